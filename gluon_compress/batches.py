@@ -1,0 +1,90 @@
+"""Whole batches of images without a Python call per image, and the augmentations of the training scripts."""
+import mxnet as mx
+import numpy as np
+
+
+class Batches:
+    """Normalized float32 batches ``(batch, channels, height, width)`` with float32 labels ``(batch,)``.
+
+    Each iteration goes once through the data, in an order drawn from NumPy's global generator when
+    ``shuffle`` is set; the last batch may be smaller.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+    batch_size : int
+    shuffle : bool
+    augment : callable, optional
+        From a uint8 array ``(batch, height, width, channels)`` to another; see :func:`random_crop`,
+        :func:`random_flip` and :func:`cutout`.
+    size : int, optional
+        Height and width the images are resized to, bilinearly, after augmentation.
+    """
+
+    def __init__(self, dataset, batch_size, shuffle=False, augment=None, size=None):
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}; accepted: an integer of at least 1")
+        if len(dataset) == 0:
+            raise ValueError("the dataset is empty")
+        self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
+        self.augment, self.size = augment, size
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        count = len(self.dataset)
+        order = np.random.permutation(count) if self.shuffle else np.arange(count)
+        for start in range(0, count, self.batch_size):
+            indices = order[start:start + self.batch_size]
+            images = self.dataset.images[indices]
+            if self.augment is not None:
+                images = self.augment(images)
+            yield self._normalize(images), mx.nd.array(self.dataset.labels[indices])
+
+    def _normalize(self, images):
+        # (x / 255 - mean) / std, the arithmetic of Gluon's ToTensor and Normalize
+        channels = mx.nd.array(images, dtype=np.uint8).astype(np.float32).transpose((0, 3, 1, 2)) / 255
+        mean = mx.nd.array(self.dataset.mean).reshape((1, -1, 1, 1))
+        std = mx.nd.array(self.dataset.std).reshape((1, -1, 1, 1))
+        inputs = (channels - mean) / std
+        if self.size is not None:
+            inputs = mx.nd.contrib.BilinearResize2D(inputs, height=self.size, width=self.size)
+        return inputs
+
+
+def random_crop(padding):
+    """Augmentation: shift by up to ``padding`` pixels each way, filling with zeros."""
+    def augment(images):
+        count, height, width, _ = images.shape
+        padded = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+        top, left = np.random.randint(0, 2 * padding + 1, size=(2, count))
+        return windows[np.arange(count), top, left].transpose(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
+    return augment
+
+
+def random_flip(images):
+    """Augmentation: mirror half of the images left to right."""
+    flipped = np.random.rand(len(images)) < 0.5
+    return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+
+
+def cutout(side):
+    """Augmentation: a square of ``side`` pixels, centred anywhere, set to zero (DeVries & Taylor 2017)."""
+    def augment(images):
+        count, height, width, _ = images.shape
+        centre_y, centre_x = np.random.randint(0, (height, width), size=(count, 2)).T
+        rows = np.abs(np.arange(height) + 0.5 - centre_y[:, None]) < side / 2
+        columns = np.abs(np.arange(width) + 0.5 - centre_x[:, None]) < side / 2
+        return images * ~(rows[:, :, None] & columns[:, None, :])[..., None]
+    return augment
+
+
+def compose(*augmentations):
+    """One augmentation that applies the given ones in turn."""
+    def augment(images):
+        for augmentation in augmentations:
+            images = augmentation(images)
+        return images
+    return augment

@@ -1,0 +1,21 @@
+"""The errors that are ours. Wrong arguments raise ``TypeError`` and ``ValueError`` as usual."""
+
+
+class GluonCompressError(Exception):
+    """Base of every error that is about networks, files and data rather than arguments."""
+
+
+class NetworkError(GluonCompressError):
+    """The network is not in a state in which the call can work (uninitialized, NaN weights, ...)."""
+
+
+class RecordError(GluonCompressError):
+    """A record (masks, scales, channel plan) does not belong to this network."""
+
+
+class CheckpointError(GluonCompressError):
+    """A compressed file or a training state is damaged, truncated or of another kind."""
+
+
+class DownloadError(GluonCompressError):
+    """No source delivered the expected bytes."""

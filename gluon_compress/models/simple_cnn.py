@@ -1,0 +1,25 @@
+"""The second article's SimpleCNN, for 28x28 grey images."""
+from mxnet.gluon import HybridBlock, nn
+
+
+class SimpleCNN(HybridBlock):
+    """10 and 20 channels of 5x5, then 320 -> 50 -> ``classes``: 21,840 parameters for ten classes.
+
+    Input ``(batch, 1, 28, 28)``, output logits ``(batch, classes)``.
+    """
+
+    def __init__(self, classes=10, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.conv1 = nn.Conv2D(10, kernel_size=5, in_channels=1)
+            self.conv2 = nn.Conv2D(20, kernel_size=5, in_channels=10)
+            self.fc1 = nn.Dense(50, in_units=320)
+            self.fc2 = nn.Dense(classes, in_units=50)
+
+    def hybrid_forward(self, F, x):
+        x = F.relu(self.conv1(x))                                                  # (B, 10, 24, 24)
+        x = F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type="max")            # (B, 10, 12, 12)
+        x = F.relu(self.conv2(x))                                                  # (B, 20, 8, 8)
+        x = F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type="max")            # (B, 20, 4, 4)
+        x = F.flatten(x)                                                           # (B, 320)
+        return self.fc2(F.relu(self.fc1(x)))

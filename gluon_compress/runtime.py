@@ -1,0 +1,177 @@
+"""Make MXNet 1.9.1 import, and use the machine it runs on.
+
+Importing this module, which ``import gluon_compress`` does first, does three things:
+
+1. **NumPy.** MXNet 1.9.1 reads ``numpy.bool``, which NumPy 1.24 removed. It is put back when it is
+   missing and MXNet is still to be imported; otherwise NumPy is not touched.
+2. **Threads.** MXNet's OpenMP default is half of the logical cores. ``OMP_NUM_THREADS`` is set to
+   the number of cores this process may use.
+3. **AMX.** oneDNN 2.4.4 keeps its AMX int8 kernels opt-in, and Linux >= 5.16 wants to be asked for
+   the tile registers first. We ask, and opt in only when the kernel grants them.
+
+``OMP_NUM_THREADS``, ``MXNET_OMP_MAX_THREADS``, ``DNNL_MAX_CPU_ISA`` and ``ONEDNN_MAX_CPU_ISA`` win
+when they are set already. ``GLUON_COMPRESS_RUNTIME=0`` switches 2 and 3 off.
+"""
+import ctypes
+import math
+import os
+import platform
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy
+
+SWITCH = "GLUON_COMPRESS_RUNTIME"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
+ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
+
+# arch_prctl on x86-64, its request for an extended CPU state, and the number of the AMX tile data
+# (Linux: arch/x86/include/uapi/asm/prctl.h, arch/x86/include/asm/fpu/types.h).
+SYS_ARCH_PRCTL = 158
+ARCH_REQ_XCOMP_PERM = 0x1023
+XFEATURE_XTILEDATA = 18
+
+
+@dataclass(frozen=True)
+class RuntimeStatus:
+    """What was done to MXNet's surroundings, and why. ``str()`` gives one line per item."""
+
+    mxnet: str
+    numpy: str
+    numpy_shim: bool
+    cores: int
+    threads: int
+    threads_reason: str
+    amx: bool
+    amx_reason: str
+
+    def to_dict(self):
+        return asdict(self)
+
+    def __str__(self):
+        shim = "numpy.bool put back" if self.numpy_shim else "untouched"
+        return "\n".join([
+            f"MXNet    {self.mxnet}",
+            f"NumPy    {self.numpy} ({shim})",
+            f"threads  {self.threads} of {self.cores} usable cores ({self.threads_reason})",
+            f"AMX      {'on' if self.amx else 'off'} ({self.amx_reason})",
+        ])
+
+
+def check_numpy_version(version):
+    """Raise ``ImportError`` for a NumPy that MXNet 1.9.1 cannot work with."""
+    if int(version.split(".")[0]) >= 2:
+        raise ImportError(
+            f"MXNet 1.9.1 does not work with NumPy {version}: install the last NumPy 1 with "
+            f"\"pip install 'numpy<2'\"")
+
+
+def restore_numpy_bool(numpy_module, mxnet_imported):
+    """Put ``numpy.bool`` back if MXNet, still to be imported, would miss it; say whether it was done.
+
+    Python's own ``bool`` is what ``numpy.bool`` was until NumPy 1.24, but MXNet looks it up in tables of
+    NumPy types, so it becomes ``numpy.bool_``.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 1.20 to 1.23 still have the name, with a warning
+        if mxnet_imported or hasattr(numpy_module, "bool"):
+            return False
+    numpy_module.bool = numpy_module.bool_
+    return True
+
+
+def usable_cores(cgroup_root=Path("/sys/fs/cgroup")):
+    """Cores this process may use: its CPU affinity, capped by its container's CPU quota (v1 or v2)."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        cores = os.cpu_count() or 1
+    quota = _cgroup_quota(cgroup_root)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _cgroup_quota(root):
+    """CPU quota in cores, or None without one."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()[:2]  # cgroup v2
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()  # cgroup v1
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    try:
+        return float(quota) / float(period) if float(quota) > 0 else None
+    except (ValueError, ZeroDivisionError):  # "max": no quota
+        return None
+
+
+def _set_threads(environment, mxnet_imported, cores):
+    """Choose the number of OpenMP threads; return (threads, reason)."""
+    for name in THREAD_VARIABLES:
+        if name in environment:
+            threads = environment[name].split(",")[0]
+            return (int(threads) if threads.isdigit() else cores), f"{name} was set by the user"
+    if not mxnet_imported:
+        environment["OMP_NUM_THREADS"] = str(cores)
+        return cores, "OMP_NUM_THREADS set before MXNet's import"
+    import mxnet
+    mxnet.base.check_call(mxnet.base._LIB.MXSetNumOMPThreads(ctypes.c_int(cores)))
+    return cores, "MXNet was imported first: MXSetNumOMPThreads, which OpenBLAS does not follow"
+
+
+def _request_amx_tiles():
+    """Ask Linux for the AMX tile registers; 0 when granted."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.syscall(ctypes.c_long(SYS_ARCH_PRCTL), ctypes.c_long(ARCH_REQ_XCOMP_PERM),
+                          ctypes.c_long(XFEATURE_XTILEDATA))
+    return 0 if result == 0 else ctypes.get_errno() or -1
+
+
+def _unlock_amx(environment, cpuinfo=Path("/proc/cpuinfo"), request_tiles=_request_amx_tiles):
+    """Let oneDNN use AMX if CPU and kernel allow; return (on, reason).
+
+    Without the kernel's grant a process that uses the tiles dies, so the variable is only set after it.
+    """
+    for name in ISA_VARIABLES:
+        if name in environment:
+            return "AMX" in environment[name].upper(), f"{name} was set by the user"
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
+        return False, f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}"
+    try:
+        flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
+    except (OSError, StopIteration):
+        return False, f"{cpuinfo} names no CPU flags"
+    if not {"amx_tile", "amx_int8"} <= set(flags):
+        return False, "this CPU has none"
+    error = request_tiles()
+    if error:
+        return False, f"the kernel refused the tile registers: {os.strerror(error) if error > 0 else error}"
+    environment["DNNL_MAX_CPU_ISA"] = "AVX512_CORE_AMX"
+    return True, "granted by the kernel, DNNL_MAX_CPU_ISA=AVX512_CORE_AMX"
+
+
+def _prepare():
+    check_numpy_version(numpy.__version__)
+    mxnet_imported = "mxnet" in sys.modules
+    shim = restore_numpy_bool(numpy, mxnet_imported)
+    cores = usable_cores()
+    if os.environ.get(SWITCH) == "0":
+        reason = f"{SWITCH}=0"
+        threads, threads_reason, amx, amx_reason = 0, reason, False, reason
+    else:
+        threads, threads_reason = _set_threads(os.environ, mxnet_imported, cores)
+        amx, amx_reason = _unlock_amx(os.environ)
+    import mxnet
+    return RuntimeStatus(mxnet.__version__, numpy.__version__, shim, cores, threads, threads_reason,
+                         amx, amx_reason)
+
+
+_status = _prepare()
+
+
+def status():
+    """The :class:`RuntimeStatus` of this process."""
+    return _status

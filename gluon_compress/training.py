@@ -1,0 +1,224 @@
+"""A plain training loop and top-1 accuracy. The techniques do not need it: any loop of yours will do."""
+import math
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+from mxnet.gluon import Trainer
+from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+from tqdm import tqdm
+
+from . import training_state
+from .errors import NetworkError
+
+
+@dataclass
+class History:
+    """What a training did: one dict per epoch, and the best epoch when there was validation data.
+
+    Keys of an epoch: ``epoch`` (from 1), ``loss`` and ``accuracy`` (means over the training batches as
+    they were seen), ``validation_accuracy`` (or None), ``learning_rate`` (of the last step), ``seconds``.
+    """
+
+    epochs: list = field(default_factory=list)
+
+    @property
+    def best(self):
+        """The epoch with the highest validation accuracy, the first of equals; None without validation."""
+        validated = [epoch for epoch in self.epochs if epoch["validation_accuracy"] is not None]
+        return max(validated, key=lambda epoch: epoch["validation_accuracy"], default=None)
+
+    def to_dict(self):
+        return asdict(self)
+
+    def __str__(self):
+        lines = ["epoch    loss  accuracy  validation  seconds"]
+        for epoch in self.epochs:
+            validation = epoch["validation_accuracy"]
+            lines.append(f"{epoch['epoch']:5d}  {epoch['loss']:6.4f}  {epoch['accuracy']:8.4f}  "
+                         f"{'' if validation is None else f'{validation:.4f}':>10}  {epoch['seconds']:7.1f}")
+        return "\n".join(lines)
+
+
+def constant(progress):
+    """Schedule: the trainer's learning rate throughout."""
+    return 1.0
+
+
+def cosine(progress):
+    """Schedule: from the trainer's learning rate to zero along a half cosine (Loshchilov & Hutter 2017)."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def one_cycle(progress, warmup=0.2):
+    """Schedule: linearly up to the trainer's learning rate, linearly down to zero (after Smith 2018)."""
+    return progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
+
+
+def fit(net, train_data, epochs, trainer=None, schedule=cosine, loss=None, targets=None,
+        validation_data=None, seed=0, state_path=None, progress=True):
+    """Train ``net`` in place and return a :class:`History`.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Initialized.
+    train_data : iterable of (input, label) batches
+        Gone through once per epoch, for instance a Gluon ``DataLoader``.
+    epochs : int
+        At least 1.
+    trainer : gluon.Trainer, optional
+        By default Nesterov SGD with learning rate 0.01, momentum 0.9 and weight decay 0.0005. A
+        :class:`~gluon_compress.pruning.MaskedTrainer` keeps pruned weights at zero.
+    schedule : callable
+        From the share of the steps done, in [0, 1), to a factor for the trainer's learning rate.
+    loss : callable, optional
+        ``loss(output, *targets)`` gives one value per sample; by default the cross entropy of logits.
+    targets : callable, optional
+        ``targets(input, label)`` gives the loss's further arguments, computed outside the tape and in
+        inference mode; by default ``(label,)``.
+    validation_data : iterable of (input, label) batches, optional
+        When given, the network ends with the parameters of the epoch that did best on it.
+    seed : int
+        Python's, NumPy's and MXNet's generators are seeded from it before each epoch, so that the run
+        can be repeated, and resumed to the same result.
+    state_path : str or Path, optional
+        The state of the run is kept here after each epoch. A killed run, called again with the same
+        arguments, goes on from there; a finished one returns at once.
+    progress : bool
+        Show a progress bar on standard error.
+
+    Raises
+    ------
+    ValueError
+        For empty data or labels out of range.
+    NetworkError
+        For a network that is not initialized, and when the loss is no longer finite.
+    CheckpointError
+        When the file at ``state_path`` is damaged or of another run.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"epochs is {epochs!r}; accepted: an integer of at least 1")
+    check_initialized(net)
+    trainer = trainer or Trainer(net.collect_params(), "nag",
+                                 {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4})
+    loss = loss or SoftmaxCrossEntropyLoss()
+    targets = targets or (lambda inputs, labels: (labels,))
+    base_rate = trainer.learning_rate
+    history, best_parameters = History(), None
+    run = {"epochs": epochs, "seed": seed, "learning_rate": base_rate}
+    if state_path is not None and Path(state_path).exists():
+        history.epochs, best_parameters = training_state.restore(state_path, net, trainer, run)
+    for epoch in range(len(history.epochs), epochs):
+        _seed_everything(seed + epoch)
+        started = time.perf_counter()
+        result = _train_epoch(net, train_data, trainer, loss, targets, progress, f"epoch {epoch + 1}/{epochs}",
+                              lambda share: base_rate * schedule((epoch + share) / epochs))
+        accuracy = None if validation_data is None else evaluate(net, validation_data)
+        previous_best = history.best
+        history.epochs.append({"epoch": epoch + 1, **result, "validation_accuracy": accuracy,
+                               "learning_rate": trainer.learning_rate,
+                               "seconds": time.perf_counter() - started})
+        if history.best is not previous_best:
+            best_parameters = snapshot(net)
+        if state_path is not None:
+            training_state.save(state_path, net, trainer, run, history.epochs, best_parameters)
+    trainer.set_learning_rate(base_rate)
+    if best_parameters is not None:
+        restore(net, best_parameters)
+    return history
+
+
+def evaluate(net, data):
+    """Top-1 accuracy of ``net`` on ``data``, in [0, 1].
+
+    ``data`` is an iterable of (input, label) batches; inputs are moved to the network's device.
+
+    Raises
+    ------
+    ValueError
+        When there is no sample, or a label is not a class of the network.
+    """
+    check_initialized(net)
+    correct = samples = 0
+    for inputs, labels in data:
+        outputs = net(inputs.as_in_context(_context(net)))
+        labels = check_labels(labels, outputs.shape[-1])
+        correct += int((outputs.asnumpy().argmax(axis=-1) == labels).sum())
+        samples += len(labels)
+    if samples == 0:
+        raise ValueError("data has no batches; accepted: an iterable of (input, label) batches")
+    return correct / samples
+
+
+def check_initialized(net):
+    """Raise ``NetworkError`` naming the first parameter that was never initialized."""
+    for name, parameter in net._collect_params_with_prefix().items():
+        if parameter._data is None and not parameter._deferred_init:
+            raise NetworkError(f"parameter {name} is not initialized: call net.initialize() "
+                               f"or net.load_parameters(...) first")
+
+
+def check_labels(labels, classes):
+    """Labels as a NumPy integer array, or ``ValueError`` naming one that is not in [0, classes)."""
+    values = labels.asnumpy() if isinstance(labels, mx.nd.NDArray) else np.asarray(labels)
+    wrong = (values < 0) | (values >= classes) | (values != np.floor(values))
+    if wrong.any():
+        raise ValueError(f"a label is {values[wrong][0]}; accepted: integers from 0 to {classes - 1}, "
+                         f"the classes of the network")
+    return values.astype(np.int64)
+
+
+def snapshot(net):
+    """A copy of all parameters: {structural name: NumPy array}."""
+    return {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
+
+
+def restore(net, parameters):
+    """Set all parameters from a :func:`snapshot`."""
+    for name, parameter in net._collect_params_with_prefix().items():
+        parameter.set_data(mx.nd.array(parameters[name], dtype=parameters[name].dtype))
+
+
+def _context(net):
+    return next(iter(net.collect_params().values())).list_ctx()[0]
+
+
+def _seed_everything(seed):
+    random.seed(seed)
+    np.random.seed(seed % 2 ** 32)
+    mx.random.seed(seed)
+
+
+def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_rate):
+    """One pass over ``data``; return its mean loss and accuracy."""
+    context = _context(net)
+    length = len(data) if hasattr(data, "__len__") else None
+    total_loss = correct = samples = 0
+    with tqdm(data, desc=title, total=length, unit="batch", disable=not progress, leave=False) as bar:
+        for step, (inputs, labels) in enumerate(bar):
+            trainer.set_learning_rate(learning_rate(step / length if length else 0))
+            inputs, labels = inputs.as_in_context(context), labels.as_in_context(context)
+            further = targets(inputs, labels)
+            with autograd.record():
+                outputs = net(inputs)
+                losses = loss(outputs, *further)
+            classes = check_labels(labels, outputs.shape[-1])  # before the step: the net stays as it was
+            losses.backward()
+            trainer.step(len(inputs))
+            batch_loss = float(losses.sum().asscalar())
+            if not math.isfinite(batch_loss):
+                raise NetworkError(f"the loss is {batch_loss} at {title}, batch {step + 1}: "
+                                   f"lower the learning rate, or look for NaN in data and weights")
+            total_loss += batch_loss
+            correct += int((outputs.asnumpy().argmax(axis=-1) == classes).sum())
+            samples += len(classes)
+            bar.set_postfix(loss=f"{total_loss / samples:.4f}", accuracy=f"{correct / samples:.4f}", refresh=False)
+    if samples == 0:
+        raise ValueError("train_data has no batches; accepted: an iterable of (input, label) batches that "
+                         "can be gone through once per epoch")
+    return {"loss": total_loss / samples, "accuracy": correct / samples}

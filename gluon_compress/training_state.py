@@ -1,0 +1,98 @@
+"""The state of a training run on disk, without pickle: parameters, optimizer, history.
+
+``gluon.Trainer.save_states`` pickles the optimizer, so the same content is written as tensors here.
+"""
+import mxnet as mx
+
+from . import tensorfile
+from .errors import CheckpointError
+
+KIND = "training state"
+
+
+def save(path, net, trainer, run, epochs, best_parameters):
+    """Write the state after an epoch, atomically.
+
+    ``run`` identifies the run (a JSON dict); ``best_parameters`` is a snapshot or None.
+    """
+    tensors = {f"net/{name}": parameter.data().asnumpy()
+               for name, parameter in net._collect_params_with_prefix().items()}
+    for name, array in (best_parameters or {}).items():
+        tensors[f"best/{name}"] = array
+    structure = {}
+    for index, state in _updater(trainer).states.items():
+        structure[index] = _flatten(state, f"optimizer/{index}", tensors)
+    optimizer = trainer._optimizer
+    header = {"run": run, "epochs": epochs, "optimizer": type(optimizer).__name__, "states": structure,
+              "num_update": optimizer.num_update, "update_counts": optimizer._index_update_count}
+    tensorfile.write(path, KIND, tensors, header)
+
+
+def restore(path, net, trainer, run):
+    """Put a saved state back; return ``(epochs, best_parameters)``.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is damaged, or belongs to another run, network or optimizer. Nothing is changed then.
+    """
+    tensors, header = tensorfile.read(path, KIND)
+    optimizer = trainer._optimizer
+    if header["run"] != run:
+        raise CheckpointError(f"{path} is of another run: {header['run']}, this is {run}; "
+                              f"delete it or choose another path")
+    if header["optimizer"] != type(optimizer).__name__:
+        raise CheckpointError(f"{path} was written with optimizer {header['optimizer']}, "
+                              f"this is {type(optimizer).__name__}")
+    parameters = net._collect_params_with_prefix()
+    _check_same_network(path, parameters, tensors)
+    for name, parameter in parameters.items():
+        parameter.set_data(mx.nd.array(tensors[f"net/{name}"], dtype=tensors[f"net/{name}"].dtype))
+    updater = _updater(trainer)
+    for index, structure in header["states"].items():
+        updater.states[int(index)] = _unflatten(structure, tensors)
+        updater.states_synced[int(index)] = True
+    optimizer.num_update = header["num_update"]
+    optimizer._index_update_count.clear()
+    optimizer._index_update_count.update({int(index): count for index, count in header["update_counts"].items()})
+    best = {name.removeprefix("best/"): tensor for name, tensor in tensors.items() if name.startswith("best/")}
+    return header["epochs"], best or None
+
+
+def _updater(trainer):
+    """The object that holds the optimizer's state; made by the trainer on first use."""
+    if not trainer._kv_initialized:
+        trainer._init_kvstore()
+    return trainer._updaters[0]
+
+
+def _check_same_network(path, parameters, tensors):
+    saved = {name.removeprefix("net/"): tensor.shape for name, tensor in tensors.items() if name.startswith("net/")}
+    for name in sorted(saved.keys() ^ parameters.keys()):
+        raise CheckpointError(f"{path} is of another network: parameter {name} is only in "
+                              f"{'the file' if name in saved else 'the network'}")
+    for name, parameter in parameters.items():
+        shape = parameter.shape
+        if shape is not None and any(known > 0 and known != there for known, there in zip(shape, saved[name])):
+            raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
+                                  f"{saved[name]} there, {shape} here")
+
+
+def _flatten(state, name, tensors):
+    """Store the arrays of an optimizer state (None, an NDArray or a tuple of such); return its structure."""
+    if state is None:
+        return None
+    if isinstance(state, (tuple, list)):
+        return [_flatten(part, f"{name}/{number}", tensors) for number, part in enumerate(state)]
+    if not isinstance(state, mx.nd.NDArray):
+        raise CheckpointError(f"optimizer state {name} is a {type(state).__name__}; only arrays can be saved")
+    tensors[name] = state.asnumpy()
+    return name
+
+
+def _unflatten(structure, tensors):
+    if structure is None:
+        return None
+    if isinstance(structure, list):
+        return tuple(_unflatten(part, tensors) for part in structure)
+    return mx.nd.array(tensors[structure], dtype=tensors[structure].dtype)
