@@ -1,3 +1,23 @@
 """gluon_compress: pruning, quantization and distillation for Apache MXNet 1.9.1 / Gluon."""
-from . import runtime  # first: it makes MXNet importable  # noqa: I001
-from . import datasets, models, training
+from . import runtime  # first: it makes MXNet importable
+from . import (
+    checkpoint,
+    datasets,
+    distillation,
+    export,
+    models,
+    network,
+    params,
+    plots,
+    pruning,
+    quantization,
+    training,
+)
+from .checkpoint import load, save
+from .errors import CheckpointError, DownloadError, GluonCompressError, NetworkError, RecordError
+from .report import report
+
+__version__ = "0.1.0"
+__all__ = ["CheckpointError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
+           "checkpoint", "datasets", "distillation", "export", "load", "models", "network", "params", "plots",
+           "pruning", "quantization", "report", "runtime", "save", "training"]

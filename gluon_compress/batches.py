@@ -26,6 +26,8 @@ class Batches:
             raise ValueError(f"batch_size is {batch_size!r}; accepted: an integer of at least 1")
         if len(dataset) == 0:
             raise ValueError("the dataset is empty")
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise ValueError(f"size is {size!r}; accepted: an integer of at least 1, or None")
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.augment, self.size = augment, size
 
@@ -75,10 +77,16 @@ def cutout(side):
     def augment(images):
         count, height, width, _ = images.shape
         centre_y, centre_x = np.random.randint(0, (height, width), size=(count, 2)).T
-        rows = np.abs(np.arange(height) + 0.5 - centre_y[:, None]) < side / 2
-        columns = np.abs(np.arange(width) + 0.5 - centre_x[:, None]) < side / 2
+        rows = _covered(height, centre_y - side // 2, side)
+        columns = _covered(width, centre_x - side // 2, side)
         return images * ~(rows[:, :, None] & columns[:, None, :])[..., None]
     return augment
+
+
+def _covered(length, start, side):
+    """(B, length) booleans: which positions are in [start, start + side)."""
+    offsets = np.arange(length) - start[:, None]
+    return (offsets >= 0) & (offsets < side)
 
 
 def compose(*augmentations):

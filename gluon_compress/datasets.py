@@ -57,6 +57,9 @@ class ImageDataset(ArrayDataset):
     def __init__(self, images, labels, mean, std):
         self.images = np.ascontiguousarray(images, dtype=np.uint8)
         self.labels = np.asarray(labels, dtype=np.int32)
+        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"images have shape {self.images.shape} and labels {self.labels.shape}; "
+                             f"accepted: (count, height, width, channels) and (count,)")
         self.mean, self.std = tuple(mean), tuple(std)
         super().__init__(mx.nd.array(self.images, dtype=np.uint8), self.labels)
 
@@ -66,8 +69,8 @@ class ImageDataset(ArrayDataset):
 
     def split(self, held_out, seed=0):
         """``(rest, held out)``: a random ``held_out`` images set aside, to choose things by."""
-        if not 0 < held_out < len(self):
-            raise ValueError(f"held_out is {held_out!r}; accepted: 1 to {len(self) - 1}")
+        if isinstance(held_out, bool) or not isinstance(held_out, int) or not 0 < held_out < len(self):
+            raise ValueError(f"held_out is {held_out!r}; accepted: an integer from 1 to {len(self) - 1}")
         order = np.random.RandomState(seed).permutation(len(self))
         return self.subset(order[held_out:]), self.subset(order[:held_out])
 
@@ -90,7 +93,8 @@ def mnist(root=None):
 
 def fashion_mnist(root=None):
     """Fashion-MNIST: 60,000 and 10,000 grey images of 28x28, ten kinds of clothes; as :func:`mnist`."""
-    return _idx_dataset("fashion-mnist", root, FASHION_MNIST_SHA256, mean=(0.2860,), std=(0.3530,), candidates=[
+    mean, std = (0.2860,), (0.3530,)
+    return _idx_dataset("fashion-mnist", root, FASHION_MNIST_SHA256, mean, std, candidates=[
         sources.GzipFiles(_get_repo_file_url("gluon/dataset/fashion-mnist", "")),
         sources.GzipFiles("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
         sources.DebianPackage("dataset-fashion-mnist", sources.copy_files)])

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from .errors import DownloadError
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 14  # small: an interrupted download keeps whole chunks only
 
 
 def sha256_of(path):
@@ -28,7 +28,7 @@ def lock(path):
 
 
 def write_atomically(path, write):
-    """Call ``write(temporary_path)``, then rename the result to ``path``; on failure ``path`` is as it was."""
+    """Call ``write(temporary_path)``, then rename the result to ``path``, which a failure leaves alone."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -69,7 +69,10 @@ def download(url, path, sha256=None, timeout=10, progress=True):
             return path
         part = path.with_name(path.name + ".part")
         try:
-            _fetch(url, part, timeout, progress)
+            resumed = _fetch(url, part, timeout, progress)
+            if resumed and sha256 is not None and sha256_of(part) != sha256:
+                part.unlink()  # the beginning may have been another file's: once more from the start
+                _fetch(url, part, timeout, progress)
         except (requests.RequestException, OSError) as error:
             raise DownloadError(f"{url}: {error}") from error
         if sha256 is not None and (found := sha256_of(part)) != sha256:
@@ -80,7 +83,10 @@ def download(url, path, sha256=None, timeout=10, progress=True):
 
 
 def _fetch(url, part, timeout, progress):
-    """Append to ``part`` what is missing of ``url``; start over where the server does not resume."""
+    """Append to ``part`` what is missing of ``url``; start over where the server does not resume.
+
+    Return whether bytes of an earlier call are in ``part``.
+    """
     start = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # lengths below are of the bytes as they are stored
     if start:
@@ -88,11 +94,14 @@ def _fetch(url, part, timeout, progress):
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             if answer.headers.get("Content-Range") == f"bytes */{start}":
-                return  # the part file was complete
+                return True  # the part file was complete
             part.unlink()
             return _fetch(url, part, timeout, progress)
         answer.raise_for_status()
         resumed = answer.status_code == requests.codes.partial_content
+        if resumed and start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            part.unlink()  # other bytes than those asked for
+            return _fetch(url, part, timeout, progress)
         if not resumed:
             start = 0
         length = answer.headers.get("Content-Length")
@@ -105,3 +114,4 @@ def _fetch(url, part, timeout, progress):
                 bar.update(len(chunk))
     if total is not None and part.stat().st_size < total:
         raise OSError(f"connection closed after {part.stat().st_size:,} of {total:,} bytes")
+    return resumed

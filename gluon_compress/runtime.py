@@ -11,6 +11,9 @@ Importing this module, which ``import gluon_compress`` does first, does three th
 
 ``OMP_NUM_THREADS``, ``MXNET_OMP_MAX_THREADS``, ``DNNL_MAX_CPU_ISA`` and ``ONEDNN_MAX_CPU_ISA`` win
 when they are set already. ``GLUON_COMPRESS_RUNTIME=0`` switches 2 and 3 off.
+
+The variables are inherited by child processes, the kernel's grant is not: a child that runs int8
+networks must ``import gluon_compress`` as well.
 """
 import ctypes
 import math
@@ -25,7 +28,8 @@ import numpy
 
 SWITCH = "GLUON_COMPRESS_RUNTIME"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
-ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
+ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")  # oneDNN 2.4.4 reads the first only
+AMX_ISA = "AVX512_CORE_AMX"
 
 # arch_prctl on x86-64, its request for an extended CPU state, and the number of the AMX tile data
 # (Linux: arch/x86/include/uapi/asm/prctl.h, arch/x86/include/asm/fpu/types.h).
@@ -108,13 +112,16 @@ def _cgroup_quota(root):
         return None
 
 
-def _set_threads(environment, mxnet_imported, cores):
-    """Choose the number of OpenMP threads; return (threads, reason)."""
+def _set_threads(environment, library_loaded, cores):
+    """Choose the number of OpenMP threads; return (threads, reason).
+
+    ``library_loaded``: MXNet's C++ library is in this process and has read ``OMP_NUM_THREADS``.
+    """
     for name in THREAD_VARIABLES:
         if name in environment:
             threads = environment[name].split(",")[0]
             return (int(threads) if threads.isdigit() else cores), f"{name} was set by the user"
-    if not mxnet_imported:
+    if not library_loaded:
         environment["OMP_NUM_THREADS"] = str(cores)
         return cores, "OMP_NUM_THREADS set before MXNet's import"
     import mxnet
@@ -135,34 +142,44 @@ def _unlock_amx(environment, cpuinfo=Path("/proc/cpuinfo"), request_tiles=_reque
 
     Without the kernel's grant a process that uses the tiles dies, so the variable is only set after it.
     """
-    for name in ISA_VARIABLES:
-        if name in environment:
-            return "AMX" in environment[name].upper(), f"{name} was set by the user"
+    chosen = next((name for name in ISA_VARIABLES if name in environment), None)
+    if chosen and environment.get("DNNL_MAX_CPU_ISA", "").upper() != AMX_ISA:
+        return False, f"{chosen} was set by the user"
+    obstacle = _amx_obstacle(cpuinfo, request_tiles)
+    if chosen:  # perhaps inherited from a process that had the grant, which is not inherited
+        return not obstacle, f"{chosen} was set by the user; {obstacle or 'granted by the kernel'}"
+    if obstacle:
+        return False, obstacle
+    environment["DNNL_MAX_CPU_ISA"] = AMX_ISA
+    return True, f"granted by the kernel, DNNL_MAX_CPU_ISA={AMX_ISA}"
+
+
+def _amx_obstacle(cpuinfo, request_tiles):
+    """Ask for the tile registers; return what stands in the way of AMX, or None when they are granted."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
-        return False, f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}"
+        return f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}"
     try:
         flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
     except (OSError, StopIteration):
-        return False, f"{cpuinfo} names no CPU flags"
+        return f"{cpuinfo} names no CPU flags"
     if not {"amx_tile", "amx_int8"} <= set(flags):
-        return False, "this CPU has none"
+        return "this CPU has none"
     error = request_tiles()
     if error:
-        return False, f"the kernel refused the tile registers: {os.strerror(error) if error > 0 else error}"
-    environment["DNNL_MAX_CPU_ISA"] = "AVX512_CORE_AMX"
-    return True, "granted by the kernel, DNNL_MAX_CPU_ISA=AVX512_CORE_AMX"
+        return f"the kernel refused the tile registers: {os.strerror(error) if error > 0 else error}"
+    return None
 
 
 def _prepare():
     check_numpy_version(numpy.__version__)
-    mxnet_imported = "mxnet" in sys.modules
-    shim = restore_numpy_bool(numpy, mxnet_imported)
+    shim = restore_numpy_bool(numpy, mxnet_imported="mxnet" in sys.modules)
+    library_loaded = "mxnet.base" in sys.modules  # also after an import of MXNet that failed
     cores = usable_cores()
     if os.environ.get(SWITCH) == "0":
         reason = f"{SWITCH}=0"
         threads, threads_reason, amx, amx_reason = 0, reason, False, reason
     else:
-        threads, threads_reason = _set_threads(os.environ, mxnet_imported, cores)
+        threads, threads_reason = _set_threads(os.environ, library_loaded, cores)
         amx, amx_reason = _unlock_amx(os.environ)
     import mxnet
     return RuntimeStatus(mxnet.__version__, numpy.__version__, shim, cores, threads, threads_reason,

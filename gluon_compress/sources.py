@@ -6,14 +6,16 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 from tqdm import tqdm
 
 from .download import download, lock, sha256_of, write_atomically
 from .errors import DownloadError
+
+COMMAND_SECONDS = 1800  # a package of 139 MB over a slow line
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class GzipFiles:
 
     def deliver(self, names, folder):
         for name in names:
-            archive = download(f"{self.base}{name}.gz", folder / f"{name}.gz")
-            _unpack(archive, lambda: _gunzip(archive, folder / name))
+            archive = _download_once(f"{self.base}{name}.gz", folder / f"{name}.gz")
+            _unpack(archive, lambda archive=archive, name=name: _gunzip(archive, folder / name))
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class TarArchive:
         return self.url
 
     def deliver(self, names, folder):
-        archive = download(self.url, folder / self.url.rsplit("/", 1)[1])
+        archive = _download_once(self.url, folder / self.url.rsplit("/", 1)[1])
         _unpack(archive, lambda: _extract(archive, folder, names))
 
 
@@ -105,25 +107,29 @@ def complete(title, root, checksums, candidates):
     DownloadError
         Names the missing files, what was tried, and where to put the files by hand.
     """
+    root = Path(root)
+    if not _missing(root, checksums):
+        return root  # without a lock, so that a cache may be read-only
     with lock(root / "files"):
         for name in _missing(root, checksums):
             _adopt_gzip(root, name, checksums[name])
         failures = []
-        for source in candidates:
+        for number, source in enumerate(candidates):
             missing = _missing(root, checksums)
             if not missing:
                 break
             tqdm.write(f"{title}: trying {source}")
             try:
-                _take(source, missing, root, checksums)
-            except DownloadError as error:
-                failures.append(f"  {source}: {error}")
+                _take(source, missing, root, checksums, _downloads(root) / str(number))
+            except Exception as error:  # whatever is wrong with this source, the next one may work
+                failures.append(f"  {source}: {error or type(error).__name__}")
+                tqdm.write(failures[-1])
         missing = _missing(root, checksums)
         if missing:
             raise DownloadError("\n".join([
                 f"{title}: no source delivered {', '.join(missing)}. Tried:", *failures,
-                f"Put these files, raw or with .gz behind their names, into {root} by hand; "
-                f"their content is checked by SHA-256."]))
+                (f"Put these files, raw or with .gz behind their names, into {root} by hand; "
+                 f"their content is checked by SHA-256.")]))
         shutil.rmtree(_downloads(root), ignore_errors=True)
     return root
 
@@ -135,22 +141,21 @@ def _missing(root, checksums):
 
 
 def _downloads(root):
-    """What is under way lies here, and is resumed from here after an interruption."""
+    """What is under way lies here, a folder per source, and is resumed from here after an interruption."""
     return root / "downloads"
 
 
-def _take(source, names, root, checksums):
-    """Let ``source`` deliver ``names`` aside, verify them, move the right ones into ``root``."""
-    folder = _downloads(root)
+def _take(source, names, root, checksums, folder):
+    """Let ``source`` deliver ``names`` into ``folder``, verify them, move the right ones into ``root``."""
     folder.mkdir(parents=True, exist_ok=True)
-    source.deliver(names, folder)
-    wrong = _missing(folder, {name: checksums[name] for name in names})
-    for name in names:
-        if name in wrong:
-            (folder / name).unlink(missing_ok=True)
-        else:
+    try:
+        source.deliver(names, folder)
+    finally:  # what arrived before a failure counts
+        wrong = _missing(folder, {name: checksums[name] for name in names})
+        for name in set(names) - set(wrong):
             (folder / name).replace(root / name)
     if wrong:
+        shutil.rmtree(folder)
         raise DownloadError(f"other content than the original's in {', '.join(wrong)}")
 
 
@@ -162,10 +167,15 @@ def _adopt_gzip(root, name, sha256):
     try:
         with gzip.open(archive) as file:
             content = file.read()
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return  # damaged: as good as absent
     if hashlib.sha256(content).hexdigest() == sha256:
         write_atomically(root / name, lambda path: path.write_bytes(content))
+
+
+def _download_once(url, path):
+    """As :func:`download`, but a ``path`` that an earlier call completed is taken as it is."""
+    return path if path.exists() else download(url, path)
 
 
 def _unpack(archive, unpack):
@@ -195,6 +205,10 @@ def _run(command, folder):
     """Run ``command`` in ``folder``; when it fails, a DownloadError with its last words."""
     if shutil.which(command[0]) is None:
         raise DownloadError(f"{command[0]} is not installed")
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
+                              timeout=COMMAND_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise DownloadError(f"'{' '.join(command)}' did not end within {COMMAND_SECONDS} seconds") from error
     if done.returncode:
         raise DownloadError(f"'{' '.join(command)}' failed: {' '.join(done.stderr.split())[-300:]}")

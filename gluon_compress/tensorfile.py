@@ -2,8 +2,10 @@
 
 Nothing in such a file is ever executed: a damaged or hostile one can only fail to load.
 """
+import base64
 import hashlib
 import json
+import zlib
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -21,8 +23,8 @@ def write(path, kind, tensors, header):
 
     ``kind`` says what the file is for; :func:`read` refuses another.
     """
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    header = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    tensors = {name: _plain(name, tensor) for name, tensor in tensors.items()}
+    header = base64.b64encode(zlib.compress(json.dumps(header, sort_keys=True).encode(), 9)).decode()
     metadata = {"format": FORMAT, "version": str(VERSION), "kind": kind, "header": header,
                 "sha256": _digest(kind, tensors, header)}
     write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata))
@@ -54,7 +56,19 @@ def read(path, kind):
         raise CheckpointError(f"{path} holds a {metadata.get('kind')!r}, not a {kind!r}")
     if metadata.get("sha256") != _digest(kind, tensors, metadata.get("header", "")):
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
-    return tensors, json.loads(metadata["header"])
+    try:
+        return tensors, json.loads(zlib.decompress(base64.b64decode(metadata["header"])))
+    except (KeyError, ValueError, zlib.error) as error:
+        raise CheckpointError(f"{path} has a header that is no compressed JSON: {error}") from error
+
+
+def _plain(name, tensor):
+    """The array, contiguous and in the machine's byte order; a scalar keeps its shape ()."""
+    tensor = np.asarray(tensor)
+    if tensor.dtype.kind not in "biuf" or tensor.dtype.itemsize > 8:
+        raise TypeError(f"tensor {name!r} is of type {tensor.dtype}; accepted: booleans, integers, and "
+                        f"floats of up to 64 bits")
+    return np.require(tensor, tensor.dtype.newbyteorder("="), "C")
 
 
 def _digest(kind, tensors, header):

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from . import training_state
 from .errors import NetworkError
+from .network import check_hybrid, check_initialized, restore_snapshot, snapshot
 
 
 @dataclass
@@ -59,14 +60,14 @@ def one_cycle(progress, warmup=0.2):
     return progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
 
 
-def fit(net, train_data, epochs, trainer=None, schedule=cosine, loss=None, targets=None,
+def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets=None,
         validation_data=None, seed=0, state_path=None, progress=True):
     """Train ``net`` in place and return a :class:`History`.
 
     Parameters
     ----------
     net : HybridBlock
-        Initialized.
+        Initialized, on one device.
     train_data : iterable of (input, label) batches
         Gone through once per epoch, for instance a Gluon ``DataLoader``.
     epochs : int
@@ -74,8 +75,9 @@ def fit(net, train_data, epochs, trainer=None, schedule=cosine, loss=None, targe
     trainer : gluon.Trainer, optional
         By default Nesterov SGD with learning rate 0.01, momentum 0.9 and weight decay 0.0005. A
         :class:`~gluon_compress.pruning.MaskedTrainer` keeps pruned weights at zero.
-    schedule : callable
-        From the share of the steps done, in [0, 1), to a factor for the trainer's learning rate.
+    schedule : callable, optional
+        From the share of the steps done, in [0, 1), to a factor for the trainer's learning rate; by
+        default :func:`cosine`. A trainer whose optimizer has an ``lr_scheduler`` follows that instead.
     loss : callable, optional
         ``loss(output, *targets)`` gives one value per sample; by default the cross entropy of logits.
     targets : callable, optional
@@ -92,10 +94,15 @@ def fit(net, train_data, epochs, trainer=None, schedule=cosine, loss=None, targe
     progress : bool
         Show a progress bar on standard error.
 
+    Whatever it raises, the network then has the parameters it came with; a state file stays for the
+    next attempt. After Ctrl-C the network keeps what it has learnt so far.
+
     Raises
     ------
+    TypeError
+        When ``net`` is not a HybridBlock.
     ValueError
-        For empty data or labels out of range.
+        For empty data, labels out of range, and arguments that do not go together.
     NetworkError
         For a network that is not initialized, and when the loss is no longer finite.
     CheckpointError
@@ -103,11 +110,33 @@ def fit(net, train_data, epochs, trainer=None, schedule=cosine, loss=None, targe
     """
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs is {epochs!r}; accepted: an integer of at least 1")
-    check_initialized(net)
+    _check_net(net)
     trainer = trainer or Trainer(net.collect_params(), "nag",
                                  {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4})
     loss = loss or SoftmaxCrossEntropyLoss()
     targets = targets or (lambda inputs, labels: (labels,))
+    if schedule is not None and trainer._optimizer.lr_scheduler is not None:
+        raise ValueError("the trainer's optimizer has an lr_scheduler and schedule is given: choose one")
+    if state_path is not None:
+        training_state.check_savable(trainer)
+    before = snapshot(net)
+    base_rate = trainer.learning_rate
+    try:
+        history, best_parameters = _train(net, train_data, epochs, trainer, schedule or cosine, loss, targets,
+                                          validation_data, seed, state_path, progress)
+    except Exception:
+        restore_snapshot(net, before)
+        raise
+    finally:
+        _set_learning_rate(trainer, base_rate)
+    if best_parameters is not None:
+        restore_snapshot(net, best_parameters)
+    return history
+
+
+def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation_data, seed, state_path,
+           progress):
+    """The epochs of :func:`fit`, from the saved state on; return the history and the best parameters."""
     base_rate = trainer.learning_rate
     history, best_parameters = History(), None
     run = {"epochs": epochs, "seed": seed, "learning_rate": base_rate}
@@ -116,8 +145,9 @@ def fit(net, train_data, epochs, trainer=None, schedule=cosine, loss=None, targe
     for epoch in range(len(history.epochs), epochs):
         _seed_everything(seed + epoch)
         started = time.perf_counter()
-        result = _train_epoch(net, train_data, trainer, loss, targets, progress, f"epoch {epoch + 1}/{epochs}",
-                              lambda share: base_rate * schedule((epoch + share) / epochs))
+        result = _train_epoch(
+            net, train_data, trainer, loss, targets, progress, f"epoch {epoch + 1}/{epochs}",
+            lambda share, epoch=epoch: base_rate * schedule((epoch + share) / epochs))
         accuracy = None if validation_data is None else evaluate(net, validation_data)
         previous_best = history.best
         history.epochs.append({"epoch": epoch + 1, **result, "validation_accuracy": accuracy,
@@ -127,10 +157,13 @@ def fit(net, train_data, epochs, trainer=None, schedule=cosine, loss=None, targe
             best_parameters = snapshot(net)
         if state_path is not None:
             training_state.save(state_path, net, trainer, run, history.epochs, best_parameters)
-    trainer.set_learning_rate(base_rate)
-    if best_parameters is not None:
-        restore(net, best_parameters)
-    return history
+    return history, best_parameters
+
+
+def _set_learning_rate(trainer, rate):
+    """Set it, unless the optimizer has a scheduler of its own."""
+    if trainer._optimizer.lr_scheduler is None:
+        trainer.set_learning_rate(rate)
 
 
 def evaluate(net, data):
@@ -142,30 +175,37 @@ def evaluate(net, data):
     ------
     ValueError
         When there is no sample, or a label is not a class of the network.
+    NetworkError
+        When the network is not initialized, or puts out NaN.
     """
-    check_initialized(net)
+    _check_net(net)
     correct = samples = 0
     for inputs, labels in data:
-        outputs = net(inputs.as_in_context(_context(net)))
-        labels = check_labels(labels, outputs.shape[-1])
-        correct += int((outputs.asnumpy().argmax(axis=-1) == labels).sum())
-        samples += len(labels)
+        with autograd.pause(train_mode=False):
+            outputs = net(_to_device(inputs, _context(net)))
+        classes = check_labels(labels, outputs)
+        correct += _count_correct(outputs, classes)
+        samples += len(classes)
     if samples == 0:
         raise ValueError("data has no batches; accepted: an iterable of (input, label) batches")
     return correct / samples
 
 
-def check_initialized(net):
-    """Raise ``NetworkError`` naming the first parameter that was never initialized."""
-    for name, parameter in net._collect_params_with_prefix().items():
-        if parameter._data is None and not parameter._deferred_init:
-            raise NetworkError(f"parameter {name} is not initialized: call net.initialize() "
-                               f"or net.load_parameters(...) first")
+def check_labels(labels, outputs):
+    """Labels ``(batch,)`` or ``(batch, 1)`` as a NumPy integer array ``(batch,)``.
 
-
-def check_labels(labels, classes):
-    """Labels as a NumPy integer array, or ``ValueError`` naming one that is not in [0, classes)."""
+    Raises ``ValueError`` when they do not fit logits ``outputs`` of shape ``(batch, classes)``, naming a
+    label that is not in [0, classes).
+    """
+    if not isinstance(outputs, mx.nd.NDArray) or outputs.ndim != 2:
+        raise ValueError(f"the network's output is {getattr(outputs, 'shape', type(outputs).__name__)}; "
+                         f"accepted: logits (batch, classes)")
+    batch, classes = outputs.shape
     values = labels.asnumpy() if isinstance(labels, mx.nd.NDArray) else np.asarray(labels)
+    if values.shape not in ((batch,), (batch, 1)):
+        raise ValueError(f"labels have shape {values.shape} for a batch of {batch}; "
+                         f"accepted: ({batch},) or ({batch}, 1)")
+    values = values.reshape(batch)
     wrong = (values < 0) | (values >= classes) | (values != np.floor(values))
     if wrong.any():
         raise ValueError(f"a label is {values[wrong][0]}; accepted: integers from 0 to {classes - 1}, "
@@ -173,15 +213,21 @@ def check_labels(labels, classes):
     return values.astype(np.int64)
 
 
-def snapshot(net):
-    """A copy of all parameters: {structural name: NumPy array}."""
-    return {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
+def _check_net(net):
+    check_hybrid(net)
+    check_initialized(net)
 
 
-def restore(net, parameters):
-    """Set all parameters from a :func:`snapshot`."""
-    for name, parameter in net._collect_params_with_prefix().items():
-        parameter.set_data(mx.nd.array(parameters[name], dtype=parameters[name].dtype))
+def _to_device(array, context):
+    """An NDArray on ``context``, from an NDArray or anything NumPy takes."""
+    return (array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array)).as_in_context(context)
+
+
+def _count_correct(outputs, classes):
+    scores = outputs.asnumpy()
+    if np.isnan(scores).any():
+        raise NetworkError("the network's output is NaN: look for NaN in its weights and in the data")
+    return int((scores.argmax(axis=-1) == classes).sum())
 
 
 def _context(net):
@@ -201,23 +247,24 @@ def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_ra
     total_loss = correct = samples = 0
     with tqdm(data, desc=title, total=length, unit="batch", disable=not progress, leave=False) as bar:
         for step, (inputs, labels) in enumerate(bar):
-            trainer.set_learning_rate(learning_rate(step / length if length else 0))
-            inputs, labels = inputs.as_in_context(context), labels.as_in_context(context)
+            _set_learning_rate(trainer, learning_rate(step / length if length else 0))
+            inputs, labels = _to_device(inputs, context), _to_device(labels, context)
             further = targets(inputs, labels)
             with autograd.record():
                 outputs = net(inputs)
+                classes = check_labels(labels, outputs)
                 losses = loss(outputs, *further)
-            classes = check_labels(labels, outputs.shape[-1])  # before the step: the net stays as it was
-            losses.backward()
-            trainer.step(len(inputs))
             batch_loss = float(losses.sum().asscalar())
             if not math.isfinite(batch_loss):
                 raise NetworkError(f"the loss is {batch_loss} at {title}, batch {step + 1}: "
                                    f"lower the learning rate, or look for NaN in data and weights")
+            losses.backward()
+            trainer.step(len(inputs))
             total_loss += batch_loss
-            correct += int((outputs.asnumpy().argmax(axis=-1) == classes).sum())
+            correct += _count_correct(outputs, classes)
             samples += len(classes)
-            bar.set_postfix(loss=f"{total_loss / samples:.4f}", accuracy=f"{correct / samples:.4f}", refresh=False)
+            bar.set_postfix(loss=f"{total_loss / samples:.4f}", accuracy=f"{correct / samples:.4f}",
+                            refresh=False)
     if samples == 0:
         raise ValueError("train_data has no batches; accepted: an iterable of (input, label) batches that "
                          "can be gone through once per epoch")

@@ -3,11 +3,25 @@
 ``gluon.Trainer.save_states`` pickles the optimizer, so the same content is written as tensors here.
 """
 import mxnet as mx
+import numpy as np
 
 from . import tensorfile
 from .errors import CheckpointError
 
 KIND = "training state"
+
+# Numbers that an optimizer keeps beside its states (Nadam's product of momenta).
+OPTIMIZER_NUMBERS = ("m_schedule",)
+# Optimizers that keep arrays beside their states.
+NOT_SAVABLE = ("LBSGD",)
+
+
+def check_savable(trainer):
+    """Raise ``ValueError`` for a trainer whose whole state cannot be saved here."""
+    name = type(trainer._optimizer).__name__
+    if name in NOT_SAVABLE:
+        raise ValueError(f"state_path is given, but the state of optimizer {name} cannot be saved: "
+                         f"choose another optimizer, or state_path=None")
 
 
 def save(path, net, trainer, run, epochs, best_parameters):
@@ -23,8 +37,10 @@ def save(path, net, trainer, run, epochs, best_parameters):
     for index, state in _updater(trainer).states.items():
         structure[index] = _flatten(state, f"optimizer/{index}", tensors)
     optimizer = trainer._optimizer
+    numbers = {name: getattr(optimizer, name) for name in OPTIMIZER_NUMBERS if hasattr(optimizer, name)}
     header = {"run": run, "epochs": epochs, "optimizer": type(optimizer).__name__, "states": structure,
-              "num_update": optimizer.num_update, "update_counts": optimizer._index_update_count}
+              "num_update": optimizer.num_update, "update_counts": optimizer._index_update_count,
+              "optimizer_numbers": numbers, "trained": _trained_names(net, trainer)}
     tensorfile.write(path, KIND, tensors, header)
 
 
@@ -46,17 +62,29 @@ def restore(path, net, trainer, run):
                               f"this is {type(optimizer).__name__}")
     parameters = net._collect_params_with_prefix()
     _check_same_network(path, parameters, tensors)
+    if header.get("trained", _trained_names(net, trainer)) != _trained_names(net, trainer):
+        raise CheckpointError(f"{path} was written with a trainer of other parameters")
+    states = {int(index): _unflatten(structure, tensors) for index, structure in header["states"].items()}
     for name, parameter in parameters.items():
         parameter.set_data(mx.nd.array(tensors[f"net/{name}"], dtype=tensors[f"net/{name}"].dtype))
+        parameter._finish_deferred_init()  # it has its shape now
     updater = _updater(trainer)
-    for index, structure in header["states"].items():
-        updater.states[int(index)] = _unflatten(structure, tensors)
-        updater.states_synced[int(index)] = True
+    updater.states.update(states)
+    updater.states_synced.update(dict.fromkeys(states, True))
     optimizer.num_update = header["num_update"]
     optimizer._index_update_count.clear()
-    optimizer._index_update_count.update({int(index): count for index, count in header["update_counts"].items()})
-    best = {name.removeprefix("best/"): tensor for name, tensor in tensors.items() if name.startswith("best/")}
+    counts = header["update_counts"]
+    optimizer._index_update_count.update({int(index): count for index, count in counts.items()})
+    for name, value in header.get("optimizer_numbers", {}).items():
+        setattr(optimizer, name, value)
+    best = _part(tensors, "best/")
     return header["epochs"], best or None
+
+
+def _trained_names(net, trainer):
+    """Names in ``net`` of the trainer's parameters, in its order; None for those of other blocks."""
+    names = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
+    return [names.get(id(parameter)) for parameter in trainer._params]
 
 
 def _updater(trainer):
@@ -67,15 +95,24 @@ def _updater(trainer):
 
 
 def _check_same_network(path, parameters, tensors):
-    saved = {name.removeprefix("net/"): tensor.shape for name, tensor in tensors.items() if name.startswith("net/")}
+    saved = _part(tensors, "net/")
     for name in sorted(saved.keys() ^ parameters.keys()):
         raise CheckpointError(f"{path} is of another network: parameter {name} is only in "
                               f"{'the file' if name in saved else 'the network'}")
     for name, parameter in parameters.items():
-        shape = parameter.shape
-        if shape is not None and any(known > 0 and known != there for known, there in zip(shape, saved[name])):
+        shape, there = parameter.shape, saved[name].shape  # 0: what a first forward pass will tell
+        if shape is not None and (len(shape) != len(there) or
+                                  any(known > 0 and known != size for known, size in zip(shape, there))):
             raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
-                                  f"{saved[name]} there, {shape} here")
+                                  f"{there} there, {shape} here")
+        if saved[name].dtype != np.dtype(parameter.dtype):
+            raise CheckpointError(f"{path} is of another network: parameter {name} has type "
+                                  f"{saved[name].dtype} there, {np.dtype(parameter.dtype)} here")
+
+
+def _part(tensors, prefix):
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _flatten(state, name, tensors):

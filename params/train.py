@@ -15,10 +15,9 @@ from pathlib import Path
 import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import mxnet as mx
 from gluon_compress.batches import compose, cutout, random_crop, random_flip
 from gluon_compress.download import sha256_of, write_atomically
-
-import mxnet as mx  # noqa: I001
 from mxnet import gluon, init
 
 FOLDER = Path(__file__).resolve().parent
@@ -47,7 +46,7 @@ RECIPES = {
     "lenet_mnist": Recipe("LeNet", "mnist", 20, 0.05, random_crop(2)),
     "simple_cnn_mnist": Recipe("SimpleCNN", "mnist", 30, 0.05, random_crop(1), weight_decay=1e-4),
     "lenet_300_100_mnist": Recipe("LeNet300100", "mnist", 30, 0.05, random_crop(1), weight_decay=1e-4),
-    "lenet5_caffe_mnist": Recipe("LeNet5Caffe", "mnist", 20, 0.03, random_crop(2)),
+    "lenet5_caffe_mnist": Recipe("LeNet5Caffe", "mnist", 15, 0.01, random_crop(2), schedule=gc.training.one_cycle),
     "alexnet_cifar10": Recipe("AlexNet", "cifar10", 30, 0.02, CIFAR_AUGMENTATION, size=67,
                               arguments={"classes": 10, "hidden_units": 1024}, schedule=gc.training.one_cycle),
     "resnet18_cifar10": Recipe("ResNet", "cifar10", 18, 0.2, CIFAR_AUGMENTATION,

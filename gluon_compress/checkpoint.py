@@ -1,0 +1,241 @@
+"""Compressed networks on disk: small, checked on loading, never executed.
+
+What is in the file, tensor by tensor:
+
+- a quantized weight: its integer codes, ``bits`` bits each, and its scales;
+- a masked weight: one bit per weight for the mask, deflated, and the values of the kept ones;
+- anything else as it is.
+
+The records (masks, scales, channel plan) and the network's graph lie beside them, so that a file can be
+loaded into a fresh copy of the original network, or with no network at all.
+"""
+import math
+import zlib
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import SymbolBlock
+
+from . import tensorfile
+from .errors import CheckpointError, NetworkError
+from .network import check_hybrid, check_ready, parameters
+from .pruning import ChannelPlan, Masks
+from .quantization import Scales, dequantize_array
+from .quantization.arrays import largest_code
+from .symbol_graph import trace
+
+KIND = "compressed network"
+RECORDS = {"masks": Masks, "scales": Scales, "plan": ChannelPlan}
+
+
+def save(path, net, *records):
+    """Write a compressed network; an older file is replaced in one step.
+
+    Parameters
+    ----------
+    path : str or Path
+    net : HybridBlock
+        As the techniques left it.
+    *records : Masks, Scales, ChannelPlan
+        What the techniques returned, at most one of each.
+
+    Returns
+    -------
+    int
+        Size of the file in bytes.
+
+    Raises
+    ------
+    RecordError
+        When a record does not fit the network, for instance because a masked weight is not zero or a
+        quantized one no longer a multiple of its scale. Nothing is written then.
+
+    >>> masks = prune_magnitude(net, 0.9)
+    >>> scales = quantize_weights(net)
+    >>> save("small.gcz", net, masks, scales)
+    """
+    check_ready(net)
+    given = _by_kind(records)
+    if "plan" in given:
+        given["plan"].check_applied(net)
+    masks = given["masks"].fitted_masks(net) if "masks" in given else {}
+    codes = given["scales"].codes(net) if "scales" in given else {}
+    tensors, layout = {}, {}
+    for name, parameter in parameters(net).items():
+        value = codes.get(name, parameter.data().asnumpy())
+        layout[name] = {"shape": list(value.shape), "dtype": np.dtype(parameter.dtype).name}
+        if name in masks:
+            tensors[f"{name}/mask"] = _compress(np.packbits(masks[name]))
+            value = value[masks[name]]
+        if name in codes:
+            record = given["scales"].layers[name]
+            layout[name].update(bits=record["bits"], axis=record["axis"])
+            tensors[f"{name}/scale"] = record["scale"]
+            value = _pack(value, record["bits"])
+        tensors[f"{name}/value"] = value
+    stored = {kind: record.to_dict() if kind == "plan" else {"left_out": record.left_out}
+              for kind, record in given.items()}  # masks and scales themselves are tensors
+    tensorfile.write(path, KIND, tensors, {"layout": layout, "records": stored, "graph": _graph(net)})
+    return Path(path).stat().st_size
+
+
+def load(path, net=None, ctx=None):
+    """Load a compressed network; quantized weights become floating point again.
+
+    Parameters
+    ----------
+    path : str or Path
+    net : HybridBlock, optional
+        A fresh copy of the original network, initialized or not: its channels are removed as in the
+        file, then its parameters set. Without it a ``SymbolBlock`` is built from the graph in the file.
+    ctx : mx.Context, optional
+        Where the parameters go; by default where those of ``net`` are, else the CPU.
+
+    Returns
+    -------
+    HybridBlock
+        ``net``, or the ``SymbolBlock``.
+
+    Raises
+    ------
+    CheckpointError
+        For a damaged, truncated or foreign file, or one of another network. ``net`` is then unchanged.
+    """
+    tensors, header = tensorfile.read(path, KIND)
+    values = {name: _decode(name, layout, tensors) for name, layout in header["layout"].items()}
+    if net is None:
+        return _symbol_block(path, header["graph"], values, ctx or mx.cpu())
+    check_hybrid(net)
+    plan = header["records"].get("plan")
+    if not _check_fits(path, net, values, plan):
+        ChannelPlan.from_dict(plan).apply(net)
+    for name, parameter in parameters(net).items():
+        used = parameter._data is not None or parameter._deferred_init
+        if used and ctx is not None:
+            parameter.reset_ctx(ctx)
+        parameter._load_init(mx.nd.array(values[name], dtype=parameter.dtype), None if used else ctx or mx.cpu())
+    return net
+
+
+def records(path):
+    """The records in a file: {"masks": Masks, "scales": Scales, "plan": ChannelPlan}, as far as it has them.
+
+    With these, a loaded network can be trained further: ``MaskedTrainer(net, records(path)["masks"], ...)``.
+    """
+    tensors, header = tensorfile.read(path, KIND)
+    stored, layouts, found = header["records"], header["layout"], {}
+    if "masks" in stored:
+        kept = {name: _mask(name, layout, tensors) for name, layout in layouts.items() if f"{name}/mask" in tensors}
+        found["masks"] = Masks(kept, stored["masks"]["left_out"])
+    if "scales" in stored:
+        quantized = {name: {"bits": layout["bits"], "axis": layout["axis"], "scale": tensors[f"{name}/scale"]}
+                     for name, layout in layouts.items() if "bits" in layout}
+        found["scales"] = Scales(quantized, stored["scales"]["left_out"])
+    if "plan" in stored:
+        found["plan"] = ChannelPlan.from_dict(stored["plan"])
+    return found
+
+
+def _by_kind(records):
+    """{"masks": ..., "scales": ..., "plan": ...} of the given records."""
+    given = {}
+    for record in records:
+        kind = next((kind for kind, cls in RECORDS.items() if isinstance(record, cls)), None)
+        if kind is None:
+            raise TypeError(f"{record!r} is no record; accepted: {', '.join(c.__name__ for c in RECORDS.values())}")
+        if kind in given:
+            raise ValueError(f"two {type(record).__name__} are given; accepted: at most one of each")
+        given[kind] = record
+    return given
+
+
+def _pack(codes, bits):
+    """Codes as int8, or as a stream of ``bits`` bits each when there are fewer than 8."""
+    if bits == 8:
+        return codes
+    shifted = (codes.ravel() + largest_code(bits)).astype(np.uint8)  # 0 ... 2 * q_max
+    return np.packbits(np.unpackbits(shifted[:, None], axis=1, count=bits, bitorder="little"))
+
+
+def _unpack(packed, bits, count):
+    if bits == 8:
+        return packed
+    stream = np.unpackbits(packed, count=count * bits).reshape(count, bits)
+    shifted = np.packbits(stream, axis=1, bitorder="little").ravel()
+    return shifted.astype(np.int8) - np.int8(largest_code(bits))
+
+
+def _compress(array):
+    """An array's bytes, deflated: of a sparse mask a third is left."""
+    return np.frombuffer(zlib.compress(array.tobytes(), 9), np.uint8)
+
+
+def _mask(name, layout, tensors):
+    bits = np.frombuffer(zlib.decompress(tensors[f"{name}/mask"].tobytes()), np.uint8)
+    return np.unpackbits(bits, count=math.prod(layout["shape"])).astype(bool).reshape(layout["shape"])
+
+
+def _decode(name, layout, tensors):
+    """The float array of a parameter."""
+    value = tensors[f"{name}/value"]
+    mask = _mask(name, layout, tensors) if f"{name}/mask" in tensors else None
+    if "bits" in layout:
+        value = _unpack(value, layout["bits"], math.prod(layout["shape"]) if mask is None else int(mask.sum()))
+    if mask is not None:
+        scattered = np.zeros(mask.shape, value.dtype)
+        scattered[mask] = value
+        value = scattered
+    if "bits" in layout:
+        value = dequantize_array(value.reshape(layout["shape"]), tensors[f"{name}/scale"], layout["axis"])
+    return value.reshape(layout["shape"]).astype(layout["dtype"])
+
+
+def _check_fits(path, net, values, plan):
+    """True when the values fit ``net`` as it is, False when they do after ``plan``; else CheckpointError."""
+    named = parameters(net)
+    for name in sorted(named.keys() ^ values.keys()):
+        raise CheckpointError(f"{path} is of another network: parameter {name} is only in the "
+                              f"{'file' if name in values else 'network'}")
+    misfits = [name for name in named if not _fits(named[name].shape, values[name].shape)]
+    if not misfits:
+        return True
+    planned = {name: list(parameter.shape or ()) for name, parameter in named.items()}
+    for cut in (plan or {"slices": ()})["slices"]:
+        if planned[cut["parameter"]][cut["axis"]] == cut["before"]:
+            planned[cut["parameter"]][cut["axis"]] = len(cut["kept"])
+    for name in misfits:
+        if not _fits(planned[name], values[name].shape):
+            raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
+                                  f"{values[name].shape} there, {named[name].shape} here")
+    return False
+
+
+def _fits(shape, other):
+    """Whether two shapes agree where the first is known (0 and -1 stand for unknown sizes)."""
+    return shape is None or len(shape) == len(other) and all(a in (0, -1, b) for a, b in zip(shape, other))
+
+
+def _graph(net):
+    """The network's symbol and its parameters' names in it, or why there is none."""
+    try:
+        graph = trace(net)
+    except (NetworkError, ValueError) as error:
+        return {"missing": str(error)}
+    structural = {id(parameter): name for name, parameter in parameters(net).items()}
+    return {"symbol": graph.symbol.tojson(), "inputs": graph.inputs,
+            "names": {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}}
+
+
+def _symbol_block(path, graph, values, ctx):
+    """A SymbolBlock of the graph in the file."""
+    if "missing" in graph:
+        raise CheckpointError(f"{path} holds no graph ({graph['missing']}); give load the network")
+    try:
+        net = SymbolBlock(mx.sym.load_json(graph["symbol"]), [mx.sym.var(name, dtype="float32") for name in graph["inputs"]])
+    except mx.MXNetError as error:
+        raise CheckpointError(f"the graph in {path} cannot be built: {error}") from error
+    for name, parameter in net.collect_params().items():
+        value = values[graph["names"][name]]
+        parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx)
+    return net

@@ -1,0 +1,108 @@
+"""Figures for tutorials and READMEs, written as PNG files. Nothing here touches matplotlib's global state."""
+import math
+from pathlib import Path
+
+from .download import write_atomically
+from .report import Report
+
+
+def plot_before_after(values, path, ylabel=None, title=None):
+    """Write a bar chart that compares networks, and return its path.
+
+    Parameters
+    ----------
+    values : dict
+        {name: number} gives one chart. {name: Report} gives a chart for each quantity that all the
+        reports have: parameters, nonzeros, MACs, bytes, milliseconds.
+    path : str or Path
+        Ends in ``.png``; an older file is replaced only by a complete new one.
+    ylabel, title : str, optional
+
+    Raises
+    ------
+    ValueError
+        For no values, numbers that are not finite, or another kind of file.
+    TypeError
+        For values that are neither all numbers nor all reports.
+    ImportError
+        When matplotlib is not installed.
+    """
+    if not values:
+        raise ValueError("values is empty; accepted: a dict of names and numbers, or of names and reports")
+    if all(isinstance(value, Report) for value in values.values()):
+        quantities = {name: report.quantities() for name, report in values.items()}
+        charts = {what: {name: numbers[what] for name, numbers in quantities.items()}
+                  for what in next(iter(quantities.values()))
+                  if all(numbers[what] is not None for numbers in quantities.values())}
+    else:
+        charts = {ylabel: dict(values)}
+    for bars in charts.values():
+        for name, value in bars.items():
+            _check_finite(f"values[{name!r}]", value)
+
+    def draw(figure):
+        for axes, (what, bars) in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts.items()):
+            drawn = axes.bar(list(bars), list(bars.values()), color=[f"C{index % 10}" for index in range(len(bars))])
+            axes.bar_label(drawn, [f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
+                                   for value in bars.values()], fontsize="small")
+            axes.set_ylabel(what or "")
+            axes.margins(y=0.12)
+            axes.tick_params(axis="x", labelrotation=20)
+        if title:
+            figure.suptitle(title)
+    return _save(path, draw, size=(max(3.2, 0.9 * len(values) + 1.2) * len(charts), 3.6))
+
+
+def plot_curves(curves, path, xlabel, ylabel, title=None):
+    """Write a line chart, and return its path.
+
+    Parameters
+    ----------
+    curves : dict
+        {label: [(x, y), ...]}, each drawn in the order given.
+    path : str or Path
+        As for :func:`plot_before_after`; so are the errors.
+    xlabel, ylabel : str
+    title : str, optional
+    """
+    if not curves:
+        raise ValueError("curves is empty; accepted: a dict of labels and lists of (x, y)")
+    for label, points in curves.items():
+        if len(points) == 0:
+            raise ValueError(f"curves[{label!r}] has no points")
+        for x, y in points:
+            _check_finite(f"curves[{label!r}]", x)
+            _check_finite(f"curves[{label!r}]", y)
+
+    def draw(figure):
+        axes = figure.subplots()
+        for label, points in curves.items():
+            axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=label)
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _save(path, draw, size=(6.4, 4))
+
+
+def _save(path, draw, size):
+    """Draw on a new figure and put it at ``path`` in one step."""
+    path = Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"path is {str(path)!r}; accepted: a name that ends in .png")
+    try:
+        from matplotlib.figure import Figure  # not pyplot, which keeps figures and chooses a window system
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install matplotlib") from error
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
+    return path
+
+
+def _check_finite(name, value):
+    try:
+        finite = math.isfinite(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; accepted: numbers (or, for all values, reports)") from None
+    if not finite:
+        raise ValueError(f"{name} is {value}; accepted: finite numbers")

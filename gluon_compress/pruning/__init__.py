@@ -1,0 +1,6 @@
+"""Pruning: masks that stay, channels that really go."""
+from .channels import ChannelPlan, prune_channels
+from .masks import MaskedTrainer, Masks
+from .unstructured import prune_magnitude, prune_threshold
+
+__all__ = ["ChannelPlan", "MaskedTrainer", "Masks", "prune_channels", "prune_magnitude", "prune_threshold"]

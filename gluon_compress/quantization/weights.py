@@ -1,0 +1,120 @@
+"""Weight quantization: the weights of a network become integer multiples of a scale."""
+import mxnet as mx
+import numpy as np
+
+from ..arguments import check_integer
+from ..errors import RecordError
+from ..network import CONVOLUTIONS, check_ready, parameters, select_layers
+from ..tables import format_table
+from .arrays import dequantize_array, largest_code, quantize_array
+
+QUANTIZABLE = (*CONVOLUTIONS, "Dense", "Embedding")
+
+
+class Scales:
+    """How the weights of a network were quantized: plain data, apart from the network.
+
+    Attributes
+    ----------
+    layers : dict
+        {structural parameter name: {"bits": int, "axis": int or None, "scale": float32 array}}.
+    left_out : dict
+        {layer name: why it was not quantized}.
+    """
+
+    def __init__(self, layers, left_out=None):
+        self.layers = {name: {**layer, "scale": np.asarray(layer["scale"], dtype=np.float32)}
+                       for name, layer in layers.items()}
+        self.left_out = dict(left_out or {})
+
+    def codes(self, net):
+        """{parameter name: int8 codes} of the weights ``net`` has now.
+
+        Raises ``RecordError`` naming the layer when a weight is no longer a multiple of its scale, as after
+        training; quantize again then.
+        """
+        check_ready(net)
+        named = parameters(net)
+        return {name: self._codes_of(name, named) for name in self.layers}
+
+    def _codes_of(self, name, named):
+        if name not in named:
+            raise RecordError(f"the scales are of another network: there is no parameter {name} here")
+        bits, axis, scale = (self.layers[name][key] for key in ("bits", "axis", "scale"))
+        weight = named[name].list_data()[0].asnumpy()
+        expected = () if axis is None else weight.shape[axis:axis + 1]
+        if scale.shape != expected:
+            raise RecordError(f"the scales are of another network: {name} has shape {weight.shape}, "
+                              f"its scale {scale.shape}")
+        along = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
+        q_max = largest_code(bits)
+        codes = np.clip(np.rint(weight.astype(np.float64) / along), -q_max, q_max).astype(np.int8)
+        if not np.array_equal(dequantize_array(codes, scale, axis).astype(weight.dtype), weight):
+            raise RecordError(f"the weights of {name} are not multiples of their scale: they changed since "
+                              f"quantize_weights, call it again")
+        return codes
+
+    def summary(self):
+        """A table with a row per quantized parameter and one per layer left out."""
+        rows = [(name, layer["bits"], "tensor" if layer["axis"] is None else f"axis {layer['axis']}",
+                 layer["scale"].size, f"{layer['scale'].min():.3g}", f"{layer['scale'].max():.3g}", "")
+                for name, layer in self.layers.items()]
+        rows += [(name, "", "", "", "", "", f"untouched: {reason}") for name, reason in self.left_out.items()]
+        return format_table(("parameter", "bits", "scale per", "scales", "smallest", "largest", "note"), rows)
+
+    __str__ = summary
+
+    def to_dict(self):
+        """JSON-serializable; the float32 scales survive exactly."""
+        return {"layers": {name: {**layer, "scale": layer["scale"].tolist()} for name, layer in self.layers.items()},
+                "left_out": self.left_out}
+
+    @classmethod
+    def from_dict(cls, record):
+        """The inverse of :meth:`to_dict`."""
+        return cls(record["layers"], record["left_out"])
+
+
+def quantize_weights(net, bits=8, per_channel=True, select=None):
+    """Round the weights to ``bits`` bits: each becomes ``code * scale`` with an integer code.
+
+    The network still computes in float32, with the rounded weights; :func:`gluon_compress.save` stores
+    the codes. Biases and BatchNorm parameters stay as they are.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Changed in place.
+    bits : int
+        2 to 8, the sign counted.
+    per_channel : bool
+        One scale per output channel (per row of an embedding), or one per layer.
+    select : layer class, name, function, or list of these
+        Which layers; by default convolutions, dense layers and embeddings.
+
+    Returns
+    -------
+    Scales
+
+    Raises
+    ------
+    ValueError, NetworkError
+        For bits out of range, a selection that matches nothing, weights that are not finite.
+    """
+    check_integer("bits", bits, 2, 8)
+    chosen, left_out = select_layers(net, select, default=QUANTIZABLE)
+    quantized, weights = {}, {}
+    for layer in chosen:
+        axis = _output_axis(layer.kind) if per_channel else None
+        codes, scale = quantize_array(layer.value(), bits, axis)
+        quantized[layer.parameter_name] = {"bits": bits, "axis": axis, "scale": scale}
+        weights[layer.parameter_name] = dequantize_array(codes, scale, axis)
+    named = parameters(net)
+    for name, weight in weights.items():
+        named[name].set_data(mx.nd.array(weight))
+    return Scales(quantized, left_out)
+
+
+def _output_axis(kind):
+    """Transposed convolutions store (in, out, ...), all others (out, in, ...)."""
+    return 1 if kind.endswith("Transpose") else 0

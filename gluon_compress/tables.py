@@ -1,0 +1,20 @@
+"""Plain-text tables, for records and reports."""
+
+
+def format_table(header, rows):
+    """Aligned columns; numbers to the right, text to the left. ``rows`` hold strings or numbers."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    numeric = [all(_is_number(row[column]) for row in cells[1:]) and len(rows) > 0 for column in range(len(header))]
+
+    def line(row):
+        return "  ".join(cell.rjust(width) if right else cell.ljust(width)
+                         for cell, width, right in zip(row, widths, numeric)).rstrip()
+    return "\n".join([line(cells[0]), "  ".join("-" * width for width in widths), *map(line, cells[1:])])
+
+
+def _is_number(text):
+    try:
+        return text in ("", "-") or isinstance(float(text.rstrip("%x").replace(",", "")), float)
+    except ValueError:
+        return False

@@ -1,0 +1,134 @@
+"""Small networks for the tests of the techniques, and comparisons of their parameters."""
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, SymbolBlock, nn
+
+
+class NormNet(HybridBlock):
+    """VGG-like: two convolutions with BatchNorm, dropout, a hidden dense layer with BatchNorm."""
+
+    def __init__(self, classes=5, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.features = nn.HybridSequential()
+            self.features.add(
+                nn.Conv2D(8, 3, padding=1, use_bias=False), nn.BatchNorm(), nn.Activation("relu"),
+                nn.MaxPool2D(2),
+                nn.Conv2D(12, 3, padding=1), nn.BatchNorm(), nn.LeakyReLU(0.1), nn.Flatten(), nn.BatchNorm(),
+                nn.Dense(16), nn.BatchNorm(), nn.Activation("sigmoid"), nn.Dropout(0.5))
+            self.output = nn.Dense(classes)
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))
+
+
+class Branches(HybridBlock):
+    """One convolution read by three layers; the branches are added, and one block is called twice."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.stem = nn.Conv2D(8, 3, activation="relu")
+            self.left = nn.Conv2D(6, 3, activation="relu")
+            self.right = nn.Conv2D(6, 3, activation="relu")
+            self.side = nn.Dense(4)
+            self.pool = nn.MaxPool2D(2)
+            self.head = nn.Dense(4)
+
+    def hybrid_forward(self, F, x):
+        x = self.pool(self.stem(x))
+        side = self.side(x)
+        return side + self.head(self.pool(self.left(x) + self.right(x)))
+
+
+class OwnWeight(HybridBlock):
+    """Operators called with parameters of the block itself; a position table that is no layer at all."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.conv = nn.Conv2D(6, 3, activation="relu")
+            self.mix_weight = self.params.get("mix_weight", shape=(7, 6 * 6 * 6))
+            self.positions = self.params.get("positions", shape=(1, 7))
+            self.output = nn.Dense(3)
+
+    def hybrid_forward(self, F, x, mix_weight, positions):
+        x = F.FullyConnected(F.flatten(self.conv(x)), mix_weight, num_hidden=7, no_bias=True)
+        return self.output(F.broadcast_add(F.relu(x), positions))
+
+
+class SharedWeights(HybridBlock):
+    """The second and the third layer are two blocks with the same parameters."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.first = nn.Dense(6, in_units=6, activation="relu")
+            self.second = nn.Dense(6, in_units=6, activation="relu")
+            self.third = nn.Dense(6, in_units=6, activation="relu", params=self.second.params)
+            self.output = nn.Dense(3, in_units=6)
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.third(self.second(self.first(x))))
+
+
+class Assorted(HybridBlock):
+    """A transposed convolution with different numbers of channels, a grouped one, an embedding."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.embedding = nn.Embedding(11, 16)
+            self.up = nn.Conv2DTranspose(5, 2, strides=2, in_channels=1)
+            self.grouped = nn.Conv2D(10, 3, groups=5, in_channels=5)
+            self.output = nn.Dense(3)
+
+    def hybrid_forward(self, F, x):
+        images = self.embedding(x).reshape((0, 1, 4, 4))
+        return self.output(F.relu(self.grouped(self.up(images))))
+
+
+EXAMPLES = {NormNet: (4, 3, 8, 8), Branches: (4, 2, 12, 12), OwnWeight: (4, 1, 8, 8), SharedWeights: (4, 6),
+            Assorted: (4,)}
+
+
+def build(network, shape=None, seed=0, **arguments):
+    """``(net, example)``: initialized with random weights, biases and BatchNorm statistics, and run once."""
+    mx.random.seed(seed)
+    net = network(**arguments)
+    net.initialize(mx.init.Normal(0.3))
+    shape = shape or EXAMPLES[network]
+    example = mx.nd.arange(shape[0]) if len(shape) == 1 else mx.nd.random.normal(shape=shape)
+    net(example)
+    for name, parameter in net.collect_params().items():
+        if len(parameter.shape) == 1:
+            low = 0.5 if name.endswith(("var", "gamma")) else -0.3
+            parameter.set_data(mx.nd.random.uniform(low, 1.5 if low > 0 else 0.3, shape=parameter.shape))
+    return net, example
+
+
+def fresh(network, **arguments):
+    """A copy that was initialized, but has not seen an input yet."""
+    net = network(**arguments)
+    net.initialize()
+    return net
+
+
+def exported(net, example, directory):
+    """``net`` as a SymbolBlock, through the files that ``export`` writes."""
+    net.hybridize()
+    net(example)
+    net.export(str(directory / "net"))
+    return SymbolBlock.imports(str(directory / "net-symbol.json"), ["data"], str(directory / "net-0000.params"))
+
+
+def values(net):
+    """{structural name: NumPy array}, by Gluon's own walk."""
+    return {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
+
+
+def identical(before, after):
+    """Same names, shapes, types and bits."""
+    return before.keys() == after.keys() and all(
+        before[name].dtype == after[name].dtype and before[name].shape == after[name].shape
+        and before[name].tobytes() == after[name].tobytes() for name in before)

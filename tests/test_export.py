@@ -1,0 +1,306 @@
+"""export.py: ONNX Runtime and MXNet compute the same; files and network stay as they were on failure."""
+import sys
+import warnings
+
+import mxnet as mx
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from gluon_compress import models
+from gluon_compress.errors import NetworkError
+from gluon_compress.export import to_onnx, to_symbol
+from mxnet.gluon import HybridBlock, SymbolBlock, nn
+from onnx import numpy_helper
+
+
+class Function(HybridBlock):
+    """A network of one function ``f(F, *inputs)``."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def hybrid_forward(self, F, *inputs):
+        return self.function(F, *inputs)
+
+
+class TwoInputs(HybridBlock):
+    """Reads its second input first, and gives its outputs in another order than it computes them."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Dense(3, in_units=4), nn.Dense(3, in_units=5)
+
+    def hybrid_forward(self, F, x, y):
+        right = self.right(y)
+        return F.relu(right) + 1, F.concat(self.left(x), right, dim=1), right
+
+
+def ready(net, shape):
+    """With weights, biases and running statistics that all matter."""
+    mx.random.seed(1)
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros(shape))
+    for name, parameter in net.collect_params().items():
+        if name.endswith(("bias", "beta", "running_mean")):
+            parameter.set_data(mx.nd.random.normal(0, 0.1, shape=parameter.shape))
+        elif name.endswith(("gamma", "running_var")):
+            parameter.set_data(mx.nd.random.uniform(0.5, 1.5, shape=parameter.shape))
+    return net
+
+
+def run_onnx(path, *inputs):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {known.name: value.asnumpy() for known, value in zip(session.get_inputs(), inputs)})
+
+
+def assert_close(found, expected):
+    expected = expected.asnumpy()
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def state_of(net):
+    return net._active, net._cached_op, net._cached_graph, {
+        name: (parameter.grad_req, parameter.data().asnumpy().tobytes())
+        for name, parameter in net.collect_params().items()}
+
+
+NETWORKS = {
+    "LeNet": (models.LeNet, (1, 28, 28)),
+    "SimpleCNN": (models.SimpleCNN, (1, 28, 28)),
+    "AlexNet": (lambda: models.AlexNet(10, 64), (3, 67, 67)),
+    "ResNet": (lambda: models.ResNet(18, 10, thumbnail=True, width=8), (3, 32, 32)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("hybridize", [False, True])
+def test_onnx_runtime_agrees(name, hybridize, tmp_path):
+    make, shape = NETWORKS[name]
+    net = ready(make(), (2, *shape))
+    net.hybridize(hybridize)
+    net(mx.nd.zeros((2, *shape)))
+    before = state_of(net)
+    path = to_onnx(net, tmp_path / "net.onnx", mx.nd.random.uniform(shape=(2, *shape)))
+    assert state_of(net) == before
+    for batch in (1, 2, 5):
+        inputs = mx.nd.random.uniform(shape=(batch, *shape))
+        found, = run_onnx(path, inputs)
+        assert_close(found, net(inputs))
+    model = onnx.load(str(path))
+    assert [value.name for value in model.graph.input] == ["data"]
+    dimensions, = [value.type.tensor_type.shape.dim for value in model.graph.output]
+    assert (dimensions[0].dim_param, dimensions[1].dim_value) == ("batch", 10)
+    assert [version.version for version in model.opset_import] == [14]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_zeros_stay_zeros(tmp_path):
+    net = ready(models.SimpleCNN(), (1, 1, 28, 28))
+    zeros = 0
+    for layer in (net.conv1, net.conv2, net.fc1, net.fc2):
+        values = layer.weight.data().asnumpy()
+        values[np.abs(values) < np.quantile(np.abs(values), 0.9)] = 0
+        zeros += (values == 0).sum()
+        layer.weight.set_data(mx.nd.array(values))
+    inputs = mx.nd.random.uniform(shape=(3, 1, 28, 28))
+    path = to_onnx(net, tmp_path / "net.onnx", inputs)
+    weights = [numpy_helper.to_array(value) for value in onnx.load(str(path)).graph.initializer]
+    assert sum((value == 0).sum() for value in weights) == zeros > 0.89 * 21_750
+    assert_close(run_onnx(path, inputs)[0], net(inputs))
+
+
+@pytest.mark.parametrize("function", [
+    lambda F, x: F.mean(x, axis=(2, 3)), lambda F, x: F.max(x, axis=1), lambda F, x: F.softmax(x),
+    lambda F, x: F.clip(x, 0.2, 0.6), lambda F, x: F.LeakyReLU(x, act_type="leaky"), lambda F, x: F.Dropout(x) + 1,
+    lambda F, x: F.Pooling(x, kernel=(3, 3), stride=(2, 2), pool_type="max", pooling_convention="full"),
+    lambda F, x: F.Pooling(x, kernel=(3, 3), pad=(1, 1), stride=(2, 2), pool_type="avg")])
+def test_operators(function, tmp_path):
+    inputs = mx.nd.random.uniform(shape=(2, 4, 6, 6))
+    net = Function(function)
+    assert_close(run_onnx(to_onnx(net, tmp_path / "a.onnx", inputs), inputs)[0], net(inputs))
+
+
+def test_several_inputs_and_outputs_keep_their_order(tmp_path):
+    net = TwoInputs()
+    net.initialize(mx.init.Normal(1))
+    example = mx.nd.random.normal(shape=(2, 4)), mx.nd.random.normal(shape=(2, 5))
+    path = to_onnx(net, tmp_path / "net.onnx", example)
+    assert [value.name for value in onnx.load(str(path)).graph.input] == ["data0", "data1"]
+    for found, expected in zip(run_onnx(path, *example), net(*example)):
+        assert_close(found, expected)
+    files = to_symbol(net, tmp_path / "net", example)
+    block = SymbolBlock.imports(str(files[0]), ["data0", "data1"], str(files[1]))
+    for found, expected in zip(block(*example), net(*example)):
+        np.testing.assert_array_equal(found.asnumpy(), expected.asnumpy())
+
+
+def test_a_layer_called_twice(tmp_path):
+    shared = nn.Dense(6)
+    net = nn.HybridSequential()
+    net.add(shared, nn.Activation("tanh"), shared)
+    inputs = mx.nd.random.normal(shape=(4, 6))
+    ready(net, inputs.shape)
+    assert_close(run_onnx(to_onnx(net, tmp_path / "net.onnx", inputs), inputs)[0], net(inputs))
+    files = to_symbol(net, tmp_path / "net", inputs)
+    assert_close(SymbolBlock.imports(str(files[0]), ["data"], str(files[1]))(inputs).asnumpy(), net(inputs))
+
+
+def test_batch_normalization_without_scale(tmp_path):
+    net = nn.HybridSequential()
+    net.add(nn.BatchNorm(scale=False))
+    inputs = mx.nd.random.normal(shape=(2, 3, 4, 4))
+    ready(net, inputs.shape)  # its gamma is not one, but MXNet takes it for one
+    assert np.abs(net[0].gamma.data().asnumpy() - 1).max() > 0.1
+    assert_close(run_onnx(to_onnx(net, tmp_path / "net.onnx", inputs), inputs)[0], net(inputs))
+
+
+def test_symbol_block_to_onnx(tmp_path):
+    net = ready(models.ResNet(18, 10, thumbnail=True, width=8), (1, 3, 32, 32))
+    files = to_symbol(net, tmp_path / "net")
+    block = SymbolBlock.imports(str(files[0]), ["data"], str(files[1]))
+    inputs = mx.nd.random.uniform(shape=(2, 3, 32, 32))
+    assert_close(run_onnx(to_onnx(block, tmp_path / "net.onnx", inputs), inputs)[0], net(inputs))
+    again = to_symbol(block, tmp_path / "again", inputs)
+    assert mx.nd.load(str(again[1])).keys() == mx.nd.load(str(files[1])).keys()
+
+
+def test_a_fixed_batch_is_announced(tmp_path):
+    inputs = mx.nd.random.normal(shape=(2, 3, 4))
+    net = Function(lambda F, x: F.reshape(x, (2, -1)))
+    with pytest.warns(UserWarning, match=r"only takes input of shape \(2, 3, 4\)"):
+        path = to_onnx(net, tmp_path / "net.onnx", inputs)
+    assert [dimension.dim_value for dimension in onnx.load(str(path)).graph.input[0].type.tensor_type.shape.dim] \
+        == [2, 3, 4]
+    assert_close(run_onnx(path, inputs)[0], net(inputs))
+
+
+@pytest.mark.parametrize("function, reason", [
+    (lambda F, x: F.contrib.fft(x), "does not know _contrib_fft"),
+    (lambda F, x: F.L2Normalization(x), "L2Normalization"),
+    (lambda F, x: F.LRN(x, nsize=5), "computes something else"),  # the converter takes knorm for 1, it is 2
+    (lambda F, x: F.Pooling(x, kernel=(3, 3), stride=(2, 2), pool_type="avg", pooling_convention="full"),
+     "computes something else"),
+    (lambda F, x: F.log(x - 2), "not finite")])
+def test_what_cannot_be_converted_leaves_the_file(function, reason, tmp_path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"old")
+    with pytest.raises(NetworkError, match=reason):
+        to_onnx(Function(function), path, mx.nd.random.uniform(shape=(2, 4, 6, 6)))
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_without_verification_the_file_is_written(tmp_path):
+    inputs = mx.nd.random.uniform(shape=(2, 4, 6, 6))
+    net = Function(lambda F, x: F.LRN(x, nsize=5))
+    found, = run_onnx(to_onnx(net, tmp_path / "net.onnx", inputs, verify=False), inputs)
+    assert np.abs(found - net(inputs).asnumpy()).max() > 0.1  # the reason why verify is on by default
+
+
+def test_float16_goes_out_unverified(tmp_path):
+    net = ready(models.SimpleCNN(), (1, 1, 28, 28))
+    inputs = mx.nd.random.uniform(shape=(2, 1, 28, 28))
+    expected = net(inputs).asnumpy()
+    net.cast("float16")
+    half = inputs.astype("float16")
+    with pytest.raises(NetworkError, match="FP16"):
+        to_onnx(net, tmp_path / "net.onnx", half)
+    found, = run_onnx(to_onnx(net, tmp_path / "net.onnx", half, verify=False), half)
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, expected, atol=2e-2 * np.abs(expected).max())
+    net.cast("float32")  # Gluon's variables still say float16
+    symbol = mx.sym.load(str(to_symbol(net, tmp_path / "net", inputs)[0]))
+    types = {name: attributes.get("__dtype__") for name, attributes in symbol.attr_dict().items()}
+    assert {types[name] for name in net.collect_params()} == {"0"}
+
+
+def test_onnx_is_an_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match="pip install 'onnx==1.16.2'"):
+        to_onnx(ready(models.SimpleCNN(), (1, 1, 28, 28)), tmp_path / "net.onnx", mx.nd.zeros((1, 1, 28, 28)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_input(tmp_path):
+    example = mx.nd.zeros((1, 1, 28, 28))
+    net = models.LeNet()
+    calls = [lambda net, example: to_onnx(net, tmp_path / "net.onnx", example),
+             lambda net, example: to_symbol(net, tmp_path / "net", example)]
+    for call in calls:
+        with pytest.raises(TypeError, match="HybridBlock"):
+            call(object(), example)
+        with pytest.raises(NetworkError, match="not initialized"):
+            call(net, example)
+    net.initialize()
+    for call in calls:
+        with pytest.raises(NetworkError, match=r"run net\(example\) once"):
+            call(net, example)
+    net(example)
+    for call in calls:
+        with pytest.raises(TypeError, match="example"):
+            call(net, np.zeros((1, 1, 28, 28)))
+        with pytest.raises(ValueError, match="does not fit"):
+            call(net, mx.nd.zeros((1, 1, 32, 32)))
+        with pytest.raises(NetworkError, match="data1 does not reach an output"):
+            call(Function(lambda F, x, y: x + 1), (example, example))
+    with pytest.raises(ValueError, match=r"\.onnx"):
+        to_onnx(net, tmp_path / "net.bin", example)
+    for epoch, error in ((-1, ValueError), (10_000, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="epoch"):
+            to_symbol(net, tmp_path / "net", epoch=epoch)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("hybridize", [False, True])
+def test_symbol_files_are_those_of_gluon(hybridize, tmp_path):
+    net = ready(models.ResNet(18, 10, thumbnail=True, width=8), (1, 3, 32, 32))
+    inputs = mx.nd.random.uniform(shape=(2, 3, 32, 32))
+    net.hybridize(hybridize)
+    expected = net(inputs).asnumpy()
+    before = state_of(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files = to_symbol(net, tmp_path / "ours", inputs, epoch=7)
+    assert state_of(net) == before
+    assert [path.name for path in files] == ["ours-symbol.json", "ours-0007.params"]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    block = SymbolBlock.imports(str(files[0]), ["data"], str(files[1]))
+    np.testing.assert_array_equal(block(inputs).asnumpy(), expected)
+
+    net.hybridize()
+    net(inputs)
+    net.export(str(tmp_path / "gluons"), epoch=7)
+    ours, gluons = (mx.nd.load(str(tmp_path / f"{name}-0007.params")) for name in ("ours", "gluons"))
+    assert ours.keys() == gluons.keys()
+    for name, value in gluons.items():
+        np.testing.assert_array_equal(ours[name].asnumpy(), value.asnumpy())
+    symbols = [mx.sym.load(str(tmp_path / f"{name}-symbol.json")) for name in ("ours", "gluons")]
+    assert symbols[0].list_arguments() == symbols[1].list_arguments()
+    assert symbols[0].list_outputs() == symbols[1].list_outputs()
+
+
+def test_a_directory_in_the_way_leaves_both_files(tmp_path):
+    net = ready(models.SimpleCNN(), (1, 1, 28, 28))
+    (tmp_path / "net-symbol.json").write_text("old")
+    (tmp_path / "net-0000.params").mkdir()
+    with pytest.raises(ValueError, match="is a directory"):
+        to_symbol(net, tmp_path / "net")
+    assert (tmp_path / "net-symbol.json").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_nan_weights_come_back_as_they_are(tmp_path):
+    net = ready(models.SimpleCNN(), (1, 1, 28, 28))
+    values = net.fc2.weight.data().asnumpy()
+    values[0, :3] = np.nan, -np.inf, -0.0
+    net.fc2.weight.set_data(mx.nd.array(values))
+    files = to_symbol(net, tmp_path / "net")
+    block = SymbolBlock.imports(str(files[0]), ["data"], str(files[1]))
+    assert block.collect_params()[net.fc2.weight.name].data().asnumpy().tobytes() == values.tobytes()
+    with pytest.raises(NetworkError, match="not finite"):
+        to_onnx(net, tmp_path / "net.onnx", mx.nd.ones((1, 1, 28, 28)))
+    assert sorted(tmp_path.iterdir()) == sorted(files)

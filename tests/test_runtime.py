@@ -1,0 +1,249 @@
+"""runtime.py: MXNet imports, gets its cores, and gets AMX only where that is safe."""
+import errno
+import os
+import types
+import warnings
+
+import numpy as np
+import pytest
+from gluon_compress import runtime
+
+SILENT = {"OMP_NUM_THREADS": None, "MXNET_OMP_MAX_THREADS": None, "DNNL_MAX_CPU_ISA": None,
+          "ONEDNN_MAX_CPU_ISA": None, "GLUON_COMPRESS_RUNTIME": None}
+AMX_CPU = "processor\t: 0\nflags\t\t: fpu sse avx512f amx_bf16 amx_tile amx_int8\n"
+PLAIN_CPU = "processor\t: 0\nflags\t\t: fpu sse avx512f\n"
+# what OpenMP itself says, as the library that MXNet is linked with sees it
+OPENMP_THREADS = "print(mxnet.base._LIB.omp_get_max_threads())"
+
+
+# ---- NumPy
+
+@pytest.mark.parametrize("version", ["2.0.0", "2.3.1", "10.0"])
+def test_numpy_2_is_refused_with_the_command_to_run(version):
+    with pytest.raises(ImportError, match=f"NumPy {version}.*pip install 'numpy<2'"):
+        runtime.check_numpy_version(version)
+
+
+@pytest.mark.parametrize("version", ["1.20.3", "1.23.5", "1.26.4"])
+def test_numpy_1_is_accepted(version):
+    assert runtime.check_numpy_version(version) is None
+
+
+def test_missing_bool_is_put_back():
+    module = types.SimpleNamespace(bool_=np.bool_)
+    assert runtime.restore_numpy_bool(module, mxnet_imported=False) is True
+    assert module.bool is np.bool_
+
+
+@pytest.mark.parametrize("module, mxnet_imported", [
+    (types.SimpleNamespace(bool_=np.bool_, bool=bool), False),  # NumPy before 1.24
+    (types.SimpleNamespace(bool_=np.bool_), True),              # MXNet has imported without our help
+])
+def test_numpy_is_not_touched_without_need(module, mxnet_imported):
+    before = dict(vars(module))
+    assert runtime.restore_numpy_bool(module, mxnet_imported) is False
+    assert vars(module) == before
+
+
+def test_the_search_for_bool_gives_no_warning():
+    class OldNumpy(types.ModuleType):
+        def __getattr__(self, name):
+            warnings.warn("numpy.bool is deprecated", FutureWarning)
+            if name != "bool":
+                raise AttributeError(name)
+            return bool
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert runtime.restore_numpy_bool(OldNumpy("numpy"), mxnet_imported=False) is False
+
+
+def test_import_order_gluon_compress_first(run_python):
+    output = run_python("import gluon_compress, mxnet; print(gluon_compress.runtime.status());"
+                        + OPENMP_THREADS, **SILENT)
+    cores = len(os.sched_getaffinity(0))
+    assert "numpy.bool put back" in output
+    assert f"{cores} of {cores} usable cores (OMP_NUM_THREADS set before MXNet's import)" in output
+    assert output.split()[-1] == str(cores)
+
+
+def test_import_order_mxnet_first(run_python):
+    output = run_python("""
+import numpy
+numpy.bool = numpy.bool_
+import mxnet
+del numpy.bool
+import gluon_compress
+assert not hasattr(numpy, "bool"), "NumPy was touched although MXNet was there"
+print(gluon_compress.runtime.status())
+""" + OPENMP_THREADS, **SILENT)
+    assert "(untouched)" in output and "MXSetNumOMPThreads" in output
+    assert output.split()[-1] == str(runtime.usable_cores())
+
+
+def test_import_after_an_import_of_mxnet_that_failed(run_python):
+    # a notebook's first cell; MXNet's library is loaded by then, and no longer reads OMP_NUM_THREADS
+    output = run_python("""
+try:
+    import mxnet
+except AttributeError:
+    print("failed")
+import gluon_compress, mxnet
+print(float(mxnet.nd.ones(3).sum().asscalar()))
+""" + OPENMP_THREADS, **SILENT)
+    assert output.split() == ["failed", "3.0", str(runtime.usable_cores())]
+
+
+# ---- threads
+
+@pytest.mark.parametrize("name, value, threads", [
+    ("OMP_NUM_THREADS", "3", 3), ("MXNET_OMP_MAX_THREADS", "1", 1), ("OMP_NUM_THREADS", "4,2", 4),
+    ("OMP_NUM_THREADS", "many", 8)])
+@pytest.mark.parametrize("library_loaded", [False, True])
+def test_thread_variables_of_the_user_win(name, value, threads, library_loaded):
+    environment = {name: value}
+    found = runtime._set_threads(environment, library_loaded, cores=8)
+    assert found == (threads, f"{name} was set by the user")
+    assert environment == {name: value}
+
+
+def test_the_switch_leaves_the_environment_alone(run_python):
+    output = run_python("""
+import os
+before = dict(os.environ)
+import gluon_compress
+print(gluon_compress.runtime.status())
+changed = {name for name in os.environ.keys() | before.keys() if os.environ.get(name) != before.get(name)}
+print(changed & {"OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"})
+""", **{**SILENT, "GLUON_COMPRESS_RUNTIME": "0"})
+    assert output.count("(GLUON_COMPRESS_RUNTIME=0)") == 2
+    assert output.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("files, quota", [
+    ({}, None),
+    ({"cpu.max": "max 100000"}, None),
+    ({"cpu.max": "max"}, None),
+    ({"cpu.max": "150000 100000"}, 1.5),
+    ({"cpu.max": "50000 100000\n"}, 0.5),
+    ({"cpu.max": "nonsense here"}, None),
+    ({"cpu.max": "100000 0"}, None),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+    ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3.0),
+    ({"cpu/cpu.cfs_quota_us": "300000"}, None),
+])
+def test_container_quotas(tmp_path, files, quota):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert runtime._cgroup_quota(tmp_path) == quota
+    affinity = len(os.sched_getaffinity(0))
+    # a started core counts as one: 1.5 cores keep two threads busy, half a core one
+    expected = affinity if quota is None else min(affinity, {0.5: 1, 1.5: 2, 3.0: 3}[quota])
+    assert runtime.usable_cores(tmp_path) == expected
+
+
+def test_cores_follow_the_affinity(run_python):
+    output = run_python("""
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import gluon_compress
+print(gluon_compress.runtime.status().threads, os.environ["OMP_NUM_THREADS"])
+""", **SILENT)
+    assert output.split() == ["1", "1"]
+
+
+# ---- AMX
+
+class Kernel:
+    """Answers the request for the tile registers, and remembers that it was asked."""
+
+    def __init__(self, answer=0):
+        self.answer, self.asked = answer, 0
+
+    def __call__(self):
+        self.asked += 1
+        return self.answer
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """``machine(cpuinfo, system, processor)`` -> a fake of /proc/cpuinfo on such a machine."""
+    def build(cpuinfo, system="linux", processor="x86_64"):
+        monkeypatch.setattr(runtime.sys, "platform", system)
+        monkeypatch.setattr(runtime.platform, "machine", lambda: processor)
+        path = tmp_path / "cpuinfo"
+        if cpuinfo is not None:
+            path.write_text(cpuinfo)
+        return path
+    return build
+
+
+def test_amx_is_unlocked_after_the_kernels_grant(machine):
+    environment, kernel = {}, Kernel()
+    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), kernel)
+    assert on and "granted" in reason and kernel.asked == 1
+    assert environment == {"DNNL_MAX_CPU_ISA": "AVX512_CORE_AMX"}
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, -1])
+def test_a_refusing_kernel_keeps_the_variable_unset(machine, error):
+    environment = {}
+    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), Kernel(error))
+    assert not on and environment == {}
+    assert "refused" in reason and (os.strerror(error) if error > 0 else "-1") in reason
+
+
+@pytest.mark.parametrize("cpuinfo, system, processor, reason", [
+    (PLAIN_CPU, "linux", "x86_64", "this CPU has none"),
+    (PLAIN_CPU.replace("sse", "amx_tile"), "linux", "x86_64", "this CPU has none"),  # bf16 only
+    ("Features\t: fp asimd\n", "linux", "x86_64", "names no CPU flags"),
+    (None, "linux", "x86_64", "names no CPU flags"),
+    (AMX_CPU, "linux", "aarch64", "needs Linux on x86-64, this is linux on aarch64"),
+    (AMX_CPU, "darwin", "x86_64", "this is darwin on x86_64"),
+    (AMX_CPU, "win32", "AMD64", "this is win32 on AMD64"),
+])
+def test_elsewhere_the_kernel_is_not_even_asked(machine, cpuinfo, system, processor, reason):
+    environment, kernel = {}, Kernel()
+    on, found = runtime._unlock_amx(environment, machine(cpuinfo, system, processor), kernel)
+    assert not on and reason in found
+    assert environment == {} and kernel.asked == 0
+
+
+@pytest.mark.parametrize("environment", [
+    {"DNNL_MAX_CPU_ISA": "AVX2"}, {"DNNL_MAX_CPU_ISA": "ALL"}, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}])
+def test_isa_variables_of_the_user_win(machine, environment):
+    before, kernel = dict(environment), Kernel()
+    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), kernel)
+    assert not on and "was set by the user" in reason
+    assert environment == before and kernel.asked == 0
+
+
+def test_a_user_who_asks_for_amx_gets_the_grant_too(machine):
+    # so does a child process, which inherits the variable but not the grant
+    environment, kernel = {"DNNL_MAX_CPU_ISA": "avx512_core_amx"}, Kernel()
+    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), kernel)
+    assert on and kernel.asked == 1 and "set by the user" in reason
+    assert environment == {"DNNL_MAX_CPU_ISA": "avx512_core_amx"}
+    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), Kernel(errno.EPERM))
+    assert not on and "refused" in reason
+
+
+def test_the_real_kernel_answers_and_the_variable_follows_it(run_python):
+    # on this machine, whatever it is: the variable is set exactly when status() says that AMX is on
+    output = run_python("""
+import os, gluon_compress
+from gluon_compress import runtime
+answer = runtime._request_amx_tiles()
+assert isinstance(answer, int)
+print(runtime.status().amx, os.environ.get("DNNL_MAX_CPU_ISA"), answer == 0)
+""", **SILENT)
+    on, variable, granted = output.split()
+    assert (on == "True") == (variable == "AVX512_CORE_AMX")
+    assert on == "False" or granted == "True"
+
+
+def test_status_prints_and_goes_to_json():
+    status = runtime.status()
+    assert status.mxnet == "1.9.1" and status.numpy == np.__version__
+    assert status.to_dict()["threads"] == status.threads
+    assert [line.split()[0] for line in str(status).splitlines()] == ["MXNet", "NumPy", "threads", "AMX"]

@@ -1,0 +1,470 @@
+"""training.py and training_state.py: it learns, repeats, resumes to the last bit, and fails cleanly."""
+import os
+import signal
+
+import numpy as np
+import pytest
+from gluon_compress import runtime, training
+from gluon_compress.errors import CheckpointError, NetworkError
+from gluon_compress.network import snapshot
+
+import mxnet as mx
+from mxnet.gluon import Trainer, nn
+from mxnet.gluon.data import ArrayDataset, DataLoader
+
+SIDE = np.random.RandomState(7).standard_normal((2, 3))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """For arrays as small as these, a second thread is a thread to wait for."""
+    mx.base._LIB.MXSetNumOMPThreads(1)
+    yield
+    mx.base._LIB.MXSetNumOMPThreads(runtime.status().threads or runtime.usable_cores())
+
+
+def samples(count=120, seed=0):
+    """Three classes that lines through the origin separate."""
+    inputs = np.random.RandomState(seed).standard_normal((count, 2)).astype(np.float32)
+    return inputs, (inputs @ SIDE).argmax(axis=1)
+
+
+def batches(count=120, size=20, seed=0):
+    inputs, labels = samples(count, seed)
+    return [(mx.nd.array(inputs[start:start + size]), mx.nd.array(labels[start:start + size]))
+            for start in range(0, count, size)]
+
+
+def loader(count=120, shuffle=True):
+    inputs, labels = samples(count)
+    return DataLoader(ArrayDataset(inputs, labels.astype(np.float32)), batch_size=20, shuffle=shuffle)
+
+
+def build(seed=0, units=8, deferred=False, dropout=0.0, normalized=False):
+    mx.random.seed(seed)
+    net = nn.HybridSequential()
+    net.add(nn.Dense(units, activation="relu", in_units=0 if deferred else 2))
+    if normalized:
+        net.add(nn.BatchNorm(in_channels=units))
+    if dropout:
+        net.add(nn.Dropout(dropout))
+    net.add(nn.Dense(3, in_units=0 if deferred else units))
+    net.initialize(mx.init.Xavier())
+    return net
+
+
+def fit(net, data=None, epochs=3, **arguments):
+    return training.fit(net, batches() if data is None else data, epochs, progress=False, **arguments)
+
+
+def adam(net, **arguments):
+    return Trainer(net.collect_params(), "adam", {"learning_rate": 0.02} | arguments)
+
+
+def assert_same_parameters(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+# ---- learning
+
+@pytest.mark.parametrize("hybridized", [False, True])
+def test_it_learns_a_separable_problem(hybridized):
+    net = build()
+    if hybridized:
+        net.hybridize()
+    history = fit(net, loader(), epochs=10, trainer=adam(net, learning_rate=0.1))
+    assert training.evaluate(net, batches(seed=1)) > 0.9
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"] / 2
+    assert [epoch["epoch"] for epoch in history.epochs] == list(range(1, 11))
+    assert history.best is None
+
+
+def test_one_step_of_sgd_is_the_textbook_step():
+    net = nn.Dense(3, in_units=2)
+    net.initialize(mx.init.Xavier())
+    before = snapshot(net)
+    inputs, labels = samples(20)
+    fit(net, batches(20), epochs=1, trainer=Trainer(net.collect_params(), "sgd", {"learning_rate": 0.5}))
+    logits = inputs @ before["weight"].T + before["bias"]
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    error = (softmax - np.eye(3)[labels]) / 20
+    after = snapshot(net)
+    np.testing.assert_allclose(after["weight"], before["weight"] - 0.5 * error.T @ inputs, atol=1e-6)
+    np.testing.assert_allclose(after["bias"], before["bias"] - 0.5 * error.sum(axis=0), atol=1e-6)
+
+
+def test_evaluate_equals_numpy():
+    net = build()
+    inputs, labels = samples(50)
+    expected = (net(mx.nd.array(inputs)).asnumpy().argmax(axis=1) == labels).mean()
+    assert training.evaluate(net, batches(50, size=7)) == pytest.approx(expected)
+
+
+def test_evaluate_is_in_inference_mode_even_inside_a_recording():
+    net = build(dropout=0.9)
+    expected = training.evaluate(net, batches())
+    with mx.autograd.record():
+        assert [training.evaluate(net, batches()) for _ in range(3)] == [expected] * 3
+
+
+@pytest.mark.parametrize("convert", [
+    lambda inputs, labels: (inputs.asnumpy(), labels.asnumpy()),
+    lambda inputs, labels: (inputs, labels.reshape((-1, 1))),
+    lambda inputs, labels: (inputs, labels.astype(np.int32)),
+    lambda inputs, labels: (inputs, labels.asnumpy().astype(int).tolist())],
+    ids=["numpy", "column", "int32", "list"])
+def test_labels_and_inputs_of_other_kinds_give_the_same(convert):
+    reference, net = build(), build()
+    expected = fit(reference, batches())
+    data = [convert(*batch) for batch in batches()]
+    history = fit(net, data)
+    assert [epoch["accuracy"] for epoch in history.epochs] == [epoch["accuracy"] for epoch in expected.epochs]
+    assert_same_parameters(snapshot(net), snapshot(reference))
+    assert training.evaluate(net, data) == training.evaluate(reference, batches())
+
+
+def test_data_without_a_length():
+    class Stream:
+        def __iter__(self):
+            return iter(batches())
+    reference, net = build(), build()
+    fit(reference, schedule=training.constant)
+    fit(net, Stream(), schedule=training.constant)
+    assert_same_parameters(snapshot(net), snapshot(reference))
+
+
+def test_loss_and_targets_are_the_callers():
+    seen = []
+
+    def targets(inputs, labels):
+        seen.append((mx.autograd.is_recording(), mx.autograd.is_training()))
+        return labels, 2 * inputs
+
+    def loss(output, labels, doubled):
+        assert doubled.shape == (20, 2)
+        return ((output - doubled.sum(axis=1, keepdims=True)) ** 2).mean(axis=1)
+    history = fit(build(), epochs=5, loss=loss, targets=targets)
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
+    assert set(seen) == {(False, False)}
+
+
+# ---- learning rates
+
+@pytest.mark.parametrize("schedule, expected", [
+    (training.constant, {0: 1, 0.5: 1, 0.9: 1}),
+    (training.cosine, {0: 1, 0.25: 0.853553, 0.5: 0.5, 1: 0}),
+    (training.one_cycle, {0: 0, 0.1: 0.5, 0.2: 1, 0.6: 0.5, 1: 0})])
+def test_schedules(schedule, expected):
+    for progress, factor in expected.items():
+        assert schedule(progress) == pytest.approx(factor, abs=1e-6)
+
+
+def test_the_schedule_is_followed_step_by_step_and_the_rate_given_back():
+    net, rates = build(), []
+    trainer = Trainer(net.collect_params(), "sgd", {"learning_rate": 0.3})
+    fit(net, epochs=2, trainer=trainer, schedule=lambda progress: rates.append(progress) or 1 - progress)
+    np.testing.assert_allclose(rates, np.arange(12) / 12)
+    assert trainer.learning_rate == 0.3
+
+
+def test_a_trainer_with_a_scheduler_of_its_own():
+    def trainer(net):
+        scheduler = mx.lr_scheduler.FactorScheduler(step=4, factor=0.5, base_lr=0.4)
+        return Trainer(net.collect_params(), "sgd", {"learning_rate": 0.4, "lr_scheduler": scheduler})
+    net, by_hand = build(), build()
+    history = fit(net, epochs=2, trainer=trainer(net))
+    own, loss = trainer(by_hand), mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    for inputs, labels in 2 * batches():
+        with mx.autograd.record():
+            value = loss(by_hand(inputs), labels)
+        value.backward()
+        own.step(len(inputs))
+    assert_same_parameters(snapshot(net), snapshot(by_hand))
+    assert history.epochs[-1]["learning_rate"] == own.learning_rate < 0.4
+    with pytest.raises(ValueError, match="lr_scheduler and schedule is given"):
+        fit(net, trainer=trainer(net), schedule=training.cosine)
+
+
+# ---- repeating and resuming
+
+@pytest.mark.parametrize("data", [batches, loader], ids=["list", "shuffled loader"])
+def test_a_seeded_run_repeats_bit_for_bit(data):
+    results = []
+    for seed in (0, 0, 1):
+        net = build(dropout=0.3, normalized=True)
+        fit(net, data(), seed=seed)
+        results.append(snapshot(net))
+    assert_same_parameters(results[0], results[1])
+    assert any((results[0][name] != results[2][name]).any() for name in results[0])
+
+
+# A run that kills itself with SIGKILL after the given epoch: its state has just been written.
+RUN = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import test_training as t
+from gluon_compress import training_state
+
+optimizer, state, kill_after, result = sys.argv[2:]
+save = training_state.save
+def save_and_die(*arguments):
+    save(*arguments)
+    if len(arguments[4]) == int(kill_after):
+        os.kill(os.getpid(), signal.SIGKILL)
+training_state.save = save_and_die
+t.train_for_resume(optimizer, state).save_parameters(result)
+"""
+
+
+def train_for_resume(optimizer, state):
+    net = build(dropout=0.3, normalized=True, deferred=True)
+    arguments = {"sgd": {"momentum": 0.9, "wd": 1e-3}, "adam": {"wd": 1e-3}}[optimizer]
+    trainer = Trainer(net.collect_params(), optimizer, {"learning_rate": 0.05, **arguments})
+    training.fit(net, loader(), 5, trainer, seed=3, state_path=state, progress=False,
+                 validation_data=batches(60, seed=2))
+    return net
+
+
+@pytest.mark.parametrize("optimizer, kill_after", [("sgd", 2), ("adam", 4)])
+def test_a_killed_run_ends_with_the_same_bits(tmp_path, start_python, optimizer, kill_after):
+    state, result = tmp_path / "run.state", tmp_path / "result"
+    arguments = os.path.dirname(__file__), optimizer, state
+    killed = start_python(RUN, *arguments, kill_after, result, OMP_NUM_THREADS="1")
+    killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL and state.exists() and not result.exists()
+    resumed = start_python(RUN, *arguments, 99, result, OMP_NUM_THREADS="1")
+    _, errors = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, errors
+    expected = train_for_resume(optimizer, tmp_path / "other.state")
+    net = build(dropout=0.3, normalized=True)
+    net.load_parameters(str(result))
+    assert_same_parameters(snapshot(net), snapshot(expected))
+
+
+OPTIMIZERS = ["sgd", "nag", "adam", "adamax", "nadam", "rmsprop", "adagrad", "adadelta", "ftrl", "ftml",
+              "signum", "dcasgd", "lars", "lamb"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_resumes_to_the_same_bits(tmp_path, optimizer):
+    class Stop(Exception):
+        pass
+
+    def stop_in_epoch_3():
+        yield data
+        yield data
+        raise Stop
+
+    data = batches(60)
+
+    class Data:
+        def __init__(self, stops):
+            self.epochs = stop_in_epoch_3() if stops else None
+
+        def __len__(self):
+            return len(data)
+
+        def __iter__(self):
+            return iter(data if self.epochs is None else next(self.epochs))
+
+    def run(net, path, stops=False):
+        fit(net, Data(stops), 4, trainer=Trainer(net.collect_params(), optimizer, {"learning_rate": 0.01}),
+            state_path=path)
+    reference, stopped, resumed = build(), build(), build()
+    run(reference, None)
+    with pytest.raises(Stop):
+        run(stopped, tmp_path / "state", stops=True)
+    run(resumed, tmp_path / "state")
+    assert_same_parameters(snapshot(resumed), snapshot(reference))
+
+
+def test_an_optimizer_whose_state_cannot_be_saved_is_refused_at_once(tmp_path):
+    net = build()
+    before = snapshot(net)
+    with pytest.raises(ValueError, match="state of optimizer LBSGD cannot be saved"):
+        fit(net, trainer=Trainer(net.collect_params(), "lbsgd"), state_path=tmp_path / "state")
+    assert_same_parameters(snapshot(net), before)
+
+
+def test_a_finished_run_returns_at_once(tmp_path):
+    first, again = build(), build(seed=1)
+    history = fit(first, state_path=tmp_path / "state")
+
+    class Untouchable:
+        def __iter__(self):
+            raise AssertionError("the data were asked for")
+    assert fit(again, Untouchable(), state_path=tmp_path / "state").epochs == history.epochs
+    assert_same_parameters(snapshot(again), snapshot(first))
+
+
+# ---- the best epoch
+
+def test_the_best_epochs_parameters_are_kept():
+    net, seen, accuracies = build(), [], []
+
+    class Validation:
+        def __iter__(self):
+            seen.append(snapshot(net))
+            accuracies.append(training_accuracy(seen[-1]))
+            return iter(batches(seed=5))
+
+    def training_accuracy(parameters):
+        inputs, labels = samples(seed=5)
+        hidden = np.maximum(inputs @ parameters["0.weight"].T + parameters["0.bias"], 0)
+        return ((hidden @ parameters["1.weight"].T + parameters["1.bias"]).argmax(axis=1) == labels).mean()
+    # a learning rate that only does harm in the later epochs
+    trainer = Trainer(net.collect_params(), "sgd", {"learning_rate": 1.0})
+    history = fit(net, epochs=6, trainer=trainer, schedule=lambda progress: 0.5 if progress < 0.5 else 30.0,
+                  validation_data=Validation())
+    assert [epoch["validation_accuracy"] for epoch in history.epochs] == pytest.approx(accuracies)
+    best = int(np.argmax(accuracies))
+    assert best < 5 and history.best["epoch"] == best + 1
+    assert_same_parameters(snapshot(net), seen[best])
+
+
+def test_history_prints_a_line_per_epoch():
+    history = fit(build(), epochs=2, validation_data=batches(40, seed=1))
+    lines = str(history).splitlines()
+    assert lines[0].split() == ["epoch", "loss", "accuracy", "validation", "seconds"]
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
+    assert history.to_dict() == {"epochs": history.epochs}
+
+
+# ---- what is refused, with the network as it was
+
+@pytest.mark.parametrize("epochs", [0, -1, 2.0, "3", True, None])
+def test_wrong_epochs(epochs):
+    with pytest.raises(ValueError, match="epochs is .*accepted: an integer of at least 1"):
+        fit(build(), epochs=epochs)
+
+
+@pytest.mark.parametrize("net", [None, "net", lambda x: x])
+def test_not_a_network(net):
+    with pytest.raises(TypeError, match="net is a"):
+        fit(net)
+    with pytest.raises(TypeError, match="net is a"):
+        training.evaluate(net, batches())
+
+
+def test_uninitialized_network():
+    net = nn.HybridSequential()
+    net.add(nn.Dense(3, in_units=2))
+    for call in (fit, lambda net: training.evaluate(net, batches())):
+        with pytest.raises(NetworkError, match="parameter 0.weight is not initialized"):
+            call(net)
+
+
+def bad_batch(labels, inputs=None):
+    return [*batches(), (mx.nd.ones((2, 2)) if inputs is None else inputs, mx.nd.array(labels))]
+
+
+@pytest.mark.parametrize("data, error, message", [
+    ([], ValueError, "no batches"),
+    (bad_batch([0, 3]), ValueError, "a label is 3.0; accepted: integers from 0 to 2"),
+    (bad_batch([0, -1]), ValueError, "a label is -1.0"),
+    (bad_batch([0, 0.5]), ValueError, "a label is 0.5"),
+    (bad_batch([0, np.nan]), ValueError, "a label is nan"),
+    (bad_batch([0, 1, 2]), ValueError, r"labels have shape \(3,\) for a batch of 2"),
+    (bad_batch([[0, 1], [1, 0]]), ValueError, r"labels have shape \(2, 2\) for a batch of 2")],
+    ids=["empty", "too large", "negative", "fraction", "nan label", "too many", "one-hot"])
+def test_bad_data_leave_the_network_as_it_was(data, error, message):
+    net = build(normalized=True)
+    before, trainer = snapshot(net), adam(net)
+    with pytest.raises(error, match=message):
+        fit(net, data, trainer=trainer)
+    assert_same_parameters(snapshot(net), before)
+    assert trainer.learning_rate == 0.02
+    with pytest.raises(error, match=message):
+        training.evaluate(net, data)
+
+
+def test_nan_is_noticed():
+    net = nn.Dense(3, in_units=2)
+    net.initialize()
+    before = snapshot(net)
+    data = bad_batch([0, 1], mx.nd.array([[1, np.nan], [0, 1]]))
+    with pytest.raises(NetworkError, match="the loss is nan at epoch 1/3, batch 7"):
+        fit(net, data)
+    assert_same_parameters(snapshot(net), before)
+    with pytest.raises(NetworkError, match="output is NaN"):
+        training.evaluate(net, data)
+
+
+def test_a_generator_that_is_used_up_is_noticed():
+    net = build()
+    before = snapshot(net)
+    with pytest.raises(ValueError, match="can be gone through once per epoch"):
+        fit(net, (batch for batch in batches()), epochs=2)
+    assert_same_parameters(snapshot(net), before)
+
+
+def test_a_loss_that_is_not_finite_names_the_place():
+    net = build()
+    before = snapshot(net)
+    with pytest.raises(NetworkError, match=r"the loss is (nan|inf) at epoch \d+/5, batch \d+: lower the"):
+        fit(net, epochs=5, trainer=Trainer(net.collect_params(), "sgd", {"learning_rate": 1e30}))
+    assert_same_parameters(snapshot(net), before)
+
+
+def test_a_network_without_logits_is_refused():
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(3, 1, in_channels=1))
+    net.initialize()
+    data = [(mx.nd.ones((2, 1, 4, 4)), mx.nd.array([0, 1]))]
+    with pytest.raises(ValueError, match=r"output is \(2, 3, 4, 4\); accepted: logits"):
+        fit(net, data)
+
+
+# ---- states that do not fit
+
+def trainer_at(learning_rate, block):
+    return Trainer(block.collect_params(), "nag", {"learning_rate": learning_rate})
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"seed": 1}, "of another run"), ({"epochs": 4}, "of another run"),
+    ({"trainer": lambda net: trainer_at(0.5, net)}, "of another run"),
+    ({"trainer": lambda net: adam(net, learning_rate=0.01)}, "with optimizer NAG"),
+    ({"trainer": lambda net: trainer_at(0.01, net[1])}, "other parameters"),
+    ({"net": {"units": 9}}, r"parameter 0.weight has shape \(8, 2\) there, \(9, 2\) here"),
+    ({"net": {"normalized": True}}, "of another network: parameter 1"),
+])
+def test_a_state_of_another_run_is_refused(tmp_path, change, message):
+    path = tmp_path / "state"
+    fit(build(), state_path=path)
+    net, content = build(seed=1, **change.pop("net", {})), path.read_bytes()
+    before = snapshot(net)
+    if "trainer" in change:
+        change["trainer"] = change["trainer"](net)
+    with pytest.raises(CheckpointError, match=message):
+        fit(net, state_path=path, **change)
+    assert_same_parameters(snapshot(net), before)
+    assert path.read_bytes() == content
+
+
+def test_a_state_of_another_number_type_is_refused(tmp_path):
+    fit(build(), state_path=tmp_path / "state")
+    net = build()
+    net.cast("float64")
+    with pytest.raises(CheckpointError, match="parameter 0.weight has type float32 there, float64 here"):
+        fit(net, state_path=tmp_path / "state")
+
+
+def test_a_damaged_state_is_refused(tmp_path):
+    path = tmp_path / "state"
+    fit(build(), state_path=path)
+    original, net = path.read_bytes(), build(seed=1)
+    before = snapshot(net)
+    for position in np.random.RandomState(0).randint(0, len(original), 20):
+        damaged = bytearray(original)
+        damaged[position] ^= 0x55
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=str(path)):
+            fit(net, state_path=path)
+        assert_same_parameters(snapshot(net), before)
+    path.write_bytes(original[:len(original) // 2])
+    with pytest.raises(CheckpointError):
+        fit(net, state_path=path)
+    assert_same_parameters(snapshot(net), before)

@@ -1,0 +1,60 @@
+"""What the tutorials share: the ``--long`` flag, the folder of what they make, the table of results."""
+import json
+import sys
+from pathlib import Path
+
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+from gluon_compress.download import write_atomically
+from gluon_compress.latency import measure_latency
+from gluon_compress.tables import format_table
+
+LONG = "--long" in sys.argv[1:]
+OUTPUT = Path(__file__).resolve().parent / "output"
+HEADER = ("network", "test accuracy", "nonzero parameters", "MACs", "file bytes", "ms per batch")
+
+
+class Results:
+    """The results table of one tutorial; rows are measured as they are added.
+
+    ``test_data`` are batches of test images that decide nothing, they are only reported on; the first of
+    them is also the batch whose forward pass is timed.
+    """
+
+    def __init__(self, name, test_data):
+        self.name, self.test_data, self.rows = name, test_data, []
+        self.example = next(iter(test_data))[0]
+        OUTPUT.mkdir(exist_ok=True)
+
+    def path(self, suffix):
+        """Where this tutorial puts a file: ``output/<name><suffix>``."""
+        return OUTPUT / f"{self.name}{suffix}"
+
+    def add(self, network, net, *records):
+        """Measure a network; with records its compressed file counts, without the one Gluon writes."""
+        if records:
+            file = self.path(f"-{len(self.rows)}.gcz")
+            gc.save(file, net, *records)
+        else:
+            file = self.path(f"-{len(self.rows)}.params")
+            net.save_parameters(str(file))
+        report = gc.report(net, self.example, path=file)
+        row = {"network": network, "accuracy": gc.training.evaluate(net, self.test_data),
+               "nonzeros": report.nonzeros, "macs": report.macs, "file": file.name, "bytes": report.file_bytes,
+               "milliseconds": measure_latency(net, self.example, repeats=10, warmup=3).median}
+        self.rows.append(row)
+        return row
+
+    def __str__(self):
+        return format_table(HEADER, [
+            (row["network"], f"{row['accuracy']:.4f}", f"{row['nonzeros']:,}", f"{row['macs']:,}",
+             f"{row['bytes']:,}", f"{row['milliseconds']:.2f}") for row in self.rows])
+
+    def finish(self):
+        """Print the table, keep it as JSON, say what was made."""
+        status = gc.runtime.status()
+        text = json.dumps({"tutorial": self.name, "long": LONG, "batch": len(self.example),
+                           "threads": status.threads, "rows": self.rows}, indent=2)
+        write_atomically(self.path(".json"), lambda path: path.write_text(text))
+        print(self)
+        print(f"(forward pass in fp32, batch {len(self.example)}, {status.threads} threads)")
+        print(f"Made in {OUTPUT}:", ", ".join(sorted(file.name for file in OUTPUT.glob(f"{self.name}[-.]*"))))
