@@ -2,6 +2,8 @@
 import mxnet as mx
 import numpy as np
 
+from .arguments import check_integer
+
 
 class Batches:
     """Normalized float32 batches ``(batch, channels, height, width)`` with float32 labels ``(batch,)``.
@@ -22,12 +24,11 @@ class Batches:
     """
 
     def __init__(self, dataset, batch_size, shuffle=False, augment=None, size=None):
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}; accepted: an integer of at least 1")
+        check_integer("batch_size", batch_size, minimum=1)
         if len(dataset) == 0:
             raise ValueError("the dataset is empty")
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise ValueError(f"size is {size!r}; accepted: an integer of at least 1, or None")
+        if size is not None:
+            check_integer("size", size, minimum=1)
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.augment, self.size = augment, size
 

@@ -15,6 +15,7 @@ from mxnet.gluon.data import ArrayDataset
 from mxnet.gluon.utils import _get_repo_file_url
 
 from . import sources
+from .arguments import check_integer
 from .batches import Batches
 
 IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -69,8 +70,7 @@ class ImageDataset(ArrayDataset):
 
     def split(self, held_out, seed=0):
         """``(rest, held out)``: a random ``held_out`` images set aside, to choose things by."""
-        if isinstance(held_out, bool) or not isinstance(held_out, int) or not 0 < held_out < len(self):
-            raise ValueError(f"held_out is {held_out!r}; accepted: an integer from 1 to {len(self) - 1}")
+        check_integer("held_out", held_out, minimum=1, maximum=len(self) - 1)
         order = np.random.RandomState(seed).permutation(len(self))
         return self.subset(order[held_out:]), self.subset(order[:held_out])
 

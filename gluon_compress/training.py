@@ -13,6 +13,7 @@ from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from tqdm import tqdm
 
 from . import training_state
+from .arguments import check_integer
 from .errors import NetworkError
 from .network import check_hybrid, check_initialized, restore_snapshot, snapshot
 
@@ -86,8 +87,8 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     validation_data : iterable of (input, label) batches, optional
         When given, the network ends with the parameters of the epoch that did best on it.
     seed : int
-        Python's, NumPy's and MXNet's generators are seeded from it before each epoch, so that the run
-        can be repeated, and resumed to the same result.
+        At least 0. Python's, NumPy's and MXNet's generators are seeded from it before each epoch, so that
+        the run can be repeated, and resumed to the same result.
     state_path : str or Path, optional
         The state of the run is kept here after each epoch. A killed run, called again with the same
         arguments, goes on from there; a finished one returns at once.
@@ -100,7 +101,7 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     Raises
     ------
     TypeError
-        When ``net`` is not a HybridBlock.
+        When ``net`` is not a HybridBlock, or a number not a number.
     ValueError
         For empty data, labels out of range, and arguments that do not go together.
     NetworkError
@@ -108,8 +109,8 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     CheckpointError
         When the file at ``state_path`` is damaged or of another run.
     """
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"epochs is {epochs!r}; accepted: an integer of at least 1")
+    check_integer("epochs", epochs, minimum=1)
+    check_integer("seed", seed, minimum=0)
     _check_net(net)
     trainer = trainer or Trainer(net.collect_params(), "nag",
                                  {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4})
@@ -143,7 +144,7 @@ def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation
     if state_path is not None and Path(state_path).exists():
         history.epochs, best_parameters = training_state.restore(state_path, net, trainer, run)
     for epoch in range(len(history.epochs), epochs):
-        _seed_everything(seed + epoch)
+        _seed_everything(seed, epoch)
         started = time.perf_counter()
         result = _train_epoch(
             net, train_data, trainer, loss, targets, progress, f"epoch {epoch + 1}/{epochs}",
@@ -234,10 +235,12 @@ def _context(net):
     return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
-def _seed_everything(seed):
-    random.seed(seed)
-    np.random.seed(seed % 2 ** 32)
-    mx.random.seed(seed)
+def _seed_everything(seed, epoch):
+    """Seed all generators; neighbouring seeds and epochs share no stream."""
+    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]) >> 1  # MXNet wants 31 bits
+    random.seed(mixed)
+    np.random.seed(mixed)
+    mx.random.seed(mixed)
 
 
 def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_rate):

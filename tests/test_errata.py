@@ -19,7 +19,7 @@ from mxnet.gluon.model_zoo import vision
 
 import gluon_compress as gc
 from gluon_compress.costs import layer_costs
-from gluon_compress.network import parameters, snapshot
+from gluon_compress.network import parameters, restore_snapshot, snapshot
 
 ERRATA = Path(__file__).resolve().parent.parent / "tutorials" / "ERRATA.md"
 DIGIT = nd.zeros((1, 1, 28, 28))   # an example, for the shapes
@@ -289,7 +289,7 @@ def test_zeros_save_no_computation():
     net = gc.params.load("simple_cnn_mnist")
     before = macs(net, DIGIT)
     gc.pruning.prune_magnitude(net, sparsity=0.9)            # what masks do, in either article
-    assert macs(net, DIGIT) == before == 480_500                        # dense kernels multiply the zeros
+    assert macs(net, DIGIT) == before == 480_500              # dense kernels multiply the zeros
     gc.pruning.prune_channels(net, DIGIT, ratio=0.5)
     assert macs(net, DIGIT) < 0.4 * before
 
@@ -321,26 +321,6 @@ def test_the_scale_is_lost(mnist):
             assert (output.argmax(1) == expected.argmax(1)).mean() > 0.97
     assert spread["theirs"] == pytest.approx([1.38, 0.34], abs=0.02) and min(error["theirs"]) > 0.3
     assert spread["ours"] == pytest.approx([1, 1], abs=0.02) and max(error["ours"]) < 0.03
-
-
-def test_with_batchnorm_the_lost_scale_costs_accuracy(mnist):
-    def trained():
-        mx.random.seed(0)
-        net = nn.HybridSequential()
-        for channels in (16, 32, 32):
-            net.add(nn.Conv2D(channels, 3, strides=2, padding=1), nn.BatchNorm(), nn.Activation("relu"))
-        net.add(nn.Dense(10))
-        net.initialize(mx.init.Xavier())
-        net.hybridize()
-        gc.training.fit(net, mnist["train"], epochs=2, progress=False)
-        return net
-    theirs, ours = trained(), trained()
-    before = gc.training.evaluate(ours, mnist["test"])
-    articles.quantization(theirs)
-    gc.quantization.quantize_weights(ours)
-    assert before == pytest.approx(0.87, abs=0.04)
-    assert gc.training.evaluate(theirs, mnist["test"]) == pytest.approx(0.69, abs=0.1)
-    assert gc.training.evaluate(ours, mnist["test"]) == pytest.approx(before, abs=0.02)
 
 
 def test_eight_bits_are_nine():
@@ -380,11 +360,11 @@ def test_biases_and_batchnorm_are_quantized():
     assert theirs.norm.running_var.data()[0].asscalar() == 0             # 0.0009 of at most 9
     for name in statistics:
         assert np.array_equal(value(ours, name), value(before, name))
-    expected = before(patches()).asnumpy()
+    inputs = patches(200)
 
-    def error(net):
-        return np.abs(net(patches()).asnumpy() - expected).max() / np.abs(expected).max()
-    assert error(theirs) > 0.5 and error(ours) < 0.02
+    def agreement(net):
+        return (net(inputs).argmax(axis=1) == before(inputs).argmax(axis=1)).mean().asscalar()
+    assert agreement(theirs) < 0.6 and agreement(ours) > 0.98
 
 
 def test_the_quantized_network_stays_fp32_and_its_file_as_large(tmp_path):
@@ -676,14 +656,13 @@ def test_an_untrained_network_is_pruned(mnist):
 
 
 def test_fine_tuning_is_compared_with_nothing(mnist):
-    def after_one_epoch():
-        mx.random.seed(0)
-        net = gc.models.SimpleCNN()
+    mx.random.seed(0)
+    plain, pruned = gc.models.SimpleCNN(), gc.models.SimpleCNN()
+    for net in (plain, pruned):
         net.initialize(mx.init.Xavier())
         net.hybridize()
-        gc.training.fit(net, mnist["train"], epochs=1, progress=False)
-        return net
-    plain, pruned = after_one_epoch(), after_one_epoch()
+    gc.training.fit(plain, mnist["train"], epochs=1, progress=False)
+    restore_snapshot(pruned, snapshot(plain))
     before = gc.training.evaluate(plain, mnist["test"])
     masks = gc.pruning.prune_magnitude(pruned, 0.5)
     optimizer = "nag", {"learning_rate": 0.01, "momentum": 0.9}

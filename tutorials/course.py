@@ -13,6 +13,13 @@ OUTPUT = Path(__file__).resolve().parent / "output"
 HEADER = ("network", "test accuracy", "nonzero parameters", "MACs", "file bytes", "ms per batch")
 
 
+def accuracy_text(row):
+    """The accuracy of a row; the mean with the lowest and the highest when there are several seeds."""
+    values = row["accuracies"]
+    spread = f" ({min(values):.4f} to {max(values):.4f}, {len(values)} seeds)" if len(values) > 1 else ""
+    return f"{row['accuracy']:.4f}{spread}"
+
+
 class Results:
     """The results table of one tutorial; rows are measured as they are added.
 
@@ -29,8 +36,11 @@ class Results:
         """Where this tutorial puts a file: ``output/<name><suffix>``."""
         return OUTPUT / f"{self.name}{suffix}"
 
-    def add(self, network, net, *records):
-        """Measure a network; with records its compressed file counts, without the one Gluon writes."""
+    def add(self, network, net, *records, accuracies=None):
+        """Measure a network; with records its compressed file counts, without the one Gluon writes.
+
+        ``accuracies`` are the test accuracies of all seeds, when the network is one of several.
+        """
         if records:
             file = self.path(f"-{len(self.rows)}.gcz")
             gc.save(file, net, *records)
@@ -38,7 +48,8 @@ class Results:
             file = self.path(f"-{len(self.rows)}.params")
             net.save_parameters(str(file))
         report = gc.report(net, self.example, path=file)
-        row = {"network": network, "accuracy": gc.training.evaluate(net, self.test_data),
+        accuracies = accuracies or [gc.training.evaluate(net, self.test_data)]
+        row = {"network": network, "accuracy": sum(accuracies) / len(accuracies), "accuracies": accuracies,
                "nonzeros": report.nonzeros, "macs": report.macs, "file": file.name, "bytes": report.file_bytes,
                "milliseconds": measure_latency(net, self.example, repeats=10, warmup=3).median}
         self.rows.append(row)
@@ -46,7 +57,7 @@ class Results:
 
     def __str__(self):
         return format_table(HEADER, [
-            (row["network"], f"{row['accuracy']:.4f}", f"{row['nonzeros']:,}", f"{row['macs']:,}",
+            (row["network"], accuracy_text(row), f"{row['nonzeros']:,}", f"{row['macs']:,}",
              f"{row['bytes']:,}", f"{row['milliseconds']:.2f}") for row in self.rows])
 
     def finish(self):

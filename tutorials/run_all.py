@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from course import OUTPUT
+from course import OUTPUT, accuracy_text
 from gluon_compress.tables import format_table
 from tqdm import tqdm
 
@@ -32,10 +32,11 @@ def main():
         for row in result["rows"]:
             rows.append((tutorial.stem if row is result["rows"][0] else "",
                          f"{seconds:.0f}" if row is result["rows"][0] else "",
-                         row["network"], f"{row['accuracy']:.4f}", f"{row['bytes']:,}", f"{row['milliseconds']:.1f}"))
+                         row["network"], accuracy_text(row), f"{row['bytes']:,}", f"{row['milliseconds']:.1f}"))
     print("\n=== summary ===")
     print(format_table(("tutorial", "seconds", "network", "test accuracy", "file bytes", "ms per batch"), rows))
-    print(f"{len(tutorials) - len(failed)} of {len(tutorials)} tutorials ran; tables, figures and files are in {OUTPUT}")
+    print(f"{len(tutorials) - len(failed)} of {len(tutorials)} tutorials ran; "
+          f"tables, figures and files are in {OUTPUT}")
     return 1 if failed else 0
 
 

@@ -1,0 +1,93 @@
+"""Run the long version of all tutorials, keep what they print and measure, and put the table into the README.
+
+    python benchmarks/course.py                # about half an hour on two cores
+    python benchmarks/course.py --table-only   # only rewrite the README's table from benchmarks/results
+
+The results are ``results/<tutorial>.json`` (every accuracy of every seed), ``results/course.txt`` (the
+output as it was printed) and ``results/machine.json``.
+"""
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+import gluon_compress as gc
+import mxnet as mx
+import numpy as np
+from gluon_compress.download import write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+
+
+def run_tutorials():
+    """Run them, echo their output, and write it to results/course.txt."""
+    process = subprocess.Popen([sys.executable, str(ROOT / "tutorials" / "run_all.py"), "--long"],
+                               stdout=subprocess.PIPE, text=True)
+    lines = []
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        lines.append(line.replace(f"{ROOT}{os.sep}", ""))
+    if process.wait():
+        raise click.ClickException("a tutorial failed; benchmarks/results are as they were")
+    write_atomically(RESULTS / "course.txt", lambda path: path.write_text("".join(lines)))
+    for file in sorted((ROOT / "tutorials" / "output").glob("[0-9]*.json")):
+        write_atomically(RESULTS / file.name, lambda path, file=file: shutil.copyfile(file, path))
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform(),
+               "python": platform.python_version(), "mxnet": mx.__version__, "numpy": np.__version__,
+               "runtime": gc.runtime.status().to_dict()}
+    write_atomically(RESULTS / "machine.json", lambda path: path.write_text(json.dumps(machine, indent=2) + "\n"))
+
+
+def cpu_name():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def results_table():
+    """The README's table, in Markdown, from the files in results/."""
+    lines = ["| tutorial | network | test accuracy | file bytes | MACs | ms per batch |", "|---|---|---|---|---|---|"]
+    for file in sorted(RESULTS.glob("[0-9]*.json")):
+        result = json.loads(file.read_text())
+        for row in result["rows"]:
+            title = result["tutorial"] if row is result["rows"][0] else ""
+            values = [100 * value for value in row["accuracies"]]
+            accuracy = f"{np.mean(values):.2f} %"
+            if len(values) > 1:
+                accuracy += f" ({min(values):.2f} to {max(values):.2f}, {len(values)} seeds)"
+            lines.append(f"| {title} | {row['network']} | {accuracy} | {row['bytes']:,} | {row['macs']:,} | "
+                         f"{row['milliseconds']:.1f} |")
+    machine = json.loads((RESULTS / "machine.json").read_text())
+    lines += ["", f"{machine['cpu']}, {machine['runtime']['threads']} threads, Python {machine['python']}, "
+                  f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}; forward passes in fp32, batches of 500 "
+                  f"(MNIST), 100 (AlexNet) and 200 (ResNet)."]
+    return "\n".join(lines) + "\n"
+
+
+def readme_with(table):
+    text = README.read_text()
+    return text[:text.index(BEGIN) + len(BEGIN)] + table + text[text.index(END):]
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.option("--table-only", is_flag=True, help="Only rewrite the README's table.")
+def main(table_only):
+    if not table_only:
+        run_tutorials()
+    text = readme_with(results_table())
+    write_atomically(README, lambda path: path.write_text(text))
+    click.echo(f"Made: {RESULTS} and the table in {README}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The README's numbers are the measured ones, its commands the ones that are run, its map the tree."""
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import gluon_compress as gc
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def load_script(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_table_is_the_one_of_the_results():
+    course = load_script(ROOT / "benchmarks" / "course.py")
+    assert course.readme_with(course.results_table()) == README
+
+
+def test_results_are_of_the_long_tutorials():
+    tutorials = sorted(path.stem for path in (ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
+    files = (ROOT / "benchmarks" / "results").glob("[0-9]*.json")
+    results = {path.stem: json.loads(path.read_text()) for path in files}
+    assert sorted(results) == tutorials
+    assert all(result["long"] for result in results.values())
+
+
+def test_networks_reach_what_the_course_promises():
+    wanted = {"lenet_mnist": 0.992, "simple_cnn_mnist": 0.990, "lenet_300_100_mnist": 0.984,
+              "lenet5_caffe_mnist": 0.992, "alexnet_cifar10": 0.80, "resnet18_cifar10": 0.92}
+    manifest = gc.params.manifest()
+    assert set(manifest) == set(wanted)
+    for name, accuracy in wanted.items():
+        assert manifest[name]["test_accuracy"] >= accuracy, name
+    assert manifest["alexnet_cifar10"]["bytes"] < 25e6
+
+
+def test_ci_runs_the_readmes_test_command():
+    command = re.search(r"^python3 -m venv.* -m pytest$", README, re.MULTILINE)
+    assert command, "the README has no test command"
+    assert "grep -m 1 -- '-m pytest' README.md" in (ROOT / ".ci" / "run").read_text()
+    assert README.index("-m pytest") == command.start() + command.group().index("-m pytest")  # the first such line
+
+
+def test_the_map_names_files_that_exist():
+    tree = README[README.index("gluon_compress/\n"):README.index("## What happens")]
+    for line in tree.splitlines():
+        if found := re.match(r"    (\w+(?:\.py|/))", line):
+            assert (ROOT / "gluon_compress" / found.group(1)).exists(), line
+    for name in re.findall(r"\(tutorials/([^)]*)\)", README):
+        assert (ROOT / "tutorials" / name).exists(), name
