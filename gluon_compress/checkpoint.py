@@ -11,6 +11,7 @@ loaded into a fresh copy of the original network, or with no network at all.
 """
 import math
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import mxnet as mx
@@ -103,13 +104,15 @@ def load(path, net=None, ctx=None):
         For a damaged, truncated or foreign file, or one of another network. ``net`` is then unchanged.
     """
     tensors, header = tensorfile.read(path, KIND)
-    values = {name: _decode(name, layout, tensors) for name, layout in header["layout"].items()}
-    if net is None:
-        return _symbol_block(path, header["graph"], values, ctx or mx.cpu())
+    with _content_of(path):
+        values = {name: _decode(name, layout, tensors) for name, layout in header["layout"].items()}
+        if net is None:
+            return _symbol_block(path, header["graph"], values, ctx or mx.cpu())
     check_hybrid(net)
-    plan = header["records"].get("plan")
-    if not _check_fits(path, net, values, plan):
-        ChannelPlan.from_dict(plan).apply(net)
+    with _content_of(path):
+        plan = header["records"].get("plan")
+        if not _check_fits(path, net, values, plan):
+            ChannelPlan.from_dict(plan).apply(net)
     for name, parameter in parameters(net).items():
         used = parameter._data is not None or parameter._deferred_init
         if used and ctx is not None:
@@ -124,6 +127,11 @@ def records(path):
     With these, a loaded network can be trained further: ``MaskedTrainer(net, records(path)["masks"], ...)``.
     """
     tensors, header = tensorfile.read(path, KIND)
+    with _content_of(path):
+        return _read_records(tensors, header)
+
+
+def _read_records(tensors, header):
     stored, layouts, found = header["records"], header["layout"], {}
     if "masks" in stored:
         kept = {name: _mask(name, layout, tensors) for name, layout in layouts.items() if f"{name}/mask" in tensors}
@@ -135,6 +143,19 @@ def records(path):
     if "plan" in stored:
         found["plan"] = ChannelPlan.from_dict(stored["plan"])
     return found
+
+
+@contextmanager
+def _content_of(path):
+    """Turn what a forged file, whose checksum is right, can lead to into a ``CheckpointError``."""
+    try:
+        yield
+    except (KeyError, IndexError, ValueError, OverflowError, AttributeError, zlib.error) as error:
+        raise CheckpointError(f"{path} does not hold what a compressed network consists of: {error!r}") from error
+    except TypeError as error:
+        if "SymbolBlock" in str(error):  # the plan's own complaint about the user's network
+            raise
+        raise CheckpointError(f"{path} does not hold what a compressed network consists of: {error!r}") from error
 
 
 def _by_kind(records):
@@ -197,18 +218,24 @@ def _check_fits(path, net, values, plan):
     for name in sorted(named.keys() ^ values.keys()):
         raise CheckpointError(f"{path} is of another network: parameter {name} is only in the "
                               f"{'file' if name in values else 'network'}")
-    misfits = [name for name in named if not _fits(named[name].shape, values[name].shape)]
+    shapes = {name: _shape(parameter) for name, parameter in named.items()}
+    misfits = [name for name in named if not _fits(shapes[name], values[name].shape)]
     if not misfits:
         return True
-    planned = {name: list(parameter.shape or ()) for name, parameter in named.items()}
+    planned = {name: list(shape or ()) for name, shape in shapes.items()}
     for cut in (plan or {"slices": ()})["slices"]:
         if planned[cut["parameter"]][cut["axis"]] == cut["before"]:
             planned[cut["parameter"]][cut["axis"]] = len(cut["kept"])
     for name in misfits:
         if not _fits(planned[name], values[name].shape):
             raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
-                                  f"{values[name].shape} there, {named[name].shape} here")
+                                  f"{values[name].shape} there, {shapes[name]} here")
     return False
+
+
+def _shape(parameter):
+    """Its shape, as far as it is known; ``parameter.shape`` is None after SymbolBlock.imports."""
+    return parameter.shape if parameter._data is None else parameter.list_data()[0].shape
 
 
 def _fits(shape, other):

@@ -35,6 +35,10 @@ class SymbolGraph:
         """The nodes, each after its inputs: dicts of ``op``, ``name``, ``attrs`` and ``inputs``."""
         return json.loads(self.symbol.tojson())["nodes"]
 
+    def output_nodes(self):
+        """Indices in :meth:`nodes` of those whose outputs are the network's."""
+        return {index for index, *_ in json.loads(self.symbol.tojson())["heads"]}
+
     def shapes(self, input_shapes):
         """{node name: [shape of each output]}; ``ValueError`` when these inputs do not fit the network."""
         internals = self.symbol.get_internals()

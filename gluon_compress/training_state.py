@@ -7,6 +7,7 @@ import numpy as np
 
 from . import tensorfile
 from .errors import CheckpointError
+from .network import parameters
 
 KIND = "training state"
 
@@ -30,7 +31,7 @@ def save(path, net, trainer, run, epochs, best_parameters):
     ``run`` identifies the run (a JSON dict); ``best_parameters`` is a snapshot or None.
     """
     tensors = {f"net/{name}": parameter.data().asnumpy()
-               for name, parameter in net._collect_params_with_prefix().items()}
+               for name, parameter in parameters(net).items()}
     for name, array in (best_parameters or {}).items():
         tensors[f"best/{name}"] = array
     structure = {}
@@ -60,12 +61,12 @@ def restore(path, net, trainer, run):
     if header["optimizer"] != type(optimizer).__name__:
         raise CheckpointError(f"{path} was written with optimizer {header['optimizer']}, "
                               f"this is {type(optimizer).__name__}")
-    parameters = net._collect_params_with_prefix()
-    _check_same_network(path, parameters, tensors)
+    named = parameters(net)
+    _check_same_network(path, named, tensors)
     if header.get("trained", _trained_names(net, trainer)) != _trained_names(net, trainer):
         raise CheckpointError(f"{path} was written with a trainer of other parameters")
     states = {int(index): _unflatten(structure, tensors) for index, structure in header["states"].items()}
-    for name, parameter in parameters.items():
+    for name, parameter in named.items():
         parameter.set_data(mx.nd.array(tensors[f"net/{name}"], dtype=tensors[f"net/{name}"].dtype))
         parameter._finish_deferred_init()  # it has its shape now
     updater = _updater(trainer)
@@ -83,7 +84,7 @@ def restore(path, net, trainer, run):
 
 def _trained_names(net, trainer):
     """Names in ``net`` of the trainer's parameters, in its order; None for those of other blocks."""
-    names = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
+    names = {id(parameter): name for name, parameter in parameters(net).items()}
     return [names.get(id(parameter)) for parameter in trainer._params]
 
 
@@ -94,12 +95,12 @@ def _updater(trainer):
     return trainer._updaters[0]
 
 
-def _check_same_network(path, parameters, tensors):
+def _check_same_network(path, named, tensors):
     saved = _part(tensors, "net/")
-    for name in sorted(saved.keys() ^ parameters.keys()):
+    for name in sorted(saved.keys() ^ named.keys()):
         raise CheckpointError(f"{path} is of another network: parameter {name} is only in "
                               f"{'the file' if name in saved else 'the network'}")
-    for name, parameter in parameters.items():
+    for name, parameter in named.items():
         shape, there = parameter.shape, saved[name].shape  # 0: what a first forward pass will tell
         if shape is not None and (len(shape) != len(there) or
                                   any(known > 0 and known != size for known, size in zip(shape, there))):

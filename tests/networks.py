@@ -1,6 +1,5 @@
 """Small networks for the tests of the techniques, and comparisons of their parameters."""
 import mxnet as mx
-import numpy as np
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
 
 

@@ -371,7 +371,7 @@ def test_a_plan_that_fits_half_way_changes_nothing():
 
 @pytest.mark.parametrize("kept", [[], [3, 2], [1, 1], [0, 20], [-1, 3]])
 def test_a_damaged_plan_changes_nothing(kept):
-    net, example = make("LeNet")
+    net, _ = make("LeNet")
     record = prune_channels(*make("LeNet"), 0.5).to_dict()
     record["slices"][-1]["kept"] = kept if kept != [0, 20] else [0, 10 ** 6]
     before = values(net)

@@ -81,7 +81,7 @@ print(masks)
 # the large layers give up more; and the latter fine-tuned, with zeros that stay zero (`MaskedTrainer`).
 
 # %%
-sparsities = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+sparsities = (0.5, 0.7, 0.8, 0.9, 0.95)
 seeds = range(3) if LONG else range(1)
 optimizer = ("nag", {"learning_rate": 0.02, "momentum": 0.9, "wd": 1e-4})
 

@@ -85,7 +85,7 @@ print(plan)
 # inherited weights are worth.
 
 # %%
-ratios = (0.2, 0.4, 0.5, 0.6, 0.8)
+ratios = (0.2, 0.4, 0.6, 0.8)
 seeds = range(3) if LONG else range(1)
 optimizer = ("nag", {"learning_rate": 0.02, "momentum": 0.9, "wd": 1e-4})
 

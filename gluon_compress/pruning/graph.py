@@ -48,7 +48,6 @@ def read_graph(net, example):
         node.inputs = [nodes[index] for index, *_ in entry["inputs"]]
         for source in node.inputs:
             source.consumers.append(node)
-    outputs = set(graph.symbol.list_outputs())
-    for node in nodes:
-        node.is_output = any(output == node.name or output.startswith(f"{node.name}_output") for output in outputs)
+    for index in graph.output_nodes():
+        nodes[index].is_output = True
     return nodes
