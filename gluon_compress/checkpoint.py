@@ -259,7 +259,8 @@ def _symbol_block(path, graph, values, ctx):
     if "missing" in graph:
         raise CheckpointError(f"{path} holds no graph ({graph['missing']}); give load the network")
     try:
-        net = SymbolBlock(mx.sym.load_json(graph["symbol"]), [mx.sym.var(name, dtype="float32") for name in graph["inputs"]])
+        inputs = [mx.sym.var(name, dtype="float32") for name in graph["inputs"]]
+        net = SymbolBlock(mx.sym.load_json(graph["symbol"]), inputs)
     except mx.MXNetError as error:
         raise CheckpointError(f"the graph in {path} cannot be built: {error}") from error
     for name, parameter in net.collect_params().items():

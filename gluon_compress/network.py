@@ -54,7 +54,7 @@ class Layer:
 def parameters(net):
     """{structural name: Parameter} of every parameter; a shared one under its first name only."""
     found, seen = {}, set()
-    for name, parameter, _ in _walk(net):
+    for name, parameter, _ in walk(net):
         if id(parameter) not in seen:
             seen.add(id(parameter))
             found[name] = parameter
@@ -92,7 +92,7 @@ def layers(net):
     kinds = {}
     found = []
     named = parameters(net)
-    owners = {name: block for name, _, block in _walk(net)}
+    owners = {name: block for name, _, block in walk(net)}
     for name, parameter in named.items():
         if parameter.list_data()[0].ndim < 2:  # parameter.shape is None after SymbolBlock.imports
             continue
@@ -162,12 +162,12 @@ def restore_snapshot(net, values):
         own[name].set_data(mx.nd.array(value, dtype=value.dtype))
 
 
-def _walk(block, prefix=""):
+def walk(block, prefix=""):
     """(structural name, parameter, owner) of ``block`` and all its children."""
     for name, parameter in block._reg_params.items():
         yield prefix + name, parameter, block
     for name, child in block._children.items():
-        yield from _walk(child, f"{prefix}{name}.")
+        yield from walk(child, f"{prefix}{name}.")
 
 
 def _gluon_kind(cls):

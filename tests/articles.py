@@ -84,7 +84,7 @@ class AlexNet(nn.Block):
 
 def quantization(model, num_bits=8):
     parameters = model.collect_params()
-    for param_name, param_value in parameters.items():
+    for param_name, param_value in parameters.items():  # noqa: B007
         param_value.set_data(mx.nd.round(param_value.data() * ((2**num_bits-1) /
         mx.nd.max(nd.abs(param_value.data())))) / (2**num_bits-1))
 
@@ -220,7 +220,7 @@ optimizer.step()
 
 def pytorch_fine_tuning(net, optimizer, criterion):
     """The article's top-level loop, with what it has by then as arguments."""
-    for epoch in range(10):
+    for epoch in range(10):  # noqa: B007
         for data, target in train_loader:
             optimizer.zero_grad()
             output = net(data)

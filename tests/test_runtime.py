@@ -48,7 +48,7 @@ def test_numpy_is_not_touched_without_need(module, mxnet_imported):
 def test_the_search_for_bool_gives_no_warning():
     class OldNumpy(types.ModuleType):
         def __getattr__(self, name):
-            warnings.warn("numpy.bool is deprecated", FutureWarning)
+            warnings.warn("numpy.bool is deprecated", FutureWarning, stacklevel=2)
             if name != "bool":
                 raise AttributeError(name)
             return bool

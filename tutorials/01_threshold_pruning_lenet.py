@@ -106,9 +106,9 @@ print("thresholds that cost at most a point:", chosen)
 # ## Two readings of "no longer takes part in gradient computation"
 #
 # `masks.freeze(net)` is the article's line: the pruned parameters stop training altogether.
-# `MaskedTrainer` holds only the pruned weights at zero and trains the survivors. Masking the gradients
-# would not do: momentum and weight decay move a weight whose gradient is zero, so the mask is applied
-# again after each step.
+# `MaskedTrainer` holds only the pruned weights at zero and trains the survivors: the mask is applied again after
+# each step. Masking the gradients would not do, as momentum from before the pruning moves a weight whose
+# gradient is zero.
 #
 # The unpruned network gets the same extra training, or we would credit pruning with it.
 

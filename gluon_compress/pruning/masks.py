@@ -109,8 +109,8 @@ class Masks:
 class MaskedTrainer(Trainer):
     """A ``gluon.Trainer`` under which pruned weights stay exactly zero.
 
-    Masking the gradients would not be enough: momentum, Adam's moments and weight decay move a weight
-    whose gradient is zero. So the masks are applied again after each update.
+    Masking the gradients would not be enough: momentum, or Adam's moments, from before the pruning move a
+    weight whose gradient is zero. So the masks are applied again after each update.
 
     Parameters
     ----------
