@@ -34,14 +34,15 @@ def save(path, net, trainer, run, epochs, best_parameters):
                for name, parameter in parameters(net).items()}
     for name, array in (best_parameters or {}).items():
         tensors[f"best/{name}"] = array
-    structure = {}
-    for index, state in _updater(trainer).states.items():
-        structure[index] = _flatten(state, f"optimizer/{index}", tensors)
+    names = _trained_names(net, trainer)
+    structure = {names[index]: _flatten(state, f"optimizer/{names[index]}", tensors)
+                 for index, state in _updater(trainer).states.items()}
     optimizer = trainer._optimizer
+    counts = {names[index]: count for index, count in optimizer._index_update_count.items()}
     numbers = {name: getattr(optimizer, name) for name in OPTIMIZER_NUMBERS if hasattr(optimizer, name)}
     header = {"run": run, "epochs": epochs, "optimizer": type(optimizer).__name__, "states": structure,
-              "num_update": optimizer.num_update, "update_counts": optimizer._index_update_count,
-              "optimizer_numbers": numbers, "trained": _trained_names(net, trainer)}
+              "num_update": optimizer.num_update, "update_counts": counts,
+              "optimizer_numbers": numbers, "trained": sorted(names)}
     tensorfile.write(path, KIND, tensors, header)
 
 
@@ -63,9 +64,11 @@ def restore(path, net, trainer, run):
                               f"this is {type(optimizer).__name__}")
     named = parameters(net)
     _check_same_network(path, named, tensors)
-    if header.get("trained", _trained_names(net, trainer)) != _trained_names(net, trainer):
+    names = _trained_names(net, trainer)
+    if header["trained"] != sorted(names):
         raise CheckpointError(f"{path} was written with a trainer of other parameters")
-    states = {int(index): _unflatten(structure, tensors) for index, structure in header["states"].items()}
+    index_of = {name: index for index, name in enumerate(names)}
+    states = {index_of[name]: _unflatten(structure, tensors) for name, structure in header["states"].items()}
     for name, parameter in named.items():
         parameter.set_data(mx.nd.array(tensors[f"net/{name}"], dtype=tensors[f"net/{name}"].dtype))
         parameter._finish_deferred_init()  # it has its shape now
@@ -75,17 +78,20 @@ def restore(path, net, trainer, run):
     optimizer.num_update = header["num_update"]
     optimizer._index_update_count.clear()
     counts = header["update_counts"]
-    optimizer._index_update_count.update({int(index): count for index, count in counts.items()})
-    for name, value in header.get("optimizer_numbers", {}).items():
+    optimizer._index_update_count.update({index_of[name]: count for name, count in counts.items()})
+    for name, value in header["optimizer_numbers"].items():
         setattr(optimizer, name, value)
     best = _part(tensors, "best/")
     return header["epochs"], best or None
 
 
 def _trained_names(net, trainer):
-    """Names in ``net`` of the trainer's parameters, in its order; None for those of other blocks."""
+    """Names in ``net`` of the trainer's parameters, in its order; those of other blocks are numbered.
+
+    The trainer sorts by Gluon's names, so that its order depends on how many layers were made before.
+    """
     names = {id(parameter): name for name, parameter in parameters(net).items()}
-    return [names.get(id(parameter)) for parameter in trainer._params]
+    return [names.get(id(parameter), f"other/{index}") for index, parameter in enumerate(trainer._params)]
 
 
 def _updater(trainer):

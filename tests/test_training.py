@@ -332,6 +332,36 @@ def test_history_prints_a_line_per_epoch():
     assert history.to_dict() == {"epochs": history.epochs}
 
 
+def test_resumes_whatever_gluon_names_the_layers(tmp_path):
+    """Gluon's trainer sorts by names that count instances: ten layers later, dense10 comes before dense9."""
+    def build_named(first, second):
+        net = nn.HybridSequential()
+        net.add(nn.Dense(7, activation="relu", prefix=first), nn.Dense(3, prefix=second))
+        mx.random.seed(3)
+        net.initialize(mx.init.Xavier())
+        net(batches()[0][0])
+        return net
+
+    def run(net, epochs_at_most):
+        data = batches(60)
+        visits = iter(range(epochs_at_most))
+
+        class Data:
+            def __iter__(self):
+                next(visits)  # StopIteration after that many epochs
+                return iter(data)
+        trainer = Trainer(net.collect_params(), "sgd", {"learning_rate": 0.05, "momentum": 0.9})
+        fit(net, Data(), 4, trainer=trainer, state_path=tmp_path / "state")
+    with pytest.raises((StopIteration, RuntimeError)):
+        run(build_named("dense9_", "dense10_"), 2)
+    resumed = build_named("dense1_", "dense2_")
+    run(resumed, 2)
+    (tmp_path / "state").unlink()
+    expected = build_named("dense1_", "dense2_")
+    run(expected, 4)
+    assert_same_parameters(snapshot(resumed), snapshot(expected))
+
+
 # ---- what is refused, with the network as it was
 
 @pytest.mark.parametrize("epochs", [0, -1, 2.0, "3", True, None])

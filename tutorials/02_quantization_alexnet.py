@@ -5,7 +5,7 @@
 # AlexNet whose file is a quarter as long and whose accuracy is the same.
 #
 # Run `python tutorials/02_quantization_alexnet.py` (about two minutes), with `--long` for all bit widths and
-# the whole training set; or open it as a notebook.
+# more images; or open it as a notebook.
 
 # %%
 from course import LONG, Results
@@ -20,8 +20,9 @@ import numpy as np
 SIZE = gc.params.manifest()["alexnet_cifar10"]["input_shape"][-1]  # the 32x32 images are enlarged to this
 train, test = gc.datasets.cifar10()
 train, validation = train.split(5000)
+train = train.subset(slice(0, 10000 if LONG else 5000))
 if not LONG:
-    train, validation = train.subset(slice(0, 5000)), validation.subset(slice(0, 2000))
+    validation = validation.subset(slice(0, 2000))
 validation_data = validation.batches(100, size=SIZE)
 results = Results("02_quantization_alexnet", test.batches(100, size=SIZE))
 

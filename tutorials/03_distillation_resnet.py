@@ -6,7 +6,7 @@
 # than from the labels alone.
 #
 # Run `python tutorials/03_distillation_resnet.py` (about two minutes), with `--long` for
-# 15,000 images instead of 5,000 and three seeds; or open it as a notebook.
+# 10,000 images instead of 5,000 and three seeds; or open it as a notebook.
 
 # %%
 from course import LONG, Results
@@ -19,7 +19,7 @@ import numpy as np
 
 train, test = gc.datasets.cifar10()
 train, validation = train.split(2000)
-train = train.subset(slice(0, 15000 if LONG else 5000))
+train = train.subset(slice(0, 10000 if LONG else 5000))
 validation_data = validation.batches(200)
 results = Results("03_distillation_resnet", test.batches(200))
 
