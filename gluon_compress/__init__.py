@@ -1,6 +1,7 @@
 """gluon_compress: pruning, quantization and distillation for Apache MXNet 1.9.1 / Gluon."""
 from . import runtime  # first: it makes MXNet importable
 from . import (
+    batches,
     checkpoint,
     datasets,
     distillation,
@@ -15,9 +16,10 @@ from . import (
 )
 from .checkpoint import load, save
 from .errors import CheckpointError, DownloadError, GluonCompressError, NetworkError, RecordError
+from .latency import measure_latency
 from .report import report
 
 __version__ = "0.1.0"
 __all__ = ["CheckpointError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
-           "checkpoint", "datasets", "distillation", "export", "load", "models", "network", "params", "plots",
+           "batches", "checkpoint", "datasets", "distillation", "export", "load", "measure_latency", "models", "network", "params", "plots",
            "pruning", "quantization", "report", "runtime", "save", "training"]

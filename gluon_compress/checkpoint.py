@@ -10,6 +10,7 @@ The records (masks, scales, channel plan) and the network's graph lie beside the
 loaded into a fresh copy of the original network, or with no network at all.
 """
 import math
+import warnings
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,17 +21,17 @@ from mxnet.gluon import SymbolBlock
 
 from . import tensorfile
 from .errors import CheckpointError, NetworkError
-from .network import check_hybrid, check_ready, parameters
+from .network import check_context, check_hybrid, check_ready, parameters
 from .pruning import ChannelPlan, Masks
 from .quantization import Scales, dequantize_array
 from .quantization.arrays import largest_code
-from .symbol_graph import trace
+from .symbol_graph import example_inputs, trace
 
 KIND = "compressed network"
 RECORDS = {"masks": Masks, "scales": Scales, "plan": ChannelPlan}
 
 
-def save(path, net, *records):
+def save(path, net, *records, example=None):
     """Write a compressed network; an older file is replaced in one step.
 
     Parameters
@@ -39,7 +40,10 @@ def save(path, net, *records):
     net : HybridBlock
         As the techniques left it.
     *records : Masks, Scales, ChannelPlan
-        What the techniques returned, at most one of each.
+        What the techniques returned, at most one of each; combine several with ``first | second``.
+    example : NDArray or tuple of NDArray, optional
+        A batch of the network's input. Only for a network of several inputs, so that its graph can be
+        stored; without a graph, ``load`` needs the network.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def save(path, net, *records):
         tensors[f"{name}/value"] = value
     stored = {kind: record.to_dict() if kind == "plan" else {"left_out": record.left_out}
               for kind, record in given.items()}  # masks and scales themselves are tensors
-    tensorfile.write(path, KIND, tensors, {"layout": layout, "records": stored, "graph": _graph(net)})
+    tensorfile.write(path, KIND, tensors, {"layout": layout, "records": stored, "graph": _graph(net, example)})
     return Path(path).stat().st_size
 
 
@@ -103,12 +107,14 @@ def load(path, net=None, ctx=None):
     CheckpointError
         For a damaged, truncated or foreign file, or one of another network. ``net`` is then unchanged.
     """
+    check_context(ctx)
+    if net is not None:
+        check_hybrid(net)
     tensors, header = tensorfile.read(path, KIND)
     with _content_of(path):
         values = {name: _decode(name, layout, tensors) for name, layout in header["layout"].items()}
         if net is None:
             return _symbol_block(path, header["graph"], values, ctx or mx.cpu())
-    check_hybrid(net)
     with _content_of(path):
         plan = header["records"].get("plan")
         if not _check_fits(path, net, values, plan):
@@ -166,7 +172,8 @@ def _by_kind(records):
         if kind is None:
             raise TypeError(f"{record!r} is no record; accepted: {', '.join(c.__name__ for c in RECORDS.values())}")
         if kind in given:
-            raise ValueError(f"two {type(record).__name__} are given; accepted: at most one of each")
+            raise ValueError(f"two {type(record).__name__} are given; accepted: at most one of each; "
+                             f"combine them: first | second")
         given[kind] = record
     return given
 
@@ -229,7 +236,8 @@ def _check_fits(path, net, values, plan):
     for name in misfits:
         if not _fits(planned[name], values[name].shape):
             raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
-                                  f"{values[name].shape} there, {shapes[name]} here")
+                                  f"{values[name].shape} there, {shapes[name]} here (or it was saved without "
+                                  f"its ChannelPlan: load it without a network then)")
     return False
 
 
@@ -243,14 +251,20 @@ def _fits(shape, other):
     return shape is None or len(shape) == len(other) and all(a in (0, -1, b) for a, b in zip(shape, other))
 
 
-def _graph(net):
+def _graph(net, example):
     """The network's symbol and its parameters' names in it, or why there is none."""
+    if example is not None:
+        number_of_inputs = len(example_inputs(example))
+    else:
+        number_of_inputs = len(net._cached_graph[0]) if isinstance(net, SymbolBlock) else 1
     try:
-        graph = trace(net)
+        graph = trace(net, number_of_inputs)
     except (NetworkError, ValueError) as error:
+        warnings.warn(f"the file holds no graph, so that load will need the network: {error}", stacklevel=3)
         return {"missing": str(error)}
     structural = {id(parameter): name for name, parameter in parameters(net).items()}
     return {"symbol": graph.symbol.tojson(), "inputs": graph.inputs,
+            "dtype": np.dtype(next(iter(graph.parameters.values())).dtype).name,
             "names": {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}}
 
 
@@ -259,11 +273,11 @@ def _symbol_block(path, graph, values, ctx):
     if "missing" in graph:
         raise CheckpointError(f"{path} holds no graph ({graph['missing']}); give load the network")
     try:
-        inputs = [mx.sym.var(name, dtype="float32") for name in graph["inputs"]]
+        inputs = [mx.sym.var(name, dtype=graph["dtype"]) for name in graph["inputs"]]
         net = SymbolBlock(mx.sym.load_json(graph["symbol"]), inputs)
     except mx.MXNetError as error:
         raise CheckpointError(f"the graph in {path} cannot be built: {error}") from error
     for name, parameter in net.collect_params().items():
         value = values[graph["names"][name]]
-        parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx)
+        parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx, cast_dtype=True, dtype_source="saved")
     return net

@@ -76,8 +76,21 @@ def check_initialized(net):
                                f"or net.load_parameters(...) first")
 
 
+def check_context(ctx):
+    """None or an ``mx.Context`` of a device there is; else ``TypeError`` or ``ValueError``."""
+    if ctx is None:
+        return
+    if not isinstance(ctx, mx.Context):
+        raise TypeError(f"ctx is {ctx!r}; accepted: an mx.Context such as mx.cpu(), or None")
+    try:
+        mx.nd.zeros(1, ctx).wait_to_read()
+    except mx.MXNetError as error:
+        raise ValueError(f"ctx is {ctx}, a device that cannot be used here") from error
+
+
 def check_ready(net):
     """A HybridBlock whose parameters all hold data; else ``TypeError`` or ``NetworkError``."""
+    mx.nd.waitall()  # oneDNN may be laying weights out anew inside a forward pass that still runs
     check_hybrid(net)
     check_initialized(net)
     for name, parameter in parameters(net).items():

@@ -406,3 +406,105 @@ def test_the_package_imports_nothing_that_executes_files():
             if any(keyword.arg == "allow_pickle" for keyword in getattr(node, "keywords", [])):
                 found.append((path.name, "allow_pickle"))
     assert found == []
+
+
+# ---- several records of one kind
+
+def test_two_prunings_of_channels_load_into_a_fresh_network(tmp_path):
+    net, example = build(NormNet)
+    plan = prune_channels(net, example, 0.25) | prune_channels(net, example, 0.5)
+    gc.save(tmp_path / "net.gcz", net, plan)
+    other, _ = build(NormNet, seed=1)
+    assert same_values(gc.load(tmp_path / "net.gcz", other), net)
+    once, _ = build(NormNet)
+    assert same_values(plan.apply(once), net)
+    assert ChannelPlan.from_dict(plan.to_dict()).layers == plan.layers
+
+
+def test_plans_in_the_wrong_order_are_refused():
+    net, example = build(NormNet)
+    first, second = prune_channels(net, example, 0.25), prune_channels(net, example, 0.5)
+    with pytest.raises(RecordError, match="was not made on the network that the first one left"):
+        second | first
+
+
+def test_masks_and_scales_of_several_layers_are_combined(tmp_path):
+    net, example = build(NormNet)
+    masks = prune_magnitude(net, 0.5, select=nn.Conv2D) | prune_magnitude(net, 0.9, select=nn.Dense)
+    scales = quantize_weights(net, 4, select=nn.Conv2D) | quantize_weights(net, 8, select=nn.Dense)
+    assert not masks.left_out and not scales.left_out
+    gc.save(tmp_path / "net.gcz", net, masks, scales)
+    other, _ = build(NormNet, seed=1)
+    assert same_values(gc.load(tmp_path / "net.gcz", other), net)
+    found = checkpoint.records(tmp_path / "net.gcz")
+    assert {layer["bits"] for layer in found["scales"].layers.values()} == {4, 8}
+    assert found["masks"].sparsity == masks.sparsity
+
+
+def test_masks_of_the_same_layer_prune_what_either_prunes():
+    net, _ = build(NormNet)
+    first = prune_magnitude(net, 0.3)
+    second = prune_magnitude(net, 0.6)
+    name = next(iter(first.kept))
+    assert np.array_equal((first | second).kept[name], first.kept[name] & second.kept[name])
+
+
+def test_two_records_of_a_kind_say_how_to_combine_them(tmp_path):
+    net, _ = build(NormNet)
+    masks = prune_magnitude(net, 0.3)
+    with pytest.raises(ValueError, match=r"combine them: first \| second"):
+        gc.save(tmp_path / "net.gcz", net, masks, masks)
+    with pytest.raises(TypeError, match="accepted: the Masks"):
+        MaskedTrainer(net, [masks], "sgd")
+
+
+# ---- devices, types, inputs
+
+@pytest.mark.parametrize("ctx", ["cpu", 0, True, [], mx.gpu(99)])
+def test_a_wrong_device_changes_nothing(tmp_path, ctx):
+    net, example = build(NormNet)
+    gc.save(tmp_path / "net.gcz", net, prune_channels(net, example, 0.5))
+    other, _ = build(NormNet, seed=1)
+    before = values(other)
+    for network in (other, None):
+        with pytest.raises((TypeError, ValueError), match="ctx is"):
+            gc.load(tmp_path / "net.gcz", network, ctx=ctx)
+    assert all(np.array_equal(before[name], value) for name, value in values(other).items())
+
+
+def test_a_float64_network_loads_without_a_network(tmp_path):
+    net, example = build(NormNet)
+    net.cast("float64")
+    example = example.astype("float64")
+    expected = net(example).asnumpy()
+    gc.save(tmp_path / "net.gcz", net)
+    output = gc.load(tmp_path / "net.gcz")(example)
+    assert output.dtype == np.float64
+    np.testing.assert_array_equal(output.asnumpy(), expected)
+
+
+class TwoInputs(gc.models.SimpleCNN):
+    def hybrid_forward(self, F, x, y):
+        return super().hybrid_forward(F, x + y)
+
+
+def test_the_graph_of_several_inputs_is_stored_with_an_example(tmp_path):
+    net = TwoInputs()
+    net.initialize()
+    inputs = mx.nd.ones(LENET), mx.nd.random.normal(shape=LENET)
+    expected = net(*inputs).asnumpy()
+    gc.save(tmp_path / "net.gcz", net, example=inputs)
+    np.testing.assert_allclose(gc.load(tmp_path / "net.gcz")(*inputs).asnumpy(), expected, rtol=1e-5)
+    with pytest.warns(UserWarning, match="holds no graph"):
+        gc.save(tmp_path / "net.gcz", net)
+    with pytest.raises(CheckpointError, match="holds no graph"):
+        gc.load(tmp_path / "net.gcz")
+
+
+def test_a_forgotten_plan_is_mentioned(tmp_path):
+    net, example = build(NormNet)
+    prune_channels(net, example, 0.5)
+    gc.save(tmp_path / "net.gcz", net)
+    with pytest.raises(CheckpointError, match="saved without its ChannelPlan"):
+        gc.load(tmp_path / "net.gcz", build(NormNet, seed=1)[0])
+    assert gc.load(tmp_path / "net.gcz")(example).shape == net(example).shape

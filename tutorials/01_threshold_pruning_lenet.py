@@ -159,8 +159,8 @@ results.add("LeNet, unpruned, same extra training", original, accuracies=accurac
 # %% [markdown]
 # ## Saving what is left
 #
-# `gc.save` stores one bit per weight for the mask and the surviving weights; quantized to 8 bits they
-# take a quarter of that again. The file loads into a fresh LeNet, or with no network at all.
+# `gc.save` stores one bit per weight for the mask, deflated, and the surviving weights; quantized to 8 bits,
+# these take a quarter of the space. The file loads into a fresh LeNet, or with no network at all.
 
 # %%
 scales = gc.quantization.quantize_weights(net, bits=8)

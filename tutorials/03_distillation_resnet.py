@@ -2,8 +2,8 @@
 # # 3. Knowledge distillation: from a ResNet to a small network, on CIFAR-10
 #
 # *What you will see:* why the first article's distillation cannot run and would not teach anything if it
-# did, the loss of Hinton's paper in five lines, and a small network that learns more from a ResNet
-# than from the labels alone.
+# did, the loss of Hinton's paper in five lines, and what two small networks learn from a ResNet beside the
+# labels.
 #
 # Run `python tutorials/03_distillation_resnet.py` (about two minutes), with `--long` for
 # 10,000 images instead of 5,000 and three seeds; or open it as a notebook.
@@ -46,7 +46,7 @@ results = Results("03_distillation_resnet", test.batches(200))
 # 2. The student's probabilities are computed outside `record()`: there is nothing to differentiate.
 # 3. The temperature *multiplies* one side's *probabilities*. It belongs under the logits of both sides.
 # 4. `KLDivLoss` wants the student's log-probabilities first, then the teacher's probabilities.
-# 5. No factor T² and no label loss, so that the temperature also changes the size of the steps.
+# 5. Without the factor T² the temperature also changes the size of the steps; and there is no label loss.
 # 6. The ResNet has no residual block: "other layers omitted".
 #
 # [ERRATA.md](ERRATA.md) has these and the others, each with a test.
@@ -148,7 +148,7 @@ results.finish()
 #
 # - The ways differ only in the loss, so what the table shows is what the teacher is worth; on a few thousand images
 #   and one seed the difference is within chance, which is what `--long` is for.
-# - The width of the student counts more than the teacher: choose a student that can learn the task.
+# - What the student is counts more than the teacher: choose one that can learn the task.
 #
 # ## What to try next
 #

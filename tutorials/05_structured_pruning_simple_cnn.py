@@ -145,10 +145,9 @@ results.finish()
 # %% [markdown]
 # ## What this shows
 #
-# - Removing 40 % of the channels removes far more than 40 % of the parameters and multiplications, because
-#   each layer loses on both sides.
-# - Before fine-tuning the accuracy drops much further than with the same number of single weights pruned;
-#   after it most of the drop is gone.
+# - Removing 40 % of the channels removes more than half of the multiplications and of the parameters, because
+#   `conv2` and `fc1` lose on both sides.
+# - Before fine-tuning the accuracy drops far; after it most of the drop is gone.
 # - The forward pass takes less time with the ordinary kernels. It does not fall as fast as the
 #   multiplications: a network this small spends much of its time elsewhere.
 #

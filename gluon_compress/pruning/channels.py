@@ -21,7 +21,8 @@ def prune_channels(net, example, ratio, criterion="l1", ignore=()):
     Parameters
     ----------
     net : HybridBlock
-        Changed in place. Its parameters stay the same objects, with new shapes: make a new Trainer.
+        Changed in place. Its parameters stay the same objects, with new shapes: make a new Trainer, and give
+        the outermost block, or hybridize the outer one again, since a hybridized block keeps its graph.
     example : NDArray
         A batch of the network's input; only its shape matters.
     ratio : float or dict
@@ -46,6 +47,8 @@ def prune_channels(net, example, ratio, criterion="l1", ignore=()):
     """
     check_choice("criterion", criterion, tuple(CRITERIA))
     check_resizable(net)
+    if not isinstance(ignore, (str, list, tuple, set, frozenset)):
+        raise TypeError(f"ignore is {ignore!r}; accepted: a list of layer names")
     ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     groups, untouched = find_groups(read_graph(net, example), resizable_weights(net))
     ratios = _ratios_per_layer(ratio, groups, untouched, ignore)
@@ -87,6 +90,8 @@ def _ratios_per_layer(ratio, groups, untouched, ignore):
         if name not in names and name not in untouched:
             raise ValueError(f"ignore names {name!r}, but there is no such layer; there are "
                              f"{', '.join([*names, *untouched])}")
+    if isinstance(ratio, dict) and (not ratio or set(ratio) & set(ignore)):
+        raise ValueError(f"ratio is {ratio} and ignore {list(ignore)}; accepted: at least one layer in ratio, none in both")
     ratios = ratio if isinstance(ratio, dict) else {name: ratio for name in names}
     for name, value in ratios.items():
         if name not in names:

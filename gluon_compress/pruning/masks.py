@@ -1,5 +1,6 @@
 """Masks: which weights are gone, and how they stay gone while the others train."""
 import base64
+import hashlib
 
 import mxnet as mx
 import numpy as np
@@ -74,7 +75,15 @@ class Masks:
         rows += [(name, "", "", "", f"untouched: {reason}") for name, reason in self.left_out.items()]
         return format_table(("parameter", "weights", "zeros", "sparsity", "note"), rows)
 
-    __str__ = summary
+    __str__ = __repr__ = summary
+
+    def __or__(self, other):
+        """The masks that prune what either prunes."""
+        if not isinstance(other, Masks):
+            return NotImplemented
+        kept = {name: mask & other.kept.get(name, True) for name, mask in {**other.kept, **self.kept}.items()}
+        left_out = {name: reason for name, reason in self.left_out.items() if name in other.left_out}
+        return Masks(kept, left_out)
 
     def to_dict(self):
         """JSON-serializable: masks as packed bits in base64."""
@@ -123,9 +132,20 @@ class MaskedTrainer(Trainer):
     """
 
     def __init__(self, net, masks, optimizer, optimizer_params=None, **trainer_arguments):
+        if not isinstance(masks, Masks):
+            raise TypeError(f"masks is {masks!r}; accepted: the Masks of a pruning function, several as first | second")
+        self._masks = masks
         self._masked = [(parameter, [mx.nd.array(mask, context, parameter.dtype) for context in parameter.list_ctx()])
                         for parameter, mask in masks._fitted(net)]
         super().__init__(net.collect_params(), optimizer, optimizer_params, **trainer_arguments)
+
+    @property
+    def masks_digest(self):
+        """SHA-256 of the masks, by which a saved training state knows them again."""
+        digest = hashlib.sha256()
+        for name, mask in sorted(self._masks.kept.items()):
+            digest.update(name.encode() + np.packbits(mask).tobytes())
+        return digest.hexdigest()
 
     def step(self, batch_size, ignore_stale_grad=False):
         super().step(batch_size, ignore_stale_grad)

@@ -67,7 +67,22 @@ class ChannelPlan:
         rows += [(name, "", "", f"untouched: {reason}") for name, reason in self.untouched.items()]
         return format_table(("layer", "before", "after", "note"), rows)
 
-    __str__ = summary
+    __str__ = __repr__ = summary
+
+    def __or__(self, other):
+        """One plan for this one and then ``other``, made on the network that this one left."""
+        if not isinstance(other, ChannelPlan):
+            return NotImplemented
+        slices = {(cut["parameter"], cut["axis"]): cut for cut in self.slices}
+        for cut in other.slices:
+            key = cut["parameter"], cut["axis"]
+            slices[key] = _after(slices[key], cut) if key in slices else cut
+        layers = dict(self.layers)
+        for name, layer in other.layers.items():
+            layers[name] = _after(layers[name], layer) if name in layers else layer
+        untouched = {name: reason for name, reason in {**self.untouched, **other.untouched}.items()
+                     if name not in layers}
+        return ChannelPlan(layers, list(slices.values()), untouched)
 
     def to_dict(self):
         """JSON-serializable."""
@@ -77,6 +92,14 @@ class ChannelPlan:
     def from_dict(cls, record):
         """The inverse of :meth:`to_dict`."""
         return cls(record["layers"], record["slices"], record["untouched"])
+
+
+def _after(first, second):
+    """``first``, then ``second`` of what it kept."""
+    if len(first["kept"]) != second["before"]:
+        raise RecordError(f"the second plan expects {second['before']} channels where the first leaves "
+                          f"{len(first['kept'])}: it was not made on the network that the first one left")
+    return {**first, "kept": [first["kept"][index] for index in second["kept"]]}
 
 
 def check_resizable(net):

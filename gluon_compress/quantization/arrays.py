@@ -45,7 +45,7 @@ def quantize_array(x, bits=8, axis=None):
     (array([-127,   64,    0], dtype=int8), 0.007874016)
     """
     check_integer("bits", bits, 2, 8)
-    x = x.asnumpy() if hasattr(x, "asnumpy") else np.asarray(x)  # NumPy cannot read an NDArray by itself
+    x = _as_numpy(x)
     if x.dtype.kind not in "fiu":
         raise TypeError(f"x has dtype {x.dtype}; accepted: real numbers")
     if x.size == 0:
@@ -60,13 +60,16 @@ def quantize_array(x, bits=8, axis=None):
     x = x.astype(np.float64)  # so that neither denormals nor float32's largest numbers are lost below
     others = None if axis is None else tuple(i for i in range(x.ndim) if i != axis)
     scale = _usable_scale(np.abs(x).max(axis=others) / q_max, q_max)
-    codes = np.rint(x / _along(scale, axis, x.ndim).astype(np.float64))
+    codes = np.rint(x / along(scale, axis, x.ndim).astype(np.float64))
     return np.clip(codes, -q_max, q_max).astype(np.int8), scale
 
 
 def dequantize_array(codes, scale, axis=None):
     """``codes * scale`` in float32, the inverse of :func:`quantize_array` up to ``scale / 2``."""
-    codes, scale = np.asarray(codes), np.asarray(scale, dtype=np.float32)
+    codes, scale = _as_numpy(codes), _as_numpy(scale)
+    if scale.dtype.kind not in "fiu" or not np.isfinite(scale).all():
+        raise ValueError(f"scale is {scale}; accepted: finite numbers")
+    scale = scale.astype(np.float32)
     if codes.dtype.kind not in "iu":
         raise TypeError(f"codes have dtype {codes.dtype}; accepted: integers")
     axis = _check_axis(axis, codes.ndim)
@@ -74,7 +77,11 @@ def dequantize_array(codes, scale, axis=None):
     if scale.shape != expected:
         raise ValueError(f"scale has shape {scale.shape}; accepted: {expected} for codes of shape {codes.shape} "
                          f"and axis={axis}")
-    return codes.astype(np.float32) * _along(scale, axis, codes.ndim)
+    return codes.astype(np.float32) * along(scale, axis, codes.ndim)
+
+
+def _as_numpy(array):
+    return array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)  # NumPy cannot read an NDArray
 
 
 def _check_axis(axis, dimensions):
@@ -84,7 +91,7 @@ def _check_axis(axis, dimensions):
     return axis % dimensions
 
 
-def _along(scale, axis, dimensions):
+def along(scale, axis, dimensions):
     """``scale`` shaped to broadcast along ``axis``."""
     return scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(dimensions)])
 

@@ -6,7 +6,7 @@ from ..arguments import check_integer
 from ..errors import RecordError
 from ..network import CONVOLUTIONS, check_ready, parameters, select_layers
 from ..tables import format_table
-from .arrays import dequantize_array, largest_code, quantize_array
+from .arrays import along, dequantize_array, largest_code, quantize_array
 
 QUANTIZABLE = (*CONVOLUTIONS, "Dense", "Embedding")
 
@@ -46,9 +46,8 @@ class Scales:
         if scale.shape != expected:
             raise RecordError(f"the scales are of another network: {name} has shape {weight.shape}, "
                               f"its scale {scale.shape}")
-        along = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
         q_max = largest_code(bits)
-        codes = np.clip(np.rint(weight.astype(np.float64) / along), -q_max, q_max).astype(np.int8)
+        codes = np.clip(np.rint(weight.astype(np.float64) / along(scale, axis, weight.ndim)), -q_max, q_max).astype(np.int8)
         if not np.array_equal(dequantize_array(codes, scale, axis).astype(weight.dtype), weight):
             raise RecordError(f"the weights of {name} are not multiples of their scale: they changed since "
                               f"quantize_weights, call it again")
@@ -62,7 +61,14 @@ class Scales:
         rows += [(name, "", "", "", "", "", f"untouched: {reason}") for name, reason in self.left_out.items()]
         return format_table(("parameter", "bits", "scale per", "scales", "smallest", "largest", "note"), rows)
 
-    __str__ = summary
+    __str__ = __repr__ = summary
+
+    def __or__(self, other):
+        """Both together; where both have a parameter, ``other`` counts, as the later one."""
+        if not isinstance(other, Scales):
+            return NotImplemented
+        left_out = {name: reason for name, reason in self.left_out.items() if name in other.left_out}
+        return Scales({**self.layers, **other.layers}, left_out)
 
     def to_dict(self):
         """JSON-serializable; the float32 scales survive exactly."""
