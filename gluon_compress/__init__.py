@@ -21,5 +21,5 @@ from .report import report
 
 __version__ = "0.1.0"
 __all__ = ["CheckpointError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
-           "batches", "checkpoint", "datasets", "distillation", "export", "load", "measure_latency", "models", "network", "params", "plots",
-           "pruning", "quantization", "report", "runtime", "save", "training"]
+           "batches", "checkpoint", "datasets", "distillation", "export", "load", "measure_latency", "models",
+           "network", "params", "plots", "pruning", "quantization", "report", "runtime", "save", "training"]

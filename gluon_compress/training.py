@@ -1,4 +1,5 @@
 """A plain training loop and top-1 accuracy. The techniques do not need it: any loop of yours will do."""
+import json
 import math
 import random
 import time
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from . import training_state
 from .arguments import check_integer
 from .errors import NetworkError
-from .network import check_hybrid, check_initialized, restore_snapshot, snapshot
+from .network import check_hybrid, check_initialized, parameters, restore_snapshot, snapshot
 
 
 @dataclass
@@ -62,7 +63,7 @@ def one_cycle(progress, warmup=0.2):
 
 
 def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets=None,
-        validation_data=None, seed=0, state_path=None, progress=True):
+        validation_data=None, seed=0, state_path=None, progress=True, run_details=None):
     """Train ``net`` in place and return a :class:`History`.
 
     Parameters
@@ -80,51 +81,68 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         From the share of the steps done, in [0, 1), to a factor for the trainer's learning rate; by
         default :func:`cosine`. A trainer whose optimizer has an ``lr_scheduler`` follows that instead.
     loss : callable, optional
-        ``loss(output, *targets)`` gives one value per sample; by default the cross entropy of logits.
+        ``loss(output, *targets)`` gives one value per sample, ``(batch,)``; by default the cross entropy
+        of logits.
     targets : callable, optional
         ``targets(input, label)`` gives the loss's further arguments, computed outside the tape and in
         inference mode; by default ``(label,)``.
     validation_data : iterable of (input, label) batches, optional
-        When given, the network ends with the parameters of the epoch that did best on it.
+        Gone through once per epoch. When given, the network ends with the parameters of the epoch that did best on it.
     seed : int
         At least 0. Python's, NumPy's and MXNet's generators are seeded from it before each epoch, so that
         the run can be repeated, and resumed to the same result.
     state_path : str or Path, optional
         The state of the run is kept here after each epoch. A killed run, called again with the same
-        arguments, goes on from there; a finished one returns at once.
+        arguments, goes on from there; a finished one returns at once. A file whose run had another number
+        of epochs or batches, seed, optimizer, loss (by name), masks, ... is refused.
     progress : bool
         Show a progress bar on standard error.
+    run_details : dict, optional
+        What else tells this run from others, for the file at ``state_path``: anything that JSON can write,
+        such as the settings of a loss of yours.
 
     Whatever it raises, the network then has the parameters it came with; a state file stays for the
-    next attempt. After Ctrl-C the network keeps what it has learnt so far.
+    next attempt. The trainer's momenta and step counts are not put back: make a new trainer for that.
+    After Ctrl-C the network keeps what it has learnt so far.
 
     Raises
     ------
     TypeError
-        When ``net`` is not a HybridBlock, or a number not a number.
+        When an argument is of another kind than above.
     ValueError
-        For empty data, labels out of range, and arguments that do not go together.
+        For empty data, labels out of range, and arguments that do not go together, such as a trainer of
+        another network.
     NetworkError
-        For a network that is not initialized, and when the loss is no longer finite.
+        For a network that is not initialized, is on several devices or has nothing to train, and when the
+        loss is no longer finite.
     CheckpointError
         When the file at ``state_path`` is damaged or of another run.
     """
     check_integer("epochs", epochs, minimum=1)
     check_integer("seed", seed, minimum=0)
     _check_net(net)
-    trainer = trainer or Trainer(net.collect_params(), "nag",
-                                 {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4})
-    loss = loss or SoftmaxCrossEntropyLoss()
-    targets = targets or (lambda inputs, labels: (labels,))
+    _check_one_device(net)
+    for name, value in (("schedule", schedule), ("loss", loss), ("targets", targets)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} is {value!r}; accepted: a callable, or None")
+    if trainer is None:
+        trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4})
+    _check_trainer(trainer, net)
+    loss = SoftmaxCrossEntropyLoss() if loss is None else loss
+    targets = _labels_alone if targets is None else targets
     if schedule is not None and trainer._optimizer.lr_scheduler is not None:
         raise ValueError("the trainer's optimizer has an lr_scheduler and schedule is given: choose one")
     if state_path is not None:
         training_state.check_savable(trainer)
+    schedule = cosine if schedule is None else schedule
+    run = {"epochs": epochs, "seed": seed, "batches": _length(train_data), "schedule": _name(schedule),
+           "loss": _name(loss), "targets": _name(targets), **training_state.describe(trainer),
+           "run_details": _as_json(run_details)}
     before = snapshot(net)
     base_rate = trainer.learning_rate
     try:
-        history, best_parameters = _train(net, train_data, epochs, trainer, schedule or cosine, loss, targets,
-                                          validation_data, seed, state_path, progress)
+        history, best_parameters = _train(net, train_data, epochs, trainer, schedule, loss, targets,
+                                          validation_data, seed, state_path, progress, run)
     except Exception:
         restore_snapshot(net, before)
         raise
@@ -135,12 +153,32 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     return history
 
 
+def _labels_alone(inputs, labels):
+    return (labels,)
+
+
+def _length(data):
+    return len(data) if hasattr(data, "__len__") else None
+
+
+def _name(function):
+    """Of a function, or of the class of an object that can be called."""
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _as_json(run_details):
+    """A copy as it comes back from a file, to compare with."""
+    try:
+        return json.loads(json.dumps(run_details))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"run_details is {run_details!r}; accepted: what JSON can write ({error})") from error
+
+
 def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation_data, seed, state_path,
-           progress):
+           progress, run):
     """The epochs of :func:`fit`, from the saved state on; return the history and the best parameters."""
     base_rate = trainer.learning_rate
     history, best_parameters = History(), None
-    run = {"epochs": epochs, "seed": seed, "learning_rate": base_rate}
     if state_path is not None and Path(state_path).exists():
         history.epochs, best_parameters = training_state.restore(state_path, net, trainer, run)
     for epoch in range(len(history.epochs), epochs):
@@ -149,7 +187,7 @@ def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation
         result = _train_epoch(
             net, train_data, trainer, loss, targets, progress, f"epoch {epoch + 1}/{epochs}",
             lambda share, epoch=epoch: base_rate * schedule((epoch + share) / epochs))
-        accuracy = None if validation_data is None else evaluate(net, validation_data)
+        accuracy = None if validation_data is None else _accuracy(net, validation_data, "validation_data")
         previous_best = history.best
         history.epochs.append({"epoch": epoch + 1, **result, "validation_accuracy": accuracy,
                                "learning_rate": trainer.learning_rate,
@@ -175,21 +213,38 @@ def evaluate(net, data):
     Raises
     ------
     ValueError
-        When there is no sample, or a label is not a class of the network.
+        When there is no sample, a batch is no pair, or a label is not a class of the network.
     NetworkError
-        When the network is not initialized, or puts out NaN.
+        When the network is not initialized, has no parameters, or puts out NaN.
     """
     _check_net(net)
+    return _accuracy(net, data, "data")
+
+
+def _accuracy(net, data, name):
     correct = samples = 0
-    for inputs, labels in data:
+    for batch in data:
+        inputs, labels = _pair(batch, name)
         with autograd.pause(train_mode=False):
             outputs = net(_to_device(inputs, _context(net)))
         classes = check_labels(labels, outputs)
         correct += _count_correct(outputs, classes)
         samples += len(classes)
     if samples == 0:
-        raise ValueError("data has no batches; accepted: an iterable of (input, label) batches")
+        raise _no_batches(name)
     return correct / samples
+
+
+def _pair(batch, name):
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        length = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+        raise ValueError(f"a batch of {name} is a {type(batch).__name__}{length}; accepted: pairs (input, label)")
+    return batch
+
+
+def _no_batches(name):
+    return ValueError(f"{name} has no batches; accepted: an iterable of (input, label) batches that can be gone "
+                      f"through once per epoch (a generator is used up after the first)")
 
 
 def check_labels(labels, outputs):
@@ -217,6 +272,32 @@ def check_labels(labels, outputs):
 def _check_net(net):
     check_hybrid(net)
     check_initialized(net)
+    if not parameters(net):
+        raise NetworkError("the network has no parameters; accepted: a network with layers that have weights")
+
+
+def _check_one_device(net):
+    device = _context(net)
+    for name, parameter in parameters(net).items():
+        if parameter.list_ctx() != [device]:
+            devices = ", ".join(map(str, parameter.list_ctx()))
+            raise NetworkError(f"parameter {name} is on {devices}; fit trains on one device, here {device}: "
+                               f"write your own loop with MaskedTrainer for several")
+
+
+def _check_trainer(trainer, net):
+    """A Trainer with something of ``net`` to train, whose optimizer's state is of today's shapes."""
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer is {trainer!r}; accepted: a gluon.Trainer, or None")
+    in_trainer = {id(parameter) for parameter in trainer._params}
+    own = parameters(net)
+    trained = {name: parameter for name, parameter in own.items() if id(parameter) in in_trainer}
+    if not trained:
+        raise ValueError(f"the trainer has none of the network's parameters ({', '.join(own)}): "
+                         f"make it with gluon.Trainer(net.collect_params(), ...)")
+    if all(parameter.grad_req == "null" for parameter in trained.values()):
+        raise NetworkError(f"every parameter to train is frozen (grad_req is 'null'): {', '.join(trained)}")
+    training_state.check_shapes(trainer)
 
 
 def _to_device(array, context):
@@ -246,10 +327,11 @@ def _seed_everything(seed, epoch):
 def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_rate):
     """One pass over ``data``; return its mean loss and accuracy."""
     context = _context(net)
-    length = len(data) if hasattr(data, "__len__") else None
+    length = _length(data)
     total_loss = correct = samples = 0
     with tqdm(data, desc=title, total=length, unit="batch", disable=not progress, leave=False) as bar:
-        for step, (inputs, labels) in enumerate(bar):
+        for step, batch in enumerate(bar):
+            inputs, labels = _pair(batch, "train_data")
             _set_learning_rate(trainer, learning_rate(step / length if length else 0))
             inputs, labels = _to_device(inputs, context), _to_device(labels, context)
             further = targets(inputs, labels)
@@ -257,6 +339,10 @@ def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_ra
                 outputs = net(inputs)
                 classes = check_labels(labels, outputs)
                 losses = loss(outputs, *further)
+            if getattr(losses, "shape", None) != (len(classes),):
+                shape = getattr(losses, "shape", type(losses).__name__)
+                raise ValueError(f"the loss has shape {shape} for a batch of {len(classes)}; "
+                                 f"accepted: ({len(classes)},), one value per sample")
             batch_loss = float(losses.sum().asscalar())
             if not math.isfinite(batch_loss):
                 raise NetworkError(f"the loss is {batch_loss} at {title}, batch {step + 1}: "
@@ -269,6 +355,5 @@ def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_ra
             bar.set_postfix(loss=f"{total_loss / samples:.4f}", accuracy=f"{correct / samples:.4f}",
                             refresh=False)
     if samples == 0:
-        raise ValueError("train_data has no batches; accepted: an iterable of (input, label) batches that "
-                         "can be gone through once per epoch")
+        raise _no_batches("train_data")
     return {"loss": total_loss / samples, "accuracy": correct / samples}

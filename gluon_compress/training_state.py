@@ -15,6 +15,8 @@ KIND = "training state"
 OPTIMIZER_NUMBERS = ("m_schedule",)
 # Optimizers that keep arrays beside their states.
 NOT_SAVABLE = ("LBSGD",)
+# Attributes of optimizers that change while they train; every other plain one is a setting.
+CHANGING = ("lr", "rescale_grad", "num_update", "begin_num_update", "last_lr", "cur_lr", *OPTIMIZER_NUMBERS)
 
 
 def check_savable(trainer):
@@ -23,6 +25,29 @@ def check_savable(trainer):
     if name in NOT_SAVABLE:
         raise ValueError(f"state_path is given, but the state of optimizer {name} cannot be saved: "
                          f"choose another optimizer, or state_path=None")
+
+
+def describe(trainer):
+    """A JSON dict of what identifies a trainer: its class, optimizer, settings and masks."""
+    optimizer = trainer._optimizer
+    settings = {f"optimizer.{name}": value for name, value in vars(optimizer).items() if not name.startswith("_")
+                and name not in CHANGING and isinstance(value, (bool, int, float, str))}
+    scheduler = optimizer.lr_scheduler
+    return {"trainer": type(trainer).__name__, "optimizer": type(optimizer).__name__, **settings,
+            "learning_rate": trainer.learning_rate, "rescale_grad": trainer._scale,
+            "lr_scheduler": None if scheduler is None else type(scheduler).__name__,
+            "masks_digest": getattr(trainer, "masks_digest", None)}
+
+
+def check_shapes(trainer):
+    """Raise ``ValueError`` naming a parameter whose shape has changed since the optimizer made its state."""
+    for index, state in trainer._updaters[0].states.items():
+        parameter = trainer._params[index]
+        data = parameter.list_data()[0]
+        made, needed = _shapes(state), _shapes(trainer._optimizer.create_state_multi_precision(index, data))
+        if made != needed:
+            raise ValueError(f"the trainer's optimizer has a state of shape {made} for parameter {parameter.name}, "
+                             f"which needs {needed} now: make a new Trainer after prune_channels")
 
 
 def save(path, net, trainer, run, epochs, best_parameters):
@@ -40,8 +65,7 @@ def save(path, net, trainer, run, epochs, best_parameters):
     optimizer = trainer._optimizer
     counts = {names[index]: count for index, count in optimizer._index_update_count.items()}
     numbers = {name: getattr(optimizer, name) for name in OPTIMIZER_NUMBERS if hasattr(optimizer, name)}
-    header = {"run": run, "epochs": epochs, "optimizer": type(optimizer).__name__, "states": structure,
-              "num_update": optimizer.num_update, "update_counts": counts,
+    header = {"run": run, "epochs": epochs, "states": structure, "num_update": optimizer.num_update, "update_counts": counts,
               "optimizer_numbers": numbers, "trained": sorted(names)}
     tensorfile.write(path, KIND, tensors, header)
 
@@ -57,11 +81,10 @@ def restore(path, net, trainer, run):
     tensors, header = tensorfile.read(path, KIND)
     optimizer = trainer._optimizer
     if header["run"] != run:
-        raise CheckpointError(f"{path} is of another run: {header['run']}, this is {run}; "
-                              f"delete it or choose another path")
-    if header["optimizer"] != type(optimizer).__name__:
-        raise CheckpointError(f"{path} was written with optimizer {header['optimizer']}, "
-                              f"this is {type(optimizer).__name__}")
+        there = header["run"]
+        differences = ", ".join(f"{key} is {there.get(key)!r} there, {run.get(key)!r} here"
+                                for key in sorted(there.keys() | run.keys()) if there.get(key) != run.get(key))
+        raise CheckpointError(f"{path} is of another run: {differences}; delete it or choose another path")
     named = parameters(net)
     _check_same_network(path, named, tensors)
     names = _trained_names(net, trainer)
@@ -132,6 +155,13 @@ def _flatten(state, name, tensors):
         raise CheckpointError(f"optimizer state {name} is a {type(state).__name__}; only arrays can be saved")
     tensors[name] = state.asnumpy()
     return name
+
+
+def _shapes(state):
+    """The shapes of the arrays of an optimizer state, as it is built."""
+    if isinstance(state, (tuple, list)):
+        return [_shapes(part) for part in state]
+    return getattr(state, "shape", None)
 
 
 def _unflatten(structure, tensors):

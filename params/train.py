@@ -1,6 +1,6 @@
 """Train the parameters that are shipped in this folder, and write them into manifest.json.
 
-    python params/train.py                      # all of them: about three hours on two cores
+    python params/train.py                      # all of them: about three and a half hours on one core
     python params/train.py lenet_mnist          # one
 
 Each network is trained on the whole training set with a schedule fixed in advance; the test set is

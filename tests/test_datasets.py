@@ -376,6 +376,32 @@ def test_images_and_labels_must_match():
         datasets.ImageDataset(np.zeros((3, 2, 2)), [1, 2, 3], (0,), (1,))
 
 
+@pytest.mark.parametrize("changes, message", [
+    ({"images": np.full((2, 3, 3, 1), 256)}, "values from 256 to 256; accepted: 0 to 255"),
+    ({"images": np.full((2, 3, 3, 1), -1)}, "values from -1 to -1"),
+    ({"images": np.full((2, 3, 3, 1), 0.5)}, "images are of type float64; accepted: integers from 0 to 255"),
+    ({"labels": [0, 1.5]}, "labels are float64, not all of them integers"),
+    ({"labels": ["a", "b"]}, "labels are <U1"),
+    ({"std": (0,)}, "std above 0"), ({"std": (float("nan"),)}, "std above 0"),
+    ({"mean": (0, 0, 0), "std": (1, 1, 1)}, "accepted: 1 numbers each")])
+def test_nothing_is_wrapped_or_cut(changes, message):
+    accepted = {"images": np.full((2, 3, 3, 1), 255), "labels": [0.0, 1.0], "mean": (0,), "std": (1,)}
+    dataset = datasets.ImageDataset(**accepted)
+    assert (dataset.images == 255).all() and dataset.labels.tolist() == [0, 1]
+    with pytest.raises(ValueError, match=message):
+        datasets.ImageDataset(**accepted | changes)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_a_root_that_is_a_file(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DownloadError, match=f"cannot be put into {tmp_path / 'file'}: .*accepted: a folder"):
+        getattr(datasets, name)(root=tmp_path / "file")
+    with pytest.raises(DownloadError, match="cannot be put into /proc/none"):  # where not even root can write
+        getattr(datasets, name)(root="/proc/none")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 # ---- Batches
 
 def test_batches_equal_gluons_transforms():

@@ -5,7 +5,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.distillation import DistillationLoss, distill
-from gluon_compress.errors import NetworkError
+from gluon_compress.errors import CheckpointError, NetworkError
 from gluon_compress.training import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -294,6 +294,44 @@ def test_a_teacher_with_bad_logits_is_refused_and_the_student_restored(bad):
     with pytest.raises(NetworkError, match="teacher's logits are NaN or infinite"):
         distill(student, teacher, batches(2), 1, progress=False)
     assert identical(before, values(student))
+
+
+@pytest.mark.parametrize("name", ["loss", "targets"])
+def test_loss_and_targets_are_its_own(name):
+    with pytest.raises(TypeError, match=f"distill sets {name} itself: use temperature and hard_weight"):
+        distill(build(NormNet)[0], build(NormNet, seed=1)[0], batches(1), 1, **{name: None})
+
+
+def test_a_teacher_that_shares_a_parameter_is_refused():
+    teacher = nn.HybridSequential()
+    teacher.add(nn.Dense(4, in_units=6), nn.Dense(3, in_units=4))
+    student = nn.HybridSequential()
+    student.add(nn.Dense(4, in_units=6), nn.Dense(3, in_units=4, params=teacher[1].params))
+    teacher.initialize()
+    student.initialize()
+    before = values(teacher)
+    with pytest.raises(ValueError, match="student and teacher share the parameter 1.weight"):
+        distill(student, teacher, [(mx.nd.ones((2, 6)), mx.nd.zeros(2))], 1, progress=False)
+    assert identical(before, values(teacher))
+
+
+@pytest.mark.parametrize("output", [lambda F, x: (x, x), lambda F, x: x.reshape((0, 0, 1))])
+def test_a_teacher_without_logits_is_refused(output):
+    teacher = nn.HybridSequential()
+    teacher.add(nn.Dense(3, in_units=6), nn.HybridLambda(output))
+    student = fresh(small_net)
+    teacher.initialize()
+    with pytest.raises(ValueError, match=r"teacher's output is .*; accepted: logits \(batch, classes\)"):
+        distill(student, teacher, [(mx.nd.ones((2, 6)), mx.nd.zeros(2))], 1, progress=False)
+
+
+def test_a_state_with_another_temperature_is_refused(tmp_path):
+    for temperature in (4, 4.0):  # the same run
+        distill(build(NormNet)[0], build(NormNet, seed=1)[0], batches(1), 1, temperature, progress=False,
+                state_path=tmp_path / "state")
+    with pytest.raises(CheckpointError, match="'temperature': 4.0.* there, .*'temperature': 5.0.* here"):
+        distill(build(NormNet)[0], build(NormNet, seed=1)[0], batches(1), 1, 5, progress=False,
+                state_path=tmp_path / "state")
 
 
 def test_teachers_that_cannot_teach():

@@ -293,6 +293,14 @@ def test_a_directory_in_the_way_leaves_both_files(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("end", ["", "/", "/new/"])
+def test_a_prefix_that_is_a_directory(tmp_path, end):
+    net = ready(models.SimpleCNN(), (1, 1, 28, 28))
+    with pytest.raises(ValueError, match="path_prefix is '.*', a directory; accepted: the beginning of a file name"):
+        to_symbol(net, f"{tmp_path}{end}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nan_weights_come_back_as_they_are(tmp_path):
     net = ready(models.SimpleCNN(), (1, 1, 28, 28))
     values = net.fc2.weight.data().asnumpy()

@@ -216,6 +216,18 @@ def test_unknown_name_lists_close_ones(shipped, home):
             call(3)
 
 
+@pytest.mark.parametrize("ctx, error, message", [
+    ("cpu", TypeError, "ctx is 'cpu'; accepted: an mx.Context"), ([], TypeError, r"ctx is \[\]"),
+    ([mx.cpu(), 0], TypeError, "ctx is 0"), ([None], TypeError, "ctx is"),
+    (mx.gpu(99), ValueError, r"ctx is gpu\(99\), a device that cannot be used")])
+def test_context_that_is_none(content, shipped, ctx, error, message):
+    (shipped / FILE).write_bytes(content)
+    with pytest.raises(error, match=message):
+        params.load("tiny", ctx)
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    assert params.load("tiny", contexts).fc2.weight.list_ctx() == contexts
+
+
 @pytest.mark.parametrize("changes", [
     {"network": "LeNet5Caffe"},                                  # other names
     {"arguments": {"classes": 4}},                               # the same names, another shape

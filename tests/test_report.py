@@ -17,7 +17,7 @@ from mxnet import autograd
 from mxnet.gluon import Block, HybridBlock, SymbolBlock, nn
 
 IMAGES = (2, 1, 28, 28)
-LENET = {  # name: (parameters, MACs per image), by hand
+LENET = {  # name: (parameters, MACs per sample), by hand
     "conv.0": (20 * 1 * 5 * 5 + 20, 24 * 24 * 20 * 1 * 5 * 5),
     "conv.2": (50 * 20 * 3 * 3 + 50, 10 * 10 * 50 * 20 * 3 * 3),
     "dense.0": (1250 * 128 + 128, 1250 * 128),
@@ -262,7 +262,7 @@ def test_before_and_after(lenet, tmp_path):
     small_file.write_bytes(b"x" * 1_000)
     found = report(small, example, baseline=report(lenet, example, path=big_file), path=small_file)
     assert found.comparison()["parameters"] == {"before": 170_988, "after": 21_840, "ratio": 170_988 / 21_840}
-    assert found.comparison()["MACs per image"]["before"] == 1_349_280
+    assert found.comparison()["MACs per sample"]["before"] == 1_349_280
     assert found.comparison()["file bytes"] == {"before": 12_345, "after": 1_000, "ratio": 12.345}
     assert "median ms" not in found.comparison()
     assert "12.35x" in str(found) or "12.34x" in str(found)
@@ -273,7 +273,7 @@ def test_the_forms_of_a_report_agree(lenet):
     found = report(lenet, mx.nd.zeros(IMAGES), baseline=lenet, latency=True, repeats=2, warmup=0)
     read = json.loads(json.dumps(found.to_dict()))
     assert read == found.to_dict()
-    assert read["total"]["parameters"] == 170_988 and read["baseline"]["total"]["MACs per image"] == 1_349_280
+    assert read["total"]["parameters"] == 170_988 and read["baseline"]["total"]["MACs per sample"] == 1_349_280
     table, _, _ = str(found).split("\n\n")
     lines = table.splitlines()
     assert len({len(line) for line in lines}) == 1  # one right edge
@@ -341,6 +341,9 @@ def test_other_wrong_arguments(lenet, tmp_path):
         report(lenet, example, path=tmp_path)
     with pytest.raises(TypeError, match="HybridBlock"):
         report(lenet, example, baseline="before")
+    for wrong in ({"repeats": -5}, {"repeats": 0}, {"warmup": -1}):  # without latency too
+        with pytest.raises(ValueError, match="accepted: a finite number at least"):
+            report(lenet, example, **wrong)
 
 
 def test_latency_runs_the_network_as_often_as_it_says(lenet):

@@ -7,6 +7,7 @@ import pytest
 from gluon_compress import runtime, training
 from gluon_compress.errors import CheckpointError, NetworkError
 from gluon_compress.network import snapshot
+from gluon_compress.pruning import MaskedTrainer, prune_channels, prune_magnitude
 
 import mxnet as mx
 from mxnet.gluon import Trainer, nn
@@ -293,6 +294,9 @@ def test_a_finished_run_returns_at_once(tmp_path):
     history = fit(first, state_path=tmp_path / "state")
 
     class Untouchable:
+        def __len__(self):
+            return len(batches())
+
         def __iter__(self):
             raise AssertionError("the data were asked for")
     assert fit(again, Untouchable(), state_path=tmp_path / "state").epochs == history.epochs
@@ -397,8 +401,10 @@ def bad_batch(labels, inputs=None):
     (bad_batch([0, 0.5]), ValueError, "a label is 0.5"),
     (bad_batch([0, np.nan]), ValueError, "a label is nan"),
     (bad_batch([0, 1, 2]), ValueError, r"labels have shape \(3,\) for a batch of 2"),
-    (bad_batch([[0, 1], [1, 0]]), ValueError, r"labels have shape \(2, 2\) for a batch of 2")],
-    ids=["empty", "too large", "negative", "fraction", "nan label", "too many", "one-hot"])
+    (bad_batch([[0, 1], [1, 0]]), ValueError, r"labels have shape \(2, 2\) for a batch of 2"),
+    ([*batches(), mx.nd.ones((2, 2))], ValueError, "is a NDArray; accepted: pairs"),
+    ([*batches(), (mx.nd.ones((2, 2)),) * 3], ValueError, "is a tuple of 3; accepted: pairs")],
+    ids=["empty", "too large", "negative", "fraction", "nan label", "too many", "one-hot", "array", "triple"])
 def test_bad_data_leave_the_network_as_it_was(data, error, message):
     net = build(normalized=True)
     before, trainer = snapshot(net), adam(net)
@@ -425,8 +431,10 @@ def test_nan_is_noticed():
 def test_a_generator_that_is_used_up_is_noticed():
     net = build()
     before = snapshot(net)
-    with pytest.raises(ValueError, match="can be gone through once per epoch"):
+    with pytest.raises(ValueError, match="train_data has no batches; .*can be gone through once per epoch"):
         fit(net, (batch for batch in batches()), epochs=2)
+    with pytest.raises(ValueError, match="validation_data has no batches; .*can be gone through once per epoch"):
+        fit(net, epochs=2, validation_data=(batch for batch in batches()))
     assert_same_parameters(snapshot(net), before)
 
 
@@ -447,17 +455,96 @@ def test_a_network_without_logits_is_refused():
         fit(net, data)
 
 
+def test_a_network_on_several_devices_is_refused():
+    net = build()
+    net[1].collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+    with pytest.raises(NetworkError, match=r"parameter 1.weight is on cpu\(0\), cpu\(1\); fit trains on one device"):
+        fit(net)
+
+
+def test_a_network_without_parameters_is_refused():
+    net = nn.HybridSequential()
+    for call in (fit, lambda net: training.evaluate(net, batches())):
+        with pytest.raises(NetworkError, match="no parameters"):
+            call(net)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"trainer": "sgd"}, "trainer is 'sgd'; accepted: a gluon.Trainer"), ({"trainer": []}, r"trainer is \[\]"),
+    ({"schedule": 0.5}, "schedule is 0.5; accepted: a callable"), ({"loss": 0}, "loss is 0"),
+    ({"targets": ()}, r"targets is \(\)"), ({"run_details": {1, 2}}, "accepted: what JSON can write")])
+def test_arguments_of_another_kind(arguments, message):
+    net = build()
+    before = snapshot(net)
+    with pytest.raises(TypeError, match=message):
+        fit(net, **arguments)
+    assert_same_parameters(snapshot(net), before)
+
+
+def test_a_trainer_of_another_network_is_refused():
+    with pytest.raises(ValueError, match="the trainer has none of the network's parameters .*0.weight"):
+        fit(build(), trainer=adam(build()))
+
+
+def test_nothing_to_train_is_refused():
+    net = build()
+    trainer = adam(net[1])
+    net[1].collect_params().setattr("grad_req", "null")
+    with pytest.raises(NetworkError, match=r"frozen \(grad_req is 'null'\): 1.weight, 1.bias"):
+        fit(net, trainer=trainer)
+    fit(net, epochs=1)  # the first layer still trains
+
+
+@pytest.mark.parametrize("loss", [
+    lambda output, labels: output.mean(), lambda output, labels: (output ** 2), lambda output, labels: 0.5],
+    ids=["mean", "matrix", "number"])
+def test_a_loss_that_is_not_one_value_per_sample_is_refused(loss):
+    net = build()
+    before = snapshot(net)
+    with pytest.raises(ValueError, match=r"the loss has shape .* for a batch of 20; accepted: \(20,\)"):
+        fit(net, loss=loss)
+    assert_same_parameters(snapshot(net), before)
+
+
+@pytest.mark.parametrize("optimizer, arguments", [("nag", {"momentum": 0.9}), ("adam", {}), ("nadam", {})])
+def test_a_trainer_from_before_structured_pruning_is_refused(optimizer, arguments):
+    net = build()
+    trainer = Trainer(net.collect_params(), optimizer, {"learning_rate": 0.01, **arguments})
+    fit(net, epochs=1, trainer=trainer)
+    fit(net, epochs=1, trainer=trainer)  # the same shapes: accepted
+    prune_channels(net, mx.nd.ones((2, 2)), 0.5)
+    before = snapshot(net)
+    with pytest.raises(ValueError, match="make a new Trainer after prune_channels"):
+        fit(net, epochs=1, trainer=trainer)
+    assert_same_parameters(snapshot(net), before)
+
+
 # ---- states that do not fit
 
-def trainer_at(learning_rate, block):
-    return Trainer(block.collect_params(), "nag", {"learning_rate": learning_rate})
+NAG = {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4}  # the default
+
+
+class OtherTrainer(Trainer):
+    """Another class, as MaskedTrainer is."""
 
 
 @pytest.mark.parametrize("change, message", [
     ({"seed": 1}, "of another run"), ({"epochs": 4}, "of another run"),
-    ({"trainer": lambda net: trainer_at(0.5, net)}, "of another run"),
-    ({"trainer": lambda net: adam(net, learning_rate=0.01)}, "with optimizer NAG"),
-    ({"trainer": lambda net: trainer_at(0.01, net[1])}, "other parameters"),
+    ({"trainer": lambda net: Trainer(net.collect_params(), "nag", NAG | {"learning_rate": 0.5})},
+     "learning_rate is 0.01 there, 0.5 here"),
+    ({"trainer": lambda net: adam(net, learning_rate=0.01)},
+     "optimizer is 'NAG' there, 'Adam' here"),
+    ({"trainer": lambda net: Trainer(net.collect_params(), "nag", NAG | {"momentum": 0.5})},
+     "optimizer.momentum is 0.9 there, 0.5 here"),
+    ({"trainer": lambda net: Trainer(net.collect_params(), "nag", NAG | {"rescale_grad": 2.0})},
+     "rescale_grad is 1.0 there, 2.0 here"),
+    ({"trainer": lambda net: OtherTrainer(net.collect_params(), "nag", NAG)},
+     "trainer is 'Trainer' there, 'OtherTrainer' here"),
+    ({"schedule": training.constant}, "schedule is 'cosine' there, 'constant' here"),
+    ({"loss": mx.gluon.loss.L2Loss()}, "loss is 'SoftmaxCrossEntropyLoss' there, 'L2Loss' here"),
+    ({"data": batches(60)}, "batches is 6 there, 3 here"),
+    ({"run_details": {"temperature": 4}}, r"run_details is None there, {'temperature': 4} here"),
+    ({"trainer": lambda net: Trainer(net[1].collect_params(), "nag", NAG)}, "other parameters"),
     ({"net": {"units": 9}}, r"parameter 0.weight has shape \(8, 2\) there, \(9, 2\) here"),
     ({"net": {"normalized": True}}, "of another network: parameter 1"),
 ])
@@ -472,6 +559,16 @@ def test_a_state_of_another_run_is_refused(tmp_path, change, message):
         fit(net, state_path=path, **change)
     assert_same_parameters(snapshot(net), before)
     assert path.read_bytes() == content
+
+
+def test_a_state_with_other_masks_is_refused(tmp_path):
+    def run(seed):
+        net = build(seed)
+        fit(net, trainer=MaskedTrainer(net, prune_magnitude(net, 0.5), "sgd"), state_path=tmp_path / "state")
+        return snapshot(net)
+    assert_same_parameters(run(0), run(0))
+    with pytest.raises(CheckpointError, match="masks_digest is '"):
+        run(1)
 
 
 def test_a_state_of_another_number_type_is_refused(tmp_path):

@@ -91,7 +91,8 @@ def _ratios_per_layer(ratio, groups, untouched, ignore):
             raise ValueError(f"ignore names {name!r}, but there is no such layer; there are "
                              f"{', '.join([*names, *untouched])}")
     if isinstance(ratio, dict) and (not ratio or set(ratio) & set(ignore)):
-        raise ValueError(f"ratio is {ratio} and ignore {list(ignore)}; accepted: at least one layer in ratio, none in both")
+        raise ValueError(f"ratio is {ratio} and ignore {list(ignore)}; accepted: at least one layer in ratio, "
+                         f"none in both")
     ratios = ratio if isinstance(ratio, dict) else {name: ratio for name in names}
     for name, value in ratios.items():
         if name not in names:

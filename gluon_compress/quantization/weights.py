@@ -47,7 +47,8 @@ class Scales:
             raise RecordError(f"the scales are of another network: {name} has shape {weight.shape}, "
                               f"its scale {scale.shape}")
         q_max = largest_code(bits)
-        codes = np.clip(np.rint(weight.astype(np.float64) / along(scale, axis, weight.ndim)), -q_max, q_max).astype(np.int8)
+        codes = np.rint(weight.astype(np.float64) / along(scale, axis, weight.ndim))
+        codes = np.clip(codes, -q_max, q_max).astype(np.int8)
         if not np.array_equal(dequantize_array(codes, scale, axis).astype(weight.dtype), weight):
             raise RecordError(f"the weights of {name} are not multiples of their scale: they changed since "
                               f"quantize_weights, call it again")
