@@ -65,8 +65,8 @@ def save(path, net, trainer, run, epochs, best_parameters):
     optimizer = trainer._optimizer
     counts = {names[index]: count for index, count in optimizer._index_update_count.items()}
     numbers = {name: getattr(optimizer, name) for name in OPTIMIZER_NUMBERS if hasattr(optimizer, name)}
-    header = {"run": run, "epochs": epochs, "states": structure, "num_update": optimizer.num_update, "update_counts": counts,
-              "optimizer_numbers": numbers, "trained": sorted(names)}
+    header = {"run": run, "epochs": epochs, "states": structure, "num_update": optimizer.num_update,
+              "update_counts": counts, "optimizer_numbers": numbers, "trained": sorted(names)}
     tensorfile.write(path, KIND, tensors, header)
 
 
