@@ -17,7 +17,8 @@ import mxnet as mx
 import numpy as np
 
 train, test = gc.datasets.mnist()
-# held out of the fine-tuning; the shipped network saw them, so accuracies on them are a little high
+# Held out of the fine-tuning. The shipped network saw these images when it was trained, so accuracies on them are
+# too high; what counts is the difference between them.
 train, validation = train.split(5000)
 train = train.subset(slice(0, 20000 if LONG else 10000))
 validation_data = validation.batches(500)
