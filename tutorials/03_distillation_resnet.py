@@ -146,8 +146,8 @@ results.finish()
 # %% [markdown]
 # ## What this shows
 #
-# - The ways differ only in the loss, so what the table shows is what the teacher is worth; on a few thousand images
-#   and one seed the difference is within chance, which is what `--long` is for.
+# - The ways differ only in the loss, so the difference is what the teacher is worth. With one seed it may be chance;
+#   in the long version, whose results stand in the README, both students gain more than their seeds differ.
 # - What the student is counts more than the teacher: choose one that can learn the task.
 #
 # ## What to try next
