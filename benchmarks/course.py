@@ -1,9 +1,10 @@
-"""Run the long version of all tutorials, keep what they print and measure, and put the table into the README.
+"""Run the long version of the tutorials, keep what they print and measure, and put the table into the README.
 
-    python benchmarks/course.py                # about half an hour on two cores
+    python benchmarks/course.py                # all: about twenty minutes on two cores
+    python benchmarks/course.py 01 05          # those
     python benchmarks/course.py --table-only   # only rewrite the README's table from benchmarks/results
 
-The results are ``results/<tutorial>.json`` (every accuracy of every seed), ``results/course.txt`` (the
+The results are ``results/<tutorial>.json`` (every accuracy of every seed), ``results/<tutorial>.txt`` (the
 output as it was printed) and ``results/machine.json``.
 """
 import json
@@ -27,19 +28,22 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 
 
-def run_tutorials():
-    """Run them, echo their output, and write it to results/course.txt."""
-    process = subprocess.Popen([sys.executable, str(ROOT / "tutorials" / "run_all.py"), "--long"],
+def run(tutorial):
+    """Run one tutorial, echo its output, and put what it printed and measured into results/."""
+    process = subprocess.Popen([sys.executable, str(tutorial), "--long"], cwd=tutorial.parent,
                                stdout=subprocess.PIPE, text=True)
     lines = []
     for line in process.stdout:
         print(line, end="", flush=True)
         lines.append(line.replace(f"{ROOT}{os.sep}", ""))
     if process.wait():
-        raise click.ClickException("a tutorial failed; benchmarks/results are as they were")
-    write_atomically(RESULTS / "course.txt", lambda path: path.write_text("".join(lines)))
-    for file in sorted((ROOT / "tutorials" / "output").glob("[0-9]*.json")):
-        write_atomically(RESULTS / file.name, lambda path, file=file: shutil.copyfile(file, path))
+        raise click.ClickException(f"{tutorial.name} failed; its results are as they were")
+    measured = tutorial.parent / "output" / f"{tutorial.stem}.json"
+    write_atomically(RESULTS / f"{tutorial.stem}.txt", lambda path: path.write_text("".join(lines)))
+    write_atomically(RESULTS / measured.name, lambda path: shutil.copyfile(measured, path))
+
+
+def describe_machine():
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform(),
                "python": platform.python_version(), "mxnet": mx.__version__, "numpy": np.__version__,
                "runtime": gc.runtime.status().to_dict()}
@@ -80,10 +84,18 @@ def readme_with(table):
 
 
 @click.command(help=__doc__.split("\n")[0])
+@click.argument("numbers", nargs=-1)
 @click.option("--table-only", is_flag=True, help="Only rewrite the README's table.")
-def main(table_only):
+def main(numbers, table_only):
+    tutorials = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
+    unknown = set(numbers) - {tutorial.name[:2] for tutorial in tutorials}
+    if unknown:
+        raise click.BadParameter(f"there is no tutorial {', '.join(sorted(unknown))}")
     if not table_only:
-        run_tutorials()
+        for tutorial in tutorials:
+            if not numbers or tutorial.name[:2] in numbers:
+                run(tutorial)
+        describe_machine()
     text = readme_with(results_table())
     write_atomically(README, lambda path: path.write_text(text))
     click.echo(f"Made: {RESULTS} and the table in {README}")

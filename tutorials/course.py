@@ -48,10 +48,11 @@ class Results:
             file = self.path(f"-{len(self.rows)}.params")
             net.save_parameters(str(file))
         report = gc.report(net, self.example, path=file)
+        net.hybridize(static_alloc=True, static_shape=True)
         accuracies = accuracies or [gc.training.evaluate(net, self.test_data)]
         row = {"network": network, "accuracy": sum(accuracies) / len(accuracies), "accuracies": accuracies,
                "nonzeros": report.nonzeros, "macs": report.macs, "file": file.name, "bytes": report.file_bytes,
-               "milliseconds": measure_latency(net, self.example, repeats=10, warmup=3).median}
+               "milliseconds": measure_latency(net, self.example, repeats=30, warmup=10).median}
         self.rows.append(row)
         return row
 
