@@ -20,8 +20,8 @@ import numpy as np
 from mxnet.gluon import nn
 
 train, test = gc.datasets.mnist()
-# Choices are made on images held out of the fine-tuning, never on the test images. (The shipped network saw
-# them when it was trained on the whole training set, so accuracies on them are too high; what counts is the difference.)
+# Choices are made on images held out of the fine-tuning, never on the test images. The shipped network saw them
+# when it was trained, so accuracies on them are too high; what counts is the difference between them.
 train, validation = train.split(5000)
 train = train.subset(slice(0, 20000 if LONG else 10000))
 validation_data = validation.batches(500)

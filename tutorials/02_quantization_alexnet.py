@@ -160,8 +160,8 @@ results.finish()
 #
 # - With the scale kept, 8 bits cost nothing: the file is a quarter as long, the accuracy the same.
 # - A scale per channel costs four bytes per channel and pays off below five bits.
-# - Trained biases win back a little of what 3 bits lose. For more, the weights must train too, knowing that they will be
-#   rounded.
+# - Trained biases win back a little of what 3 bits lose. For more, the weights must train too, knowing that
+#   they will be rounded.
 # - The forward pass takes as long as before, as the arithmetic is still float32. Integer arithmetic is a
 #   topic of its own.
 #
