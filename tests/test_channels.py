@@ -378,3 +378,14 @@ def test_a_damaged_plan_changes_nothing(kept):
     with pytest.raises(RecordError, match="the plan is damaged"):
         ChannelPlan.from_dict(record).apply(net)
     assert identical(before, values(net))
+
+
+@pytest.mark.parametrize("arguments, error", [
+    ({"ratio": 0.5, "ignore": 3}, TypeError), ({"ratio": 0.5, "ignore": None}, TypeError),
+    ({"ratio": {}}, ValueError), ({"ratio": {"conv.0": 0.5}, "ignore": ["conv.0"]}, ValueError)])
+def test_ratio_and_ignore_that_make_no_sense(arguments, error):
+    net, example = make("LeNet")
+    before = values(net)
+    with pytest.raises(error, match="ratio is|ignore is"):
+        prune_channels(net, example, **arguments)
+    assert identical(before, values(net))

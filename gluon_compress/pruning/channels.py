@@ -1,4 +1,6 @@
 """Structured pruning: whole channels removed, so that the network really has smaller layers."""
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..arguments import check_choice, check_number
@@ -47,7 +49,7 @@ def prune_channels(net, example, ratio, criterion="l1", ignore=()):
     """
     check_choice("criterion", criterion, tuple(CRITERIA))
     check_resizable(net)
-    if not isinstance(ignore, (str, list, tuple, set, frozenset)):
+    if not isinstance(ignore, Iterable):
         raise TypeError(f"ignore is {ignore!r}; accepted: a list of layer names")
     ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     groups, untouched = find_groups(read_graph(net, example), resizable_weights(net))
