@@ -3,6 +3,17 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
 
 
+class Function(HybridBlock):
+    """A network of one function ``f(F, *inputs)``."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def hybrid_forward(self, F, *inputs):
+        return self.function(F, *inputs)
+
+
 class NormNet(HybridBlock):
     """VGG-like: two convolutions with BatchNorm, dropout, a hidden dense layer with BatchNorm."""
 

@@ -11,18 +11,8 @@ from gluon_compress import models
 from gluon_compress.errors import NetworkError
 from gluon_compress.export import to_onnx, to_symbol
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
+from networks import Function
 from onnx import numpy_helper
-
-
-class Function(HybridBlock):
-    """A network of one function ``f(F, *inputs)``."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def hybrid_forward(self, F, *inputs):
-        return self.function(F, *inputs)
 
 
 class TwoInputs(HybridBlock):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from matplotlib import image
 from mxnet import autograd
 from mxnet.gluon import Block, HybridBlock, SymbolBlock, nn
+from networks import Function
 
 IMAGES = (2, 1, 28, 28)
 LENET = {  # name: (parameters, MACs per sample), by hand
@@ -23,17 +24,6 @@ LENET = {  # name: (parameters, MACs per sample), by hand
     "dense.0": (1250 * 128 + 128, 1250 * 128),
     "dense.1": (128 * 10 + 10, 128 * 10),
 }
-
-
-class Function(HybridBlock):
-    """A network of one function ``f(F, *inputs)``."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def hybrid_forward(self, F, *inputs):
-        return self.function(F, *inputs)
 
 
 def ready(net, shape):
