@@ -21,7 +21,7 @@ from mxnet.gluon import SymbolBlock
 
 from . import tensorfile
 from .errors import CheckpointError, NetworkError
-from .network import check_context, check_hybrid, check_ready, parameters
+from .network import check_context, check_hybrid, check_ready, known_shape, parameters
 from .pruning import ChannelPlan, Masks
 from .quantization import Scales, dequantize_array
 from .quantization.arrays import largest_code
@@ -156,11 +156,7 @@ def _content_of(path):
     """Turn what a forged file, whose checksum is right, can lead to into a ``CheckpointError``."""
     try:
         yield
-    except (KeyError, IndexError, ValueError, OverflowError, AttributeError, zlib.error) as error:
-        raise CheckpointError(f"{path} does not hold what a compressed network consists of: {error!r}") from error
-    except TypeError as error:
-        if "SymbolBlock" in str(error):  # the plan's own complaint about the user's network
-            raise
+    except (KeyError, IndexError, ValueError, TypeError, OverflowError, AttributeError, zlib.error) as error:
         raise CheckpointError(f"{path} does not hold what a compressed network consists of: {error!r}") from error
 
 
@@ -225,7 +221,7 @@ def _check_fits(path, net, values, plan):
     for name in sorted(named.keys() ^ values.keys()):
         raise CheckpointError(f"{path} is of another network: parameter {name} is only in the "
                               f"{'file' if name in values else 'network'}")
-    shapes = {name: _shape(parameter) for name, parameter in named.items()}
+    shapes = {name: known_shape(parameter) for name, parameter in named.items()}
     misfits = [name for name in named if not _fits(shapes[name], values[name].shape)]
     if not misfits:
         return True
@@ -239,11 +235,6 @@ def _check_fits(path, net, values, plan):
                                   f"{values[name].shape} there, {shapes[name]} here (or it was saved without "
                                   f"its ChannelPlan: load it without a network then)")
     return False
-
-
-def _shape(parameter):
-    """Its shape, as far as it is known; ``parameter.shape`` is None after SymbolBlock.imports."""
-    return parameter.shape if parameter._data is None else parameter.list_data()[0].shape
 
 
 def _fits(shape, other):

@@ -162,6 +162,12 @@ def select_layers(net, select, default):
     return chosen, {layer.name: f"{layer.kind}, {reason}" for layer in every if layer.name not in taken}
 
 
+def known_shape(parameter):
+    """Its shape, with 0 or -1 for unknown sizes; None when nothing is known."""
+    # parameter.shape is None after SymbolBlock.imports
+    return parameter.shape if parameter._data is None else parameter.list_data()[0].shape
+
+
 def snapshot(net):
     """A copy of all parameters that hold data: {structural name: NumPy array}."""
     return {name: parameter.list_data()[0].asnumpy() for name, parameter in parameters(net).items()

@@ -5,6 +5,8 @@ from pathlib import Path
 from .download import write_atomically
 from .report import Report
 
+LEGEND_ROWS = 30
+
 
 def plot_before_after(values, path, ylabel=None, title=None):
     """Write a bar chart that compares networks, and return its path.
@@ -82,6 +84,44 @@ def plot_curves(curves, path, xlabel, ylabel, title=None):
         axes.grid(alpha=0.3)
         axes.legend()
     return _save(path, draw, size=(6.4, 4))
+
+
+def plot_sensitivity(sensitivity, path, title=None):
+    """Write one curve per layer of a :class:`~gluon_compress.pruning.Sensitivity`, and return the chart's path.
+
+    Colours go from the first layer (blue) to the last (red); the legend stands beside the chart, so that networks of
+    many layers stay legible. The dashed black line is the network as it is.
+
+    Parameters
+    ----------
+    sensitivity : Sensitivity
+    path : str or Path
+        As for :func:`plot_before_after`; so are the errors.
+    title : str, optional
+    """
+    curves, baseline = sensitivity.curves, sensitivity.baseline
+    if not curves:
+        raise ValueError("the sensitivity has no curves")
+    for name, curve in curves.items():
+        for value in (baseline, *curve.values()):
+            _check_finite(f"accuracy of {name}", value)
+    columns = math.ceil(len(curves) / LEGEND_ROWS)
+    what = "sparsity of the layer" if sensitivity.kind == "weights" else "fraction of the layer's channels removed"
+
+    def draw(figure):
+        from matplotlib import colormaps
+        axes = figure.subplots()
+        axes.axhline(baseline, color="black", linewidth=0.8, linestyle="--")
+        for index, (name, curve) in enumerate(curves.items()):
+            points = [(0.0, baseline), *sorted(curve.items())]
+            axes.plot([x for x, _ in points], [y for _, y in points], marker="osD^v"[index % 5], markersize=3.5,
+                      linewidth=1.2, linestyle=("-", "--", ":", "-.")[index % 4], label=name,
+                      color=colormaps["turbo"](0.05 + 0.9 * index / max(len(curves) - 1, 1)))
+        axes.set(xlabel=what, ylabel="accuracy", title=title or "")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="x-small", ncols=columns, loc="upper left", bbox_to_anchor=(1.01, 1))
+    legend_width = columns * (0.6 + 0.07 * max(map(len, curves)))  # inches, for names in this font
+    return _save(path, draw, size=(6.4 + legend_width, max(4, 0.18 * min(len(curves), LEGEND_ROWS))))
 
 
 def _save(path, draw, size):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock
+from mxnet.gluon import ParameterDict, SymbolBlock
 from mxnet.gluon.block import _flatten
 from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
@@ -33,11 +33,11 @@ class SymbolGraph:
 
     def nodes(self):
         """The nodes, each after its inputs: dicts of ``op``, ``name``, ``attrs`` and ``inputs``."""
-        return json.loads(self.symbol.tojson())["nodes"]
+        return self.content()["nodes"]
 
-    def output_nodes(self):
-        """Indices in :meth:`nodes` of those whose outputs are the network's."""
-        return {index for index, *_ in json.loads(self.symbol.tojson())["heads"]}
+    def content(self):
+        """The symbol as MXNet writes it to JSON: ``nodes``, and as ``heads`` [node, output, ...] of each output."""
+        return json.loads(self.symbol.tojson())
 
     def shapes(self, input_shapes):
         """{node name: [shape of each output]}; ``ValueError`` when these inputs do not fit the network."""
@@ -50,6 +50,13 @@ class SymbolGraph:
     def output_shapes(self, input_shapes):
         """Shape of each output of the network; ``ValueError`` when these inputs do not fit it."""
         return self._infer(self.symbol, input_shapes)
+
+    def block(self, symbol):
+        """A SymbolBlock that computes ``symbol``, some other graph of the same inputs, with the network's parameters."""
+        shared = ParameterDict("")
+        shared._params.update({parameter.name: parameter for parameter in self.parameters.values()})
+        dtype = next((parameter.dtype for parameter in self.parameters.values()), np.float32)
+        return SymbolBlock(symbol, [mx.sym.var(name, dtype=dtype) for name in self.inputs], shared)
 
     def values(self):
         """{name in the graph: NDArray on the CPU}, copies of the parameters."""

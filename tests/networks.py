@@ -1,6 +1,7 @@
 """Small networks for the tests of the techniques, and comparisons of their parameters."""
 import mxnet as mx
-from mxnet.gluon import HybridBlock, SymbolBlock, nn
+import numpy as np
+from mxnet.gluon import Constant, HybridBlock, SymbolBlock, nn
 
 
 class Function(HybridBlock):
@@ -12,6 +13,22 @@ class Function(HybridBlock):
 
     def hybrid_forward(self, F, *inputs):
         return self.function(F, *inputs)
+
+
+class Net(HybridBlock):
+    """Layers and own parameters by name, put together by ``function(net, F, *inputs, **own parameters)``."""
+
+    def __init__(self, function, shapes=None, **layers):
+        super().__init__()
+        self.function = function
+        with self.name_scope():
+            for name, layer in layers.items():
+                setattr(self, name, layer)
+            for name, shape in (shapes or {}).items():
+                setattr(self, name, self.params.get(name, shape=shape))
+
+    def hybrid_forward(self, F, *inputs, **own):
+        return self.function(self, F, *inputs, **own)
 
 
 class NormNet(HybridBlock):
@@ -110,11 +127,16 @@ def build(network, shape=None, seed=0, **arguments):
     shape = shape or EXAMPLES[network]
     example = mx.nd.arange(shape[0]) if len(shape) == 1 else mx.nd.random.normal(shape=shape)
     net(example)
+    randomize(net)
+    return net, example
+
+
+def randomize(net):
+    """Random biases, scales and statistics instead of zeros and ones; the weights stay."""
     for name, parameter in net.collect_params().items():
-        if len(parameter.shape) == 1:
+        if len(parameter.shape) == 1 and not isinstance(parameter, Constant):
             low = 0.5 if name.endswith(("var", "gamma")) else -0.3
             parameter.set_data(mx.nd.random.uniform(low, 1.5 if low > 0 else 0.3, shape=parameter.shape))
-    return net, example
 
 
 def fresh(network, **arguments):
@@ -125,11 +147,37 @@ def fresh(network, **arguments):
 
 
 def exported(net, example, directory):
-    """``net`` as a SymbolBlock, through the files that ``export`` writes."""
+    """``net`` as a SymbolBlock, through the files that ``export`` writes; ``example`` may be a tuple."""
+    inputs = example if isinstance(example, tuple) else (example,)
     net.hybridize()
-    net(example)
+    net(*inputs)
     net.export(str(directory / "net"))
-    return SymbolBlock.imports(str(directory / "net-symbol.json"), ["data"], str(directory / "net-0000.params"))
+    names = ["data"] if len(inputs) == 1 else [f"data{index}" for index in range(len(inputs))]
+    return SymbolBlock.imports(str(directory / "net-symbol.json"), names, str(directory / "net-0000.params"))
+
+
+def zero_removed(net, plan):
+    """Zero all that the plan removes, in the original: what makes the channels, and what reads them."""
+    parameters = net._collect_params_with_prefix()
+    for cut in plan.slices:
+        value = parameters[cut["parameter"]].data().asnumpy()
+        removed = sorted(set(range(cut["before"])) - set(cut["kept"]))
+        value[(slice(None),) * cut["axis"] + (removed,)] = 0
+        parameters[cut["parameter"]].set_data(mx.nd.array(value, dtype=value.dtype))
+
+
+def close(actual, expected, rtol=1e-4, atol=1e-5):
+    """Equal to fp32 rounding, ``atol`` being relative to the largest value; NDArrays, or lists of them."""
+    if isinstance(expected, mx.nd.NDArray):
+        actual, expected = [actual], [expected]
+    assert len(actual) == len(expected)
+    for ours, theirs in zip(actual, expected):
+        theirs = theirs.asnumpy()
+        np.testing.assert_allclose(ours.asnumpy(), theirs, rtol=rtol, atol=atol * np.abs(theirs).max())
+
+
+def number_of_parameters(net):
+    return sum(value.size for value in values(net).values())
 
 
 def values(net):

@@ -1,39 +1,70 @@
 """Structured pruning: whole channels removed, so that the network really has smaller layers."""
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-import numpy as np
+import mxnet as mx
 
-from ..arguments import check_choice, check_number
+from ..arguments import check_choice, check_integer, check_number
 from ..errors import NetworkError
+from ..latency import measure_latency
 from ..network import parameters
-from .graph import read_graph
-from .groups import find_groups
-from .plan import ChannelPlan, check_resizable, resizable_weights
+from .graph import Graph
+from .groups import Dependencies
+from .importance import CRITERIA, unit_importance
+from .plan import ChannelPlan
+from .rewrite import put_back_afterwards, resizable_parameters, resized_symbol
+from .schedules import check_schedule, linear, one_shot
+from .selection import Selection
 
-CRITERIA = {"l1": 1, "l2": 2}  # the order of the norm
+LATENCY_BISECTIONS = 7
 
 
-def prune_channels(net, example, ratio, criterion="l1", ignore=()):
-    """Remove the least important output channels of convolutions and hidden dense layers.
+def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=None, latency=None, scope="layer",
+                   over="group", max_ratio=1.0, round_to=1, data=None, loss=None, seed=0):
+    """Remove the least important output channels of the layers of a network, and all that hangs on them.
 
-    A channel goes where all that reads it is known: activations, pooling, BatchNorm, flattening, then
-    ungrouped convolutions and dense layers. Other layers keep their channels and are named in the plan
-    with the reason, and so is the layer that makes the network's output.
+    The network's own graph tells what goes together: through additions, products with broadcasting,
+    concatenations, splits, reshapes and grouped convolutions; see groups.py. What passes through an operator
+    without a rule stays, and the plan names it with the reason, as it does the layers that make the output.
+    Just one of ``ratio``, ``macs`` and ``latency`` says how much goes.
 
     Parameters
     ----------
     net : HybridBlock
-        Changed in place. Its parameters stay the same objects, with new shapes: make a new Trainer, and give
-        the outermost block, or hybridize the outer one again, since a hybridized block keeps its graph.
-    example : NDArray
-        A batch of the network's input; only its shape matters.
+        Changed in place; a SymbolBlock too. Its parameters stay the same objects, with new shapes: make a new
+        Trainer, and give the outermost block, or hybridize the outer one again, since a hybridized block keeps
+        its graph.
+    example : NDArray or tuple of NDArray
+        A batch of the network's input; only its shape matters, but for ``latency``.
     ratio : float or dict
-        Fraction of channels to remove from each layer, in [0, 1), rounded to whole channels; or
-        {layer name: fraction}, which leaves all others alone.
-    criterion : "l1" or "l2"
-        Channels are ranked by that norm of their own weights, without bias.
+        Fraction of channels to remove, in [0, 1): from each layer, rounded to whole channels; with
+        ``scope="global"`` of all channels together; or {layer name: fraction}, which leaves all others alone.
+        Layers whose channels go together need one name.
+    criterion : str or callable
+        How channels are ranked, see importance.py: "l1", "l2" (norms of their weights, without bias), "fpgm",
+        "bn_scale", "taylor" (needs ``data``), "random", or a function from a weight as a NumPy array, output
+        channels first, to one number per channel.
     ignore : iterable of str
         Names of layers that keep their channels.
+    macs : float
+        Share of the multiply-accumulates to keep at most, in (0, 1): 0.5 for half.
+    latency : float
+        Milliseconds that a forward pass of ``example`` shall take at most, as the network is now (hybridized
+        or not); found by measuring networks in between.
+    scope : "layer" or "global"
+        "global" compares the channels of all layers, each layer's importances divided by their mean.
+    over : "group" or "first"
+        Channels that go together are ranked over all the layers that make them, or by the first.
+    max_ratio : float
+        No layer loses more than this fraction, in (0, 1].
+    round_to : int
+        Layers keep a multiple of so many channels: kernels like 8 or 16. The nearest multiple is taken.
+    data : iterable of (input, label) batches
+        For "taylor".
+    loss : callable, optional
+        For "taylor": ``loss(output, label)``; by default the cross entropy of logits.
+    seed : int
+        For "random".
 
     Returns
     -------
@@ -42,63 +73,266 @@ def prune_channels(net, example, ratio, criterion="l1", ignore=()):
     Raises
     ------
     ValueError
-        For a ratio out of range or that would empty a layer, names that match nothing, an example that
-        does not fit, and when nothing in the network can be pruned.
+        For numbers out of range or that would empty a layer, names that match nothing, an example that
+        does not fit, a target that cannot be reached, and when nothing in the network can be pruned.
+    NetworkError
+        When the network cannot be traced, or has weights that are not finite.
 
-    Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3.1.
+    The network is unchanged then.
+
+    Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3; Fang et al., "DepGraph", 2023.
     """
-    check_choice("criterion", criterion, tuple(CRITERIA))
-    check_resizable(net)
-    if not isinstance(ignore, Iterable):
-        raise TypeError(f"ignore is {ignore!r}; accepted: a list of layer names")
-    ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    groups, untouched = find_groups(read_graph(net, example), resizable_weights(net))
-    ratios = _ratios_per_layer(ratio, groups, untouched, ignore)
-    named = parameters(net)
-    layers, slices = {}, []
+    return next(prune_channels_in_steps(
+        net, example, ratio, steps=1, schedule=one_shot, criterion=criterion, ignore=ignore, macs=macs,
+        latency=latency, scope=scope, over=over, max_ratio=max_ratio, round_to=round_to, data=data, loss=loss,
+        seed=seed))
+
+
+def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, criterion="l1", ignore=(), *,
+                            macs=None, latency=None, scope="layer", over="group", max_ratio=1.0, round_to=1,
+                            data=None, loss=None, seed=0):
+    """Remove channels bit by bit, to fine-tune in between: a generator of the plans so far.
+
+    >>> for plan in prune_channels_in_steps(net, example, ratio=0.5, steps=5):
+    ...     fine_tune(net)              # with a new Trainer each time: the shapes have changed
+    >>> gc.save("small.gcz", net, plan)
+
+    Parameters
+    ----------
+    steps : int
+        At least 1.
+    schedule : callable
+        Which share of the whole way is gone after which share of the steps, both in [0, 1]; see schedules.py.
+
+    The others are those of :func:`prune_channels`, and refer to the network as it is in the beginning. Each
+    plan fits the original network, not the one of the step before.
+    """
+    _check_arguments(criterion, scope, over, max_ratio, round_to, data, seed)
+    _check_amount(ratio, macs, latency)
+    check_integer("steps", steps, minimum=1)
+    check_schedule(schedule)
+    options = _Options(criterion, _names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed)
+    amount = _Amount(ratio, macs, latency)
+    return _steps(net, example, amount, [schedule(step / steps) for step in range(1, steps + 1)], options)
+
+
+@dataclass(frozen=True)
+class _Options:
+    criterion: object
+    ignore: tuple
+    scope: str
+    over: str
+    max_ratio: float
+    round_to: int
+    data: object
+    loss: object
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Amount:
+    """What is to be reached in the end: one of these is not None."""
+
+    ratio: object
+    macs: float
+    latency: float
+
+    def at(self, share, start):
+        """What is to be reached after ``share`` of the way from ``start``, the latency of the whole network."""
+        if isinstance(self.ratio, dict):
+            return _Amount({name: share * value for name, value in self.ratio.items()}, None, None)
+        if self.ratio is not None:
+            return _Amount(share * self.ratio, None, None)
+        if self.macs is not None:
+            return _Amount(None, (1 - share) + share * self.macs, None)
+        return _Amount(None, None, (1 - share) * start + share * self.latency)
+
+
+def _steps(net, example, amount, shares, options):
+    plan = before = None
+    start = measure_latency(net, example, repeats=10).median if amount.latency is not None else None
+    for share in shares:
+        graph = Graph(net, example)
+        dependencies = Dependencies(graph, resizable_parameters(net))
+        if before is None:
+            before = {group.key: len(group.units) for group in dependencies.groups}, dependencies.macs()
+        wanted = amount.at(share, start)
+        selection, ratio, untouched = _prepare(net, dependencies, wanted, options, before[0])
+        if ratio is not None:
+            removed = selection.at(ratio)
+        elif wanted.macs is not None:
+            removed = _for_macs(selection, dependencies, wanted.macs, before[1])
+        else:
+            removed = _for_latency(selection, dependencies, graph, net, example, wanted.latency)
+        step = _plan(dependencies, selection.groups, untouched, removed)
+        _check_shapes(graph, step, net)
+        step.apply(net)
+        plan = step if plan is None else plan | step
+        yield plan
+
+
+def _prepare(net, dependencies, amount, options, before):
+    """(the Selection, its ratio or None, {layer name: why it stays}), all checked."""
+    if not dependencies.groups:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in dependencies.untouched.items())
+        raise ValueError(f"no layer of this network can lose channels: {reasons or 'it has none'}")
+    importance, unranked = unit_importance(net, dependencies, options.criterion, options.over, options.data,
+                                           options.loss, options.seed)
+    untouched = dict(dependencies.untouched)
+    for group in dependencies.groups:
+        if group.key in unranked:
+            untouched.update(dict.fromkeys(group.layers, unranked[group.key]))
+    groups = [group for group in dependencies.groups if group.key not in unranked]
+    if not groups:
+        raise ValueError(f"criterion={options.criterion!r} ranks no layer of this network: "
+                         f"{'; '.join(f'{key[0]}: {reason}' for key, reason in unranked.items())}")
+    groups, ratio = _chosen(groups, amount.ratio, options.ignore, untouched, dependencies)
+    selection = Selection(groups, importance, before, options.scope, options.max_ratio, options.round_to)
+    if ratio is not None:
+        _check_leaves_channels(selection, ratio)
+    return selection, ratio, untouched
+
+
+def _plan(dependencies, groups, untouched, removed):
+    gone = set(removed)
+    layers = {}
     for group in groups:
-        if group.name not in ratios:
-            untouched[group.name] = "ignored" if group.name in ignore else "not in ratio"
-            continue
-        removed = round(ratios[group.name] * group.channels)
-        if removed == group.channels:
-            raise ValueError(f"ratio={ratios[group.name]} would remove all {group.channels} channels of layer "
-                             f"{group.name}; accepted there: less than {(group.channels - 0.5) / group.channels:.3f}")
-        importance = channel_importance(named[group.weight].list_data()[0].asnumpy(), criterion, group.name)
-        kept = np.sort(np.argsort(importance, kind="stable")[removed:])
-        layers[group.name] = {"before": group.channels, "kept": kept.tolist()}
-        for parameter, axis, entries in group.slices:
-            positions = (kept[:, None] * entries + np.arange(entries)).ravel()
-            slices.append({"parameter": parameter, "axis": axis, "before": group.channels * entries,
-                           "kept": positions.tolist()})
-    plan = ChannelPlan(layers, slices, untouched)
-    plan.apply(net)
-    return plan
+        for name in group.layers:
+            units = dependencies.channels[name].tolist()
+            layers[name] = {"before": len(units), "kept": [i for i, unit in enumerate(units) if unit not in gone]}
+    notes = {name: reason for name, reason in dependencies.partly.items() if name in layers}
+    return ChannelPlan(layers, dependencies.slices(removed), {**untouched, **notes},
+                       dependencies.group_counts(removed))
 
 
-def channel_importance(weight, criterion, name="weight"):
-    """``sum |w|**p`` to the power ``1/p`` over each output channel, ``weight`` being (out, in, ...)."""
-    if not np.isfinite(weight).all():
-        raise NetworkError(f"layer {name} has weights that are not finite; train or load the network again")
-    order = CRITERIA[criterion]
-    rows = np.abs(weight.reshape(len(weight), -1).astype(np.float64))
-    return (rows ** order).sum(axis=1) ** (1 / order)
+def _for_macs(selection, dependencies, macs, before):
+    removed = selection.for_target(macs * before, dependencies.macs)
+    if removed is None:
+        least = dependencies.macs(selection.at(1.0)) / before
+        raise ValueError(f"macs is {macs}; accepted here: at least {least:.4f}, which is left when every layer that "
+                         f"takes part loses all it may")
+    return removed
 
 
-def _ratios_per_layer(ratio, groups, untouched, ignore):
-    """{layer name: ratio} of the layers to prune, all checked."""
-    names = {group.name for group in groups}
+def _for_latency(selection, dependencies, graph, net, example, latency):
+    def milliseconds(removed):
+        with put_back_afterwards(net):
+            plan = _plan(dependencies, selection.groups, {}, removed)
+            _check_shapes(graph, plan, net)
+            plan.apply(net)
+            return measure_latency(net, example, repeats=10, warmup=3).median
+
+    if milliseconds([]) <= latency:
+        return []
+    removed = selection.for_target(latency, milliseconds, LATENCY_BISECTIONS)
+    if removed is None:
+        raise ValueError(f"latency is {latency} ms; that is not reached even when every layer that takes part loses "
+                         f"all it may ({milliseconds(selection.at(1.0)):.3f} ms)")
+    return removed
+
+
+def _check_shapes(graph, plan, net):
+    """Infer the shapes of the smaller network before anything is changed."""
+    named = parameters(net)
+    in_graph = {structural: name for name, structural in graph.parameter_names.items()}
+    shapes = {in_graph[name]: shape for name, shape in plan.shapes(named).items()}
+    groups = {in_graph[name]: count for name, count in plan.groups.items()}
+    known = {name: named[structural].list_data()[0].shape for name, structural in graph.parameter_names.items()}
+    symbol = resized_symbol(graph.symbol, shapes, groups)
+    expected = [node.shapes[output] for node, output in graph.outputs]
+    try:
+        _, outputs, _ = symbol.infer_shape_partial(**{**known, **graph.input_shapes, **shapes})
+    except mx.MXNetError as error:
+        outputs = str(error)
+    if outputs != expected:
+        raise NetworkError(f"this network cannot be pruned like that, and stays as it was: its outputs "
+                           f"would be {outputs} instead of {expected}; please report it with the network's code")
+
+
+def _check_arguments(criterion, scope, over, max_ratio, round_to, data, seed):
+    if not callable(criterion):
+        check_choice("criterion", criterion, CRITERIA)
+    check_choice("scope", scope, ("layer", "global"))
+    check_choice("over", over, ("group", "first"))
+    check_number("max_ratio", max_ratio, minimum=0, maximum=1)
+    check_integer("round_to", round_to, minimum=1)
+    check_integer("seed", seed, minimum=0)
+    if criterion == "taylor" and data is None:
+        raise ValueError("criterion is 'taylor' and data is missing; accepted: an iterable of (input, label) batches")
+
+
+def _check_amount(ratio, macs, latency):
+    given = {name: value for name, value in (("ratio", ratio), ("macs", macs), ("latency", latency))
+             if value is not None}
+    if len(given) != 1:
+        raise TypeError(f"{' and '.join(given) or 'nothing'} given; accepted: one of ratio, macs and latency")
+    if isinstance(ratio, dict):
+        for name, value in ratio.items():
+            check_number(f"ratio of {name}", value, minimum=0, below=1)
+    elif ratio is not None:
+        check_number("ratio", ratio, minimum=0, below=1)
+    if macs is not None:
+        check_number("macs", macs, minimum=0, below=1)
+    if latency is not None:
+        check_number("latency", latency, minimum=0)
+
+
+def _names(argument, names):
+    if not isinstance(names, Iterable):
+        raise TypeError(f"{argument} is {names!r}; accepted: a list of layer names")
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _chosen(groups, ratio, ignore, untouched, dependencies):
+    """(the groups to prune, their ratio: a number, {group key: number}, or None), all checked."""
     for name in ignore:
-        if name not in names and name not in untouched:
+        if name not in dependencies.channels and name not in untouched:
             raise ValueError(f"ignore names {name!r}, but there is no such layer; there are "
-                             f"{', '.join([*names, *untouched])}")
-    if isinstance(ratio, dict) and (not ratio or set(ratio) & set(ignore)):
+                             f"{', '.join(dependencies.channels)}")
+    if isinstance(ratio, dict):
+        return _named_groups(groups, ratio, ignore, untouched)
+    taking_part = []
+    for group in groups:
+        ignored = [name for name in group.layers if name in ignore]
+        if ignored:
+            untouched.update({name: "ignored" if name in ignored else f"its channels go with those of {ignored[0]}, "
+                              f"which is ignored" for name in group.layers})
+        else:
+            taking_part.append(group)
+    if not taking_part:
+        raise ValueError(f"ignore={list(ignore)} leaves no layer to prune")
+    return taking_part, ratio
+
+
+def _named_groups(groups, ratio, ignore, untouched):
+    if not ratio or set(ratio) & set(ignore):
         raise ValueError(f"ratio is {ratio} and ignore {list(ignore)}; accepted: at least one layer in ratio, "
                          f"none in both")
-    ratios = ratio if isinstance(ratio, dict) else {name: ratio for name in names}
-    for name, value in ratios.items():
-        if name not in names:
+    prunable = [name for group in groups for name in group.layers]
+    for name in ratio:
+        if name not in prunable:
             raise ValueError(f"ratio names {name!r}: {untouched.get(name, 'there is no such layer')}; "
-                             f"accepted: {', '.join(sorted(names))}")
-        check_number(f"ratio of {name}" if isinstance(ratio, dict) else "ratio", value, minimum=0, below=1)
-    return {name: value for name, value in ratios.items() if name not in ignore}
+                             f"accepted: {', '.join(dict.fromkeys(prunable))}")
+    named, ratios = [], {}
+    for group in groups:
+        mine = {name: ratio[name] for name in group.layers if name in ratio}
+        if not mine:
+            untouched.update(dict.fromkeys(group.layers, "ignored" if set(group.layers) & set(ignore)
+                                           else "not in ratio"))
+        elif len(set(mine.values())) > 1:
+            raise ValueError(f"ratio is {mine} for layers whose channels go together; accepted: one ratio for all")
+        else:
+            named.append(group)
+            ratios[group.key] = next(iter(mine.values()))
+    return named, ratios
+
+
+def _check_leaves_channels(selection, ratio):
+    if selection.scope == "global" and not isinstance(ratio, dict):
+        return  # one channel of each layer stays, whatever its rank
+    for group in selection.groups:
+        value = ratio[group.key] if isinstance(ratio, dict) else ratio
+        count = selection.before[group.key]
+        if round(value * count) == count:
+            raise ValueError(f"ratio={value} would remove all {count} channels of layer {group.name}; accepted "
+                             f"there: less than {(count - 0.5) / count:.3f}")

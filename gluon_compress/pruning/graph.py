@@ -1,8 +1,13 @@
 """The operators of a network and who reads them, for following channels through it."""
+import ast
 from dataclasses import dataclass, field
+
+from mxnet.gluon import Constant
 
 from ..network import parameters
 from ..symbol_graph import example_inputs, trace
+
+PRODUCERS = ("Convolution", "Deconvolution", "FullyConnected", "Embedding")
 
 
 @dataclass
@@ -13,41 +18,80 @@ class Node:
     ----------
     operator : str
         MXNet's name (``Convolution``); "null" for inputs and parameters.
-    inputs, consumers : list of Node
-        What it reads, and the operators that read an output of it.
-    shape : tuple
-        Of its first output, for the example.
+    attributes : dict
+        MXNet's strings by name; :meth:`get` gives their values.
+    inputs : list of (Node, int)
+        What it reads: a node and which of its outputs.
+    shapes : list of tuple
+        Of its outputs, for the example.
     parameter : str or None
         Structural name, when the node is a parameter of the network.
+    constant : bool
+        Whether that is a ``gluon.Constant``.
     """
 
     name: str
     operator: str
     attributes: dict
-    shape: tuple
+    shapes: list
     parameter: str = None
-    is_output: bool = False
+    constant: bool = False
     inputs: list = field(default_factory=list, repr=False)
-    consumers: list = field(default_factory=list, repr=False)
+
+    def get(self, attribute, default=None):
+        """Value of an attribute: a number, bool, tuple or None where the text is one, else the text."""
+        text = self.attributes.get(attribute)
+        if text is None:
+            return default
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+
+    def input_shape(self, index):
+        """Shape of the tensor that it reads there."""
+        source, output = self.inputs[index]
+        return source.shapes[output]
 
 
-def read_graph(net, example):
-    """The graph of ``net`` on ``example`` as a list of :class:`Node`, inputs before their consumers.
+class Graph:
+    """The graph of ``net`` on ``example``.
+
+    Attributes
+    ----------
+    nodes : list of Node
+        Inputs before their consumers.
+    outputs : list of (Node, int)
+        What the network returns.
+    symbol : mx.sym.Symbol
+    input_shapes : dict
+        {input name: shape}.
+    parameter_names : dict
+        {name in the graph: structural name}.
 
     Raises ``NetworkError`` when the network cannot be traced, ``ValueError`` when the example does not fit.
     """
-    inputs = example_inputs(example)
-    graph = trace(net, len(inputs))
-    shapes = graph.shapes([value.shape for value in inputs])
-    structural = {id(parameter): name for name, parameter in parameters(net).items()}
-    names = {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}
-    entries = graph.nodes()
-    nodes = [Node(entry["name"], entry["op"], entry.get("attrs", {}), shapes[entry["name"]][0],
-                  names.get(entry["name"])) for entry in entries]
-    for node, entry in zip(nodes, entries):
-        node.inputs = [nodes[index] for index, *_ in entry["inputs"]]
-        for source in node.inputs:
-            source.consumers.append(node)
-    for index in graph.output_nodes():
-        nodes[index].is_output = True
-    return nodes
+
+    def __init__(self, net, example):
+        inputs = example_inputs(example)
+        graph = trace(net, len(inputs))
+        shapes = graph.shapes([value.shape for value in inputs])
+        named = parameters(net)
+        structural = {id(parameter): name for name, parameter in named.items()}
+        self.symbol = graph.symbol
+        self.input_shapes = {name: value.shape for name, value in zip(graph.inputs, inputs)}
+        self.parameter_names = {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}
+        content = graph.content()
+        self.nodes = []
+        for entry in content["nodes"]:
+            parameter = self.parameter_names.get(entry["name"])
+            node = Node(entry["name"], entry["op"], entry.get("attrs", {}), shapes[entry["name"]], parameter,
+                        parameter is not None and isinstance(named[parameter], Constant))
+            node.inputs = [(self.nodes[index], output) for index, output, *_ in entry["inputs"]]
+            self.nodes.append(node)
+        self.outputs = [(self.nodes[index], output) for index, output, *_ in content["heads"]]
+
+    def producers(self):
+        """The nodes that make channels with a weight of the network: convolutions, dense layers, embeddings."""
+        return [node for node in self.nodes
+                if node.operator in PRODUCERS and node.inputs[1][0].parameter is not None]

@@ -1,109 +1,159 @@
 """Which channels can go, and what goes with each: read off the network's graph.
 
 Removing output channel ``c`` of a layer removes row ``c`` of its weight and bias, entry ``c`` of every
-BatchNorm on the way, and input channel ``c`` of each layer that reads it (the columns
-``c * m ... c * m + m - 1`` of a dense layer behind a flattening of ``m`` pixels per channel).
+BatchNorm on the way, the input channel of each layer that reads it, and the channels of other layers that it is
+added to or multiplied with. All this together is a *unit*; a *group* has the units that the same layers make,
+among which a ratio chooses.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from ..network import layer_name
-
-# Operators that compute each channel of their output from the same channel of their input.
-CHANNELWISE = {"Activation", "LeakyReLU", "Pooling", "Dropout", "relu", "sigmoid", "tanh", "clip", "identity",
-               "_copy"}
-FLATTENING = {"Flatten", "flatten"}
-READERS = CHANNELWISE | FLATTENING | {"Convolution", "FullyConnected", "BatchNorm"}
+from .labels import Tracker
+from .operators import RULES, unknown_operator
 
 
 @dataclass
 class Group:
-    """A layer whose channels can go, and all slices of parameters that go with a channel.
+    """Units that the same layers make together.
 
-    ``slices`` holds (structural parameter name, axis, entries per channel).
+    Attributes
+    ----------
+    name : str
+        Of the first of its layers.
+    layers : list of str
+    units : ndarray
+        The units, as classes of labels, in the order of the first layer's channels.
     """
 
     name: str
-    weight: str
-    channels: int
-    slices: list = field(default_factory=list)
+    layers: list
+    units: np.ndarray
+
+    @property
+    def key(self):
+        """What tells groups apart: two may begin with the same layer."""
+        return tuple(self.layers)
 
 
-def find_groups(nodes, resizable):
-    """(groups that can lose channels, {layer name: why not}) of a graph."""
-    groups, untouched = [], {}
-    shared = _shared_parameters(nodes)
-    for node in nodes:
-        if node.operator not in ("Convolution", "FullyConnected", "Deconvolution"):
+class Dependencies:
+    """What hangs together in a network.
+
+    Attributes
+    ----------
+    groups : list of Group
+        With at least two units each, in the order of the graph.
+    untouched : dict
+        {layer name: why none of its channels can go}.
+    channels : dict
+        {layer name: the unit of each output channel} of every layer.
+    producers : dict
+        {layer name: Producer}.
+    entries : dict
+        {(structural parameter name, axis): the unit of each position on that axis}.
+    scales : list of (str, ndarray)
+        BatchNorm's gammas with the unit of each entry.
+    """
+
+    def __init__(self, graph, resizable):
+        tracker = track(graph, resizable)
+        roots, stay = tracker.classes()
+        self._graph = graph
+        self.entries = {key: roots[ids] for key, ids in tracker.entries.items()}
+        self._group_counts = {weight: roots[ids] for weight, ids in tracker.group_counts.items()}
+        self.scales = [(name, roots[ids]) for name, ids in tracker.scales]
+        self.producers, self.channels = {}, {}
+        for producer in tracker.producers:
+            self.producers.setdefault(layer_name(producer.weight), producer)
+            self.channels.setdefault(layer_name(producer.weight), roots[producer.ids])
+        self.groups = self._groups(stay)
+        free = {layer for group in self.groups for layer in group.layers}
+        self.untouched = {name: stay.get(int(units[0]), "all its channels would have to go together")
+                          for name, units in self.channels.items() if name not in free}
+        self.partly = {name: next(stay[unit] for unit in units.tolist() if unit in stay)
+                       for name, units in self.channels.items()
+                       if name in free and any(unit in stay for unit in units.tolist())}
+        self._name_other_weights(tracker)
+        self._macs = self._countable()
+
+    def _name_other_weights(self, tracker):
+        """Weights of layers that make no channels by our rules, an LSTM's for example."""
+        indexed = {parameter for parameter, _ in self.entries}
+        for node in self._graph.nodes:
+            if node.parameter is not None and not node.constant and len(node.shapes[0]) > 1 \
+                    and node.parameter not in indexed:
+                self.untouched.setdefault(layer_name(node.parameter), tracker.why_fixed(node.parameter))
+
+    def _groups(self, stay):
+        makers = {}  # unit: the layers that make it
+        for name, units in self.channels.items():
+            for unit in dict.fromkeys(units.tolist()):
+                if unit not in stay:
+                    makers.setdefault(unit, []).append(name)
+        found = {}
+        for unit, layers in makers.items():
+            found.setdefault(tuple(layers), []).append(unit)
+        return [Group(layers[0], list(layers), np.array(units)) for layers, units in found.items() if len(units) > 1]
+
+    def slices(self, removed):
+        """What the parameters keep without the units ``removed``: [{"parameter", "axis", "before", "kept"}]."""
+        gone = self._flags(removed)
+        cuts = []
+        for (parameter, axis), units in self.entries.items():
+            if gone[units].any():
+                cuts.append({"parameter": parameter, "axis": axis, "before": len(units),
+                             "kept": np.flatnonzero(~gone[units]).tolist()})
+        return cuts
+
+    def group_counts(self, removed):
+        """{structural weight name: number of groups left} of the grouped convolutions that lose whole groups."""
+        gone = self._flags(removed)
+        return {weight: int((~gone[units]).sum()) for weight, units in self._group_counts.items() if gone[units].any()}
+
+    def macs(self, removed=()):
+        """Multiply-accumulates for the example without the units ``removed``."""
+        gone = self._flags(removed)
+        left = {key: 1 - gone[units].mean() for key, units in self.entries.items()}
+        return sum(macs * prod(left[key] for key in keys) for macs, keys in self._macs)
+
+    def _countable(self):
+        """[(MACs, [keys of entries that they are proportional to])] of each operator with a weight.
+
+        MACs = pixels * prod(weight.shape), see costs.py: they shrink with each axis of the weight.
+        """
+        found = []
+        for node in self._graph.nodes:
+            if node.operator not in ("Convolution", "Deconvolution", "FullyConnected"):
+                continue
+            weight = node.input_shape(1)
+            tensor = node.input_shape(0) if node.operator == "Deconvolution" else node.shapes[0]
+            keys = [(node.inputs[1][0].parameter, axis) for axis in (0, 1)]
+            found.append((prod(tensor) * prod(weight[1:]), [key for key in keys if key in self.entries]))
+        return found
+
+    def _flags(self, removed):
+        largest = max((int(units.max()) for units in self.entries.values()), default=0)
+        flags = np.zeros(largest + 1, bool)
+        flags[list(removed)] = True
+        return flags
+
+
+def track(graph, resizable):
+    """Follow all channels through ``graph`` by the rules of operators.py; returns the :class:`Tracker`."""
+    tracker = Tracker(resizable)
+    labels = {}
+    for node in graph.nodes:
+        if node.operator == "null":
+            labels[id(node)] = [None]
             continue
-        weight = node.inputs[1].parameter
-        if weight is None:
-            continue  # a weight that is computed, or an input: not a layer of ours
-        name = layer_name(weight)
-        try:
-            if weight not in resizable:
-                raise _CannotPrune("its number of channels is set by a hybrid_forward of yours")
-            groups.append(_group(node, name, weight, shared))
-        except _CannotPrune as reason:
-            untouched[name] = str(reason)
-    if not groups:
-        raise ValueError(f"no layer of this network can lose channels: "
-                         f"{'; '.join(f'{name}: {reason}' for name, reason in untouched.items()) or 'it has none'}")
-    return groups, untouched
-
-
-class _CannotPrune(Exception):
-    """Why a layer keeps its channels."""
-
-
-def _shared_parameters(nodes):
-    return {node.parameter for node in nodes if node.parameter and len(node.consumers) > 1}
-
-
-def _group(node, name, weight, shared):
-    """The group of the channels that ``node`` makes, or ``_CannotPrune``."""
-    if node.operator == "Deconvolution" or int(node.attributes.get("num_group", 1)) > 1:
-        raise _CannotPrune("transposed and grouped convolutions are not handled yet")
-    if node.attributes.get("layout", "None") not in ("None", "NCW", "NCHW", "NCDHW"):
-        raise _CannotPrune(f"layout {node.attributes['layout']} is not handled yet")
-    if node.operator == "FullyConnected" and not _flattens(node):
-        raise _CannotPrune(f"a dense layer on input {node.inputs[0].shape}, with flatten=False, is not handled yet")
-    group = Group(name, weight, node.shape[1])
-    group.slices = [(source.parameter, 0, 1) for source in node.inputs[1:]]
-    _follow(node, group, 1)
-    for parameter, _, _ in group.slices:
-        if parameter is None or parameter in shared:
-            raise _CannotPrune(f"{parameter or 'a computed parameter'} is used in several places")
-    return group
-
-
-def _follow(node, group, entries):
-    """Add what the readers of ``node`` lose; each channel is ``entries`` neighbours on axis 1 of its output."""
-    if node.is_output:
-        raise _CannotPrune("its channels are the network's output")
-    for reader in node.consumers:
-        if reader.operator not in READERS:
-            raise _CannotPrune(f"read by {reader.operator} ({reader.name}), which is not handled yet")
-        if reader.inputs[0] is not node or node in reader.inputs[1:]:
-            raise _CannotPrune(f"read by {reader.operator} ({reader.name}) other than as its data")
-        if reader.operator == "Convolution" and int(reader.attributes.get("num_group", 1)) == 1 and entries == 1:
-            group.slices.append((reader.inputs[1].parameter, 1, 1))
-        elif reader.operator == "FullyConnected" and _flattens(reader):
-            pixels = int(np.prod(node.shape[2:]))
-            group.slices.append((reader.inputs[1].parameter, 1, entries * pixels))
-        elif reader.operator == "BatchNorm" and reader.attributes.get("axis", "1") == "1":
-            group.slices += [(source.parameter, 0, entries) for source in reader.inputs[1:]]
-            _follow(reader, group, entries)
-        elif reader.operator == "LeakyReLU" and len(reader.inputs) > 1:
-            raise _CannotPrune(f"read by PReLU ({reader.name}), which is not handled yet")
-        elif reader.operator in CHANNELWISE:
-            _follow(reader, group, entries)
-        elif reader.operator in FLATTENING:
-            _follow(reader, group, entries * int(np.prod(node.shape[2:])))
-        else:
-            raise _CannotPrune(f"read by {reader.operator} ({reader.name}) in a way that is not handled yet")
-
-
-def _flattens(node):
-    return node.attributes.get("flatten", "True") in ("True", "1") or len(node.inputs[0].shape) == 2
+        inputs = [labels[id(source)][output] for source, output in node.inputs]
+        outputs = RULES.get(node.operator, unknown_operator)(node, inputs, tracker)
+        tracker.fix_rest(node)
+        labels[id(node)] = outputs + [None] * (len(node.shapes) - len(outputs))
+    for node, output in graph.outputs:
+        tracker.pin(labels[id(node)][output], "its channels are the network's output")
+        if node.parameter is not None:
+            tracker.fix(node.parameter, "it is an output of the network")
+    return tracker

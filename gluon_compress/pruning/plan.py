@@ -1,11 +1,10 @@
 """The record of structured pruning: which channels went, and how to take them out of another copy."""
-import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock, nn
 
 from ..errors import RecordError
-from ..network import walk, check_hybrid, parameters
+from ..network import check_hybrid, known_shape, parameters
 from ..tables import format_table
+from .rewrite import resize
 
 
 class ChannelPlan:
@@ -18,11 +17,13 @@ class ChannelPlan:
     slices : list of dict
         One per parameter and axis: {"parameter", "axis", "before", "kept"}, ``kept`` being indices on that axis.
     untouched : dict
-        {layer name: why its channels stay}.
+        {layer name: why its channels stay, or some of them}.
+    groups : dict
+        {structural weight name: number of groups left} of the grouped convolutions that lost whole groups.
     """
 
-    def __init__(self, layers, slices, untouched):
-        self.layers, self.slices, self.untouched = layers, slices, untouched
+    def __init__(self, layers, slices, untouched, groups=None):
+        self.layers, self.slices, self.untouched, self.groups = layers, slices, untouched, dict(groups or {})
 
     def apply(self, net):
         """Remove the same channels from ``net``, initialized or not, and return it.
@@ -32,30 +33,37 @@ class ChannelPlan:
         Raises ``RecordError`` when the plan is of another network; ``net`` is then unchanged.
         """
         check_hybrid(net)
-        check_resizable(net)
         named = parameters(net)
         for cut in self.slices:
             _check_slice(cut, named)
-        data = {}
+        if len({(cut["parameter"], cut["axis"]) for cut in self.slices}) < len(self.slices):
+            raise RecordError("the plan is damaged: it cuts one axis of a parameter twice")
+        for name, count in self.groups.items():
+            if name not in named or not isinstance(count, int) or count < 1:
+                raise RecordError(f"the plan is damaged, or of another network: it gives {name} {count} groups")
+        values = {}
         for cut in self.slices:
-            parameter = named[cut["parameter"]]
+            name, parameter = cut["parameter"], named[cut["parameter"]]
             if parameter._data is not None:
-                values = data.get(cut["parameter"], parameter.list_data()[0].asnumpy())
-                data[cut["parameter"]] = values.take(cut["kept"], axis=cut["axis"])
-        for cut in self.slices:
-            _resize_parameter(named[cut["parameter"]], cut["axis"], len(cut["kept"]))
-        for name, values in data.items():
-            parameter = named[name]
-            parameter._init_impl(mx.nd.array(values, dtype=values.dtype), parameter.list_ctx())
-        _resize_layers(net)
-        net.apply(lambda block: block._clear_cached_op())
+                value = values[name] if name in values else parameter.list_data()[0].asnumpy()
+                values[name] = value.take(cut["kept"], axis=cut["axis"])
+        resize(net, self.shapes(named), values, self.groups)
         return net
+
+    def shapes(self, named):
+        """{structural name: new shape} of the parameters that the plan cuts, ``named`` being those of the network."""
+        shapes = {}
+        for cut in self.slices:
+            shape = list(shapes.get(cut["parameter"]) or known_shape(named[cut["parameter"]]))
+            shape[cut["axis"]] = len(cut["kept"])
+            shapes[cut["parameter"]] = tuple(shape)
+        return shapes
 
     def check_applied(self, net):
         """Raise ``RecordError`` unless ``net`` has the sizes that the plan leaves."""
         named = parameters(net)
         for cut in self.slices:
-            shape = named[cut["parameter"]].shape if cut["parameter"] in named else ()
+            shape = (known_shape(named[cut["parameter"]]) if cut["parameter"] in named else None) or ()
             if shape[cut["axis"]:cut["axis"] + 1] != (len(cut["kept"]),):
                 raise RecordError(f"the plan was not applied to this network, or channels were removed again since: "
                                   f"it leaves {len(cut['kept'])} on axis {cut['axis']} of {cut['parameter']}, "
@@ -63,8 +71,10 @@ class ChannelPlan:
 
     def summary(self):
         """A table: layer, channels before and after, and the reason where nothing was removed."""
-        rows = [(name, layer["before"], len(layer["kept"]), "") for name, layer in self.layers.items()]
-        rows += [(name, "", "", f"untouched: {reason}") for name, reason in self.untouched.items()]
+        rows = [(name, layer["before"], len(layer["kept"]), f"some stay: {self.untouched[name]}"
+                 if name in self.untouched else "") for name, layer in self.layers.items()]
+        rows += [(name, "", "", f"untouched: {reason}") for name, reason in self.untouched.items()
+                 if name not in self.layers]
         return format_table(("layer", "before", "after", "note"), rows)
 
     __str__ = __repr__ = summary
@@ -82,16 +92,19 @@ class ChannelPlan:
             layers[name] = _after(layers[name], layer) if name in layers else layer
         untouched = {name: reason for name, reason in {**self.untouched, **other.untouched}.items()
                      if name not in layers}
-        return ChannelPlan(layers, list(slices.values()), untouched)
+        return ChannelPlan(layers, list(slices.values()), untouched, {**self.groups, **other.groups})
 
     def to_dict(self):
         """JSON-serializable."""
-        return {"layers": self.layers, "slices": self.slices, "untouched": self.untouched}
+        return {"layers": self.layers, "slices": self.slices, "untouched": self.untouched, "groups": self.groups}
 
     @classmethod
     def from_dict(cls, record):
         """The inverse of :meth:`to_dict`."""
-        return cls(record["layers"], record["slices"], record["untouched"])
+        try:
+            return cls(record["layers"], record["slices"], record["untouched"], record["groups"])
+        except (KeyError, TypeError) as error:
+            raise RecordError(f"this is no record of a channel plan: {error!r}") from error
 
 
 def _after(first, second):
@@ -102,45 +115,22 @@ def _after(first, second):
     return {**first, "kept": [first["kept"][index] for index in second["kept"]]}
 
 
-def check_resizable(net):
-    """Raise ``TypeError`` for a SymbolBlock."""
-    if isinstance(net, SymbolBlock):
-        raise TypeError("net is a SymbolBlock, whose layer sizes are fixed in its graph; accepted: the "
-                        "HybridBlock it was exported from")
-
-
-def resizable_weights(net):
-    """Weights of the layers whose number of channels :func:`_resize_layers` can set."""
-    return {name for name, _, block in walk(net)
-            if name.rpartition(".")[2] == "weight" and isinstance(block, (nn.Dense, nn.conv_layers._Conv))}
-
-
 def _check_slice(cut, named):
-    name, axis = cut["parameter"], cut["axis"]
+    try:
+        name, axis, before, kept = (cut[key] for key in ("parameter", "axis", "before", "kept"))
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"the plan is damaged: {error!r} in one of its slices") from error
     if name not in named:
         raise RecordError(f"the plan is of another network: there is no parameter {name} here")
-    shape = named[name].shape
-    kept = np.asarray(cut["kept"])
-    if kept.size == 0 or kept[0] < 0 or kept[-1] >= cut["before"] or (np.diff(kept) <= 0).any():
+    shape = known_shape(named[name])
+    kept = np.asarray(kept)
+    whole = kept.ndim == 1 and kept.dtype.kind == "i" and all(isinstance(value, int) for value in (axis, before))
+    if not whole or axis < 0 or kept[0] < 0 or kept[-1] >= before or (np.diff(kept) <= 0).any():
         raise RecordError(f"the plan is damaged: what it keeps of {name} is no sorted list of indices below "
-                          f"{cut['before']}")
-    if shape is None or axis >= len(shape) or shape[axis] not in (0, -1, cut["before"]):
+                          f"{before}")
+    if shape is None:
+        raise RecordError(f"the plan cannot be applied yet: the shape of {name} is not known; give the SymbolBlock "
+                          f"its parameters first")
+    if axis >= len(shape) or shape[axis] not in (0, -1, before):
         raise RecordError(f"the plan is of another network, or was applied already: {name} has shape {shape}, "
-                          f"the plan expects {cut['before']} on axis {axis}")
-
-
-def _resize_parameter(parameter, axis, size):
-    parameter._shape = tuple(size if i == axis else old for i, old in enumerate(parameter._shape))
-    parameter._var = None  # the symbol in which Gluon keeps the shape, made again when needed
-
-
-def _resize_layers(net):
-    """Make the layers' own numbers of channels agree with their parameters."""
-    for name, parameter, block in walk(net):
-        if name.rpartition(".")[2] != "weight":
-            continue
-        if isinstance(block, nn.Dense):
-            block._units, block._in_units = parameter.shape
-        elif isinstance(block, nn.conv_layers._Conv) and block._op_name == "Convolution":
-            block._channels = block._kwargs["num_filter"] = parameter.shape[0]
-            block._in_channels = parameter.shape[1] * block._kwargs["num_group"]
+                          f"the plan expects {before} on axis {axis}")

@@ -1,0 +1,147 @@
+"""Which channel each position of each tensor belongs to, followed through the network's graph.
+
+Every output channel of every layer gets a number of its own, its label. A tensor whose channels can be told
+apart has labels along one axis; position ``p`` of that axis goes when the channel ``ids[p]`` goes, and
+positions labelled ``STAYS`` never do. Operators carry labels on, say which of them must go together
+(``same``: an addition), which parameters lose entries with them (``assign``: a BatchNorm), and which must stay
+(``pin``: the network's output). The rules are in operators.py; what follows from them is in groups.py.
+
+Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023, sections 3.2 and 3.3, calls what must go
+together a group; there the rules are per pair of layers, here per operator of the graph.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+STAYS = 0
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The channels along ``axis`` of a tensor: ``ids`` has one label for each of its positions."""
+
+    axis: int
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Producer:
+    """A layer that makes channels: its operator, the structural name of its weight, its labels."""
+
+    node: object
+    weight: str
+    ids: np.ndarray
+
+
+class Tracker:
+    """Labels, what is known about them, and the parameters that they index.
+
+    Attributes
+    ----------
+    entries : dict
+        {(structural parameter name, axis): labels of the positions on that axis}.
+    producers : list of Producer
+        The layers that make channels, in the order of the graph.
+    group_counts : dict
+        {structural weight name: one label per group} of grouped convolutions that lose whole groups.
+    scales : list of (str, ndarray)
+        BatchNorm's gammas by name, with their labels.
+    """
+
+    def __init__(self, resizable):
+        self.resizable = resizable  # weights whose owner can be told its new number of channels
+        self.entries, self.producers, self.group_counts, self.scales = {}, [], {}, []
+        self._parent = [STAYS]
+        self._reasons = {}          # label: why it stays
+        self._fixed = {}            # (parameter, axis): why that axis keeps its length; all axes when it is None
+        self._indexed = set()       # (node name, index of an input, axis) of what was assigned
+
+    def new(self, count):
+        """Labels for ``count`` new channels."""
+        first = len(self._parent)
+        self._parent.extend(range(first, first + count))
+        return np.arange(first, first + count)
+
+    def same(self, first, second, reason):
+        """The channels ``first[i]`` and ``second[i]`` go together; one beside a ``STAYS`` stays, for ``reason``."""
+        for a, b in zip(first.tolist(), second.tolist()):
+            if a == b:
+                continue
+            if a == STAYS or b == STAYS:
+                self._reasons.setdefault(a or b, reason)
+            else:
+                a, b = self._root(a), self._root(b)
+                self._parent[max(a, b)] = min(a, b)
+
+    def pin(self, labels, reason):
+        """These channels stay: ``labels`` is a :class:`Labels` or None, ``reason`` a text for the plan."""
+        if labels is not None:
+            for label in labels.ids.tolist():
+                self._reasons.setdefault(label, reason)
+
+    def assign(self, node, index, axis, ids, reason=None):
+        """Entry ``p`` on ``axis`` of the parameter that ``node`` reads as input ``index`` goes with ``ids[p]``.
+
+        Where that input is no parameter of the network, the channels stay.
+        """
+        source = node.inputs[index][0]
+        if source.parameter is None or source.constant:
+            self.pin(Labels(axis, ids), reason or f"{node.operator} ({node.name}) reads them with a computed or "
+                                                  f"constant parameter ({source.name})")
+            return
+        self._indexed.add((node.name, index, axis))
+        known = self.entries.setdefault((source.parameter, axis), ids)
+        if known is not ids:
+            self.same(known, ids, f"{source.parameter} is also used where channels stay")
+
+    def made(self, node, ids):
+        """``node``, a layer with a weight of the network, makes these channels."""
+        self.producers.append(Producer(node, node.inputs[1][0].parameter, ids))
+
+    def count_groups(self, node, ids):
+        """``node`` loses a group with each of these channels, so its layer must take another number of groups."""
+        if node.inputs[1][0].parameter not in self.resizable:
+            self.pin(Labels(0, ids), f"read by {node.operator} ({node.name}), whose number of groups cannot be changed")
+
+    def fix(self, parameter, reason, axis=None):
+        """A parameter that keeps its shape, or its length on ``axis``, and so do all channels that index it."""
+        self._fixed.setdefault((parameter, axis), reason)
+
+    def fix_rest(self, node):
+        """Parameters that ``node`` reads keep their length on the axes that it assigned no channels to.
+
+        This is called behind each rule: a layer that is called twice, or whose weight another operator reads too,
+        loses only channels that every reader can do without.
+        """
+        for index, (source, _) in enumerate(node.inputs):
+            if source.parameter is not None:
+                for axis in range(len(source.shapes[0])):
+                    if (node.name, index, axis) not in self._indexed:
+                        self.fix(source.parameter, f"{source.parameter} is also read by {node.operator} "
+                                                   f"({node.name}), where it keeps its length", axis)
+
+    def why_fixed(self, parameter):
+        """The first reason why the parameter keeps its shape, or None."""
+        return next((reason for (name, _), reason in self._fixed.items() if name == parameter), None)
+
+    def classes(self):
+        """(array: root of each label, {root: why its channels stay})."""
+        for (parameter, axis), ids in self.entries.items():
+            for key in ((parameter, axis), (parameter, None)):
+                if key in self._fixed:
+                    self.pin(Labels(axis, ids), self._fixed[key])
+        roots = np.array(self._parent)
+        while (roots[roots] != roots).any():
+            roots = roots[roots]
+        stay = {}
+        for label, reason in self._reasons.items():
+            stay.setdefault(int(roots[label]), reason)
+        stay[STAYS] = "always there"
+        return roots, stay
+
+    def _root(self, label):
+        parent = self._parent
+        while parent[label] != label:
+            parent[label] = parent[parent[label]]
+            label = parent[label]
+        return label

@@ -1,0 +1,88 @@
+"""Which units of a network go: a ratio per layer or of all layers together, whole multiples, a target."""
+from dataclasses import dataclass
+
+import numpy as np
+
+BISECTIONS = 24  # of the ratio, for a target of MACs: far below one channel
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How units are chosen.
+
+    Attributes
+    ----------
+    groups : list of Group
+        Those that take part.
+    importance : dict
+        {group key: one number per unit}.
+    before : dict
+        {group key: units in the beginning}, before any step of a pruning in steps; ratios refer to these.
+    scope : "layer" or "global"
+    max_ratio : float
+        No group loses more than this fraction; one unit stays in any case.
+    round_to : int
+        Groups keep a multiple of this many units, or all.
+    """
+
+    groups: list
+    importance: dict
+    before: dict
+    scope: str = "layer"
+    max_ratio: float = 1.0
+    round_to: int = 1
+
+    def at(self, ratio):
+        """The units that go so that ``ratio``, a fraction or {group key: fraction}, is gone in all."""
+        if self.scope == "global" and not isinstance(ratio, dict):
+            wanted = self._global_counts(ratio)
+        else:
+            wanted = {group.key: self._units_at(ratio, group.key) - self._gone(group) for group in self.groups}
+        removed = []
+        for group in self.groups:
+            least_first = np.argsort(self.importance[group.key], kind="stable")
+            removed += group.units[least_first[:self._allowed(group, wanted[group.key])]].tolist()
+        return removed
+
+    def for_target(self, target, cost, bisections=BISECTIONS):
+        """The smallest selection whose ``cost(units)`` is at most ``target``, or None when none is."""
+        low, high, found = 0.0, 1.0, self.at(1.0)
+        if cost(found) > target:
+            return None
+        for _ in range(bisections):
+            middle = (low + high) / 2
+            units = self.at(middle)
+            if cost(units) <= target:
+                high, found = middle, units
+            else:
+                low = middle
+        return found
+
+    def _units_at(self, ratio, name):
+        return round((ratio[name] if isinstance(ratio, dict) else ratio) * self.before[name])
+
+    def _gone(self, group):
+        return self.before[group.key] - len(group.units)
+
+    def _global_counts(self, ratio):
+        """How many of each group are among the least important of all."""
+        owner = np.repeat(np.arange(len(self.groups)), [len(group.units) for group in self.groups])
+        values = np.concatenate([self.importance[group.key] for group in self.groups])
+        count = round(ratio * sum(self.before[group.key] for group in self.groups)) - sum(map(self._gone, self.groups))
+        least = np.argsort(values, kind="stable")[:max(count, 0)]
+        counts = np.bincount(owner[least], minlength=len(self.groups))
+        return {group.key: int(count) for group, count in zip(self.groups, counts)}
+
+    def _allowed(self, group, count):
+        """``count`` within ``max_ratio``, and such that a multiple of ``round_to`` stays."""
+        units = len(group.units)
+        most = min(units - 1, int(self.max_ratio * self.before[group.key] + 1e-9) - self._gone(group))
+        count = min(count, most)
+        if count <= 0:
+            return 0
+        if self.round_to == 1:
+            return count
+        kept = max(round((units - count) / self.round_to), 1) * self.round_to
+        while units - kept > most:
+            kept += self.round_to
+        return max(units - kept, 0)

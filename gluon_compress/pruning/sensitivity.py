@@ -1,0 +1,343 @@
+"""How much each layer can lose: accuracy against sparsity, or against the fraction of channels removed.
+
+One layer at a time is pruned, the network is evaluated without any training, and the layer gets back what it lost:
+Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3.2, for channels; Han et al., "Learning both
+Weights and Connections for Efficient Neural Networks", 2015, figure 6, for weights.
+"""
+import hashlib
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..arguments import check_choice, check_number
+from ..download import write_atomically
+from ..errors import CheckpointError
+from ..network import check_ready, restore_snapshot, select_layers, snapshot
+from ..network import layers as layers_of
+from ..tables import format_table
+from .channels import prune_channels
+from .graph import Graph
+from .groups import Dependencies
+from .rewrite import capture, put_back, resizable_parameters
+from .unstructured import PRUNABLE, prune_magnitude
+
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+NORMS = {"l1": 1, "l2": 2}
+RANKING = ("over", "data", "loss", "seed")  # the arguments of prune_channels that go with a criterion
+ROUNDING = 1e-9  # in floating point 0.9 - 0.89 is more than 0.01
+
+
+@dataclass
+class Sensitivity:
+    """The curves of :func:`sensitivity`: plain data.
+
+    Attributes
+    ----------
+    kind : "weights" or "channels"
+    criterion : str
+    fractions : list of float
+        What was removed from each layer, ascending.
+    layers : dict
+        {name of a curve: the layers it is of}: one layer, named like the curve, or all those whose channels go
+        together, the first of which gives the name.
+    untouched : dict
+        {layer name: why it was not measured}.
+    baseline : float
+        Accuracy of the network as it is.
+    curves : dict
+        {name: {fraction: accuracy}}, fractions ascending; those that would leave a layer empty are missing.
+
+    >>> curves = sensitivity(net, lambda net: evaluate(net, validation_data), example, kind="channels")
+    >>> prune_channels(net, example, ratio=curves.ratios(max_drop=0.01))
+    """
+
+    kind: str
+    criterion: str
+    fractions: list
+    layers: dict
+    untouched: dict
+    baseline: float = None
+    curves: dict = field(default_factory=dict)
+
+    def ratios(self, max_drop):
+        """{layer name: the largest fraction measured at which this layer alone costs at most ``max_drop``}.
+
+        A curve is read from the left up to the first point beyond the budget: a good point behind a bad one is
+        luck. Nothing is interpolated; for finer ratios measure finer fractions. A layer that does not bear the first
+        fraction gets 0.0. All layers of a curve are named.
+
+        For channels this is a ``ratio`` of :func:`prune_channels`. For zeros call :func:`prune_magnitude` for each
+        layer, ``prune_magnitude(net, fraction, select=name)``, and join the masks by ``|``.
+
+        The budget is that of each single layer, so that a network in which every layer loses its ratio loses more
+        than ``max_drop``: train it afterwards.
+
+        Parameters
+        ----------
+        max_drop : float
+            At least 0, in units of the accuracy: 0.01 is one point of an accuracy in [0, 1].
+        """
+        check_number("max_drop", max_drop, minimum=0)
+        found = {}
+        for name, curve in self.curves.items():
+            bearable = 0.0
+            for fraction, accuracy in sorted(curve.items()):
+                if self.baseline - accuracy > max_drop + ROUNDING:
+                    break
+                bearable = fraction
+            found.update(dict.fromkeys(self.layers[name], bearable))
+        return found
+
+    def summary(self):
+        """A table: accuracy of each curve at each fraction, "-" where nothing would be left of the layer."""
+        rows = []
+        for name, curve in self.curves.items():
+            coupled = [layer for layer in self.layers[name] if layer != name]
+            rows.append((name, f"{self.baseline:.4f}",
+                         *(f"{curve[fraction]:.4f}" if fraction in curve else "-" for fraction in self.fractions),
+                         f"with {', '.join(coupled)}" if coupled else ""))
+        empty = [""] * (len(self.fractions) + 1)
+        rows += [(name, *empty, f"untouched: {reason}") for name, reason in self.untouched.items()]
+        return format_table(("layer", "0", *(f"{fraction:g}" for fraction in self.fractions), "note"), rows)
+
+    __str__ = __repr__ = summary
+
+    def plot(self, path, title=None):
+        """Write the curves as a PNG file and return its path; see :func:`gluon_compress.plots.plot_sensitivity`."""
+        from ..plots import plot_sensitivity  # here, as only this needs plots
+        return plot_sensitivity(self, path, title)
+
+    def to_dict(self):
+        """JSON-serializable."""
+        return {"kind": self.kind, "criterion": self.criterion, "fractions": self.fractions, "layers": self.layers,
+                "untouched": self.untouched, "baseline": self.baseline, "curves": _as_pairs(self.curves)}
+
+    @classmethod
+    def from_dict(cls, record):
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{**record, "curves": {name: dict(pairs) for name, pairs in record["curves"].items()}})
+
+
+def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS, layers=None, criterion="l1",
+                state_path=None, progress=True, **ranking):
+    """Measure how the accuracy falls when single layers are pruned, without any training.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Afterwards, also after an error or Ctrl-C, bit for bit as it was; what ``evaluate`` does to the parameters,
+        for instance BatchNorm statistics in training mode, is undone too.
+    evaluate : callable
+        ``evaluate(net)`` returns a finite number, the higher the better:
+        ``lambda net: gluon_compress.training.evaluate(net, validation_data)``. Called once for the network
+        as it is, and once per layer and fraction. Take held-out data, not the test set.
+    example : NDArray or tuple of NDArray
+        A batch of the network's input, for ``kind="channels"`` only.
+    kind : "weights" or "channels"
+        Zeros, as by :func:`prune_magnitude`, or channels removed, as by :func:`prune_channels`.
+    fractions : iterable of float
+        What to remove of a layer's weights or channels, each in (0, 1). One that leaves a layer none is left out there.
+    layers : layer class, name, function, or list of these
+        Which layers; by default convolutions and dense layers, or all that can lose channels. Layers whose
+        channels go together are measured once, all together, when one of them is selected.
+    criterion : str or callable
+        "l1" or "l2" for weights; for channels whatever :func:`prune_channels` takes.
+    state_path : str or Path, optional
+        The results are kept here, as JSON, after each measurement. A killed run, called again with the same
+        arguments, goes on from there; a finished one returns at once. ``evaluate`` is not in it: choose another path
+        for other data.
+    progress : bool
+        Show a progress bar on standard error.
+    **ranking
+        For ``kind="channels"``: ``over``, ``data``, ``loss`` and ``seed`` of :func:`prune_channels`. It goes through
+        ``data`` at each measurement.
+
+    Returns
+    -------
+    Sensitivity
+
+    Raises
+    ------
+    TypeError
+        When an argument is of another kind than above, or ``evaluate`` returns no number.
+    ValueError
+        For fractions out of range, layers that match nothing, an accuracy that is not finite, and when no layer
+        can be measured.
+    NetworkError
+        When the network is not initialized, cannot be traced or has weights that are not finite.
+    CheckpointError
+        When the file at ``state_path`` is damaged or of another run.
+    """
+    check_ready(net)
+    if not callable(evaluate):
+        raise TypeError(f"evaluate is {evaluate!r}; accepted: a function from the network to its accuracy")
+    check_choice("kind", kind, ("weights", "channels"))
+    fractions = _ascending(fractions)
+    if kind == "weights":
+        prune, groups, sizes, untouched = _of_weights(net, layers, criterion, ranking)
+    else:
+        prune, groups, sizes, untouched = _of_channels(net, example, layers, criterion, ranking)
+    leaves_some = {name: [fraction for fraction in fractions if round(fraction * sizes[name]) < sizes[name]]
+                   for name in groups}
+    for name in [name for name in groups if not leaves_some[name]]:
+        untouched.update(dict.fromkeys(groups.pop(name), f"each fraction would leave none of its {sizes[name]} {kind}"))
+    if not groups:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in untouched.items())
+        raise ValueError(f"no layer can be measured: {reasons or 'the network has none'}")
+    record = Sensitivity(kind, _name(criterion), fractions, groups, untouched, curves={name: {} for name in groups})
+    todo = [(name, fraction) for name in groups for fraction in leaves_some[name]]
+    _measure(net, evaluate, prune, record, todo, ranking, state_path, progress)
+    return record
+
+
+def _measure(net, evaluate, prune, record, todo, ranking, state_path, progress):
+    """Fill in the record: the baseline and the (name, fraction) of ``todo``, but for what the state has."""
+    before = snapshot(net)
+    run = {"parameters_sha256": _digest(before), "kind": record.kind, "criterion": record.criterion,
+           "fractions": record.fractions, "layers": record.layers,
+           **{name: _name(value) if callable(value) else str(value)
+              for name, value in ranking.items() if name != "data"}}
+    if state_path is not None and Path(state_path).exists():
+        _restore(state_path, run, record, todo)
+    with tqdm(desc=f"sensitivity of {record.kind}", total=len(todo) + 1, unit="evaluation", disable=not progress,
+              leave=False, initial=(record.baseline is not None) + sum(map(len, record.curves.values()))) as bar:
+        for name, fraction in [(None, 0.0), *todo]:
+            if record.baseline is not None and (name is None or fraction in record.curves[name]):
+                continue
+            what = "the whole network" if name is None else f"{name} without {fraction:g}"
+            bar.set_postfix_str(what)
+            with _put_back_everything(net, before):
+                if name is not None:
+                    prune(record.layers[name], fraction)
+                accuracy = evaluate(net)
+            check_number(f"evaluate(net), {what},", accuracy)
+            if name is None:
+                record.baseline = float(accuracy)
+            else:
+                record.curves[name][fraction] = float(accuracy)
+            if state_path is not None:
+                _save(state_path, run, record)
+            bar.update()
+
+
+def _of_weights(net, layers, criterion, ranking):
+    """``(prune(layer names, fraction), {name: layer names}, {name: weights}, {layer name: why it takes no part})``."""
+    check_choice("criterion", criterion, tuple(NORMS))
+    if ranking:
+        raise TypeError(f"{', '.join(ranking)} given for kind='weights'; accepted for kind='channels' only")
+    chosen, left_out = select_layers(net, layers, default=PRUNABLE)
+
+    def prune(names, fraction):
+        prune_magnitude(net, fraction, norm=NORMS[criterion], select=names)
+    return (prune, {layer.name: [layer.name] for layer in chosen},
+            {layer.name: layer.value().size for layer in chosen}, left_out)
+
+
+def _of_channels(net, example, layers, criterion, ranking):
+    """As :func:`_of_weights`; the sizes are numbers of channels, of the smallest part of what goes together."""
+    for name in ranking:
+        if name not in RANKING:
+            raise TypeError(f"sensitivity has no argument {name!r}; accepted besides its own: {', '.join(RANKING)}")
+    if example is None:
+        raise TypeError("example is missing; kind='channels' needs a batch of the network's input")
+    plan = prune_channels(net, example, 0.0, criterion, **ranking)  # removes nothing, tells what could be removed
+    every = [layer.name for layer in layers_of(net)]
+    chosen = every if layers is None else [layer.name for layer in select_layers(net, layers, default=())[0]]
+    untouched = {name: plan.untouched.get(name, "it makes no channels") for name in every if name not in plan.layers}
+    groups, sizes = {}, {}
+    for parts in _connected(Dependencies(Graph(net, example), resizable_parameters(net)).groups):
+        names = list(dict.fromkeys(name for part in parts for name in part.layers if name in plan.layers))
+        if set(names) & set(chosen):
+            groups[names[0]], sizes[names[0]] = names, min(len(part.units) for part in parts)
+        else:
+            untouched.update(dict.fromkeys(names, "not selected"))
+
+    def prune(names, fraction):
+        prune_channels(net, example, dict.fromkeys(names, fraction), criterion, **ranking)
+    return prune, groups, sizes, untouched
+
+
+def _connected(groups):
+    """Lists of groups that share layers, directly or through others: they cannot have ratios of their own."""
+    found = []
+    for group in groups:
+        apart, together = [], []
+        for parts in found:
+            if any(set(part.layers) & set(group.layers) for part in parts):
+                together += parts
+            else:
+                apart.append(parts)
+        found = [*apart, [*together, group]]
+    return found
+
+
+@contextmanager
+def _put_back_everything(net, before):
+    """Behind the ``with`` block, ``net`` has its sizes again, and the values ``before``."""
+    state = capture(net)
+    try:
+        yield
+    finally:
+        put_back(net, state)
+        restore_snapshot(net, before)
+
+
+def _ascending(fractions):
+    try:
+        fractions = list(fractions)
+    except TypeError:
+        raise TypeError(f"fractions is {fractions!r}; accepted: a list of numbers between 0 and 1") from None
+    for fraction in fractions:
+        check_number("a fraction", fraction, above=0, below=1)
+    if not fractions or len(set(fractions)) < len(fractions):
+        raise ValueError(f"fractions is {fractions}; accepted: at least one number, none of them twice")
+    return sorted(map(float, fractions))
+
+
+def _name(function):
+    """Of a criterion or a loss: itself, or of a function, or of the class of an object that can be called."""
+    return function if isinstance(function, str) else getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _digest(values):
+    """SHA-256 of a snapshot."""
+    digest = hashlib.sha256()
+    for name, value in sorted(values.items()):
+        digest.update(f"{name} {value.dtype.str} {value.shape}\n".encode() + value.tobytes())
+    return digest.hexdigest()
+
+
+def _as_pairs(curves):
+    return {name: [list(pair) for pair in curve.items()] for name, curve in curves.items()}
+
+
+def _save(path, run, record):
+    content = {"run": run, "baseline": record.baseline, "curves": _as_pairs(record.curves)}
+    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
+
+
+def _restore(path, run, record, todo):
+    """Take over what was measured before; ``CheckpointError`` when the file is damaged or of another run."""
+    try:
+        content = json.loads(Path(path).read_text())
+        there, baseline = content["run"], content["baseline"]
+        curves = {name: dict(pairs) for name, pairs in content["curves"].items()}
+        keys = there.keys() | run.keys()
+        check_number("baseline", baseline)
+        for accuracy in (accuracy for curve in curves.values() for accuracy in curve.values()):
+            check_number("an accuracy", accuracy)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no state of a sensitivity measurement, or is damaged ({error!r}); "
+                              f"delete it or choose another path") from error
+    differences = ", ".join(f"{key} is {there.get(key)!r} there, {run.get(key)!r} here"
+                            for key in sorted(keys) if there.get(key) != run.get(key))
+    if differences:
+        raise CheckpointError(f"{path} is of another run: {differences}; delete it or choose another path")
+    unknown = {(name, fraction) for name, curve in curves.items() for fraction in curve} - set(todo)
+    if unknown or curves.keys() != record.curves.keys():
+        raise CheckpointError(f"{path} is damaged: its curves are not those of its layers and fractions; delete it "
+                              f"or choose another path")
+    record.baseline, record.curves = baseline, {name: curves[name] for name in record.curves}

@@ -1,0 +1,106 @@
+"""BatchNorm's statistics, estimated anew: against NumPy, and on a pruned network."""
+import gluon_compress as gc
+
+import mxnet as mx  # noqa: I001
+import numpy as np
+import pytest
+from gluon_compress.errors import NetworkError
+from gluon_compress.models import LeNet
+from gluon_compress.pruning import prune_channels, reestimate_batch_norm
+from mxnet.gluon import nn
+from networks import NormNet, build, exported, identical, values
+
+
+def random_batches(count, shape=(6, 3, 8, 8)):
+    return [(mx.nd.random.normal(loc=1, scale=2, shape=shape), None) for _ in range(count)]
+
+
+def two_norms(momentum=0.7):
+    mx.random.seed(0)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(4, 3, use_bias=False), nn.BatchNorm(momentum=momentum), nn.Activation("relu"),
+            nn.Conv2D(5, 3), nn.BatchNorm(axis=1, scale=False), nn.Flatten(), nn.Dense(3))
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 3, 8, 8)))
+    return net
+
+
+@pytest.mark.parametrize("hybridized", [False, True])
+def test_they_are_the_means_over_batches_of_what_numpy_finds(hybridized):
+    net, data = two_norms(), random_batches(4)
+    if hybridized:
+        net.hybridize(static_alloc=True, static_shape=True)
+    assert reestimate_batch_norm(net, data) == 2
+    means, variances = [[], []], [[], []]
+    for inputs, _ in data:
+        for index, convolution in enumerate((net[0], net[3])):
+            x = convolution(inputs).asnumpy().astype(np.float64)
+            mean, variance = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+            means[index].append(mean)
+            variances[index].append(variance)
+            if index == 0:  # the second convolution reads what the first BatchNorm makes in training
+                norm = net[1]
+                scaled = (x - mean[:, None, None]) / np.sqrt(variance + 1e-5)[:, None, None]
+                scaled = scaled * norm.gamma.data().asnumpy()[:, None, None] + norm.beta.data().asnumpy()[:, None, None]
+                inputs = mx.nd.array(np.maximum(scaled, 0))
+    for index, norm in enumerate((net[1], net[4])):
+        np.testing.assert_allclose(norm.running_mean.data().asnumpy(), np.mean(means[index], 0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(norm.running_var.data().asnumpy(), np.mean(variances[index], 0), rtol=1e-4)
+
+
+def test_nothing_else_changes_and_the_number_of_batches_is_kept_to():
+    net, data = two_norms(), random_batches(5)
+    before = values(net)
+    reestimate_batch_norm(net, data, batches=2)
+    after = values(net)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"1.running_mean", "1.running_var", "4.running_mean", "4.running_var"}
+    again = two_norms()
+    reestimate_batch_norm(again, data[:2])
+    assert identical(after, values(again))
+
+
+def test_layers_with_fixed_statistics_are_left_alone():
+    net = two_norms()
+    net[1]._kwargs["use_global_stats"] = True
+    before = net[1].running_mean.data().asnumpy()
+    assert reestimate_batch_norm(net, random_batches(1)) == 1
+    assert (net[1].running_mean.data().asnumpy() == before).all()
+
+
+def test_symbol_blocks_and_bare_inputs(tmp_path):
+    net, example = build(NormNet)
+    block = exported(net, example, tmp_path)
+    inputs = [mx.nd.random.normal(shape=example.shape) for _ in range(2)]
+    reestimate_batch_norm(net, inputs)
+    reestimate_batch_norm(block, [(value, None) for value in inputs])
+    np.testing.assert_allclose(block(example).asnumpy(), net(example).asnumpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_it_gives_back_accuracy_to_a_pruned_network():
+    train, test = gc.datasets.cifar10()
+    net = gc.params.load("resnet18_cifar10")
+    data = test.subset(slice(0, 200)).batches(200)
+    prune_channels(net, next(iter(data))[0], 0.3)
+    before = gc.training.evaluate(net, data)
+    reestimate_batch_norm(net, train.subset(slice(0, 256)).batches(128))
+    assert gc.training.evaluate(net, data) > before + 0.1
+
+
+@pytest.mark.parametrize(("data", "error", "message"), [
+    ([], ValueError, "data has no batches"),
+    ([(mx.nd.ones((1, 3, 8, 8)) * np.nan, None)], NetworkError, "running_mean would not be finite"),
+    ([(None, None)], TypeError, "example is a NoneType"),
+])
+def test_bad_data_changes_nothing(data, error, message):
+    net = two_norms()
+    before = values(net)
+    with pytest.raises(error, match=message):
+        reestimate_batch_norm(net, data)
+    assert identical(before, values(net))
+
+
+def test_a_network_without_batch_norm_is_refused():
+    net, example = build(LeNet, (2, 1, 28, 28))
+    with pytest.raises(ValueError, match="no BatchNorm"):
+        reestimate_batch_norm(net, [example])

@@ -1,0 +1,206 @@
+"""The criteria by which channels are ranked: each against loops, finite differences or hand arithmetic."""
+import gluon_compress  # noqa: F401
+
+import mxnet as mx  # noqa: I001
+import numpy as np
+import pytest
+from gluon_compress.errors import NetworkError
+from gluon_compress.models import LeNet, ResNet
+from gluon_compress.pruning import prune_channels
+from gluon_compress.pruning.graph import Graph
+from gluon_compress.pruning.groups import Dependencies
+from gluon_compress.pruning.importance import CRITERIA, WEIGHT_CRITERIA, unit_importance
+from gluon_compress.pruning.rewrite import resizable_parameters
+from mxnet.gluon import nn
+from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+from networks import Branches, NormNet, build, identical, values
+
+
+def importance_of(net, example, criterion, over="group", **arguments):
+    dependencies = Dependencies(Graph(net, example), resizable_parameters(net))
+    return unit_importance(net, dependencies, criterion, over, **arguments)
+
+
+def batches(example, classes, count=2):
+    mx.random.seed(3)
+    return [(mx.nd.random.normal(shape=example.shape), mx.nd.arange(len(example)) % classes) for _ in range(count)]
+
+
+def loops(criterion, weight):
+    rows = weight.reshape(len(weight), -1).astype(float).tolist()
+    if criterion == "l1":
+        return [sum(abs(value) for value in row) for row in rows]
+    if criterion == "l2":
+        return [sum(value * value for value in row) ** 0.5 for row in rows]
+    return [sum(sum((a - b) ** 2 for a, b in zip(row, other)) ** 0.5 for other in rows) for row in rows]
+
+
+@pytest.mark.parametrize("criterion", WEIGHT_CRITERIA)
+def test_weight_criteria_are_their_formulas(criterion):
+    weight = np.random.default_rng(0).normal(size=(7, 3, 2, 2)).astype(np.float32)
+    np.testing.assert_allclose(WEIGHT_CRITERIA[criterion](weight), loops(criterion, weight), rtol=1e-6)
+
+
+def test_the_geometric_median_of_equal_channels_goes_first():
+    weight = np.zeros((5, 4), np.float32)
+    weight[0, 0], weight[1, 1] = 3, -3  # far from the three that are equal
+    assert WEIGHT_CRITERIA["fpgm"](weight).argsort(kind="stable").tolist()[:3] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("criterion", WEIGHT_CRITERIA)
+def test_channels_that_go_together_get_the_mean_over_their_layers(criterion):
+    net, example = build(Branches)
+    weights = values(net)
+    found, missing = importance_of(net, example, criterion)
+    assert not missing
+    left, right = (np.array(loops(criterion, weights[f"{name}.weight"])) for name in ("left", "right"))
+    np.testing.assert_allclose(found["left"], (left / left.mean() + right / right.mean()) / 2, rtol=1e-5)
+    first, _ = importance_of(net, example, criterion, over="first")
+    np.testing.assert_allclose(first["left"], left / left.mean(), rtol=1e-5)
+
+
+def test_bn_scale_is_the_gamma_behind():
+    net, example = build(NormNet)
+    net.features[1].gamma.set_data(mx.nd.array([5, -1, 2, -7, 3, 4, 8, 6]))
+    plan = prune_channels(net, example, {"features.0": 0.5}, "bn_scale")
+    assert plan.layers["features.0"]["kept"] == [0, 3, 6, 7]
+
+
+def test_layers_without_a_scale_are_named_by_bn_scale():
+    net, example = build(LeNet, (2, 1, 28, 28))
+    before = values(net)
+    with pytest.raises(ValueError, match="ranks no layer.*conv.0: no BatchNorm with a scale behind it"):
+        prune_channels(net, example, 0.5, "bn_scale")
+    assert identical(before, values(net))
+
+
+def mean_loss(net, inputs, labels):
+    return float(SoftmaxCrossEntropyLoss()(net(inputs), labels).mean().asscalar())
+
+
+@pytest.mark.parametrize(("network", "shape", "name"), [(NormNet, None, "features.0"), (NormNet, None, "features.9"),
+                                                        (Branches, None, "left")])
+def test_taylor_is_the_derivative_of_the_loss_by_the_unit_s_weights(network, shape, name):
+    net, example = build(network, shape)
+    data = batches(example, 4)
+    found, _ = importance_of(net, example, "taylor", data=data)
+    layers = {"left": ["left", "right"]}.get(name, [name])
+    named = net._collect_params_with_prefix()
+    expected = []
+    for channel in range(len(found[name])):
+        squares = 0
+        for inputs, labels in data:
+            losses = []
+            for scale in (1.01, 0.99):
+                originals = []
+                for layer in layers:
+                    parameter = named[f"{layer}.weight"]
+                    originals.append((parameter, parameter.data().copy()))
+                    moved = parameter.data().asnumpy()
+                    moved[channel] *= scale
+                    parameter.set_data(mx.nd.array(moved))
+                losses.append(mean_loss(net, inputs, labels))
+                for parameter, original in originals:
+                    parameter.set_data(original)
+            squares += ((losses[0] - losses[1]) / 0.02) ** 2  # d loss / d scale = sum g * w
+        expected.append(squares / len(data))
+    expected = np.array(expected) / np.mean(expected)
+    np.testing.assert_allclose(found[name], expected, rtol=0.05, atol=0.02)
+
+
+def test_taylor_leaves_gradients_statistics_and_settings_alone():
+    net, example = build(NormNet)
+    net.features[0].weight.grad_req = "add"
+    net.features[4].weight.grad_req = "null"
+    def backward():
+        mx.random.seed(4)  # the same dropout
+        with mx.autograd.record():
+            loss = net(example).sum()
+        loss.backward()
+
+    backward()
+    before = values(net)
+    gradients = {name: parameter.grad().asnumpy() for name, parameter in net.collect_params().items()
+                 if parameter.grad_req != "null"}
+    importance_of(net, example, "taylor", data=batches(example, 5))
+    assert identical(before, values(net))
+    for name, parameter in net.collect_params().items():
+        if name in gradients:
+            assert (parameter.grad().asnumpy() == gradients[name]).all()
+    backward()  # the user's own gradients again: "add" adds, "write" overwrites
+    np.testing.assert_allclose(net.features[0].weight.grad().asnumpy(),
+                               2 * gradients[net.features[0].weight.name], rtol=1e-3, atol=1e-4)
+    assert net.features[4].weight.grad_req == "null"
+
+
+def test_random_is_reproducible_and_not_constant():
+    nets = [build(NormNet) for _ in range(3)]
+    plans = [prune_channels(*net, 0.5, "random", seed=seed) for net, seed in zip(nets, (1, 1, 2))]
+    assert plans[0].layers == plans[1].layers != plans[2].layers
+
+
+def test_a_criterion_of_your_own():
+    net, example = build(LeNet, (2, 1, 28, 28))
+    seen = []
+
+    def last_first(weight):
+        seen.append(weight.shape)
+        return -np.arange(len(weight))
+
+    plan = prune_channels(net, example, {"conv.2": 0.2}, last_first)
+    assert plan.layers["conv.2"]["kept"] == list(range(40))
+    assert (50, 20, 3, 3) in seen
+
+
+@pytest.mark.parametrize("wrong", [lambda w: np.ones(3), lambda w: np.full(len(w), np.nan)])
+def test_a_criterion_that_returns_something_else(wrong):
+    net, example = build(LeNet, (2, 1, 28, 28))
+    before = values(net)
+    with pytest.raises(ValueError, match="criterion gives .* for layer .*one per output channel"):
+        prune_channels(net, example, 0.5, wrong)
+    assert identical(before, values(net))
+
+
+def test_transposed_convolutions_have_their_output_channels_on_the_second_axis():
+    net = nn.HybridSequential()
+    net.add(nn.Conv2DTranspose(6, 3), nn.Activation("relu"), nn.Conv2D(2, 1))
+    net.initialize(mx.init.Normal(1))
+    example = mx.nd.ones((1, 4, 5, 5))
+    net(example)
+    weight = net[0].weight.data().asnumpy()
+    norms = np.abs(weight).sum(axis=(0, 2, 3))
+    plan = prune_channels(net, example, 0.5)
+    assert plan.layers["0"]["kept"] == sorted(norms.argsort()[3:].tolist())
+    np.testing.assert_array_equal(net[0].weight.data().asnumpy(), weight[:, plan.layers["0"]["kept"]])
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_weights_that_are_not_finite_are_named(criterion):
+    net, example = build(ResNet, (2, 3, 16, 16), depth=18, classes=4, thumbnail=True, width=4)
+    name = "features.1.gamma" if criterion == "bn_scale" else "features.0.weight"
+    parameter = net._collect_params_with_prefix()[name]
+    broken = parameter.data().asnumpy()
+    broken.flat[1] = np.nan
+    parameter.set_data(mx.nd.array(broken))
+    before = values(net)
+    if criterion == "random":
+        assert prune_channels(net, example, 0.5, criterion).layers
+        return
+    with pytest.raises(NetworkError, match="layer features.[01].*not finite"):
+        prune_channels(net, example, 0.5, criterion, data=batches(example, 4, 1))
+    assert identical(before, values(net))
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    ({"criterion": "taylor"}, ValueError, "criterion is 'taylor' and data is missing"),
+    ({"criterion": "taylor", "data": []}, ValueError, "data has no batches"),
+    ({"criterion": "l0"}, ValueError, "criterion is 'l0'; accepted: 'l1', 'l2', 'fpgm', 'bn_scale', 'taylor', 'random'"),
+    ({"over": "all"}, ValueError, "over is 'all'; accepted: 'group', 'first'"),
+    ({"criterion": "random", "seed": -1}, ValueError, "seed is -1"),
+])
+def test_bad_arguments(arguments, error, message):
+    net, example = build(NormNet)
+    before = values(net)
+    with pytest.raises(error, match=message):
+        prune_channels(net, example, 0.5, **arguments)
+    assert identical(before, values(net))

@@ -1,0 +1,249 @@
+"""How many channels go, and which: ratios, all layers together, multiples, targets of MACs and latency, steps."""
+import gluon_compress as gc
+
+import mxnet as mx  # noqa: I001
+import numpy as np
+import pytest
+from gluon_compress.models import LeNet, ResNet
+from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
+from gluon_compress.pruning.schedules import cubic
+from mxnet.gluon import HybridBlock, nn
+from networks import Branches, NormNet, build, identical, values
+
+RESNET = {"depth": 18, "classes": 4, "thumbnail": True, "width": 8}
+
+
+def resnet():
+    return build(ResNet, (2, 3, 16, 16), **RESNET)
+
+
+def l1_by_mean(net, name):
+    weight = values(net)[f"{name}.weight"]
+    norms = np.abs(weight.reshape(len(weight), -1)).sum(axis=1)
+    return norms / norms.mean()
+
+
+def test_global_ranks_all_layers_together():
+    net, example = build(LeNet, (2, 1, 28, 28))
+    names = ("conv.0", "conv.2", "dense.0")
+    for index, name in enumerate(names):  # layers with different spreads lose different fractions
+        weight = net._collect_params_with_prefix()[f"{name}.weight"]
+        weight.set_data(weight.data() * mx.nd.random.uniform(1 - 0.3 * index, 1, shape=(weight.shape[0],)).reshape(
+            (-1,) + (1,) * (weight.data().ndim - 1)))
+    ranked = sorted((value, name, channel) for name in names for channel, value in enumerate(l1_by_mean(net, name)))
+    gone = {(name, channel) for _, name, channel in ranked[:round(0.3 * len(ranked))]}
+    plan = prune_channels(net, example, 0.3, scope="global")
+    for name in names:
+        layout = plan.layers[name]
+        assert set(layout["kept"]) == {c for c in range(layout["before"]) if (name, c) not in gone}
+    fractions = [1 - len(plan.layers[name]["kept"]) / plan.layers[name]["before"] for name in names]
+    assert max(fractions) > min(fractions) + 0.1
+
+
+def test_no_layer_loses_more_than_max_ratio():
+    net, example = build(LeNet, (2, 1, 28, 28))
+    net.conv[0].weight.set_data(mx.nd.random.uniform(0, 1, shape=(20, 1, 5, 5)) ** 8)
+    plan = prune_channels(net, example, 0.6, scope="global", max_ratio=0.5)
+    for layout in plan.layers.values():
+        assert len(layout["kept"]) >= layout["before"] / 2
+    net, example = build(LeNet, (2, 1, 28, 28))
+    plan = prune_channels(net, example, 0.9, max_ratio=0.25)
+    assert [len(layout["kept"]) for layout in plan.layers.values()] == [15, 38, 96]
+
+
+def test_one_channel_of_each_layer_stays_whatever_its_rank():
+    net, example = build(LeNet, (2, 1, 28, 28))
+    plan = prune_channels(net, example, 0.999, scope="global")
+    assert min(len(layout["kept"]) for layout in plan.layers.values()) >= 1
+    assert net(example).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("ratio", "round_to", "expected"), [
+    (0.5, 8, [8, 24, 64]), (0.3, 16, [16, 32, 96]), (0.9, 8, [8, 8, 16]), (0.1, 64, [20, 50, 128]),
+    (0.5, 1, [10, 25, 64])])
+def test_layers_keep_the_nearest_multiple(ratio, round_to, expected):
+    plan = prune_channels(*build(LeNet, (2, 1, 28, 28)), ratio, round_to=round_to)
+    assert [len(layout["kept"]) for layout in plan.layers.values()] == expected
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize(("macs", "round_to"), [(0.75, 1), (0.5, 1), (0.25, 1), (0.5, 4)])
+def test_a_macs_target_is_met_and_hardly_undercut(scope, macs, round_to):
+    net, example = resnet()
+    before = gc.report(net, example).macs
+    plan = prune_channels(net, example, macs=macs, scope=scope, round_to=round_to)
+    after = gc.report(net, example).macs  # counted from the smaller network itself
+    assert macs * before * (0.85 if round_to == 1 else 0.6) <= after <= macs * before
+    assert all(len(layout["kept"]) % round_to == 0 or len(layout["kept"]) == layout["before"]
+               for layout in plan.layers.values())
+
+
+def test_a_macs_target_out_of_reach_is_refused():
+    net, example = resnet()
+    before = values(net)
+    with pytest.raises(ValueError, match=r"macs is 0.001; accepted here: at least 0\.\d+"):
+        prune_channels(net, example, macs=0.001, max_ratio=0.5)
+    assert identical(before, values(net))
+
+
+def test_a_latency_that_is_met_already_removes_nothing():
+    net, example = build(NormNet)
+    before = values(net)
+    plan = prune_channels(net, example, latency=1e6)
+    assert all(len(layout["kept"]) == layout["before"] for layout in plan.layers.values())
+    assert identical(before, values(net))
+
+
+def test_a_latency_out_of_reach_is_refused():
+    net, example = build(NormNet)
+    net.hybridize()
+    before, output = values(net), net(example).asnumpy()
+    with pytest.raises(ValueError, match="latency is 1e-06 ms; that is not reached even when"):
+        prune_channels(net, example, latency=1e-6)
+    assert identical(before, values(net))
+    assert (net(example).asnumpy() == output).all()
+
+
+class Slow(HybridBlock):
+    """A convolution whose channels are nearly all of the time."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.first = nn.Conv2D(256, 3, padding=1)
+            self.second = nn.Conv2D(256, 3, padding=1)
+            self.output = nn.Conv2D(1, 1)
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.second(self.first(x)))
+
+
+def test_a_latency_in_between_removes_some():
+    net, example = build(Slow, (1, 8, 32, 32))
+    net.hybridize(static_alloc=True, static_shape=True)
+    wanted = 0.6 * gc.measure_latency(net, example).median
+    plan = prune_channels(net, example, latency=wanted, max_ratio=0.95)
+    kept = len(plan.layers["first"]["kept"])
+    assert 0.05 * 256 < kept < 256  # the time itself is noise on a busy machine
+    assert net.first.weight.shape[0] == kept
+
+
+def test_steps_end_where_one_shot_ends_and_their_plans_fit_the_original():
+    one_shot, example = resnet()
+    whole = prune_channels(one_shot, example, 0.5)
+    net, _ = resnet()
+    counts = []
+    for plan in prune_channels_in_steps(net, example, 0.5, steps=3, schedule=cubic):
+        counts.append(sum(len(layout["kept"]) for layout in plan.layers.values()))
+        copy, _ = resnet()
+        assert identical(values(ChannelPlan.from_dict(plan.to_dict()).apply(copy)), values(net))
+    assert counts == sorted(counts, reverse=True) and len(set(counts)) == 3
+    assert {name: len(layout["kept"]) for name, layout in plan.layers.items()} == {
+        name: len(layout["kept"]) for name, layout in whole.layers.items()}
+    total = sum(layout["before"] for layout in plan.layers.values())
+    assert counts[0] == pytest.approx(total * (1 - 0.5 * (1 - (2 / 3) ** 3)), rel=0.03)
+
+
+@pytest.mark.parametrize("arguments", [{"ratio": 0.4, "scope": "global"}, {"macs": 0.5}, {"macs": 0.5, "round_to": 2},
+                                       {"ratio": {"features.3.0.body.0": 0.5}}])
+def test_steps_of_every_kind(arguments):
+    net, example = resnet()
+    before = gc.report(net, example).macs
+    plans = list(prune_channels_in_steps(net, example, steps=4, **arguments))
+    copy, _ = resnet()
+    assert identical(values(plans[-1].apply(copy)), values(net))
+    if "macs" in arguments:
+        assert 0.3 * before < gc.report(net, example).macs <= 0.5 * before
+    elif isinstance(arguments["ratio"], dict):
+        assert [len(plan.layers["features.3.0.body.0"]["kept"]) for plan in plans] == [7, 6, 5, 4]
+    else:
+        counts = [sum(len(layout["kept"]) for layout in plan.layers.values()) for plan in plans]
+        assert counts == sorted(counts, reverse=True)
+
+
+def test_channels_ranked_anew_after_each_step():
+    net, example = build(LeNet, (2, 1, 28, 28))
+    ranks = []
+
+    def by_position(weight):
+        ranks.append(len(weight))
+        return np.arange(len(weight), 0, -1)  # the last go first
+
+    for _ in prune_channels_in_steps(net, example, {"conv.2": 0.4}, steps=2, criterion=by_position):
+        pass
+    assert ranks.count(50) == 1 and ranks.count(40) == 1
+
+
+class Overlapping(HybridBlock):
+    """``total(x) + concat(left(x), right(x))``: two groups whose first layer is the same."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.total = nn.Conv2D(10, 1)
+            self.left, self.right = nn.Conv2D(4, 1), nn.Conv2D(6, 1)
+            self.output = nn.Conv2D(2, 1)
+
+    def hybrid_forward(self, F, x):
+        total = self.total(x)
+        return self.output(F.relu(total + F.concat(self.left(x), self.right(x), dim=1)))
+
+
+def test_two_groups_with_the_same_first_layer_are_ranked_apart():
+    net, example = build(Overlapping, (1, 3, 4, 4))
+    weights = values(net)
+    left, right = slice(0, 4), slice(4, 10)
+    plan = prune_channels(net, example, 0.5, over="first")
+    norms = np.abs(weights["total.weight"]).sum(axis=(1, 2, 3))
+    for part, offset, name in ((left, 0, "left"), (right, 4, "right")):
+        kept = np.sort(norms[part].argsort(kind="stable")[len(norms[part]) // 2:])
+        assert plan.layers[name]["kept"] == kept.tolist()
+        assert [c for c in plan.layers["total"]["kept"] if part.start <= c < part.stop] == (kept + offset).tolist()
+
+
+def test_layers_whose_channels_go_together():
+    net, example = build(Branches)
+    plan = prune_channels(net, example, {"right": 0.5})  # any of their names will do
+    assert list(plan.layers) == ["left", "right"]
+    assert plan.layers["left"] == plan.layers["right"]
+    net, example = build(Branches)
+    plan = prune_channels(net, example, 0.5, ignore=["right"])
+    assert plan.untouched["left"] == "its channels go with those of right, which is ignored"
+    with pytest.raises(ValueError, match="for layers whose channels go together; accepted: one ratio for all"):
+        prune_channels(*build(Branches), {"left": 0.5, "right": 0.25})
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    ({}, TypeError, "nothing given; accepted: one of ratio, macs and latency"),
+    ({"ratio": 0.5, "macs": 0.5}, TypeError, "ratio and macs given; accepted: one of"),
+    ({"macs": 1}, ValueError, "macs is 1; accepted"),
+    ({"macs": "half"}, TypeError, "macs is 'half'"),
+    ({"latency": -1}, ValueError, "latency is -1"),
+    ({"ratio": 0.5, "scope": "net"}, ValueError, "scope is 'net'; accepted: 'layer', 'global'"),
+    ({"ratio": 0.5, "max_ratio": 1.5}, ValueError, "max_ratio is 1.5"),
+    ({"ratio": 0.5, "round_to": 0}, ValueError, "round_to is 0"),
+    ({"ratio": 0.5, "round_to": 2.5}, TypeError, "round_to is 2.5"),
+    ({"ratio": {"left": 2}}, ValueError, "ratio of left is 2"),
+    ({"ratio": 0.5, "ignore": ["stem", "left", "side", "head"]}, ValueError, "leaves no layer to prune"),
+])
+@pytest.mark.parametrize("steps", [None, 2])
+def test_bad_arguments_change_nothing(arguments, error, message, steps):
+    net, example = build(Branches)
+    before = values(net)
+    with pytest.raises(error, match=message):
+        if steps is None:
+            prune_channels(net, example, **arguments)
+        else:
+            next(prune_channels_in_steps(net, example, steps=steps, **arguments))
+    assert identical(before, values(net))
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    ({"steps": 0}, ValueError, "steps is 0"),
+    ({"schedule": "slow"}, TypeError, "schedule is 'slow'"),
+    ({"schedule": lambda progress: 2 * progress}, ValueError, "the schedule's value is"),
+])
+def test_bad_steps_are_refused_before_the_first(arguments, error, message):
+    net, example = build(Branches)
+    with pytest.raises(error, match=message):
+        prune_channels_in_steps(net, example, 0.5, **arguments)
