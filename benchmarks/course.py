@@ -2,7 +2,7 @@
 
     python benchmarks/course.py                # all: about twenty minutes on two cores
     python benchmarks/course.py 01 05          # those
-    python benchmarks/course.py --table-only   # only rewrite the README's table from benchmarks/results
+    python benchmarks/course.py --table-only   # only rewrite the README's tables from benchmarks/results
 
 The results are ``results/<tutorial>.json`` (every accuracy of every seed), ``results/<tutorial>.txt`` (the
 output as it was printed) and ``results/machine.json``.
@@ -10,6 +10,7 @@ output as it was printed) and ``results/machine.json``.
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -79,13 +80,16 @@ def results_table():
 
 
 def readme_with(table):
+    """The README with ``table``, and with what the other benchmarks printed between their own marks."""
     text = README.read_text()
-    return text[:text.index(BEGIN) + len(BEGIN)] + table + text[text.index(END):]
+    text = text[:text.index(BEGIN) + len(BEGIN)] + table + text[text.index(END):]
+    return re.sub(r"(<!-- (\w+\.txt): begin -->\n).*?(<!-- \2: end -->\n)", lambda found: (
+        f"{found[1]}```\n{(RESULTS / found[2]).read_text().strip()}\n```\n{found[3]}"), text, flags=re.DOTALL)
 
 
 @click.command(help=__doc__.split("\n")[0])
 @click.argument("numbers", nargs=-1)
-@click.option("--table-only", is_flag=True, help="Only rewrite the README's table.")
+@click.option("--table-only", is_flag=True, help="Only rewrite the README's tables.")
 def main(numbers, table_only):
     tutorials = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
     unknown = set(numbers) - {tutorial.name[:2] for tutorial in tutorials}

@@ -52,7 +52,7 @@ class SymbolGraph:
         return self._infer(self.symbol, input_shapes)
 
     def block(self, symbol):
-        """A SymbolBlock that computes ``symbol``, some other graph of the same inputs, with the network's parameters."""
+        """A SymbolBlock of ``symbol``, some other graph of the same inputs, on the network's own parameters."""
         shared = ParameterDict("")
         shared._params.update({parameter.name: parameter for parameter in self.parameters.values()})
         dtype = next((parameter.dtype for parameter in self.parameters.values()), np.float32)

@@ -17,8 +17,10 @@ from networks import Branches, NormNet, build, identical, values
 
 
 def importance_of(net, example, criterion, over="group", **arguments):
+    """({first layer of a group: importance of its units}, {first layer: why it has none})."""
     dependencies = Dependencies(Graph(net, example), resizable_parameters(net))
-    return unit_importance(net, dependencies, criterion, over, **arguments)
+    return [{key[0]: value for key, value in found.items()}
+            for found in unit_importance(net, dependencies, criterion, over, **arguments)]
 
 
 def batches(example, classes, count=2):
@@ -194,7 +196,7 @@ def test_weights_that_are_not_finite_are_named(criterion):
 @pytest.mark.parametrize(("arguments", "error", "message"), [
     ({"criterion": "taylor"}, ValueError, "criterion is 'taylor' and data is missing"),
     ({"criterion": "taylor", "data": []}, ValueError, "data has no batches"),
-    ({"criterion": "l0"}, ValueError, "criterion is 'l0'; accepted: 'l1', 'l2', 'fpgm', 'bn_scale', 'taylor', 'random'"),
+    ({"criterion": "l0"}, ValueError, "criterion is 'l0'; accepted: 'l1', 'l2', 'fpgm', 'bn_scale', 'taylor'"),
     ({"over": "all"}, ValueError, "over is 'all'; accepted: 'group', 'first'"),
     ({"criterion": "random", "seed": -1}, ValueError, "seed is -1"),
 ])
@@ -204,3 +206,23 @@ def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         prune_channels(net, example, 0.5, **arguments)
     assert identical(before, values(net))
+
+
+def test_why_taylor_does_not_use_mxnet_s_inference_mode():
+    net, example = build(Branches)
+    labels, weight = mx.nd.arange(len(example)) % 4, net.stem.weight
+
+    def change(train_mode):
+        with mx.autograd.record(train_mode=train_mode):
+            loss = SoftmaxCrossEntropyLoss()(net(example), labels).mean()
+        loss.backward(train_mode=train_mode)
+        return float((weight.grad() * weight.data()).sum().asscalar())
+
+    original, losses = weight.data().copy(), []
+    for scale in (1.001, 0.999):
+        weight.set_data(original * scale)
+        losses.append(mean_loss(net, example, labels))
+    weight.set_data(original)
+    expected = (losses[0] - losses[1]) / 0.002
+    assert change(True) == pytest.approx(expected, rel=0.02)  # no dropout, no BatchNorm: the modes should agree
+    assert change(False) != pytest.approx(expected, rel=0.2)  # max pooling keeps no record of its maxima

@@ -93,3 +93,14 @@ def test_structured_pruning(run):
     original = row(rows, "SimpleCNN, as trained")
     assert after["accuracy"] > before["accuracy"] + 0.1
     assert after["macs"] < 0.5 * original["macs"] and after["bytes"] < 0.5 * original["bytes"]
+
+
+def test_pruning_a_residual_network(run):
+    rows, printed = run("06_prune_a_resnet")
+    assert "went along: features.3.0.body.3, features.3.1.body.3" in printed
+    original, pruned = row(rows, "ResNet-18, as trained"), row(rows, "pruned by the curves, not fine-tuned")
+    again, tuned = row(rows, "... BatchNorm's statistics estimated again"), row(rows, "... and fine-tuned")
+    assert pruned["macs"] == again["macs"] == tuned["macs"] < 0.7 * original["macs"]
+    assert again["accuracy"] > pruned["accuracy"] + 0.1
+    assert tuned["accuracy"] > 0.8
+    assert tuned["bytes"] < 0.7 * original["bytes"]

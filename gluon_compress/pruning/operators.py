@@ -4,6 +4,8 @@ A rule ``(node, inputs, tracker) -> outputs`` gets the :class:`Labels` of each i
 be told apart) and returns those of the outputs. It tells the tracker what the removal of a channel demands
 here. A rule that is not sure pins the channels: they stay, and the plan gives the reason.
 """
+from math import prod
+
 import mxnet as mx
 import numpy as np
 
@@ -210,7 +212,7 @@ def _l2_normalization(node, inputs, tracker):
 # One input, channel by channel ------------------------------------------------------------------------------------
 
 @rule("Activation", "relu", "sigmoid", "tanh", "softsign", "hard_sigmoid", "clip", "_copy", "Dropout", "BlockGrad",
-      "Cast", "amp_cast", "abs", "sign", "negative", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt",
+      "Cast", "abs", "sign", "negative", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt",
       "cbrt", "rcbrt", "square", "reciprocal", "erf", "erfinv", "floor", "ceil", "round", "rint", "fix", "trunc",
       "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh", "arctanh", "degrees",
       "radians", "gamma", "gammaln", "logical_not", "smooth_l1", "_plus_scalar", "_minus_scalar", "_rminus_scalar",
@@ -296,12 +298,14 @@ def _reduction(node, inputs, tracker):
 def _elementwise(node, inputs, tracker):
     if all(labels is None for labels in inputs):
         return [None]
-    if any(len(node.input_shape(index)) != len(node.shapes[0]) for index in range(len(inputs))):
+    shapes = [node.input_shape(index) for index in range(len(inputs))]
+    if any(len(shape) != len(node.shapes[0]) and prod(shape) > 1 for shape in shapes):
         return _stop(node, inputs, tracker, "its inputs have different numbers of axes")
     if node.get("lhs_axes") is not None or node.get("rhs_axes") is not None:  # broadcast_like
         return _stop(node, inputs, tracker, "it takes the length of one axis from another")
     full = [labels for index, labels in enumerate(inputs) if labels is not None
-            and node.input_shape(index)[labels.axis] == node.shapes[0][labels.axis]]
+            and len(shapes[index]) == len(node.shapes[0])
+            and shapes[index][labels.axis] == node.shapes[0][labels.axis]]
     if not full:
         return _stop(node, inputs, tracker, "a single channel for many")
     return [_aligned(node, inputs, full[0], tracker)]
@@ -312,7 +316,8 @@ def _aligned(node, inputs, result, tracker):
     axis, size = result.axis, node.shapes[0][result.axis]
     reason = f"read by {node.operator} ({node.name}) together with channels that stay"
     for index, (labels, (source, _)) in enumerate(zip(inputs, node.inputs)):
-        here = node.input_shape(index)[axis]
+        shape = node.input_shape(index)
+        here = shape[axis] if len(shape) == len(node.shapes[0]) else 1  # a single element, for all
         if labels is not None and labels.axis == axis and here == size:
             tracker.same(result.ids, labels.ids, reason)
             continue
@@ -378,7 +383,7 @@ def _batch_dot(node, inputs, tracker):
 
 # Moving elements --------------------------------------------------------------------------------------------------
 
-@rule("Flatten", "flatten", "Reshape")
+@rule("Flatten", "Reshape")
 def _reshape(node, inputs, tracker):
     """The axis of the channels may be merged with others or split; of a split axis one part can shrink."""
     data = inputs[0]

@@ -75,7 +75,7 @@ def resize(net, shapes, values, groups):
 
 def resized_symbol(symbol, shapes, groups):
     """A copy of ``symbol`` for parameters of new shapes: ``shapes`` and ``groups`` go by the names in the graph."""
-    content = json.loads(symbol.tojson())
+    content = json.loads(symbol.tojson(remove_amp_cast=False))
     nodes = content["nodes"]
     for node in nodes:
         if node["op"] == "null":

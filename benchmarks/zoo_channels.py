@@ -1,0 +1,223 @@
+"""Half of the channels of every network of two model zoos: which can be pruned, what is left, does it still agree?
+
+    python benchmarks/zoo_channels.py                       # all: about two hours on one core; resumable
+    python benchmarks/zoo_channels.py --only "gluon/*"      # those
+    python benchmarks/zoo_channels.py --only "*/se_*" --again   # measure them once more
+
+The 34 networks of mxnet.gluon.model_zoo.vision, and gluoncv's classification, segmentation and detection networks,
+with random weights: nothing is downloaded. Each is measured in a process of its own, which may fail or crash: then
+its row says so. Rows are added to ``results/zoo_channels.json`` as they are measured; ``.txt`` is the table.
+
+Agreement is that of the pruned network with the original in which everything that was removed is set to zero: the
+largest difference of an output, relative to that output's largest value. SSD and YOLO are taken without their last
+step, which suppresses overlapping boxes: it sorts, and scores that are equal but for rounding would change places.
+"""
+import json
+import multiprocessing
+import os
+import re
+import time
+from collections import Counter
+from contextlib import redirect_stdout
+from fnmatch import fnmatch
+from pathlib import Path
+
+import click
+
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import mxnet as mx
+import numpy as np
+from gluon_compress.download import write_atomically
+from gluon_compress.network import parameters, restore_snapshot, snapshot
+from gluon_compress.symbol_graph import shorten, trace
+from gluon_compress.tables import format_table
+from tqdm import tqdm
+from zoos import PROPOSALS, choose, image_size, make, run, task
+
+RESULTS = Path(__file__).resolve().parent / "results" / "zoo_channels.json"
+RATIO = 0.5
+TOLERANCE = 1e-4
+TIME_LIMIT = 3600  # seconds for one network
+
+
+# One network, in a process of its own -----------------------------------------------------------------------------
+
+def measure(key):
+    """The row of one network; ``error`` says at which step it failed."""
+    row = {"size": image_size(key), "task": task(key)}
+    step = "building"
+    try:
+        net, example = make(key)
+        original = snapshot(net)
+        before = run(net, example)
+        step = "tracing"
+        trace(net)
+        step = "counting"
+        report = gc.report(net, example)
+        row.update(parameters_before=report.parameters, macs_before=report.macs,
+                   uncounted=[operator for operator in report.not_counted if "Convolution" in operator])
+        step = "pruning"
+        started = time.perf_counter()
+        plan = gc.pruning.prune_channels(net, example, RATIO)
+        row.update(seconds=round(time.perf_counter() - started, 2), **describe(plan))
+        step = "counting what is left"
+        report = gc.report(net, example)
+        row.update(parameters_after=report.parameters, macs_after=report.macs)
+        step = "running the pruned network"
+        after = run(net, example)
+        step = "comparing"
+        other, _ = make(key)
+        restore_snapshot(other, original)
+        zero_removed(other, plan)
+        row.update(compare(other, example, before, after))
+    except Exception as error:  # a row of the table, whatever it is
+        row["error"] = f"{step}: {type(error).__name__}: {shorten(error)[:300]}"
+    return row
+
+
+def describe(plan):
+    reasons = Counter(re.sub(r" \([^()]*\)", "", reason) for name, reason in plan.untouched.items()
+                      if name not in plan.layers)
+    return {"pruned": len(plan.layers), "partly": sum(name in plan.layers for name in plan.untouched),
+            "untouched": sum(reasons.values()), "reasons": dict(reasons.most_common())}
+
+
+def zero_removed(net, plan):
+    """Zero all that the plan removes: what makes the channels, and what reads them."""
+    named = parameters(net)
+    for cut in plan.slices:
+        value = named[cut["parameter"]].data().asnumpy()
+        removed = np.setdiff1d(np.arange(cut["before"]), cut["kept"])
+        value[(slice(None),) * cut["axis"] + (removed,)] = 0
+        named[cut["parameter"]].set_data(mx.nd.array(value))
+
+
+def compare(zeroed, example, before, after):
+    """Agreement of the two networks; ``changed`` is how far pruning moved the outputs, to see that it shows."""
+    expected = run(zeroed, example)
+    found = difference(after, expected)
+    return {"agrees": found < TOLERANCE, "difference": f"{found:.1e}", "changed": f"{difference(before, expected):.1e}"}
+
+
+def difference(actual, expected):
+    """The largest, relative to the largest value of its output."""
+    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in zip(actual, expected))
+
+
+def measure_apart(key):
+    """:func:`measure` in a new process, whose end is part of the result."""
+    context = multiprocessing.get_context("fork")  # the imports take longer than many a network
+    receiver, sender = context.Pipe(duplex=False)
+
+    def send_row():
+        with redirect_stdout(None):  # gluoncv prints
+            sender.send(json.dumps(measure(key)))
+    process = context.Process(target=send_row)
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(TIME_LIMIT):
+            process.kill()
+            return {"error": f"not done after {TIME_LIMIT} s"}
+        return json.loads(receiver.recv())
+    except EOFError:
+        process.join()
+        return {"error": f"the process ended with {process.exitcode}"}
+    finally:
+        process.join()
+
+
+# The table --------------------------------------------------------------------------------------------------------
+
+HEADER = ("network", "image", "parameters", "after", "ratio", "MACs", "after", "ratio", "pruned", "untouched", "agrees",
+          "s", "note")
+
+
+def table(rows, chosen, left_out):
+    lines = []
+    for zoo, name in (("gluon", "mxnet.gluon.model_zoo.vision"), ("gluoncv", "gluoncv.model_zoo")):
+        for kind in ("classification", "segmentation", "detection"):
+            found = [key for key in chosen if key.startswith(f"{zoo}/") and key in rows and task(key) == kind]
+            if found:
+                good = sum(rows[key].get("agrees", False) for key in found)
+                lines += [f"{name}, {kind}: {good} of {len(found)} pruned and in agreement", "",
+                          format_table(HEADER, [cells(key, rows[key], chosen[key]) for key in found]), ""]
+    reasons = Counter()
+    for row in rows.values():
+        reasons.update(row.get("reasons", {}))
+    missing = [key for key in chosen if key not in rows]
+    notes = [
+        f"prune_channels(net, example, {RATIO}) by L1 norm, random weights, batch 1. MACs for the image size given; "
+        f"pruned, untouched: numbers of layers; detectors with later stages look at {PROPOSALS} regions.",
+        "agrees: largest difference from the original with what was removed set to zero, relative to the output's "
+        "largest value. SSD and YOLO without the suppression of overlapping boxes; "
+        "feature pyramids with regions from the finest level only.",
+        "s: seconds of planning and pruning, one thread, beside other work on the machine.",
+        "Why layers stay, in all networks: " + "; ".join(f"{reason} ({count})" for reason, count
+                                                         in reasons.most_common()),
+        f"Not measured: {len(left_out)} networks of gluoncv: " + "; ".join(
+            f"{reason} ({count})" for reason, count in Counter(left_out.values()).most_common()) + ".",
+        "Networks that differ in their data set only are one row, which names the others."]
+    if missing:
+        notes.append(f"Still to be measured: {len(missing)} networks.")
+    return "\n".join([*lines, *notes, ""])
+
+
+def cells(key, row, others):
+    notes = [row["error"]] if "error" in row else []
+    if row.get("partly"):
+        notes.append(f"{row['partly']} in part")
+    if "reasons" in row:
+        notes += [f"{count}x {reason}" for reason, count in row["reasons"].items()
+                  if reason != "its channels are the network's output"]
+    if row.get("uncounted"):
+        notes.append(f"MACs without {', '.join(row['uncounted'])}")
+    if others:
+        notes.append(f"stands for {', '.join(others)} too")
+    agreement = "-"
+    if "agrees" in row:
+        agreement = f"{'yes' if row['agrees'] else 'NO'} {row['difference']}"
+    return (key.split("/")[1], row.get("size", "-"), *before_after(row, "parameters"), *before_after(row, "macs"),
+            row.get("pruned", "-"), row.get("untouched", "-"), agreement, row.get("seconds", "-"), "; ".join(notes))
+
+
+def before_after(row, what):
+    before, after = row.get(f"{what}_before"), row.get(f"{what}_after")
+    if after is None:
+        return (before is None and "-" or f"{before:,.0f}"), "-", "-"
+    return f"{before:,.0f}", f"{after:,.0f}", f"{before / after:.2f}x" if after else "-"
+
+
+def write_results(rows, chosen, left_out):
+    """Both files; returns the text of the table."""
+    names = {reason: [name for name in left_out if left_out[name] == reason] for reason in left_out.values()}
+    content = {"ratio": RATIO, "proposals": PROPOSALS, "left_out": names,
+               "same_network": {key: others for key, others in chosen.items() if others}, "rows": rows}
+    text = table(rows, chosen, left_out)
+    write_atomically(RESULTS, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+    write_atomically(RESULTS.with_suffix(".txt"), lambda path: path.write_text(text))
+    return text
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.option("--only", default="*", help='Pattern of "zoo/name", such as "gluoncv/ssd_*".')
+@click.option("--again", is_flag=True, help="Measure also what has been measured.")
+@click.option("--failed", is_flag=True, help="Measure also what failed or disagreed.")
+def main(only, again, failed):
+    os.environ["MXNET_GLUON_REPO"] = "no-downloads:/"  # whatever a constructor tries, it fails at once
+    chosen, left_out = choose()
+    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else {}
+    wanted = [key for key in chosen if fnmatch(key, only)]
+    if not wanted:
+        raise click.BadParameter(f"no network matches {only!r}; there are {', '.join(chosen)}", param_hint="--only")
+    for key in tqdm([key for key in wanted if again or key not in rows
+                     or failed and not rows[key].get("agrees")], unit="network"):
+        rows[key] = measure_apart(key)
+        write_results(rows, chosen, left_out)
+    text = write_results(rows, chosen, left_out)
+    click.echo(text)
+    click.echo(f"Made: {RESULTS} and .txt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+# %% [markdown]
+# # 6. Pruning a residual network, from curves to a smaller file
+#
+# *What you will see:* which layers of a ResNet can spare channels, why channels of different layers have to go
+# together, what half of the multiplications are worth in time, and how the accuracy comes back: most of it
+# without any training.
+#
+# Run `python tutorials/06_prune_a_resnet.py` (about three minutes), with `--long` for 10,000
+# training images instead of 2,000 and two seeds; or open it as a notebook. The articles prune no residual network;
+# [tutorial 5](05_structured_pruning_simple_cnn.py) is the one to read first.
+
+# %%
+from course import LONG, Results
+
+import gluon_compress as gc
+from gluon_compress.batches import compose, random_crop, random_flip
+
+import mxnet as mx
+import numpy as np
+
+train, test = gc.datasets.cifar10()
+# Held out of the fine-tuning. The shipped network saw these images when it was trained, so accuracies on them are
+# too high; what counts is the difference between them.
+train, validation = train.split(2000)
+validation_data = validation.subset(slice(0, 1000 if LONG else 300)).batches(100)
+train = train.subset(slice(0, 10000 if LONG else 2000))
+results = Results("06_prune_a_resnet", test.batches(200))
+example = results.example
+
+# %% [markdown]
+# ## What hangs together
+#
+# In `relu(body(x) + shortcut(x))` channel 7 of the body is added to channel 7 of the shortcut. Remove one and the
+# other has to go, and with it channel 7 of every block of the stage, because each adds to the one before.
+# `prune_channels` reads that off the network's graph. Ask for half of one layer, and see who goes along:
+
+# %%
+net = gc.params.load("resnet18_cifar10")
+results.add("ResNet-18, as trained", net)
+plan = gc.pruning.prune_channels(net, example, ratio={"features.0": 0.5})
+print("asked for features.0, went along:", ", ".join(name for name in plan.layers if name != "features.0"))
+
+# %% [markdown]
+# ## Sensitivity: what each layer can spare
+#
+# For each set of layers that go together: remove a fraction of the channels, measure, put them back. Nothing is
+# trained, and the images are not the test images. The state is kept, so that a long measurement can be
+# interrupted.
+
+# %%
+net = gc.params.load("resnet18_cifar10")
+net.hybridize(static_alloc=True, static_shape=True)
+curves = gc.pruning.sensitivity(
+    net, lambda net: gc.training.evaluate(net, validation_data), example, kind="channels",
+    fractions=(0.25, 0.5, 0.75), state_path=results.path("-sensitivity.json"))
+print(curves)
+curves.plot(results.path(".png"), title="ResNet-18 on CIFAR-10: channels removed from one set of layers")
+
+# %% [markdown]
+# The channels that run through a whole stage (`features.0`, `features.4.0.body.3`, ...) are the expensive ones:
+# everything in the stage is added to them. Those inside a block cost little. `ratios` takes, for each, the largest
+# fraction within a budget. All layers together lose more than each alone; training has to make up for that.
+
+# %%
+ratios = curves.ratios(max_drop=0.06)
+for name, ratio in ratios.items():
+    print(f"{name:32s} {ratio:.0%}")
+
+# %% [markdown]
+# ## Remove them
+#
+# `round_to=16`: convolutions on CPUs work on 8 or 16 channels at a time. 17 channels can take as long as 32, and a
+# *training* step with odd counts as long as before the pruning. Beside it: the same number of multiplications with
+# the same fraction everywhere.
+#
+# A BatchNorm subtracts the mean and divides by the deviation that the *unpruned* network's activations had. Behind
+# fewer channels both are different. Estimating them again on a few batches is no training, and brings back most of
+# what was lost.
+
+# %%
+def pruned(**how):
+    net = gc.params.load("resnet18_cifar10")
+    return net, gc.pruning.prune_channels(net, example, round_to=16, **how)
+
+
+def held_out_accuracies(net):
+    """Before and after BatchNorm's statistics are estimated again."""
+    net.hybridize(static_alloc=True, static_shape=True)
+    before = gc.training.evaluate(net, validation_data)
+    gc.pruning.reestimate_batch_norm(net, train.batches(128), batches=10)
+    return before, gc.training.evaluate(net, validation_data)
+
+
+whole = gc.report(gc.params.load("resnet18_cifar10"), example).macs
+chosen, plan = pruned(ratio=ratios)
+share = gc.report(chosen, example).macs / whole
+uniform, _ = pruned(macs=share)
+print(f"MACs left: {share:.0%}")
+for title, network in (("by the curves", chosen), ("the same fraction everywhere", uniform)):
+    print("{}: {:.4f}, and with new statistics {:.4f}".format(title, *held_out_accuracies(network)))
+print(plan)
+
+# %% [markdown]
+# ## Fine-tune
+#
+# With a new Trainer, as the old one would have momenta of the old shapes. The unpruned network gets the same extra
+# training.
+
+# %%
+augment = compose(random_crop(4), random_flip)
+
+
+def fine_tuned(net, seed):
+    trainer = mx.gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.02, "momentum": 0.9, "wd": 5e-4})
+    net.hybridize(static_alloc=True, static_shape=True)
+    gc.training.fit(net, train.batches(128, shuffle=True, augment=augment), 2 if LONG else 1, trainer, seed=seed)
+    return net
+
+
+accuracies = {"unpruned": [], "pruned": []}
+for seed in range(2) if LONG else range(1):
+    original = fine_tuned(gc.params.load("resnet18_cifar10"), seed)
+    accuracies["unpruned"].append(gc.training.evaluate(original, results.test_data))
+    net, plan = pruned(ratio=ratios)
+    gc.pruning.reestimate_batch_norm(net, train.batches(128), batches=10)
+    fine_tuned(net, seed)
+    accuracies["pruned"].append(gc.training.evaluate(net, results.test_data))
+
+results.add("ResNet-18, unpruned, same extra training", original, accuracies=accuracies["unpruned"])
+results.add("pruned by the curves, not fine-tuned", *pruned(ratio=ratios))
+results.add("... BatchNorm's statistics estimated again", chosen)
+results.add("... and fine-tuned", net, plan, accuracies=accuracies["pruned"])
+
+# %% [markdown]
+# ## Save, and load without the code that pruned it
+#
+# The plan is in the file: a fresh `ResNet` of the original size loses the same channels on loading. Without a network
+# a `SymbolBlock` is built.
+
+# %%
+scales = gc.quantization.quantize_weights(net, bits=8)
+row = results.add("... and 8-bit weights", net, plan, scales)
+file = results.path(f"-{len(results.rows) - 1}.gcz")
+fresh = gc.models.ResNet(18, classes=10, thumbnail=True, width=32)
+for again in (gc.load(file, fresh), gc.load(file)):
+    np.testing.assert_allclose(again(example).asnumpy(), net(example).asnumpy(), rtol=1e-4, atol=1e-4)
+results.finish()
+
+# %% [markdown]
+# ## What this shows
+#
+# - Channels of a residual network come in sets. Inside the blocks they are cheap; on the residual path they are not.
+# - Removing channels ruins the accuracy mainly through BatchNorm's statistics; estimate them again before you judge a
+#   pruned network, or fine-tune it.
+# - Channel counts that the kernels like turn fewer multiplications into less time.
+#
+# ## What to try next
+#
+# - `criterion="fpgm"`, `"taylor"` (with `data=`), or `scope="global"`, and the curves of those.
+# - `prune_channels(net, example, latency=...)` in milliseconds instead of a ratio.
+# - In five steps with training in between: `prune_channels_in_steps(net, example, ratio=0.5, steps=5)`.
+# - The unpruned network as the teacher of the pruned one (tutorial 3).
