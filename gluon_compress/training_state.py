@@ -1,4 +1,4 @@
-"""The state of a training run on disk, without pickle: parameters, optimizer, history.
+"""The state of a training run on disk, without pickle: parameters, optimizer, masks, history.
 
 ``gluon.Trainer.save_states`` pickles the optimizer, so the same content is written as tensors here.
 """
@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 
 from . import tensorfile
-from .errors import CheckpointError
+from .errors import CheckpointError, RecordError
 from .network import parameters
 
 KIND = "training state"
@@ -25,6 +25,9 @@ def check_savable(trainer):
     if name in NOT_SAVABLE:
         raise ValueError(f"state_path is given, but the state of optimizer {name} cannot be saved: "
                          f"choose another optimizer, or state_path=None")
+    if _on_servers(trainer):
+        raise ValueError("state_path is given, but the optimizer's state is on the servers and cannot be saved: make "
+                         "the trainer with update_on_kvstore=False, or state_path=None")
 
 
 def describe(trainer):
@@ -41,7 +44,9 @@ def describe(trainer):
 
 def check_shapes(trainer):
     """Raise ``ValueError`` naming a parameter whose shape has changed since the optimizer made its state."""
-    for index, state in trainer._updaters[0].states.items():
+    if not trainer._kv_initialized:
+        return
+    for index, state in _updaters(trainer)[0].states.items():
         parameter = trainer._params[index]
         data = parameter.list_data()[0]
         made, needed = _shapes(state), _shapes(trainer._optimizer.create_state_multi_precision(index, data))
@@ -53,20 +58,23 @@ def check_shapes(trainer):
 def save(path, net, trainer, run, epochs, best_parameters):
     """Write the state after an epoch, atomically.
 
-    ``run`` identifies the run (a JSON dict); ``best_parameters`` is a snapshot or None.
+    ``run`` identifies the run (a JSON dict); ``best_parameters`` is a snapshot or None. Of a network on several
+    devices, what the first holds is written.
     """
-    tensors = {f"net/{name}": parameter.data().asnumpy()
+    check_savable(trainer)
+    tensors = {f"net/{name}": parameter.list_data()[0].asnumpy()
                for name, parameter in parameters(net).items()}
     for name, array in (best_parameters or {}).items():
         tensors[f"best/{name}"] = array
     names = _trained_names(net, trainer)
     structure = {names[index]: _flatten(state, f"optimizer/{names[index]}", tensors)
-                 for index, state in _updater(trainer).states.items()}
+                 for index, state in _updaters(trainer)[0].states.items()}
     optimizer = trainer._optimizer
     counts = {names[index]: count for index, count in optimizer._index_update_count.items()}
     numbers = {name: getattr(optimizer, name) for name in OPTIMIZER_NUMBERS if hasattr(optimizer, name)}
     header = {"run": run, "epochs": epochs, "states": structure, "num_update": optimizer.num_update,
-              "update_counts": counts, "optimizer_numbers": numbers, "trained": sorted(names)}
+              "update_counts": counts, "optimizer_numbers": numbers, "trained": sorted(names),
+              "pruning": trainer.pruning_state() if _prunes(trainer) else None}
     tensorfile.write(path, KIND, tensors, header)
 
 
@@ -79,33 +87,53 @@ def restore(path, net, trainer, run):
         When the file is damaged, or belongs to another run, network or optimizer. Nothing is changed then.
     """
     tensors, header = tensorfile.read(path, KIND)
-    optimizer = trainer._optimizer
     if header["run"] != run:
         there = header["run"]
         differences = ", ".join(f"{key} is {there.get(key)!r} there, {run.get(key)!r} here"
                                 for key in sorted(there.keys() | run.keys()) if there.get(key) != run.get(key))
         raise CheckpointError(f"{path} is of another run: {differences}; delete it or choose another path")
+    check_savable(trainer)
     named = parameters(net)
     _check_same_network(path, named, tensors)
     names = _trained_names(net, trainer)
     if header["trained"] != sorted(names):
         raise CheckpointError(f"{path} was written with a trainer of other parameters")
-    index_of = {name: index for index, name in enumerate(names)}
-    states = {index_of[name]: _unflatten(structure, tensors) for name, structure in header["states"].items()}
+    if (header["pruning"] is not None) != _prunes(trainer):
+        raise CheckpointError(f"{path} was written with{'' if header['pruning'] else 'out'} a MaskedTrainer: "
+                              f"make the same trainer again")
+    if header["pruning"] is not None:
+        try:
+            trainer.restore_pruning_state(header["pruning"])
+        except RecordError as error:
+            raise CheckpointError(f"{path} has masks that do not fit: {error}") from error
     for name, parameter in named.items():
         parameter.set_data(mx.nd.array(tensors[f"net/{name}"], dtype=tensors[f"net/{name}"].dtype))
         parameter._finish_deferred_init()  # it has its shape now
-    updater = _updater(trainer)
-    updater.states.update(states)
-    updater.states_synced.update(dict.fromkeys(states, True))
-    optimizer.num_update = header["num_update"]
-    optimizer._index_update_count.clear()
-    counts = header["update_counts"]
-    optimizer._index_update_count.update({index_of[name]: count for name, count in counts.items()})
-    for name, value in header["optimizer_numbers"].items():
-        setattr(optimizer, name, value)
+    index_of = {name: index for index, name in enumerate(names)}
+    for updater in _updaters(trainer):  # after set_data, which makes a key-value store forget what it held
+        states = {index_of[name]: _unflatten(structure, tensors) for name, structure in header["states"].items()}
+        updater.states.update(states)
+        updater.states_synced.update(dict.fromkeys(states, False))  # the updater puts them on its device
+    _restore_counts(trainer, header, index_of)
     best = _part(tensors, "best/")
     return header["epochs"], best or None
+
+
+def _restore_counts(trainer, header, index_of):
+    """The steps that the optimizer has counted, in all and for each parameter; each device has its own counts."""
+    optimizer = trainer._optimizer
+    optimizer.num_update = header["num_update"]
+    counts = {index_of[name]: count for name, count in header["update_counts"].items()}
+    for device in {0, *(context.device_id for context in trainer._contexts)}:
+        optimizer._all_index_update_counts.setdefault(device, {}).clear()
+        optimizer._all_index_update_counts[device].update(counts)
+    for name, value in header["optimizer_numbers"].items():
+        setattr(optimizer, name, value)
+
+
+def _prunes(trainer):
+    """Whether it is a MaskedTrainer; this module knows of none, as ``pruning`` stands above it."""
+    return hasattr(trainer, "pruning_state")
 
 
 def _trained_names(net, trainer):
@@ -117,11 +145,20 @@ def _trained_names(net, trainer):
     return [names.get(id(parameter), f"other/{index}") for index, parameter in enumerate(trainer._params)]
 
 
-def _updater(trainer):
-    """The object that holds the optimizer's state; made by the trainer on first use."""
+def _on_servers(trainer):
+    """Whether the servers of a distributed key-value store update the weights."""
+    if trainer._kv_initialized:
+        return trainer._distributed and trainer._update_on_kvstore
+    asked = trainer._kvstore_params
+    kind = asked["kvstore"] if isinstance(asked["kvstore"], str) else getattr(asked["kvstore"], "type", "")
+    return "dist" in kind and asked["update_on_kvstore"] is not False
+
+
+def _updaters(trainer):
+    """The objects that hold the optimizer's state, with equal content: one per device, or one for all in the store."""
     if not trainer._kv_initialized:
         trainer._init_kvstore()
-    return trainer._updaters[0]
+    return [trainer._kvstore._updater] if trainer._kvstore and trainer._update_on_kvstore else trainer._updaters
 
 
 def _check_same_network(path, named, tensors):

@@ -134,9 +134,9 @@ def build(network, shape=None, seed=0, **arguments):
 def randomize(net):
     """Random biases, scales and statistics instead of zeros and ones; the weights stay."""
     for name, parameter in net.collect_params().items():
-        if len(parameter.shape) == 1 and not isinstance(parameter, Constant):
+        if parameter.data().ndim == 1 and not isinstance(parameter, Constant):
             low = 0.5 if name.endswith(("var", "gamma")) else -0.3
-            parameter.set_data(mx.nd.random.uniform(low, 1.5 if low > 0 else 0.3, shape=parameter.shape))
+            parameter.set_data(mx.nd.random.uniform(low, 1.5 if low > 0 else 0.3, shape=parameter.data().shape))
 
 
 def fresh(network, **arguments):
@@ -160,12 +160,14 @@ def zero_removed(net, plan):
     """Zero all that the plan removes, in the original: what makes the channels, and what reads them."""
     parameters = net._collect_params_with_prefix()
     for cut in plan.slices:
-        value = parameters[cut["parameter"]].data().asnumpy()
+        parameter = parameters[cut["parameter"]]
+        value = parameter.list_data()[0].asnumpy()
         removed = sorted(set(range(cut["before"])) - set(cut["kept"]))
         value[(slice(None),) * cut["axis"] + (removed,)] = 0
         # not set_data(), which fails on weights of 1D and 3D convolutions that oneDNN has laid out anew
         zeroed = mx.init.Constant(mx.nd.array(value, dtype=value.dtype))
-        parameters[cut["parameter"]].initialize(zeroed, parameters[cut["parameter"]].list_ctx(), force_reinit=True)
+        parameter.shape = value.shape  # a SymbolBlock does not know it
+        parameter.initialize(zeroed, parameter.list_ctx(), force_reinit=True)
 
 
 def close(actual, expected, rtol=1e-4, atol=1e-5):

@@ -1,21 +1,26 @@
-"""Masks hold under every optimizer, freeze, travel as JSON, and refuse other networks."""
+"""Masks hold under every optimizer, device and worker, freeze, travel as JSON, and refuse other networks."""
 import json
+import os
+import socket
+import time
 
 import gluon_compress  # noqa: F401
 
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress.errors import NetworkError, RecordError
+from gluon_compress import training_state
+from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import LeNet, SimpleCNN
-from gluon_compress.pruning import MaskedTrainer, Masks, prune_magnitude
+from gluon_compress.network import parameters
+from gluon_compress.pruning import GradualPruner, MaskedTrainer, Masks, prune_custom, prune_magnitude
 from mxnet import autograd
-from mxnet.gluon import Trainer, nn
+from mxnet.gluon import HybridBlock, Trainer, nn
 from networks import NormNet, SharedWeights, build, exported, fresh, identical, values
 
 LENET = (2, 1, 28, 28)
-# All that MXNet registers, but "test", which it has for its own tests; GroupAdaGrad takes matrices only.
-OPTIMIZERS = sorted(set(mx.optimizer.Optimizer.opt_registry) - {"test", "groupadagrad"})
+# All that MXNet registers; GroupAdaGrad takes matrices only and has its own test.
+OPTIMIZERS = sorted(set(mx.optimizer.Optimizer.opt_registry) - {"groupadagrad"})
 MOMENTUM = {"learning_rate": 0.05, "momentum": 0.9, "wd": 0.01}
 
 
@@ -142,19 +147,55 @@ def test_zeros_stay_in_a_hybridized_network(hybridize):
     assert moved_zeros(net, masks) == 0
 
 
-def test_zeros_stay_on_two_devices():
-    net, example = build(NormNet)
-    net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
-    masks = prune_magnitude(net, 0.7)
-    trainer = MaskedTrainer(net, masks, "sgd", MOMENTUM)
-    for _ in range(3):
+def train_on_two_devices(net, example, trainer, steps=3):
+    for _ in range(steps):
         with autograd.record():
-            losses = [(net(example.as_in_context(mx.cpu(i))) ** 2).sum() for i in range(2)]
+            losses = [(net((i + 1) * example.as_in_context(mx.cpu(i))) ** 2).sum() for i in range(2)]
         autograd.backward(losses)
         trainer.step(2 * len(example))
+
+
+def on_one_device():
+    return build(SharedWeights)
+
+
+def on_two_devices():
+    net, example = build(SharedWeights)
+    net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+    return net, example
+
+
+def copies(net):
+    """The parameters of each device."""
+    mx.nd.waitall()
+    named = net._collect_params_with_prefix()
+    return [{name: parameter.list_data()[device].asnumpy() for name, parameter in named.items()}
+            for device in range(2)]
+
+
+@pytest.mark.parametrize("update_on_kvstore", [True, False])
+@pytest.mark.parametrize("optimizer, settings", [("sgd", MOMENTUM), ("adam", {"learning_rate": 0.01, "wd": 0.01}),
+                                                 ("lamb", {"learning_rate": 0.01}), ("lars", MOMENTUM)])
+def test_two_devices_train_as_one_with_all_the_samples(update_on_kvstore, optimizer, settings):
+    net, example = on_two_devices()
+    masks = prune_magnitude(net, 0.7)
+    trainer = MaskedTrainer(net, masks, optimizer, settings, update_on_kvstore=update_on_kvstore)
+    train_on_two_devices(net, example, trainer)
+    first, second = copies(net)
+    assert identical(first, second)
+    single, example = build(SharedWeights)
+    train(single, mx.nd.concat(example, 2 * example, dim=0),
+          MaskedTrainer(single, prune_magnitude(single, 0.7), optimizer, settings), steps=3)
+    for name, expected in values(single).items():
+        np.testing.assert_allclose(first[name], expected, rtol=2e-4, atol=1e-6, err_msg=name)
     for name, kept in masks.kept.items():
-        for copy in net._collect_params_with_prefix()[name].list_data():
-            np.testing.assert_array_equal(copy.asnumpy()[~kept], 0)
+        np.testing.assert_array_equal(first[name][~kept], 0)
+    if update_on_kvstore:  # the store's copies
+        for index, parameter in enumerate(trainer._params):
+            stored = mx.nd.zeros(parameter.shape)
+            trainer._kvstore.pull(index, stored)
+            name = next(name for name, own in net._collect_params_with_prefix().items() if own is parameter)
+            np.testing.assert_array_equal(stored.asnumpy(), first[name])
 
 
 def test_zeros_stay_in_double_precision():
@@ -172,6 +213,231 @@ def test_zeros_stay_in_a_symbol_block(tmp_path):
     train(block, example, MaskedTrainer(block, masks, "sgd", MOMENTUM))
     assert moved_zeros(block, masks) == 0
 
+
+class Scaled(HybridBlock):
+    """Its input times a matrix, number by number: dense layers have no half precision on CPUs."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = self.params.get("weight", shape=(5, 6))
+
+    def hybrid_forward(self, F, x, weight):
+        return x * weight
+
+
+def test_zeros_stay_in_half_precision_with_single_precision_masters():
+    net, example = build(Scaled, (5, 6))
+    net.cast("float16")
+    masks = prune_custom(net, {"weight": np.arange(30).reshape(5, 6) % 2})
+    before = values(net)["weight"]
+    train(net, example.astype("float16"), MaskedTrainer(net, masks, "sgd", MOMENTUM | {"multi_precision": True}))
+    after = values(net)["weight"]
+    assert after.dtype == np.float16
+    np.testing.assert_array_equal(after[~masks.kept["weight"]], 0)
+    assert (after != before)[masks.kept["weight"]].all()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lars", "lamb", "lbsgd"])
+def test_the_others_train_as_where_the_pruned_weights_never_were(optimizer):
+    """Whole inputs are pruned; beside it a layer without these inputs. Norms over the layer must not count them."""
+    settings = {"learning_rate": 0.02, "wd": 0.01, **({"momentum": 0.9} if optimizer in ("sgd", "lars") else {})}
+    net, example = build(nn.Dense, (4, 6), units=5)
+    small = nn.Dense(5, in_units=4)
+    small.initialize()
+    small.weight.set_data(net.weight.data()[:, :4])
+    small.bias.set_data(net.bias.data())
+    kept = np.arange(6) < 4
+    masks = Masks({"weight": np.tile(kept, (5, 1))})
+    train(net, example, MaskedTrainer(net, masks, optimizer, settings), steps=6)
+    train(small, example[:, :4], Trainer(small.collect_params(), optimizer, settings), steps=6)
+    np.testing.assert_allclose(values(net)["weight"][:, :4], values(small)["weight"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(values(net)["weight"][:, 4:], 0)
+
+
+def test_masks_can_be_replaced_during_training():
+    net, example = build(NormNet)
+    first = prune_magnitude(net, 0.5)
+    trainer = MaskedTrainer(net, first, "adam", {"learning_rate": 0.01})
+    train(net, example, trainer)
+    second = Masks({name: kept & (np.arange(kept.size).reshape(kept.shape) % 2 == 0)
+                    for name, kept in first.kept.items()})
+    trainer.replace_masks(second)
+    assert trainer.masks is second
+    assert moved_zeros(net, second) == 0  # at once
+    train(net, example, trainer)
+    assert moved_zeros(net, second) == 0  # Adam's moments from before notwithstanding
+    trainer.replace_masks(first)
+    train(net, example, trainer)
+    assert moved_zeros(net, first) == 0 and moved_zeros(net, second) > 100
+
+
+@pytest.mark.parametrize("masks, error, message", [
+    (lambda masks: Masks({"other.weight": np.ones(3)}), RecordError, "no parameter other.weight"),
+    (lambda masks: Masks({"features.0.weight": np.ones(3)}), RecordError, "features.0.weight has shape"),
+    (lambda masks: masks.kept, TypeError, "masks is {'features"),
+])
+def test_a_bad_replacement_changes_nothing(masks, error, message):
+    net, example = build(NormNet)
+    first = prune_magnitude(net, 0.5)
+    trainer = MaskedTrainer(net, first, "adam", {"learning_rate": 0.01})
+    train(net, example, trainer)
+    before = values(net)
+    with pytest.raises(error, match=message):
+        trainer.replace_masks(masks(first))
+    assert trainer.masks is first and identical(before, values(net))
+    train(net, example, trainer)
+    assert moved_zeros(net, first) == 0
+
+
+# ---- saved and restored
+
+RUN = {"run": "of a test"}
+
+
+@pytest.mark.parametrize("update_on_kvstore", [None, False])
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "nadam", "ftml", "lamb"])
+def test_a_restored_trainer_goes_on_to_the_same_bits(tmp_path, optimizer, devices, update_on_kvstore):
+    if optimizer == "nadam" and devices == 2 and update_on_kvstore is False:
+        update_on_kvstore = True  # MXNet's Nadam counts the step of each device, so that the devices drift apart
+    prepare, go_on = (on_two_devices, train_on_two_devices) if devices == 2 else (on_one_device, train)
+    settings = {"learning_rate": 0.02, "wd": 0.01, **({"momentum": 0.9} if optimizer == "sgd" else {})}
+
+    def new_trainer(net):
+        pruner = GradualPruner(net, 0.8, steps=4, frequency=2, initial_sparsity=0.3)
+        return MaskedTrainer(net, pruner, optimizer, settings, update_on_kvstore=update_on_kvstore), pruner
+
+    net, example = prepare()
+    trainer, pruner = new_trainer(net)
+    go_on(net, example, trainer, steps=3)
+    training_state.save(tmp_path / "state", net, trainer, RUN, [], None)
+    then = trainer.masks
+    go_on(net, example, trainer, steps=3)
+
+    again, example = prepare()
+    trainer_again, pruner_again = new_trainer(again)
+    assert training_state.restore(tmp_path / "state", again, trainer_again, RUN) == ([], None)
+    assert trainer_again.masks.digest == pruner_again.masks.digest == then.digest != pruner.masks.digest
+    assert pruner_again.step == 3
+    go_on(again, example, trainer_again, steps=3)
+    assert trainer_again.masks.digest == trainer.masks.digest
+    for number in range(devices):
+        first, second = (copies(one)[number] if devices == 2 else values(one) for one in (net, again))
+        assert identical(first, second)
+
+
+def test_a_state_of_another_network_or_trainer_is_refused(tmp_path):
+    net, example = build(SharedWeights)
+    masks = prune_magnitude(net, 0.5)
+    trainer = MaskedTrainer(net, masks, "adam")
+    train(net, example, trainer)
+    training_state.save(tmp_path / "state", net, trainer, RUN, [], None)
+    other, _ = build(NormNet)
+    plain, _ = build(SharedWeights)
+    gradual, _ = build(SharedWeights)
+    for refusing, refused, message in (
+            (other, MaskedTrainer(other, prune_magnitude(other, 0.5), "adam"), "is of another network: parameter"),
+            (plain, Trainer(plain.collect_params(), "adam"), "was written with a MaskedTrainer"),
+            (gradual, MaskedTrainer(gradual, GradualPruner(gradual, 0.5, 10), "adam"),
+             "masks that do not fit.*Gradual")):
+        before = values(refusing)
+        with pytest.raises(CheckpointError, match=message):
+            training_state.restore(tmp_path / "state", refusing, refused, RUN)
+        assert identical(before, values(refusing))
+
+
+# ---- several workers
+
+WORKER = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import gluon_compress
+import mxnet as mx
+from gluon_compress.errors import RecordError
+from test_masks import distributed_net, distributed_run
+
+number, seed, update_on_kvstore, result = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True", sys.argv[5]
+try:
+    np.savez(result, **distributed_run(*distributed_net(seed), [number], "dist_sync", update_on_kvstore))
+except RecordError as error:
+    print(error, flush=True)
+    os._exit(7)  # without waiting for the others, who wait for this one
+"""
+
+
+def distributed_net(seed=0):
+    return build(SharedWeights, seed=seed)
+
+
+def distributed_run(net, example, numbers, kvstore, update_on_kvstore):
+    """Four steps on the samples of these workers, pruning on; the parameters, and those that the store holds."""
+    first = prune_magnitude(net, 0.5)
+    pruner = GradualPruner(net, 0.8, steps=3, frequency=2, masks=first)
+    trainer = MaskedTrainer(net, pruner, "adam", {"learning_rate": 0.01, "wd": 0.01}, kvstore=kvstore,
+                            update_on_kvstore=update_on_kvstore)
+    for step in range(4):
+        with autograd.record():
+            loss = sum(((net(example * (1 + number + step))) ** 2).sum() for number in numbers)
+        loss.backward()
+        trainer.step(2 * len(example))
+    found = {**values(net), **{f"first/{name}": kept for name, kept in first.kept.items()},
+             **{f"last/{name}": kept for name, kept in pruner.masks.kept.items()}}
+    if update_on_kvstore:
+        names = {id(parameter): name for name, parameter in parameters(net).items()}
+        for index, parameter in enumerate(trainer._params):
+            stored = mx.nd.zeros(parameter.shape)
+            trainer._kvstore.pull(index, stored)
+            found[f"stored/{names[id(parameter)]}"] = stored.asnumpy()
+    return found
+
+
+def start_cluster(start_python, arguments):
+    """A scheduler, a server and a worker for each list of arguments, on this machine; all end with the test."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cluster = {"DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": str(port), "DMLC_NUM_SERVER": "1",
+               "DMLC_NUM_WORKER": str(len(arguments)), "DMLC_INTERFACE": "lo", "DMLC_NODE_HOST": "127.0.0.1",
+               "OMP_NUM_THREADS": "1"}
+    for role in ("scheduler", "server"):
+        start_python("import gluon_compress", DMLC_ROLE=role, **cluster)
+    return [start_python(WORKER, os.path.dirname(__file__), *own, DMLC_ROLE="worker", **cluster) for own in arguments]
+
+
+@pytest.mark.parametrize("update_on_kvstore", [True, False])
+def test_two_workers_train_as_one_with_all_the_samples(tmp_path, start_python, update_on_kvstore):
+    workers = start_cluster(start_python, [(number, 0, update_on_kvstore, tmp_path / f"{number}.npz")
+                                           for number in range(2)])
+    for worker in workers:
+        output, errors = worker.communicate(timeout=300)
+        assert worker.returncode == 0, output + errors
+    first, second = (dict(np.load(tmp_path / f"{number}.npz")) for number in range(2))
+    assert identical(first, second)
+    alone = distributed_run(*distributed_net(), [0, 1], "device", False)
+    for name, expected in alone.items():
+        np.testing.assert_allclose(first[name], expected, rtol=2e-4, atol=1e-6, err_msg=name)
+    for name in [name.removeprefix("last/") for name in first if name.startswith("last/")]:
+        kept = first[f"last/{name}"]
+        assert 1 - kept.mean() == pytest.approx(0.8, abs=0.03)
+        np.testing.assert_array_equal(first[name][~kept], 0)
+        if update_on_kvstore:  # zero in the server's copy as well, unless pruned since
+            np.testing.assert_array_equal(first[f"stored/{name}"][~first[f"first/{name}"]], 0)
+            np.testing.assert_array_equal(first[f"stored/{name}"][kept], first[name][kept])
+
+
+def test_workers_with_other_masks_are_told(tmp_path, start_python):
+    workers = start_cluster(start_python, [(number, number, False, tmp_path / f"{number}.npz")
+                                           for number in range(2)])
+    give_up = time.monotonic() + 300
+    while time.monotonic() < give_up and all(worker.poll() is None for worker in workers):
+        time.sleep(0.1)
+    ended = [worker for worker in workers if worker.poll() is not None]
+    assert [worker.returncode for worker in ended] == [7]  # the other one, number 0 to MXNet, waits for it
+    assert "worker 1 has other masks than worker 0" in ended[0].communicate()[0]
+
+
+# ---- the record
 
 def test_freeze_stops_the_masked_parameters_and_no_other():
     net, example = build(NormNet)

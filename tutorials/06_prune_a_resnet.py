@@ -22,7 +22,7 @@ train, test = gc.datasets.cifar10()
 # Held out of the fine-tuning. The shipped network saw these images when it was trained, so accuracies on them are
 # too high; what counts is the difference between them.
 train, validation = train.split(2000)
-validation_data = validation.subset(slice(0, 1000 if LONG else 300)).batches(100)
+validation_data = validation.subset(slice(0, 300)).batches(100)
 train = train.subset(slice(0, 10000 if LONG else 2000))
 results = Results("06_prune_a_resnet", test.batches(200))
 example = results.example

@@ -79,7 +79,8 @@ class Graph:
         named = parameters(net)
         structural = {id(parameter): name for name, parameter in named.items()}
         self.symbol = graph.symbol
-        self.input_shapes = {name: value.shape for name, value in zip(graph.inputs, inputs)}
+        read = graph.symbol.list_inputs()  # an input that nothing reads is not among them
+        self.input_shapes = {name: value.shape for name, value in zip(graph.inputs, inputs) if name in read}
         self.parameter_names = {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}
         content = graph.content()
         self.nodes = []

@@ -34,8 +34,11 @@ class ChannelPlan:
         """
         check_hybrid(net)
         named = parameters(net)
-        for cut in self.slices:
-            _check_slice(cut, named)
+        try:
+            for cut in self.slices:
+                _check_slice(cut, named)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"the plan is damaged: {error!r}") from error
         if len({(cut["parameter"], cut["axis"]) for cut in self.slices}) < len(self.slices):
             raise RecordError("the plan is damaged: it cuts one axis of a parameter twice")
         for name, count in self.groups.items():
@@ -116,14 +119,10 @@ def _after(first, second):
 
 
 def _check_slice(cut, named):
-    try:
-        name, axis, before, kept = (cut[key] for key in ("parameter", "axis", "before", "kept"))
-    except (KeyError, TypeError) as error:
-        raise RecordError(f"the plan is damaged: {error!r} in one of its slices") from error
+    name, axis, before, kept = cut["parameter"], cut["axis"], cut["before"], np.asarray(cut["kept"])
     if name not in named:
         raise RecordError(f"the plan is of another network: there is no parameter {name} here")
     shape = known_shape(named[name])
-    kept = np.asarray(kept)
     whole = kept.ndim == 1 and kept.dtype.kind == "i" and all(isinstance(value, int) for value in (axis, before))
     if not whole or axis < 0 or kept[0] < 0 or kept[-1] >= before or (np.diff(kept) <= 0).any():
         raise RecordError(f"the plan is damaged: what it keeps of {name} is no sorted list of indices below "

@@ -82,13 +82,23 @@ def resized_symbol(symbol, shapes, groups):
             if node["name"] in shapes:
                 node.get("attrs", {}).pop("__shape__", None)
             continue
-        weight = nodes[node["inputs"][1][0]]["name"] if len(node["inputs"]) > 1 else None
+        weight = _second_input(nodes, node)
         if weight in shapes:
             attributes = node.setdefault("attrs", {})
             count = groups.get(weight, int(attributes.get("num_group", 1)))
             new = sized_attributes(node["op"], shapes[weight], count)
             attributes.update({name: str(value) for name, value in new.items()})
     return mx.sym.load_json(json.dumps(content))
+
+
+def _second_input(nodes, node):
+    """Name of the weight that an operator reads, through the casts of mixed precision; None without one."""
+    if len(node["inputs"]) < 2:
+        return None
+    source = nodes[node["inputs"][1][0]]
+    while source["op"] == "amp_cast":
+        source = nodes[source["inputs"][0][0]]
+    return source["name"]
 
 
 def capture(net):
