@@ -102,5 +102,5 @@ def test_pruning_a_residual_network(run):
     again, tuned = row(rows, "... BatchNorm's statistics estimated again"), row(rows, "... and fine-tuned")
     assert pruned["macs"] == again["macs"] == tuned["macs"] < 0.7 * original["macs"]
     assert again["accuracy"] > pruned["accuracy"] + 0.1
-    assert tuned["accuracy"] > 0.8
+    assert tuned["accuracy"] > again["accuracy"] + 0.01
     assert tuned["bytes"] < 0.7 * original["bytes"]
