@@ -113,7 +113,8 @@ class GradualPruner:
         since = self.step - self._begin
         if not 0 <= since <= self._steps or (since % self._frequency and since != self._steps):
             return False
-        before = self.masks
-        self.masks = magnitude_masks(self.net, self.sparsity, scope=self._scope, select=self._names, masks=before)
-        self.masks.left_out = before.left_out
-        return self.masks.digest != before.digest
+        masks = magnitude_masks(self.net, self.sparsity, scope=self._scope, select=self._names, masks=self.masks)
+        if masks.digest == self.masks.digest:
+            return False
+        self.masks = Masks(masks.kept, self.masks.left_out)
+        return True

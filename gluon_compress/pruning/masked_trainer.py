@@ -5,7 +5,7 @@ from mxnet.gluon import Trainer
 
 from ..errors import RecordError
 from .gradual import GradualPruner
-from .masks import Masks
+from .masks import Masks, on_devices, zero_where_pruned
 
 
 class MaskedTrainer(Trainer):
@@ -14,7 +14,8 @@ class MaskedTrainer(Trainer):
     Masking the gradients would not be enough: momentum, or Adam's moments, from before the pruning move a weight
     whose gradient is zero. Masking the weights would not be either: LARS and LAMB take norms over a layer, to which
     pruned weights must not add. So the gradients are masked before each update, and the weights after it: the
-    others train as in a network that never had the pruned ones.
+    others train as in a network that never had the pruned ones. (Of weights that are pruned during training, the
+    optimizer's momenta remain and fade.)
 
     Parameters
     ----------
@@ -98,10 +99,9 @@ class MaskedTrainer(Trainer):
         if not isinstance(masks, Masks):
             raise TypeError(f"masks is {masks!r}; accepted: the Masks of a pruning function, several as "
                             f"first | second, or a GradualPruner")
-        return masks, [(parameter, [mx.nd.array(mask, context, "uint8") for context in parameter.list_ctx()])
-                       for parameter, mask in masks.fitted(self._net)]
+        return masks, [(parameter, on_devices(parameter, mask)) for parameter, mask in masks.fitted(self._net)]
 
-    # Gluon's step() and update() go through these three.
+    # Gluon's step() and update() go through these four.
 
     def _init_kvstore(self):
         super()._init_kvstore()
@@ -109,10 +109,16 @@ class MaskedTrainer(Trainer):
             self._kvstore._set_updater(_MaskedUpdater(self))
         self._compare_workers()
 
+    def _init_params(self):
+        super()._init_params()
+        # Gluon goes on while worker 0's weights are still on their way to the others. Where a gradient of the same
+        # number is reduced meanwhile, a late worker gets that for its weight: MXNet 1.9.1 loses this race at times.
+        mx.nd.waitall()
+
     def _allreduce_grads(self):
         for parameter, masks in self._masked:
             if parameter.grad_req != "null" and parameter._grad_stype == "default":
-                _zero_where_pruned(parameter.list_grad(), masks)
+                zero_where_pruned(parameter.list_grad(), masks)
         super()._allreduce_grads()
 
     def _update(self, ignore_stale_grad=False):
@@ -123,7 +129,7 @@ class MaskedTrainer(Trainer):
 
     def _mask_weights(self):
         for parameter, masks in self._masked:
-            _zero_where_pruned(parameter.list_data(), masks)
+            zero_where_pruned(parameter.list_data(), masks)
 
     def _compare_workers(self):
         """Raise ``RecordError`` where the masks are not those of worker 0."""
@@ -149,11 +155,5 @@ class _MaskedUpdater(mx.optimizer.Updater):
     def __call__(self, index, grad, weight):
         for parameter, masks in self._trainer._masked:
             if self._trainer._param2idx[parameter.name] == index:
-                _zero_where_pruned([weight], [masks[0].as_in_context(weight.context)])
+                zero_where_pruned([weight], [masks[0].as_in_context(weight.context)])
         super().__call__(index, grad, weight)
-
-
-def _zero_where_pruned(arrays, masks):
-    for array, mask in zip(arrays, masks):
-        # not array *= mask: Adamax divides 0 by 0 where a gradient is zero, and NaN * 0 is NaN
-        mx.nd.where(mask, array, mx.nd.zeros_like(array), out=array)

@@ -5,7 +5,7 @@ import hashlib
 import mxnet as mx
 import numpy as np
 
-from ..errors import RecordError
+from ..errors import NetworkError, RecordError
 from ..network import check_ready, parameters
 from ..tables import format_table
 
@@ -47,11 +47,16 @@ class Masks:
     def apply(self, net):
         """Set the pruned weights of ``net`` to zero and return ``net``.
 
-        Raises ``RecordError`` naming the parameter when the masks do not fit; ``net`` is then unchanged.
+        A trainer that updates on a key-value store begins anew there, as after Gluon's ``set_data``.
+
+        Raises ``RecordError`` naming the parameter when the masks do not fit, and ``NetworkError`` when servers hold
+        the weights; ``net`` is then unchanged.
         """
-        for parameter, mask in self.fitted(net):
-            value = parameter.list_data()[0].asnumpy()
-            parameter.set_data(mx.nd.array(np.where(mask, value, 0), dtype=value.dtype))
+        pairs = self.fitted(net)
+        for parameter, _ in pairs:
+            _leave_store(parameter)
+        for parameter, mask in pairs:
+            zero_where_pruned(parameter.list_data(), on_devices(parameter, mask))
         return net
 
     def freeze(self, net):
@@ -124,3 +129,26 @@ class Masks:
             bits = np.frombuffer(base64.b64decode(mask["bits"]), np.uint8)
             kept[name] = np.unpackbits(bits, count=int(np.prod(mask["shape"]))).reshape(mask["shape"])
         return cls(kept, record["left_out"])
+
+
+def on_devices(parameter, mask):
+    """The mask as an NDArray on each device of the parameter."""
+    return [mx.nd.array(mask, context, "uint8") for context in parameter.list_ctx()]
+
+
+def zero_where_pruned(arrays, masks):
+    """Set to zero in place, whatever layout oneDNN has given the arrays: ``set_data`` fails on some."""
+    for array, mask in zip(arrays, masks):
+        # not array *= mask: Adamax divides 0 by 0 where a gradient is zero, and NaN * 0 is NaN
+        mx.nd.where(mask, array, mx.nd.zeros_like(array), out=array)
+
+
+def _leave_store(parameter):
+    """Let a trainer whose key-value store holds a copy of the parameter make a new one at its next step."""
+    trainer = parameter._trainer
+    if trainer is None or not trainer._kv_initialized or not trainer._update_on_kvstore:
+        return
+    if trainer._distributed:
+        raise NetworkError(f"parameter {parameter.name} is on servers, which cannot be told: prune before the first "
+                           f"step, or train with MaskedTrainer and a GradualPruner or replace_masks")
+    trainer._reset_kvstore()
