@@ -310,7 +310,7 @@ RUN = {"run": "of a test"}
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "nadam", "ftml", "lamb"])
 def test_a_restored_trainer_goes_on_to_the_same_bits(tmp_path, optimizer, devices, update_on_kvstore):
     if optimizer == "nadam" and devices == 2:
-        update_on_kvstore = True  # MXNet's Nadam counts the steps of all devices as one, so that the devices drift apart
+        update_on_kvstore = True  # MXNet's Nadam counts the steps of all devices as one: they drift apart
     prepare, go_on = (on_two_devices, train_on_two_devices) if devices == 2 else (on_one_device, train)
     settings = {"learning_rate": 0.02, "wd": 0.01, **({"momentum": 0.9} if optimizer == "sgd" else {})}
 

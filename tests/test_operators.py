@@ -577,7 +577,8 @@ def test_channels_that_stay(name):
 
 
 @pytest.mark.parametrize(("layer", "shape", "groups"), [
-    (conv(16, groups=4), (8, 2, 3, 3), 2), (conv(12, groups=2), (6, 2, 3, 3), 2), (conv(24, groups=8), (12, 1, 3, 3), 4),
+    (conv(16, groups=4), (8, 2, 3, 3), 2), (conv(12, groups=2), (6, 2, 3, 3), 2),
+    (conv(24, groups=8), (12, 1, 3, 3), 4),
     (up(8, groups=4, in_channels=8), (4, 2, 2, 2), 2), (up(6, groups=2, in_channels=8), (4, 1, 2, 2), 2)])
 def test_grouped_convolutions_lose_groups_or_the_same_channels_of_each(layer, shape, groups):
     """Whichever is the finer choice."""
