@@ -2,6 +2,7 @@
 
     python benchmarks/cifar_channels.py                     # all runs: about two hours on two cores; resumable
     python benchmarks/cifar_channels.py --criterion l1 --seed 1
+    python benchmarks/cifar_channels.py --criterion unpruned --criterion l1 --epochs 15   # does longer help?
 
 Each network is pruned once, in one shot, all layers together, to multiples of 16 channels (with odd counts a
 training step is as slow as before), and fine-tuned with the schedule below, fixed in advance;
@@ -28,12 +29,13 @@ CRITERIA = ("unpruned", "l1", "bn_scale", "fpgm", "taylor")
 SEEDS = (1, 2)
 SPEED_UP = 2.1                       # MACs before over MACs after
 EPOCHS, LEARNING_RATE, WEIGHT_DECAY, BATCH = 5, 0.05, 5e-4, 128
+LONG = 15                            # epochs of the second table
 AUGMENTATION = compose(random_crop(4), random_flip, cutout(8))
 
 
-def run(criterion, seed):
+def run(criterion, seed, epochs):
     """Prune, fine-tune and measure one network; the file of a finished run is left alone."""
-    path = RESULTS / f"{criterion}-{seed}.json"
+    path = RESULTS / f"{criterion}-{epochs}epochs-{seed}.json"
     if path.exists():
         return
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -51,31 +53,31 @@ def run(criterion, seed):
     reestimated = gc.training.evaluate(net, test)
     trainer = gluon.Trainer(net.collect_params(), "nag", {
         "learning_rate": LEARNING_RATE, "momentum": 0.9, "wd": WEIGHT_DECAY})
-    gc.training.fit(net, train_set.batches(BATCH, shuffle=True, augment=AUGMENTATION), EPOCHS, trainer,
+    gc.training.fit(net, train_set.batches(BATCH, shuffle=True, augment=AUGMENTATION), epochs, trainer,
                     gc.training.one_cycle, seed=seed, state_path=path.with_suffix(".state"))
     report = gc.report(net, example)
     result = {"criterion": criterion, "seed": seed, "before": before, "before_reestimated": reestimated,
               "after": gc.training.evaluate(net, test),
-              "macs": report.macs, "parameters": report.parameters, "epochs": EPOCHS,
+              "macs": report.macs, "parameters": report.parameters, "epochs": epochs,
               "learning_rate": LEARNING_RATE, "seconds": round(time.time() - started)}
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
     path.with_suffix(".state").unlink()
     click.echo(f"{result}\nMade: {path}")
 
 
-def table():
+def table(epochs):
     """Means over the seeds that are finished, lowest and highest in brackets."""
     rows = []
     for criterion in CRITERIA:
-        runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{criterion}-*.json"))]
+        runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{criterion}-{epochs}epochs-*.json"))]
         if runs:
             unpruned = criterion == "unpruned"
-            macs = json.loads((RESULTS / "unpruned-1.json").read_text())["macs"] / runs[0]["macs"]
+            macs = json.loads((RESULTS / f"unpruned-{EPOCHS}epochs-1.json").read_text())["macs"] / runs[0]["macs"]
             rows.append((criterion, f"{macs:.2f}", *(
                 "" if unpruned and key == "before_reestimated" else spread([run[key] for run in runs])
                 for key in ("before", "before_reestimated", "after"))))
     return format_table(("criterion", "fewer MACs", "before fine-tuning", "BatchNorm re-estimated",
-                         f"after {EPOCHS} epochs"), rows)
+                         f"after {epochs} epochs"), rows)
 
 
 def spread(accuracies):
@@ -86,12 +88,14 @@ def spread(accuracies):
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--criterion", type=click.Choice(CRITERIA), multiple=True, default=CRITERIA)
 @click.option("--seed", type=int, multiple=True, default=SEEDS)
-def main(criterion, seed):
+@click.option("--epochs", type=click.Choice((str(EPOCHS), str(LONG))), default=str(EPOCHS))
+def main(criterion, seed, epochs):
     for number in seed:
         for name in criterion:
-            run(name, number)
-    text = (f"{NETWORK}, as trained: {100 * gc.params.manifest()[NETWORK]['test_accuracy']:.2f} %\n{table()}\n"
-            f"(one shot, all layers together, multiples of 16 channels; {EPOCHS} epochs of NAG, learning rate "
+            run(name, number, int(epochs))
+    tables = "\n".join(table(number) for number in (EPOCHS, LONG))
+    text = (f"{NETWORK}, as trained: {100 * gc.params.manifest()[NETWORK]['test_accuracy']:.2f} %\n{tables}\n"
+            f"(one shot, all layers together, multiples of 16 channels; NAG, learning rate "
             f"{LEARNING_RATE} one cycle, weight decay {WEIGHT_DECAY}, batch {BATCH}, crop, flip and cutout)\n")
     file = RESULTS.with_suffix(".txt")
     write_atomically(file, lambda path: path.write_text(text))

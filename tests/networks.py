@@ -186,6 +186,7 @@ def number_of_parameters(net):
 
 def values(net):
     """{structural name: NumPy array}, by Gluon's own walk."""
+    mx.nd.waitall()  # a pass that still runs may be laying weights out anew; asnumpy fails in the middle of that
     return {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
 
 
