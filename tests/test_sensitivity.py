@@ -1,7 +1,6 @@
 """Sensitivity: curves of single layers that a brute-force loop gives too, a network that stays as it was."""
 import json
-from functools import reduce
-from operator import or_
+from contextlib import nullcontext
 from pathlib import Path
 
 import gluon_compress  # noqa: F401
@@ -181,18 +180,18 @@ def test_an_interrupted_run_goes_on(kind, tmp_path):
     total, agreement.calls = agreement.calls, 0
     assert total == 1 + len(FEW) * len(expected.curves)
     finished = 0
-    for fail_at in (1, 2, 4, None):
+    for fail_at in (1, 2, 4, None):  # the first call of each run is of the whole network
         agreement.calls, agreement.fail_at, agreement.error = 0, fail_at, OSError("the disk with the data")
         if fail_at:
             with pytest.raises(OSError, match="the data"):
                 sensitivity(net, agreement, example, kind, FEW, state_path=path, progress=False)
-            finished += fail_at - 1
+            finished += max(0, fail_at - 2)
     record = sensitivity(net, agreement, example, kind, FEW, state_path=path, progress=False)
     assert agreement.calls == total - finished
     assert record == expected and record.summary() == expected.summary()
     agreement.calls = 0
     assert sensitivity(net, agreement, example, kind, FEW, state_path=path, progress=False) == expected
-    assert agreement.calls == 0
+    assert agreement.calls == 1
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -210,7 +209,7 @@ def test_a_killed_run_goes_on(start_python, tmp_path):
     assert process.returncode == 9
     net, example, agreement = perceptron()
     record = sensitivity(net, agreement, example, "channels", state_path=tmp_path / "state", progress=False)
-    assert agreement.calls == 1 + 2 * 9 - 3
+    assert agreement.calls == 1 + 2 * 9 - 2
     assert record == sensitivity(net, agreement, example, "channels", progress=False)
 
 
@@ -232,6 +231,18 @@ def test_a_state_of_another_run_is_refused(tmp_path):
     before = values(net)
     with pytest.raises(CheckpointError, match="parameters_sha256"):
         sensitivity(net, agreement, example, "channels", FEW, state_path=path, progress=False)
+    assert path.read_bytes() == content and identical(before, values(net))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_state_of_another_evaluate_is_refused(finished, tmp_path):
+    net, example, agreement = norm_net(fail_at=None if finished else 4, error=KeyboardInterrupt())
+    path = tmp_path / "state.json"
+    with nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+        sensitivity(net, agreement, fractions=FEW, state_path=path, progress=False)
+    content, before = path.read_bytes(), values(net)
+    with pytest.raises(CheckpointError, match="state.json was measured with another evaluate: .* 1.0 there, 0.25 here"):
+        sensitivity(net, lambda net: 0.25, fractions=FEW, state_path=path, progress=False)
     assert path.read_bytes() == content and identical(before, values(net))
 
 
@@ -308,7 +319,7 @@ def test_ratios_as_sparsities_of_masks():
     net, example, agreement = perceptron()
     ratios = sensitivity(net, agreement, progress=False).ratios(0.1)
     assert len(set(ratios.values())) > 1
-    masks = reduce(or_, [prune_magnitude(net, fraction, select=name) for name, fraction in ratios.items()])
+    masks = prune_magnitude(net, ratios)
     for name, fraction in ratios.items():
         weight = values(net)[f"{name}.weight"]
         assert (weight == 0).sum() == (~masks.kept[f"{name}.weight"]).sum() == round(fraction * weight.size)

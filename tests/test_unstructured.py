@@ -68,6 +68,40 @@ def test_global_scope_compares_all_layers(sparsity, norm):
     assert untouched(before, after, masks.kept)
 
 
+def test_a_sparsity_of_its_own_for_each_layer():
+    net, _ = build(NormNet)
+    before = values(net)
+    wanted = {"features.4": 0.25, "output.weight": 0.7}  # a layer, a parameter
+    masks = prune_magnitude(net, wanted)
+    after = values(net)
+    assert set(masks.kept) == {"features.4.weight", "output.weight"}
+    for name, fraction in (("features.4.weight", 0.25), ("output.weight", 0.7)):
+        np.testing.assert_array_equal(after[name], brute_force(before[name], fraction))
+    assert untouched(before, after, masks.kept)
+    assert masks.left_out == {name: f"{kind}, not in sparsity" for name, kind in (
+        ("features.0", "Conv2D"), ("features.9", "Dense"))}
+
+
+@pytest.mark.parametrize("sparsity, more, error, message", [
+    ({"features.0": 0.5, "feature.4": 0.5}, {}, ValueError, "sparsity names 'feature.4', .* did you mean features.4"),
+    ({"features.0": 0.5, "features.0.weight": 0.5}, {}, ValueError, "names features.0.weight twice"),
+    ({"features.0.bias": 0.5}, {}, ValueError, "sparsity names 'features.0.bias'"),
+    ({"features.0": 1.0}, {}, ValueError, r"sparsity\['features.0'\] is 1.0"),
+    ({"features.0": -0.1}, {}, ValueError, r"sparsity\['features.0'\] is -0.1"),
+    ({"features.0": "half"}, {}, TypeError, r"sparsity\['features.0'\] is 'half'"),
+    ({"features.4": 0.1, "features.0": 0.9999}, {}, ValueError, "would leave layer features.0"),
+    ({}, {}, ValueError, "sparsity is an empty dict"),
+    ({"features.0": 0.5}, {"scope": "global"}, TypeError, "scope='global'"),
+    ({"features.0": 0.5}, {"select": "features.0"}, TypeError, "select='features.0'"),
+    ({"features.0": 0.5}, {"amount": 3}, TypeError, "exactly one of them")])
+def test_bad_sparsities_of_single_layers(sparsity, more, error, message):
+    net, _ = build(NormNet)
+    before = values(net)
+    with pytest.raises(error, match=message):
+        prune_magnitude(net, sparsity, **more)
+    assert identical(before, values(net))
+
+
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_both_norms_give_the_same_masks_even_where_squares_underflow(scope):
     networks = [build(LeNet300100, LENET)[0] for _ in range(2)]

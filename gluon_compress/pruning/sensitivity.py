@@ -7,7 +7,6 @@ Weights and Connections for Efficient Neural Networks", 2015, figure 6, for weig
 import hashlib
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,8 +16,8 @@ from ..download import write_atomically
 from ..errors import CheckpointError
 from ..network import check_ready, restore_snapshot, select_layers, snapshot
 from ..network import layers as layers_of
-from ..tables import format_table
 from .channels import prune_channels
+from .curves import ROUNDING, Sensitivity
 from .graph import Graph
 from .groups import Dependencies
 from .rewrite import capture, put_back, resizable_parameters
@@ -27,98 +26,6 @@ from .unstructured import PRUNABLE, prune_magnitude
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NORMS = {"l1": 1, "l2": 2}
 RANKING = ("over", "data", "loss", "seed")  # the arguments of prune_channels that go with a criterion
-ROUNDING = 1e-9  # in floating point 0.9 - 0.89 is more than 0.01
-
-
-@dataclass
-class Sensitivity:
-    """The curves of :func:`sensitivity`: plain data.
-
-    Attributes
-    ----------
-    kind : "weights" or "channels"
-    criterion : str
-    fractions : list of float
-        What was removed from each layer, ascending.
-    layers : dict
-        {name of a curve: the layers it is of}: one layer, named like the curve, or all those whose channels go
-        together, the first of which gives the name.
-    untouched : dict
-        {layer name: why it was not measured}.
-    baseline : float
-        Accuracy of the network as it is.
-    curves : dict
-        {name: {fraction: accuracy}}, fractions ascending; those that would leave a layer empty are missing.
-
-    >>> curves = sensitivity(net, lambda net: evaluate(net, validation_data), example, kind="channels")
-    >>> prune_channels(net, example, ratio=curves.ratios(max_drop=0.01))
-    """
-
-    kind: str
-    criterion: str
-    fractions: list
-    layers: dict
-    untouched: dict
-    baseline: float = None
-    curves: dict = field(default_factory=dict)
-
-    def ratios(self, max_drop):
-        """{layer name: the largest fraction measured at which this layer alone costs at most ``max_drop``}.
-
-        A curve is read from the left up to the first point beyond the budget: a good point behind a bad one is
-        luck. Nothing is interpolated; for finer ratios measure finer fractions. A layer that does not bear the first
-        fraction gets 0.0. All layers of a curve are named.
-
-        For channels this is a ``ratio`` of :func:`prune_channels`. For zeros call :func:`prune_magnitude` for each
-        layer, ``prune_magnitude(net, fraction, select=name)``, and join the masks by ``|``.
-
-        The budget is that of each single layer, so that a network in which every layer loses its ratio loses more
-        than ``max_drop``: train it afterwards.
-
-        Parameters
-        ----------
-        max_drop : float
-            At least 0, in units of the accuracy: 0.01 is one point of an accuracy in [0, 1].
-        """
-        check_number("max_drop", max_drop, minimum=0)
-        found = {}
-        for name, curve in self.curves.items():
-            bearable = 0.0
-            for fraction, accuracy in sorted(curve.items()):
-                if self.baseline - accuracy > max_drop + ROUNDING:
-                    break
-                bearable = fraction
-            found.update(dict.fromkeys(self.layers[name], bearable))
-        return found
-
-    def summary(self):
-        """A table: accuracy of each curve at each fraction, "-" where nothing would be left of the layer."""
-        rows = []
-        for name, curve in self.curves.items():
-            coupled = [layer for layer in self.layers[name] if layer != name]
-            rows.append((name, f"{self.baseline:.4f}",
-                         *(f"{curve[fraction]:.4f}" if fraction in curve else "-" for fraction in self.fractions),
-                         f"with {', '.join(coupled)}" if coupled else ""))
-        empty = [""] * (len(self.fractions) + 1)
-        rows += [(name, *empty, f"untouched: {reason}") for name, reason in self.untouched.items()]
-        return format_table(("layer", "0", *(f"{fraction:g}" for fraction in self.fractions), "note"), rows)
-
-    __str__ = __repr__ = summary
-
-    def plot(self, path, title=None):
-        """Write the curves as a PNG file and return its path; see :func:`gluon_compress.plots.plot_sensitivity`."""
-        from ..plots import plot_sensitivity  # here, as only this needs plots
-        return plot_sensitivity(self, path, title)
-
-    def to_dict(self):
-        """JSON-serializable."""
-        return {"kind": self.kind, "criterion": self.criterion, "fractions": self.fractions, "layers": self.layers,
-                "untouched": self.untouched, "baseline": self.baseline, "curves": _as_pairs(self.curves)}
-
-    @classmethod
-    def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{**record, "curves": {name: dict(pairs) for name, pairs in record["curves"].items()}})
 
 
 def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS, layers=None, criterion="l1",
@@ -147,8 +54,7 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
         "l1" or "l2" for weights; for channels whatever :func:`prune_channels` takes.
     state_path : str or Path, optional
         The results are kept here, as JSON, after each measurement. A killed run, called again with the same
-        arguments, goes on from there; a finished one returns at once. ``evaluate`` is not in it: choose another path
-        for other data.
+        arguments, goes on from there, once ``evaluate`` has said of the whole network what it said before.
     progress : bool
         Show a progress bar on standard error.
     **ranking
@@ -169,7 +75,7 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
     NetworkError
         When the network is not initialized, cannot be traced or has weights that are not finite.
     CheckpointError
-        When the file at ``state_path`` is damaged or of another run.
+        When the file at ``state_path`` is damaged, of another run or of another ``evaluate``.
     """
     check_ready(net)
     if not callable(evaluate):
@@ -194,7 +100,7 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
 
 
 def _measure(net, evaluate, prune, record, todo, ranking, state_path, progress):
-    """Fill in the record: the baseline and the (name, fraction) of ``todo``, but for what the state has."""
+    """Fill in the record: the baseline, and the (name, fraction) of ``todo`` but for those that the state has."""
     before = snapshot(net)
     run = {"parameters_sha256": _digest(before), "kind": record.kind, "criterion": record.criterion,
            "fractions": record.fractions, "layers": record.layers,
@@ -203,9 +109,9 @@ def _measure(net, evaluate, prune, record, todo, ranking, state_path, progress):
     if state_path is not None and Path(state_path).exists():
         _restore(state_path, run, record, todo)
     with tqdm(desc=f"sensitivity of {record.kind}", total=len(todo) + 1, unit="evaluation", disable=not progress,
-              leave=False, initial=(record.baseline is not None) + sum(map(len, record.curves.values()))) as bar:
+              leave=False, initial=sum(map(len, record.curves.values()))) as bar:
         for name, fraction in [(None, 0.0), *todo]:
-            if record.baseline is not None and (name is None or fraction in record.curves[name]):
+            if name is not None and fraction in record.curves[name]:
                 continue
             what = "the whole network" if name is None else f"{name} without {fraction:g}"
             bar.set_postfix_str(what)
@@ -215,6 +121,7 @@ def _measure(net, evaluate, prune, record, todo, ranking, state_path, progress):
                 accuracy = evaluate(net)
             check_number(f"evaluate(net), {what},", accuracy)
             if name is None:
+                _check_same_baseline(record.baseline, accuracy, state_path)
                 record.baseline = float(accuracy)
             else:
                 record.curves[name][fraction] = float(accuracy)
@@ -310,13 +217,16 @@ def _digest(values):
     return digest.hexdigest()
 
 
-def _as_pairs(curves):
-    return {name: [list(pair) for pair in curve.items()] for name, curve in curves.items()}
-
-
 def _save(path, run, record):
-    content = {"run": run, "baseline": record.baseline, "curves": _as_pairs(record.curves)}
+    content = {"run": run, "baseline": record.baseline, "curves": record.curves_as_pairs()}
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
+
+
+def _check_same_baseline(there, here, path):
+    """The state cannot hold ``evaluate``, only what it said of the whole network."""
+    if there is not None and abs(there - here) > ROUNDING:
+        raise CheckpointError(f"{path} was measured with another evaluate: the accuracy of the whole network is "
+                              f"{there!r} there, {here!r} here; delete it or choose another path")
 
 
 def _restore(path, run, record, todo):

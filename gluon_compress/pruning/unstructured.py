@@ -61,15 +61,17 @@ def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, amou
 
     >>> masks = prune_magnitude(net, 0.8)                          # 80 % zeros in each layer
     >>> masks = prune_magnitude(net, amount=0.2)                   # a fifth of the other 20 %: 84 % zeros
+    >>> masks = prune_magnitude(net, {"conv.0": 0.5, "output": 0.9})  # these layers only
     >>> masks = prune_magnitude(net, amount=10, scope="global")    # ten weights more
 
     Parameters
     ----------
     net : HybridBlock
         Changed in place.
-    sparsity : float
-        Fraction of zeros wanted, in [0, 1); of each layer, or of all selected layers together. Either this
-        or ``amount``.
+    sparsity : float or dict
+        Fraction of zeros wanted, in [0, 1); of each layer, or of all selected layers together. Or {layer or
+        parameter name: fraction}, for instance the ``ratios`` of :func:`sensitivity`; it selects the layers itself.
+        Either this or ``amount``.
     norm : 1 or 2
         ``|w|`` or ``w**2``. For single weights both give the same order, hence the same masks; norms
         differ only where they sum over several weights, as in :func:`prune_channels`.
@@ -114,7 +116,10 @@ def magnitude_masks(net, sparsity=None, norm=1, scope="layer", select=None, amou
     """The masks of :func:`prune_magnitude`, with ``net`` unchanged."""
     _check_quantity(sparsity, amount)
     check_choice("norm", norm, (1, 2))
-    chosen, left_out = select_layers(net, select, default=PRUNABLE)
+    if isinstance(sparsity, Mapping):
+        sparsity, chosen, left_out = _of_single_layers(net, sparsity, scope, select)
+    else:
+        chosen, left_out = select_layers(net, select, default=PRUNABLE)
     # whatever the norm: w**2 puts the weights in the same order, but for those it rounds to zero
     return _least_important(net, chosen, left_out, importances(net, chosen, importance), scope, masks, sparsity, amount)
 
@@ -223,12 +228,28 @@ def check_none_emptied(chosen, kept, what):
 def _check_quantity(sparsity, amount):
     if (sparsity is None) == (amount is None):
         raise TypeError(f"sparsity is {sparsity} and amount is {amount}; accepted: exactly one of them")
-    if amount is None:
+    if isinstance(sparsity, Mapping):
+        for name, fraction in sparsity.items():
+            check_number(f"sparsity[{name!r}]", fraction, minimum=0, below=1)
+    elif amount is None:
         check_number("sparsity", sparsity, minimum=0, below=1)
     elif isinstance(amount, Integral):
         check_integer("amount", amount, minimum=0)
     else:
         check_number("amount", amount, minimum=0, maximum=1)
+
+
+def _of_single_layers(net, sparsity, scope, select):
+    """``({parameter name: fraction}, chosen, left_out)`` of a sparsity given layer by layer."""
+    if select is not None or scope != "layer":
+        raise TypeError(f"sparsity has a fraction for each layer, with select={select!r} and scope={scope!r}; accepted: "
+                        f"select=None and scope='layer'")
+    every = layers(net)
+    sparsity = _by_parameter_name("sparsity", sparsity, every)
+    if not sparsity:
+        raise ValueError("sparsity is an empty dict; accepted: at least one layer")
+    return (sparsity, [layer for layer in every if layer.parameter_name in sparsity],
+            {layer.name: f"{layer.kind}, not in sparsity" for layer in every if layer.parameter_name not in sparsity})
 
 
 def _least_important(net, chosen, left_out, importance, scope, masks, sparsity, amount):
@@ -242,7 +263,8 @@ def _least_important(net, chosen, left_out, importance, scope, masks, sparsity, 
         scores = [np.where(gone[name], -np.inf, importance[name]).ravel() for name in names]
         pruned_already = sum(np.count_nonzero(gone[name]) for name in names)
         together = np.concatenate(scores)
-        pruned = _pruned_in_total(together.size, pruned_already, sparsity, amount, group)
+        wanted = sparsity[names[0]] if isinstance(sparsity, Mapping) else sparsity
+        pruned = _pruned_in_total(together.size, pruned_already, wanted, amount, group)
         parts = np.split(_all_but_lowest(together, pruned), np.cumsum([score.size for score in scores])[:-1])
         kept.update({name: part.reshape(gone[name].shape) for name, part in zip(names, parts)})
     result = Masks(kept, left_out)
