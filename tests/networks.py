@@ -170,7 +170,7 @@ def zero_removed(net, plan):
         parameter.initialize(zeroed, parameter.list_ctx(), force_reinit=True)
 
 
-def close(actual, expected, rtol=1e-4, atol=1e-5):
+def assert_close(actual, expected, rtol=1e-4, atol=1e-5):
     """Equal to fp32 rounding, ``atol`` being relative to the largest value; NDArrays, or lists of them."""
     if isinstance(expected, mx.nd.NDArray):
         actual, expected = [actual], [expected]

@@ -19,7 +19,7 @@ from networks import (
     OwnWeight,
     SharedWeights,
     build,
-    close,
+    assert_close,
     exported,
     fresh,
     identical,
@@ -61,7 +61,7 @@ def test_output_is_the_original_s_without_the_removed_channels(name, ratio, crit
     plan = prune_channels(net, example, ratio, criterion)
     assert number_of_parameters(net) < number_of_parameters(original)
     zero_removed(original, plan)
-    close(net(example), original(example))
+    assert_close(net(example), original(example))
 
 
 @EVERY
@@ -72,11 +72,11 @@ def test_the_smaller_network_is_a_network(name, tmp_path):
     prune_channels(net, example, 0.4)
     expected = net(example)
     net.hybridize(active=False)
-    close(net(example), expected)
+    assert_close(net(example), expected)
     block = exported(net, example, tmp_path)
-    close(block(example), expected)
+    assert_close(block(example), expected)
     net.hybridize(static_alloc=True, static_shape=True)
-    close(net(example), expected)
+    assert_close(net(example), expected)
     before = values(net)
     trainer = Trainer(net.collect_params(), "adam", {"learning_rate": 1e-4})
     for _ in range(2):
@@ -104,7 +104,7 @@ def test_the_plan_makes_the_same_shapes_in_a_copy(name, initialized, tmp_path):
         assert identical(values(net), values(copy))
     net.save_parameters(str(tmp_path / "small.params"))
     copy.load_parameters(str(tmp_path / "small.params"))
-    close(copy(example), net(example))
+    assert_close(copy(example), net(example))
     with pytest.raises(RecordError, match="applied already"):
         plan.apply(copy)
 
@@ -181,7 +181,7 @@ def test_pruning_goes_on_from_a_pruned_network():
     plan = prune_channels(net, example, 0.5)
     assert plan.layers["features.0"]["before"] == 4
     zero_removed(original, plan)
-    close(net(example), original(example))
+    assert_close(net(example), original(example))
 
 
 def test_parameters_stay_the_same_objects_with_their_settings():
@@ -209,7 +209,7 @@ def test_a_network_on_two_devices():
     net, example = make("NormNet")
     net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
     prune_channels(net, example, 0.5)
-    close(net(example.as_in_context(mx.cpu(1))), net(example))
+    assert_close(net(example.as_in_context(mx.cpu(1))), net(example))
 
 
 def test_weights_of_a_block_of_yours_keep_their_rows_and_lose_columns():
@@ -219,7 +219,7 @@ def test_weights_of_a_block_of_yours_keep_their_rows_and_lose_columns():
     assert list(plan.layers) == ["conv"]
     assert plan.untouched["mix"]
     zero_removed(original, plan)
-    close(net(example), original(example))
+    assert_close(net(example), original(example))
 
 
 @pytest.mark.parametrize(("network", "pruned", "untouched"), [
@@ -236,7 +236,7 @@ def test_layers_of_all_kinds(network, pruned, untouched):
     assert plan.untouched.keys() == untouched.keys()
     assert all(untouched[name] in reason for name, reason in plan.untouched.items())
     zero_removed(original, plan)
-    close(net(example), original(example))
+    assert_close(net(example), original(example))
 
 
 class Sequences(HybridBlock):
@@ -260,7 +260,7 @@ def test_dense_layers_over_the_last_axis_are_not_mistaken():
     assert {name: layer["kept"] for name, layer in plan.layers.items()}.keys() == {"first", "second"}
     assert net.second.weight.shape == (3, 18)
     zero_removed(original, plan)
-    close(net(example), original(example))
+    assert_close(net(example), original(example))
 
 
 class TwoOutputs(HybridBlock):
@@ -283,7 +283,7 @@ def test_what_is_also_an_output_keeps_its_channels():
     assert list(plan.layers) == ["stem"]
     zero_removed(original, plan)
     for ours, theirs in zip(net(example), original(example)):
-        close(ours, theirs)
+        assert_close(ours, theirs)
 
 
 FAILURES = [
@@ -328,10 +328,10 @@ def test_symbol_blocks_lose_channels_too(name, tmp_path):
     block, copy = exported(net, example, tmp_path), exported(net, example, tmp_path)
     plan = prune_channels(block, example, 0.5)
     prune_channels(net, example, 0.5)
-    close(block(example), net(example))
+    assert_close(block(example), net(example))
     assert identical(values(plan.apply(copy)), values(block))
-    close(copy(example), net(example))
-    close(exported(block, example, tmp_path)(example), net(example))
+    assert_close(copy(example), net(example))
+    assert_close(exported(block, example, tmp_path)(example), net(example))
 
 
 def test_networks_that_are_not_ready_are_refused():

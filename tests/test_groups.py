@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Parameter, SymbolBlock, Trainer, nn
-from networks import Net, close, exported, identical, randomize, values, zero_removed
+from networks import Net, assert_close, exported, identical, randomize, values, zero_removed
 
 
 def ready(net, *shapes, seed=0):
@@ -33,7 +33,7 @@ def agrees(make, *shapes, ratio=0.5, batches=(1, 2, 8), **arguments):
     zero_removed(original, plan)
     for size in batches:
         batch = tuple(mx.nd.random.normal(shape=(size, *shape[1:])) for shape in shapes)
-        close(net(*batch), original(*batch))
+        assert_close(net(*batch), original(*batch))
     return plan
 
 
@@ -152,7 +152,7 @@ def test_random_networks(names, size, ratio, criterion, scope, over, round_to):
     assert plan.untouched["head"] == "its channels are the network's output"
     assert identical(values(ChannelPlan.from_dict(json.loads(json.dumps(plan.to_dict()))).apply(copy)), values(net))
     zero_removed(original, plan)
-    close(net(example), original(example))
+    assert_close(net(example), original(example))
 
 
 @settings(max_examples=15)
@@ -267,7 +267,7 @@ def test_constants_stay(tmp_path):
     plan = prune_channels(block, example, 0.5)  # where it is a parameter as any other
     assert len(plan.layers) == 2
     zero_removed(original, plan)
-    close(block(example), original(example))
+    assert_close(block(example), original(example))
 
 
 # Batches, outputs, inputs -----------------------------------------------------------------------------------------
@@ -380,8 +380,8 @@ def test_a_symbol_block_in_a_network(tmp_path):
     plan = prune_channels(net, inputs, 0.5)
     assert len(plan.layers) == 4
     zero_removed(original, plan)
-    close(net(*inputs), original(*inputs))
-    close(exported(net, *inputs, tmp_path)(*inputs), original(*inputs))
+    assert_close(net(*inputs), original(*inputs))
+    assert_close(exported(net, *inputs, tmp_path)(*inputs), original(*inputs))
 
 
 def test_casts_of_mixed_precision_stay():

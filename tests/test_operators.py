@@ -17,7 +17,7 @@ from gluon_compress.pruning.graph import Graph
 from gluon_compress.pruning.operators import RULES
 from mxnet import autograd
 from mxnet.gluon import Trainer, contrib, nn
-from networks import Net, close, exported, identical, randomize, values, zero_removed
+from networks import Net, assert_close, exported, identical, randomize, values, zero_removed
 
 IMAGES = (2, 3, 6, 6)
 
@@ -478,7 +478,7 @@ def test_channels_pass_through(name, ratio):
     zero_removed(original, plan)
     more = examples(shapes, batch=3)  # not the batch that the channels were followed with
     for batch in (inputs, more):
-        close(run(net, batch), run(original, batch))
+        assert_close(run(net, batch), run(original, batch))
     assert name in CONSTANT or any(not np.allclose(a.asnumpy(), b.asnumpy()) for a, b in zip(before, run(net, inputs)))
 
 
@@ -492,14 +492,14 @@ def test_the_smaller_network_can_be_used(name, tmp_path):
     plan = ChannelPlan.from_dict(json.loads(json.dumps(prune_channels(net, inputs, 0.5).to_dict())))
     expected = run(net, inputs)
     net.hybridize(active=False)
-    close(run(net, inputs), expected)
+    assert_close(run(net, inputs), expected)
     copy, _ = make(factory, shapes)
     run(copy, inputs)
     mx.nd.waitall()  # a forward pass sets the gammas of BatchNorm(scale=False) to one, without saying so
     assert identical(values(plan.apply(copy)), values(net))
-    close(run(exported(net, inputs, tmp_path), inputs), expected)
+    assert_close(run(exported(net, inputs, tmp_path), inputs), expected)
     prune_channels(block, inputs, 0.5)
-    close(run(block, inputs), expected)
+    assert_close(run(block, inputs), expected)
     if name != "a convolution and its transpose":  # MXNet 1.9.1 cannot train these, pruned or not
         step(net, inputs)
 
@@ -538,7 +538,7 @@ def test_layer_norm_takes_the_statistics_of_the_kept_channels():
     rows = centred / np.sqrt((centred ** 2).mean(axis=-1, keepdims=True) + 1e-5)
     rows = rows * original["norm.gamma"][kept] + original["norm.beta"][kept]
     weight = original["head.weight"].reshape(5, 36, 8)[:, :, kept].reshape(5, -1)
-    close(net(x), mx.nd.array(rows.reshape(2, -1) @ weight.T + original["head.bias"]))
+    assert_close(net(x), mx.nd.array(rows.reshape(2, -1) @ weight.T + original["head.bias"]))
 
 
 def test_sums_over_channels_are_those_of_the_kept_ones():
@@ -548,7 +548,7 @@ def test_sums_over_channels_are_those_of_the_kept_ones():
     convolved = net.first(net.stem(x)).asnumpy()
     kept = prune_channels(net, x, {"first": 0.5}).layers["first"]["kept"]
     sums = (1 / (1 + np.exp(-convolved[:, kept]))).sum(axis=1).reshape(2, -1)
-    close(net(x), mx.nd.array(sums @ original["head.weight"].T + original["head.bias"]))
+    assert_close(net(x), mx.nd.array(sums @ original["head.weight"].T + original["head.bias"]))
 
 
 def test_recurrent_layers_are_named_in_the_plan():
@@ -573,7 +573,7 @@ def test_channels_that_stay(name):
     assert "first" not in plan.layers
     assert re.search(why, plan.untouched["first"]), plan.untouched["first"]
     zero_removed(original, plan)
-    close(run(net, inputs), run(original, inputs))
+    assert_close(run(net, inputs), run(original, inputs))
 
 
 @pytest.mark.parametrize(("layer", "shape", "groups"), [

@@ -10,7 +10,7 @@ import pytest
 from gluon_compress.pruning import prune_channels
 from gluoncv.model_zoo import get_model
 from mxnet.gluon.model_zoo import vision
-from networks import close, exported, randomize, zero_removed
+from networks import assert_close, exported, randomize, zero_removed
 
 SMALL = {"resnet": 32, "vgg": 32, "mobilenet": 32, "alexnet": 64, "densenet": 224, "squeezenet": 224,
          "inceptionv3": 299}
@@ -82,7 +82,7 @@ def test_model_zoo(name):
     for layer, layout in plan.layers.items():
         assert len(layout["kept"]) == layout["before"] - round(0.4 * layout["before"]) or "densenet" in name, layer
     zero_removed(original, plan)
-    close(net(example), original(example))
+    assert_close(net(example), original(example))
     assert not np.allclose(before.asnumpy(), net(example).asnumpy(), rtol=1e-2)
 
 
@@ -94,7 +94,7 @@ def test_model_zoo_exported(name, tmp_path):
     block = exported(net, example, tmp_path)
     plan, of_block = prune_channels(net, example, macs=0.5), prune_channels(block, example, macs=0.5)
     assert [layer["kept"] for layer in plan.layers.values()] == [layer["kept"] for layer in of_block.layers.values()]
-    close(block(example), net(example))
+    assert_close(block(example), net(example))
 
 
 @pytest.mark.parametrize("name", GLUONCV)
@@ -105,4 +105,4 @@ def test_gluoncv(name):
     plan = prune_channels(net, example, 0.5)
     assert all(layer.startswith(tuple(stays.split())) for layer in plan.untouched), plan.untouched
     zero_removed(original, plan)
-    close(flat(net(example)), flat(original(example)))
+    assert_close(flat(net(example)), flat(original(example)))

@@ -242,8 +242,8 @@ def _check_quantity(sparsity, amount):
 def _of_single_layers(net, sparsity, scope, select):
     """``({parameter name: fraction}, chosen, left_out)`` of a sparsity given layer by layer."""
     if select is not None or scope != "layer":
-        raise TypeError(f"sparsity has a fraction for each layer, with select={select!r} and scope={scope!r}; accepted: "
-                        f"select=None and scope='layer'")
+        raise TypeError(f"sparsity has a fraction for each layer, beside select={select!r} and scope={scope!r}; "
+                        f"accepted: select=None and scope='layer'")
     every = layers(net)
     sparsity = _by_parameter_name("sparsity", sparsity, every)
     if not sparsity:
