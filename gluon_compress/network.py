@@ -176,8 +176,19 @@ def snapshot(net):
 
 def restore_snapshot(net, values):
     """Set the parameters of a :func:`snapshot`."""
+    set_values(net, values)
+
+
+def set_values(net, values):
+    """Set the parameters of ``{structural name: NumPy array}``, each in the type it has.
+
+    Gluon's ``set_data`` alone fails on weights that oneDNN has laid out anew, as it does in inference with those
+    of 1D and 3D convolutions.
+    """
     own = parameters(net)
     for name, value in values.items():
+        for array in own[name].list_data() if own[name]._data is not None else ():
+            mx.nd.identity(mx.nd.zeros_like(array), out=array)  # in the plain layout
         own[name].set_data(mx.nd.array(value, dtype=value.dtype))
 
 

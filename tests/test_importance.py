@@ -7,7 +7,7 @@ import pytest
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet, ResNet
 from gluon_compress.pruning import prune_channels
-from gluon_compress.pruning.graph import Graph
+from gluon_compress.graph import Graph
 from gluon_compress.pruning.groups import Dependencies
 from gluon_compress.pruning.importance import CRITERIA, WEIGHT_CRITERIA, unit_importance
 from gluon_compress.pruning.rewrite import resizable_parameters

@@ -159,6 +159,17 @@ def test_snapshot_is_a_copy_that_can_be_put_back():
     assert identical(before, values(net))
 
 
+@pytest.mark.parametrize("layer", [nn.Conv1D, nn.Conv3D])
+def test_a_snapshot_can_be_put_back_after_inference(layer):
+    """oneDNN lays the weights of 1D and 3D convolutions out anew, and set_data alone cannot write them then."""
+    net, example = build(layer, (2, 3, *[9] * int(layer.__name__[4])), channels=16, kernel_size=3)
+    before = values(net)
+    net(example).wait_to_read()
+    network.restore_snapshot(net, {name: 2 * value for name, value in before.items()})
+    net(example).wait_to_read()
+    assert identical(values(net), {name: 2 * value for name, value in before.items()})
+
+
 def test_a_snapshot_leaves_out_what_has_no_data_yet():
     net = LeNet()
     net.initialize()

@@ -13,7 +13,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.pruning import ChannelPlan, prune_channels
-from gluon_compress.pruning.graph import Graph
+from gluon_compress.graph import Graph
 from gluon_compress.pruning.operators import RULES
 from mxnet import autograd
 from mxnet.gluon import Trainer, contrib, nn

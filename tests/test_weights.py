@@ -1,7 +1,7 @@
 """Weight quantization of networks."""
 import json
 
-import gluon_compress  # noqa: F401
+import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet, SimpleCNN
 from gluon_compress.pruning import prune_magnitude
-from gluon_compress.quantization import Scales, quantize_weights
+from gluon_compress.quantization import Scales, dequantize_array, quantize_array, quantize_weights
 from mxnet.gluon import nn
 from networks import Assorted, NormNet, OwnWeight, SharedWeights, build, exported, identical, values
 
@@ -192,6 +192,8 @@ def test_scales_of_another_network_are_refused(other, message):
     ({"bits": 16}, ValueError, "bits is 16"),
     ({"bits": "8"}, TypeError, "bits is '8'"),
     ({"select": "dense.9"}, ValueError, "did you mean"),
+    ({"clip": "entropy"}, ValueError, "clip is 'entropy'; accepted: 'max', 'percentile', 'mse'"),
+    ({"clip": "percentile", "percentile": 0}, ValueError, "percentile is 0"),
 ])
 def test_a_failure_changes_nothing(arguments, error, message):
     net, _ = build(LeNet, LENET)
@@ -199,3 +201,76 @@ def test_a_failure_changes_nothing(arguments, error, message):
     with pytest.raises(error, match=message):
         quantize_weights(net, **arguments)
     assert identical(before, values(net))
+
+
+def channels(name, weight):
+    """The weights of each output channel, by the layout that each kind of layer has."""
+    return np.moveaxis(weight, 1 if name == "up.weight" else 0, 0)
+
+
+@pytest.mark.parametrize("clip", ["max", "percentile", "mse"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_every_channel_is_clipped_by_itself_and_uses_the_largest_code(clip, bits):
+    net, _ = build(Assorted)
+    before = values(net)
+    scales = quantize_weights(net, bits, clip=clip, percentile=80)
+    assert scales.layers.keys() == {"embedding.weight", "up.weight", "grouped.weight", "output.weight"}
+    for name, codes in scales.codes(net).items():
+        for original, its_codes, scale in zip(channels(name, before[name]), channels(name, codes),
+                                              scales.layers[name]["scale"]):
+            alone, its_scale = quantize_array(original, bits, clip=clip, percentile=80)
+            np.testing.assert_array_equal(its_codes, alone)
+            assert scale == its_scale
+            assert np.abs(its_codes).max() == 2 ** (bits - 1) - 1
+
+
+@pytest.mark.parametrize("clip", ["percentile", "mse"])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_clipped_weights_go_through_the_file_and_json(clip, per_channel, tmp_path):
+    net, example = build(NormNet)
+    scales = quantize_weights(net, 4, per_channel, clip=clip, percentile=90)
+    codes, expected = scales.codes(net), net(example).asnumpy()
+    assert identical(codes, Scales.from_dict(json.loads(json.dumps(scales.to_dict()))).codes(net))
+    gc.save(tmp_path / "net.gcz", net, scales)
+    loaded = NormNet()
+    gc.load(tmp_path / "net.gcz", loaded)
+    np.testing.assert_array_equal(loaded(example).asnumpy(), expected)
+    again = gc.checkpoint.records(tmp_path / "net.gcz")["scales"]
+    assert identical(codes, again.codes(loaded))
+    for name, layer in again.layers.items():
+        assert identical({name: values(loaded)[name]}, {name: dequantize_array(codes[name], layer["scale"],
+                                                                               layer["axis"])})
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_mse_changes_no_layer_more_than_max(bits, per_channel):
+    errors = {}
+    for clip in ("mse", "max"):
+        net, _ = build(NormNet)
+        before = values(net)
+        quantize_weights(net, bits, per_channel, clip=clip)
+        errors[clip] = {name: np.square(values(net)[name] - before[name].astype(np.float64)).sum() for name in WEIGHTS}
+    assert all(errors["mse"][name] <= errors["max"][name] for name in WEIGHTS)
+    assert sum(errors["mse"].values()) < sum(errors["max"].values())
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1D, nn.Conv2D, nn.Conv3D, nn.Conv1DTranspose, nn.Conv2DTranspose,
+                                   nn.Conv3DTranspose])
+@pytest.mark.parametrize("hybridized", [False, True])
+def test_weights_that_inference_has_laid_out_anew(layer, hybridized):
+    """oneDNN does that with those of 1D and 3D convolutions, and set_data alone cannot write them then."""
+    net, example = build(layer, (2, 3, *[9] * int(layer.__name__[4])), channels=16, kernel_size=3)
+    if hybridized:
+        net.hybridize(static_alloc=True, static_shape=True)
+    for _ in range(2):
+        net(example).wait_to_read()
+    weight = values(net)["weight"]
+    codes = quantize_weights(net, 3).codes(net)["weight"]
+    expected, scale = quantize_array(weight, 3, 1 if "Transpose" in layer.__name__ else 0)
+    np.testing.assert_array_equal(codes, expected)
+    copy = layer(channels=16, kernel_size=3, in_channels=3)
+    copy.initialize()
+    for name, value in values(net).items():
+        getattr(copy, name).set_data(mx.nd.array(value))  # before oneDNN sees it
+    np.testing.assert_allclose(net(example).asnumpy(), copy(example).asnumpy(), rtol=1e-5, atol=1e-5)

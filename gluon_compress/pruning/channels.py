@@ -8,7 +8,7 @@ from ..arguments import check_choice, check_integer, check_number
 from ..errors import NetworkError
 from ..latency import measure_latency
 from ..network import parameters
-from .graph import Graph
+from ..graph import Graph
 from .groups import Dependencies
 from .importance import CRITERIA, unit_importance
 from .plan import ChannelPlan

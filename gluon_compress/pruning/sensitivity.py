@@ -18,7 +18,7 @@ from ..network import check_ready, restore_snapshot, select_layers, snapshot
 from ..network import layers as layers_of
 from .channels import prune_channels
 from .curves import ROUNDING, Sensitivity
-from .graph import Graph
+from ..graph import Graph
 from .groups import Dependencies
 from .rewrite import capture, put_back, resizable_parameters
 from .unstructured import PRUNABLE, prune_magnitude

@@ -15,7 +15,7 @@ import numpy as np
 from ..arguments import check_choice, check_number
 from ..errors import NetworkError
 from ..network import parameters
-from .graph import Graph
+from ..graph import Graph
 from .groups import Dependencies
 from .rewrite import resizable_parameters
 

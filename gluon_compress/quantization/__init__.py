@@ -1,5 +1,11 @@
-"""Symmetric integers: arrays, and the weights of networks."""
+"""Symmetric integers: arrays, the weights of networks, the ranges of activations, and networks that run on them."""
 from .arrays import dequantize_array, quantize_array
+from .calibration import RangeObserver
+from .folding import FoldedNorms, fold_batch_norm
+from .int8_network import Int8Network
+from .quantize import quantize
+from .record import QuantizationRecord
 from .weights import Scales, quantize_weights
 
-__all__ = ["Scales", "dequantize_array", "quantize_array", "quantize_weights"]
+__all__ = ["FoldedNorms", "Int8Network", "QuantizationRecord", "RangeObserver", "Scales", "dequantize_array",
+           "fold_batch_norm", "quantize", "quantize_array", "quantize_weights"]

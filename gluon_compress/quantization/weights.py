@@ -1,10 +1,8 @@
 """Weight quantization: the weights of a network become integer multiples of a scale."""
-import mxnet as mx
 import numpy as np
 
-from ..arguments import check_integer
 from ..errors import RecordError
-from ..network import CONVOLUTIONS, check_ready, parameters, select_layers
+from ..network import CONVOLUTIONS, check_ready, parameters, select_layers, set_values
 from ..tables import format_table
 from .arrays import along, dequantize_array, largest_code, quantize_array
 
@@ -82,11 +80,18 @@ class Scales:
         return cls(record["layers"], record["left_out"])
 
 
-def quantize_weights(net, bits=8, per_channel=True, select=None):
+def quantize_weights(net, bits=8, per_channel=True, select=None, clip="max", percentile=99.9):
     """Round the weights to ``bits`` bits: each becomes ``code * scale`` with an integer code.
 
     The network still computes in float32, with the rounded weights; :func:`gluon_compress.save` stores
-    the codes. Biases and BatchNorm parameters stay as they are.
+    the codes. Biases and BatchNorm parameters stay as they are. Where a BatchNorm follows, what acts is the
+    weight times the BatchNorm's scale; call :func:`fold_batch_norm` first to have that product quantized:
+
+        fold_batch_norm(net, example)
+        scales = quantize_weights(net, bits=4, clip="mse")
+
+    With one scale per channel both ways round alike, as the scale takes up the channel's factor; with one per
+    layer they don't, nor do the errors of layers compare without the fold.
 
     Parameters
     ----------
@@ -98,6 +103,10 @@ def quantize_weights(net, bits=8, per_channel=True, select=None):
         One scale per output channel (per row of an embedding), or one per layer.
     select : layer class, name, function, or list of these
         Which layers; by default convolutions, dense layers and embeddings.
+    clip, percentile
+        What the largest code stands for, as of :func:`quantize_array`. "mse" changes the weights least, which need
+        not mean the best accuracy: try them. In a channel of fewer than 1000 weights the 99.9th percentile is the
+        largest.
 
     Returns
     -------
@@ -106,19 +115,17 @@ def quantize_weights(net, bits=8, per_channel=True, select=None):
     Raises
     ------
     ValueError, NetworkError
-        For bits out of range, a selection that matches nothing, weights that are not finite.
+        For arguments out of range, a selection that matches nothing, weights that are not finite. The network
+        is then unchanged.
     """
-    check_integer("bits", bits, 2, 8)
     chosen, left_out = select_layers(net, select, default=QUANTIZABLE)
     quantized, weights = {}, {}
     for layer in chosen:
         axis = _output_axis(layer.kind) if per_channel else None
-        codes, scale = quantize_array(layer.value(), bits, axis)
+        codes, scale = quantize_array(layer.value(), bits, axis, clip, percentile)
         quantized[layer.parameter_name] = {"bits": bits, "axis": axis, "scale": scale}
         weights[layer.parameter_name] = dequantize_array(codes, scale, axis)
-    named = parameters(net)
-    for name, weight in weights.items():
-        named[name].set_data(mx.nd.array(weight))
+    set_values(net, weights)
     return Scales(quantized, left_out)
 
 

@@ -1,16 +1,19 @@
-"""The operators of a network and who reads them, for following channels through it."""
+"""The operators of a network and who reads them, for following what passes through it and for rewriting it."""
 import ast
+import json
 from dataclasses import dataclass, field
 
+import mxnet as mx
 from mxnet.gluon import Constant
 
-from ..network import parameters
-from ..symbol_graph import example_inputs, trace
+from .network import parameters
+from .symbol_graph import example_inputs, trace
 
+MXNET_VERSION = 10901  # in the JSON of a graph
 PRODUCERS = ("Convolution", "Deconvolution", "FullyConnected", "Embedding")
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One operator, input or parameter of the graph.
 
@@ -28,6 +31,8 @@ class Node:
         Structural name, when the node is a parameter of the network.
     constant : bool
         Whether that is a ``gluon.Constant``.
+    subgraph : list of (Node, int)
+        What oneDNN computes in one go, for its fused operators.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Node:
     parameter: str = None
     constant: bool = False
     inputs: list = field(default_factory=list, repr=False)
+    subgraph: list = field(default_factory=list, repr=False)
 
     def get(self, attribute, default=None):
         """Value of an attribute: a number, bool, tuple or None where the text is one, else the text."""
@@ -96,3 +102,48 @@ class Graph:
         """The nodes that make channels with a weight of the network: convolutions, dense layers, embeddings."""
         return [node for node in self.nodes
                 if node.operator in PRODUCERS and node.inputs[1][0].parameter is not None]
+
+
+def consumers(outputs):
+    """{(node, output): [nodes that read it]} of the graph that ends in ``outputs``; a node twice if it reads it twice."""
+    found = {}
+    for node in in_order(outputs):
+        for source in node.inputs:
+            found.setdefault(source, []).append(node)
+    return found
+
+
+def in_order(outputs):
+    """The nodes that ``outputs``, a list of (Node, int), depend on, each after its inputs."""
+    ordered, stack, seen = [], [(node, False) for node, _ in reversed(outputs)], set()
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            ordered.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((source, False) for source, _ in reversed(node.inputs) if id(source) not in seen)
+    return ordered
+
+
+def symbol_of(outputs):
+    """The ``mx.sym.Symbol`` of rewritten nodes."""
+    return mx.sym.load_json(json.dumps(content_of(outputs)))
+
+
+def content_of(outputs):
+    """What :func:`symbol_of` loads, as MXNet writes it to JSON."""
+    nodes = in_order(outputs)
+    index = {id(node): number for number, node in enumerate(nodes)}
+    entries = []
+    for node in nodes:
+        entry = {"op": node.operator, "name": node.name, "attrs": dict(node.attributes),
+                 "inputs": [[index[id(source)], output, 0] for source, output in node.inputs]}
+        if node.subgraph:
+            entry["subgraphs"] = [content_of(node.subgraph)]
+        entries.append(entry)
+    return {"nodes": entries, "arg_nodes": [number for number, node in enumerate(nodes) if node.operator == "null"],
+            "node_row_ptr": list(range(len(nodes) + 1)),
+            "heads": [[index[id(node)], output, 0] for node, output in outputs],
+            "attrs": {"mxnet_version": ["int", MXNET_VERSION]}}

@@ -1,0 +1,91 @@
+"""Which layers to keep in fp32 so that a quantized network loses at most so much accuracy."""
+import numpy as np
+from tqdm import tqdm
+
+from ..arguments import check_number
+
+
+def keep_accuracy(net, quantized, excluded, possible, inputs, evaluate, max_drop, progress):
+    """The quantized network with the fewest layers in fp32 that keeps the accuracy, of those that are tried.
+
+    Layers are ranked by what quantizing one alone does to the network's outputs; the worst one, two, four, ... go back
+    to fp32 until the accuracy is kept, and then as many of them as it takes, found by bisection.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        fp32.
+    quantized : callable
+        ``quantized(excluded)`` returns the Int8Network without these layers.
+    excluded : set of str
+    possible : list of str
+        All layers that can be quantized.
+    inputs : tuple of NDArray
+        A batch to rank the layers on.
+    evaluate, max_drop, progress
+        As of :func:`quantize`.
+
+    Raises ``ValueError`` when the accuracy is lost with any single layer.
+    """
+    baseline = _accuracy(evaluate, net, "the fp32 network")
+    result = quantized(excluded)
+    accuracy = _accuracy(evaluate, result, "the quantized network")
+    if baseline - accuracy > max_drop:
+        candidates = [name for name in possible if name not in excluded]
+        damage = _damage(net, quantized, excluded, candidates, inputs, progress)
+        ranked = sorted(candidates, key=damage.get, reverse=True)
+        accuracies, networks = {}, {}
+
+        def fits(count):
+            networks[count] = quantized(excluded | set(ranked[:count]))
+            accuracies[count] = _accuracy(evaluate, networks[count], f"the network with {count} layers in fp32")
+            return baseline - accuracies[count] <= max_drop
+        count = _fewest(fits, len(ranked) - 1)
+        if count is None:
+            raise ValueError(f"max_accuracy_drop={max_drop} is not kept with any number of layers in fp32: "
+                             f"{baseline:.4f} in fp32, {max(accuracies.values()):.4f} at best")
+        result, accuracy = networks[count], accuracies[count]
+        for name in ranked[:count]:
+            result.record.left_out[name] = (f"quantizing it alone changes the outputs by "
+                                            f"{100 * damage[name]:.2g} % of their norm")
+    result.record.baseline_accuracy, result.record.accuracy = float(baseline), float(accuracy)
+    return result
+
+
+def _accuracy(evaluate, net, what):
+    accuracy = evaluate(net)
+    check_number(f"evaluate(net) of {what}", accuracy)
+    return accuracy
+
+
+def _fewest(fits, most):
+    """The smallest count in [1, most] found to fit, or None."""
+    count, low = 1, 0
+    while not fits(count):
+        if count == most:
+            return None
+        low, count = count, min(2 * count, most)
+    while count - low > 1:
+        middle = (low + count) // 2
+        if fits(middle):
+            count = middle
+        else:
+            low = middle
+    return count
+
+
+def _damage(net, quantized, excluded, candidates, inputs, progress):
+    """{layer: relative error of the outputs when it alone is quantized}."""
+    expected = _outputs(net, inputs)
+    norm = np.linalg.norm(expected)
+    damage = {}
+    for name in tqdm(candidates, desc="one layer at a time", unit="layer", disable=not progress, leave=False):
+        alone = quantized(excluded | set(candidates) - {name})
+        damage[name] = float(np.linalg.norm(_outputs(alone, inputs) - expected) / norm) if norm else 0.0
+    return damage
+
+
+def _outputs(net, inputs):
+    outputs = net(*inputs)
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    return np.concatenate([output.asnumpy().ravel() for output in outputs])

@@ -1,0 +1,223 @@
+"""How an int8 network is written down: with oneDNN's integer operators, or with the same arithmetic in fp32.
+
+A tensor of integers is symmetric around zero, or begins there:
+
+    signed    codes in [-128, 127], scale = threshold / 127
+    unsigned  codes in [0, 255],    scale = threshold / 255
+
+(or so with fewer bits, which only the fp32 one knows).
+
+A layer multiplies codes, adds its bias in units of their scales, and rounds once:
+
+    code_out = round((sum(code_w * code_x) + round(bias / (s_w * s_x))) * s_w * s_x / s_out)
+
+Integers up to 2**24 are exact in fp32, so that the simulated network computes what the real one does, anywhere.
+
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
+section 2.2.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Node
+from .inference_graph import variable
+from .onednn import SIGNED_LEVELS, codes_per_unit, threshold_for, weight_for
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of the values that a tensor of integers can hold: [-threshold, threshold], or [0, threshold]."""
+
+    threshold: float
+    signed: bool
+    bits: int = 8
+
+    @property
+    def codes(self):
+        """The lowest and the highest."""
+        return (-2 ** (self.bits - 1), 2 ** (self.bits - 1) - 1) if self.signed else (0, 2 ** self.bits - 1)
+
+    @property
+    def scale(self):
+        return self.threshold / self.codes[1]
+
+    @property
+    def per_unit(self):
+        """Codes per unit of the values: 1 / scale, with the kernels' rounding."""
+        return codes_per_unit(self.scale, self.signed)
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A tensor of integers: what a node outputs, and what its codes mean."""
+
+    entry: tuple
+    range: Range
+
+
+class Emitter:
+    """What both emitters share.
+
+    Parameters
+    ----------
+    codes : dict
+        {layer name: (int8 codes, float32 scale of each output channel)}.
+    biases : dict
+        {layer name: float32 array}, of the layers that have one.
+
+    Attributes
+    ----------
+    values : dict
+        {parameter node name: float32 array} of the layers written so far.
+    """
+
+    def __init__(self, codes, biases):
+        self.codes, self.biases, self.values = codes, biases, {}
+
+    def parameter(self, name, value):
+        """An entry that holds ``value``."""
+        self.values[name] = np.asarray(value, dtype=np.float32)
+        return variable(name, self.values[name].shape), 0
+
+
+class Int8Emitter(Emitter):
+    """oneDNN's operators, which carry the two ends of the range along as outputs 1 and 2."""
+
+    def quantize(self, name, entry, limits):
+        node = Node(name, "_contrib_quantize_v2", {"out_type": "auto", **_calibrated(limits)}, [()] * 3,
+                    inputs=[entry])
+        return Integers((node, 0), limits)
+
+    def dequantize(self, name, integers):
+        return Node(name, "_contrib_dequantize", {}, [()], inputs=_with_ends(integers)), 0
+
+    def convolution(self, layer, data, limits, relu=False, summand=None):
+        inputs, output = self._layer(layer, data)
+        attributes = {"quantized": "true", **_calibrated(limits)}
+        if summand is not None:
+            inputs.append(summand.entry)
+            attributes["with_sum"] = "true"
+            output = (Node("sum", "elemwise_add", {}, [()], inputs=[output, *_placeholders(1, "summand")]), 0)
+        if relu:
+            attributes["with_act" if summand is None else "with_postsum_act"] = "true"
+            output = _relu("relu", output)
+        inputs += _with_ends(data)[1:] + ([] if summand is None else _with_ends(summand)[1:])
+        node = Node(layer.name, "_sg_mkldnn_conv", attributes, [()] * 3, inputs=inputs, subgraph=[output])
+        return Integers((node, 0), limits)
+
+    def dense(self, layer, data, limits=None, relu=False):
+        """Without ``limits`` the result is an fp32 entry."""
+        inputs, output = self._layer(layer, data)
+        attributes = {"quantized": "true", "channel_wise_quantize": "true",
+                      **({"enable_float_output": "true"} if limits is None else _calibrated(limits))}
+        if relu:
+            attributes["with_eltwise"] = "true"
+            output = _relu("relu", output)
+        node = Node(layer.name, "_sg_mkldnn_fully_connected", attributes, [()] * (1 if limits is None else 3),
+                    inputs=[*inputs, *_with_ends(data)[1:]], subgraph=[output])
+        return (node, 0) if limits is None else Integers((node, 0), limits)
+
+    def _layer(self, layer, data):
+        """``(inputs of the fused operator, the layer in its subgraph)``."""
+        inputs = [data.entry, self.parameter(f"{layer.name}.weight", weight_for(*self.codes[layer.name]))]
+        if layer.name in self.biases:
+            inputs.append(self.parameter(f"{layer.name}.bias", self.biases[layer.name]))
+        attributes = {**layer.attributes, "no_bias": str(layer.name not in self.biases)}
+        return inputs, (Node("layer", layer.operator, attributes, [()], inputs=_placeholders(len(inputs))), 0)
+
+    def pooling(self, pool, data):
+        node = Node(pool.name, "_contrib_quantized_pooling", pool.attributes, [()] * 3, inputs=_with_ends(data))
+        return Integers((node, 0), data.range)
+
+    def flatten(self, flatten, data):
+        node = Node(flatten.name, "_contrib_quantized_flatten", {}, [()] * 3, inputs=_with_ends(data))
+        return Integers((node, 0), data.range)
+
+    def concat(self, concat, parts):
+        """Parts of one range: their codes are copied."""
+        ends = [end for part in parts for end in _with_ends(part)[1:]]
+        node = Node(concat.name, "_contrib_quantized_concat",
+                    {"num_args": str(len(parts)), "dim": concat.attributes.get("dim", "1")}, [()] * 3,
+                    inputs=[*(part.entry for part in parts), *ends])
+        return Integers((node, 0), parts[0].range)
+
+
+class SimulatedEmitter(Emitter):
+    """Ordinary fp32 operators on codes."""
+
+    def quantize(self, name, entry, limits):
+        return self._rounded(name, self._times(f"{name}_scaled", entry, limits.per_unit), limits)
+
+    def dequantize(self, name, integers):
+        return self._times(name, integers.entry, integers.range.scale)
+
+    def convolution(self, layer, data, limits, relu=False, summand=None):
+        output = self._layer(layer, data, limits.per_unit)
+        if summand is not None:
+            added = self._times(f"{layer.name}_summand", summand.entry,
+                                limits.per_unit / summand.range.per_unit)
+            output = Node(f"{layer.name}_sum", "elemwise_add", {}, [()], inputs=[output, added]), 0
+        return self._rounded(layer.name, _relu(f"{layer.name}_relu", output) if relu else output, limits)
+
+    def dense(self, layer, data, limits=None, relu=False):
+        output = self._layer(layer, data, np.float32(1) if limits is None else limits.per_unit)
+        output = _relu(f"{layer.name}_relu", output) if relu else output
+        return output if limits is None else self._rounded(layer.name, output, limits)
+
+    def pooling(self, pool, data):
+        node = Node(pool.name, pool.operator, pool.attributes, [()], inputs=[data.entry])
+        if pool.get("pool_type", "max") == "max":
+            return Integers((node, 0), data.range)
+        return self._rounded(pool.name, (node, 0), data.range)
+
+    def flatten(self, flatten, data):
+        return Integers((Node(flatten.name, "Flatten", {}, [()], inputs=[data.entry]), 0), data.range)
+
+    def concat(self, concat, parts):
+        node = Node(concat.name, "Concat", concat.attributes, [()], inputs=[part.entry for part in parts])
+        return Integers((node, 0), parts[0].range)
+
+    def _layer(self, layer, data, per_unit):
+        """The layer's sum, ``per_unit`` to the unit, not yet rounded."""
+        name, (codes, scale) = layer.name, self.codes[layer.name]
+        output = Node(name, layer.operator, {**layer.attributes, "no_bias": "True"}, [()],
+                      inputs=[data.entry, self.parameter(f"{name}.weight", codes)]), 0
+        weight_per_unit = np.float32(SIGNED_LEVELS) / (scale * np.float32(SIGNED_LEVELS))  # in the kernels' order
+        shape = (1, -1) + (1, 1) * (layer.operator == "Convolution")
+        if name in self.biases:
+            bias = np.rint(self.biases[name] * (weight_per_unit * data.range.per_unit)).reshape(shape)
+            output = Node(f"{name}_biased", "broadcast_add", {}, [()],
+                          inputs=[output, self.parameter(f"{name}.bias", bias)]), 0
+        multiplier = (per_unit / data.range.per_unit / weight_per_unit).reshape(shape)
+        return Node(f"{name}_scaled", "broadcast_mul", {}, [()],
+                    inputs=[output, self.parameter(f"{name}.multiplier", multiplier)]), 0
+
+    def _rounded(self, name, entry, limits):
+        low, high = limits.codes
+        rounded = Node(f"{name}_rounded", "rint", {}, [()], inputs=[entry]), 0
+        return Integers((Node(f"{name}_codes", "clip", {"a_min": str(low), "a_max": str(high)}, [()],
+                              inputs=[rounded]), 0), limits)
+
+    @staticmethod
+    def _times(name, entry, factor):
+        return Node(name, "_mul_scalar", {"scalar": repr(float(factor))}, [()], inputs=[entry]), 0
+
+
+def _calibrated(limits):
+    threshold = float(threshold_for(limits.scale, limits.signed))
+    return {"min_calib_range": repr(-threshold if limits.signed else 0.0), "max_calib_range": repr(threshold)}
+
+
+def _with_ends(integers):
+    """The codes, the lower and the upper end, as the quantized operators want them."""
+    node, output = integers.entry
+    return [(node, output), (node, 1), (node, 2)]
+
+
+def _placeholders(number, name="input"):
+    return [(variable(f"{name}{index}", ()), 0) for index in range(number)]
+
+
+def _relu(name, entry):
+    return Node(name, "Activation", {"act_type": "relu"}, [()], inputs=[entry]), 0

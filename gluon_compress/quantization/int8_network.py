@@ -1,0 +1,84 @@
+"""The network that runs on integers."""
+import mxnet as mx
+from mxnet.gluon import SymbolBlock
+
+from ..errors import RecordError
+from ..graph import symbol_of
+from . import onednn
+from .arrays import dequantize_array
+from .emitters import Int8Emitter, SimulatedEmitter
+from .inference_graph import simplify
+from .lowering import Lowering, find_fusions, obstacle
+from .observing import set_constants
+
+
+class Int8Network(SymbolBlock):
+    """A network on oneDNN's integer kernels, for inference: what :func:`quantize` returns.
+
+    Call it like the original, fp32 in and fp32 out. It is hybridized. ``gluon_compress.save`` writes it, ``load``
+    reads it.
+
+    Attributes
+    ----------
+    record : QuantizationRecord
+        ``print(net.record)``.
+    scales : Scales
+        Of the weights.
+    simulated : bool
+        True where the same arithmetic runs in fp32.
+    codes : dict
+        {structural name of a weight in the original network: int8 array}.
+    rest : dict
+        {structural name: float32 array} of all other parameters of the original network. BatchNorm's scales are in
+        the codes.
+    graph : Graph
+        Of the original network.
+    """
+
+    def __init__(self, graph, codes, scales, rest, record, simulate=False):
+        if not simulate:
+            onednn.check_available(record.bits)
+        lowering = lower(graph, codes, scales, rest, record, SimulatedEmitter if simulate else Int8Emitter)
+        super().__init__(symbol_of(lowering.outputs()),
+                         [mx.sym.var(name, dtype="float32") for name in lowering.graph.inputs])
+        set_constants(self, lowering.values())
+        self.record, self.scales, self.simulated = record, scales, simulate
+        self.codes, self.rest, self.graph = codes, rest, graph
+        self.hybridize(static_alloc=True, static_shape=True)
+
+    def fp32_values(self):
+        """{structural name: float32 array} of the original network, with the weights as they were rounded."""
+        return {**self.rest, **_weights(self.codes, self.scales)}
+
+    def summary(self):
+        """The table of :class:`QuantizationRecord`."""
+        return self.record.summary()
+
+
+def lower(graph, codes, scales, rest, record, emitter_class):
+    """The :class:`Lowering` of a Graph with these parameters; ``RecordError`` when the record does not fit it."""
+    inference = simplify(graph, {**rest, **_weights(codes, scales)})
+    missing = record.layers.keys() - inference.weights.keys()
+    if missing:
+        raise RecordError(f"the record of the quantization is of another network: there is no layer "
+                          f"{sorted(missing)[0]} here")
+    fusions = find_fusions(inference.outputs, set(record.layers))
+    ranges, lowest = {}, {}
+    for fusion in fusions.values():
+        name = fusion.layer.name
+        if obstacle(fusion.layer) or (fusion.summand is None) != (record.layers[name]["summand"] is None):
+            raise RecordError(f"the record of the quantization is of another network: {name} is another layer here")
+        ranges[fusion.data], ranges[fusion.end] = record.range(name, "input"), record.range(name, "output")
+        lowest[fusion.end] = record.layers[name]["lowest"]
+        if fusion.summand is not None:
+            ranges.setdefault(fusion.summand, record.range(name, "summand"))
+    emitter = emitter_class(
+        {name: (codes[inference.weights[name]], scales.layers[inference.weights[name]]["scale"])
+         for name in record.layers},
+        {name: inference.values[f"{name}.bias"] for name in record.layers if f"{name}.bias" in inference.values})
+    return Lowering(inference, fusions, ranges, lowest, emitter)
+
+
+def _weights(codes, scales):
+    return {name: dequantize_array(code, scales.layers[name]["scale"], scales.layers[name]["axis"])
+            for name, code in codes.items()}

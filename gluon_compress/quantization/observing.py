@@ -1,0 +1,158 @@
+"""Calibration: the ranges of a network's tensors, from a few hundred of its inputs."""
+from collections.abc import Mapping
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import SymbolBlock
+from tqdm import tqdm
+
+from ..graph import symbol_of
+from ..symbol_graph import shorten
+
+
+def input_batches(data, names):
+    """The inputs of the network ``names`` in each batch of ``data``, as tuples of NDArrays.
+
+    A batch is an NDArray or NumPy array; a tuple or list of them, of which what follows the inputs (labels) is left
+    alone; or a dict by the names of the inputs, or of one value for a network of one input.
+
+    Raises
+    ------
+    TypeError
+        For batches of another kind.
+    ValueError
+        When there are no batches, or too few values in one.
+    """
+    if isinstance(data, (str, bytes, mx.nd.NDArray, np.ndarray, Mapping)) or not hasattr(data, "__iter__"):
+        raise TypeError(f"the calibration data is a {type(data).__name__}; accepted: an iterable of batches, such as a "
+                        f"DataLoader, or a list of NDArrays")
+    number = -1
+    for number, batch in enumerate(data):
+        yield tuple(_as_ndarray(value, f"batch {number}") for value in _inputs_of(batch, names, number))
+    if number < 0:
+        raise ValueError("the calibration data has no batches")
+
+
+def _inputs_of(batch, names, number):
+    if isinstance(batch, Mapping):
+        missing = [name for name in names if name not in batch]
+        if not missing:
+            return [batch[name] for name in names]
+        if len(names) == 1 and len(batch) == 1:
+            return list(batch.values())
+        raise ValueError(f"batch {number} of the calibration data has {', '.join(map(repr, batch))}, but not "
+                         f"{missing[0]!r}; the network's inputs are {', '.join(names)}")
+    if isinstance(batch, (tuple, list)):
+        first = batch[0] if batch else None
+        if isinstance(first, (tuple, list)):  # (inputs, label)
+            batch = first
+        if len(batch) < len(names):
+            raise ValueError(f"batch {number} of the calibration data has {len(batch)} values, the network "
+                             f"{len(names)} inputs: {', '.join(names)}")
+        return batch[:len(names)]
+    if len(names) > 1:
+        raise ValueError(f"batch {number} of the calibration data is a single {type(batch).__name__}, the network has "
+                         f"{len(names)} inputs: {', '.join(names)}")
+    return [batch]
+
+
+def _as_ndarray(value, what):
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        value = mx.nd.array(value, dtype="float32")
+    if not isinstance(value, mx.nd.NDArray):
+        raise TypeError(f"{what} of the calibration data holds a {type(value).__name__}; accepted: NDArrays or NumPy "
+                        f"arrays of numbers")
+    return value.as_in_context(mx.cpu())
+
+
+def block_of(outputs, inputs, values):
+    """A SymbolBlock of rewritten nodes with these parameters, which take no gradients."""
+    net = SymbolBlock(symbol_of(outputs), [mx.sym.var(name, dtype="float32") for name in inputs])
+    set_constants(net, values)
+    return net
+
+
+def set_constants(net, values):
+    """Give a SymbolBlock its parameters, {name: array}, without gradients."""
+    for name, parameter in net.collect_params().items():
+        parameter.grad_req = "null"
+        parameter._load_init(mx.nd.array(values[name], dtype="float32"), mx.cpu())
+
+
+class Observation:
+    """What calibration saw.
+
+    Attributes
+    ----------
+    observers : dict
+        {(node name, output): RangeObserver}.
+    means : dict
+        {layer name: float64 array}: the mean of each channel of a convolution's input, of each feature of a dense
+        layer's.
+    samples : int
+    """
+
+    def __init__(self):
+        self.observers, self.means, self.samples = {}, {}, 0
+
+    def threshold(self, entry, signed):
+        """Of the tensor ``entry``, a (Node, int)."""
+        return self.observers[key(entry)].threshold(signed)
+
+
+def key(entry):
+    """By which a tensor is found in other copies of the graph too."""
+    return entry[0].name, entry[1]
+
+
+def observe(graph, layers, entries, batches, new_observer, progress):
+    """Run the fp32 network and return the :class:`Observation` of its tensors.
+
+    Parameters
+    ----------
+    graph : InferenceGraph
+    layers : list of Node
+        Whose inputs to take the means of.
+    entries : list of (Node, int)
+    batches : list of tuple of NDArray
+    new_observer : callable
+        Makes a :class:`RangeObserver`.
+    progress : bool
+
+    Raises ``ValueError`` for inputs that do not fit, or are not finite, naming the batch.
+    """
+    found = Observation()
+    found.observers = {key(entry): new_observer() for entry in entries}
+    found.means = {layer.name: 0.0 for layer in layers}
+    net = block_of(entries, graph.inputs, graph.values)
+    for number, inputs in enumerate(tqdm(batches, desc="calibration", unit="batch", disable=not progress,
+                                         leave=False)):
+        tensors = dict(zip(map(key, entries), _run(net, inputs, graph.inputs, number)))
+        samples = len(inputs[0])
+        for name, value in tensors.items():
+            found.observers[name].observe(value)
+        for layer in layers:
+            mean = _feature_means(layer, tensors[key(layer.inputs[0])])
+            found.means[layer.name] += (mean - found.means[layer.name]) * samples / (found.samples + samples)
+        found.samples += samples
+    return found
+
+
+def _run(net, inputs, names, number):
+    for name, value in zip(names, inputs):
+        if not np.isfinite(value.asnumpy()).all():
+            raise ValueError(f"batch {number} of the calibration data has values of input {name} that are not finite")
+    try:
+        tensors = net(*inputs)
+        return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]
+    except mx.MXNetError as error:
+        shapes = ", ".join(str(value.shape) for value in inputs)
+        raise ValueError(f"batch {number} of the calibration data, of shape {shapes}, does not fit the network: "
+                         f"{shorten(error)}") from error
+
+
+def _feature_means(layer, value):
+    if layer.operator == "FullyConnected":
+        value = value.reshape(len(value), -1) if layer.get("flatten", True) else value.reshape(-1, value.shape[-1])
+        return value.mean(axis=0, dtype=np.float64)
+    return value.mean(axis=tuple(axis for axis in range(value.ndim) if axis != 1), dtype=np.float64)

@@ -1,0 +1,256 @@
+"""Post-training quantization: from a trained fp32 network and a few hundred inputs to one that runs on integers."""
+import itertools
+
+import numpy as np
+from mxnet.gluon import SymbolBlock
+
+from ..arguments import check_choice, check_integer, check_number
+from ..errors import NetworkError
+from ..graph import Graph, in_order
+from ..network import check_ready, layer_name, snapshot
+from . import onednn
+from .accuracy import keep_accuracy
+from .arrays import dequantize_array, quantize_array
+from .calibration import METHODS, RangeObserver
+from .clipping import CLIPS
+from .emitters import Int8Emitter, SimulatedEmitter
+from .inference_graph import fold_scales, simplify
+from .int8_network import Int8Network, lower
+from .lowering import ADDITIONS, find_fusions, obstacle
+from .observing import block_of, input_batches, observe
+from .record import QuantizationRecord
+from .weights import Scales
+
+KINDS = {"Convolution": "Conv{}D", "Deconvolution": "Conv{}DTranspose", "FullyConnected": "Dense",
+         "Embedding": "Embedding"}
+
+
+def quantize(net, calibration_data, method="entropy", exclude=(), bits=8, clip="max", percentile=99.99, batches=None,
+             correct_bias=True, evaluate=None, max_accuracy_drop=None, simulate=False, progress=True):
+    """An :class:`Int8Network` that computes what ``net`` computes, on integers.
+
+    ``net`` is not changed. Convolutions and dense layers get integer weights, one scale per output channel, with the
+    scale of the BatchNorm behind them; activations one scale per tensor, found on the calibration data. What lies
+    between them runs on integers too where nothing is lost by it; the record names every layer that stays fp32 and
+    why.
+
+    >>> int8 = quantize(net, calibration_data)
+    >>> print(int8.record)
+    >>> save("small.gcz", int8)
+
+    Parameters
+    ----------
+    net : HybridBlock
+        A SymbolBlock is one. Trained, in fp32.
+    calibration_data : iterable of batches
+        A DataLoader or a list; see :func:`~gluon_compress.quantization.observing.input_batches` for what a batch may
+        be. Some hundred samples of the training data, prepared as for inference. They are kept in memory meanwhile.
+    method : "minmax", "percentile", "entropy" or "mse"
+        How the threshold of an activation is chosen; see :class:`RangeObserver`.
+    exclude : iterable of str
+        Layers that stay fp32: their names, or kinds of layers such as "Dense".
+    bits : int
+        2 to 8, of weights and activations. The integer kernels know 8 only; others need ``simulate=True``.
+    clip : "max", "percentile" or "mse"
+        How the scale of a weight is chosen; see :func:`quantize_array`.
+    percentile : float
+        For ``method="percentile"``.
+    batches : int, optional
+        Use at most as many batches.
+    correct_bias : bool
+        Take the mean error that the rounded weights make in each output channel out of its bias (Nagel et al.,
+        "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2). Layers without
+        bias and without BatchNorm have nothing to correct.
+    evaluate : callable, optional
+        ``evaluate(net)`` returns the accuracy, higher is better. For ``max_accuracy_drop``.
+    max_accuracy_drop : float, optional
+        Keep as few layers in fp32 as it takes to lose at most this much, against ``evaluate(net)``. Take held-out
+        data, not the test set.
+    simulate : bool
+        Run the same integer arithmetic in fp32, anywhere.
+    progress : bool
+        Show progress bars on standard error.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For data, names or numbers that are not as above, and when nothing is left to quantize.
+    NetworkError
+        When the network cannot be traced, is quantized already, or int8 networks cannot run here.
+    """
+    check_choice("method", method, METHODS)
+    check_choice("clip", clip, CLIPS)
+    check_integer("bits", bits, 2, 8)
+    if batches is not None:
+        check_integer("batches", batches, minimum=1)
+    if (max_accuracy_drop is None) != (evaluate is None):
+        raise TypeError("max_accuracy_drop and evaluate go together; one of them is missing")
+    if max_accuracy_drop is not None:
+        check_number("max_accuracy_drop", max_accuracy_drop, minimum=0)
+    if isinstance(net, Int8Network):
+        raise NetworkError("the network is quantized already; quantize the fp32 network that it was made from")
+    check_ready(net)
+    if not simulate:
+        onednn.check_available(bits)
+    quantizer = Quantizer(net, calibration_data, batches)
+    excluded = quantizer.excluded(exclude)
+    quantizer.calibrate(lambda: RangeObserver(method, percentile, bits), progress)
+
+    def quantized(excluded):
+        record, scales, codes, rest = quantizer.quantized(excluded, bits, clip, correct_bias)
+        record.calibration = f"{method}, {quantizer.seen.samples} samples"
+        quantizer.measure_noise(record, scales, codes, rest, SimulatedEmitter if simulate else Int8Emitter)
+        return Int8Network(quantizer.graph, codes, scales, rest, record, simulate)
+    if evaluate is None:
+        return quantized(excluded)
+    return keep_accuracy(net, quantized, excluded, quantizer.possible, quantizer.batches[0], evaluate,
+                         max_accuracy_drop, progress)
+
+
+class Quantizer:
+    """A network, BatchNorm's scales in its weights, and what calibration saw of it.
+
+    Attributes
+    ----------
+    graph : Graph
+    values : dict
+        {structural name: float32 array}.
+    inference : InferenceGraph
+    layers : dict
+        {layer name: node}; a layer that is called again has another name for that.
+    left_out : dict
+        {layer name: why it cannot run on integers}.
+    possible : list of str
+        The other layers.
+    """
+
+    def __init__(self, net, data, most_batches):
+        self.batches = list(itertools.islice(input_batches(data, input_names(net, data)), most_batches))
+        self.graph = Graph(net, self.batches[0])
+        self.values = fold_scales(self.graph, snapshot(net))
+        for name, value in self.values.items():
+            if not np.isfinite(value).all():
+                raise NetworkError(f"parameter {name} is not finite, or would not be with the scale of the BatchNorm "
+                                   f"behind its layer")
+        self.inference = simplify(self.graph, self.values)
+        self.layers = {node.name: node for node in in_order(self.inference.outputs)
+                       if node.name in self.inference.weights}
+        self.left_out = {name: reason for name, reason in ((name, obstacle(node)) for name, node in
+                                                           self.layers.items()) if reason}
+        self.possible = [name for name in self.layers if name not in self.left_out]
+        for node in self.graph.producers():
+            name = layer_name(node.inputs[1][0].parameter)
+            if name not in self.layers:
+                self.left_out[name] = f"{_kind(node)}: there is no integer kernel for it"
+
+    def excluded(self, exclude):
+        """The layers that the user's names and kinds stand for; ``ValueError`` for one that matches nothing."""
+        if isinstance(exclude, str):
+            raise TypeError(f"exclude is {exclude!r}; accepted: a list of names")
+        kinds = {layer_name(node.inputs[1][0].parameter): _kind(node) for node in self.graph.producers()}
+        found = set()
+        for wanted in exclude:
+            matched = {name for name, kind in kinds.items() if wanted in (name, kind)}
+            if not matched:
+                raise ValueError(f"exclude names {wanted!r}, but there is no such layer or kind of layer; there are "
+                                 f"{', '.join(f'{name} ({kind})' for name, kind in kinds.items())}")
+            found |= {name for name in self.layers
+                      if layer_name(self.inference.weights[name]) in matched} | matched - self.layers.keys()
+        return found
+
+    def calibrate(self, new_observer, progress):
+        """Observe every tensor that may become integers, whichever layers are left out later."""
+        entries = [(node, 0) for node in self.layers.values()] + [node.inputs[0] for node in self.layers.values()]
+        for node in in_order(self.inference.outputs):
+            if node.operator in ADDITIONS:
+                entries += [*node.inputs, (node, 0)]
+        entries += find_fusions(self.inference.outputs, set(self.possible))
+        if not self.possible:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
+            raise ValueError(f"no layer of this network can run on integers: {reasons or 'it has none'}")
+        self.seen = observe(self.inference, list(self.layers.values()), list(dict.fromkeys(entries)), self.batches,
+                            new_observer, progress)
+
+    def quantized(self, excluded, bits, clip, correct_bias):
+        """``(QuantizationRecord, Scales, {weight: codes}, {other parameter: array})`` with these layers left out."""
+        chosen = [name for name in self.possible if name not in excluded]
+        if not chosen:
+            raise ValueError("exclude leaves no layer to quantize")
+        left_out = {**self.left_out, **{name: "excluded" for name in self.layers if name in excluded}}
+        weights = {self.inference.weights[name]: quantize_array(self.values[self.inference.weights[name]], bits, 0, clip)
+                   for name in chosen}
+        rest = {name: value for name, value in self.values.items() if name not in weights}
+        if correct_bias:
+            for name in chosen:
+                shift = self.inference.shifts.get(name)
+                if shift is not None:
+                    rest[shift] = rest[shift] + self._mean_error(name, *weights[self.inference.weights[name]])
+        record = QuantizationRecord({fusion.layer.name: self._ranges(fusion) for fusion in
+                                     find_fusions(self.inference.outputs, set(chosen)).values()}, left_out, bits)
+        scales = Scales({name: {"bits": bits, "axis": 0, "scale": scale} for name, (_, scale) in weights.items()},
+                        left_out)
+        return record, scales, {name: codes for name, (codes, _) in weights.items()}, rest
+
+    def measure_noise(self, record, scales, codes, rest, emitter):
+        """Fill in the signal-to-noise ratios of the record, on the first batch."""
+        lowering = lower(self.graph, codes, scales, rest, record, emitter)
+        lowering.outputs()
+        names = list(record.layers)
+        ends = {fusion.layer.name: end for end, fusion in
+                find_fusions(self.inference.outputs, set(names)).items()}
+        expected = _tensors(block_of([ends[name] for name in names], self.inference.inputs, self.inference.values),
+                            self.batches[0])
+        found = _tensors(block_of([lowering.end(name) for name in names], self.inference.inputs, lowering.values()),
+                         self.batches[0])
+        shifts = {fusion.shifted.layer.name for fusion in lowering.fusions.values() if fusion.shifted}
+        for name, signal, value in zip(names, expected, found):
+            if name in shifts:  # its output has a constant added, which the addition takes away again
+                value = value + (signal.mean() - value.mean())
+            record.layers[name]["snr"] = _decibels(signal, value)
+
+    def _mean_error(self, name, codes, scale):
+        """E[(W - W_quantized) x] of each output channel."""
+        weight = self.values[self.inference.weights[name]].astype(np.float64)
+        error = weight - dequantize_array(codes, scale, 0)
+        mean = self.seen.means[name]
+        if error.ndim == 2:
+            return (error @ mean).astype(np.float32)
+        error = error.sum(axis=tuple(range(2, error.ndim)))  # (out, in / groups)
+        groups = self.layers[name].get("num_group", 1)
+        of_group = mean.reshape(groups, 1, -1).repeat(len(error) // groups, axis=1).reshape(error.shape)
+        return (error * of_group).sum(axis=1).astype(np.float32)
+
+    def _ranges(self, fusion):
+        signed = self.seen.observers[fusion.data[0].name, fusion.data[1]].signed
+        return {"input": [self.seen.threshold(fusion.data, signed), signed],
+                "output": [self.seen.threshold(fusion.end, not fusion.relu), not fusion.relu],
+                "summand": None if fusion.summand is None else [self.seen.threshold(fusion.summand, True), True],
+                "lowest": self.seen.observers[fusion.end[0].name, fusion.end[1]].minimum, "snr": None}
+
+
+def input_names(net, data):
+    """Names of the network's inputs: a SymbolBlock's own, else by how many a tuple in a batch holds."""
+    if isinstance(net, SymbolBlock):
+        return [symbol.name for symbol in net._cached_graph[0]]
+    try:
+        net_inputs = net._cached_graph[0] if net._cached_graph else []
+    except AttributeError:
+        net_inputs = []
+    number = max(1, len(net_inputs))
+    return ["data"] if number == 1 else [f"data{index}" for index in range(number)]
+
+
+def _kind(node):
+    return KINDS[node.operator].format(len(node.get("kernel", ())))
+
+
+def _tensors(net, inputs):
+    tensors = net(*inputs)
+    return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]
+
+
+def _decibels(signal, value):
+    """10 log10(power of the signal / power of the error); at most 200."""
+    noise = np.square(signal - value, dtype=np.float64).sum()
+    power = np.square(signal, dtype=np.float64).sum()
+    return float(min(200.0, 10 * np.log10(power / noise))) if noise > 0 and power > 0 else 200.0

@@ -1,0 +1,77 @@
+"""What quantization did to each layer: plain data."""
+from dataclasses import dataclass, field
+
+from ..errors import RecordError
+from ..tables import format_table
+from .emitters import Range
+
+
+@dataclass
+class QuantizationRecord:
+    """The fate of every layer, and all that the integer network needs besides the weights.
+
+    Attributes
+    ----------
+    layers : dict
+        {layer name: {"input": [threshold, signed], "output": [threshold, signed], "summand": [threshold, signed] or
+        None, "lowest": smallest value of the output, "snr": dB or None}} of the layers that run on integers.
+        Thresholds are in units of the tensors; "output" is that of the layer with the addition and the ReLU that
+        follow; "snr" is the power of that output over the power of the error.
+    left_out : dict
+        {layer name: why it stays in fp32}.
+    bits : int
+    calibration : str
+        How thresholds were chosen, and from how many samples.
+    baseline_accuracy, accuracy : float or None
+        Of the fp32 and of the quantized network, where they were measured to keep a bound.
+    """
+
+    layers: dict
+    left_out: dict
+    bits: int = 8
+    calibration: str = ""
+    baseline_accuracy: float = None
+    accuracy: float = None
+    notes: list = field(default_factory=list)
+
+    def range(self, layer, what):
+        """The :class:`Range` of a layer's "input", "output" or "summand"."""
+        threshold, signed = self.layers[layer][what]
+        return Range(threshold, signed, self.bits)
+
+    def summary(self):
+        """A table: layer, what it runs on, thresholds of input and output, signal-to-noise ratio, reason."""
+        rows = [(name, f"int{self.bits}", _ends(layer["input"]), _ends(layer["output"]),
+                 "" if layer["snr"] is None else f"{layer['snr']:.1f} dB", "") for name, layer in self.layers.items()]
+        rows += [(name, "fp32", "", "", "", reason) for name, reason in self.left_out.items()]
+        lines = [format_table(("layer", "runs on", "input", "output", "SNR", "note"), rows),
+                 f"calibration: {self.calibration}", *self.notes]
+        if self.accuracy is not None:
+            lines.append(f"accuracy {self.accuracy:.4f}, of the fp32 network {self.baseline_accuracy:.4f}")
+        return "\n".join(lines)
+
+    __str__ = __repr__ = summary
+
+    def to_dict(self):
+        """JSON-serializable."""
+        return {"layers": self.layers, "left_out": self.left_out, "bits": self.bits, "calibration": self.calibration,
+                "baseline_accuracy": self.baseline_accuracy, "accuracy": self.accuracy, "notes": self.notes}
+
+    @classmethod
+    def from_dict(cls, record):
+        """The inverse of :meth:`to_dict`; ``RecordError`` when it is none."""
+        try:
+            found = cls(**record)
+            for name, layer in found.layers.items():
+                for what in ("input", "output", *(("summand",) if layer["summand"] else ())):
+                    threshold, signed = layer[what]
+                    if not threshold > 0 or not isinstance(signed, bool):
+                        raise RecordError(f"the record of a quantization is damaged: {what} of {name} is {layer[what]}")
+            return found
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise RecordError(f"this is no record of a quantization: {error!r}") from error
+
+
+def _ends(limits):
+    threshold, signed = limits
+    return f"{-threshold if signed else 0:.4g} to {threshold:.4g}"
