@@ -3,12 +3,14 @@
 What is in the file, tensor by tensor:
 
 - a quantized weight: its integer codes, ``bits`` bits each, and its scales;
+- a parameter with one value throughout, such as a folded BatchNorm's: that value, in the header;
 - a masked weight: one bit per weight for the mask, deflated, and the values of the kept ones;
 - anything else as it is.
 
 The records (masks, scales, channel plan) and the network's graph lie beside them, so that a file can be
 loaded into a fresh copy of the original network, or with no network at all.
 """
+import json
 import math
 import warnings
 import zlib
@@ -22,12 +24,14 @@ from mxnet.gluon import SymbolBlock
 from . import tensorfile
 from .errors import CheckpointError, NetworkError
 from .network import check_context, check_hybrid, check_ready, known_shape, parameters
+from .graph import Graph
 from .pruning import ChannelPlan, Masks
-from .quantization import Scales, dequantize_array
+from .quantization import Int8Network, QuantizationRecord, Scales, dequantize_array
 from .quantization.arrays import largest_code
 from .symbol_graph import example_inputs, trace
 
 KIND = "compressed network"
+SMALL = "scales and rest"  # of an int8 network
 RECORDS = {"masks": Masks, "scales": Scales, "plan": ChannelPlan}
 
 
@@ -38,7 +42,8 @@ def save(path, net, *records, example=None):
     ----------
     path : str or Path
     net : HybridBlock
-        As the techniques left it.
+        As the techniques left it, or what :func:`~gluon_compress.quantization.quantize` returned: that needs no
+        records.
     *records : Masks, Scales, ChannelPlan
         What the techniques returned, at most one of each; combine several with ``first | second``.
     example : NDArray or tuple of NDArray, optional
@@ -60,6 +65,8 @@ def save(path, net, *records, example=None):
     >>> scales = quantize_weights(net)
     >>> save("small.gcz", net, masks, scales)
     """
+    if isinstance(net, Int8Network):
+        return _save_int8(path, net, records)
     check_ready(net)
     given = _by_kind(records)
     if "plan" in given:
@@ -78,15 +85,67 @@ def save(path, net, *records, example=None):
             layout[name].update(bits=record["bits"], axis=record["axis"])
             tensors[f"{name}/scale"] = record["scale"]
             value = _pack(value, record["bits"])
-        tensors[f"{name}/value"] = value
+        _store(name, value, layout, tensors)
     stored = {kind: record.to_dict() if kind == "plan" else {"left_out": record.left_out}
               for kind, record in given.items()}  # masks and scales themselves are tensors
     tensorfile.write(path, KIND, tensors, {"layout": layout, "records": stored, "graph": _graph(net, example)})
     return Path(path).stat().st_size
 
 
-def load(path, net=None, ctx=None):
-    """Load a compressed network; quantized weights become floating point again.
+def _save_int8(path, net, records):
+    if records:
+        raise TypeError(f"records are given ({', '.join(type(record).__name__ for record in records)}); accepted: none, "
+                        f"an int8 network has its own")
+    tensors, layout = {}, {}
+    for name, value in {**net.rest, **net.codes}.items():
+        layout[name] = {"shape": list(value.shape), "dtype": "float32"}
+        if name in net.codes:
+            record = net.scales.layers[name]
+            layout[name].update(bits=record["bits"], axis=record["axis"])
+            value = _pack(value, record["bits"])
+        _store(name, value, layout, tensors)
+    # one tensor for all that is small: 100 bytes of header for each would be more than many of them
+    small = [name for name in sorted(layout) if f"{name}/value" in tensors and name not in net.codes]
+    tensors[SMALL] = np.concatenate([*(net.scales.layers[name]["scale"] for name in sorted(net.codes)),
+                                     *(tensors.pop(f"{name}/value").ravel() for name in small)])
+    graph = {"symbol": _slim(net.graph.symbol, net.graph.parameter_names), "inputs": list(net.graph.input_shapes),
+             "dtype": "float32", "shapes": net.graph.input_shapes}
+    stored = {"scales": {"left_out": net.scales.left_out}, "quantization": net.record.to_dict()}
+    tensorfile.write(path, KIND, tensors, {"layout": layout, "records": stored, "graph": graph})
+    return Path(path).stat().st_size
+
+
+def _slim(symbol, names):
+    """The symbol's JSON with structural names, and without the parameters' shapes, which are in the layout."""
+    content = json.loads(symbol.tojson())
+    for node in content["nodes"]:
+        if node["op"] == "null":
+            node.pop("attrs", None)
+            node["name"] = names.get(node["name"], node["name"])
+    return json.dumps(content)
+
+
+def _take_small_apart(tensors, layout):
+    """Put back the scales and values that :func:`_save_int8` put into one tensor."""
+    small, position = tensors.pop(SMALL), 0
+    quantized = [name for name in sorted(layout) if "bits" in layout[name]]
+    whole = [name for name in sorted(layout) if "bits" not in layout[name] and "fill" not in layout[name]]
+    for name, shape in (*((f"{name}/scale", layout[name]["shape"][:1]) for name in quantized),
+                        *((f"{name}/value", layout[name]["shape"]) for name in whole)):
+        tensors[name] = small[position:position + math.prod(shape)].reshape(shape)
+        position += math.prod(shape)
+
+
+def _store(name, value, layout, tensors):
+    """Put an array into the file, or into its header when all its values are the same."""
+    if value.size > 1 and value.dtype.kind == "f" and (value == value.flat[0]).all() and np.isfinite(value.flat[0]):
+        layout[name]["fill"] = float(value.flat[0])
+    else:
+        tensors[f"{name}/value"] = value
+
+
+def load(path, net=None, ctx=None, precision=None, simulate=False):
+    """Load a compressed network: an int8 network as one, others with quantized weights in floating point again.
 
     Parameters
     ----------
@@ -96,11 +155,15 @@ def load(path, net=None, ctx=None):
         file, then its parameters set. Without it a ``SymbolBlock`` is built from the graph in the file.
     ctx : mx.Context, optional
         Where the parameters go; by default where those of ``net`` are, else the CPU.
+    precision : "fp32", optional
+        Of an int8 network: load it as an fp32 ``SymbolBlock`` with the rounded weights.
+    simulate : bool
+        Of an int8 network: run its arithmetic in fp32, anywhere.
 
     Returns
     -------
     HybridBlock
-        ``net``, or the ``SymbolBlock``.
+        ``net``, the ``SymbolBlock``, or the ``Int8Network``.
 
     Raises
     ------
@@ -108,9 +171,15 @@ def load(path, net=None, ctx=None):
         For a damaged, truncated or foreign file, or one of another network. ``net`` is then unchanged.
     """
     check_context(ctx)
+    if precision not in (None, "fp32"):
+        raise ValueError(f"precision is {precision!r}; accepted: 'fp32' or None")
     if net is not None:
         check_hybrid(net)
-    tensors, header = tensorfile.read(path, KIND)
+        if isinstance(net, Int8Network):
+            raise TypeError("net is an Int8Network; accepted: a fresh copy of the original network, or None")
+    tensors, header = _read(path)
+    if net is None and precision is None and "quantization" in header["records"]:
+        return _load_int8(path, tensors, header, simulate)
     with _content_of(path):
         values = {name: _decode(name, layout, tensors) for name, layout in header["layout"].items()}
         if net is None:
@@ -128,13 +197,37 @@ def load(path, net=None, ctx=None):
 
 
 def records(path):
-    """The records in a file: {"masks": Masks, "scales": Scales, "plan": ChannelPlan}, as far as it has them.
+    """The records in a file, as far as it has them.
+
+    {"masks": Masks, "scales": Scales, "plan": ChannelPlan, "quantization": QuantizationRecord}.
 
     With these, a loaded network can be trained further: ``MaskedTrainer(net, records(path)["masks"], ...)``.
     """
-    tensors, header = tensorfile.read(path, KIND)
+    tensors, header = _read(path)
     with _content_of(path):
         return _read_records(tensors, header)
+
+
+def _read(path):
+    """``(tensors, header)``, with a tensor for each parameter."""
+    tensors, header = tensorfile.read(path, KIND)
+    if SMALL in tensors:
+        with _content_of(path):
+            _take_small_apart(tensors, header["layout"])
+    return tensors, header
+
+
+def _load_int8(path, tensors, header, simulate):
+    with _content_of(path):
+        found, layouts, graph = _read_records(tensors, header), header["layout"], header["graph"]
+        codes = {name: _unpack(tensors[f"{name}/value"], layout["bits"], math.prod(layout["shape"])).reshape(
+            layout["shape"]) for name, layout in layouts.items() if "bits" in layout}
+        rest = {name: _decode(name, layout, tensors) for name, layout in layouts.items() if "bits" not in layout}
+        values = {**rest, **{name: _decode(name, layouts[name], tensors) for name in codes}}
+        block = _symbol_block(path, graph, values, mx.cpu())
+        example = tuple(mx.nd.zeros(graph["shapes"][name]) for name in graph["inputs"])
+        return Int8Network(Graph(block, example), codes, found["scales"], rest, found["quantization"],
+                           simulate)
 
 
 def _read_records(tensors, header):
@@ -148,6 +241,8 @@ def _read_records(tensors, header):
         found["scales"] = Scales(quantized, stored["scales"]["left_out"])
     if "plan" in stored:
         found["plan"] = ChannelPlan.from_dict(stored["plan"])
+    if "quantization" in stored:
+        found["quantization"] = QuantizationRecord.from_dict(stored["quantization"])
     return found
 
 
@@ -202,6 +297,8 @@ def _mask(name, layout, tensors):
 
 def _decode(name, layout, tensors):
     """The float array of a parameter."""
+    if "fill" in layout:
+        return np.full(layout["shape"], layout["fill"], layout["dtype"])
     value = tensors[f"{name}/value"]
     mask = _mask(name, layout, tensors) if f"{name}/mask" in tensors else None
     if "bits" in layout:
@@ -269,6 +366,6 @@ def _symbol_block(path, graph, values, ctx):
     except mx.MXNetError as error:
         raise CheckpointError(f"the graph in {path} cannot be built: {error}") from error
     for name, parameter in net.collect_params().items():
-        value = values[graph["names"][name]]
+        value = values[graph["names"][name] if "names" in graph else name]
         parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx, cast_dtype=True, dtype_source="saved")
     return net

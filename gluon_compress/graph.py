@@ -93,7 +93,7 @@ class Graph:
         for entry in content["nodes"]:
             parameter = self.parameter_names.get(entry["name"])
             node = Node(entry["name"], entry["op"], entry.get("attrs", {}), shapes[entry["name"]], parameter,
-                        parameter is not None and isinstance(named[parameter], Constant))
+                        parameter is not None and isinstance(graph.parameters[entry["name"]], Constant))
             node.inputs = [(self.nodes[index], output) for index, output, *_ in entry["inputs"]]
             self.nodes.append(node)
         self.outputs = [(self.nodes[index], output) for index, output, *_ in content["heads"]]

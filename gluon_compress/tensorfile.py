@@ -5,7 +5,7 @@ Nothing in such a file is ever executed: a damaged or hostile one can only fail 
 import base64
 import hashlib
 import json
-import zlib
+import lzma
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -15,7 +15,7 @@ from .download import write_atomically
 from .errors import CheckpointError
 
 FORMAT = "gluon_compress"
-VERSION = 1
+VERSION = 2
 
 
 def write(path, kind, tensors, header):
@@ -24,7 +24,7 @@ def write(path, kind, tensors, header):
     ``kind`` says what the file is for; :func:`read` refuses another.
     """
     tensors = {name: _plain(name, tensor) for name, tensor in tensors.items()}
-    header = base64.b64encode(zlib.compress(json.dumps(header, sort_keys=True).encode(), 9)).decode()
+    header = base64.b64encode(lzma.compress(json.dumps(header, sort_keys=True).encode())).decode()
     metadata = {"format": FORMAT, "version": str(VERSION), "kind": kind, "header": header,
                 "sha256": _digest(kind, tensors, header)}
     write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata))
@@ -57,8 +57,8 @@ def read(path, kind):
     if metadata.get("sha256") != _digest(kind, tensors, metadata.get("header", "")):
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
     try:
-        return tensors, json.loads(zlib.decompress(base64.b64decode(metadata["header"])))
-    except (KeyError, ValueError, zlib.error) as error:
+        return tensors, json.loads(lzma.decompress(base64.b64decode(metadata["header"])))
+    except (KeyError, ValueError, lzma.LZMAError) as error:
         raise CheckpointError(f"{path} has a header that is no compressed JSON: {error}") from error
 
 

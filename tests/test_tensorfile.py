@@ -103,12 +103,12 @@ def test_foreign_files(tmp_path):
     with pytest.raises(CheckpointError, match="not of gluon_compress"):
         tensorfile.read(tmp_path / "foreign", "test")
     save_file({"x": np.zeros(3)}, str(tmp_path / "newer"),
-              {"format": "gluon_compress", "version": "2", "kind": "test", "header": "{}", "sha256": ""})
-    with pytest.raises(CheckpointError, match="version 2; this code reads 1"):
+              {"format": "gluon_compress", "version": "3", "kind": "test", "header": "{}", "sha256": ""})
+    with pytest.raises(CheckpointError, match="version 3; this code reads 2"):
         tensorfile.read(tmp_path / "newer", "test")
     header = "{not JSON"
     save_file({}, str(tmp_path / "crafted"), {
-        "format": "gluon_compress", "version": "1", "kind": "test", "header": header,
+        "format": "gluon_compress", "version": "2", "kind": "test", "header": header,
         "sha256": tensorfile._digest("test", {}, header)})
     with pytest.raises(CheckpointError, match="has a header that is no"):
         tensorfile.read(tmp_path / "crafted", "test")

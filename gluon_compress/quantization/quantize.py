@@ -17,7 +17,7 @@ from .emitters import Int8Emitter, SimulatedEmitter
 from .inference_graph import fold_scales, simplify
 from .int8_network import Int8Network, lower
 from .lowering import ADDITIONS, find_fusions, obstacle
-from .observing import block_of, input_batches, observe
+from .observing import block_of, input_batches, key, observe
 from .record import QuantizationRecord
 from .weights import Scales
 
@@ -206,7 +206,7 @@ class Quantizer:
         for name, signal, value in zip(names, expected, found):
             if name in shifts:  # its output has a constant added, which the addition takes away again
                 value = value + (signal.mean() - value.mean())
-            record.layers[name]["snr"] = _decibels(signal, value)
+            record.layers[name]["snr"] = round(_decibels(signal, value), 2)
 
     def _mean_error(self, name, codes, scale):
         """E[(W - W_quantized) x] of each output channel."""
@@ -221,11 +221,16 @@ class Quantizer:
         return (error * of_group).sum(axis=1).astype(np.float32)
 
     def _ranges(self, fusion):
-        signed = self.seen.observers[fusion.data[0].name, fusion.data[1]].signed
-        return {"input": [self.seen.threshold(fusion.data, signed), signed],
-                "output": [self.seen.threshold(fusion.end, not fusion.relu), not fusion.relu],
-                "summand": None if fusion.summand is None else [self.seen.threshold(fusion.summand, True), True],
-                "lowest": self.seen.observers[fusion.end[0].name, fusion.end[1]].minimum, "snr": None}
+        signed = self.seen.observers[key(fusion.data)].signed
+        return {"input": [_short(self.seen.threshold(fusion.data, signed)), signed],
+                "output": [_short(self.seen.threshold(fusion.end, not fusion.relu)), not fusion.relu],
+                "summand": None if fusion.summand is None else [_short(self.seen.threshold(fusion.summand, True)), True],
+                "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
+
+
+def _short(value):
+    """As precise as float32, and short in a file."""
+    return float(f"{value:.8g}")
 
 
 def input_names(net, data):
