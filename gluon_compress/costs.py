@@ -16,7 +16,8 @@ from .symbol_graph import example_inputs, trace
 #   Deconvolution   weight (C_in, C_out / groups, *kernel), per element of the input
 #   FullyConnected  weight (units, in_units),               per element of the output
 # Products with the zeros of a padding count, as is usual; so do those with pruned weights.
-COUNTED = {"Convolution": "output", "Deconvolution": "input", "FullyConnected": "output"}
+COUNTED = {"Convolution": "output", "Deconvolution": "input", "FullyConnected": "output",
+           "_sg_mkldnn_conv": "output", "_sg_mkldnn_fully_connected": "output"}  # the last two of int8 networks
 FP32_BYTES = 4
 WHOLE = "(net)"  # the row of parameters that belong to no child
 
@@ -84,7 +85,7 @@ def _members(net):
     net.apply(collect)
     members = defaultdict(list)
     for name, parameter in parameters(net).items():
-        if parameter.name in underscored:
+        if parameter.name in underscored and "." not in name:
             layer = re.sub(r"_((running|moving)_)?[a-z]+$", "", name)
         else:
             layer = name.rpartition(".")[0]

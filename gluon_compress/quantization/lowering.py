@@ -8,8 +8,8 @@ Convolutions and dense layers read and write integers, and take along what follo
 Pooling, flattening and concatenation between such layers pass integers on; everything else stays fp32, with a
 conversion at each border. Tensors behind a ReLU are unsigned, which gives them twice the resolution.
 
-**Shortcuts.** The integer convolution adds a shortcut of its output's kind only: of a signed shortcut under a ReLU
-MXNet 1.9.1 drops the negative half. Where such a shortcut comes from a convolution of its own (He et al., 2015, option
+**Shortcuts.** The integer convolution adds a shortcut of its output's kind only: with a signed shortcut under a ReLU
+MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Where such a shortcut comes from a convolution of its own (He et al., 2015, option
 B), that one gets a constant added to its bias that makes its output positive, and the sum the same taken away: exact,
 and with 255 levels instead of 127.
 """

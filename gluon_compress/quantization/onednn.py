@@ -16,6 +16,7 @@ import mxnet as mx
 import numpy as np
 
 from ..errors import NetworkError
+from .arrays import quantize_array
 
 SIGNED_LOW, SIGNED_HIGH, UNSIGNED_HIGH = -128, 127, 255
 SIGNED_LEVELS, UNSIGNED_LEVELS = 127.5, 255.5
@@ -51,31 +52,46 @@ def codes_per_unit(scale, signed):
     return np.float32(SIGNED_LEVELS if signed else UNSIGNED_LEVELS) / np.float32(threshold_for(scale, signed))
 
 
-def weight_for(codes, scale):
-    """An fp32 weight of which a kernel makes these codes with these scales.
+def weight_codes(weight, clip="max"):
+    """Codes and scales on the grid that the kernels have for weights.
+
+        scale = threshold / 127.5        code = round(w / scale) in [-128, 127]
 
     Parameters
     ----------
-    codes : int8 array (channels, ...)
-        In [-127, 127], the largest of each channel being 127 or -127, or all 0.
+    weight : array (channels, ...)
+    clip : str
+        How thresholds are chosen, as for :func:`quantize_array`.
+
+    Returns
+    -------
+    codes : int8 array of the weight's shape
+        The largest of each channel is 127 or -128, or all are 0.
     scale : float32 array (channels,)
     """
+    codes, scale = quantize_array(weight, 8, 0, clip)
+    scale = scale * np.float32(SIGNED_HIGH / SIGNED_LEVELS)
+    steps = weight.astype(np.float64) / scale.reshape(-1, *[1] * (weight.ndim - 1))
+    codes = np.rint(steps * (1 + 1e-6))  # the threshold itself is 127.5 steps, or just below: to be 127 and -128
+    return np.clip(codes, SIGNED_LOW, SIGNED_HIGH).astype(np.int8), scale
+
+
+def weight_for(codes, scale):
+    """An fp32 weight of which a kernel makes these codes with these scales; both of :func:`weight_codes`."""
     rows = codes.reshape(len(codes), -1)
-    weight = rows.astype(np.float32) * scale[:, None].astype(np.float32)
-    for channel in range(len(rows)):
-        row, largest = weight[channel], scale[channel] * np.float32(SIGNED_LEVELS)
-        if (rows[channel] == SIGNED_HIGH).any():
-            row[rows[channel] == SIGNED_HIGH] = largest  # rounds to 128, which is cut to 127
-        elif (rows[channel] == -SIGNED_HIGH).any():
-            row[rows[channel] == -SIGNED_HIGH] = -_below_half(largest)
-        else:
+    weight = rows.astype(np.float32) * scale[:, None]
+    for row, row_codes, ends in zip(weight, rows, scale * np.float32(SIGNED_LEVELS)):
+        end = _rounds_up(ends)
+        row[row_codes == SIGNED_HIGH] = end  # to 128, which is cut to 127
+        row[row_codes == SIGNED_LOW] = -end
+        if not row.any():
             row[0] = NEARLY_ZERO  # a kernel divides by the largest
     return weight.reshape(codes.shape)
 
 
-def _below_half(largest):
-    """The nearest number at least as large as ``largest`` that a kernel's float32 scales to less than 127.5."""
+def _rounds_up(end):
+    """The first number from ``end`` on that a kernel's float32 scales to no less than 127.5."""
     levels = np.float32(SIGNED_LEVELS)
-    while not largest * (levels / largest) < levels:
-        largest = np.nextafter(largest, np.float32(np.inf))
-    return largest
+    while end * (levels / end) < levels:
+        end = np.nextafter(end, np.float32(np.inf))
+    return end

@@ -1,4 +1,5 @@
 """Post-training quantization: from a trained fp32 network and a few hundred inputs to one that runs on integers."""
+import inspect
 import itertools
 
 import numpy as np
@@ -125,7 +126,7 @@ class Quantizer:
     """
 
     def __init__(self, net, data, most_batches):
-        self.batches = list(itertools.islice(input_batches(data, input_names(net, data)), most_batches))
+        self.batches = list(itertools.islice(input_batches(data, input_names(net)), most_batches))
         self.graph = Graph(net, self.batches[0])
         self.values = fold_scales(self.graph, snapshot(net))
         for name, value in self.values.items():
@@ -177,8 +178,11 @@ class Quantizer:
         if not chosen:
             raise ValueError("exclude leaves no layer to quantize")
         left_out = {**self.left_out, **{name: "excluded" for name in self.layers if name in excluded}}
-        weights = {self.inference.weights[name]: quantize_array(self.values[self.inference.weights[name]], bits, 0, clip)
-                   for name in chosen}
+        weights = {}
+        for name in chosen:
+            value = self.values[self.inference.weights[name]]
+            weights[self.inference.weights[name]] = (onednn.weight_codes(value, clip) if bits == 8
+                                                     else quantize_array(value, bits, 0, clip))
         rest = {name: value for name, value in self.values.items() if name not in weights}
         if correct_bias:
             for name in chosen:
@@ -233,16 +237,14 @@ def _short(value):
     return float(f"{value:.8g}")
 
 
-def input_names(net, data):
-    """Names of the network's inputs: a SymbolBlock's own, else by how many a tuple in a batch holds."""
+def input_names(net):
+    """Names of the network's inputs: a SymbolBlock's own, else "data", or "data0", "data1", ... for several."""
     if isinstance(net, SymbolBlock):
         return [symbol.name for symbol in net._cached_graph[0]]
-    try:
-        net_inputs = net._cached_graph[0] if net._cached_graph else []
-    except AttributeError:
-        net_inputs = []
-    number = max(1, len(net_inputs))
-    return ["data"] if number == 1 else [f"data{index}" for index in range(number)]
+    arguments = list(inspect.signature(net.hybrid_forward).parameters.values())[1:]  # without F
+    needed = [argument.name for argument in arguments if argument.default is argument.empty
+              and argument.kind is argument.POSITIONAL_OR_KEYWORD and argument.name not in net._reg_params]
+    return ["data"] if len(needed) <= 1 else [f"data{index}" for index in range(len(needed))]
 
 
 def _kind(node):

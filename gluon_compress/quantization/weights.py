@@ -46,7 +46,7 @@ class Scales:
                               f"its scale {scale.shape}")
         q_max = largest_code(bits)
         codes = np.rint(weight.astype(np.float64) / along(scale, axis, weight.ndim))
-        codes = np.clip(codes, -q_max, q_max).astype(np.int8)
+        codes = np.clip(codes, -q_max - 1, q_max).astype(np.int8)  # -128 in int8 networks only
         if not np.array_equal(dequantize_array(codes, scale, axis).astype(weight.dtype), weight):
             raise RecordError(f"the weights of {name} are not multiples of their scale: they changed since "
                               f"quantize_weights, call it again")
