@@ -1,0 +1,378 @@
+"""Int8 networks: they agree with fp32, with their own simulation and with what was saved; bad input is refused."""
+import gluon_compress as gc  # before mxnet
+
+import mxnet as mx  # noqa: I001
+import numpy as np
+import pytest
+from gluon_compress.errors import CheckpointError, NetworkError, RecordError
+from gluon_compress.graph import Graph, in_order
+from gluon_compress.models import AlexNet, LeNet, ResNet
+from gluon_compress.network import snapshot
+from gluon_compress.quantization import Int8Network, QuantizationRecord, quantize
+from gluon_compress.quantization.inference_graph import batch_norm_pairs, fold_scales, simplify
+from gluon_compress.quantization.lowering import find_fusions
+from gluon_compress.quantization.observing import block_of, input_batches
+from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon.model_zoo import vision
+from networks import Assorted, Branches, Net, NormNet, OwnWeight, SharedWeights, build, exported, identical, values
+
+
+def inverted_residual():
+    """As in MobileNet v2: depthwise, ReLU6, and a sum that no ReLU follows."""
+    def f(net, F, x):
+        x = F.clip(net.first_norm(net.first(x)), 0, 6)
+        y = F.clip(net.expand_norm(net.expand(x)), 0, 6)
+        y = F.clip(net.deep_norm(net.deep(y)), 0, 6)
+        y = net.project_norm(net.project(y))
+        z = net.narrow_norm(net.narrow(x)) + y
+        return net.head(net.last(z) + z)
+    norms = {f"{name}_norm": nn.BatchNorm() for name in ("first", "expand", "deep", "project", "narrow")}
+    return Net(f, first=nn.Conv2D(8, 3, padding=1), expand=nn.Conv2D(24, 1), deep=nn.Conv2D(24, 3, padding=1, groups=24),
+               project=nn.Conv2D(8, 1), narrow=nn.Conv2D(8, 1), last=nn.Conv2D(8, 3, padding=1), head=nn.Dense(4), **norms)
+
+
+def fire():
+    """As in SqueezeNet: two convolutions side by side, max and average pooling on integers, a convolution at the end."""
+    def f(net, F, x):
+        x = F.relu(net.squeeze(net.pool(F.relu(net.stem(x)))))
+        x = net.average(F.concat(F.relu(net.one(x)), F.relu(net.three(x)), dim=1))
+        return F.flatten(F.relu(net.last(x)))
+    return Net(f, stem=nn.Conv2D(8, 3), pool=nn.MaxPool2D(2), squeeze=nn.Conv2D(4, 1), one=nn.Conv2D(8, 1),
+               three=nn.Conv2D(8, 3, padding=1), average=nn.AvgPool2D(2), last=nn.Conv2D(5, 1))
+
+
+NETWORKS = {
+    "lenet": (LeNet, (16, 1, 28, 28)), "alexnet": (lambda: AlexNet(10, 32), (4, 3, 67, 67)),
+    "resnet": (lambda: ResNet(18, 10, thumbnail=True, width=8), (8, 3, 16, 16)),
+    "bottleneck": (lambda: ResNet(50, 10, thumbnail=True, width=4), (8, 3, 16, 16)),
+    "norms": (NormNet, (16, 3, 8, 8)), "branches": (Branches, (16, 2, 12, 12)), "own weight": (OwnWeight, (16, 1, 8, 8)),
+    "shared": (SharedWeights, (16, 6)), "inverted residual": (inverted_residual, (8, 3, 12, 12)),
+    "fire": (fire, (8, 3, 13, 13)), "resnet v2": (lambda: vision.resnet18_v2(classes=5), (2, 3, 32, 32)),
+    "densenet": (lambda: vision.DenseNet(8, 4, [2, 2], classes=5), (2, 3, 224, 224)),
+    "mobilenet": (lambda: vision.mobilenet0_25(classes=5), (4, 3, 32, 32))}
+ALL = pytest.mark.parametrize("name", NETWORKS)
+
+
+def example_of(name):
+    return build(*NETWORKS[name])
+
+
+def relative_error(found, expected):
+    return np.linalg.norm(found.asnumpy() - expected.asnumpy()) / np.linalg.norm(expected.asnumpy())
+
+
+@ALL
+def test_int8_networks_agree_with_fp32_and_with_their_simulation(name):
+    net, example = example_of(name)
+    expected = net(example)
+    before = values(net)  # MXNet's BatchNorm sets a fixed gamma to 1 when it runs
+    int8 = quantize(net, [example], method="minmax", progress=False)
+    simulated = quantize(net, [example], method="minmax", simulate=True, progress=False)
+    assert isinstance(int8, Int8Network) and not int8.simulated and simulated.simulated
+    assert relative_error(int8(example), expected) < 0.08
+    assert relative_error(int8(example), simulated(example)) < 0.03
+    assert identical(before, values(net)) and np.array_equal(net(example).asnumpy(), expected.asnumpy())
+    operators = [node.operator for node in Graph(int8, example).nodes]
+    assert sum(operators.count(name) for name in ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected")) >= len(
+        int8.record.layers) > 0
+    assert all(parameter.grad_req == "null" for parameter in int8.collect_params().values())
+    kinds = {layer for layer in int8.record.layers} | set(int8.record.left_out)
+    assert {node.inputs[1][0].parameter.rpartition(".")[0].removesuffix("_weight") or "mix" for node in
+            Graph(net, example).producers()} <= kinds | {"mix", ""}
+    assert all(layer["snr"] > 10 for layer in int8.record.layers.values())
+
+
+@ALL
+def test_the_simplified_graph_computes_the_same(name):
+    net, example = example_of(name)
+    graph, before = Graph(net, example), snapshot(net)
+    for parameters in (before, fold_scales(graph, before)):
+        inference = simplify(graph, parameters)
+        same = block_of(inference.outputs, inference.inputs, inference.values)
+        np.testing.assert_allclose(same(example).asnumpy(), net(example).asnumpy(), rtol=1e-3, atol=1e-4)
+    operators = [node.operator for node in in_order(inference.outputs)]
+    pairs, reasons = batch_norm_pairs(graph)
+    assert operators.count("BatchNorm") == len(reasons) and "Dropout" not in operators
+    for norm in pairs:
+        gamma, beta, mean, variance = (parameters[source.parameter] for source, _ in norm.inputs[1:])
+        assert (gamma == 1).all() and (mean == 0).all() and len(np.unique(variance)) == 1
+
+
+@pytest.mark.parametrize("name, integer, fp32", [
+    ("resnet", {"_sg_mkldnn_conv": 20, "_sg_mkldnn_fully_connected": 1, "_contrib_quantize_v2": 2,
+                "_contrib_dequantize": 1}, {"Pooling": 1, "Flatten": 1}),
+    ("alexnet", {"_sg_mkldnn_conv": 5, "_contrib_quantized_pooling": 3, "_sg_mkldnn_fully_connected": 3,
+                 "_contrib_quantize_v2": 1}, {}),
+    ("fire", {"_sg_mkldnn_conv": 5, "_contrib_quantized_pooling": 2, "_contrib_quantized_concat": 1,
+              "_contrib_quantize_v2": 1, "_contrib_dequantize": 1}, {"Flatten": 1}),
+    ("inverted residual", {"_sg_mkldnn_conv": 6, "_sg_mkldnn_fully_connected": 1, "_contrib_quantize_v2": 1}, {})])
+def test_nothing_else_runs_between_the_layers(name, integer, fp32):
+    net, example = example_of(name)
+    graph = Graph(quantize(net, [example], progress=False), example)
+    operators = [node.operator for node in graph.nodes if node.operator != "null"]
+    found = {operator: operators.count(operator) for operator in set(operators)}
+    found.pop("_contrib_quantized_flatten", None)
+    assert found == {**integer, **fp32}
+
+
+def test_shortcuts_under_a_relu_are_unsigned():
+    net, example = example_of("resnet")
+    inference = simplify(Graph(net, example), snapshot(net))
+    fusions = find_fusions(inference.outputs, set(inference.weights))
+    shifted = [fusion.shifted.layer.name for fusion in fusions.values() if fusion.shifted]
+    assert len(shifted) == 3 and sum(fusion.summand is not None for fusion in fusions.values()) == 8
+    int8 = quantize(net, [example], progress=False)
+    for node in Graph(int8, example).nodes:
+        if node.name in shifted:
+            assert float(node.attributes["min_calib_range"]) == 0
+    assert all(int8.record.layers[name]["lowest"] < 0 for name in shifted)
+
+
+def test_symbol_blocks_and_several_inputs(tmp_path):
+    net, example = example_of("norms")
+    block = exported(net, example, tmp_path)
+    expected = quantize(net, [example], progress=False)(example)
+    np.testing.assert_allclose(quantize(block, [example], progress=False)(example).asnumpy(), expected.asnumpy(),
+                               rtol=1e-4, atol=1e-4)
+
+    class Two(HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.a, self.b, self.head = nn.Conv2D(6, 3), nn.Conv2D(6, 3), nn.Dense(3)
+
+        def hybrid_forward(self, F, x, y):
+            return self.head(F.relu(self.a(x) + self.b(y)))
+    net = Two()
+    net.initialize(mx.init.Normal(0.3))
+    x, y = mx.nd.random.normal(shape=(4, 2, 6, 6)), mx.nd.random.normal(shape=(4, 3, 6, 6))
+    expected = net(x, y)
+    for batch in ((x, y), (x, y, mx.nd.zeros(4)), ((x, y), mx.nd.zeros(4)), {"data0": x, "data1": y}):
+        assert relative_error(quantize(net, [batch], progress=False)(x, y), expected) < 0.05
+    with pytest.raises(ValueError, match="batch 0 .* a single NDArray, the network has 2 inputs: data0, data1"):
+        quantize(net, [x], progress=False)
+
+
+def test_loaders_of_all_kinds():
+    net, example = example_of("norms")
+    labels = mx.nd.zeros(len(example))
+    expected = quantize(net, [example], progress=False)(example).asnumpy()
+    datasets = [mx.gluon.data.ArrayDataset(example), mx.gluon.data.ArrayDataset(example, labels)]
+    for data in ([example.asnumpy()], [(example,)], [[example, labels]], [{"data": example}], [{"image": example}],
+                 *(mx.gluon.data.DataLoader(dataset, 5) for dataset in datasets), (batch for batch in [example])):
+        assert np.array_equal(quantize(net, data, method="minmax", progress=False)(example).asnumpy(),
+                              quantize(net, [example], method="minmax", progress=False)(example).asnumpy())
+    assert expected.shape == (16, 5)
+
+
+@ALL
+def test_saved_networks_compute_the_same(name, tmp_path):
+    net, example = example_of(name)
+    int8 = quantize(net, [example], method="minmax", progress=False)
+    size = gc.save(tmp_path / "net.gcz", int8)
+    assert size == (tmp_path / "net.gcz").stat().st_size
+    loaded = gc.load(tmp_path / "net.gcz")
+    assert isinstance(loaded, Int8Network)
+    assert np.array_equal(loaded(example).asnumpy(), int8(example).asnumpy())
+    assert loaded.record == int8.record
+    assert all(np.array_equal(codes, int8.codes[weight]) for weight, codes in loaded.codes.items())
+    simulated = gc.load(tmp_path / "net.gcz", simulate=True)
+    assert relative_error(simulated(example), int8(example)) < 0.03
+    fp32 = gc.load(tmp_path / "net.gcz", precision="fp32")
+    fresh = build(*NETWORKS[name], seed=7)[0]
+    assert gc.load(tmp_path / "net.gcz", fresh) is fresh
+    np.testing.assert_allclose(fresh(example).asnumpy(), fp32(example).asnumpy(), rtol=1e-4, atol=1e-4)
+    assert relative_error(fresh(example), net(example)) < 0.08
+    for weight, codes in int8.codes.items():
+        scale = int8.scales.layers[weight]["scale"]
+        np.testing.assert_array_equal(values(fresh)[weight], codes * scale.reshape(-1, *[1] * (codes.ndim - 1)))
+
+
+def test_the_file_is_a_quarter(tmp_path):
+    net, example = build(lambda: ResNet(18, 10, thumbnail=True, width=64), (1, 3, 16, 16))
+    net.save_parameters(str(tmp_path / "net.params"))
+    size = gc.save(tmp_path / "net.gcz", quantize(net, [example], method="minmax", progress=False))
+    assert size < 0.2510 * (tmp_path / "net.params").stat().st_size
+
+
+def test_damaged_int8_files(tmp_path):
+    net, example = example_of("norms")
+    path = tmp_path / "net.gcz"
+    gc.save(path, quantize(net, [example], progress=False))
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:100], content[:-50] + b"x" + content[-49:]):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            gc.load(path)
+
+
+@pytest.mark.parametrize("exclude, left_out", [
+    (["output"], {"output"}), (["Dense"], {"features.9", "output"}), (["Conv2D", "output"], {"features.0", "features.4",
+                                                                                            "output"})])
+def test_excluded_layers_stay_fp32(exclude, left_out):
+    net, example = example_of("norms")
+    int8 = quantize(net, [example], exclude=exclude, progress=False)
+    assert set(int8.record.left_out) == left_out and not left_out & set(int8.record.layers)
+    integer = {node.name for node in Graph(int8, example).nodes if node.operator.startswith("_sg_mkldnn")}
+    assert integer == set(int8.record.layers)
+    assert all(reason == "excluded" for reason in int8.record.left_out.values())
+
+
+def test_layers_without_integer_kernels_are_named():
+    net, example = build(Assorted)
+    record = quantize(net, [example], progress=False).record
+    assert set(record.layers) == {"output"}
+    assert "no integer kernel" in record.left_out["embedding"] and "no integer kernel" in record.left_out["up"]
+    assert "grouped" in record.left_out["grouped"]
+    assert "grouped" in str(record) and "fp32" in str(record)
+    volume = Net(lambda net, F, x: net.head(net.conv(x)), conv=nn.Conv3D(4, 3), head=nn.Dense(3, flatten=False))
+    volume.initialize()
+    example = mx.nd.ones((2, 1, 5, 5, 5))
+    volume(example)
+    with pytest.raises(ValueError, match="no layer of this network can run on integers: conv: .*; head: .*flatten"):
+        quantize(volume, [example], progress=False)
+
+
+def test_accuracy_bound_keeps_the_layer_that_hurts():
+    """One layer's input has a huge outlier that minmax calibration bows to."""
+    net, example = build(Net, (64, 12), function=lambda net, F, x: net.c(F.relu(net.b(F.relu(net.a(x))))),
+                         a=nn.Dense(16), b=nn.Dense(16), c=nn.Dense(4))
+    inputs = mx.nd.random.normal(shape=(256, 12))
+    classes = net(inputs).asnumpy().argmax(axis=1)
+    outlier = example.copy()
+    outlier[0, 0] = 30000.0
+    weight = net.a.weight.data()
+    weight[:, 0] = mx.nd.zeros(16)  # the outlier does nothing but widen the range of a's input
+    net.a.weight.set_data(weight)
+    classes = net(inputs).asnumpy().argmax(axis=1)
+
+    def evaluate(net):
+        return float((net(inputs).asnumpy().argmax(axis=1) == classes).mean())
+    hurt = quantize(net, [outlier], method="minmax", progress=False)
+    assert evaluate(hurt) < 0.7
+    kept = quantize(net, [outlier], method="minmax", evaluate=evaluate, max_accuracy_drop=0.05, progress=False)
+    assert list(kept.record.left_out) == ["a"] and "changes the outputs by" in kept.record.left_out["a"]
+    assert kept.record.baseline_accuracy == 1.0 and kept.record.accuracy == evaluate(kept) >= 0.95
+    assert "accuracy 0.9" in str(kept.record) or "accuracy 1.0" in str(kept.record)
+    unharmed = quantize(net, [inputs], evaluate=evaluate, max_accuracy_drop=0.1, progress=False)
+    assert not unharmed.record.left_out
+    with pytest.raises(ValueError, match="max_accuracy_drop=0 is not kept with any number"):
+        quantize(net, [outlier], method="minmax", evaluate=lambda net: float(not isinstance(net, Int8Network)),
+                 max_accuracy_drop=0, progress=False)
+
+
+def test_bias_correction_takes_the_mean_error_out():
+    net, example = example_of("resnet")
+    errors = []
+    for correct_bias in (False, True):
+        found = quantize(net, [example], bits=4, simulate=True, correct_bias=correct_bias, progress=False)
+        errors.append(np.abs((found.fp32_values()["features.1.beta"] - snapshot(net)["features.1.beta"])).sum())
+    assert errors[1] != errors[0]
+    first = Net(lambda net, F, x: net.conv(x), conv=nn.Conv2D(6, 1))
+    first.initialize(mx.init.Normal(1))
+    x = mx.nd.random.uniform(1, 2, shape=(64, 5, 4, 4))
+    first(x)
+    weights_only = quantize(first, [x], bits=3, simulate=True, progress=False).fp32_values()
+    again = Net(lambda net, F, x: net.conv(x), conv=nn.Conv2D(6, 1))
+    again.initialize()
+    again(x)
+    again.conv.weight.set_data(mx.nd.array(weights_only["conv.weight"]))
+    again.conv.bias.set_data(mx.nd.array(weights_only["conv.bias"]))
+    channel_means = [net(x).mean(axis=(0, 2, 3)).asnumpy() for net in (first, again)]
+    np.testing.assert_allclose(*channel_means, rtol=1e-4, atol=1e-4)
+
+
+def test_fewer_bits_are_simulated():
+    net, example = example_of("resnet")
+    noise = [min(layer["snr"] for layer in quantize(net, [example], bits=bits, simulate=True,
+                                                    progress=False).record.layers.values()) for bits in (8, 6, 4)]
+    assert noise[0] > noise[1] + 4 and noise[1] > noise[2] + 4
+    with pytest.raises(NetworkError, match="8 bits only, not 4; simulate=True"):
+        quantize(net, [example], bits=4, progress=False)
+
+
+@pytest.mark.parametrize("change, error, message", [
+    ({"data": []}, ValueError, "no batches"), ({"data": 5}, TypeError, "is a int; accepted: an iterable"),
+    ({"data": ["text"]}, TypeError, "holds a str"), ({"data": [()]}, ValueError, "has 0 values, the network 1 input"),
+    ({"data": [{"a": 1, "b": 2}]}, ValueError, "has 'a', 'b', but not 'data'"),
+    ({"data": mx.nd.ones((2, 3, 8, 8))}, TypeError, "is a NDArray; accepted: an iterable"),
+    ({"data": [mx.nd.ones((2, 3, 8))]}, ValueError, r"shape \(2, 3, 8\) does not fit"),
+    ({"data": [mx.nd.ones((2, 3, 8, 8)), mx.nd.ones((2, 4, 8, 8))]}, ValueError, r"batch 1 .*\(2, 4, 8, 8\), does not fit"),
+    ({"data": [mx.nd.ones((2, 3, 8, 8)) * np.nan]}, ValueError, "batch 0 .* input data that are not finite"),
+    ({"data": [mx.nd.ones((2, 3, 8, 8)) * np.inf]}, ValueError, "not finite"),
+    ({"exclude": ["outputs"]}, ValueError, r"exclude names 'outputs', .* output \(Dense\)"),
+    ({"exclude": "output"}, TypeError, "exclude is 'output'; accepted: a list"),
+    ({"exclude": ["Conv2D", "Dense"]}, ValueError, "leaves no layer"),
+    ({"method": "max"}, ValueError, "method is 'max'; accepted: 'minmax'"), ({"clip": 3}, ValueError, "clip is 3"),
+    ({"bits": 9}, ValueError, "bits is 9"), ({"bits": "8"}, TypeError, "bits is '8'"),
+    ({"batches": 0}, ValueError, "batches is 0"), ({"evaluate": len}, TypeError, "max_accuracy_drop and evaluate"),
+    ({"max_accuracy_drop": 0.1}, TypeError, "max_accuracy_drop and evaluate"),
+    ({"evaluate": lambda net: "high", "max_accuracy_drop": 0.1}, TypeError, "evaluate.net. of the fp32 network is 'high'"),
+    ({"evaluate": lambda net: 1.0, "max_accuracy_drop": -1}, ValueError, "max_accuracy_drop is -1")])
+def test_bad_input(change, error, message):
+    net, example = example_of("norms")
+    before = values(net)
+    arguments = {"data": [example], "progress": False, **change}
+    with pytest.raises(error, match=message):
+        quantize(net, arguments.pop("data"), **arguments)
+    assert identical(before, values(net))
+
+
+def test_networks_that_cannot_be_quantized():
+    net, example = example_of("norms")
+    int8 = quantize(net, [example], progress=False)
+    with pytest.raises(NetworkError, match="quantized already"):
+        quantize(int8, [example], progress=False)
+    with pytest.raises(NetworkError, match="not initialized"):
+        quantize(NormNet(), [example], progress=False)
+    with pytest.raises(TypeError):
+        quantize(mx.gluon.nn.Sequential(), [example], progress=False)
+    net.output.weight.set_data(net.output.weight.data() * np.nan)
+    with pytest.raises(NetworkError, match="output.weight is not finite"):
+        quantize(net, [example], progress=False)
+
+
+def test_where_there_are_no_kernels(monkeypatch):
+    net, example = example_of("norms")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(NetworkError, match="cannot run here: .* x86-64 .* aarch64; simulate=True"):
+        quantize(net, [example], progress=False)
+    assert relative_error(quantize(net, [example], simulate=True, progress=False)(example), net(example)) < 0.1
+
+
+def test_records():
+    net, example = example_of("resnet")
+    record = quantize(net, [example], progress=False).record
+    assert QuantizationRecord.from_dict(record.to_dict()) == record
+    assert all(name in str(record) for name in record.layers) and "dB" in str(record)
+    for damage in ({}, {**record.to_dict(), "layers": {"a": {}}}, {**record.to_dict(), "layers": {"a": {
+            "input": [-1, True], "output": [1, True], "summand": None}}}):
+        with pytest.raises(RecordError):
+            QuantizationRecord.from_dict(damage)
+
+
+def test_int8_networks_are_reported_and_timed():
+    net, example = example_of("resnet")
+    int8 = quantize(net, [example], progress=False)
+    assert gc.report(int8, example).macs == gc.report(net, example).macs
+
+
+def test_nothing_is_printed(run_python):
+    code = """if True:
+        import gluon_compress
+        import mxnet as mx
+        from gluon_compress.models import LeNet
+        from gluon_compress.quantization import quantize
+        net = LeNet()
+        net.initialize()
+        x = mx.nd.ones((4, 1, 28, 28))
+        net(x)
+        quantize(net, [x], progress=False)(x).wait_to_read()
+    """
+    assert run_python("import os; os.dup2(1, 2)\n" + code.replace("if True:", "if True:", 1)) == ""
+
+
+def test_batches_are_named_when_they_are_wrong():
+    assert len(list(input_batches([(mx.nd.ones(1),), np.ones(2)], ["data"]))) == 2
+    with pytest.raises(TypeError, match="batch 1 "):
+        list(input_batches([mx.nd.ones(1), object()], ["data"]))
