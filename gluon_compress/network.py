@@ -178,7 +178,38 @@ def restore_snapshot(net, values):
     """Set the parameters of a :func:`snapshot`."""
     own = parameters(net)
     for name, value in values.items():
-        own[name].set_data(mx.nd.array(value, dtype=value.dtype))
+        set_values(own[name], value)
+
+
+def set_values(parameter, value):
+    """``parameter.set_data`` of an array, which fails on weights that oneDNN has laid out anew.
+
+    A trainer that updates on a key-value store begins anew there. Raises ``NetworkError`` when servers hold the
+    parameter.
+    """
+    if parameter._data is None:
+        parameter.set_data(mx.nd.array(value, dtype=value.dtype))  # kept until the parameter knows its shape
+    else:
+        leave_store(parameter)
+        write_values(parameter, value)
+
+
+def write_values(parameter, value):
+    """Write an array into those of the parameter, and not into the copy that a key-value store may hold."""
+    for array in parameter.list_data():
+        # not array[:] = value, which MXNet refuses for an array in one of oneDNN's layouts
+        mx.nd.identity(mx.nd.array(value, array.context, array.dtype), out=array)
+
+
+def leave_store(parameter):
+    """Let a trainer whose key-value store holds a copy of the parameter make a new one at its next step."""
+    trainer = parameter._trainer
+    if trainer is None or not trainer._kv_initialized or not trainer._update_on_kvstore:
+        return
+    if trainer._distributed:
+        raise NetworkError(f"parameter {parameter.name} is on servers, which cannot be told: change it before the "
+                           f"first step, or prune with MaskedTrainer and a GradualPruner or replace_masks")
+    trainer._reset_kvstore()
 
 
 def walk(block, prefix=""):

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, nn
-from networks import Branches, NormNet, OwnWeight, SharedWeights, build, exported, identical, values
+from mxnet.gluon import HybridBlock, Trainer, nn
+from networks import Branches, NormNet, OwnWeight, SharedWeights, build, exported, identical, laid_out_anew, values
 
 KINDS = pytest.mark.parametrize("kind", ["weights", "channels"])
 FEW = (0.3, 0.7)
@@ -67,6 +67,10 @@ class Agreement:
 def perceptron():
     net, example = build(Perceptron, (2, 6))
     return net, example, Agreement(net, (300, 6))
+
+
+def values_on(net, device):
+    return {name: parameter.data(device).asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
 
 
 def norm_net(**arguments):
@@ -142,6 +146,35 @@ def test_network_is_as_it_was_after_an_error_that_mxnet_reports_late(kind):
     with pytest.raises(mx.MXNetError):
         sensitivity(net, evaluate, example, kind, FEW, progress=False)
     assert identical(before, values(net))
+
+
+@KINDS
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_weights_that_onednn_laid_out_anew_are_put_back(kind, dimensions):
+    net, example = laid_out_anew(dimensions)
+    before = values(net)
+    record = sensitivity(net, lambda net: float(net(example).sum().asscalar()), example, kind, FEW, progress=False)
+    assert len(set(record.curves["0"].values())) == len(FEW)
+    assert identical(before, values(net))
+
+
+@KINDS
+def test_a_measurement_between_steps_does_not_change_the_training(kind):
+    def trained(measure):
+        net, example, agreement = norm_net()
+        devices = [mx.cpu(0), mx.cpu(1)]
+        net.collect_params().reset_ctx(devices)
+        trainer = Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9})  # updates on a store
+        for step in range(3):
+            for device in devices:
+                with autograd.record():
+                    loss = (net(example.as_in_context(device)) ** 2).mean()
+                loss.backward()
+            trainer.step(2)
+            if measure and step == 1:
+                sensitivity(net, agreement, example, kind, FEW, progress=False)
+        return values_on(net, devices[1])
+    assert identical(trained(False), trained(True))
 
 
 @KINDS

@@ -8,7 +8,7 @@ import numpy as np
 from mxnet import autograd
 
 from ..errors import NetworkError
-from ..network import check_ready, parameters
+from ..network import check_ready, parameters, set_values
 from ..symbol_graph import example_inputs, trace
 
 OPERATORS = ("BatchNorm", "_contrib_SyncBatchNorm")
@@ -56,7 +56,7 @@ def reestimate_batch_norm(net, data, batches=None):
         if not np.isfinite(total).all():
             raise NetworkError(f"{name} would not be finite: look for NaN in the weights and in data")
     for name, total in zip(names, totals):
-        named[name].set_data(mx.nd.array(total / count, dtype=named[name].dtype))
+        set_values(named[name], total / count)
     return len(names) // 2
 
 

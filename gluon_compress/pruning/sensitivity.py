@@ -14,14 +14,15 @@ from tqdm import tqdm
 from ..arguments import check_choice, check_number
 from ..download import write_atomically
 from ..errors import CheckpointError
-from ..network import check_ready, restore_snapshot, select_layers, snapshot
+from ..network import check_ready, parameters, select_layers, snapshot, write_values
 from ..network import layers as layers_of
 from .channels import prune_channels
 from .curves import ROUNDING, Sensitivity
 from .graph import Graph
 from .groups import Dependencies
+from .masks import on_devices, zero_where_pruned
 from .rewrite import capture, put_back, resizable_parameters
-from .unstructured import PRUNABLE, prune_magnitude
+from .unstructured import PRUNABLE, magnitude_masks
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NORMS = {"l1": 1, "l2": 2}
@@ -138,7 +139,9 @@ def _of_weights(net, layers, criterion, ranking):
     chosen, left_out = select_layers(net, layers, default=PRUNABLE)
 
     def prune(names, fraction):
-        prune_magnitude(net, fraction, norm=NORMS[criterion], select=names)
+        masks = magnitude_masks(net, fraction, norm=NORMS[criterion], select=names)
+        for parameter, mask in masks.fitted(net):
+            zero_where_pruned(parameter.list_data(), on_devices(parameter, mask))
     return (prune, {layer.name: [layer.name] for layer in chosen},
             {layer.name: layer.value().size for layer in chosen}, left_out)
 
@@ -189,7 +192,8 @@ def _put_back_everything(net, before):
         yield
     finally:
         put_back(net, state)
-        restore_snapshot(net, before)
+        for name, parameter in parameters(net).items():
+            write_values(parameter, before[name])  # what a key-value store holds was never changed
 
 
 def _ascending(fractions):

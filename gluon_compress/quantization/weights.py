@@ -1,10 +1,9 @@
 """Weight quantization: the weights of a network become integer multiples of a scale."""
-import mxnet as mx
 import numpy as np
 
 from ..arguments import check_integer
 from ..errors import RecordError
-from ..network import CONVOLUTIONS, check_ready, parameters, select_layers
+from ..network import CONVOLUTIONS, check_ready, parameters, select_layers, set_values
 from ..tables import format_table
 from .arrays import along, dequantize_array, largest_code, quantize_array
 
@@ -118,7 +117,7 @@ def quantize_weights(net, bits=8, per_channel=True, select=None):
         weights[layer.parameter_name] = dequantize_array(codes, scale, axis)
     named = parameters(net)
     for name, weight in weights.items():
-        named[name].set_data(mx.nd.array(weight))
+        set_values(named[name], weight)
     return Scales(quantized, left_out)
 
 
