@@ -8,7 +8,7 @@ from gluon_compress.models import LeNet, ResNet
 from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
 from gluon_compress.pruning.schedules import cubic
 from mxnet.gluon import HybridBlock, nn
-from networks import Branches, NormNet, build, identical, values
+from networks import Branches, Net, NormNet, assert_close, build, identical, values, zero_removed
 
 RESNET = {"depth": 18, "classes": 4, "thumbnail": True, "width": 8}
 
@@ -142,6 +142,75 @@ def test_steps_end_where_one_shot_ends_and_their_plans_fit_the_original():
         name: len(layout["kept"]) for name, layout in whole.layers.items()}
     total = sum(layout["before"] for layout in plan.layers.values())
     assert counts[0] == pytest.approx(total * (1 - 0.5 * (1 - (2 / 3) ** 3)), rel=0.03)
+
+
+def grouped(residual=False, transposed=False):
+    """A convolution with four groups of four channels that another one makes, and adds its own to if ``residual``."""
+    def function(net, F, x):
+        y = F.relu(net.first(x))
+        return net.output(F.relu(net.grouped(y) + y if residual else net.grouped(y)))
+    layer = nn.Conv2DTranspose if transposed else nn.Conv2D
+    return build(Net, (2, 4, 8, 8), function=function, first=nn.Conv2D(16, 3, padding=1),
+                 grouped=layer(16, 3, padding=1, groups=4, in_channels=16), output=nn.Dense(3))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("arguments", [{"ratio": 0.5}, {"macs": 0.5}])
+def test_steps_take_of_a_grouped_convolution_what_one_shot_takes(residual, transposed, arguments):
+    one_shot, example = grouped(residual, transposed)
+    whole = prune_channels(one_shot, example, **arguments)
+    net, _ = grouped(residual, transposed)
+    for plan in prune_channels_in_steps(net, example, steps=5, **arguments):
+        copy, _ = grouped(residual, transposed)
+        zero_removed(copy, plan)
+        assert_close(net(example), copy(example))
+    assert {name: value.shape for name, value in values(net).items()} == {
+        name: value.shape for name, value in values(one_shot).items()}
+    assert plan.groups == whole.groups and plan.layers.keys() == whole.layers.keys()
+
+
+@pytest.mark.parametrize("criterion", ["l2", "taylor"])
+def test_steps_go_on_where_a_grouped_convolution_has_lost_all_groups_but_one(criterion):
+    def function(net, F, x):
+        return net.output(F.relu(net.grouped(F.relu(net.first(x)))))
+    net, example = build(Net, (2, 4, 8, 8), function=function, first=nn.Conv2D(8, 3), output=nn.Dense(3),
+                         grouped=nn.Conv2DTranspose(24, 3, groups=8, in_channels=8))
+    data = [(example, mx.nd.array([0, 1]))] if criterion == "taylor" else None
+    counts = [[len(plan.layers[name]["kept"]) for name in ("first", "grouped")] for plan in prune_channels_in_steps(
+        net, example, {"first": 0.875}, steps=7, criterion=criterion, data=data)]
+    assert counts == [[kept, 3 * kept] for kept in range(7, 0, -1)]
+    assert net.grouped._kwargs["num_group"] == 1 and net(example).shape == (2, 3)
+
+
+def two_convolutions(first, second):
+    return build(Net, (2, 4, 8, 8), function=lambda net, F, x: net.output(net.b(F.relu(net.a(x)))),
+                 a=nn.Conv2D(first, 3, padding=1), b=nn.Conv2D(second, 3, padding=1), output=nn.Dense(3))
+
+
+@pytest.mark.parametrize(("sizes", "ratio", "kept"), [
+    ((4, 16), {"a": 0.7, "b": 0.5}, (1, 8)), ((4, 4), 0.7, (1, 1)), ((4, 4), {"a": 0.7}, (1, None))])
+def test_steps_go_on_when_a_layer_has_one_channel_left(sizes, ratio, kept):
+    net, example = two_convolutions(*sizes)
+    plans = list(prune_channels_in_steps(net, example, ratio, steps=5, schedule=cubic))
+    assert len(plans) == 5
+    assert tuple(len(plans[-1].layers[name]["kept"]) if name in plans[-1].layers else None for name in "ab") == kept
+    copy, _ = two_convolutions(*sizes)
+    assert identical(values(plans[-1].apply(copy)), values(net))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"macs": 0.001}, r"macs is 0.001; accepted here: at least 0\.\d+"),
+    ({"ratio": 0.9}, "ratio=0.9 would remove all 4 channels of layer a"),
+    ({"ratio": {"b": 0.98}}, "ratio=0.98 would remove all 16 channels of layer b"),
+    ({"latency": 1e-6}, "latency is 1e-06 ms; that is not reached even when")])
+def test_steps_that_cannot_end_do_not_begin(arguments, message):
+    net, example = two_convolutions(4, 16)
+    before = values(net)
+    for steps in (1, 3):
+        with pytest.raises(ValueError, match=message):
+            next(prune_channels_in_steps(net, example, steps=steps, **arguments))
+        assert identical(before, values(net))
 
 
 @pytest.mark.parametrize("arguments", [{"ratio": 0.4, "scope": "global"}, {"macs": 0.5}, {"macs": 0.5, "round_to": 2},

@@ -1,6 +1,6 @@
 """Structured pruning: whole channels removed, so that the network really has smaller layers."""
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mxnet as mx
 
@@ -16,6 +16,7 @@ from .rewrite import put_back_afterwards, resizable_parameters, resized_symbol
 from .schedules import check_schedule, linear, one_shot
 from .selection import Selection
 
+MACS_BISECTIONS = 24  # of the ratio: far below one channel
 LATENCY_BISECTIONS = 7
 
 
@@ -133,7 +134,7 @@ class _Options:
 class _Amount:
     """What is to be reached in the end: one of these is not None."""
 
-    ratio: object
+    ratio: object  # a number, or {layer name: number}, or by the keys of groups
     macs: float
     latency: float
 
@@ -149,30 +150,29 @@ class _Amount:
 
 
 def _steps(net, example, amount, shares, options):
-    plan = before = None
+    plan = None
     start = measure_latency(net, example, repeats=10).median if amount.latency is not None else None
     for share in shares:
         graph = Graph(net, example)
-        dependencies = Dependencies(graph, resizable_parameters(net))
-        if before is None:
-            before = {group.key: len(group.units) for group in dependencies.groups}, dependencies.macs()
-        wanted = amount.at(share, start)
-        selection, ratio, untouched = _prepare(net, dependencies, wanted, options, before[0])
-        if ratio is not None:
-            removed = selection.at(ratio)
-        elif wanted.macs is not None:
-            removed = _for_macs(selection, dependencies, wanted.macs, before[1])
-        else:
-            removed = _for_latency(selection, dependencies, graph, net, example, wanted.latency)
+        if plan is None:
+            dependencies = Dependencies(graph, resizable_parameters(net))
+            before = {group.key: len(group.units) for group in dependencies.groups}
+            macs = dependencies.macs()
+        selection, final, untouched = _prepare(net, dependencies, amount, options, before)
+        costs = _Costs(net, example, graph, dependencies, selection, macs)
+        if plan is None:
+            costs.check_reachable(final)  # now, not at the last step
+        removed = selection.at(costs.ratio_for(final.at(share, start)))
         step = _plan(dependencies, selection.groups, untouched, removed)
         _check_shapes(graph, step, net)
         step.apply(net)
         plan = step if plan is None else plan | step
         yield plan
+        dependencies = dependencies.without(removed)
 
 
 def _prepare(net, dependencies, amount, options, before):
-    """(the Selection, its ratio or None, {layer name: why it stays}), all checked."""
+    """(the Selection, the amount with ratios by group, {layer name: why it stays}), all checked."""
     if not dependencies.groups:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in dependencies.untouched.items())
         raise ValueError(f"no layer of this network can lose channels: {reasons or 'it has none'}")
@@ -190,7 +190,52 @@ def _prepare(net, dependencies, amount, options, before):
     selection = Selection(groups, importance, before, options.scope, options.max_ratio, options.round_to)
     if ratio is not None:
         _check_leaves_channels(selection, ratio)
-    return selection, ratio, untouched
+    return selection, replace(amount, ratio=ratio), untouched
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What the network costs without some units, to find the ratio at which it costs no more than it may."""
+
+    net: object
+    example: object
+    graph: Graph
+    dependencies: Dependencies
+    selection: Selection
+    before: float  # MACs of the whole network
+
+    def check_reachable(self, amount):
+        """Raise ``ValueError`` when the amount is not reached by removing all that may be removed."""
+        if amount.ratio is not None:
+            return
+        cost, target, _ = self._kind_of(amount)
+        everything = self.selection.at(1.0)
+        if cost([]) <= target or cost(everything) <= target:
+            return
+        if amount.macs is not None:
+            raise ValueError(f"macs is {amount.macs}; accepted here: at least {cost(everything) / self.before:.4f}, "
+                             f"which is left when every layer that takes part loses all it may")
+        raise ValueError(f"latency is {amount.latency} ms; that is not reached even when every layer that takes part "
+                         f"loses all it may ({cost(everything):.3f} ms)")
+
+    def ratio_for(self, amount):
+        """The ratio to ask of the selection."""
+        if amount.ratio is not None:
+            return amount.ratio
+        cost, target, bisections = self._kind_of(amount)
+        return 0.0 if cost([]) <= target else self.selection.for_target(target, cost, bisections)
+
+    def _kind_of(self, amount):
+        if amount.macs is not None:
+            return self.dependencies.macs, amount.macs * self.before, MACS_BISECTIONS
+        return self._milliseconds, amount.latency, LATENCY_BISECTIONS
+
+    def _milliseconds(self, removed):
+        with put_back_afterwards(self.net):
+            plan = _plan(self.dependencies, self.selection.groups, {}, removed)
+            _check_shapes(self.graph, plan, self.net)
+            plan.apply(self.net)
+            return measure_latency(self.net, self.example, repeats=10, warmup=3).median
 
 
 def _plan(dependencies, groups, untouched, removed):
@@ -203,32 +248,6 @@ def _plan(dependencies, groups, untouched, removed):
     notes = {name: reason for name, reason in dependencies.partly.items() if name in layers}
     return ChannelPlan(layers, dependencies.slices(removed), {**untouched, **notes},
                        dependencies.group_counts(removed))
-
-
-def _for_macs(selection, dependencies, macs, before):
-    removed = selection.for_target(macs * before, dependencies.macs)
-    if removed is None:
-        least = dependencies.macs(selection.at(1.0)) / before
-        raise ValueError(f"macs is {macs}; accepted here: at least {least:.4f}, which is left when every layer that "
-                         f"takes part loses all it may")
-    return removed
-
-
-def _for_latency(selection, dependencies, graph, net, example, latency):
-    def milliseconds(removed):
-        with put_back_afterwards(net):
-            plan = _plan(dependencies, selection.groups, {}, removed)
-            _check_shapes(graph, plan, net)
-            plan.apply(net)
-            return measure_latency(net, example, repeats=10, warmup=3).median
-
-    if milliseconds([]) <= latency:
-        return []
-    removed = selection.for_target(latency, milliseconds, LATENCY_BISECTIONS)
-    if removed is None:
-        raise ValueError(f"latency is {latency} ms; that is not reached even when every layer that takes part loses "
-                         f"all it may ({milliseconds(selection.at(1.0)):.3f} ms)")
-    return removed
 
 
 def _check_shapes(graph, plan, net):

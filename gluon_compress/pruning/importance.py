@@ -62,7 +62,8 @@ def unit_importance(net, dependencies, criterion, over, data=None, loss=None, se
     named, of_layer = parameters(net), {}
     for layer in sorted({layer for group in dependencies.groups for layer in _ranked_by(group, over)}):
         producer = dependencies.producers[layer]
-        of_layer[layer] = _checked(layer, function, _channels_first(producer, _finite(layer, named[producer.weight])))
+        of_layer[layer] = _checked(layer, function, _channels_first(producer, _finite(layer, named[producer.weight]),
+                                                                    len(dependencies.channels[layer])))
     return {group.key: _mean_over([_per_unit(of_layer[layer], dependencies.channels[layer], group.units)
                                     for layer in _ranked_by(group, over)]) for group in dependencies.groups}, {}
 
@@ -100,7 +101,7 @@ def _taylor(net, dependencies, over, data, loss):
     with _own_gradients(net, list(weights.values())) as gradients:
         for inputs, labels in data:
             _backward(inference, loss, inputs, labels, next(iter(weights.values())).list_ctx()[0])
-            changes = {layer: _change(layer, dependencies.producers[layer], weight, gradient)
+            changes = {layer: _change(layer, dependencies, weight, gradient)
                        for (layer, weight), gradient in zip(weights.items(), gradients)}
             for group in dependencies.groups:
                 totals[group.key] += sum(_per_unit(changes[layer], dependencies.channels[layer], group.units)
@@ -133,10 +134,11 @@ def _backward(net, loss, inputs, labels, context):
     value.backward()
 
 
-def _change(layer, producer, weight, gradient):
+def _change(layer, dependencies, weight, gradient):
     """``sum g * w`` of each output channel."""
     product = gradient.asnumpy() * _finite(layer, weight)
-    change = _rows(_channels_first(producer, product)).sum(axis=1)
+    channels = len(dependencies.channels[layer])
+    change = _rows(_channels_first(dependencies.producers[layer], product, channels)).sum(axis=1)
     if not np.isfinite(change).all():
         raise NetworkError(f"layer {layer}: the gradients are not finite; look for NaN in weights and data")
     return change
@@ -173,14 +175,14 @@ def _finite(layer, parameter):
     return value
 
 
-def _channels_first(producer, weight):
-    """The weight of a layer with its output channels on axis 0."""
+def _channels_first(producer, weight, channels):
+    """The weight of a layer with its output channels, of which it has so many, on axis 0."""
     node = producer.node
     if node.operator == "Embedding":
         return weight.T
     if node.operator != "Deconvolution":
         return weight
-    groups = node.get("num_group", 1)  # (groups * in, out, ...) -> (groups * out, in, ...)
+    groups = channels // weight.shape[1]  # (groups * in, out, ...) -> (groups * out, in, ...)
     split = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
     return split.reshape(-1, *split.shape[2:])
 

@@ -3,8 +3,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BISECTIONS = 24  # of the ratio, for a target of MACs: far below one channel
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -44,19 +42,16 @@ class Selection:
             removed += group.units[least_first[:self._allowed(group, wanted[group.key])]].tolist()
         return removed
 
-    def for_target(self, target, cost, bisections=BISECTIONS):
-        """The smallest selection whose ``cost(units)`` is at most ``target``, or None when none is."""
-        low, high, found = 0.0, 1.0, self.at(1.0)
-        if cost(found) > target:
-            return None
+    def for_target(self, target, cost, bisections):
+        """The smallest ratio found for whose units ``cost(units)`` is at most ``target``; 1.0 when none is."""
+        low, high = 0.0, 1.0
         for _ in range(bisections):
             middle = (low + high) / 2
-            units = self.at(middle)
-            if cost(units) <= target:
-                high, found = middle, units
+            if cost(self.at(middle)) <= target:
+                high = middle
             else:
                 low = middle
-        return found
+        return high
 
     def _units_at(self, ratio, name):
         return round((ratio[name] if isinstance(ratio, dict) else ratio) * self.before[name])
