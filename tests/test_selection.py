@@ -278,6 +278,8 @@ def test_layers_whose_channels_go_together():
     net, example = build(Branches)
     plan = prune_channels(net, example, 0.5, ignore=["right"])
     assert plan.untouched["left"] == "its channels go with those of right, which is ignored"
+    with pytest.raises(ValueError, match="ratio names 'left', whose channels go together with those of 'right', which"):
+        prune_channels(*build(Branches), {"left": 0.5}, ignore=["right"])
     with pytest.raises(ValueError, match="for layers whose channels go together; accepted: one ratio for all"):
         prune_channels(*build(Branches), {"left": 0.5, "right": 0.25})
 
@@ -290,6 +292,12 @@ def test_layers_whose_channels_go_together():
     ({"latency": -1}, ValueError, "latency is -1"),
     ({"ratio": 0.5, "scope": "net"}, ValueError, "scope is 'net'; accepted: 'layer', 'global'"),
     ({"ratio": 0.5, "max_ratio": 1.5}, ValueError, "max_ratio is 1.5"),
+    ({"ratio": 0.5, "max_ratio": 0}, ValueError, "max_ratio is 0; accepted: a finite number more than 0"),
+    ({"macs": 0}, ValueError, "macs is 0; accepted: a finite number more than 0"),
+    ({"latency": 0}, ValueError, "latency is 0; accepted: a finite number more than 0"),
+    ({"ratio": {"left": 0.5}, "scope": "global"}, TypeError, "beside scope='global'; accepted: scope='layer'"),
+    ({"ratio": 0.5, "ignore": [["left"]]}, TypeError, r"ignore is \(\['left'\],\); accepted: a list of layer names"),
+    ({"ratio": 0.5, "ignore": 3}, TypeError, "ignore is 3; accepted: a list of layer names"),
     ({"ratio": 0.5, "round_to": 0}, ValueError, "round_to is 0"),
     ({"ratio": 0.5, "round_to": 2.5}, TypeError, "round_to is 2.5"),
     ({"ratio": {"left": 2}}, ValueError, "ratio of left is 2"),

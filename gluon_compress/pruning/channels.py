@@ -39,7 +39,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
         A batch of the network's input; only its shape matters, but for ``latency``.
     ratio : float or dict
         Fraction of channels to remove, in [0, 1): from each layer, rounded to whole channels; with
-        ``scope="global"`` of all channels together; or {layer name: fraction}, which leaves all others alone.
+        ``scope="global"`` of all channels together; or {layer name: fraction}, for ``scope="layer"`` only, which
+        leaves all others alone.
         Layers whose channels go together need one name.
     criterion : str or callable
         How channels are ranked, see importance.py: "l1", "l2" (norms of their weights, without bias), "fpgm",
@@ -50,8 +51,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     macs : float
         Share of the multiply-accumulates to keep at most, in (0, 1): 0.5 for half.
     latency : float
-        Milliseconds that a forward pass of ``example`` shall take at most, as the network is now (hybridized
-        or not); found by measuring networks in between.
+        Milliseconds, above 0, that a forward pass of ``example`` shall take at most, as the network is now
+        (hybridized or not); found by measuring networks in between.
     scope : "layer" or "global"
         "global" compares the channels of all layers, each layer's importances divided by their mean.
     over : "group" or "first"
@@ -59,9 +60,10 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     max_ratio : float
         No layer loses more than this fraction, in (0, 1].
     round_to : int
-        Layers keep a multiple of so many channels: kernels like 8 or 16. The nearest multiple is taken.
+        Layers keep a multiple of so many channels: kernels like 8 or 16. The nearest multiple is taken, which may
+        be fewer than ``ratio`` leaves.
     data : iterable of (input, label) batches
-        For "taylor".
+        For "taylor"; other criteria do not look at it, nor at ``loss``.
     loss : callable, optional
         For "taylor": ``loss(output, label)``; by default the cross entropy of logits.
     seed : int
@@ -73,8 +75,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
 
     Raises
     ------
-    ValueError
-        For numbers out of range or that would empty a layer, names that match nothing, an example that
+    TypeError, ValueError
+        For arguments of another kind, numbers out of range or that would empty a layer, names that match nothing, an example that
         does not fit, a target that cannot be reached, and when nothing in the network can be pruned.
     NetworkError
         When the network cannot be traced, or has weights that are not finite.
@@ -109,7 +111,7 @@ def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, 
     plan fits the original network, not the one of the step before.
     """
     _check_arguments(criterion, scope, over, max_ratio, round_to, data, seed)
-    _check_amount(ratio, macs, latency)
+    _check_amount(ratio, macs, latency, scope)
     check_integer("steps", steps, minimum=1)
     check_schedule(schedule)
     options = _Options(criterion, _names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed)
@@ -273,33 +275,36 @@ def _check_arguments(criterion, scope, over, max_ratio, round_to, data, seed):
         check_choice("criterion", criterion, CRITERIA)
     check_choice("scope", scope, ("layer", "global"))
     check_choice("over", over, ("group", "first"))
-    check_number("max_ratio", max_ratio, minimum=0, maximum=1)
+    check_number("max_ratio", max_ratio, above=0, maximum=1)
     check_integer("round_to", round_to, minimum=1)
     check_integer("seed", seed, minimum=0)
     if criterion == "taylor" and data is None:
         raise ValueError("criterion is 'taylor' and data is missing; accepted: an iterable of (input, label) batches")
 
 
-def _check_amount(ratio, macs, latency):
+def _check_amount(ratio, macs, latency, scope):
     given = {name: value for name, value in (("ratio", ratio), ("macs", macs), ("latency", latency))
              if value is not None}
     if len(given) != 1:
         raise TypeError(f"{' and '.join(given) or 'nothing'} given; accepted: one of ratio, macs and latency")
     if isinstance(ratio, dict):
+        if scope != "layer":
+            raise TypeError(f"ratio has a fraction for each layer, beside scope={scope!r}; accepted: scope='layer'")
         for name, value in ratio.items():
             check_number(f"ratio of {name}", value, minimum=0, below=1)
     elif ratio is not None:
         check_number("ratio", ratio, minimum=0, below=1)
     if macs is not None:
-        check_number("macs", macs, minimum=0, below=1)
+        check_number("macs", macs, above=0, below=1)
     if latency is not None:
-        check_number("latency", latency, minimum=0)
+        check_number("latency", latency, above=0)
 
 
 def _names(argument, names):
-    if not isinstance(names, Iterable):
+    names = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else names
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{argument} is {names!r}; accepted: a list of layer names")
-    return (names,) if isinstance(names, str) else tuple(names)
+    return names
 
 
 def _chosen(groups, ratio, ignore, untouched, dependencies):
@@ -335,9 +340,12 @@ def _named_groups(groups, ratio, ignore, untouched):
     named, ratios = [], {}
     for group in groups:
         mine = {name: ratio[name] for name in group.layers if name in ratio}
+        ignored = [name for name in group.layers if name in ignore]
         if not mine:
-            untouched.update(dict.fromkeys(group.layers, "ignored" if set(group.layers) & set(ignore)
-                                           else "not in ratio"))
+            untouched.update(dict.fromkeys(group.layers, "ignored" if ignored else "not in ratio"))
+        elif ignored:
+            raise ValueError(f"ratio names {next(iter(mine))!r}, whose channels go together with those of "
+                             f"{ignored[0]!r}, which ignore names; accepted: both or neither to be pruned")
         elif len(set(mine.values())) > 1:
             raise ValueError(f"ratio is {mine} for layers whose channels go together; accepted: one ratio for all")
         else:
