@@ -66,6 +66,60 @@ def test_layers_keep_the_nearest_multiple(ratio, round_to, expected):
     assert [len(layout["kept"]) for layout in plan.layers.values()] == expected
 
 
+@pytest.mark.parametrize(("arguments", "note"), [
+    ({"ratio": 0.3, "round_to": 1000}, "round_to=1000 rounds to all of them"),
+    ({"ratio": 0.3, "round_to": 1000, "scope": "global"}, "round_to=1000 rounds to all of them"),
+    ({"ratio": 0.3, "max_ratio": 0.001}, "max_ratio=0.001 is less than the least that can go")])
+def test_layers_that_lose_nothing_by_a_limit_are_named(arguments, note):
+    net, example = build(LeNet, (2, 1, 28, 28))
+    before = values(net)
+    for plan in (prune_channels(net, example, **arguments),
+                 list(prune_channels_in_steps(net, example, steps=2, **arguments))[-1]):
+        assert [plan.untouched[name] for name in ("conv.0", "conv.2", "dense.0")] == [note] * 3
+        assert f"all stay: {note}" in plan.summary()
+    assert identical(before, values(net))
+
+
+def test_layers_that_lose_nothing_as_asked_are_not_named():
+    plan = prune_channels(*build(LeNet, (2, 1, 28, 28)), {"conv.0": 0.0, "conv.2": 0.5}, round_to=8)
+    assert plan.untouched.keys() == {"dense.0", "dense.1"}
+    net, example = build(LeNet, (2, 1, 28, 28))
+    plans = prune_channels_in_steps(net, example, 0.2, steps=2, round_to=12)  # 20 channels: 18 are nearer to 24
+    assert [("conv.0" in plan.untouched, len(plan.layers["conv.0"]["kept"])) for plan in plans] == [
+        (True, 20), (False, 12)]
+
+
+@pytest.mark.parametrize(("channels", "groups", "round_to", "kept"), [
+    (32, 2, 16, 16), (24, 4, 4, 12), (24, 4, 9, 24), (24, 12, 4, 12), (24, 12, 8, 16)])
+def test_multiples_are_of_channels_where_several_go_together(channels, groups, round_to, kept):
+    net, example = build(Net, (2, 3, 6, 6), first=nn.Conv2D(channels, 3), output=nn.Dense(3),
+                         grouped=nn.Conv2D(channels, 3, groups=groups),
+                         function=lambda net, F, x: net.output(F.relu(net.grouped(net.first(x)))))
+    plan = prune_channels(net, example, 0.5, round_to=round_to)
+    assert len(plan.layers["first"]["kept"]) == len(plan.layers["grouped"]["kept"]) == kept
+    assert ("grouped" in plan.untouched) == (kept == channels)
+
+
+def test_a_multiple_is_one_of_each_layer():
+    net, example = build(Net, (2, 3, 6, 6), first=nn.Conv2D(8, 3), output=nn.Dense(3),
+                         grouped=nn.Conv2D(24, 3, groups=8),
+                         function=lambda net, F, x: net.output(F.relu(net.grouped(net.first(x)))))
+    plan = prune_channels(net, example, 0.5, round_to=2)
+    assert [len(plan.layers[name]["kept"]) for name in ("first", "grouped")] == [4, 12]
+
+
+def test_channels_that_must_stay_come_on_top_of_a_multiple():
+    def function(net, F, x):
+        return net.output(F.relu(net.all(x) + F.concat(net.some(x), x, dim=1)))
+    net, example = build(Net, (2, 4, 6, 6), function=function, all=nn.Conv2D(24, 1), some=nn.Conv2D(20, 1),
+                         output=nn.Dense(3))
+    plan = prune_channels(net, example, 0.5, round_to=16)
+    assert [len(plan.layers[name]["kept"]) for name in ("all", "some")] == [20, 16]
+    assert "all" in plan.untouched and "some" not in plan.untouched
+    for plan in prune_channels_in_steps(net, example, 0.5, steps=2):
+        assert "all" in plan.untouched and "some" not in plan.untouched
+
+
 @pytest.mark.parametrize("scope", ["layer", "global"])
 @pytest.mark.parametrize(("macs", "round_to"), [(0.75, 1), (0.5, 1), (0.25, 1), (0.5, 4)])
 def test_a_macs_target_is_met_and_hardly_undercut(scope, macs, round_to):

@@ -61,7 +61,7 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
         No layer loses more than this fraction, in (0, 1].
     round_to : int
         Layers keep a multiple of so many channels: kernels like 8 or 16. The nearest multiple is taken, which may
-        be fewer than ``ratio`` leaves.
+        be fewer than ``ratio`` leaves. Channels that must stay, which the plan's notes name, come on top.
     data : iterable of (input, label) batches
         For "taylor"; other criteria do not look at it, nor at ``loss``.
     loss : callable, optional
@@ -76,8 +76,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     Raises
     ------
     TypeError, ValueError
-        For arguments of another kind, numbers out of range or that would empty a layer, names that match nothing, an example that
-        does not fit, a target that cannot be reached, and when nothing in the network can be pruned.
+        For arguments of another kind, numbers out of range or that would empty a layer, names that match nothing,
+        an example that does not fit, a target that cannot be reached, and when nothing in the network can be pruned.
     NetworkError
         When the network cannot be traced, or has weights that are not finite.
 
@@ -164,8 +164,9 @@ def _steps(net, example, amount, shares, options):
         costs = _Costs(net, example, graph, dependencies, selection, macs)
         if plan is None:
             costs.check_reachable(final)  # now, not at the last step
-        removed = selection.at(costs.ratio_for(final.at(share, start)))
-        step = _plan(dependencies, selection.groups, untouched, removed)
+        ratio = costs.ratio_for(final.at(share, start))
+        removed = selection.at(ratio)
+        step = _plan(dependencies, selection.groups, removed, untouched, selection.held_back(ratio))
         _check_shapes(graph, step, net)
         step.apply(net)
         plan = step if plan is None else plan | step
@@ -234,22 +235,24 @@ class _Costs:
 
     def _milliseconds(self, removed):
         with put_back_afterwards(self.net):
-            plan = _plan(self.dependencies, self.selection.groups, {}, removed)
+            plan = _plan(self.dependencies, self.selection.groups, removed)
             _check_shapes(self.graph, plan, self.net)
             plan.apply(self.net)
             return measure_latency(self.net, self.example, repeats=10, warmup=3).median
 
 
-def _plan(dependencies, groups, untouched, removed):
+def _plan(dependencies, groups, removed, untouched=(), held_back=()):
     gone = set(removed)
     layers = {}
     for group in groups:
         for name in group.layers:
             units = dependencies.channels[name].tolist()
             layers[name] = {"before": len(units), "kept": [i for i, unit in enumerate(units) if unit not in gone]}
-    notes = {name: reason for name, reason in dependencies.partly.items() if name in layers}
-    return ChannelPlan(layers, dependencies.slices(removed), {**untouched, **notes},
-                       dependencies.group_counts(removed))
+    notes = dict(untouched)
+    for reasons in (dependencies.partly, dict(held_back)):
+        for name in layers.keys() & reasons.keys():
+            notes[name] = f"{notes[name]}; {reasons[name]}" if name in notes else reasons[name]
+    return ChannelPlan(layers, dependencies.slices(removed), notes, dependencies.group_counts(removed))
 
 
 def _check_shapes(graph, plan, net):

@@ -27,11 +27,14 @@ class Group:
     layers : list of str
     units : ndarray
         The units, as classes of labels, in the order of the first layer's channels.
+    channels : list of int
+        How many channels a unit has in each of the layers (what divides all of them, where units differ).
     """
 
     name: str
     layers: list
     units: np.ndarray
+    channels: list
 
     @property
     def key(self):
@@ -97,7 +100,14 @@ class Dependencies:
         found = {}
         for unit, layers in makers.items():
             found.setdefault(tuple(layers), []).append(unit)
-        return [Group(layers[0], list(layers), np.array(units)) for layers, units in found.items() if len(units) > 1]
+        return [Group(layers[0], list(layers), np.array(units),
+                      [self._channels_of_one(layer, units) for layer in layers])
+                for layers, units in found.items() if len(units) > 1]
+
+    def _channels_of_one(self, layer, units):
+        channels = self.channels[layer]
+        _, counts = np.unique(channels[np.isin(channels, units)], return_counts=True)
+        return int(np.gcd.reduce(counts))
 
     def without(self, removed):
         """The same of the network that lost the units ``removed``, with the same names for what is left.

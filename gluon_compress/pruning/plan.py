@@ -74,11 +74,15 @@ class ChannelPlan:
 
     def summary(self):
         """A table: layer, channels before and after, and the reason where nothing was removed."""
-        rows = [(name, layer["before"], len(layer["kept"]), f"some stay: {self.untouched[name]}"
-                 if name in self.untouched else "") for name, layer in self.layers.items()]
+        rows = [(name, layer["before"], len(layer["kept"]), self._note(name, layer))
+                for name, layer in self.layers.items()]
         rows += [(name, "", "", f"untouched: {reason}") for name, reason in self.untouched.items()
                  if name not in self.layers]
         return format_table(("layer", "before", "after", "note"), rows)
+
+    def _note(self, name, layer):
+        some = "some stay" if len(layer["kept"]) < layer["before"] else "all stay"
+        return f"{some}: {self.untouched[name]}" if name in self.untouched else ""
 
     __str__ = __repr__ = summary
 
@@ -93,8 +97,9 @@ class ChannelPlan:
         layers = dict(self.layers)
         for name, layer in other.layers.items():
             layers[name] = _after(layers[name], layer) if name in layers else layer
-        untouched = {name: reason for name, reason in {**self.untouched, **other.untouched}.items()
-                     if name not in layers}
+        untouched = {name: reason for name, reason in self.untouched.items() if name not in other.layers}
+        untouched.update({name: reason for name, reason in other.untouched.items()
+                          if name in other.layers or name not in self.layers})
         return ChannelPlan(layers, list(slices.values()), untouched, {**self.groups, **other.groups})
 
     def to_dict(self):
