@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import mxnet as mx
 
 from ..arguments import check_choice, check_integer, check_number
+from ..batches import check_repeatable
 from ..errors import NetworkError
 from ..latency import measure_latency
 from ..network import parameters
@@ -63,7 +64,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
         Layers keep a multiple of so many channels: kernels like 8 or 16. The nearest multiple is taken, which may
         be fewer than ``ratio`` leaves. Channels that must stay, which the plan's notes name, come on top.
     data : iterable of (input, label) batches
-        For "taylor"; other criteria do not look at it, nor at ``loss``.
+        For "taylor", ``input`` being a tuple where the network has several; other criteria do not look at it, nor at
+        ``loss``.
     loss : callable, optional
         For "taylor": ``loss(output, label)``; by default the cross entropy of logits.
     seed : int
@@ -107,13 +109,16 @@ def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, 
     schedule : callable
         Which share of the whole way is gone after which share of the steps, both in [0, 1]; see schedules.py.
 
-    The others are those of :func:`prune_channels`, and refer to the network as it is in the beginning. Each
-    plan fits the original network, not the one of the step before.
+    The others are those of :func:`prune_channels`, and refer to the network as it is in the beginning. Each step
+    goes through ``data`` again, so that it cannot be a generator. Each plan fits the original network, not the one of
+    the step before.
     """
-    _check_arguments(criterion, scope, over, max_ratio, round_to, data, seed)
+    _check_arguments(criterion, scope, over, max_ratio, round_to, data, loss, seed)
     _check_amount(ratio, macs, latency, scope)
     check_integer("steps", steps, minimum=1)
     check_schedule(schedule)
+    if criterion == "taylor" and steps > 1:
+        check_repeatable(data, "data")
     options = _Options(criterion, _names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed)
     amount = _Amount(ratio, macs, latency)
     return _steps(net, example, amount, [schedule(step / steps) for step in range(1, steps + 1)], options)
@@ -273,7 +278,7 @@ def _check_shapes(graph, plan, net):
                            f"would be {outputs} instead of {expected}; please report it with the network's code")
 
 
-def _check_arguments(criterion, scope, over, max_ratio, round_to, data, seed):
+def _check_arguments(criterion, scope, over, max_ratio, round_to, data, loss, seed):
     if not callable(criterion):
         check_choice("criterion", criterion, CRITERIA)
     check_choice("scope", scope, ("layer", "global"))
@@ -283,6 +288,8 @@ def _check_arguments(criterion, scope, over, max_ratio, round_to, data, seed):
     check_integer("seed", seed, minimum=0)
     if criterion == "taylor" and data is None:
         raise ValueError("criterion is 'taylor' and data is missing; accepted: an iterable of (input, label) batches")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss is {loss!r}; accepted: a function loss(output, label), or None")
 
 
 def _check_amount(ratio, macs, latency, scope):

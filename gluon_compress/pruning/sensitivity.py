@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..arguments import check_choice, check_number
+from ..batches import check_repeatable
 from ..download import write_atomically
 from ..errors import CheckpointError
 from ..network import check_ready, parameters, select_layers, snapshot, write_values
@@ -60,7 +61,7 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
         Show a progress bar on standard error.
     **ranking
         For ``kind="channels"``: ``over``, ``data``, ``loss`` and ``seed`` of :func:`prune_channels`. It goes through
-        ``data`` at each measurement.
+        ``data`` at each measurement, so that it cannot be a generator.
 
     Returns
     -------
@@ -151,6 +152,7 @@ def _of_channels(net, example, layers, criterion, ranking):
     for name in ranking:
         if name not in RANKING:
             raise TypeError(f"sensitivity has no argument {name!r}; accepted besides its own: {', '.join(RANKING)}")
+    check_repeatable(ranking.get("data"), "data")
     if example is None:
         raise TypeError("example is missing; kind='channels' needs a batch of the network's input")
     plan = prune_channels(net, example, 0.0, criterion, **ranking)  # removes nothing, tells what could be removed
