@@ -1,6 +1,7 @@
 """Sensitivity: curves of single layers that a brute-force loop gives too, a network that stays as it was."""
 import json
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import gluon_compress  # noqa: F401
@@ -265,6 +266,44 @@ def test_a_state_of_another_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="parameters_sha256"):
         sensitivity(net, agreement, example, "channels", FEW, state_path=path, progress=False)
     assert path.read_bytes() == content and identical(before, values(net))
+
+
+@pytest.mark.parametrize("arguments", [
+    {"criterion": lambda weight: np.arange(len(weight))},
+    {"criterion": partial(np.linalg.norm, axis=1)},
+    {"criterion": "taylor", "data": [], "loss": lambda output, label: output}])
+def test_functions_without_a_name_are_refused_beside_a_state(arguments, tmp_path):
+    net, example, agreement = perceptron()
+    name = "loss" if "loss" in arguments else "criterion"
+    with pytest.raises(TypeError, match=f"{name} is .*, by whose name the file at state_path could not tell it"):
+        sensitivity(net, agreement, example, "channels", FEW, state_path=tmp_path / "s", progress=False, **arguments)
+    assert agreement.calls == 0 and not any(tmp_path.iterdir())
+
+
+def first_go(weight):
+    return np.arange(len(weight))
+
+
+def last_go(weight):
+    return -np.arange(len(weight))
+
+
+def test_functions_with_a_name_are_told_apart(tmp_path):
+    net, example, agreement = perceptron()
+    arguments = {"kind": "channels", "fractions": FEW, "state_path": tmp_path / "state", "progress": False}
+    expected = sensitivity(net, agreement, example, criterion=first_go, **arguments)
+    assert sensitivity(net, agreement, example, criterion=first_go, **arguments) == expected
+    with pytest.raises(CheckpointError, match="criterion is 'first_go' there, 'last_go' here"):
+        sensitivity(net, agreement, example, criterion=last_go, **arguments)
+
+
+def test_a_state_path_that_is_no_file_is_refused(tmp_path):
+    net, _, agreement = perceptron()
+    with pytest.raises(ValueError, match="state_path is .*, a directory; accepted: the path of a file"):
+        sensitivity(net, agreement, state_path=tmp_path, progress=False)
+    with pytest.raises(TypeError, match="state_path is 5; accepted: the path of a file"):
+        sensitivity(net, agreement, state_path=5, progress=False)
+    assert agreement.calls == 0
 
 
 @pytest.mark.parametrize("finished", [True, False])

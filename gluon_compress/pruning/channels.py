@@ -28,6 +28,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     The network's own graph tells what goes together: through additions, products with broadcasting,
     concatenations, splits, reshapes and grouped convolutions; see groups.py. What passes through an operator
     without a rule stays, and the plan names it with the reason, as it does the layers that make the output.
+    The smaller network computes what the original does without the contributions of the removed channels; where it
+    sums or normalizes over the channels (LayerNorm, ``sum``), it takes the kept ones.
     Just one of ``ratio``, ``macs`` and ``latency`` says how much goes.
 
     Parameters

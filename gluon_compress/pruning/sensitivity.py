@@ -7,6 +7,8 @@ Weights and Connections for Efficient Neural Networks", 2015, figure 6, for weig
 import hashlib
 import json
 from contextlib import contextmanager
+from functools import partial
+from os import PathLike
 from pathlib import Path
 
 from tqdm import tqdm
@@ -56,7 +58,8 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
         "l1" or "l2" for weights; for channels whatever :func:`prune_channels` takes.
     state_path : str or Path, optional
         The results are kept here, as JSON, after each measurement. A killed run, called again with the same
-        arguments, goes on from there, once ``evaluate`` has said of the whole network what it said before.
+        arguments, goes on from there, once ``evaluate`` has said of the whole network what it said before. Functions
+        among the arguments are known by their names, so that a lambda cannot be; ``data`` is not compared.
     progress : bool
         Show a progress bar on standard error.
     **ranking
@@ -83,6 +86,10 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
     if not callable(evaluate):
         raise TypeError(f"evaluate is {evaluate!r}; accepted: a function from the network to its accuracy")
     check_choice("kind", kind, ("weights", "channels"))
+    if state_path is not None:
+        _check_state_path(state_path)
+        for name, function in (("criterion", criterion), ("loss", ranking.get("loss"))):
+            _check_has_name(name, function)
     fractions = _ascending(fractions)
     if kind == "weights":
         prune, groups, sizes, untouched = _of_weights(net, layers, criterion, ranking)
@@ -208,6 +215,19 @@ def _ascending(fractions):
     if not fractions or len(set(fractions)) < len(fractions):
         raise ValueError(f"fractions is {fractions}; accepted: at least one number, none of them twice")
     return sorted(map(float, fractions))
+
+
+def _check_state_path(path):
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"state_path is {path!r}; accepted: the path of a file, or None")
+    if Path(path).is_dir():
+        raise ValueError(f"state_path is {str(path)!r}, a directory; accepted: the path of a file")
+
+
+def _check_has_name(what, function):
+    if isinstance(function, partial) or getattr(function, "__name__", "") == "<lambda>":
+        raise TypeError(f"{what} is {function!r}, by whose name the file at state_path could not tell it from another "
+                        f"one; accepted beside state_path: a function made with def")
 
 
 def _name(function):
