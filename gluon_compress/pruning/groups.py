@@ -174,7 +174,7 @@ class Dependencies:
 
 
 def track(graph, resizable):
-    """Follow all channels through ``graph`` by the rules of operators.py; returns the :class:`Tracker`."""
+    """Follow all channels through ``graph`` by the rules of operators/; returns the :class:`Tracker`."""
     tracker = Tracker(resizable)
     labels = {}
     for node in graph.nodes:
