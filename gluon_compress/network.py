@@ -33,6 +33,8 @@ class Layer:
     weight : gluon.Parameter
     block : HybridBlock
         Owner of the weight; for a layer of a SymbolBlock the whole SymbolBlock.
+    layout : str or None
+        That of a convolution's input, ``NCHW`` or ``NHWC``.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Layer:
     parameter_name: str
     weight: Parameter
     block: HybridBlock
+    layout: str = None
 
     def value(self):
         """The weight as a NumPy array; ``NetworkError`` naming the layer when it holds NaN or infinity."""
@@ -112,10 +115,10 @@ def layers(net):
         block = owners[name]
         if isinstance(block, SymbolBlock):
             kinds = kinds or _symbol_kinds(block)
-            kind = kinds.get(parameter.name, "SymbolBlock")
+            kind, layout = kinds.get(parameter.name, ("SymbolBlock", None))
         else:
-            kind = _gluon_kind(type(block))
-        found.append(Layer(layer_name(name), kind, name, parameter, block))
+            kind, layout = _gluon_kind(type(block)), getattr(block, "_kwargs", {}).get("layout")
+        found.append(Layer(layer_name(name), kind, name, parameter, block, layout))
     return found
 
 
@@ -247,7 +250,7 @@ def _matching(every, select):
 
 
 def _symbol_kinds(block):
-    """{parameter name: Gluon's kind of layer} of a SymbolBlock, read off its graph."""
+    """{parameter name: (Gluon's kind of layer, layout)} of a SymbolBlock, read off its graph."""
     nodes = json.loads(block._cached_graph[1].tojson())["nodes"]
     kinds = {}
     for node in nodes:
@@ -261,5 +264,6 @@ def _symbol_kinds(block):
             kind = "Embedding"
         else:
             continue
-        kinds[nodes[node["inputs"][1][0]]["name"]] = kind
+        layout = attributes.get("layout", "None")
+        kinds[nodes[node["inputs"][1][0]]["name"]] = kind, None if layout == "None" else layout
     return kinds
