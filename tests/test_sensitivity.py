@@ -9,7 +9,7 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress.errors import CheckpointError, NetworkError
+from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import ResNet
 from gluon_compress.network import layers
 from gluon_compress.pruning import Sensitivity, prune_channels, prune_magnitude, sensitivity
@@ -334,6 +334,12 @@ def test_a_damaged_state_is_refused(tmp_path):
         with pytest.raises(CheckpointError, match="state.json is .*delete it"):
             sensitivity(net, agreement, kind="weights", fractions=FEW, state_path=path, progress=False)
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("record", [{}, None, {"curves": {}}, {"curves": 5}, {"curves": {"a": [1]}, "kind": "weights"}])
+def test_what_is_no_record_of_a_measurement_is_refused(record):
+    with pytest.raises(RecordError, match="this is no record of a sensitivity measurement"):
+        Sensitivity.from_dict(record)
 
 
 ACCURACIES = st.lists(st.integers(0, 100), min_size=5, max_size=5)

@@ -123,12 +123,20 @@ class Masks:
 
     @classmethod
     def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`."""
-        kept = {}
-        for name, mask in record["kept"].items():
-            bits = np.frombuffer(base64.b64decode(mask["bits"]), np.uint8)
-            kept[name] = np.unpackbits(bits, count=int(np.prod(mask["shape"]))).reshape(mask["shape"])
-        return cls(kept, record["left_out"])
+        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
+        try:
+            return cls({name: _unpacked(mask["bits"], mask["shape"]) for name, mask in record["kept"].items()},
+                       record["left_out"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecordError(f"this is no record of masks: {error!r}") from error
+
+
+def _unpacked(text, shape):
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text, validate=True), np.uint8))
+    count = int(np.prod(shape))
+    if len(bits) != -(-count // 8) * 8:
+        raise ValueError(f"{len(bits)} bits for a mask of shape {tuple(shape)}")
+    return bits[:count].reshape(shape)
 
 
 def on_devices(parameter, mask):

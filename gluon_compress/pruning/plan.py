@@ -2,7 +2,7 @@
 import numpy as np
 
 from ..errors import RecordError
-from ..network import check_hybrid, known_shape, parameters
+from ..network import check_hybrid, known_shape, layer_name, parameters
 from ..tables import format_table
 from .rewrite import resize
 
@@ -28,7 +28,8 @@ class ChannelPlan:
     def apply(self, net):
         """Remove the same channels from ``net``, initialized or not, and return it.
 
-        A trainer made before does not know the new shapes: make a new one.
+        A trainer made before does not know the new shapes: make a new one. A plan from which you took what a layer
+        loses that reads the channels cannot be told from a whole one: the next forward pass fails.
 
         Raises ``RecordError`` when the plan is of another network; ``net`` is then unchanged.
         """
@@ -37,7 +38,8 @@ class ChannelPlan:
         try:
             for cut in self.slices:
                 _check_slice(cut, named)
-        except (KeyError, TypeError, ValueError) as error:
+            self._check_whole(named)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"the plan is damaged: {error!r}") from error
         if len({(cut["parameter"], cut["axis"]) for cut in self.slices}) < len(self.slices):
             raise RecordError("the plan is damaged: it cuts one axis of a parameter twice")
@@ -52,6 +54,17 @@ class ChannelPlan:
                 values[name] = value.take(cut["kept"], axis=cut["axis"])
         resize(net, self.shapes(named), values, self.groups)
         return net
+
+    def _check_whole(self, named):
+        """Raise ``RecordError`` when a layer that loses channels has a weight or bias that would keep them."""
+        cut = {piece["parameter"]: piece for piece in self.slices}
+        for layer, channels in self.layers.items():
+            if len(channels["kept"]) == channels["before"]:
+                continue
+            own = [name for name in named if layer_name(name) == layer or name in (f"{layer}.bias", f"{layer}_bias")]
+            for name in own:
+                if name not in cut:
+                    raise RecordError(f"the plan is damaged: layer {layer} loses channels, and {name} would keep them")
 
     def shapes(self, named):
         """{structural name: new shape} of the parameters that the plan cuts, ``named`` being those of the network."""
