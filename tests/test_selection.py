@@ -4,6 +4,7 @@ import gluon_compress as gc
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
+from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet, ResNet
 from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
 from gluon_compress.pruning.schedules import cubic
@@ -235,6 +236,17 @@ def test_steps_go_on_where_a_grouped_convolution_has_lost_all_groups_but_one(cri
         net, example, {"first": 0.875}, steps=7, criterion=criterion, data=data)]
     assert counts == [[kept, 3 * kept] for kept in range(7, 0, -1)]
     assert net.grouped._kwargs["num_group"] == 1 and net(example).shape == (2, 3)
+
+
+def test_channels_removed_otherwise_between_two_steps_are_noticed():
+    net, example = build(LeNet, (2, 1, 28, 28))
+    plans = prune_channels_in_steps(net, example, 0.5, steps=2)
+    next(plans)
+    prune_channels(net, example, {"conv.2": 0.5})
+    before = values(net)
+    with pytest.raises(RecordError, match="channels were removed again since"):
+        next(plans)
+    assert identical(before, values(net))
 
 
 def two_convolutions(first, second):

@@ -1,5 +1,4 @@
 """Structured pruning: whole channels removed, so that the network really has smaller layers."""
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import mxnet as mx
@@ -12,6 +11,7 @@ from ..network import parameters
 from .graph import Graph
 from .groups import Dependencies
 from .importance import CRITERIA, unit_importance
+from .participants import check_leaves_channels, checked_names, taking_part
 from .plan import ChannelPlan
 from .rewrite import put_back_afterwards, resizable_parameters, resized_symbol
 from .schedules import check_schedule, linear, one_shot
@@ -113,7 +113,7 @@ def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, 
 
     The others are those of :func:`prune_channels`, and refer to the network as it is in the beginning. Each step
     goes through ``data`` again, so that it cannot be a generator. Each plan fits the original network, not the one of
-    the step before.
+    the step before. Raises ``RecordError`` when channels were removed otherwise between two steps.
     """
     _check_arguments(criterion, scope, over, max_ratio, round_to, data, loss, seed)
     _check_amount(ratio, macs, latency, scope)
@@ -121,7 +121,7 @@ def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, 
     check_schedule(schedule)
     if criterion == "taylor" and steps > 1:
         check_repeatable(data, "data")
-    options = _Options(criterion, _names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed)
+    options = _Options(criterion, checked_names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed)
     amount = _Amount(ratio, macs, latency)
     return _steps(net, example, amount, [schedule(step / steps) for step in range(1, steps + 1)], options)
 
@@ -162,6 +162,8 @@ def _steps(net, example, amount, shares, options):
     plan = None
     start = measure_latency(net, example, repeats=10).median if amount.latency is not None else None
     for share in shares:
+        if plan is not None:
+            plan.check_applied(net)
         graph = Graph(net, example)
         if plan is None:
             dependencies = Dependencies(graph, resizable_parameters(net))
@@ -196,10 +198,10 @@ def _prepare(net, dependencies, amount, options, before):
     if not groups:
         raise ValueError(f"criterion={options.criterion!r} ranks no layer of this network: "
                          f"{'; '.join(f'{key[0]}: {reason}' for key, reason in unranked.items())}")
-    groups, ratio = _chosen(groups, amount.ratio, options.ignore, untouched, dependencies)
+    groups, ratio = taking_part(groups, amount.ratio, options.ignore, untouched, dependencies)
     selection = Selection(groups, importance, before, options.scope, options.max_ratio, options.round_to)
     if ratio is not None:
-        _check_leaves_channels(selection, ratio)
+        check_leaves_channels(selection, ratio)
     return selection, replace(amount, ratio=ratio), untouched
 
 
@@ -310,68 +312,3 @@ def _check_amount(ratio, macs, latency, scope):
         check_number("macs", macs, above=0, below=1)
     if latency is not None:
         check_number("latency", latency, above=0)
-
-
-def _names(argument, names):
-    names = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else names
-    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{argument} is {names!r}; accepted: a list of layer names")
-    return names
-
-
-def _chosen(groups, ratio, ignore, untouched, dependencies):
-    """(the groups to prune, their ratio: a number, {group key: number}, or None), all checked."""
-    for name in ignore:
-        if name not in dependencies.channels and name not in untouched:
-            raise ValueError(f"ignore names {name!r}, but there is no such layer; there are "
-                             f"{', '.join(dependencies.channels)}")
-    if isinstance(ratio, dict):
-        return _named_groups(groups, ratio, ignore, untouched)
-    taking_part = []
-    for group in groups:
-        ignored = [name for name in group.layers if name in ignore]
-        if ignored:
-            untouched.update({name: "ignored" if name in ignored else f"its channels go with those of {ignored[0]}, "
-                              f"which is ignored" for name in group.layers})
-        else:
-            taking_part.append(group)
-    if not taking_part:
-        raise ValueError(f"ignore={list(ignore)} leaves no layer to prune")
-    return taking_part, ratio
-
-
-def _named_groups(groups, ratio, ignore, untouched):
-    if not ratio or set(ratio) & set(ignore):
-        raise ValueError(f"ratio is {ratio} and ignore {list(ignore)}; accepted: at least one layer in ratio, "
-                         f"none in both")
-    prunable = [name for group in groups for name in group.layers]
-    for name in ratio:
-        if name not in prunable:
-            raise ValueError(f"ratio names {name!r}: {untouched.get(name, 'there is no such layer')}; "
-                             f"accepted: {', '.join(dict.fromkeys(prunable))}")
-    named, ratios = [], {}
-    for group in groups:
-        mine = {name: ratio[name] for name in group.layers if name in ratio}
-        ignored = [name for name in group.layers if name in ignore]
-        if not mine:
-            untouched.update(dict.fromkeys(group.layers, "ignored" if ignored else "not in ratio"))
-        elif ignored:
-            raise ValueError(f"ratio names {next(iter(mine))!r}, whose channels go together with those of "
-                             f"{ignored[0]!r}, which ignore names; accepted: both or neither to be pruned")
-        elif len(set(mine.values())) > 1:
-            raise ValueError(f"ratio is {mine} for layers whose channels go together; accepted: one ratio for all")
-        else:
-            named.append(group)
-            ratios[group.key] = next(iter(mine.values()))
-    return named, ratios
-
-
-def _check_leaves_channels(selection, ratio):
-    if selection.scope == "global" and not isinstance(ratio, dict):
-        return  # one channel of each layer stays, whatever its rank
-    for group in selection.groups:
-        value = ratio[group.key] if isinstance(ratio, dict) else ratio
-        count = selection.before[group.key]
-        if round(value * count) == count:
-            raise ValueError(f"ratio={value} would remove all {count} channels of layer {group.name}; accepted "
-                             f"there: less than {(count - 0.5) / count:.3f}")
