@@ -23,8 +23,8 @@ from mxnet.gluon import SymbolBlock
 
 from . import tensorfile
 from .errors import CheckpointError, NetworkError
-from .network import check_context, check_hybrid, check_ready, known_shape, parameters
 from .graph import Graph
+from .network import check_context, check_hybrid, check_ready, known_shape, parameters, set_values
 from .pruning import ChannelPlan, Masks
 from .quantization import Int8Network, QuantizationRecord, Scales, dequantize_array
 from .quantization.arrays import largest_code
@@ -192,7 +192,10 @@ def load(path, net=None, ctx=None, precision=None, simulate=False):
         used = parameter._data is not None or parameter._deferred_init
         if used and ctx is not None:
             parameter.reset_ctx(ctx)
-        parameter._load_init(mx.nd.array(values[name], dtype=parameter.dtype), None if used else ctx or mx.cpu())
+        if parameter._data is not None:
+            set_values(parameter, values[name])
+        else:
+            parameter._load_init(mx.nd.array(values[name], dtype=parameter.dtype), None if used else ctx or mx.cpu())
     return net
 
 

@@ -33,6 +33,8 @@ class Layer:
     weight : gluon.Parameter
     block : HybridBlock
         Owner of the weight; for a layer of a SymbolBlock the whole SymbolBlock.
+    layout : str or None
+        That of a convolution's input, ``NCHW`` or ``NHWC``.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Layer:
     parameter_name: str
     weight: Parameter
     block: HybridBlock
+    layout: str = None
 
     def value(self):
         """The weight as a NumPy array; ``NetworkError`` naming the layer when it holds NaN or infinity."""
@@ -112,10 +115,10 @@ def layers(net):
         block = owners[name]
         if isinstance(block, SymbolBlock):
             kinds = kinds or _symbol_kinds(block)
-            kind = kinds.get(parameter.name, "SymbolBlock")
+            kind, layout = kinds.get(parameter.name, ("SymbolBlock", None))
         else:
-            kind = _gluon_kind(type(block))
-        found.append(Layer(layer_name(name), kind, name, parameter, block))
+            kind, layout = _gluon_kind(type(block)), getattr(block, "_kwargs", {}).get("layout")
+        found.append(Layer(layer_name(name), kind, name, parameter, block, layout))
     return found
 
 
@@ -176,20 +179,40 @@ def snapshot(net):
 
 def restore_snapshot(net, values):
     """Set the parameters of a :func:`snapshot`."""
-    set_values(net, values)
-
-
-def set_values(net, values):
-    """Set the parameters of ``{structural name: NumPy array}``, each in the type it has.
-
-    Gluon's ``set_data`` alone fails on weights that oneDNN has laid out anew, as it does in inference with those
-    of 1D and 3D convolutions.
-    """
     own = parameters(net)
     for name, value in values.items():
-        for array in own[name].list_data() if own[name]._data is not None else ():
-            mx.nd.identity(mx.nd.zeros_like(array), out=array)  # in the plain layout
-        own[name].set_data(mx.nd.array(value, dtype=value.dtype))
+        set_values(own[name], value)
+
+
+def set_values(parameter, value):
+    """``parameter.set_data`` of an array, which fails on weights that oneDNN has laid out anew.
+
+    A trainer that updates on a key-value store begins anew there. Raises ``NetworkError`` when servers hold the
+    parameter.
+    """
+    if parameter._data is None:
+        parameter.set_data(mx.nd.array(value, dtype=value.dtype))  # kept until the parameter knows its shape
+    else:
+        leave_store(parameter)
+        write_values(parameter, value)
+
+
+def write_values(parameter, value):
+    """Write an array into those of the parameter, and not into the copy that a key-value store may hold."""
+    for array in parameter.list_data():
+        # not array[:] = value, which MXNet refuses for an array in one of oneDNN's layouts
+        mx.nd.identity(mx.nd.array(value, array.context, array.dtype), out=array)
+
+
+def leave_store(parameter):
+    """Let a trainer whose key-value store holds a copy of the parameter make a new one at its next step."""
+    trainer = parameter._trainer
+    if trainer is None or not trainer._kv_initialized or not trainer._update_on_kvstore:
+        return
+    if trainer._distributed:
+        raise NetworkError(f"parameter {parameter.name} is on servers, which cannot be told: change it before the "
+                           f"first step, or prune with MaskedTrainer and a GradualPruner or replace_masks")
+    trainer._reset_kvstore()
 
 
 def walk(block, prefix=""):
@@ -227,7 +250,7 @@ def _matching(every, select):
 
 
 def _symbol_kinds(block):
-    """{parameter name: Gluon's kind of layer} of a SymbolBlock, read off its graph."""
+    """{parameter name: (Gluon's kind of layer, layout)} of a SymbolBlock, read off its graph."""
     nodes = json.loads(block._cached_graph[1].tojson())["nodes"]
     kinds = {}
     for node in nodes:
@@ -241,5 +264,6 @@ def _symbol_kinds(block):
             kind = "Embedding"
         else:
             continue
-        kinds[nodes[node["inputs"][1][0]]["name"]] = kind
+        layout = attributes.get("layout", "None")
+        kinds[nodes[node["inputs"][1][0]]["name"]] = kind, None if layout == "None" else layout
     return kinds

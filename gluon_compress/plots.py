@@ -124,6 +124,36 @@ def plot_sensitivity(sensitivity, path, title=None):
     return _save(path, draw, size=(6.4 + legend_width, max(4, 0.18 * min(len(curves), LEGEND_ROWS))))
 
 
+def plot_quantization(record, path, title=None):
+    """Write the signal-to-noise ratio of each layer of a ``QuantizationRecord`` as bars, and return the chart's path.
+
+    Layers that stay in fp32 are named in grey, without a bar.
+
+    Parameters
+    ----------
+    record : QuantizationRecord
+    path : str or Path
+        As for :func:`plot_before_after`; so are the errors.
+    title : str, optional
+    """
+    if not record.layers:
+        raise ValueError("the record has no layers on integers")
+    for name, layer in record.layers.items():
+        _check_finite(f"SNR of {name}", layer["snr"])
+    names = [*record.layers, *record.left_out]
+
+    def draw(figure):
+        axes = figure.subplots()
+        axes.barh(range(len(record.layers)), [layer["snr"] for layer in record.layers.values()], color="C0")
+        for index, reason in enumerate(record.left_out.values(), len(record.layers)):
+            axes.text(0.5, index, f"fp32: {reason}", va="center", fontsize="x-small", color="grey")
+        axes.set_yticks(range(len(names)), names, fontsize="x-small")
+        axes.invert_yaxis()
+        axes.set(xlabel="signal-to-noise ratio of the layer's output, dB", title=title or "")
+        axes.grid(axis="x", alpha=0.3)
+    return _save(path, draw, size=(7, max(2.5, 0.17 * len(names) + 1)))
+
+
 def _save(path, draw, size):
     """Draw on a new figure and put it at ``path`` in one step."""
     path = Path(path)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from . import training_state
 from .arguments import check_integer
+from .batches import no_batches, pair, to_device
 from .errors import NetworkError
 from .network import check_hybrid, check_initialized, parameters, restore_snapshot, snapshot
 
@@ -224,27 +225,15 @@ def evaluate(net, data):
 def _accuracy(net, data, name):
     correct = samples = 0
     for batch in data:
-        inputs, labels = _pair(batch, name)
+        inputs, labels = pair(batch, name)
         with autograd.pause(train_mode=False):
-            outputs = net(_to_device(inputs, _context(net)))
+            outputs = net(to_device(inputs, _context(net)))
         classes = check_labels(labels, outputs)
         correct += _count_correct(outputs, classes)
         samples += len(classes)
     if samples == 0:
-        raise _no_batches(name)
+        raise no_batches(name)
     return correct / samples
-
-
-def _pair(batch, name):
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        length = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-        raise ValueError(f"a batch of {name} is a {type(batch).__name__}{length}; accepted: pairs (input, label)")
-    return batch
-
-
-def _no_batches(name):
-    return ValueError(f"{name} has no batches; accepted: an iterable of (input, label) batches that can be gone "
-                      f"through once per epoch (a generator is used up after the first)")
 
 
 def check_labels(labels, outputs):
@@ -300,11 +289,6 @@ def _check_trainer(trainer, net):
     training_state.check_shapes(trainer)
 
 
-def _to_device(array, context):
-    """An NDArray on ``context``, from an NDArray or anything NumPy takes."""
-    return (array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array)).as_in_context(context)
-
-
 def _count_correct(outputs, classes):
     scores = outputs.asnumpy()
     if np.isnan(scores).any():
@@ -331,9 +315,9 @@ def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_ra
     total_loss = correct = samples = 0
     with tqdm(data, desc=title, total=length, unit="batch", disable=not progress, leave=False) as bar:
         for step, batch in enumerate(bar):
-            inputs, labels = _pair(batch, "train_data")
+            inputs, labels = pair(batch, "train_data")
             _set_learning_rate(trainer, learning_rate(step / length if length else 0))
-            inputs, labels = _to_device(inputs, context), _to_device(labels, context)
+            inputs, labels = to_device(inputs, context), to_device(labels, context)
             further = targets(inputs, labels)
             with autograd.record():
                 outputs = net(inputs)
@@ -355,5 +339,5 @@ def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_ra
             bar.set_postfix(loss=f"{total_loss / samples:.4f}", accuracy=f"{correct / samples:.4f}",
                             refresh=False)
     if samples == 0:
-        raise _no_batches("train_data")
+        raise no_batches("train_data")
     return {"loss": total_loss / samples, "accuracy": correct / samples}

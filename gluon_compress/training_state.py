@@ -7,7 +7,7 @@ import numpy as np
 
 from . import tensorfile
 from .errors import CheckpointError, RecordError
-from .network import parameters
+from .network import parameters, set_values
 
 KIND = "training state"
 
@@ -107,10 +107,10 @@ def restore(path, net, trainer, run):
         except RecordError as error:
             raise CheckpointError(f"{path} has masks that do not fit: {error}") from error
     for name, parameter in named.items():
-        parameter.set_data(mx.nd.array(tensors[f"net/{name}"], dtype=tensors[f"net/{name}"].dtype))
+        set_values(parameter, tensors[f"net/{name}"])
         parameter._finish_deferred_init()  # it has its shape now
     index_of = {name: index for index, name in enumerate(names)}
-    for updater in _updaters(trainer):  # after set_data, which makes a key-value store forget what it held
+    for updater in _updaters(trainer):  # after set_values, which makes a key-value store forget what it held
         states = {index_of[name]: _unflatten(structure, tensors) for name, structure in header["states"].items()}
         updater.states.update(states)
         updater.states_synced.update(dict.fromkeys(states, False))  # the updater puts them on its device

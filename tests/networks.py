@@ -139,6 +139,17 @@ def randomize(net):
             parameter.set_data(mx.nd.random.uniform(low, 1.5 if low > 0 else 0.3, shape=parameter.data().shape))
 
 
+def laid_out_anew(dimensions, seed=0):
+    """``(net, example)`` with a convolution in one or three dimensions, whose weight has a layout of oneDNN's now."""
+    net = nn.HybridSequential()
+    net.add(nn.Conv1D(16, 3) if dimensions == 1 else nn.Conv3D(16, 3), nn.Activation("relu"), nn.Dense(3))
+    mx.random.seed(seed)
+    net.initialize(mx.init.Normal(0.3))
+    example = mx.nd.random.normal(shape=(2, 4, *[32 if dimensions == 1 else 6] * dimensions))
+    net(example).wait_to_read()
+    return net, example
+
+
 def fresh(network, **arguments):
     """A copy that was initialized, but has not seen an input yet."""
     net = network(**arguments)

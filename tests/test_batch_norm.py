@@ -8,7 +8,7 @@ from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet
 from gluon_compress.pruning import prune_channels, reestimate_batch_norm
 from mxnet.gluon import nn
-from networks import NormNet, build, exported, identical, values
+from networks import Net, NormNet, build, exported, identical, values
 
 
 def random_batches(count, shape=(6, 3, 8, 8)):
@@ -60,6 +60,37 @@ def test_nothing_else_changes_and_the_number_of_batches_is_kept_to():
     assert identical(after, values(again))
 
 
+def test_numpy_arrays_are_batches_too():
+    net, again, data = two_norms(), two_norms(), random_batches(2)
+    reestimate_batch_norm(net, data)
+    reestimate_batch_norm(again, [inputs.asnumpy() for inputs, _ in data])
+    assert identical(values(net), values(again))
+
+
+def test_a_layer_that_is_called_twice_gets_the_mean_of_both_calls():
+    net = Net(lambda net, F, x: net.norm(net.norm(x) * 3 + 2), norm=nn.BatchNorm(momentum=0.5))
+    net.initialize()
+    data = random_batches(3, (6, 2, 4, 4))
+    net(data[0][0])
+    assert reestimate_batch_norm(net, data) == 1
+    first = np.array([(x.asnumpy().mean(axis=(0, 2, 3)), x.asnumpy().var(axis=(0, 2, 3))) for x, _ in data])
+    # the second call reads 3 * (x - mean) / sqrt(variance + 1e-5) + 2
+    second = np.array([(np.full(2, 2), 9 * variance / (variance + 1e-5)) for _, variance in first])
+    mean, variance = (first.mean(axis=0) + second.mean(axis=0)) / 2
+    np.testing.assert_allclose(net.norm.running_mean.data().asnumpy(), mean, rtol=1e-4)
+    np.testing.assert_allclose(net.norm.running_var.data().asnumpy(), variance, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), (-1, ValueError), ("3", TypeError), (2.5, TypeError),
+                                               (True, TypeError)])
+def test_a_wrong_number_of_batches_is_refused(number, error):
+    net = two_norms()
+    before = values(net)
+    with pytest.raises(error, match=f"batches is {number!r}; accepted"):
+        reestimate_batch_norm(net, random_batches(2), batches=number)
+    assert identical(before, values(net))
+
+
 def test_layers_with_fixed_statistics_are_left_alone():
     net = two_norms()
     net[1]._kwargs["use_global_stats"] = True
@@ -91,6 +122,12 @@ def test_it_gives_back_accuracy_to_a_pruned_network():
     ([], ValueError, "data has no batches"),
     ([(mx.nd.ones((1, 3, 8, 8)) * np.nan, None)], NetworkError, "running_mean would not be finite"),
     ([(None, None)], TypeError, "example is a NoneType"),
+    (5, TypeError, "data is 5; accepted: an iterable of"),
+    ([5], TypeError, "example is a int"),
+    ([()], TypeError, "example is empty"),
+    ([mx.nd.ones((1, 3, 8))], ValueError, r"an example of shape \(1, 3, 8\) does not fit the network"),
+    ([mx.nd.ones((2, 3, 8, 8)), mx.nd.ones((2, 4, 8, 8))], ValueError, r"\(2, 4, 8, 8\) does not fit the network"),
+    ([(mx.nd.ones((2, 3, 8, 8)), mx.nd.ones(2)), ((), 1)], TypeError, "example is empty"),
 ])
 def test_bad_data_changes_nothing(data, error, message):
     net = two_norms()

@@ -374,6 +374,18 @@ def test_a_damaged_plan_changes_nothing(kept):
     assert identical(before, values(net))
 
 
+@pytest.mark.parametrize("name", ["conv.0.weight", "conv.2.bias"])
+@pytest.mark.parametrize("initialized", [True, False])
+def test_a_plan_without_what_a_layer_loses_itself_changes_nothing(name, initialized):
+    record = prune_channels(*make("LeNet"), 0.5).to_dict()
+    record["slices"] = [cut for cut in record["slices"] if cut["parameter"] != name]
+    net = make("LeNet")[0] if initialized else LeNet()
+    with pytest.raises(RecordError, match=f"damaged: layer {name[:6]} loses channels, and {name} would keep them"):
+        ChannelPlan.from_dict(record).apply(net)
+    if initialized:
+        assert identical(values(make("LeNet")[0]), values(net))
+
+
 SLICE = {"parameter": "conv.0.weight", "axis": 0, "before": 20, "kept": [0, 1]}
 
 

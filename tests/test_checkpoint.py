@@ -18,7 +18,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import autograd
 from mxnet.gluon import SymbolBlock, Trainer, nn
-from networks import Assorted, Branches, NormNet, OwnWeight, SharedWeights, build, exported, fresh, identical, values
+from networks import (
+    Assorted,
+    Branches,
+    NormNet,
+    OwnWeight,
+    SharedWeights,
+    build,
+    exported,
+    fresh,
+    identical,
+    laid_out_anew,
+    values,
+)
 
 LENET = (2, 1, 28, 28)
 PACKAGE = Path(gc.__file__).parent
@@ -508,3 +520,14 @@ def test_a_forgotten_plan_is_mentioned(tmp_path):
     with pytest.raises(CheckpointError, match="saved without its ChannelPlan"):
         gc.load(tmp_path / "net.gcz", build(NormNet, seed=1)[0])
     assert gc.load(tmp_path / "net.gcz")(example).shape == net(example).shape
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_a_file_is_loaded_into_a_network_that_has_run(dimensions, tmp_path):
+    net, _ = laid_out_anew(dimensions)
+    gc.save(tmp_path / "net.gcz", net)
+    other, example = laid_out_anew(dimensions, seed=1)
+    assert not identical(values(net), values(other))
+    gc.load(tmp_path / "net.gcz", other)
+    assert identical(values(net), values(other))
+    assert np.array_equal(net(example).asnumpy(), other(example).asnumpy())

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet, ResNet
-from gluon_compress.pruning import prune_channels
 from gluon_compress.graph import Graph
+from gluon_compress.pruning import prune_channels, prune_channels_in_steps, sensitivity
 from gluon_compress.pruning.groups import Dependencies
 from gluon_compress.pruning.importance import CRITERIA, WEIGHT_CRITERIA, unit_importance
 from gluon_compress.pruning.rewrite import resizable_parameters
-from mxnet.gluon import nn
+from mxnet.gluon import SymbolBlock, nn
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
-from networks import Branches, NormNet, build, identical, values
+from networks import Branches, Net, NormNet, build, exported, identical, randomize, values
 
 
 def importance_of(net, example, criterion, over="group", **arguments):
@@ -110,6 +110,69 @@ def test_taylor_is_the_derivative_of_the_loss_by_the_unit_s_weights(network, sha
     np.testing.assert_allclose(found[name], expected, rtol=0.05, atol=0.02)
 
 
+def products(net, inputs, labels, names):
+    """{name: ``(sum g * w)**2`` of each row of the weight, divided by their mean}, by Gluon's own gradients."""
+    with mx.autograd.record():
+        loss = SoftmaxCrossEntropyLoss()(net(*inputs), labels).mean()
+    loss.backward()
+    found = {}
+    for name in names:
+        weight = net._collect_params_with_prefix()[f"{name}.weight"]
+        gradient, axes = weight.grad().asnumpy(), tuple(range(1, weight.data().ndim))
+        squares = (gradient * weight.data().asnumpy()).sum(axis=axes) ** 2
+        found[name] = squares / squares.mean()
+    return found
+
+
+def several_inputs():
+    mx.random.seed(2)
+    net, (first, second) = Net(lambda net, F, x, y: net.output(F.relu(net.a(x) + net.b(y))), a=nn.Dense(6),
+                               b=nn.Dense(6), output=nn.Dense(3)), (mx.nd.random.normal(shape=(4, n)) for n in (5, 7))
+    net.initialize(mx.init.Normal(0.3))
+    net(first, second)
+    return net, (first, second)
+
+
+@pytest.mark.parametrize("as_numpy", [False, True])
+@pytest.mark.parametrize("symbol_block", [False, True])
+def test_taylor_with_several_inputs(symbol_block, as_numpy, tmp_path):
+    net, inputs = several_inputs()
+    labels = mx.nd.array([0, 1, 2, 0])
+    expected = products(net, inputs, labels, ["a"])["a"]
+    if symbol_block:
+        net = exported(net, inputs, tmp_path)
+    batch = (tuple(array.asnumpy() for array in inputs), labels.asnumpy()) if as_numpy else (inputs, labels)
+    (found,) = importance_of(net, inputs, "taylor", over="first", data=[batch])[0].values()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_taylor_with_sparse_gradients_of_an_embedding():
+    def function(net, F, x):
+        return net.output(F.relu(net.hidden(net.table(x))))
+    found = {}
+    for sparse in (False, True):
+        net, example = build(Net, (6,), function=function, table=nn.Embedding(10, 8, sparse_grad=sparse),
+                             hidden=nn.Dense(7), output=nn.Dense(3))
+        found[sparse], _ = importance_of(net, example, "taylor", data=[(example, mx.nd.array([0, 1, 2, 0, 1, 2]))])
+        assert net.table.weight.grad().stype == ("row_sparse" if sparse else "default")
+    assert found[True].keys() == found[False].keys() >= {"table", "hidden"}
+    for name, importance in found[True].items():
+        np.testing.assert_array_equal(importance, found[False][name])
+
+
+def test_taylor_with_a_batch_norm_that_has_no_attributes():
+    mx.random.seed(0)
+    x = mx.sym.var("data")
+    y = mx.sym.BatchNorm(mx.sym.FullyConnected(x, num_hidden=6, name="hidden"), name="norm")
+    block = SymbolBlock(mx.sym.FullyConnected(mx.sym.relu(y), num_hidden=3, name="output"), [x])
+    block.initialize(mx.init.Normal(0.3))
+    example = mx.nd.random.normal(shape=(4, 5))
+    block(example)
+    randomize(block)  # a variance must not be negative
+    found, _ = importance_of(block, example, "taylor", data=batches(example, 3))
+    assert found["hidden"].shape == (6,) and found["hidden"].mean() == pytest.approx(1)
+
+
 def test_taylor_leaves_gradients_statistics_and_settings_alone():
     net, example = build(NormNet)
     net.features[0].weight.grad_req = "add"
@@ -193,9 +256,20 @@ def test_weights_that_are_not_finite_are_named(criterion):
     assert identical(before, values(net))
 
 
+BATCH = mx.nd.ones((4, 3, 8, 8))
+
+
 @pytest.mark.parametrize(("arguments", "error", "message"), [
     ({"criterion": "taylor"}, ValueError, "criterion is 'taylor' and data is missing"),
     ({"criterion": "taylor", "data": []}, ValueError, "data has no batches"),
+    ({"criterion": "taylor", "data": 5}, TypeError, "data is 5; accepted: an iterable of"),
+    ({"criterion": "taylor", "data": [(BATCH,)]}, ValueError, "a batch of data is a tuple of 1; accepted: pairs"),
+    ({"criterion": "taylor", "data": [BATCH]}, ValueError, "a batch of data is a NDArray; accepted: pairs"),
+    ({"criterion": "taylor", "data": [(mx.nd.ones((2, 7)), mx.nd.ones(2))]}, ValueError, r"\(2, 7\) does not fit"),
+    ({"criterion": "taylor", "data": [(BATCH, mx.nd.ones(3))]}, ValueError, r"labels of shape \(3,\)"),
+    ({"criterion": "taylor", "data": [(BATCH, mx.nd.ones(4))], "loss": "ce"}, TypeError, "loss is 'ce'; accepted: a f"),
+    ({"criterion": "taylor", "data": [(BATCH, mx.nd.ones(4))], "loss": lambda output, label: 1}, TypeError,
+     "the loss gives a int; accepted: an NDArray"),
     ({"criterion": "l0"}, ValueError, "criterion is 'l0'; accepted: 'l1', 'l2', 'fpgm', 'bn_scale', 'taylor'"),
     ({"over": "all"}, ValueError, "over is 'all'; accepted: 'group', 'first'"),
     ({"criterion": "random", "seed": -1}, ValueError, "seed is -1"),
@@ -206,6 +280,18 @@ def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         prune_channels(net, example, 0.5, **arguments)
     assert identical(before, values(net))
+
+
+def test_a_generator_is_refused_where_it_would_be_used_up():
+    net, example = build(NormNet)
+    data, before = batches(example, 5), values(net)
+    with pytest.raises(TypeError, match="data is a list_iterator, which is used up after one pass"):
+        prune_channels_in_steps(net, example, 0.5, steps=2, criterion="taylor", data=iter(data))
+    with pytest.raises(TypeError, match="data is a generator, which is used up after one pass"):
+        sensitivity(net, lambda net: 1.0, example, "channels", criterion="taylor", data=(batch for batch in data))
+    assert identical(before, values(net))
+    plan = prune_channels(net, example, 0.5, "taylor", data=iter(data))  # one pass is all that this takes
+    assert plan.layers == prune_channels(build(NormNet)[0], example, 0.5, "taylor", data=data).layers
 
 
 def test_why_taylor_does_not_use_mxnet_s_inference_mode():

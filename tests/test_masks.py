@@ -13,7 +13,7 @@ from gluon_compress import training_state
 from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import LeNet, SimpleCNN
 from gluon_compress.network import parameters
-from gluon_compress.pruning import GradualPruner, MaskedTrainer, Masks, prune_custom, prune_magnitude
+from gluon_compress.pruning import GradualPruner, MaskedTrainer, Masks, prune_channels, prune_custom, prune_magnitude
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer, nn
 from networks import NormNet, SharedWeights, build, exported, fresh, identical, values
@@ -522,6 +522,50 @@ def test_masks_of_another_network_are_refused(call, other, shape, message):
         call(masks, net)
     assert identical(before, values(net))
     assert [p.grad_req for p in net.collect_params().values()] == requests
+
+
+def test_a_trainer_of_the_shapes_before_channels_were_removed_is_refused():
+    net, example = build(NormNet)
+    trainer = MaskedTrainer(net, prune_magnitude(net, 0.5), "sgd", MOMENTUM)
+    train(net, example, trainer, steps=1)
+    prune_channels(net, example, 0.5)
+    before = values(net)
+    with pytest.raises(RecordError, match=r"\(4, 3, 3, 3\) now, its mask \(8, 3, 3, 3\): .*new MaskedTrainer"):
+        trainer.step(len(example))
+    assert identical(before, values(net))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lamb", "lars"])
+def test_an_update_without_an_exchange_masks_the_gradients_too(optimizer):
+    trained = []
+    for by_hand in (False, True):
+        net, example = build(NormNet)
+        masks = prune_magnitude(net, 0.6)
+        trainer = MaskedTrainer(net, masks, optimizer, {"learning_rate": 0.01}, update_on_kvstore=False)
+        for _ in range(3):
+            mx.random.seed(5)  # the same dropout
+            with autograd.record():
+                loss = (net(example) ** 2).sum()
+            loss.backward()
+            trainer.update(len(example)) if by_hand else trainer.step(len(example))
+            for name, kept in masks.kept.items():
+                assert not parameters(net)[name].grad().asnumpy()[~kept].any()
+        trained.append(values(net))
+    assert identical(*trained)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda record: {}, lambda record: None, lambda record: {"kept": 5, "left_out": {}},
+    lambda record: {"kept": record["kept"]},
+    lambda record: {**record, "kept": {"a": {"shape": [2, 9], "bits": record["kept"]["output.weight"]["bits"][:2]}}},
+    lambda record: {**record, "kept": {"a": {"shape": [2, 9], "bits": ""}}},
+    lambda record: {**record, "kept": {"a": {"shape": [2, 9], "bits": "/////w=="}}},
+    lambda record: {**record, "kept": {"a": {"shape": [2, 9], "bits": "????"}}},
+    lambda record: {**record, "kept": {"a": {"shape": ["2"], "bits": "/w=="}}}])
+def test_what_is_no_record_of_masks_is_refused(spoil):
+    record = prune_magnitude(build(NormNet)[0], 0.5).to_dict()
+    with pytest.raises(RecordError, match="this is no record of masks"):
+        Masks.from_dict(spoil(record))
 
 
 def test_masks_need_a_ready_network():

@@ -13,7 +13,7 @@ from gluon_compress.models import LeNet
 from gluon_compress.tables import format_table
 from mxnet import gluon
 from mxnet.gluon import nn
-from networks import Assorted, NormNet, OwnWeight, SharedWeights, build, exported, identical, values
+from networks import Assorted, NormNet, OwnWeight, SharedWeights, build, exported, identical, laid_out_anew, values
 
 LENET = (2, 1, 28, 28)
 CONVOLUTIONS = network.CONVOLUTIONS
@@ -159,15 +159,27 @@ def test_snapshot_is_a_copy_that_can_be_put_back():
     assert identical(before, values(net))
 
 
-@pytest.mark.parametrize("layer", [nn.Conv1D, nn.Conv3D])
-def test_a_snapshot_can_be_put_back_after_inference(layer):
-    """oneDNN lays the weights of 1D and 3D convolutions out anew, and set_data alone cannot write them then."""
-    net, example = build(layer, (2, 3, *[9] * int(layer.__name__[4])), channels=16, kernel_size=3)
-    before = values(net)
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_a_snapshot_is_put_back_where_onednn_laid_weights_out_anew(dimensions):
+    net, example = laid_out_anew(dimensions)
+    before, taken, arrays = values(net), network.snapshot(net), [p.data() for p in net.collect_params().values()]
+    network.restore_snapshot(net, {name: value + 1 for name, value in taken.items()})
     net(example).wait_to_read()
-    network.restore_snapshot(net, {name: 2 * value for name, value in before.items()})
-    net(example).wait_to_read()
-    assert identical(values(net), {name: 2 * value for name, value in before.items()})
+    assert identical({name: value + 1 for name, value in before.items()}, values(net))
+    network.restore_snapshot(net, taken)
+    assert identical(before, values(net))
+    assert all(p.data() is array for p, array in zip(net.collect_params().values(), arrays))
+
+
+def test_values_keep_their_type_and_wait_for_a_shape():
+    net = nn.Dense(2)
+    net.initialize()
+    network.set_values(net.weight, np.full((2, 3), 0.5, np.float32))
+    net(mx.nd.ones((1, 3)))
+    assert (net.weight.data().asnumpy() == 0.5).all()
+    net.cast("float16")
+    network.set_values(net.weight, np.full((2, 3), 0.25))
+    assert net.weight.data().dtype == np.float16 and (net.weight.data().asnumpy() == 0.25).all()
 
 
 def test_a_snapshot_leaves_out_what_has_no_data_yet():

@@ -9,7 +9,8 @@ from gluon_compress.graph import Graph, in_order
 from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.network import snapshot
 from gluon_compress.quantization import Int8Network, QuantizationRecord, quantize
-from gluon_compress.quantization.inference_graph import batch_norm_pairs, fold_scales, simplify
+from gluon_compress.quantization.folding import batch_norm_pairs
+from gluon_compress.quantization.inference_graph import fold_scales, simplify
 from gluon_compress.quantization.lowering import find_fusions
 from gluon_compress.quantization.observing import block_of, input_batches
 from mxnet.gluon import HybridBlock, nn

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import gluon_compress as gc
 
+import mxnet as mx  # noqa: I001
+from networks import NormNet, build
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -54,3 +57,29 @@ def test_the_map_names_files_that_exist():
             assert (ROOT / "gluon_compress" / found.group(1)).exists(), line
     for name in re.findall(r"\(tutorials/([^)]*)\)", README):
         assert (ROOT / "tutorials" / name).exists(), name
+
+
+def test_every_module_of_pruning_is_on_the_map():
+    tree = README[README.index("gluon_compress/\n"):README.index("## What happens")]
+    for path in (ROOT / "gluon_compress" / "pruning").iterdir():
+        name = f"{path.name}/" if path.is_dir() else path.name
+        assert name in tree or path.name.startswith("__"), name
+
+
+def test_the_snippets_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, around = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first = first.replace(".split(5000)", ".split(5000, seed=1)").replace(
+        "train.batches(128)", "train.subset(slice(0, 16)).batches(8)")  # two small batches instead of all
+    names = {}
+    exec(first, names)
+    assert names["plan"].layers and names["masks"].sparsity > 0.7 and names["scales"].layers
+    assert (tmp_path / "small.gcz").stat().st_size > 0 and (tmp_path / "small.onnx").stat().st_size > 0
+    net, example = build(NormNet)
+    labels = mx.nd.arange(len(example))
+    with mx.autograd.record():
+        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(net(example), labels)
+    loss.backward()
+    names.update(net=net, example=example, validation=[(example, labels)], batch_size=len(labels))
+    exec(around, names)
+    assert names["curves"].curves and names["penalty"].value() > 0

@@ -4,11 +4,12 @@ import gluon_compress as gc
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
+from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet, ResNet
 from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
 from gluon_compress.pruning.schedules import cubic
 from mxnet.gluon import HybridBlock, nn
-from networks import Branches, NormNet, build, identical, values
+from networks import Branches, Net, NormNet, assert_close, build, identical, values, zero_removed
 
 RESNET = {"depth": 18, "classes": 4, "thumbnail": True, "width": 8}
 
@@ -64,6 +65,60 @@ def test_one_channel_of_each_layer_stays_whatever_its_rank():
 def test_layers_keep_the_nearest_multiple(ratio, round_to, expected):
     plan = prune_channels(*build(LeNet, (2, 1, 28, 28)), ratio, round_to=round_to)
     assert [len(layout["kept"]) for layout in plan.layers.values()] == expected
+
+
+@pytest.mark.parametrize(("arguments", "note"), [
+    ({"ratio": 0.3, "round_to": 1000}, "round_to=1000 rounds to all of them"),
+    ({"ratio": 0.3, "round_to": 1000, "scope": "global"}, "round_to=1000 rounds to all of them"),
+    ({"ratio": 0.3, "max_ratio": 0.001}, "max_ratio=0.001 is less than the least that can go")])
+def test_layers_that_lose_nothing_by_a_limit_are_named(arguments, note):
+    net, example = build(LeNet, (2, 1, 28, 28))
+    before = values(net)
+    for plan in (prune_channels(net, example, **arguments),
+                 list(prune_channels_in_steps(net, example, steps=2, **arguments))[-1]):
+        assert [plan.untouched[name] for name in ("conv.0", "conv.2", "dense.0")] == [note] * 3
+        assert f"all stay: {note}" in plan.summary()
+    assert identical(before, values(net))
+
+
+def test_layers_that_lose_nothing_as_asked_are_not_named():
+    plan = prune_channels(*build(LeNet, (2, 1, 28, 28)), {"conv.0": 0.0, "conv.2": 0.5}, round_to=8)
+    assert plan.untouched.keys() == {"dense.0", "dense.1"}
+    net, example = build(LeNet, (2, 1, 28, 28))
+    plans = prune_channels_in_steps(net, example, 0.2, steps=2, round_to=12)  # 20 channels: 18 are nearer to 24
+    assert [("conv.0" in plan.untouched, len(plan.layers["conv.0"]["kept"])) for plan in plans] == [
+        (True, 20), (False, 12)]
+
+
+@pytest.mark.parametrize(("channels", "groups", "round_to", "kept"), [
+    (32, 2, 16, 16), (24, 4, 4, 12), (24, 4, 9, 24), (24, 12, 4, 12), (24, 12, 8, 16)])
+def test_multiples_are_of_channels_where_several_go_together(channels, groups, round_to, kept):
+    net, example = build(Net, (2, 3, 6, 6), first=nn.Conv2D(channels, 3), output=nn.Dense(3),
+                         grouped=nn.Conv2D(channels, 3, groups=groups),
+                         function=lambda net, F, x: net.output(F.relu(net.grouped(net.first(x)))))
+    plan = prune_channels(net, example, 0.5, round_to=round_to)
+    assert len(plan.layers["first"]["kept"]) == len(plan.layers["grouped"]["kept"]) == kept
+    assert ("grouped" in plan.untouched) == (kept == channels)
+
+
+def test_a_multiple_is_one_of_each_layer():
+    net, example = build(Net, (2, 3, 6, 6), first=nn.Conv2D(8, 3), output=nn.Dense(3),
+                         grouped=nn.Conv2D(24, 3, groups=8),
+                         function=lambda net, F, x: net.output(F.relu(net.grouped(net.first(x)))))
+    plan = prune_channels(net, example, 0.5, round_to=2)
+    assert [len(plan.layers[name]["kept"]) for name in ("first", "grouped")] == [4, 12]
+
+
+def test_channels_that_must_stay_come_on_top_of_a_multiple():
+    def function(net, F, x):
+        return net.output(F.relu(net.all(x) + F.concat(net.some(x), x, dim=1)))
+    net, example = build(Net, (2, 4, 6, 6), function=function, all=nn.Conv2D(24, 1), some=nn.Conv2D(20, 1),
+                         output=nn.Dense(3))
+    plan = prune_channels(net, example, 0.5, round_to=16)
+    assert [len(plan.layers[name]["kept"]) for name in ("all", "some")] == [20, 16]
+    assert "all" in plan.untouched and "some" not in plan.untouched
+    for plan in prune_channels_in_steps(net, example, 0.5, steps=2):
+        assert "all" in plan.untouched and "some" not in plan.untouched
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
@@ -144,6 +199,86 @@ def test_steps_end_where_one_shot_ends_and_their_plans_fit_the_original():
     assert counts[0] == pytest.approx(total * (1 - 0.5 * (1 - (2 / 3) ** 3)), rel=0.03)
 
 
+def grouped(residual=False, transposed=False):
+    """A convolution with four groups of four channels that another one makes, and adds its own to if ``residual``."""
+    def function(net, F, x):
+        y = F.relu(net.first(x))
+        return net.output(F.relu(net.grouped(y) + y if residual else net.grouped(y)))
+    layer = nn.Conv2DTranspose if transposed else nn.Conv2D
+    return build(Net, (2, 4, 8, 8), function=function, first=nn.Conv2D(16, 3, padding=1),
+                 grouped=layer(16, 3, padding=1, groups=4, in_channels=16), output=nn.Dense(3))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("arguments", [{"ratio": 0.5}, {"macs": 0.5}])
+def test_steps_take_of_a_grouped_convolution_what_one_shot_takes(residual, transposed, arguments):
+    one_shot, example = grouped(residual, transposed)
+    whole = prune_channels(one_shot, example, **arguments)
+    net, _ = grouped(residual, transposed)
+    for plan in prune_channels_in_steps(net, example, steps=5, **arguments):
+        copy, _ = grouped(residual, transposed)
+        zero_removed(copy, plan)
+        assert_close(net(example), copy(example))
+    assert {name: value.shape for name, value in values(net).items()} == {
+        name: value.shape for name, value in values(one_shot).items()}
+    assert plan.groups == whole.groups and plan.layers.keys() == whole.layers.keys()
+
+
+@pytest.mark.parametrize("criterion", ["l2", "taylor"])
+def test_steps_go_on_where_a_grouped_convolution_has_lost_all_groups_but_one(criterion):
+    def function(net, F, x):
+        return net.output(F.relu(net.grouped(F.relu(net.first(x)))))
+    net, example = build(Net, (2, 4, 8, 8), function=function, first=nn.Conv2D(8, 3), output=nn.Dense(3),
+                         grouped=nn.Conv2DTranspose(24, 3, groups=8, in_channels=8))
+    data = [(example, mx.nd.array([0, 1]))] if criterion == "taylor" else None
+    counts = [[len(plan.layers[name]["kept"]) for name in ("first", "grouped")] for plan in prune_channels_in_steps(
+        net, example, {"first": 0.875}, steps=7, criterion=criterion, data=data)]
+    assert counts == [[kept, 3 * kept] for kept in range(7, 0, -1)]
+    assert net.grouped._kwargs["num_group"] == 1 and net(example).shape == (2, 3)
+
+
+def test_channels_removed_otherwise_between_two_steps_are_noticed():
+    net, example = build(LeNet, (2, 1, 28, 28))
+    plans = prune_channels_in_steps(net, example, 0.5, steps=2)
+    next(plans)
+    prune_channels(net, example, {"conv.2": 0.5})
+    before = values(net)
+    with pytest.raises(RecordError, match="channels were removed again since"):
+        next(plans)
+    assert identical(before, values(net))
+
+
+def two_convolutions(first, second):
+    return build(Net, (2, 4, 8, 8), function=lambda net, F, x: net.output(net.b(F.relu(net.a(x)))),
+                 a=nn.Conv2D(first, 3, padding=1), b=nn.Conv2D(second, 3, padding=1), output=nn.Dense(3))
+
+
+@pytest.mark.parametrize(("sizes", "ratio", "kept"), [
+    ((4, 16), {"a": 0.7, "b": 0.5}, (1, 8)), ((4, 4), 0.7, (1, 1)), ((4, 4), {"a": 0.7}, (1, None))])
+def test_steps_go_on_when_a_layer_has_one_channel_left(sizes, ratio, kept):
+    net, example = two_convolutions(*sizes)
+    plans = list(prune_channels_in_steps(net, example, ratio, steps=5, schedule=cubic))
+    assert len(plans) == 5
+    assert tuple(len(plans[-1].layers[name]["kept"]) if name in plans[-1].layers else None for name in "ab") == kept
+    copy, _ = two_convolutions(*sizes)
+    assert identical(values(plans[-1].apply(copy)), values(net))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"macs": 0.001}, r"macs is 0.001; accepted here: at least 0\.\d+"),
+    ({"ratio": 0.9}, "ratio=0.9 would remove all 4 channels of layer a"),
+    ({"ratio": {"b": 0.98}}, "ratio=0.98 would remove all 16 channels of layer b"),
+    ({"latency": 1e-6}, "latency is 1e-06 ms; that is not reached even when")])
+def test_steps_that_cannot_end_do_not_begin(arguments, message):
+    net, example = two_convolutions(4, 16)
+    before = values(net)
+    for steps in (1, 3):
+        with pytest.raises(ValueError, match=message):
+            next(prune_channels_in_steps(net, example, steps=steps, **arguments))
+        assert identical(before, values(net))
+
+
 @pytest.mark.parametrize("arguments", [{"ratio": 0.4, "scope": "global"}, {"macs": 0.5}, {"macs": 0.5, "round_to": 2},
                                        {"ratio": {"features.3.0.body.0": 0.5}}])
 def test_steps_of_every_kind(arguments):
@@ -209,6 +344,8 @@ def test_layers_whose_channels_go_together():
     net, example = build(Branches)
     plan = prune_channels(net, example, 0.5, ignore=["right"])
     assert plan.untouched["left"] == "its channels go with those of right, which is ignored"
+    with pytest.raises(ValueError, match="ratio names 'left', whose channels go together with those of 'right', which"):
+        prune_channels(*build(Branches), {"left": 0.5}, ignore=["right"])
     with pytest.raises(ValueError, match="for layers whose channels go together; accepted: one ratio for all"):
         prune_channels(*build(Branches), {"left": 0.5, "right": 0.25})
 
@@ -221,6 +358,12 @@ def test_layers_whose_channels_go_together():
     ({"latency": -1}, ValueError, "latency is -1"),
     ({"ratio": 0.5, "scope": "net"}, ValueError, "scope is 'net'; accepted: 'layer', 'global'"),
     ({"ratio": 0.5, "max_ratio": 1.5}, ValueError, "max_ratio is 1.5"),
+    ({"ratio": 0.5, "max_ratio": 0}, ValueError, "max_ratio is 0; accepted: a finite number more than 0"),
+    ({"macs": 0}, ValueError, "macs is 0; accepted: a finite number more than 0"),
+    ({"latency": 0}, ValueError, "latency is 0; accepted: a finite number more than 0"),
+    ({"ratio": {"left": 0.5}, "scope": "global"}, TypeError, "beside scope='global'; accepted: scope='layer'"),
+    ({"ratio": 0.5, "ignore": [["left"]]}, TypeError, r"ignore is \(\['left'\],\); accepted: a list of layer names"),
+    ({"ratio": 0.5, "ignore": 3}, TypeError, "ignore is 3; accepted: a list of layer names"),
     ({"ratio": 0.5, "round_to": 0}, ValueError, "round_to is 0"),
     ({"ratio": 0.5, "round_to": 2.5}, TypeError, "round_to is 2.5"),
     ({"ratio": {"left": 2}}, ValueError, "ratio of left is 2"),

@@ -1,6 +1,7 @@
 """Sensitivity: curves of single layers that a brute-force loop gives too, a network that stays as it was."""
 import json
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import gluon_compress  # noqa: F401
@@ -8,7 +9,7 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress.errors import CheckpointError, NetworkError
+from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import ResNet
 from gluon_compress.network import layers
 from gluon_compress.pruning import Sensitivity, prune_channels, prune_magnitude, sensitivity
@@ -16,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, nn
-from networks import Branches, NormNet, OwnWeight, SharedWeights, build, exported, identical, values
+from mxnet.gluon import HybridBlock, Trainer, nn
+from networks import Branches, NormNet, OwnWeight, SharedWeights, build, exported, identical, laid_out_anew, values
 
 KINDS = pytest.mark.parametrize("kind", ["weights", "channels"])
 FEW = (0.3, 0.7)
@@ -67,6 +68,10 @@ class Agreement:
 def perceptron():
     net, example = build(Perceptron, (2, 6))
     return net, example, Agreement(net, (300, 6))
+
+
+def values_on(net, device):
+    return {name: parameter.data(device).asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
 
 
 def norm_net(**arguments):
@@ -142,6 +147,35 @@ def test_network_is_as_it_was_after_an_error_that_mxnet_reports_late(kind):
     with pytest.raises(mx.MXNetError):
         sensitivity(net, evaluate, example, kind, FEW, progress=False)
     assert identical(before, values(net))
+
+
+@KINDS
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_weights_that_onednn_laid_out_anew_are_put_back(kind, dimensions):
+    net, example = laid_out_anew(dimensions)
+    before = values(net)
+    record = sensitivity(net, lambda net: float(net(example).sum().asscalar()), example, kind, FEW, progress=False)
+    assert len(set(record.curves["0"].values())) == len(FEW)
+    assert identical(before, values(net))
+
+
+@KINDS
+def test_a_measurement_between_steps_does_not_change_the_training(kind):
+    def trained(measure):
+        net, example, agreement = norm_net()
+        devices = [mx.cpu(0), mx.cpu(1)]
+        net.collect_params().reset_ctx(devices)
+        trainer = Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9})  # updates on a store
+        for step in range(3):
+            for device in devices:
+                with autograd.record():
+                    loss = (net(example.as_in_context(device)) ** 2).mean()
+                loss.backward()
+            trainer.step(2)
+            if measure and step == 1:
+                sensitivity(net, agreement, example, kind, FEW, progress=False)
+        return values_on(net, devices[1])
+    assert identical(trained(False), trained(True))
 
 
 @KINDS
@@ -234,6 +268,44 @@ def test_a_state_of_another_run_is_refused(tmp_path):
     assert path.read_bytes() == content and identical(before, values(net))
 
 
+@pytest.mark.parametrize("arguments", [
+    {"criterion": lambda weight: np.arange(len(weight))},
+    {"criterion": partial(np.linalg.norm, axis=1)},
+    {"criterion": "taylor", "data": [], "loss": lambda output, label: output}])
+def test_functions_without_a_name_are_refused_beside_a_state(arguments, tmp_path):
+    net, example, agreement = perceptron()
+    name = "loss" if "loss" in arguments else "criterion"
+    with pytest.raises(TypeError, match=f"{name} is .*, by whose name the file at state_path could not tell it"):
+        sensitivity(net, agreement, example, "channels", FEW, state_path=tmp_path / "s", progress=False, **arguments)
+    assert agreement.calls == 0 and not any(tmp_path.iterdir())
+
+
+def first_go(weight):
+    return np.arange(len(weight))
+
+
+def last_go(weight):
+    return -np.arange(len(weight))
+
+
+def test_functions_with_a_name_are_told_apart(tmp_path):
+    net, example, agreement = perceptron()
+    arguments = {"kind": "channels", "fractions": FEW, "state_path": tmp_path / "state", "progress": False}
+    expected = sensitivity(net, agreement, example, criterion=first_go, **arguments)
+    assert sensitivity(net, agreement, example, criterion=first_go, **arguments) == expected
+    with pytest.raises(CheckpointError, match="criterion is 'first_go' there, 'last_go' here"):
+        sensitivity(net, agreement, example, criterion=last_go, **arguments)
+
+
+def test_a_state_path_that_is_no_file_is_refused(tmp_path):
+    net, _, agreement = perceptron()
+    with pytest.raises(ValueError, match="state_path is .*, a directory; accepted: the path of a file"):
+        sensitivity(net, agreement, state_path=tmp_path, progress=False)
+    with pytest.raises(TypeError, match="state_path is 5; accepted: the path of a file"):
+        sensitivity(net, agreement, state_path=5, progress=False)
+    assert agreement.calls == 0
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_state_of_another_evaluate_is_refused(finished, tmp_path):
     net, example, agreement = norm_net(fail_at=None if finished else 4, error=KeyboardInterrupt())
@@ -262,6 +334,12 @@ def test_a_damaged_state_is_refused(tmp_path):
         with pytest.raises(CheckpointError, match="state.json is .*delete it"):
             sensitivity(net, agreement, kind="weights", fractions=FEW, state_path=path, progress=False)
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("record", [{}, None, {"curves": {}}, {"curves": 5}, {"curves": {"a": [1]}, "kind": "weights"}])
+def test_what_is_no_record_of_a_measurement_is_refused(record):
+    with pytest.raises(RecordError, match="this is no record of a sensitivity measurement"):
+        Sensitivity.from_dict(record)
 
 
 ACCURACIES = st.lists(st.integers(0, 100), min_size=5, max_size=5)

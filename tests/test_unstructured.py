@@ -17,7 +17,7 @@ from gluon_compress.pruning import (
     prune_random,
     prune_threshold,
 )
-from mxnet.gluon import nn
+from mxnet.gluon import SymbolBlock, nn
 from networks import Assorted, NormNet, OwnWeight, SharedWeights, build, exported, fresh, identical, values
 from safetensors import safe_open
 
@@ -440,6 +440,17 @@ def test_the_input_axis_follows_the_layout():
     prune_n_m(net, 2, 4)
     assert before.shape == (4, 3, 3, 8)
     np.testing.assert_array_equal(values(net)["weight"], n_m_by_loops(before, 3, 2, 4))
+
+
+def test_the_input_axis_follows_the_layout_in_a_graph():
+    x = mx.sym.var("data")
+    nhwc = mx.sym.Convolution(x, kernel=(3, 3), num_filter=4, layout="NHWC", no_bias=True, name="conv")
+    net = SymbolBlock(nhwc, [x])
+    net.params["conv_weight"].shape = (4, 3, 3, 8)
+    net.initialize()
+    (before,) = values(net).values()
+    prune_n_m(net, 2, 4)
+    np.testing.assert_array_equal(*values(net).values(), n_m_by_loops(before, 3, 2, 4))
 
 
 def test_layers_without_a_multiple_of_m_inputs_are_left_out_or_an_error():

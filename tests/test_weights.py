@@ -11,7 +11,7 @@ from gluon_compress.models import LeNet, SimpleCNN
 from gluon_compress.pruning import prune_magnitude
 from gluon_compress.quantization import Scales, dequantize_array, quantize_array, quantize_weights
 from mxnet.gluon import nn
-from networks import Assorted, NormNet, OwnWeight, SharedWeights, build, exported, identical, values
+from networks import Assorted, NormNet, OwnWeight, SharedWeights, build, exported, identical, laid_out_anew, values
 
 LENET = (2, 1, 28, 28)
 WEIGHTS = {"features.0.weight", "features.4.weight", "features.9.weight", "output.weight"}
@@ -42,6 +42,17 @@ def test_weights_become_the_nearest_multiples_of_their_scale(bits, per_channel):
             assert len(np.unique(rounded)) <= 2 * q_max + 1
     others = before.keys() - WEIGHTS
     assert identical({name: before[name] for name in others}, {name: after[name] for name in others})
+    assert np.isfinite(net(example).asnumpy()).all()
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_weights_that_onednn_laid_out_anew_are_quantized(dimensions):
+    net, example = laid_out_anew(dimensions)
+    before = values(net)
+    scales = quantize_weights(net, per_channel=False)
+    after = values(net)
+    for name, layer in scales.layers.items():
+        np.testing.assert_allclose(after[name], np.round(before[name] / layer["scale"]) * layer["scale"], rtol=1e-5)
     assert np.isfinite(net(example).asnumpy()).all()
 
 

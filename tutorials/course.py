@@ -37,11 +37,11 @@ class Results:
         return OUTPUT / f"{self.name}{suffix}"
 
     def add(self, network, net, *records, accuracies=None):
-        """Measure a network; with records its compressed file counts, without the one Gluon writes.
+        """Measure a network; with records, or on integers, its compressed file counts, else the one Gluon writes.
 
         ``accuracies`` are the test accuracies of all seeds, when the network is one of several.
         """
-        if records:
+        if records or isinstance(net, gc.quantization.Int8Network):
             file = self.path(f"-{len(self.rows)}.gcz")
             gc.save(file, net, *records)
         else:
@@ -68,5 +68,5 @@ class Results:
                            "threads": status.threads, "rows": self.rows}, indent=2)
         write_atomically(self.path(".json"), lambda path: path.write_text(text))
         print(self)
-        print(f"(forward pass in fp32, batch {len(self.example)}, {status.threads} threads)")
+        print(f"(forward pass, batch {len(self.example)}, {status.threads} threads)")
         print(f"Made in {OUTPUT}:", ", ".join(sorted(file.name for file in OUTPUT.glob(f"{self.name}[-.]*"))))

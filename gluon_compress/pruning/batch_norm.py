@@ -3,13 +3,18 @@
 The mean and variance that a BatchNorm keeps are those of the unpruned network's activations. Estimating them
 again on a few batches, without any training, often gives back a good part of the accuracy.
 """
+from collections import Counter
+from itertools import islice
+
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from ..arguments import check_integer
+from ..batches import go_through, inputs_on_device
 from ..errors import NetworkError
-from ..network import check_ready, parameters
-from ..symbol_graph import example_inputs, trace
+from ..network import check_ready, parameters, set_values
+from ..symbol_graph import trace
 
 OPERATORS = ("BatchNorm", "_contrib_SyncBatchNorm")
 
@@ -24,45 +29,48 @@ def reestimate_batch_norm(net, data, batches=None):
     data : iterable of (input, label) batches, or of inputs
         Training images; the labels are not looked at.
     batches : int, optional
-        How many to use; by default all.
+        How many to use, at least 1; by default all.
+
+    A layer that the network calls several times gets the mean over its calls, each of which moves the statistics in
+    training.
 
     Raises
     ------
-    ValueError
-        When there are no batches, or the network has no BatchNorm that uses batch statistics.
+    TypeError, ValueError
+        For data or a number of batches of another kind, when there are no batches, one does not fit the network, or
+        that has no BatchNorm that uses batch statistics.
     NetworkError
         When statistics are not finite. Nothing is changed then.
 
     Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 ("PreciseBN").
     """
     check_ready(net)
+    if batches is not None:
+        check_integer("batches", batches, minimum=1)
     named = parameters(net)
     context = next(iter(named.values())).list_ctx()[0]
-    measure, totals, count = None, None, 0
-    for batch in data:
-        if count == batches:
-            break
-        inputs = example_inputs(batch[0] if isinstance(batch, (tuple, list)) else batch)
-        if measure is None:
-            names, measure = _statistics(net, len(inputs))
-            totals = [0.0] * len(names)
+    graph, totals, counts = None, Counter(), Counter()
+    for batch in islice(go_through(data, "data"), batches):
+        inputs = inputs_on_device(batch[0] if isinstance(batch, (tuple, list)) and batch else batch, context)
+        if graph is None:
+            graph = trace(net, len(inputs))
+            names, measure = _statistics(net, graph)
+        graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
         with autograd.train_mode():  # each BatchNorm normalizes with the batch's own mean and variance
-            measured = measure(*(value.as_in_context(context) for value in inputs))
-        totals = [total + value.asnumpy().astype(np.float64) for total, value in zip(totals, measured)]
-        count += 1
-    if not count:
-        raise ValueError("data has no batches; accepted: an iterable of (input, label) batches")
-    for name, total in zip(names, totals):
+            measured = measure(*inputs)
+        for name, value in zip(names, measured):  # a layer that is called twice is there twice
+            totals[name] = totals[name] + value.asnumpy().astype(np.float64)
+            counts[name] += 1
+    for name, total in totals.items():
         if not np.isfinite(total).all():
             raise NetworkError(f"{name} would not be finite: look for NaN in the weights and in data")
-    for name, total in zip(names, totals):
-        named[name].set_data(mx.nd.array(total / count, dtype=named[name].dtype))
-    return len(names) // 2
+    for name, total in totals.items():
+        set_values(named[name], total / counts[name])
+    return len(totals) // 2
 
 
-def _statistics(net, number_of_inputs):
+def _statistics(net, graph):
     """(names of the running means and variances, a network whose outputs are a batch's means and variances)."""
-    graph = trace(net, number_of_inputs)
     structural = {id(parameter): name for name, parameter in parameters(net).items()}
     internals = graph.symbol.get_internals()
     nodes = graph.nodes()

@@ -1,21 +1,23 @@
 """Structured pruning: whole channels removed, so that the network really has smaller layers."""
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mxnet as mx
 
 from ..arguments import check_choice, check_integer, check_number
+from ..batches import check_repeatable
 from ..errors import NetworkError
 from ..latency import measure_latency
 from ..network import parameters
 from ..graph import Graph
 from .groups import Dependencies
 from .importance import CRITERIA, unit_importance
+from .participants import check_leaves_channels, checked_names, taking_part
 from .plan import ChannelPlan
 from .rewrite import put_back_afterwards, resizable_parameters, resized_symbol
 from .schedules import check_schedule, linear, one_shot
 from .selection import Selection
 
+MACS_BISECTIONS = 24  # of the ratio: far below one channel
 LATENCY_BISECTIONS = 7
 
 
@@ -26,6 +28,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     The network's own graph tells what goes together: through additions, products with broadcasting,
     concatenations, splits, reshapes and grouped convolutions; see groups.py. What passes through an operator
     without a rule stays, and the plan names it with the reason, as it does the layers that make the output.
+    The smaller network computes what the original does without the contributions of the removed channels; where it
+    sums or normalizes over the channels (LayerNorm, ``sum``), it takes the kept ones.
     Just one of ``ratio``, ``macs`` and ``latency`` says how much goes.
 
     Parameters
@@ -38,7 +42,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
         A batch of the network's input; only its shape matters, but for ``latency``.
     ratio : float or dict
         Fraction of channels to remove, in [0, 1): from each layer, rounded to whole channels; with
-        ``scope="global"`` of all channels together; or {layer name: fraction}, which leaves all others alone.
+        ``scope="global"`` of all channels together; or {layer name: fraction}, for ``scope="layer"`` only, which
+        leaves all others alone.
         Layers whose channels go together need one name.
     criterion : str or callable
         How channels are ranked, see importance.py: "l1", "l2" (norms of their weights, without bias), "fpgm",
@@ -49,8 +54,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     macs : float
         Share of the multiply-accumulates to keep at most, in (0, 1): 0.5 for half.
     latency : float
-        Milliseconds that a forward pass of ``example`` shall take at most, as the network is now (hybridized
-        or not); found by measuring networks in between.
+        Milliseconds, above 0, that a forward pass of ``example`` shall take at most, as the network is now
+        (hybridized or not); found by measuring networks in between.
     scope : "layer" or "global"
         "global" compares the channels of all layers, each layer's importances divided by their mean.
     over : "group" or "first"
@@ -58,9 +63,11 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     max_ratio : float
         No layer loses more than this fraction, in (0, 1].
     round_to : int
-        Layers keep a multiple of so many channels: kernels like 8 or 16. The nearest multiple is taken.
+        Layers keep a multiple of so many channels: kernels like 8 or 16. The nearest multiple is taken, which may
+        be fewer than ``ratio`` leaves. Channels that must stay, which the plan's notes name, come on top.
     data : iterable of (input, label) batches
-        For "taylor".
+        For "taylor", ``input`` being a tuple where the network has several; other criteria do not look at it, nor at
+        ``loss``.
     loss : callable, optional
         For "taylor": ``loss(output, label)``; by default the cross entropy of logits.
     seed : int
@@ -72,9 +79,9 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
 
     Raises
     ------
-    ValueError
-        For numbers out of range or that would empty a layer, names that match nothing, an example that
-        does not fit, a target that cannot be reached, and when nothing in the network can be pruned.
+    TypeError, ValueError
+        For arguments of another kind, numbers out of range or that would empty a layer, names that match nothing,
+        an example that does not fit, a target that cannot be reached, and when nothing in the network can be pruned.
     NetworkError
         When the network cannot be traced, or has weights that are not finite.
 
@@ -104,14 +111,17 @@ def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, 
     schedule : callable
         Which share of the whole way is gone after which share of the steps, both in [0, 1]; see schedules.py.
 
-    The others are those of :func:`prune_channels`, and refer to the network as it is in the beginning. Each
-    plan fits the original network, not the one of the step before.
+    The others are those of :func:`prune_channels`, and refer to the network as it is in the beginning. Each step
+    goes through ``data`` again, so that it cannot be a generator. Each plan fits the original network, not the one of
+    the step before. Raises ``RecordError`` when channels were removed otherwise between two steps.
     """
-    _check_arguments(criterion, scope, over, max_ratio, round_to, data, seed)
-    _check_amount(ratio, macs, latency)
+    _check_arguments(criterion, scope, over, max_ratio, round_to, data, loss, seed)
+    _check_amount(ratio, macs, latency, scope)
     check_integer("steps", steps, minimum=1)
     check_schedule(schedule)
-    options = _Options(criterion, _names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed)
+    if criterion == "taylor" and steps > 1:
+        check_repeatable(data, "data")
+    options = _Options(criterion, checked_names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed)
     amount = _Amount(ratio, macs, latency)
     return _steps(net, example, amount, [schedule(step / steps) for step in range(1, steps + 1)], options)
 
@@ -133,7 +143,7 @@ class _Options:
 class _Amount:
     """What is to be reached in the end: one of these is not None."""
 
-    ratio: object
+    ratio: object  # a number, or {layer name: number}, or by the keys of groups
     macs: float
     latency: float
 
@@ -149,30 +159,32 @@ class _Amount:
 
 
 def _steps(net, example, amount, shares, options):
-    plan = before = None
+    plan = None
     start = measure_latency(net, example, repeats=10).median if amount.latency is not None else None
     for share in shares:
+        if plan is not None:
+            plan.check_applied(net)
         graph = Graph(net, example)
-        dependencies = Dependencies(graph, resizable_parameters(net))
-        if before is None:
-            before = {group.key: len(group.units) for group in dependencies.groups}, dependencies.macs()
-        wanted = amount.at(share, start)
-        selection, ratio, untouched = _prepare(net, dependencies, wanted, options, before[0])
-        if ratio is not None:
-            removed = selection.at(ratio)
-        elif wanted.macs is not None:
-            removed = _for_macs(selection, dependencies, wanted.macs, before[1])
-        else:
-            removed = _for_latency(selection, dependencies, graph, net, example, wanted.latency)
-        step = _plan(dependencies, selection.groups, untouched, removed)
+        if plan is None:
+            dependencies = Dependencies(graph, resizable_parameters(net))
+            before = {group.key: len(group.units) for group in dependencies.groups}
+            macs = dependencies.macs()
+        selection, final, untouched = _prepare(net, dependencies, amount, options, before)
+        costs = _Costs(net, example, graph, dependencies, selection, macs)
+        if plan is None:
+            costs.check_reachable(final)  # now, not at the last step
+        ratio = costs.ratio_for(final.at(share, start))
+        removed = selection.at(ratio)
+        step = _plan(dependencies, selection.groups, removed, untouched, selection.held_back(ratio))
         _check_shapes(graph, step, net)
         step.apply(net)
         plan = step if plan is None else plan | step
         yield plan
+        dependencies = dependencies.without(removed)
 
 
 def _prepare(net, dependencies, amount, options, before):
-    """(the Selection, its ratio or None, {layer name: why it stays}), all checked."""
+    """(the Selection, the amount with ratios by group, {layer name: why it stays}), all checked."""
     if not dependencies.groups:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in dependencies.untouched.items())
         raise ValueError(f"no layer of this network can lose channels: {reasons or 'it has none'}")
@@ -186,49 +198,70 @@ def _prepare(net, dependencies, amount, options, before):
     if not groups:
         raise ValueError(f"criterion={options.criterion!r} ranks no layer of this network: "
                          f"{'; '.join(f'{key[0]}: {reason}' for key, reason in unranked.items())}")
-    groups, ratio = _chosen(groups, amount.ratio, options.ignore, untouched, dependencies)
+    groups, ratio = taking_part(groups, amount.ratio, options.ignore, untouched, dependencies)
     selection = Selection(groups, importance, before, options.scope, options.max_ratio, options.round_to)
     if ratio is not None:
-        _check_leaves_channels(selection, ratio)
-    return selection, ratio, untouched
+        check_leaves_channels(selection, ratio)
+    return selection, replace(amount, ratio=ratio), untouched
 
 
-def _plan(dependencies, groups, untouched, removed):
+@dataclass(frozen=True)
+class _Costs:
+    """What the network costs without some units, to find the ratio at which it costs no more than it may."""
+
+    net: object
+    example: object
+    graph: Graph
+    dependencies: Dependencies
+    selection: Selection
+    before: float  # MACs of the whole network
+
+    def check_reachable(self, amount):
+        """Raise ``ValueError`` when the amount is not reached by removing all that may be removed."""
+        if amount.ratio is not None:
+            return
+        cost, target, _ = self._kind_of(amount)
+        everything = self.selection.at(1.0)
+        if cost([]) <= target or cost(everything) <= target:
+            return
+        if amount.macs is not None:
+            raise ValueError(f"macs is {amount.macs}; accepted here: at least {cost(everything) / self.before:.4f}, "
+                             f"which is left when every layer that takes part loses all it may")
+        raise ValueError(f"latency is {amount.latency} ms; that is not reached even when every layer that takes part "
+                         f"loses all it may ({cost(everything):.3f} ms)")
+
+    def ratio_for(self, amount):
+        """The ratio to ask of the selection."""
+        if amount.ratio is not None:
+            return amount.ratio
+        cost, target, bisections = self._kind_of(amount)
+        return 0.0 if cost([]) <= target else self.selection.for_target(target, cost, bisections)
+
+    def _kind_of(self, amount):
+        if amount.macs is not None:
+            return self.dependencies.macs, amount.macs * self.before, MACS_BISECTIONS
+        return self._milliseconds, amount.latency, LATENCY_BISECTIONS
+
+    def _milliseconds(self, removed):
+        with put_back_afterwards(self.net):
+            plan = _plan(self.dependencies, self.selection.groups, removed)
+            _check_shapes(self.graph, plan, self.net)
+            plan.apply(self.net)
+            return measure_latency(self.net, self.example, repeats=10, warmup=3).median
+
+
+def _plan(dependencies, groups, removed, untouched=(), held_back=()):
     gone = set(removed)
     layers = {}
     for group in groups:
         for name in group.layers:
             units = dependencies.channels[name].tolist()
             layers[name] = {"before": len(units), "kept": [i for i, unit in enumerate(units) if unit not in gone]}
-    notes = {name: reason for name, reason in dependencies.partly.items() if name in layers}
-    return ChannelPlan(layers, dependencies.slices(removed), {**untouched, **notes},
-                       dependencies.group_counts(removed))
-
-
-def _for_macs(selection, dependencies, macs, before):
-    removed = selection.for_target(macs * before, dependencies.macs)
-    if removed is None:
-        least = dependencies.macs(selection.at(1.0)) / before
-        raise ValueError(f"macs is {macs}; accepted here: at least {least:.4f}, which is left when every layer that "
-                         f"takes part loses all it may")
-    return removed
-
-
-def _for_latency(selection, dependencies, graph, net, example, latency):
-    def milliseconds(removed):
-        with put_back_afterwards(net):
-            plan = _plan(dependencies, selection.groups, {}, removed)
-            _check_shapes(graph, plan, net)
-            plan.apply(net)
-            return measure_latency(net, example, repeats=10, warmup=3).median
-
-    if milliseconds([]) <= latency:
-        return []
-    removed = selection.for_target(latency, milliseconds, LATENCY_BISECTIONS)
-    if removed is None:
-        raise ValueError(f"latency is {latency} ms; that is not reached even when every layer that takes part loses "
-                         f"all it may ({milliseconds(selection.at(1.0)):.3f} ms)")
-    return removed
+    notes = dict(untouched)
+    for reasons in (dependencies.partly, dict(held_back)):
+        for name in layers.keys() & reasons.keys():
+            notes[name] = f"{notes[name]}; {reasons[name]}" if name in notes else reasons[name]
+    return ChannelPlan(layers, dependencies.slices(removed), notes, dependencies.group_counts(removed))
 
 
 def _check_shapes(graph, plan, net):
@@ -249,90 +282,33 @@ def _check_shapes(graph, plan, net):
                            f"would be {outputs} instead of {expected}; please report it with the network's code")
 
 
-def _check_arguments(criterion, scope, over, max_ratio, round_to, data, seed):
+def _check_arguments(criterion, scope, over, max_ratio, round_to, data, loss, seed):
     if not callable(criterion):
         check_choice("criterion", criterion, CRITERIA)
     check_choice("scope", scope, ("layer", "global"))
     check_choice("over", over, ("group", "first"))
-    check_number("max_ratio", max_ratio, minimum=0, maximum=1)
+    check_number("max_ratio", max_ratio, above=0, maximum=1)
     check_integer("round_to", round_to, minimum=1)
     check_integer("seed", seed, minimum=0)
     if criterion == "taylor" and data is None:
         raise ValueError("criterion is 'taylor' and data is missing; accepted: an iterable of (input, label) batches")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss is {loss!r}; accepted: a function loss(output, label), or None")
 
 
-def _check_amount(ratio, macs, latency):
+def _check_amount(ratio, macs, latency, scope):
     given = {name: value for name, value in (("ratio", ratio), ("macs", macs), ("latency", latency))
              if value is not None}
     if len(given) != 1:
         raise TypeError(f"{' and '.join(given) or 'nothing'} given; accepted: one of ratio, macs and latency")
     if isinstance(ratio, dict):
+        if scope != "layer":
+            raise TypeError(f"ratio has a fraction for each layer, beside scope={scope!r}; accepted: scope='layer'")
         for name, value in ratio.items():
             check_number(f"ratio of {name}", value, minimum=0, below=1)
     elif ratio is not None:
         check_number("ratio", ratio, minimum=0, below=1)
     if macs is not None:
-        check_number("macs", macs, minimum=0, below=1)
+        check_number("macs", macs, above=0, below=1)
     if latency is not None:
-        check_number("latency", latency, minimum=0)
-
-
-def _names(argument, names):
-    if not isinstance(names, Iterable):
-        raise TypeError(f"{argument} is {names!r}; accepted: a list of layer names")
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _chosen(groups, ratio, ignore, untouched, dependencies):
-    """(the groups to prune, their ratio: a number, {group key: number}, or None), all checked."""
-    for name in ignore:
-        if name not in dependencies.channels and name not in untouched:
-            raise ValueError(f"ignore names {name!r}, but there is no such layer; there are "
-                             f"{', '.join(dependencies.channels)}")
-    if isinstance(ratio, dict):
-        return _named_groups(groups, ratio, ignore, untouched)
-    taking_part = []
-    for group in groups:
-        ignored = [name for name in group.layers if name in ignore]
-        if ignored:
-            untouched.update({name: "ignored" if name in ignored else f"its channels go with those of {ignored[0]}, "
-                              f"which is ignored" for name in group.layers})
-        else:
-            taking_part.append(group)
-    if not taking_part:
-        raise ValueError(f"ignore={list(ignore)} leaves no layer to prune")
-    return taking_part, ratio
-
-
-def _named_groups(groups, ratio, ignore, untouched):
-    if not ratio or set(ratio) & set(ignore):
-        raise ValueError(f"ratio is {ratio} and ignore {list(ignore)}; accepted: at least one layer in ratio, "
-                         f"none in both")
-    prunable = [name for group in groups for name in group.layers]
-    for name in ratio:
-        if name not in prunable:
-            raise ValueError(f"ratio names {name!r}: {untouched.get(name, 'there is no such layer')}; "
-                             f"accepted: {', '.join(dict.fromkeys(prunable))}")
-    named, ratios = [], {}
-    for group in groups:
-        mine = {name: ratio[name] for name in group.layers if name in ratio}
-        if not mine:
-            untouched.update(dict.fromkeys(group.layers, "ignored" if set(group.layers) & set(ignore)
-                                           else "not in ratio"))
-        elif len(set(mine.values())) > 1:
-            raise ValueError(f"ratio is {mine} for layers whose channels go together; accepted: one ratio for all")
-        else:
-            named.append(group)
-            ratios[group.key] = next(iter(mine.values()))
-    return named, ratios
-
-
-def _check_leaves_channels(selection, ratio):
-    if selection.scope == "global" and not isinstance(ratio, dict):
-        return  # one channel of each layer stays, whatever its rank
-    for group in selection.groups:
-        value = ratio[group.key] if isinstance(ratio, dict) else ratio
-        count = selection.before[group.key]
-        if round(value * count) == count:
-            raise ValueError(f"ratio={value} would remove all {count} channels of layer {group.name}; accepted "
-                             f"there: less than {(count - 0.5) / count:.3f}")
+        check_number("latency", latency, above=0)

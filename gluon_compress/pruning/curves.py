@@ -2,6 +2,7 @@
 from dataclasses import dataclass, field
 
 from ..arguments import check_number
+from ..errors import RecordError
 from ..tables import format_table
 
 ROUNDING = 1e-9  # in floating point 0.9 - 0.89 is more than 0.01
@@ -97,5 +98,8 @@ class Sensitivity:
 
     @classmethod
     def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{**record, "curves": {name: dict(pairs) for name, pairs in record["curves"].items()}})
+        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
+        try:
+            return cls(**{**record, "curves": {name: dict(pairs) for name, pairs in record["curves"].items()}})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecordError(f"this is no record of a sensitivity measurement: {error!r}") from error

@@ -5,7 +5,8 @@ BatchNorm on the way, the input channel of each layer that reads it, and the cha
 added to or multiplied with. All this together is a *unit*; a *group* has the units that the same layers make,
 among which a ratio chooses.
 """
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -26,11 +27,14 @@ class Group:
     layers : list of str
     units : ndarray
         The units, as classes of labels, in the order of the first layer's channels.
+    channels : list of int
+        How many channels a unit has in each of the layers (what divides all of them, where units differ).
     """
 
     name: str
     layers: list
     units: np.ndarray
+    channels: list
 
     @property
     def key(self):
@@ -44,7 +48,7 @@ class Dependencies:
     Attributes
     ----------
     groups : list of Group
-        With at least two units each, in the order of the graph.
+        With at least two units each, in the order of the graph; behind :meth:`without`, with what is left of them.
     untouched : dict
         {layer name: why none of its channels can go}.
     channels : dict
@@ -60,6 +64,7 @@ class Dependencies:
     def __init__(self, graph, resizable):
         tracker = track(graph, resizable)
         roots, stay = tracker.classes()
+        self._labels = len(roots)
         self._graph = graph
         self.entries = {key: roots[ids] for key, ids in tracker.entries.items()}
         self._group_counts = {weight: roots[ids] for weight, ids in tracker.group_counts.items()}
@@ -95,7 +100,33 @@ class Dependencies:
         found = {}
         for unit, layers in makers.items():
             found.setdefault(tuple(layers), []).append(unit)
-        return [Group(layers[0], list(layers), np.array(units)) for layers, units in found.items() if len(units) > 1]
+        return [Group(layers[0], list(layers), np.array(units),
+                      [self._channels_of_one(layer, units) for layer in layers])
+                for layers, units in found.items() if len(units) > 1]
+
+    def _channels_of_one(self, layer, units):
+        channels = self.channels[layer]
+        _, counts = np.unique(channels[np.isin(channels, units)], return_counts=True)
+        return int(np.gcd.reduce(counts))
+
+    def without(self, removed):
+        """The same of the network that lost the units ``removed``, with the same names for what is left.
+
+        Read off that network's own graph, other layers might go together: a grouped convolution that has one group
+        left looks like any other.
+        """
+        gone = self._flags(removed)
+
+        def left(units):
+            return units[~gone[units]]
+        smaller = copy(self)
+        smaller.groups = [replace(group, units=left(group.units)) for group in self.groups]
+        smaller.channels = {name: left(units) for name, units in self.channels.items()}
+        smaller.entries = {key: left(units) for key, units in self.entries.items()}
+        smaller.scales = [(name, left(units)) for name, units in self.scales]
+        smaller._group_counts = {weight: left(units) for weight, units in self._group_counts.items()}
+        smaller._macs = [(macs * prod(self._share_left(key, gone) for key in keys), keys) for macs, keys in self._macs]
+        return smaller
 
     def slices(self, removed):
         """What the parameters keep without the units ``removed``: [{"parameter", "axis", "before", "kept"}]."""
@@ -115,8 +146,11 @@ class Dependencies:
     def macs(self, removed=()):
         """Multiply-accumulates for the example without the units ``removed``."""
         gone = self._flags(removed)
-        left = {key: 1 - gone[units].mean() for key, units in self.entries.items()}
+        left = {key: self._share_left(key, gone) for key in self.entries}
         return sum(macs * prod(left[key] for key in keys) for macs, keys in self._macs)
+
+    def _share_left(self, key, gone):
+        return 1 - gone[self.entries[key]].mean()
 
     def _countable(self):
         """[(MACs, [keys of entries that they are proportional to])] of each operator with a weight.
@@ -134,14 +168,13 @@ class Dependencies:
         return found
 
     def _flags(self, removed):
-        largest = max((int(units.max()) for units in self.entries.values()), default=0)
-        flags = np.zeros(largest + 1, bool)
+        flags = np.zeros(self._labels, bool)
         flags[list(removed)] = True
         return flags
 
 
 def track(graph, resizable):
-    """Follow all channels through ``graph`` by the rules of operators.py; returns the :class:`Tracker`."""
+    """Follow all channels through ``graph`` by the rules of operators/; returns the :class:`Tracker`."""
     tracker = Tracker(resizable)
     labels = {}
     for node in graph.nodes:

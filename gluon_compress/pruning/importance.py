@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import SymbolBlock
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
+from ..batches import go_through, inputs_on_device, pair, to_device
 from ..errors import NetworkError
 from ..network import parameters
-from ..symbol_graph import trace
+from ..symbol_graph import shorten, trace
 
 
 def l1(w):
@@ -62,7 +62,8 @@ def unit_importance(net, dependencies, criterion, over, data=None, loss=None, se
     named, of_layer = parameters(net), {}
     for layer in sorted({layer for group in dependencies.groups for layer in _ranked_by(group, over)}):
         producer = dependencies.producers[layer]
-        of_layer[layer] = _checked(layer, function, _channels_first(producer, _finite(layer, named[producer.weight])))
+        of_layer[layer] = _checked(layer, function, _channels_first(producer, _finite(layer, named[producer.weight]),
+                                                                    len(dependencies.channels[layer])))
     return {group.key: _mean_over([_per_unit(of_layer[layer], dependencies.channels[layer], group.units)
                                     for layer in _ranked_by(group, over)]) for group in dependencies.groups}, {}
 
@@ -93,50 +94,65 @@ def _taylor(net, dependencies, over, data, loss):
     The network computes as in inference. Each group's numbers are divided by their mean.
     """
     loss = SoftmaxCrossEntropyLoss() if loss is None else loss
-    named, inference = parameters(net), _differentiable(net)
+    named, inference = parameters(net), None
     layers = sorted({layer for group in dependencies.groups for layer in _ranked_by(group, over)})
     weights = {layer: named[dependencies.producers[layer].weight] for layer in layers}
-    totals, batches = {group.key: 0.0 for group in dependencies.groups}, 0
+    context = next(iter(weights.values())).list_ctx()[0]
+    totals = {group.key: 0.0 for group in dependencies.groups}
     with _own_gradients(net, list(weights.values())) as gradients:
-        for inputs, labels in data:
-            _backward(inference, loss, inputs, labels, next(iter(weights.values())).list_ctx()[0])
-            changes = {layer: _change(layer, dependencies.producers[layer], weight, gradient)
+        for batch in go_through(data, "data"):
+            inputs, labels = pair(batch, "data")
+            inputs = inputs_on_device(inputs, context)
+            if inference is None:
+                graph = trace(net, len(inputs))
+                inference = _differentiable(graph)
+            graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
+            _backward(inference, loss, inputs, to_device(labels, context))
+            changes = {layer: _change(layer, dependencies, weight, gradient)
                        for (layer, weight), gradient in zip(weights.items(), gradients)}
             for group in dependencies.groups:
                 totals[group.key] += sum(_per_unit(changes[layer], dependencies.channels[layer], group.units)
                                           for layer in _ranked_by(group, over)) ** 2
-            batches += 1
-    if not batches:
-        raise ValueError("data has no batches; accepted: an iterable of (input, label) batches")
     return {name: _mean_over([total]) for name, total in totals.items()}
 
 
-def _differentiable(net):
-    """``net`` in inference mode, for gradients.
+def _differentiable(graph):
+    """The network of ``graph`` in inference mode, for gradients, none of them sparse.
 
     MXNet's own inference mode will not do: max pooling keeps no record of its maxima there, and its gradient is
     then wrong without a word. So this runs in training mode, with what differs there switched off.
     """
-    graph = trace(net, len(net._cached_graph[0]) if isinstance(net, SymbolBlock) else 1)
     content = graph.content()
     for node in content["nodes"]:
+        attributes = node.setdefault("attrs", {})
         if node["op"] in ("BatchNorm", "_contrib_SyncBatchNorm"):
-            node["attrs"]["use_global_stats"] = "True"
+            attributes["use_global_stats"] = "True"
         elif node["op"] in ("Dropout", "RNN"):
-            node.setdefault("attrs", {})["p"] = "0"
+            attributes["p"] = "0"
+        elif node["op"] == "Embedding":
+            attributes["sparse_grad"] = "False"
     return graph.block(mx.sym.load_json(json.dumps(content)))
 
 
-def _backward(net, loss, inputs, labels, context):
+def _backward(net, loss, inputs, labels):
     with autograd.record():
-        value = loss(net(inputs.as_in_context(context)), labels.as_in_context(context)).mean()
+        outputs = net(*inputs)
+        try:
+            value = loss(outputs, labels)
+        except mx.MXNetError as error:
+            raise ValueError(f"the loss cannot be computed from the network's output and labels of shape "
+                             f"{labels.shape}: {shorten(error)}") from error
+        if not isinstance(value, mx.nd.NDArray):
+            raise TypeError(f"the loss gives a {type(value).__name__}; accepted: an NDArray")
+        value = value.mean()
     value.backward()
 
 
-def _change(layer, producer, weight, gradient):
+def _change(layer, dependencies, weight, gradient):
     """``sum g * w`` of each output channel."""
     product = gradient.asnumpy() * _finite(layer, weight)
-    change = _rows(_channels_first(producer, product)).sum(axis=1)
+    channels = len(dependencies.channels[layer])
+    change = _rows(_channels_first(dependencies.producers[layer], product, channels)).sum(axis=1)
     if not np.isfinite(change).all():
         raise NetworkError(f"layer {layer}: the gradients are not finite; look for NaN in weights and data")
     return change
@@ -173,14 +189,14 @@ def _finite(layer, parameter):
     return value
 
 
-def _channels_first(producer, weight):
-    """The weight of a layer with its output channels on axis 0."""
+def _channels_first(producer, weight, channels):
+    """The weight of a layer with its output channels, of which it has so many, on axis 0."""
     node = producer.node
     if node.operator == "Embedding":
         return weight.T
     if node.operator != "Deconvolution":
         return weight
-    groups = node.get("num_group", 1)  # (groups * in, out, ...) -> (groups * out, in, ...)
+    groups = channels // weight.shape[1]  # (groups * in, out, ...) -> (groups * out, in, ...)
     split = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
     return split.reshape(-1, *split.shape[2:])
 

@@ -39,7 +39,8 @@ class MaskedTrainer(Trainer):
     Raises
     ------
     RecordError
-        When the masks are of another network; by the first step, when they differ between workers.
+        When the masks are of another network; by the first step, when they differ between workers; by any step after
+        channels were removed.
     """
 
     def __init__(self, net, masks, optimizer, optimizer_params=None, **trainer_arguments):
@@ -116,16 +117,25 @@ class MaskedTrainer(Trainer):
         mx.nd.waitall()
 
     def _allreduce_grads(self):
-        for parameter, masks in self._masked:
-            if parameter.grad_req != "null" and parameter._grad_stype == "default":
-                zero_where_pruned(parameter.list_grad(), masks)
+        self._mask_gradients()
         super()._allreduce_grads()
 
     def _update(self, ignore_stale_grad=False):
+        if not self._update_on_kvstore:
+            self._mask_gradients()  # update() may come without allreduce_grads()
         super()._update(ignore_stale_grad)
         self._mask_weights()
         if self._pruner is not None and self._pruner.advance():
             self._hold(self._pruner.masks)
+
+    def _mask_gradients(self):
+        for parameter, masks in self._masked:
+            shape = parameter.list_data()[0].shape
+            if shape != masks[0].shape:
+                raise RecordError(f"parameter {parameter.name} has shape {shape} now, its mask {masks[0].shape}: after "
+                                  f"channels were removed make new masks and a new MaskedTrainer")
+            if parameter.grad_req != "null" and parameter._grad_stype == "default":
+                zero_where_pruned(parameter.list_grad(), masks)
 
     def _mask_weights(self):
         for parameter, masks in self._masked:

@@ -5,8 +5,8 @@ import hashlib
 import mxnet as mx
 import numpy as np
 
-from ..errors import NetworkError, RecordError
-from ..network import check_ready, parameters
+from ..errors import RecordError
+from ..network import check_ready, leave_store, parameters
 from ..tables import format_table
 
 
@@ -54,7 +54,7 @@ class Masks:
         """
         pairs = self.fitted(net)
         for parameter, _ in pairs:
-            _leave_store(parameter)
+            leave_store(parameter)
         for parameter, mask in pairs:
             zero_where_pruned(parameter.list_data(), on_devices(parameter, mask))
         return net
@@ -123,12 +123,20 @@ class Masks:
 
     @classmethod
     def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`."""
-        kept = {}
-        for name, mask in record["kept"].items():
-            bits = np.frombuffer(base64.b64decode(mask["bits"]), np.uint8)
-            kept[name] = np.unpackbits(bits, count=int(np.prod(mask["shape"]))).reshape(mask["shape"])
-        return cls(kept, record["left_out"])
+        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
+        try:
+            return cls({name: _unpacked(mask["bits"], mask["shape"]) for name, mask in record["kept"].items()},
+                       record["left_out"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecordError(f"this is no record of masks: {error!r}") from error
+
+
+def _unpacked(text, shape):
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text, validate=True), np.uint8))
+    count = int(np.prod(shape))
+    if len(bits) != -(-count // 8) * 8:
+        raise ValueError(f"{len(bits)} bits for a mask of shape {tuple(shape)}")
+    return bits[:count].reshape(shape)
 
 
 def on_devices(parameter, mask):
@@ -141,14 +149,3 @@ def zero_where_pruned(arrays, masks):
     for array, mask in zip(arrays, masks):
         # not array *= mask: Adamax divides 0 by 0 where a gradient is zero, and NaN * 0 is NaN
         mx.nd.where(mask, array, mx.nd.zeros_like(array), out=array)
-
-
-def _leave_store(parameter):
-    """Let a trainer whose key-value store holds a copy of the parameter make a new one at its next step."""
-    trainer = parameter._trainer
-    if trainer is None or not trainer._kv_initialized or not trainer._update_on_kvstore:
-        return
-    if trainer._distributed:
-        raise NetworkError(f"parameter {parameter.name} is on servers, which cannot be told: prune before the first "
-                           f"step, or train with MaskedTrainer and a GradualPruner or replace_masks")
-    trainer._reset_kvstore()

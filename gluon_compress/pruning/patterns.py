@@ -69,8 +69,7 @@ def input_axis(layer):
         return None
     if layer.kind.endswith("Transpose"):
         return 0
-    layout = getattr(layer.block, "_kwargs", {}).get("layout") or "NCHW"  # a SymbolBlock's is the usual one
-    return -1 if layout.endswith("C") else 1
+    return -1 if (layer.layout or "NCHW").endswith("C") else 1
 
 
 def _obstacle(layer, m):

@@ -2,7 +2,7 @@
 import numpy as np
 
 from ..errors import RecordError
-from ..network import check_hybrid, known_shape, parameters
+from ..network import check_hybrid, known_shape, layer_name, parameters
 from ..tables import format_table
 from .rewrite import resize
 
@@ -28,7 +28,8 @@ class ChannelPlan:
     def apply(self, net):
         """Remove the same channels from ``net``, initialized or not, and return it.
 
-        A trainer made before does not know the new shapes: make a new one.
+        A trainer made before does not know the new shapes: make a new one. A plan from which you took what a layer
+        loses that reads the channels cannot be told from a whole one: the next forward pass fails.
 
         Raises ``RecordError`` when the plan is of another network; ``net`` is then unchanged.
         """
@@ -37,7 +38,8 @@ class ChannelPlan:
         try:
             for cut in self.slices:
                 _check_slice(cut, named)
-        except (KeyError, TypeError, ValueError) as error:
+            self._check_whole(named)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"the plan is damaged: {error!r}") from error
         if len({(cut["parameter"], cut["axis"]) for cut in self.slices}) < len(self.slices):
             raise RecordError("the plan is damaged: it cuts one axis of a parameter twice")
@@ -52,6 +54,17 @@ class ChannelPlan:
                 values[name] = value.take(cut["kept"], axis=cut["axis"])
         resize(net, self.shapes(named), values, self.groups)
         return net
+
+    def _check_whole(self, named):
+        """Raise ``RecordError`` when a layer that loses channels has a weight or bias that would keep them."""
+        cut = {piece["parameter"]: piece for piece in self.slices}
+        for layer, channels in self.layers.items():
+            if len(channels["kept"]) == channels["before"]:
+                continue
+            own = [name for name in named if layer_name(name) == layer or name in (f"{layer}.bias", f"{layer}_bias")]
+            for name in own:
+                if name not in cut:
+                    raise RecordError(f"the plan is damaged: layer {layer} loses channels, and {name} would keep them")
 
     def shapes(self, named):
         """{structural name: new shape} of the parameters that the plan cuts, ``named`` being those of the network."""
@@ -74,11 +87,15 @@ class ChannelPlan:
 
     def summary(self):
         """A table: layer, channels before and after, and the reason where nothing was removed."""
-        rows = [(name, layer["before"], len(layer["kept"]), f"some stay: {self.untouched[name]}"
-                 if name in self.untouched else "") for name, layer in self.layers.items()]
+        rows = [(name, layer["before"], len(layer["kept"]), self._note(name, layer))
+                for name, layer in self.layers.items()]
         rows += [(name, "", "", f"untouched: {reason}") for name, reason in self.untouched.items()
                  if name not in self.layers]
         return format_table(("layer", "before", "after", "note"), rows)
+
+    def _note(self, name, layer):
+        some = "some stay" if len(layer["kept"]) < layer["before"] else "all stay"
+        return f"{some}: {self.untouched[name]}" if name in self.untouched else ""
 
     __str__ = __repr__ = summary
 
@@ -93,8 +110,9 @@ class ChannelPlan:
         layers = dict(self.layers)
         for name, layer in other.layers.items():
             layers[name] = _after(layers[name], layer) if name in layers else layer
-        untouched = {name: reason for name, reason in {**self.untouched, **other.untouched}.items()
-                     if name not in layers}
+        untouched = {name: reason for name, reason in self.untouched.items() if name not in other.layers}
+        untouched.update({name: reason for name, reason in other.untouched.items()
+                          if name in other.layers or name not in self.layers})
         return ChannelPlan(layers, list(slices.values()), untouched, {**self.groups, **other.groups})
 
     def to_dict(self):

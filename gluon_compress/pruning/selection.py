@@ -1,9 +1,8 @@
 """Which units of a network go: a ratio per layer or of all layers together, whole multiples, a target."""
 from dataclasses import dataclass
+from math import gcd, lcm
 
 import numpy as np
-
-BISECTIONS = 24  # of the ratio, for a target of MACs: far below one channel
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Selection:
     max_ratio : float
         No group loses more than this fraction; one unit stays in any case.
     round_to : int
-        Groups keep a multiple of this many units, or all.
+        Of each layer a multiple of this many channels stays, or all; those that must stay are not counted.
     """
 
     groups: list
@@ -34,29 +33,38 @@ class Selection:
 
     def at(self, ratio):
         """The units that go so that ``ratio``, a fraction or {group key: fraction}, is gone in all."""
-        if self.scope == "global" and not isinstance(ratio, dict):
-            wanted = self._global_counts(ratio)
-        else:
-            wanted = {group.key: self._units_at(ratio, group.key) - self._gone(group) for group in self.groups}
-        removed = []
+        wanted, removed = self._wanted(ratio), []
         for group in self.groups:
             least_first = np.argsort(self.importance[group.key], kind="stable")
             removed += group.units[least_first[:self._allowed(group, wanted[group.key])]].tolist()
         return removed
 
-    def for_target(self, target, cost, bisections=BISECTIONS):
-        """The smallest selection whose ``cost(units)`` is at most ``target``, or None when none is."""
-        low, high, found = 0.0, 1.0, self.at(1.0)
-        if cost(found) > target:
-            return None
+    def for_target(self, target, cost, bisections):
+        """The smallest ratio found for whose units ``cost(units)`` is at most ``target``; 1.0 when none is."""
+        low, high = 0.0, 1.0
         for _ in range(bisections):
             middle = (low + high) / 2
-            units = self.at(middle)
-            if cost(units) <= target:
-                high, found = middle, units
+            if cost(self.at(middle)) <= target:
+                high = middle
             else:
                 low = middle
+        return high
+
+    def held_back(self, ratio):
+        """{layer name: the limit by which it loses nothing at all, where ``ratio`` alone would take some}."""
+        wanted, found = self._wanted(ratio), {}
+        for group in self.groups:
+            if wanted[group.key] > 0 and not self._gone(group) and not self._allowed(group, wanted[group.key]):
+                limit = f"round_to={self.round_to} rounds to all of them" if self._most(group) > 0 else \
+                    f"max_ratio={self.max_ratio} is less than the least that can go"
+                found.update(dict.fromkeys(group.layers, limit))
         return found
+
+    def _wanted(self, ratio):
+        """{group key: how many more units are to go, by ``ratio`` alone}."""
+        if self.scope == "global" and not isinstance(ratio, dict):
+            return self._global_counts(ratio)
+        return {group.key: self._units_at(ratio, group.key) - self._gone(group) for group in self.groups}
 
     def _units_at(self, ratio, name):
         return round((ratio[name] if isinstance(ratio, dict) else ratio) * self.before[name])
@@ -73,16 +81,18 @@ class Selection:
         counts = np.bincount(owner[least], minlength=len(self.groups))
         return {group.key: int(count) for group, count in zip(self.groups, counts)}
 
+    def _most(self, group):
+        """How many units may go, but for ``round_to``."""
+        return min(len(group.units) - 1, int(self.max_ratio * self.before[group.key] + 1e-9) - self._gone(group))
+
     def _allowed(self, group, count):
-        """``count`` within ``max_ratio``, and such that a multiple of ``round_to`` stays."""
-        units = len(group.units)
-        most = min(units - 1, int(self.max_ratio * self.before[group.key] + 1e-9) - self._gone(group))
+        """``count`` within ``max_ratio``, and such that a multiple of ``round_to`` channels stays."""
+        units, most = len(group.units), self._most(group)
         count = min(count, most)
         if count <= 0:
             return 0
-        if self.round_to == 1:
-            return count
-        kept = max(round((units - count) / self.round_to), 1) * self.round_to
+        multiple = lcm(*(self.round_to // gcd(self.round_to, channels) for channels in group.channels))  # of units
+        kept = max(round((units - count) / multiple), 1) * multiple
         while units - kept > most:
-            kept += self.round_to
+            kept += multiple
         return max(units - kept, 0)

@@ -7,21 +7,25 @@ Weights and Connections for Efficient Neural Networks", 2015, figure 6, for weig
 import hashlib
 import json
 from contextlib import contextmanager
+from functools import partial
+from os import PathLike
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..arguments import check_choice, check_number
+from ..batches import check_repeatable
 from ..download import write_atomically
 from ..errors import CheckpointError
-from ..network import check_ready, restore_snapshot, select_layers, snapshot
+from ..network import check_ready, parameters, select_layers, snapshot, write_values
 from ..network import layers as layers_of
 from .channels import prune_channels
 from .curves import ROUNDING, Sensitivity
 from ..graph import Graph
 from .groups import Dependencies
+from .masks import on_devices, zero_where_pruned
 from .rewrite import capture, put_back, resizable_parameters
-from .unstructured import PRUNABLE, prune_magnitude
+from .unstructured import PRUNABLE, magnitude_masks
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NORMS = {"l1": 1, "l2": 2}
@@ -54,12 +58,13 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
         "l1" or "l2" for weights; for channels whatever :func:`prune_channels` takes.
     state_path : str or Path, optional
         The results are kept here, as JSON, after each measurement. A killed run, called again with the same
-        arguments, goes on from there, once ``evaluate`` has said of the whole network what it said before.
+        arguments, goes on from there, once ``evaluate`` has said of the whole network what it said before. Functions
+        among the arguments are known by their names, so that a lambda cannot be; ``data`` is not compared.
     progress : bool
         Show a progress bar on standard error.
     **ranking
         For ``kind="channels"``: ``over``, ``data``, ``loss`` and ``seed`` of :func:`prune_channels`. It goes through
-        ``data`` at each measurement.
+        ``data`` at each measurement, so that it cannot be a generator.
 
     Returns
     -------
@@ -81,6 +86,10 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
     if not callable(evaluate):
         raise TypeError(f"evaluate is {evaluate!r}; accepted: a function from the network to its accuracy")
     check_choice("kind", kind, ("weights", "channels"))
+    if state_path is not None:
+        _check_state_path(state_path)
+        for name, function in (("criterion", criterion), ("loss", ranking.get("loss"))):
+            _check_has_name(name, function)
     fractions = _ascending(fractions)
     if kind == "weights":
         prune, groups, sizes, untouched = _of_weights(net, layers, criterion, ranking)
@@ -138,7 +147,9 @@ def _of_weights(net, layers, criterion, ranking):
     chosen, left_out = select_layers(net, layers, default=PRUNABLE)
 
     def prune(names, fraction):
-        prune_magnitude(net, fraction, norm=NORMS[criterion], select=names)
+        masks = magnitude_masks(net, fraction, norm=NORMS[criterion], select=names)
+        for parameter, mask in masks.fitted(net):
+            zero_where_pruned(parameter.list_data(), on_devices(parameter, mask))
     return (prune, {layer.name: [layer.name] for layer in chosen},
             {layer.name: layer.value().size for layer in chosen}, left_out)
 
@@ -148,6 +159,7 @@ def _of_channels(net, example, layers, criterion, ranking):
     for name in ranking:
         if name not in RANKING:
             raise TypeError(f"sensitivity has no argument {name!r}; accepted besides its own: {', '.join(RANKING)}")
+    check_repeatable(ranking.get("data"), "data")
     if example is None:
         raise TypeError("example is missing; kind='channels' needs a batch of the network's input")
     plan = prune_channels(net, example, 0.0, criterion, **ranking)  # removes nothing, tells what could be removed
@@ -189,7 +201,8 @@ def _put_back_everything(net, before):
         yield
     finally:
         put_back(net, state)
-        restore_snapshot(net, before)
+        for name, parameter in parameters(net).items():
+            write_values(parameter, before[name])  # what a key-value store holds was never changed
 
 
 def _ascending(fractions):
@@ -202,6 +215,19 @@ def _ascending(fractions):
     if not fractions or len(set(fractions)) < len(fractions):
         raise ValueError(f"fractions is {fractions}; accepted: at least one number, none of them twice")
     return sorted(map(float, fractions))
+
+
+def _check_state_path(path):
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"state_path is {path!r}; accepted: the path of a file, or None")
+    if Path(path).is_dir():
+        raise ValueError(f"state_path is {str(path)!r}, a directory; accepted: the path of a file")
+
+
+def _check_has_name(what, function):
+    if isinstance(function, partial) or getattr(function, "__name__", "") == "<lambda>":
+        raise TypeError(f"{what} is {function!r}, by whose name the file at state_path could not tell it from another "
+                        f"one; accepted beside state_path: a function made with def")
 
 
 def _name(function):

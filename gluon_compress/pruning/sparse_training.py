@@ -68,15 +68,18 @@ class ChannelPenalty:
                 raise NetworkError(f"{member.name} is frozen (grad_req is 'null'), so the penalty cannot pull it")
 
     def value(self):
-        """The penalty as it is now, ``strength`` included."""
+        """The penalty as it is now, ``strength`` included; ``NetworkError`` after channels were removed."""
+        self._check_shapes()
         return self.strength * sum(float(np.sqrt(_squares(term)).sum()) for term in self._terms)
 
     def add_gradients(self, batch_size):
         """Add ``batch_size * strength * v_u / ||v_u||`` to the gradients, on all devices.
 
-        Call it between ``backward`` and ``trainer.step(batch_size)``, which divides by ``batch_size``.
+        Call it between ``backward`` and ``trainer.step(batch_size)``, which divides by ``batch_size``. Raises
+        ``NetworkError`` after channels were removed.
         """
         check_number("batch_size", batch_size, minimum=1)
+        self._check_shapes()
         for term in self._terms:
             norms = np.sqrt(_squares(term))
             factors = np.where(norms > TINY, batch_size * self.strength / np.maximum(norms, TINY), 0)
@@ -87,6 +90,13 @@ class ChannelPenalty:
                 along = factors[member.units].reshape(shape)
                 for weight, gradient in zip(member.parameter.list_data(), member.parameter.list_grad()):
                     gradient += weight * mx.nd.array(along, weight.context, weight.dtype)
+
+    def _check_shapes(self):
+        for member in (member for term in self._terms for member in term):
+            shape = member.parameter.list_data()[0].shape
+            if shape[member.axis] != len(member.units):
+                raise NetworkError(f"{member.name} has shape {shape} now, and had {len(member.units)} on axis "
+                                   f"{member.axis} when this ChannelPenalty was made: make a new one")
 
 
 def _squares(term):

@@ -11,15 +11,14 @@ and BatchNorm is left with a shift. Weights are then quantized with the scale wi
 section 3.2. The shift stays in the BatchNorm rather than go into the bias, so that the network keeps its layers and
 its parameters; a compiler that fuses BatchNorm into the layer finds alpha = 1.
 """
-import ast
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from mxnet.gluon import Constant
 
 from ..errors import NetworkError
-from ..network import layer_name, parameters, restore_snapshot, set_values
-from ..symbol_graph import example_inputs, trace
+from ..graph import Graph, consumers
+from ..network import layer_name, restore_snapshot, snapshot
 from ..tables import format_table
 
 LAYERS = ("Convolution", "Deconvolution", "FullyConnected")
@@ -86,123 +85,105 @@ def fold_batch_norm(net, example):
     NetworkError
         When the network cannot be traced, or a weight would not be finite. The network is then unchanged.
     """
-    graph = _Graph(net, example_inputs(example))
-    record, changes = FoldedNorms(), {}
-    for norm in graph.nodes:
-        if norm["op"] in NORMS:
-            name, reason = graph.norm_name(norm), graph.obstacle(norm)
-            if reason is None:
-                record.folded[name] = layer_name(graph.parameter_name(graph.layer(norm)["inputs"][1]))
-                changes.update(graph.folded_values(norm))
-            else:
-                record.left_out[name] = reason
-    before = {name: graph.value(name) for name in changes}
+    graph, before = Graph(net, example), snapshot(net)
+    pairs, reasons = batch_norm_pairs(graph)
+    changes = {}
+    for norm, layer in pairs.items():
+        changes.update(folded(norm, layer, before))
     try:
-        set_values(net, changes)
+        restore_snapshot(net, changes)
     except Exception:
         restore_snapshot(net, before)
         raise
-    return record
+    return FoldedNorms({norm_name(norm): layer_name(layer.inputs[1][0].parameter) for norm, layer in pairs.items()},
+                       {norm_name(norm): reason for norm, reason in reasons.items()})
 
 
-class _Graph:
-    """The network's operators, who reads what, and the values of its parameters."""
-
-    def __init__(self, net, inputs):
-        traced = trace(net, len(inputs))
-        content = traced.content()
-        self.nodes = content["nodes"]
-        self.shapes = traced.shapes([value.shape for value in inputs])
-        self._parameters = parameters(net)
-        structural = {id(parameter): name for name, parameter in self._parameters.items()}
-        self._names = {name: structural[id(parameter)] for name, parameter in traced.parameters.items()}
-        read = [entry for node in self.nodes for entry in node["inputs"]] + content["heads"]
-        self._reads = [(source, output) for source, output, *_ in read]
-
-    def layer(self, norm):
-        """The node whose output the BatchNorm normalizes."""
-        return self.nodes[norm["inputs"][0][0]]
-
-    def norm_name(self, norm):
-        name = self.parameter_name(norm["inputs"][1]) or norm["name"]
-        return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
-
-    def parameter_name(self, entry):
-        """Structural name of the parameter that is read there; None for anything else."""
-        return self._names.get(self.nodes[entry[0]]["name"])
-
-    def value(self, name):
-        return self._parameters[name].list_data()[0].asnumpy()
-
-    def obstacle(self, norm):
-        """Why the scale of this BatchNorm has to stay; None when it can go."""
-        layer, source = self.layer(norm), norm["inputs"][0][0]
-        if layer["op"] not in LAYERS:
-            what = "variable" if layer["op"] == "null" else layer["op"]
-            return f"it reads the {what} {layer['name']}, no convolution or dense layer"
-        if sum(index == source for index, _ in self._reads) > 1:
-            return f"the output of {layer['name']} is used elsewhere too"
-        if any(self.nodes[index] is norm and output > 0 for index, output in self._reads):
-            return "the network reads its mean or variance"
-        for owner, entries in ((layer["name"], layer["inputs"][1:]), ("the BatchNorm", norm["inputs"][1:])):
-            for entry in entries:
-                name = self.parameter_name(entry)
-                if name is None:
-                    return f"{self.nodes[entry[0]]['name']}, which {owner} reads, is no parameter of the network"
-                if sum(index == entry[0] for index, _ in self._reads) > 1:
-                    return f"{name} is used more than once"
-                if isinstance(self._parameters[name], Constant):
-                    return f"{name} is a gluon.Constant"
-        axis, channels = self._norm_axis(norm), self._channel_axis(layer)
-        if axis != channels:
-            return f"it normalizes axis {axis}, the channels of {layer['name']} are on axis {channels}"
-        if _eps(norm) > 1:
-            return f"eps is {_eps(norm)}, and no running_var of 0 or more would make it 1"
-        return None
-
-    def folded_values(self, norm):
-        """{structural name: new value} of all parameters that change."""
-        layer = self.layer(norm)
-        gamma, beta, mean, variance = (self.parameter_name(entry) for entry in norm["inputs"][1:])
-        weight, *bias = (self.parameter_name(entry) for entry in layer["inputs"][1:])
-        eps = np.float32(_eps(norm))
-        scale = 1 if _flag(norm, "fix_gamma", True) else self.value(gamma).astype(np.float64)
-        with np.errstate(all="ignore"):
-            # var + eps in float32, as BatchNorm computes it: of 1 - eps it is 1, and folding again changes nothing
-            alpha = scale / np.sqrt((self.value(variance).astype(np.float32) + eps).astype(np.float64))
-            new = {weight: self._scaled_weight(layer, self.value(weight).astype(np.float64), alpha),
-                   mean: alpha * self.value(mean), gamma: np.ones_like(alpha), variance: np.full_like(alpha, 1 - eps)}
-            if bias:
-                new[bias[0]] = alpha * self.value(bias[0])
-            new = {name: value.astype(self.value(name).dtype) for name, value in new.items()}
-        for name, value in new.items():
-            if not (np.isfinite(self.value(name)).all() and np.isfinite(value).all()):
-                raise NetworkError(f"{name} is not finite, or would not be with the scale of {self.norm_name(norm)}: "
-                                   f"look for NaN, infinity and negative running_var in both")
-        return new
-
-    @staticmethod
-    def _scaled_weight(layer, weight, alpha):
-        if layer["op"] != "Deconvolution":  # (out, ...)
-            return weight * alpha.reshape([-1] + [1] * (weight.ndim - 1))
-        groups = int(layer["attrs"].get("num_group", 1))  # (in, out / groups, ...)
-        grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
-        return (grouped * alpha.reshape(groups, 1, -1, 1)).reshape(weight.shape)
-
-    def _norm_axis(self, norm):
-        axis = int(norm.get("attrs", {}).get("axis", 1))
-        return axis % len(self.shapes[self.layer(norm)["name"]][0])
-
-    def _channel_axis(self, layer):
-        if layer["op"] == "FullyConnected":
-            return len(self.shapes[layer["name"]][0]) - 1
-        layout = layer["attrs"].get("layout", "None")
-        return 1 if layout == "None" else layout.index("C")
+def batch_norm_pairs(graph):
+    """``({BatchNorm node: layer node before it}, {BatchNorm node: why its scale has to stay})`` of a Graph."""
+    reads = Counter(source for node in graph.nodes for source, _ in node.inputs)
+    reads.update(node for node, _ in graph.outputs)
+    readers = consumers(graph.outputs)
+    pairs, reasons = {}, {}
+    for norm in graph.nodes:
+        if norm.operator in NORMS:
+            reason = _obstacle(norm, reads, readers)
+            if reason is None:
+                pairs[norm] = norm.inputs[0][0]
+            else:
+                reasons[norm] = reason
+    return pairs, reasons
 
 
-def _eps(norm):
-    return float(norm.get("attrs", {}).get("eps", 1e-3))
+def _obstacle(norm, reads, readers):
+    layer = norm.inputs[0][0]
+    if layer.operator not in LAYERS:
+        what = "variable" if layer.operator == "null" else layer.operator
+        return f"it reads the {what} {layer.name}, no convolution or dense layer"
+    if reads[layer] > 1:
+        return f"the output of {layer.name} is used elsewhere too"
+    if any(node is norm and output > 0 for node, output in readers):
+        return "the network reads its mean or variance"
+    for owner, entries in ((layer.name, layer.inputs[1:]), ("the BatchNorm", norm.inputs[1:])):
+        for source, _ in entries:
+            if source.parameter is None:
+                return f"{source.name}, which {owner} reads, is no parameter of the network"
+            if reads[source] > 1:
+                return f"{source.parameter} is used more than once"
+            if source.constant:
+                return f"{source.parameter} is a gluon.Constant"
+    axis, channels = norm.get("axis", 1) % len(layer.shapes[0]), _channel_axis(layer)
+    if axis != channels:
+        return f"it normalizes axis {axis}, the channels of {layer.name} are on axis {channels}"
+    if norm.get("eps", 1e-3) > 1:
+        return f"eps is {norm.get('eps')}, and no running_var of 0 or more would make it 1"
+    return None
 
 
-def _flag(node, attribute, default):
-    return bool(ast.literal_eval(node.get("attrs", {}).get(attribute, str(default))))
+def folded(norm, layer, values):
+    """{structural name: new value} of the parameters of such a pair, ``values`` being those of all."""
+    gamma, beta, mean, variance = (source.parameter for source, _ in norm.inputs[1:])
+    weight, *bias = (source.parameter for source, _ in layer.inputs[1:])
+    alpha, _ = scale_and_shift(norm, values)
+    with np.errstate(all="ignore"):
+        new = {weight: _scaled_weight(layer, values[weight].astype(np.float64), alpha), mean: alpha * values[mean],
+               gamma: np.ones_like(alpha), variance: np.full_like(alpha, 1 - np.float32(norm.get("eps", 1e-3)))}
+        if bias:
+            new[bias[0]] = alpha * values[bias[0]]
+        new = {name: value.astype(values[name].dtype) for name, value in new.items()}
+    for name, value in new.items():
+        if not (np.isfinite(values[name]).all() and np.isfinite(value).all()):
+            raise NetworkError(f"{name} is not finite, or would not be with the scale of {norm_name(norm)}: "
+                               f"look for NaN, infinity and negative running_var in both")
+    return new
+
+
+def scale_and_shift(norm, values):
+    """``(alpha, beta - alpha * mean)`` of a BatchNorm in inference, in double precision."""
+    gamma, beta, mean, variance = (values[source.parameter] for source, _ in norm.inputs[1:])
+    scale = 1 if norm.get("fix_gamma", True) else gamma.astype(np.float64)
+    with np.errstate(all="ignore"):
+        # var + eps in float32, as BatchNorm computes it: of 1 - eps it is 1, and folding again changes nothing
+        deviation = np.sqrt((variance.astype(np.float32) + np.float32(norm.get("eps", 1e-3))).astype(np.float64))
+        alpha = scale / deviation
+        return alpha, beta - alpha * mean
+
+
+def norm_name(norm):
+    """Structural name of a BatchNorm's block."""
+    name = norm.inputs[1][0].parameter or norm.name
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+
+
+def _scaled_weight(layer, weight, alpha):
+    if layer.operator != "Deconvolution":  # (out, ...)
+        return weight * alpha.reshape([-1] + [1] * (weight.ndim - 1))
+    groups = layer.get("num_group", 1)  # (in, out / groups, ...)
+    grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+    return (grouped * alpha.reshape(groups, 1, -1, 1)).reshape(weight.shape)
+
+
+def _channel_axis(layer):
+    if layer.operator == "FullyConnected":
+        return len(layer.shapes[0]) - 1
+    return (layer.get("layout") or "NC").index("C")

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..graph import Node, consumers
+from ..graph import Node
 from ..network import layer_name
+from .folding import batch_norm_pairs, folded, scale_and_shift
 
 LAYERS = ("Convolution", "FullyConnected")
-BATCH_NORMS = ("BatchNorm", "_contrib_SyncBatchNorm")
 IDENTITIES = ("Dropout", "_copy", "BlockGrad")
-SAME = 1e-6  # a factor this close to 1 is 1 but for rounding: the codes of a weight must not change by it
 
 
 @dataclass
@@ -45,70 +44,25 @@ class InferenceGraph:
     shifts: dict = field(default_factory=dict)
 
 
-def batch_norm_pairs(graph):
-    """``({BatchNorm node: layer node before it}, {BatchNorm node: why it cannot go into a layer})`` of a Graph."""
-    readers, pairs, reasons = consumers(graph.outputs), {}, {}
-    calls = {}
-    for node in graph.nodes:
-        for source, _ in node.inputs[1:]:
-            if source.parameter is not None:
-                calls[source.parameter] = calls.get(source.parameter, 0) + 1
-    for node in graph.nodes:
-        if node.operator not in BATCH_NORMS:
-            continue
-        layer, output = node.inputs[0]
-        if layer.operator not in LAYERS or layer.inputs[1][0].parameter is None:
-            reasons[node] = f"no layer right before it, but {layer.operator}"
-        elif len(readers[layer, output]) > 1 or (layer, output) in graph.outputs:
-            reasons[node] = f"the output of {layer_name(layer.inputs[1][0].parameter)} is read by others too"
-        elif node.get("axis", 1) % len(layer.shapes[0]) != _channel_axis(layer):
-            reasons[node] = "it normalizes over another axis than that of the channels"
-        elif any(calls[source.parameter] > 1 for source, _ in (*layer.inputs[1:], *node.inputs[1:])):
-            reasons[node] = "it or the layer before it is called several times"
-        else:
-            pairs[node] = layer
-    return pairs, reasons
-
-
-def _channel_axis(layer):
-    if layer.operator == "FullyConnected":
-        return len(layer.shapes[0]) - 1
-    return (layer.get("layout") or "NC").index("C")
-
-
-def scale_and_shift(node, values):
-    """``(alpha, beta - alpha * mean)`` of a BatchNorm in inference, in double precision."""
-    gamma, beta, mean, variance = (values[source.parameter].astype(np.float64) for source, _ in node.inputs[1:5])
-    if node.get("fix_gamma", True):
-        gamma = np.ones_like(gamma)
-    alpha = gamma / np.sqrt(variance + node.get("eps", 1e-3))
-    alpha = np.where(np.abs(alpha - 1) < SAME, 1.0, alpha)
-    return alpha, beta - alpha * mean
-
-
 def fold_scales(graph, values):
     """``values``, {structural name: array}, with the scales of BatchNorms in the weights before them.
 
-    A folded BatchNorm is left with beta alone: gamma = 1, running_mean = 0, running_var = 1 - eps. The network
+    What a folded BatchNorm shifts is in its beta alone; its other parameters say nothing any more. The network
     computes the same.
     """
     values = dict(values)
     for norm, layer in batch_norm_pairs(graph)[0].items():
-        alpha, shift = scale_and_shift(norm, values)
-        weight, *bias = (source.parameter for source, _ in layer.inputs[1:])
-        gamma, beta, mean, variance = (source.parameter for source, _ in norm.inputs[1:])
-        new = {weight: values[weight].astype(np.float64) * alpha.reshape(-1, *[1] * (values[weight].ndim - 1)),
-               gamma: np.ones_like(alpha), beta: shift, mean: np.zeros_like(alpha),
-               variance: np.full_like(alpha, 1 - norm.get("eps", 1e-3))}
-        if bias:
-            new[bias[0]] = alpha * values[bias[0]]
-        values.update({name: value.astype(np.float32) for name, value in new.items()})
+        values.update(folded(norm, layer, values))
+        beta, mean = norm.inputs[2][0].parameter, norm.inputs[3][0].parameter
+        values[beta] = values[beta] - values[mean]
+        values[mean] = np.zeros_like(values[mean])
     return values
 
 
 def simplify(graph, values):
     """The :class:`InferenceGraph` of a Graph whose parameters have these ``values``, {structural name: array}."""
-    pairs, _ = batch_norm_pairs(graph)
+    pairs = {norm: layer for norm, layer in batch_norm_pairs(graph)[0].items() if layer.operator in LAYERS
+             and norm.operator != "_contrib_BatchNormWithReLU"}  # which goes on to a ReLU
     result = InferenceGraph([], list(graph.input_shapes))
     layer_nodes = set(pairs.values())
     names = {}
@@ -149,7 +103,7 @@ def _layer(result, node, data, values, names, batch_norm=None):
             weight = weight.astype(np.float64) * alpha.reshape(-1, *[1] * (weight.ndim - 1))
         bias = alpha * (0 if bias is None else bias) + shift
         shift_name = batch_norm.inputs[2][0].parameter
-    shapes = batch_norm.shapes[:1] if batch_norm is not None else node.shapes
+    shapes = node.shapes if batch_norm is None else batch_norm.shapes[:1]
     result.weights[name] = weight_name
     result.values[f"{name}.weight"] = weight.astype(np.float32)
     inputs = [data, (variable(f"{name}.weight", weight.shape), 0)]

@@ -52,6 +52,12 @@ class QuantizationRecord:
 
     __str__ = __repr__ = summary
 
+    def plot(self, path, title=None):
+        """Write the signal-to-noise ratios as a PNG file and return its path; see
+        :func:`gluon_compress.plots.plot_quantization`."""
+        from ..plots import plot_quantization  # here, as only this needs plots
+        return plot_quantization(self, path, title)
+
     def to_dict(self):
         """JSON-serializable."""
         return {"layers": self.layers, "left_out": self.left_out, "bits": self.bits, "calibration": self.calibration,

@@ -2,7 +2,7 @@
 import numpy as np
 
 from ..errors import RecordError
-from ..network import CONVOLUTIONS, check_ready, parameters, select_layers, set_values
+from ..network import CONVOLUTIONS, check_ready, parameters, restore_snapshot, select_layers
 from ..tables import format_table
 from .arrays import along, dequantize_array, largest_code, quantize_array
 
@@ -125,7 +125,7 @@ def quantize_weights(net, bits=8, per_channel=True, select=None, clip="max", per
         codes, scale = quantize_array(layer.value(), bits, axis, clip, percentile)
         quantized[layer.parameter_name] = {"bits": bits, "axis": axis, "scale": scale}
         weights[layer.parameter_name] = dequantize_array(codes, scale, axis)
-    set_values(net, weights)
+    restore_snapshot(net, weights)
     return Scales(quantized, left_out)
 
 

@@ -72,7 +72,7 @@ def _reduction(node, inputs, tracker):
     if node.get("exclude", False):
         axes = set(range(dimensions)) - axes
     if data.axis in axes:
-        if node.operator == "sum":  # what is removed adds nothing: as if it were zero
+        if node.operator == "sum":  # that of the kept ones
             return [None]
         return stop(node, inputs, tracker, "it reduces over the channels")
     keep = node.get("keepdims", False)
