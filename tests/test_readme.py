@@ -75,6 +75,7 @@ def test_the_snippets_run(tmp_path, monkeypatch):
     exec(first, names)
     assert names["plan"].layers and names["masks"].sparsity > 0.7 and names["scales"].layers
     assert (tmp_path / "small.gcz").stat().st_size > 0 and (tmp_path / "small.onnx").stat().st_size > 0
+    assert names["int8"].record.layers and (tmp_path / "int8.gcz").stat().st_size > 0
     net, example = build(NormNet)
     labels = mx.nd.arange(len(example))
     with mx.autograd.record():

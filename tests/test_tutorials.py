@@ -104,3 +104,14 @@ def test_pruning_a_residual_network(run):
     assert again["accuracy"] > pruned["accuracy"] + 0.1
     assert tuned["accuracy"] > again["accuracy"] + 0.01
     assert tuned["bytes"] < 0.7 * original["bytes"]
+
+
+def test_int8_inference(run):
+    rows, printed = run("07_int8_inference")
+    fp32, int8 = row(rows, "ResNet-18, fp32"), row(rows, "... on integers")
+    assert abs(int8["accuracy"] - fp32["accuracy"]) <= 0.01
+    assert int8["bytes"] < 0.2525 * fp32["bytes"] and int8["macs"] == fp32["macs"]
+    agreement, simulated = (float(value) for value in re.findall(r"agree on (\d+\.\d+)%", printed))
+    assert agreement > 98.5 and simulated > 99.5
+    eight, four = (float(value) for value in re.findall(r"in [64] bits: (0\.\d+)", printed))
+    assert eight > four
