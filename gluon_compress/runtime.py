@@ -1,16 +1,19 @@
 """Make MXNet 1.9.1 import, and use the machine it runs on.
 
-Importing this module, which ``import gluon_compress`` does first, does three things:
+Importing this module, which ``import gluon_compress`` does first, does four things:
 
 1. **NumPy.** MXNet 1.9.1 reads ``numpy.bool``, which NumPy 1.24 removed. It is put back when it is
    missing and MXNet is still to be imported; otherwise NumPy is not touched.
 2. **Threads.** MXNet's OpenMP default is half of the logical cores. ``OMP_NUM_THREADS`` is set to
    the number of cores this process may use.
-3. **AMX.** oneDNN 2.4.4 keeps its AMX int8 kernels opt-in, and Linux >= 5.16 wants to be asked for
+3. **Waiting.** Between two operators OpenMP's threads wait for work. GNU's library lets them sleep almost at once when
+   a process has more of them than cores, as MXNet has; waking them takes as long as a small int8 layer. They are told
+   to look for work a little longer (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``).
+4. **AMX.** oneDNN 2.4.4 keeps its AMX int8 kernels opt-in, and Linux >= 5.16 wants to be asked for
    the tile registers first. We ask, and opt in only when the kernel grants them.
 
-``OMP_NUM_THREADS``, ``MXNET_OMP_MAX_THREADS``, ``DNNL_MAX_CPU_ISA`` and ``ONEDNN_MAX_CPU_ISA`` win
-when they are set already. ``GLUON_COMPRESS_RUNTIME=0`` switches 2 and 3 off.
+``OMP_NUM_THREADS``, ``MXNET_OMP_MAX_THREADS``, ``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``, ``DNNL_MAX_CPU_ISA`` and
+``ONEDNN_MAX_CPU_ISA`` win when they are set already. ``GLUON_COMPRESS_RUNTIME=0`` switches 2 to 4 off.
 
 The variables are inherited by child processes, the kernel's grant is not: a child that runs int8
 networks must ``import gluon_compress`` as well.
@@ -28,6 +31,7 @@ import numpy
 
 SWITCH = "GLUON_COMPRESS_RUNTIME"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
+WAITING = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100000"}  # some 0.1 ms of looking for work
 ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")  # oneDNN 2.4.4 reads the first only
 AMX_ISA = "AVX512_CORE_AMX"
 
@@ -48,6 +52,7 @@ class RuntimeStatus:
     cores: int
     threads: int
     threads_reason: str
+    waiting: str
     amx: bool
     amx_reason: str
 
@@ -60,6 +65,7 @@ class RuntimeStatus:
             f"MXNet    {self.mxnet}",
             f"NumPy    {self.numpy} ({shim})",
             f"threads  {self.threads} of {self.cores} usable cores ({self.threads_reason})",
+            f"waiting  {self.waiting}",
             f"AMX      {'on' if self.amx else 'off'} ({self.amx_reason})",
         ])
 
@@ -129,6 +135,17 @@ def _set_threads(environment, library_loaded, cores):
     return cores, "MXNet was imported first: MXSetNumOMPThreads, which OpenBLAS does not follow"
 
 
+def _set_waiting(environment, library_loaded, threads):
+    """Choose how threads wait for work; return what was chosen, and why."""
+    chosen = next((name for name in WAITING if name in environment), None)
+    if chosen:
+        return f"as OpenMP does ({chosen} was set by the user)"
+    if library_loaded or threads < 2:
+        return f"as OpenMP does ({'MXNet was imported first' if library_loaded else 'one thread'})"
+    environment.update(WAITING)
+    return f"active ({', '.join(f'{name}={value}' for name, value in WAITING.items())} set before MXNet's import)"
+
+
 def _request_amx_tiles():
     """Ask Linux for the AMX tile registers; 0 when granted."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -177,12 +194,13 @@ def _prepare():
     cores = usable_cores()
     if os.environ.get(SWITCH) == "0":
         reason = f"{SWITCH}=0"
-        threads, threads_reason, amx, amx_reason = 0, reason, False, reason
+        threads, threads_reason, waiting, amx, amx_reason = 0, reason, reason, False, reason
     else:
         threads, threads_reason = _set_threads(os.environ, library_loaded, cores)
+        waiting = _set_waiting(os.environ, library_loaded, threads)
         amx, amx_reason = _unlock_amx(os.environ)
     import mxnet
-    return RuntimeStatus(mxnet.__version__, numpy.__version__, shim, cores, threads, threads_reason,
+    return RuntimeStatus(mxnet.__version__, numpy.__version__, shim, cores, threads, threads_reason, waiting,
                          amx, amx_reason)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from gluon_compress import runtime
 
-SILENT = {"OMP_NUM_THREADS": None, "MXNET_OMP_MAX_THREADS": None, "DNNL_MAX_CPU_ISA": None,
-          "ONEDNN_MAX_CPU_ISA": None, "GLUON_COMPRESS_RUNTIME": None}
+SILENT = {"OMP_NUM_THREADS": None, "MXNET_OMP_MAX_THREADS": None, "OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None,
+          "DNNL_MAX_CPU_ISA": None, "ONEDNN_MAX_CPU_ISA": None, "GLUON_COMPRESS_RUNTIME": None}
 AMX_CPU = "processor\t: 0\nflags\t\t: fpu sse avx512f amx_bf16 amx_tile amx_int8\n"
 PLAIN_CPU = "processor\t: 0\nflags\t\t: fpu sse avx512f\n"
 # what OpenMP itself says, as the library that MXNet is linked with sees it
@@ -113,10 +113,29 @@ before = dict(os.environ)
 import gluon_compress
 print(gluon_compress.runtime.status())
 changed = {name for name in os.environ.keys() | before.keys() if os.environ.get(name) != before.get(name)}
-print(changed & {"OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"})
+print(changed & {"OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "DNNL_MAX_CPU_ISA",
+                 "ONEDNN_MAX_CPU_ISA"})
 """, **{**SILENT, "GLUON_COMPRESS_RUNTIME": "0"})
-    assert output.count("(GLUON_COMPRESS_RUNTIME=0)") == 2
+    assert output.count("GLUON_COMPRESS_RUNTIME=0") == 3
     assert output.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("environment, library_loaded, threads, reason", [
+    ({"OMP_WAIT_POLICY": "passive"}, False, 2, "OMP_WAIT_POLICY was set by the user"),
+    ({"GOMP_SPINCOUNT": "7"}, False, 2, "GOMP_SPINCOUNT was set by the user"),
+    ({}, True, 2, "MXNet was imported first"), ({}, False, 1, "one thread")])
+def test_waiting_is_left_alone(environment, library_loaded, threads, reason):
+    before = dict(environment)
+    assert runtime._set_waiting(environment, library_loaded, threads) == f"as OpenMP does ({reason})"
+    assert environment == before
+
+
+def test_threads_look_for_work_a_little_longer(run_python):
+    code = "import gluon_compress; print(gluon_compress.runtime.status().waiting)"
+    assert run_python(code, **{**SILENT, "OMP_NUM_THREADS": "2"}).startswith("active (OMP_WAIT_POLICY=active")
+    environment = {}
+    assert runtime._set_waiting(environment, False, 2).startswith("active")
+    assert environment == {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100000"}
 
 
 @pytest.mark.parametrize("files, quota", [
