@@ -265,4 +265,4 @@ def test_status_prints_and_goes_to_json():
     status = runtime.status()
     assert status.mxnet == "1.9.1" and status.numpy == np.__version__
     assert status.to_dict()["threads"] == status.threads
-    assert [line.split()[0] for line in str(status).splitlines()] == ["MXNet", "NumPy", "threads", "AMX"]
+    assert [line.split()[0] for line in str(status).splitlines()] == ["MXNet", "NumPy", "threads", "waiting", "AMX"]
