@@ -13,7 +13,6 @@ from mxnet.gluon import SymbolBlock
 from .arguments import check_integer
 from .download import write_atomically
 from .errors import NetworkError
-from .network import set_values
 from .symbol_graph import example_inputs, shorten, trace
 
 # MXNet 1.9.1 writes the operators' forms of opset 13, under whatever number the installed onnx is at. All
@@ -286,7 +285,7 @@ def _run(graph, inputs):
         parameter.shape = value.shape
         parameter.dtype = value.dtype
         parameter.initialize(ctx=mx.cpu())
-        set_values(parameter, value)
+        parameter.set_data(value)
     return _run_block(block, inputs)
 
 
