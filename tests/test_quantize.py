@@ -250,7 +250,7 @@ def test_accuracy_bound_keeps_the_layer_that_hurts():
     def evaluate(net):
         return float((net(inputs).asnumpy().argmax(axis=1) == classes).mean())
     hurt = quantize(net, [outlier], method="minmax", progress=False)
-    assert evaluate(hurt) < 0.7
+    assert evaluate(hurt) < 0.9
     kept = quantize(net, [outlier], method="minmax", evaluate=evaluate, max_accuracy_drop=0.05, progress=False)
     assert list(kept.record.left_out) == ["a"] and "changes the outputs by" in kept.record.left_out["a"]
     assert kept.record.baseline_accuracy == 1.0 and kept.record.accuracy == evaluate(kept) >= 0.95

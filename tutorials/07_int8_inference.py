@@ -83,8 +83,8 @@ for bits in (8, 7, 6, 5, 4) if LONG else (6, 4):
 # %% [markdown]
 # ## Saved and loaded
 #
-# The file holds the integer codes, their scales and the thresholds: no images are needed again, and what was measured is
-# what runs, bit for bit. The same file loads into the original network, with rounded weights, or as plain fp32.
+# The file holds the integer codes, their scales and the thresholds: no images are needed again, and what was measured
+# is what runs, bit for bit. The same file loads into the original network, with rounded weights, or as plain fp32.
 
 # %%
 file = results.path("-1.gcz")
@@ -109,8 +109,8 @@ print(f"left in fp32: {list(kept.record.left_out) or 'nothing'}; accuracy {kept.
 # %% [markdown]
 # ## A network of the model zoo
 #
-# Any HybridBlock will do. With the weights of a download (`gc.params.pretrained`) you would calibrate on real images; the
-# weights here are random, which is enough to measure time and size.
+# Any HybridBlock will do. With the weights of a download (`gc.params.pretrained`) you would calibrate on real images;
+# the weights here are random, which is enough to measure time and size.
 
 # %%
 zoo = vision.resnet50_v1()

@@ -1,4 +1,5 @@
 """Calibration: the ranges of a network's tensors, from a few hundred of its inputs."""
+import math
 from collections.abc import Mapping
 
 import mxnet as mx
@@ -8,6 +9,8 @@ from tqdm import tqdm
 
 from ..graph import symbol_of
 from ..symbol_graph import shorten
+
+MOST_BYTES = 2 ** 28  # of tensors that are looked at at once
 
 
 def input_batches(data, names):
@@ -95,6 +98,15 @@ class Observation:
     def __init__(self):
         self.observers, self.means, self.samples = {}, {}, 0
 
+    def add(self, layers, tensors, samples):
+        """Take in the tensors, {key: array}, of so many samples."""
+        for name, value in tensors.items():
+            self.observers[name].observe(value)
+        for layer in layers:
+            mean = _feature_means(layer, tensors[key(layer.inputs[0])])
+            self.means[layer.name] += (mean - self.means[layer.name]) * samples / (self.samples + samples)
+        self.samples += samples
+
     def threshold(self, entry, signed):
         """Of the tensor ``entry``, a (Node, int)."""
         return self.observers[key(entry)].threshold(signed)
@@ -127,15 +139,18 @@ def observe(graph, layers, entries, batches, new_observer, progress):
     net = block_of(entries, graph.inputs, graph.values)
     for number, inputs in enumerate(tqdm(batches, desc="calibration", unit="batch", disable=not progress,
                                          leave=False)):
-        tensors = dict(zip(map(key, entries), _run(net, inputs, graph.inputs, number)))
-        samples = len(inputs[0])
-        for name, value in tensors.items():
-            found.observers[name].observe(value)
-        for layer in layers:
-            mean = _feature_means(layer, tensors[key(layer.inputs[0])])
-            found.means[layer.name] += (mean - found.means[layer.name]) * samples / (found.samples + samples)
-        found.samples += samples
+        for part in _parts(inputs, entries):
+            found.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
     return found
+
+
+def _parts(inputs, entries):
+    """The batch in pieces whose tensors fit into MOST_BYTES."""
+    each = 4 * sum(math.prod(node.shapes[output][1:]) for node, output in entries)  # bytes for one sample
+    most = max(1, MOST_BYTES // each)
+    if len({len(value) for value in inputs}) > 1:
+        return [inputs]
+    return [tuple(value[start:start + most] for value in inputs) for start in range(0, len(inputs[0]), most)]
 
 
 def _run(net, inputs, names, number):
