@@ -97,8 +97,8 @@ def tables(results):
                                          for bits in BITS)))
     return "\n".join((
         format_table(("network", "fp32", "int8", "points", "agreement with fp32", "article's formula"), eight),
-        f"(integer kernels, method={METHOD!r}; mean, lowest and highest of {DRAWS} draws of {CALIBRATION_IMAGES} training "
-        f"images; 10,000 test images)", "",
+        f"(integer kernels, method={METHOD!r}; mean, lowest and highest of {DRAWS} draws of {CALIBRATION_IMAGES} "
+        f"training images; 10,000 test images)", "",
         format_table(("network", "test accuracy in %", *(f"{bits} bits" for bits in BITS)), fewer),
         "(after training, nothing fine-tuned; one scale per output channel; activations simulated, one scale per "
         "tensor)"))

@@ -94,8 +94,8 @@ def save(path, net, *records, example=None):
 
 def _save_int8(path, net, records):
     if records:
-        raise TypeError(f"records are given ({', '.join(type(record).__name__ for record in records)}); accepted: none, "
-                        f"an int8 network has its own")
+        raise TypeError(f"records are given ({', '.join(type(record).__name__ for record in records)}); accepted: "
+                        f"none, as an int8 network has its own")
     tensors, layout = {}, {}
     for name, value in {**net.rest, **net.codes}.items():
         layout[name] = {"shape": list(value.shape), "dtype": "float32"}

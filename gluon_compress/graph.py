@@ -105,7 +105,7 @@ class Graph:
 
 
 def consumers(outputs):
-    """{(node, output): [nodes that read it]} of the graph that ends in ``outputs``; a node twice if it reads it twice."""
+    """{(node, output): [nodes that read it]} of the graph that ends in ``outputs``; a node once for each reading."""
     found = {}
     for node in in_order(outputs):
         for source in node.inputs:

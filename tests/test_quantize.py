@@ -28,12 +28,13 @@ def inverted_residual():
         z = net.narrow_norm(net.narrow(x)) + y
         return net.head(net.last(z) + z)
     norms = {f"{name}_norm": nn.BatchNorm() for name in ("first", "expand", "deep", "project", "narrow")}
-    return Net(f, first=nn.Conv2D(8, 3, padding=1), expand=nn.Conv2D(24, 1), deep=nn.Conv2D(24, 3, padding=1, groups=24),
-               project=nn.Conv2D(8, 1), narrow=nn.Conv2D(8, 1), last=nn.Conv2D(8, 3, padding=1), head=nn.Dense(4), **norms)
+    return Net(f, first=nn.Conv2D(8, 3, padding=1), expand=nn.Conv2D(24, 1),
+               deep=nn.Conv2D(24, 3, padding=1, groups=24), project=nn.Conv2D(8, 1), narrow=nn.Conv2D(8, 1),
+               last=nn.Conv2D(8, 3, padding=1), head=nn.Dense(4), **norms)
 
 
 def fire():
-    """As in SqueezeNet: two convolutions side by side, max and average pooling on integers, a convolution at the end."""
+    """As in SqueezeNet: convolutions side by side, max and average pooling on integers, a convolution at the end."""
     def f(net, F, x):
         x = F.relu(net.squeeze(net.pool(F.relu(net.stem(x)))))
         x = net.average(F.concat(F.relu(net.one(x)), F.relu(net.three(x)), dim=1))
@@ -46,7 +47,8 @@ NETWORKS = {
     "lenet": (LeNet, (16, 1, 28, 28)), "alexnet": (lambda: AlexNet(10, 32), (4, 3, 67, 67)),
     "resnet": (lambda: ResNet(18, 10, thumbnail=True, width=8), (8, 3, 16, 16)),
     "bottleneck": (lambda: ResNet(50, 10, thumbnail=True, width=4), (8, 3, 16, 16)),
-    "norms": (NormNet, (16, 3, 8, 8)), "branches": (Branches, (16, 2, 12, 12)), "own weight": (OwnWeight, (16, 1, 8, 8)),
+    "norms": (NormNet, (16, 3, 8, 8)), "branches": (Branches, (16, 2, 12, 12)),
+    "own weight": (OwnWeight, (16, 1, 8, 8)),
     "shared": (SharedWeights, (16, 6)), "inverted residual": (inverted_residual, (8, 3, 12, 12)),
     "fire": (fire, (8, 3, 13, 13)), "resnet v2": (lambda: vision.resnet18_v2(classes=5), (2, 3, 32, 32)),
     "densenet": (lambda: vision.DenseNet(8, 4, [2, 2], classes=5), (2, 3, 224, 224)),
@@ -267,7 +269,7 @@ def test_bias_correction_takes_the_mean_error_out():
     errors = []
     for correct_bias in (False, True):
         found = quantize(net, [example], bits=4, simulate=True, correct_bias=correct_bias, progress=False)
-        errors.append(np.abs((found.fp32_values()["features.1.beta"] - snapshot(net)["features.1.beta"])).sum())
+        errors.append(np.abs(found.fp32_values()["features.1.beta"] - snapshot(net)["features.1.beta"]).sum())
     assert errors[1] != errors[0]
     first = Net(lambda net, F, x: net.conv(x), conv=nn.Conv2D(6, 1))
     first.initialize(mx.init.Normal(1))
@@ -298,7 +300,8 @@ def test_fewer_bits_are_simulated():
     ({"data": [{"a": 1, "b": 2}]}, ValueError, "has 'a', 'b', but not 'data'"),
     ({"data": mx.nd.ones((2, 3, 8, 8))}, TypeError, "is a NDArray; accepted: an iterable"),
     ({"data": [mx.nd.ones((2, 3, 8))]}, ValueError, r"shape \(2, 3, 8\) does not fit"),
-    ({"data": [mx.nd.ones((2, 3, 8, 8)), mx.nd.ones((2, 4, 8, 8))]}, ValueError, r"batch 1 .*\(2, 4, 8, 8\), does not fit"),
+    ({"data": [mx.nd.ones((2, 3, 8, 8)), mx.nd.ones((2, 4, 8, 8))]}, ValueError,
+     r"batch 1 .*\(2, 4, 8, 8\), does not fit"),
     ({"data": [mx.nd.ones((2, 3, 8, 8)) * np.nan]}, ValueError, "batch 0 .* input data that are not finite"),
     ({"data": [mx.nd.ones((2, 3, 8, 8)) * np.inf]}, ValueError, "not finite"),
     ({"exclude": ["outputs"]}, ValueError, r"exclude names 'outputs', .* output \(Dense\)"),
@@ -308,7 +311,8 @@ def test_fewer_bits_are_simulated():
     ({"bits": 9}, ValueError, "bits is 9"), ({"bits": "8"}, TypeError, "bits is '8'"),
     ({"batches": 0}, ValueError, "batches is 0"), ({"evaluate": len}, TypeError, "max_accuracy_drop and evaluate"),
     ({"max_accuracy_drop": 0.1}, TypeError, "max_accuracy_drop and evaluate"),
-    ({"evaluate": lambda net: "high", "max_accuracy_drop": 0.1}, TypeError, "evaluate.net. of the fp32 network is 'high'"),
+    ({"evaluate": lambda net: "high", "max_accuracy_drop": 0.1}, TypeError,
+     "evaluate.net. of the fp32 network is 'high'"),
     ({"evaluate": lambda net: 1.0, "max_accuracy_drop": -1}, ValueError, "max_accuracy_drop is -1")])
 def test_bad_input(change, error, message):
     net, example = example_of("norms")

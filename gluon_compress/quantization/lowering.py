@@ -9,9 +9,9 @@ Pooling, flattening and concatenation between such layers pass integers on; ever
 conversion at each border. Tensors behind a ReLU are unsigned, which gives them twice the resolution.
 
 **Shortcuts.** The integer convolution adds a shortcut of its output's kind only: with a signed shortcut under a ReLU
-MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Where such a shortcut comes from a convolution of its own (He et al., 2015, option
-B), that one gets a constant added to its bias that makes its output positive, and the sum the same taken away: exact,
-and with 255 levels instead of 127.
+MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Where such a shortcut comes from a convolution of its
+own (He et al., 2015, option B), that one gets a constant added to its bias that makes its output positive, and the sum
+the same taken away: exact, and with 255 levels instead of 127.
 """
 from dataclasses import dataclass
 

@@ -225,10 +225,11 @@ class Quantizer:
         return (error * of_group).sum(axis=1).astype(np.float32)
 
     def _ranges(self, fusion):
-        signed = self.seen.observers[key(fusion.data)].signed
-        return {"input": [_short(self.seen.threshold(fusion.data, signed)), signed],
-                "output": [_short(self.seen.threshold(fusion.end, not fusion.relu)), not fusion.relu],
-                "summand": None if fusion.summand is None else [_short(self.seen.threshold(fusion.summand, True)), True],
+        def limits(entry, signed):
+            return [_short(self.seen.threshold(entry, signed)), signed]
+        return {"input": limits(fusion.data, self.seen.observers[key(fusion.data)].signed),
+                "output": limits(fusion.end, not fusion.relu),
+                "summand": None if fusion.summand is None else limits(fusion.summand, True),
                 "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
 
 
