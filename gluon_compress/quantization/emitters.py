@@ -80,6 +80,11 @@ class Emitter:
         self.values[name] = np.asarray(value, dtype=np.float32)
         return variable(name, self.values[name].shape), 0
 
+    def shift(self, shortcut, layer, offset):
+        """Add a number to what the layer node ``shortcut`` computes, and take it from what ``layer`` does."""
+        for node, change in ((shortcut, np.float32(offset)), (layer, -np.float32(offset))):
+            self.biases[node.name] = self.biases.get(node.name, np.zeros(node.shapes[0][1], np.float32)) + change
+
 
 class Int8Emitter(Emitter):
     """oneDNN's operators, which carry the two ends of the range along as outputs 1 and 2."""

@@ -33,15 +33,18 @@ class InferenceGraph:
         {name of a parameter node: float32 array}.
     weights : dict
         {name of a layer's node: structural name of its weight in the network}.
-    shifts : dict
+    biases : dict
         {name of a layer's node: structural name of what shifts its output}: its bias, or beta of the BatchNorm behind
-        it; missing where there is none, or where the layer is called several times.
+        it; missing where there is none.
+    shifts : dict
+        ``biases`` without the layers that are called several times.
     """
 
     outputs: list
     inputs: list
     values: dict = field(default_factory=dict)
     weights: dict = field(default_factory=dict)
+    biases: dict = field(default_factory=dict)
     shifts: dict = field(default_factory=dict)
 
 
@@ -89,8 +92,8 @@ def scale_and_shift(node, values):
 def fold_scales(graph, values):
     """``values``, {structural name: array}, with the scales of BatchNorms in the weights before them.
 
-    A folded BatchNorm is left with beta alone: gamma = 1, running_mean = 0, running_var = 1 - eps. The network
-    computes the same.
+    A folded BatchNorm is left with beta alone, which takes the layer's bias in: gamma = 1, running_mean = 0,
+    running_var = 1 - eps, bias = 0. The network computes the same.
     """
     values = dict(values)
     for norm, layer in batch_norm_pairs(graph)[0].items():
@@ -101,7 +104,8 @@ def fold_scales(graph, values):
                gamma: np.ones_like(alpha), beta: shift, mean: np.zeros_like(alpha),
                variance: np.full_like(alpha, 1 - norm.get("eps", 1e-3))}
         if bias:
-            new[bias[0]] = alpha * values[bias[0]]
+            new[beta] = shift + alpha * values[bias[0]]
+            new[bias[0]] = np.zeros_like(alpha)
         values.update({name: value.astype(np.float32) for name, value in new.items()})
     return values
 
@@ -156,6 +160,7 @@ def _layer(result, node, data, values, names, batch_norm=None):
     if bias is not None:
         result.values[f"{name}.bias"] = bias.astype(np.float32)
         inputs.append((variable(f"{name}.bias", bias.shape), 0))
+        result.biases[name] = shift_name
         if number == 1:
             result.shifts[name] = shift_name
     if number > 1:

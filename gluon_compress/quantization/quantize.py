@@ -87,9 +87,7 @@ def quantize(net, calibration_data, method="entropy", exclude=(), bits=8, clip="
         raise TypeError("max_accuracy_drop and evaluate go together; one of them is missing")
     if max_accuracy_drop is not None:
         check_number("max_accuracy_drop", max_accuracy_drop, minimum=0)
-    if isinstance(net, Int8Network):
-        raise NetworkError("the network is quantized already; quantize the fp32 network that it was made from")
-    check_ready(net)
+    check_fp32(net)
     if not simulate:
         onednn.check_available(bits)
     quantizer = Quantizer(net, calibration_data, batches)
@@ -105,6 +103,13 @@ def quantize(net, calibration_data, method="entropy", exclude=(), bits=8, clip="
         return quantized(excluded)
     return keep_accuracy(net, quantized, excluded, quantizer.possible, quantizer.batches[0], evaluate,
                          max_accuracy_drop, progress)
+
+
+def check_fp32(net):
+    """Raise ``TypeError`` or ``NetworkError`` for what cannot be quantized, or is quantized already."""
+    if isinstance(getattr(net, "record", None), QuantizationRecord):
+        raise NetworkError("the network is quantized already; quantize the fp32 network that it was made from")
+    check_ready(net)
 
 
 class Quantizer:
