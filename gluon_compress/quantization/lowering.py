@@ -74,7 +74,8 @@ def find_fusions(outputs, chosen):
     """{end of the fusion: Fusion} for the layer nodes of ``chosen``, a set of names."""
     readers, heads, order = consumers(outputs), set(outputs), in_order(outputs)
     place = {node: index for index, node in enumerate(order)}
-    fusions = {(node, 0): Fusion(node, node.inputs[0], (node, 0)) for node in order if node.name in chosen}
+    fusions = {(node, 0): Fusion(node, node.inputs[0], (node, 0)) for node in order
+               if node.operator != "null" and node.name in chosen}
 
     def only_reader(entry):
         found = readers.get(entry, [])

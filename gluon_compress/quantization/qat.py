@@ -16,7 +16,7 @@ from ..graph import in_order, symbol_of
 from ..network import check_ready
 from .arrays import quantize_array
 from .calibration import METHODS, RangeObserver
-from .inference_graph import BATCH_NORMS, simplify, variable
+from .inference_graph import BATCH_NORMS, LAYERS, simplify, variable
 from .int8_network import Int8Network, plan
 from .lowering import Lowering
 from .quantize import Quantizer, check_fp32
@@ -188,7 +188,7 @@ def _lowering(inference, record):
 def _share_parameters(inference):
     """Give layers the original network's parameters, one node each, instead of their own copies."""
     nodes = in_order(inference.outputs)
-    layers = [node for node in nodes if node.name in inference.weights]
+    layers = [node for node in nodes if node.operator in LAYERS and node.name in inference.weights]
     copies = {source for layer in layers for source, _ in layer.inputs[1:]}
     shared = {node.parameter: node for node in nodes if node.parameter is not None and node not in copies}
     for layer in layers:

@@ -14,7 +14,7 @@ from .arrays import dequantize_array, quantize_array
 from .calibration import METHODS, RangeObserver
 from .clipping import CLIPS
 from .emitters import Int8Emitter, SimulatedEmitter
-from .inference_graph import fold_scales, simplify
+from .inference_graph import LAYERS, fold_scales, simplify
 from .int8_network import Int8Network, lower
 from .lowering import ADDITIONS, find_fusions, obstacle
 from .observing import block_of, input_batches, observe
@@ -140,8 +140,14 @@ class Quantizer:
         self.inference = simplify(self.graph, self.values)
         self.layers = {node.name: node for node in in_order(self.inference.outputs)
                        if node.name in self.inference.weights}
-        self.left_out = {name: reason for name, reason in ((name, obstacle(node)) for name, node in
-                                                           self.layers.items()) if reason}
+        readers = {source.parameter: node.operator for node in self.graph.nodes if node.operator not in LAYERS
+                   for source, _ in node.inputs}
+        self.left_out = {}
+        for name, node in self.layers.items():
+            reader = readers.get(self.inference.weights[name])
+            reason = obstacle(node) or reader and f"{reader} reads its weight, too"
+            if reason:
+                self.left_out[name] = reason
         self.possible = [name for name in self.layers if name not in self.left_out]
         for node in self.graph.producers():
             name = layer_name(node.inputs[1][0].parameter)
