@@ -188,8 +188,8 @@ class Quantizer:
         if not chosen:
             raise ValueError("exclude leaves no layer to quantize")
         left_out = {**self.left_out, **{name: "excluded" for name in self.layers if name in excluded}}
-        weights = {self.inference.weights[name]: quantize_array(self.values[self.inference.weights[name]], bits, 0, clip)
-                   for name in chosen}
+        weights = {name: quantize_array(self.values[name], bits, 0, clip)
+                   for name in map(self.inference.weights.get, chosen)}
         rest = {name: value for name, value in self.values.items() if name not in weights}
         if correct_bias:
             for name in chosen:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..graph import Node
 from .arrays import largest_code
-from .emitters import Emitter, Integers, Range
+from .emitters import Emitter, Integers, Range, half_to_even
 
 SMALLEST_THRESHOLD = 1e-12
 
@@ -212,7 +212,7 @@ def gradient_scale(largest, features):
 
 def _straight_through(name, entry):
     """x + stop_gradient(round(x) - x), which is exactly round(x)."""
-    rounded = _node("rint", f"{name}_rounded", entry)
+    rounded = half_to_even(name, entry)
     error = _node("BlockGrad", f"{name}_error", _node("elemwise_sub", f"{name}_difference", rounded, entry))
     return _node("elemwise_add", f"{name}_codes", entry, error)
 
