@@ -193,7 +193,7 @@ def test_weights_of_which_kernels_make_the_codes(clip):
     original = rng.normal(size=(300, 40)) * np.exp(rng.normal(scale=5, size=(300, 1)))
     original[::3] = -np.abs(original[::3])
     original[5] = 0
-    codes, scale = weight_codes(original.astype(np.float32), clip)
+    codes, scale = weight_codes(original.astype(np.float32), clip=clip)
     assert ((codes == 127) | (codes == -128)).any(axis=1).sum() == 299 and (codes[::3] <= 0).all()
     inside = np.abs(original) < 127.5 * scale[:, None]
     assert (np.abs(codes * scale[:, None] - original)[inside] <= 0.5001 * np.broadcast_to(

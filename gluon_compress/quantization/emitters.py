@@ -25,6 +25,9 @@ from .inference_graph import variable
 from .onednn import SIGNED_LEVELS, codes_per_unit, threshold_for, weight_for
 
 
+ROUNDING = 1.5 * 2 ** 23  # float32 numbers of this size are integers
+
+
 @dataclass(frozen=True)
 class Range:
     """Of the values that a tensor of integers can hold: [-threshold, threshold], or [0, threshold]."""
@@ -79,6 +82,11 @@ class Emitter:
         """An entry that holds ``value``."""
         self.values[name] = np.asarray(value, dtype=np.float32)
         return variable(name, self.values[name].shape), 0
+
+    def shift(self, shortcut, layer, offset):
+        """Add a number to what the layer node ``shortcut`` computes, and take it from what ``layer`` does."""
+        for node, change in ((shortcut, np.float32(offset)), (layer, -np.float32(offset))):
+            self.biases[node.name] = self.biases.get(node.name, np.zeros(node.shapes[0][1], np.float32)) + change
 
 
 class Int8Emitter(Emitter):
@@ -195,13 +203,19 @@ class SimulatedEmitter(Emitter):
 
     def _rounded(self, name, entry, limits):
         low, high = limits.codes
-        rounded = Node(f"{name}_rounded", "rint", {}, [()], inputs=[entry]), 0
-        return Integers((Node(f"{name}_codes", "clip", {"a_min": str(low), "a_max": str(high)}, [()],
-                              inputs=[rounded]), 0), limits)
+        clipped = Node(f"{name}_clipped", "clip", {"a_min": str(low), "a_max": str(high)}, [()], inputs=[entry]), 0
+        return Integers(half_to_even(f"{name}_codes", clipped), limits)
 
     @staticmethod
     def _times(name, entry, factor):
         return Node(name, "_mul_scalar", {"scalar": repr(float(factor))}, [()], inputs=[entry]), 0
+
+
+def half_to_even(name, entry):
+    """Numbers below 2**22 rounded to integers as the kernels round them; MXNet's rint takes 2.5 and 3.5 down."""
+    for step, operator in (("up", "_plus_scalar"), ("rounded", "_minus_scalar")):
+        entry = Node(f"{name}_{step}", operator, {"scalar": repr(ROUNDING)}, [()], inputs=[entry]), 0
+    return entry
 
 
 def _calibrated(limits):

@@ -32,23 +32,26 @@ class InferenceGraph:
         {name of a parameter node: float32 array}.
     weights : dict
         {name of a layer's node: structural name of its weight in the network}.
-    shifts : dict
+    biases : dict
         {name of a layer's node: structural name of what shifts its output}: its bias, or beta of the BatchNorm behind
-        it; missing where there is none, or where the layer is called several times.
+        it; missing where there is none.
+    shifts : dict
+        ``biases`` without the layers that are called several times.
     """
 
     outputs: list
     inputs: list
     values: dict = field(default_factory=dict)
     weights: dict = field(default_factory=dict)
+    biases: dict = field(default_factory=dict)
     shifts: dict = field(default_factory=dict)
 
 
 def fold_scales(graph, values):
     """``values``, {structural name: array}, with the scales of BatchNorms in the weights before them.
 
-    What a folded BatchNorm shifts is in its beta alone; its other parameters say nothing any more. The network
-    computes the same.
+    A folded BatchNorm is left with beta alone, which takes the layer's bias in: gamma = 1, running_mean = 0,
+    running_var = 1 - eps, bias = 0. The network computes the same.
     """
     values = dict(values)
     for norm, layer in batch_norm_pairs(graph)[0].items():
@@ -56,6 +59,9 @@ def fold_scales(graph, values):
         beta, mean = norm.inputs[2][0].parameter, norm.inputs[3][0].parameter
         values[beta] = values[beta] - values[mean]
         values[mean] = np.zeros_like(values[mean])
+        for bias, _ in layer.inputs[2:]:
+            values[beta] = values[beta] + values[bias.parameter]
+            values[bias.parameter] = np.zeros_like(values[bias.parameter])
     return values
 
 
@@ -110,6 +116,7 @@ def _layer(result, node, data, values, names, batch_norm=None):
     if bias is not None:
         result.values[f"{name}.bias"] = bias.astype(np.float32)
         inputs.append((variable(f"{name}.bias", bias.shape), 0))
+        result.biases[name] = shift_name
         if number == 1:
             result.shifts[name] = shift_name
     if number > 1:

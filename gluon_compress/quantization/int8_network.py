@@ -58,6 +58,16 @@ class Int8Network(SymbolBlock):
 def lower(graph, codes, scales, rest, record, emitter_class):
     """The :class:`Lowering` of a Graph with these parameters; ``RecordError`` when the record does not fit it."""
     inference = simplify(graph, {**rest, **_weights(codes, scales)})
+    fusions, ranges, lowest = plan(inference, record)
+    emitter = emitter_class(
+        {name: (codes[inference.weights[name]], scales.layers[inference.weights[name]]["scale"])
+         for name in record.layers},
+        {name: inference.values[f"{name}.bias"] for name in record.layers if f"{name}.bias" in inference.values})
+    return Lowering(inference, fusions, ranges, lowest, emitter)
+
+
+def plan(inference, record):
+    """``(fusions, ranges, lowest)`` of a record, for :class:`Lowering`; ``RecordError`` when it does not fit."""
     missing = record.layers.keys() - inference.weights.keys()
     if missing:
         raise RecordError(f"the record of the quantization is of another network: there is no layer "
@@ -72,11 +82,7 @@ def lower(graph, codes, scales, rest, record, emitter_class):
         lowest[fusion.end] = record.layers[name]["lowest"]
         if fusion.summand is not None:
             ranges.setdefault(fusion.summand, record.range(name, "summand"))
-    emitter = emitter_class(
-        {name: (codes[inference.weights[name]], scales.layers[inference.weights[name]]["scale"])
-         for name in record.layers},
-        {name: inference.values[f"{name}.bias"] for name in record.layers if f"{name}.bias" in inference.values})
-    return Lowering(inference, fusions, ranges, lowest, emitter)
+    return fusions, ranges, lowest
 
 
 def _weights(codes, scales):

@@ -13,12 +13,9 @@ MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Where such a sho
 own (He et al., 2015, option B), that one gets a constant added to its bias that makes its output positive, and the sum
 the same taken away: exact, and with 255 levels instead of 127.
 """
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from ..graph import Node, consumers, in_order
-from .emitters import Range
 
 ADDITIONS = ("elemwise_add", "broadcast_add")
 SMALL_WINDOW = 16  # an average over more values than this is much smaller than its largest: it gets a range of its own
@@ -77,7 +74,8 @@ def find_fusions(outputs, chosen):
     """{end of the fusion: Fusion} for the layer nodes of ``chosen``, a set of names."""
     readers, heads, order = consumers(outputs), set(outputs), in_order(outputs)
     place = {node: index for index, node in enumerate(order)}
-    fusions = {(node, 0): Fusion(node, node.inputs[0], (node, 0)) for node in order if node.name in chosen}
+    fusions = {(node, 0): Fusion(node, node.inputs[0], (node, 0)) for node in order
+               if node.operator != "null" and node.name in chosen}
 
     def only_reader(entry):
         found = readers.get(entry, [])
@@ -151,13 +149,15 @@ def passes_integers(node):
 def align_ranges(outputs, fusions, ranges, chosen):
     """Give all that meets in a concatenation the range of the largest, so that their codes can lie side by side.
 
-    Parts of which some are signed and some are not keep theirs: that concatenation is fp32.
+    Parts of which some are signed and some are not, or end at different ceilings, keep theirs: that concatenation is
+    fp32.
     """
     readers = consumers(outputs)
     for node in in_order(outputs):
         if node.operator == "Concat" and passes_integers(node) and _wanted((node, 0), readers, chosen):
             ends = [end for entry in node.inputs for end in _sources(entry)]
-            if all(end in fusions for end in ends) and len({fusions[end].relu for end in ends}) == 1:
+            if all(end in fusions for end in ends) and len({(fusions[end].relu, fusions[end].ceiling)
+                                                            for end in ends}) == 1:
                 largest = max((_limits(fusions[end], ranges) for end in ends), key=lambda limits: limits.threshold)
                 ranges.update(dict.fromkeys(ends, largest))
 
@@ -172,7 +172,8 @@ def _sources(entry):
 def _limits(fusion, ranges):
     """The range of what a fusion writes."""
     threshold = ranges[fusion.end].threshold
-    return Range(threshold if fusion.ceiling is None else min(threshold, fusion.ceiling), not fusion.relu)
+    return replace(ranges[fusion.end], signed=not fusion.relu,
+                   threshold=threshold if fusion.ceiling is None else min(threshold, fusion.ceiling))
 
 
 class Lowering:
@@ -187,8 +188,8 @@ class Lowering:
         {(Node, int): Range} of what the fusions read and write.
     lowest : dict
         {(Node, int): smallest value} of the shortcuts.
-    emitter : Int8Emitter or SimulatedEmitter
-        It knows the codes of the layers that run on integers; where shortcuts are shifted its biases are changed.
+    emitter : Int8Emitter, SimulatedEmitter or TrainingEmitter
+        It knows the weights of the layers that run on integers, and is told where shortcuts are shifted.
     """
 
     def __init__(self, graph, fusions, ranges, lowest, emitter):
@@ -224,15 +225,10 @@ class Lowering:
         """relu(a + b) = relu((a - c) + (b + c)), with c so that b + c is positive."""
         shortcut = fusion.shifted
         offset = max(0.0, -self.lowest[shortcut.end])
-        self._add_to_bias(shortcut.layer, offset)
-        self._add_to_bias(fusion.layer, -offset)
-        largest = self.ranges[shortcut.end].threshold + offset
-        self.ranges[shortcut.end] = Range(largest, False)
+        self.emitter.shift(shortcut.layer, fusion.layer, offset)
+        limits = self.ranges[shortcut.end]
+        self.ranges[shortcut.end] = replace(limits, threshold=limits.threshold + offset, signed=False)
         shortcut.relu = True
-
-    def _add_to_bias(self, layer, offset):
-        bias = self.emitter.biases.get(layer.name, np.zeros(layer.shapes[0][1], np.float32))
-        self.emitter.biases[layer.name] = bias + np.float32(offset)
 
     def _single(self, node):
         if node.operator == "null":
@@ -271,7 +267,7 @@ class Lowering:
         if integers.range.signed == limits.signed:
             return integers
         name = f"{fusion.summand[0].name}_{'signed' if limits.signed else 'unsigned'}"
-        return self.emitter.quantize(name, self._real(fusion.summand), Range(integers.range.threshold, limits.signed))
+        return self.emitter.quantize(name, self._real(fusion.summand), replace(integers.range, signed=limits.signed))
 
     def _real(self, entry):
         if entry not in self.real:

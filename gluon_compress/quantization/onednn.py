@@ -16,10 +16,11 @@ import mxnet as mx
 import numpy as np
 
 from ..errors import NetworkError
-from .arrays import quantize_array
+from .arrays import largest_code, quantize_array
 
 SIGNED_LOW, SIGNED_HIGH, UNSIGNED_HIGH = -128, 127, 255
 SIGNED_LEVELS, UNSIGNED_LEVELS = 127.5, 255.5
+OUTWARD = 1 + 1e-6  # the threshold of a weight is 127.5 steps, or in float32 just below: it shall be 127 or -128
 NEARLY_ZERO = np.float32(1e-12)
 
 
@@ -52,14 +53,22 @@ def codes_per_unit(scale, signed):
     return np.float32(SIGNED_LEVELS if signed else UNSIGNED_LEVELS) / np.float32(threshold_for(scale, signed))
 
 
-def weight_codes(weight, clip="max"):
-    """Codes and scales on the grid that the kernels have for weights.
+def weight_grid(bits):
+    """``(steps from 0 to the threshold, lowest code, highest code)`` of weights."""
+    return (SIGNED_LEVELS, SIGNED_LOW, SIGNED_HIGH) if bits == 8 else (largest_code(bits), -largest_code(bits),
+                                                                       largest_code(bits))
+
+
+def weight_codes(weight, bits=8, clip="max"):
+    """Codes and scales of each output channel, of 8 bits on the grid that the kernels have for weights.
 
         scale = threshold / 127.5        code = round(w / scale) in [-128, 127]
 
     Parameters
     ----------
     weight : array (channels, ...)
+    bits : int
+        Of fewer than 8, which no kernel knows, codes and scales are those of :func:`quantize_array`.
     clip : str
         How thresholds are chosen, as for :func:`quantize_array`.
 
@@ -69,10 +78,12 @@ def weight_codes(weight, clip="max"):
         The largest of each channel is 127 or -128, or all are 0.
     scale : float32 array (channels,)
     """
-    codes, scale = quantize_array(weight, 8, 0, clip)
+    codes, scale = quantize_array(weight, bits, 0, clip)
+    if bits < 8:
+        return codes, scale
     scale = scale * np.float32(SIGNED_HIGH / SIGNED_LEVELS)
     steps = weight.astype(np.float64) / scale.reshape(-1, *[1] * (weight.ndim - 1))
-    codes = np.rint(steps * (1 + 1e-6))  # the threshold itself is 127.5 steps, or just below: to be 127 and -128
+    codes = np.rint(steps * OUTWARD)
     return np.clip(codes, SIGNED_LOW, SIGNED_HIGH).astype(np.int8), scale
 
 

@@ -11,11 +11,11 @@ from ..graph import Graph, in_order
 from ..network import check_ready, layer_name, snapshot
 from . import onednn
 from .accuracy import keep_accuracy
-from .arrays import dequantize_array, quantize_array
+from .arrays import dequantize_array
 from .calibration import METHODS, RangeObserver
 from .clipping import CLIPS
 from .emitters import Int8Emitter, SimulatedEmitter
-from .inference_graph import fold_scales, simplify
+from .inference_graph import LAYERS, fold_scales, simplify
 from .int8_network import Int8Network, lower
 from .lowering import ADDITIONS, find_fusions, obstacle
 from .observing import block_of, input_batches, key, observe
@@ -88,9 +88,7 @@ def quantize(net, calibration_data, method="entropy", exclude=(), bits=8, clip="
         raise TypeError("max_accuracy_drop and evaluate go together; one of them is missing")
     if max_accuracy_drop is not None:
         check_number("max_accuracy_drop", max_accuracy_drop, minimum=0)
-    if isinstance(net, Int8Network):
-        raise NetworkError("the network is quantized already; quantize the fp32 network that it was made from")
-    check_ready(net)
+    check_fp32(net)
     if not simulate:
         onednn.check_available(bits)
     quantizer = Quantizer(net, calibration_data, batches)
@@ -106,6 +104,13 @@ def quantize(net, calibration_data, method="entropy", exclude=(), bits=8, clip="
         return quantized(excluded)
     return keep_accuracy(net, quantized, excluded, quantizer.possible, quantizer.batches[0], evaluate,
                          max_accuracy_drop, progress)
+
+
+def check_fp32(net):
+    """Raise ``TypeError`` or ``NetworkError`` for what cannot be quantized, or is quantized already."""
+    if isinstance(getattr(net, "record", None), QuantizationRecord):
+        raise NetworkError("the network is quantized already; quantize the fp32 network that it was made from")
+    check_ready(net)
 
 
 class Quantizer:
@@ -136,8 +141,14 @@ class Quantizer:
         self.inference = simplify(self.graph, self.values)
         self.layers = {node.name: node for node in in_order(self.inference.outputs)
                        if node.name in self.inference.weights}
-        self.left_out = {name: reason for name, reason in ((name, obstacle(node)) for name, node in
-                                                           self.layers.items()) if reason}
+        readers = {source.parameter: node.operator for node in self.graph.nodes if node.operator not in LAYERS
+                   for source, _ in node.inputs}
+        self.left_out = {}
+        for name, node in self.layers.items():
+            reader = readers.get(self.inference.weights[name])
+            reason = obstacle(node) or reader and f"{reader} reads its weight, too"
+            if reason:
+                self.left_out[name] = reason
         self.possible = [name for name in self.layers if name not in self.left_out]
         for node in self.graph.producers():
             name = layer_name(node.inputs[1][0].parameter)
@@ -178,11 +189,8 @@ class Quantizer:
         if not chosen:
             raise ValueError("exclude leaves no layer to quantize")
         left_out = {**self.left_out, **{name: "excluded" for name in self.layers if name in excluded}}
-        weights = {}
-        for name in chosen:
-            value = self.values[self.inference.weights[name]]
-            weights[self.inference.weights[name]] = (onednn.weight_codes(value, clip) if bits == 8
-                                                     else quantize_array(value, bits, 0, clip))
+        weights = {name: onednn.weight_codes(self.values[name], bits, clip)
+                   for name in map(self.inference.weights.get, chosen)}
         rest = {name: value for name, value in self.values.items() if name not in weights}
         if correct_bias:
             for name in chosen:

@@ -1,0 +1,207 @@
+"""Quantization-aware training: a network that is trained with the rounding that its integers will have.
+
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
+section 3, with thresholds that are learned: Choi et al., "PACT: Parameterized Clipping Activation for Quantized Neural
+Networks", 2018; Esser et al., "Learned Step Size Quantization", 2019.
+"""
+import copy
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import SymbolBlock
+
+from ..arguments import check_choice, check_integer
+from ..errors import NetworkError
+from ..graph import in_order, symbol_of
+from ..network import check_ready
+from .calibration import METHODS, RangeObserver
+from .folding import NORMS
+from .inference_graph import LAYERS, simplify, variable
+from .int8_network import Int8Network, plan
+from .lowering import Lowering
+from .onednn import weight_codes
+from .quantize import Quantizer, check_fp32
+from .training_emitter import LearnedRange, Threshold, TrainingEmitter, threshold_name
+from .weights import Scales
+
+
+def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percentile=99.99, batches=None,
+                progress=True):
+    """A :class:`QatNetwork` that begins with the weights of ``net`` and is to be trained.
+
+    ``net`` is not changed. What :func:`quantize` would run on integers is rounded in the forward pass, at the same
+    places, and treated in the backward pass as if it were not; see training_emitter.py.
+
+    >>> qat = prepare_qat(net, calibration_data, bits=4)
+    >>> trainer = gluon.Trainer(qat.collect_params(), "adam", {"learning_rate": 1e-4})
+    >>> fit(qat, train_data, trainer=trainer, epochs=2)                 # or any loop of yours
+    >>> int4 = qat.convert(simulate=True)
+
+    BatchNorm is folded into the layer before it and trained as that layer's bias (in BatchNorm's beta); its
+    statistics, and those of a BatchNorm that cannot be folded, stay as they are. Dropout is left out. Train the fp32
+    network first: QAT then takes few epochs, at about a hundredth to a tenth of the learning rate.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        A SymbolBlock is one. Trained, in fp32.
+    calibration_data : iterable of batches
+        For the thresholds that training begins with, as for :func:`quantize`.
+    bits : int
+        2 to 8, of weights and activations. Networks of other than 8 can be converted with ``simulate=True`` only.
+    exclude : iterable of str
+        Layers that stay fp32, and are trained so: their names, or kinds of layers such as "Dense".
+    method : "minmax", "percentile", "entropy" or "mse"
+        How the first threshold of an activation is chosen; see :class:`RangeObserver`.
+    percentile : float
+        For ``method="percentile"``.
+    batches : int, optional
+        Use at most as many batches.
+    progress : bool
+        Show progress bars on standard error.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For data, names or numbers that are not as above, and when nothing is left to quantize.
+    NetworkError
+        When the network cannot be traced, or is quantized already.
+    """
+    check_choice("method", method, METHODS)
+    check_integer("bits", bits, 2, 8)
+    if batches is not None:
+        check_integer("batches", batches, minimum=1)
+    check_fp32(net)
+    quantizer = Quantizer(net, calibration_data, batches)
+    excluded = quantizer.excluded(exclude)
+    quantizer.calibrate(lambda: RangeObserver(method, percentile, bits), progress)
+    record, *_ = quantizer.quantized(excluded, bits, "max", correct_bias=False)
+    record.calibration = f"{method}, {quantizer.seen.samples} samples, then trained"
+    return QatNetwork(quantizer.graph, quantizer.values, record)
+
+
+class QatNetwork(SymbolBlock):
+    """A network to be trained as integers: what :func:`prepare_qat` returns.
+
+    A HybridBlock like any other, fp32 in and fp32 out, with these parameters:
+
+    - weights and biases under the structural names of the original network; the bias of a layer with a BatchNorm
+      behind it under that of BatchNorm's beta;
+    - of each tensor of integers one threshold, ``<layer>.output_threshold`` or ``<layer>.input_threshold``, of shape
+      (1,), without weight decay. Its sign means nothing. Tensors that meet in a concatenation share one;
+    - ``<layer>.offset`` of some shortcuts, which is not trained: see lowering.py.
+
+    ``save_parameters`` and ``load_parameters`` keep all of it, for a network that was prepared with the same arguments.
+
+    Attributes
+    ----------
+    record : QuantizationRecord
+        Of the preparation: which layers are rounded, and what the thresholds began with.
+    graph : Graph
+        Of the original network.
+    """
+
+    def __init__(self, graph, values, record):
+        inference = simplify(graph, values)
+        _share_parameters(inference)
+        _freeze_statistics(inference)
+        lowering = _lowering(inference, record)
+        super().__init__(symbol_of(lowering.outputs()),
+                         [mx.sym.var(name, dtype="float32") for name in inference.inputs])
+        self.record, self.graph = record, graph
+        self._values, self._lowering = values, lowering
+        self._initialize()
+
+    def _initialize(self):
+        values, emitter = self._lowering.values(), self._lowering.emitter
+        fixed = {node.parameter for node in self.graph.nodes if node.constant}
+        fixed |= {offset.name for offset, _ in emitter.offsets.values()}
+        fixed |= {source.parameter for node in self.graph.nodes if node.operator in NORMS
+                  for source, _ in node.inputs[3:]}  # mean and variance
+        for name, parameter in self.collect_params().items():
+            parameter.grad_req = "null" if name in fixed else "write"
+            if name in emitter.thresholds:
+                parameter.wd_mult = 0.0
+            parameter._load_init(mx.nd.array(values[name], dtype="float32"), mx.cpu())
+
+    def convert(self, simulate=False):
+        """The :class:`Int8Network` that computes what this network does now, in inference.
+
+        Parameters
+        ----------
+        simulate : bool
+            Run the integer arithmetic in fp32, anywhere and with any bits.
+
+        Raises ``NetworkError`` where integer networks cannot run, and when a parameter is not finite.
+        """
+        check_ready(self)
+        trained = {name: parameter.list_data()[0].asnumpy() for name, parameter in self.collect_params().items()}
+        for name, value in trained.items():
+            if not np.isfinite(value).all():
+                raise NetworkError(f"parameter {name} is not finite; lower the learning rate, or load a state from "
+                                   f"before")
+        record = self._trained_record(trained)
+        values = {name: trained.get(name, value) for name, value in self._values.items()}
+        weights = {self._lowering.graph.weights[name] for name in record.layers}
+        quantized = {name: weight_codes(values[name], record.bits) for name in values if name in weights}
+        scales = Scales({name: {"bits": record.bits, "axis": 0, "scale": scale}
+                         for name, (_, scale) in quantized.items()}, record.left_out)
+        return Int8Network(self.graph, {name: codes for name, (codes, _) in quantized.items()}, scales,
+                           {name: value for name, value in values.items() if name not in weights}, record, simulate)
+
+    def _trained_record(self, trained):
+        """The record, with thresholds as they are now."""
+        record = copy.deepcopy(self.record)
+        emitter = self._lowering.emitter
+        for fusion in self._lowering.fusions.values():
+            layer = record.layers[fusion.layer.name]
+            for what, entry in (("input", fusion.data), ("output", fusion.end), ("summand", fusion.summand)):
+                name = entry and self._lowering.ranges[entry].name
+                if name in trained:
+                    layer[what][0] = emitter.thresholds[name].effective(float(trained[name][0]))
+            if fusion.shifted:
+                offset = emitter.offsets[threshold_name(fusion.shifted.layer)][0].name
+                record.layers[fusion.shifted.layer.name]["lowest"] = -float(trained[offset][0])
+        return record
+
+    def summary(self):
+        """The table of :class:`QuantizationRecord`."""
+        return self.record.summary()
+
+
+def _lowering(inference, record):
+    fusions, ranges, lowest = plan(inference, record)
+    names = {}
+    for fusion in fusions.values():
+        names.setdefault(fusion.data, f"{fusion.layer.name}.input_threshold")
+        if fusion.summand is not None:
+            names.setdefault(fusion.summand, f"{fusion.layer.name}.summand_threshold")
+    names.update({end: threshold_name(fusion.layer) for end, fusion in fusions.items()})
+    thresholds = {}
+    for entry, limits in ranges.items():
+        node, output = entry
+        ceiling = fusions[entry].ceiling if entry in fusions else None
+        thresholds[names[entry]] = Threshold(limits.threshold, int(np.prod(node.shapes[output][1:])), ceiling)
+        ranges[entry] = LearnedRange(limits.threshold, limits.signed, limits.bits, names[entry])
+    return Lowering(inference, fusions, ranges, lowest, TrainingEmitter(thresholds, record.bits))
+
+
+def _share_parameters(inference):
+    """Give layers the original network's parameters, one node each, instead of their own copies."""
+    nodes = in_order(inference.outputs)
+    layers = [node for node in nodes if node.operator in LAYERS and node.name in inference.weights]
+    copies = {source for layer in layers for source, _ in layer.inputs[1:]}
+    shared = {node.parameter: node for node in nodes if node.parameter is not None and node not in copies}
+    for layer in layers:
+        for index, name in enumerate((inference.weights[layer.name], inference.biases.get(layer.name)), start=1):
+            if name is not None:
+                copy_of_it, _ = layer.inputs[index]
+                inference.values[name] = inference.values[copy_of_it.name]
+                layer.inputs[index] = shared.setdefault(name, variable(name, copy_of_it.shapes[0])), 0
+
+
+def _freeze_statistics(inference):
+    """BatchNorms compute in training what they do in inference."""
+    for node in in_order(inference.outputs):
+        if node.operator in NORMS:
+            node.attributes = {**node.attributes, "use_global_stats": "True"}

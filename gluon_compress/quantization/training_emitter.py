@@ -1,0 +1,226 @@
+"""How a network is written down to be trained as the integers that it will be.
+
+Codes are computed as :class:`SimulatedEmitter` computes them, but by operators that have gradients, from weights,
+biases and thresholds that are parameters:
+
+    x / s, clipped to [low, high]  ->  c  ->  code = c + stop_gradient(round(c) - c)
+
+The forward pass rounds, the backward pass does as if it did not: the straight-through estimator of Bengio et al.,
+"Estimating or Propagating Gradients Through Stochastic Neurons", 2013. Of a value x^ = s * code follows
+
+    dx^ / dx = 1 inside the range, 0 outside
+    dx^ / dT = round(c) / q - c / q inside the range (what is lost by rounding), 1 above it, -2**(b - 1) / q below
+
+for s = T / q: Esser et al., "Learned Step Size Quantization", 2019, section 2.1. The scale of a weight is
+max|w| / q of its channel as it is now, and takes no gradient.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Node
+from .emitters import Emitter, Integers, Range, half_to_even
+from .onednn import OUTWARD, weight_grid
+
+SMALLEST_THRESHOLD = 1e-12
+
+
+@dataclass(frozen=True)
+class LearnedRange(Range):
+    """A :class:`Range` whose threshold is the parameter ``name``; ``threshold`` is where that begins."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What a threshold starts from.
+
+    Attributes
+    ----------
+    value : float
+    features : int
+        Number of values in the tensor of one sample.
+    ceiling : float or None
+        It has no effect above this.
+    """
+
+    value: float
+    features: int
+    ceiling: float = None
+
+    def effective(self, value):
+        """The threshold for which the parameter stands."""
+        value = max(abs(value), SMALLEST_THRESHOLD)
+        return value if self.ceiling is None else min(value, self.ceiling)
+
+
+class TrainingEmitter(Emitter):
+    """Fake quantization. Tensors are codes, in fp32.
+
+    Parameters
+    ----------
+    thresholds : dict
+        {name of a threshold: Threshold}.
+    bits : int
+        Of the weights.
+    """
+
+    def __init__(self, thresholds, bits):
+        super().__init__({}, {})
+        self.thresholds, self.bits = thresholds, bits
+        self.offsets = {}
+        self._added = {}
+        self._made = {}
+
+    def shift(self, shortcut, layer, offset):
+        """The number is a parameter, too, though not a trained one, so that it is saved and loaded with the others."""
+        entry = self.parameter(f"{shortcut.name}.offset", [offset])
+        self.offsets[threshold_name(shortcut)] = entry
+        self._added.setdefault(shortcut.name, []).append((1.0, entry))
+        self._added.setdefault(layer.name, []).append((-1.0, entry))
+
+    def quantize(self, name, entry, limits):
+        return self._rounded(name, _node("broadcast_mul", f"{name}_scaled", entry, self._per_unit(limits)), limits)
+
+    def dequantize(self, name, integers):
+        return _node("broadcast_mul", name, integers.entry, self._scale(integers.range))
+
+    def convolution(self, layer, data, limits, relu=False, summand=None):
+        output = self._layer(layer, data, self._per_unit(limits))
+        if summand is not None:
+            name = f"{layer.name}_summand"
+            factor = _node("broadcast_mul", f"{name}_factor", self._per_unit(limits), self._scale(summand.range))
+            output = _node("elemwise_add", f"{layer.name}_sum", output,
+                           _node("broadcast_mul", name, summand.entry, factor))
+        return self._rounded(layer.name, output, limits)  # unsigned codes are the ReLU
+
+    def dense(self, layer, data, limits=None, relu=False):
+        output = self._layer(layer, data, None if limits is None else self._per_unit(limits))
+        if limits is not None:
+            return self._rounded(layer.name, output, limits)
+        return _node("relu", f"{layer.name}_relu", output) if relu else output
+
+    def pooling(self, pool, data):
+        node = Node(pool.name, pool.operator, pool.attributes, [()], inputs=[data.entry])
+        if pool.get("pool_type", "max") == "max":
+            return Integers((node, 0), data.range)
+        return self._rounded(pool.name, (node, 0), data.range)
+
+    def flatten(self, flatten, data):
+        return Integers(_node("Flatten", flatten.name, data.entry), data.range)
+
+    def concat(self, concat, parts):
+        node = Node(concat.name, "Concat", concat.attributes, [()], inputs=[part.entry for part in parts])
+        return Integers((node, 0), parts[0].range)
+
+    def _layer(self, layer, data, per_unit):
+        """The layer's sum, ``per_unit`` (or 1) to the unit, not yet rounded."""
+        name = layer.name
+        codes, weight_scale = self._weight(layer)
+        output = Node(name, layer.operator, {**layer.attributes, "no_bias": "True"}, [()],
+                      inputs=[data.entry, codes]), 0
+        shape = str((1, -1) + (1, 1) * (layer.operator == "Convolution"))
+        unit = _node("broadcast_mul", f"{name}_unit", _node("Reshape", f"{name}_weight_scale_row", weight_scale,
+                                                            shape=shape), self._scale(data.range))
+        bias = self._bias(layer)
+        if bias is not None:
+            bias = _node("broadcast_div", f"{name}_bias_scaled", _node("Reshape", f"{name}_bias_row", bias,
+                                                                       shape=shape), unit)
+            output = _node("broadcast_add", f"{name}_biased", output, _straight_through(f"{name}_bias", bias))
+        if per_unit is not None:
+            unit = _node("broadcast_mul", f"{name}_multiplier", unit, per_unit)
+        return _node("broadcast_mul", f"{name}_scaled", output, unit)
+
+    def _weight(self, layer):
+        """``(codes, scale)`` of a layer's weight, the same for all layers that share it."""
+        weight = layer.inputs[1]
+        name = weight[0].name
+        if name not in self._made:
+            axes = tuple(range(1, len(weight[0].shapes[0])))
+            steps, low, high = weight_grid(self.bits)
+            largest = _node("max", f"{name}_largest", _node("abs", f"{name}_abs", weight), axis=axes, keepdims=True)
+            zero = _node("_equal_scalar", f"{name}_zero", largest, scalar=0.0)  # then 1 is as good as any
+            scale = _node("elemwise_add", f"{name}_scale", zero,
+                          _node("_div_scalar", f"{name}_step", largest, scalar=float(steps)))
+            scale = _node("BlockGrad", f"{name}_scale_fixed", scale)
+            scaled = _node("_mul_scalar", f"{name}_outward", _node("broadcast_div", f"{name}_scaled", weight, scale),
+                           scalar=OUTWARD if self.bits == 8 else 1.0)
+            codes = _straight_through(name, scaled, low, high)
+            self._made[name] = codes, scale
+        return self._made[name]
+
+    def _bias(self, layer):
+        """The bias, and what was added for shifted shortcuts; None without either."""
+        bias = layer.inputs[2] if len(layer.inputs) > 2 else None
+        for number, (sign, offset) in enumerate(self._added.get(layer.name, [])):
+            change = _node("_mul_scalar", f"{layer.name}_change{number}", offset, scalar=sign)
+            bias = change if bias is None else _node("broadcast_add", f"{layer.name}_shifted{number}", bias, change)
+        return bias
+
+    def _threshold(self, limits):
+        """The threshold of a range, positive, shape (1,); its gradient is that of an LSQ step of the same change.
+
+        LSQ scales the gradient of s by g = 1 / sqrt(N q), for N values. For T = q s the same steps of plain SGD want
+        q**2 g.
+        """
+        key = limits.name, limits.signed
+        if key not in self._made:
+            name = f"{limits.name}_{'signed' if limits.signed else 'unsigned'}"
+            learned = self.thresholds[limits.name]
+            if limits.name not in self._made:
+                self._made[limits.name] = self.parameter(limits.name, [learned.value])
+            parameter = self._made[limits.name]
+            more = _node("_mul_scalar", f"{name}_more", parameter,
+                         scalar=gradient_scale(limits.codes[1], learned.features) - 1)
+            nothing = _node("elemwise_sub", f"{name}_nothing", more, _node("BlockGrad", f"{name}_fixed", more))
+            value = _node("abs", f"{name}_abs", _node("elemwise_add", f"{name}_whole", parameter, nothing))
+            value = _node("_maximum_scalar", f"{name}_positive", value, scalar=SMALLEST_THRESHOLD)
+            if learned.ceiling is not None:
+                value = _node("_minimum_scalar", f"{name}_limited", value, scalar=float(learned.ceiling))
+            if limits.name in self.offsets:
+                value = _node("elemwise_add", f"{name}_shifted", value, self.offsets[limits.name])
+            self._made[key] = value
+        return self._made[key]
+
+    def _scale(self, limits):
+        return self._once("_div_scalar", "scale", limits)
+
+    def _per_unit(self, limits):
+        return self._once("_rdiv_scalar", "per_unit", limits)
+
+    def _once(self, operator, what, limits):
+        key = limits.name, limits.signed, what
+        if key not in self._made:
+            threshold = self._threshold(limits)
+            self._made[key] = _node(operator, f"{threshold[0].name}_{what}", threshold,
+                                    scalar=float(limits.codes[1]))
+        return self._made[key]
+
+    def _rounded(self, name, entry, limits):
+        low, high = limits.codes
+        clipped = _node("clip", f"{name}_clipped", entry, a_min=low, a_max=high)
+        return Integers(_straight_through(name, clipped), limits)
+
+
+def threshold_name(layer):
+    """Of what a layer's fusion writes."""
+    return f"{layer.name}.output_threshold"
+
+
+def gradient_scale(largest, features):
+    """By which the gradient of a threshold is multiplied."""
+    return float(largest ** 2 / np.sqrt(largest * features))
+
+
+def _straight_through(name, entry, low=None, high=None):
+    """x + stop_gradient(round(x) - x), which is exactly round(x), cut to [low, high]."""
+    rounded = half_to_even(name, entry)
+    if low is not None:
+        rounded = _node("clip", f"{name}_cut", rounded, a_min=low, a_max=high)
+    error = _node("BlockGrad", f"{name}_error", _node("elemwise_sub", f"{name}_difference", rounded, entry))
+    return _node("elemwise_add", f"{name}_codes", entry, error)
+
+
+def _node(operator, name, *inputs, **attributes):
+    return Node(name, operator, {key: str(value) for key, value in attributes.items()}, [()], inputs=list(inputs)), 0
