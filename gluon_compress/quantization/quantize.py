@@ -197,8 +197,9 @@ class Quantizer:
                 shift = self.inference.shifts.get(name)
                 if shift is not None:
                     rest[shift] = rest[shift] + self._mean_error(name, *weights[self.inference.weights[name]])
-        record = QuantizationRecord({fusion.layer.name: self._ranges(fusion) for fusion in
-                                     find_fusions(self.inference.outputs, set(chosen)).values()}, left_out, bits)
+        fusions = {fusion.layer.name: fusion
+                   for fusion in find_fusions(self.inference.outputs, set(chosen)).values()}
+        record = QuantizationRecord({name: self._ranges(fusions[name]) for name in chosen}, left_out, bits)
         scales = Scales({name: {"bits": bits, "axis": 0, "scale": scale} for name, (_, scale) in weights.items()},
                         left_out)
         return record, scales, {name: codes for name, (codes, _) in weights.items()}, rest
