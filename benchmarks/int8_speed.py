@@ -3,7 +3,7 @@
     python3 -m venv /tmp/runtimes
     /tmp/runtimes/bin/pip install onnxruntime==1.31.1 openvino==2026.4.1 nncf==3.4.0 onnx==1.16.2 ml_dtypes
     python benchmarks/int8_speed.py --runtimes /tmp/runtimes/bin/python    # about forty minutes on two quiet cores
-    python benchmarks/int8_speed.py --runtimes ... --only vgg16     # its nine processes take about 20 GB
+    python benchmarks/int8_speed.py --runtimes ... --only vgg16     # did not fit into 23 GB beside other programs
 
 ONNX Runtime and OpenVINO live in an environment of their own, since they want NumPy 2 and MXNet does not; without
 ``--runtimes`` their columns stay empty. All of them get the same weights, random, and the same images:
