@@ -82,7 +82,8 @@ def table(epochs):
 
 def spread(accuracies):
     values = [100 * value for value in accuracies]
-    return f"{np.mean(values):.2f} % ({min(values):.2f} to {max(values):.2f}, {len(values)} seed{'s' * (len(values) > 1)})"
+    seeds = f"{len(values)} seed{'s' * (len(values) > 1)}"
+    return f"{np.mean(values):.2f} % ({min(values):.2f} to {max(values):.2f}, {seeds})"
 
 
 @click.command(help=__doc__.split("\n")[0])

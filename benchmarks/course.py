@@ -74,7 +74,8 @@ def results_table():
                          f"{row['milliseconds']:.1f} |")
     machine = json.loads((RESULTS / "machine.json").read_text())
     lines += ["", f"{machine['cpu']}, {machine['runtime']['threads']} threads, Python {machine['python']}, "
-                  f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}; forward passes in fp32 (tutorial 7 on integers too), batches of 500 "
+                  f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}; forward passes in fp32 (tutorial 7 on "
+                  f"integers too), batches of 500 "
                   f"(MNIST), 100 (AlexNet) and 200 (ResNet)."]
     return "\n".join(lines) + "\n"
 
