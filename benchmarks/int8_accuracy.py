@@ -1,11 +1,12 @@
 """Accuracy of the shipped networks on integers, and with fewer bits.
 
-    python benchmarks/int8_accuracy.py                # some minutes on two cores; resumable
+    python benchmarks/int8_accuracy.py                # about three hours on two cores; resumable
     python benchmarks/int8_accuracy.py --only resnet18_cifar10
 
-Eight bits after training on the integer kernels: means over three draws of calibration images. Beside it the
-agreement with the fp32 network, image by image, and what the article's formula does to the same network. Then weights
-alone, and weights and activations (simulated), in 8 to 2 bits. All test images; none of them chose anything.
+Eight bits after training on the integer kernels: means over three draws of calibration images, for each way to
+calibrate. Beside it the agreement with the fp32 network, image by image, and what the article's formula does to the
+same network. Then weights alone, weights and activations (simulated), and these after quantization-aware training, in 8
+to 2 bits, beside the fp32 network with the same extra training. All test images; none of them chose anything.
 Each measurement goes into ``results/int8_accuracy.json``, the tables into ``.txt``.
 """
 import json
@@ -16,26 +17,34 @@ import click
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
+from gluon_compress.batches import compose, random_crop, random_flip
 from gluon_compress.download import write_atomically
 from gluon_compress.network import parameters
+from gluon_compress.quantization import fold_batch_norm, prepare_qat, quantize, quantize_weights
 from gluon_compress.tables import format_table
+from mxnet import gluon
 from tqdm import tqdm
 
 RESULTS = Path(__file__).resolve().parent / "results" / "int8_accuracy.json"
+STATES = RESULTS.with_name("int8_accuracy_states")
 NETWORKS = ("lenet_mnist", "alexnet_cifar10", "resnet18_cifar10")
-DRAWS, CALIBRATION_IMAGES, BATCH = 3, 512, 100
-METHOD = "entropy"  # quantize's default
+METHODS = ("mse", "minmax", "percentile", "entropy")  # the first is quantize's default
 BITS = (8, 6, 5, 4, 3, 2)
+DRAWS, CALIBRATION_IMAGES, BATCH = 3, 512, 100
+# Quantization-aware training, of all layers, from the shipped weights; the same for the fp32 network beside it.
+TRAINING_IMAGES, TRAINING_BATCH, LEARNING_RATE = 25000, 128, 3e-4
+EPOCHS = {"lenet_mnist": 4, "alexnet_cifar10": 2, "resnet18_cifar10": 2}
+AUGMENTATION = compose(random_crop(4), random_flip)  # of CIFAR-10; enlarged images are not shifted
 
 
 def load(name):
-    """``(net, training images, test batches)``, ready to run."""
+    """``(net, training set, test batches, arguments of batches())``, ready to run."""
     size = gc.params.manifest()[name]["input_shape"][-1]
     train, test = gc.datasets.mnist() if "mnist" in name else gc.datasets.cifar10()
     net = gc.params.load(name)
     net.hybridize(static_alloc=True, static_shape=True)
     resized = {} if size in (28, 32) else {"size": size}
-    return net, lambda images: train.subset(images).batches(64, **resized), test.batches(BATCH, **resized)
+    return net, train, test.batches(BATCH, **resized), resized
 
 
 def classes(net, test):
@@ -54,64 +63,106 @@ def article_quantization(net, num_bits=8):
         parameter.set_data(mx.nd.round(value * (levels / mx.nd.max(mx.nd.abs(value)))) / levels)
 
 
-def measure(name, what, draw=0, bits=8):
+def calibration_images(train, draw, resized):
+    images = np.random.default_rng(draw).choice(len(train), CALIBRATION_IMAGES, replace=False)
+    return train.subset(np.sort(images)).batches(64, **resized)
+
+
+def train_on(name, net, train, resized, key):
+    """The same extra training for a network as it is and with its rounding."""
+    augment = AUGMENTATION if name == "resnet18_cifar10" else None
+    data = train.subset(slice(0, TRAINING_IMAGES)).batches(TRAINING_BATCH, shuffle=True, augment=augment, **resized)
+    net.hybridize(static_alloc=True, static_shape=True)
+    trainer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": LEARNING_RATE})
+    gc.training.fit(net, data, EPOCHS[name], trainer, state_path=STATES / f"{key.replace(' ', '-')}.state")
+
+
+def measure(key, name, what, bits=8, draw=0, method=METHODS[0], equalize=False):
     """``{"accuracy", "agreement"}`` of one variant of a shipped network."""
-    net, batches, test = load(name)
+    net, train, test, resized = load(name)
     truth, fp32 = labels(test), classes(net, test)
     if what in ("int8", "full"):
-        images = np.random.default_rng(draw).choice(50000, CALIBRATION_IMAGES, replace=False)
-        net = gc.quantization.quantize(net, batches(np.sort(images)), method=METHOD, bits=bits,
-                                       simulate=what == "full", progress=False)
+        net = quantize(net, calibration_images(train, draw, resized), method=method, bits=bits, equalize=equalize,
+                       simulate=what == "full", progress=False)
     elif what == "weights":
-        gc.quantization.fold_batch_norm(net, next(iter(test))[0])
-        gc.quantization.quantize_weights(net, bits)
+        fold_batch_norm(net, next(iter(test))[0])
+        quantize_weights(net, bits)
     elif what == "article":
         article_quantization(net)
+    elif what == "trained":
+        train_on(name, net, train, resized, key)
+    elif what == "qat":
+        qat = prepare_qat(net, calibration_images(train, draw, resized), bits=bits, progress=False)
+        train_on(name, qat, train, resized, key)
+        net = qat.convert(simulate=bits < 8)
     found = classes(net, test)
     return {"accuracy": float((found == truth).mean()), "agreement": float((found == fp32).mean())}
 
 
 def jobs(name):
-    """{key: arguments of measure} of all measurements of a network."""
+    """{key: arguments of measure} of all measurements of a network, the long ones last."""
     found = {f"{name} fp32": (name, "fp32"), f"{name} article": (name, "article")}
-    found.update({f"{name} int8 draw {draw}": (name, "int8", draw) for draw in range(DRAWS)})
+    for method in METHODS:
+        found.update({f"{name} int8 {method} draw {draw}": (name, "int8", 8, draw, method) for draw in range(DRAWS)})
     for what in ("weights", "full"):
-        found.update({f"{name} {what} {bits} bits": (name, what, 0, bits) for bits in BITS})
+        found.update({f"{name} {what} {bits} bits": (name, what, bits) for bits in BITS})
+    found.update({f"{name} equalized {bits} bits": (name, "full", bits, 0, METHODS[0], True) for bits in BITS})
+    found[f"{name} trained"] = (name, "trained")
+    found.update({f"{name} qat {bits} bits": (name, "qat", bits) for bits in BITS})
     return found
 
 
-def tables(results):
-    eight, fewer = [], []
-    for name in NETWORKS:
-        if any(key not in results for key in jobs(name)):
-            continue
-        draws = [results[f"{name} int8 draw {draw}"] for draw in range(DRAWS)]
+def eight_bits(results, name):
+    """A row for each way to calibrate."""
+    fp32 = 100 * results[f"{name} fp32"]["accuracy"]
+    for method in METHODS:
+        draws = [results[f"{name} int8 {method} draw {draw}"] for draw in range(DRAWS)]
         accuracies = [100 * row["accuracy"] for row in draws]
-        fp32 = 100 * results[f"{name} fp32"]["accuracy"]
-        eight.append((name, f"{fp32:.2f} %", f"{np.mean(accuracies):.2f} % ({min(accuracies):.2f} to "
-                      f"{max(accuracies):.2f})", f"{np.mean(accuracies) - fp32:+.2f}",
-                      f"{100 * np.mean([row['agreement'] for row in draws]):.2f} %",
-                      f"{100 * results[f'{name} article']['accuracy']:.2f} %"))
-        for what, title in (("weights", "weights alone"), ("full", "weights and activations")):
-            fewer.append((name, title, *(f"{100 * results[f'{name} {what} {bits} bits']['accuracy']:.2f}"
-                                         for bits in BITS)))
+        yield (name, method, f"{fp32:.2f}", f"{np.mean(accuracies):.2f} ({min(accuracies):.2f} to "
+               f"{max(accuracies):.2f})", f"{np.mean(accuracies) - fp32:+.2f}",
+               f"{100 * np.mean([row['agreement'] for row in draws]):.2f} %")
+    article = results[f"{name} article"]
+    yield (name, "article's formula", f"{fp32:.2f}", f"{100 * article['accuracy']:.2f}",
+           f"{100 * article['accuracy'] - fp32:+.2f}", f"{100 * article['agreement']:.2f} %")
+
+
+def fewer_bits(results, name):
+    titles = {"weights": "weights alone", "full": "weights and activations", "equalized": "the same, equalized",
+              "qat": "trained with the rounding"}
+    for what, title in titles.items():
+        yield (name, title, *(f"{100 * results[f'{name} {what} {bits} bits']['accuracy']:.2f}"
+                              if f"{name} {what} {bits} bits" in results else "-" for bits in BITS))
+    trained = results.get(f"{name} trained")
+    yield (name, "fp32, the same training", f"{100 * trained['accuracy']:.2f}" if trained else "-",
+           *[""] * (len(BITS) - 1))
+
+
+def tables(results):
+    done = [name for name in NETWORKS if f"{name} equalized 2 bits" in results]
+    epochs = ", ".join(f"{name} {epochs}" for name, epochs in EPOCHS.items())
     return "\n".join((
-        format_table(("network", "fp32", "int8", "points", "agreement with fp32", "article's formula"), eight),
-        f"(integer kernels, method={METHOD!r}; mean, lowest and highest of {DRAWS} draws of {CALIBRATION_IMAGES} "
-        f"training images; 10,000 test images)", "",
-        format_table(("network", "test accuracy in %", *(f"{bits} bits" for bits in BITS)), fewer),
-        "(after training, nothing fine-tuned; one scale per output channel; activations simulated, one scale per "
-        "tensor)"))
+        format_table(("network", "calibration", "fp32 %", "int8 %", "points", "agreement with fp32"),
+                     [row for name in done for row in eight_bits(results, name)]),
+        f"(integer kernels; mean, lowest and highest of {DRAWS} draws of {CALIBRATION_IMAGES} training images; "
+        f"10,000 test images; {METHODS[0]} is the default)", "",
+        format_table(("network", "test accuracy in %", *(f"{bits} bits" for bits in BITS)),
+                     [row for name in done for row in fewer_bits(results, name)]),
+        "(one scale per output channel; activations, one scale per tensor, simulated; all layers, the first and the "
+        "last as well;\n"
+        f"{METHODS[0]}, draw 0. Training: Adam, {LEARNING_RATE:g} with a cosine, batches of {TRAINING_BATCH}, "
+        f"{TRAINING_IMAGES:,} images, epochs: {epochs}; one seed)"))
 
 
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--only", type=click.Choice(NETWORKS), multiple=True, default=NETWORKS)
 def main(only):
+    STATES.mkdir(parents=True, exist_ok=True)
+    todo = {key: arguments for name in only for key, arguments in jobs(name).items()}
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    todo = {key: arguments for name in only for key, arguments in jobs(name).items() if key not in results}
     for key, arguments in tqdm(todo.items(), unit="measurement"):
-        results[key] = measure(*arguments)
-        write_atomically(RESULTS, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
+        if key not in results:
+            results[key] = measure(key, *arguments)
+            write_atomically(RESULTS, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
     text = tables(results) + "\n"
     file = RESULTS.with_suffix(".txt")
     write_atomically(file, lambda path: path.write_text(text))

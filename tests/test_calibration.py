@@ -203,6 +203,13 @@ def test_entropy_clips_a_tail_but_not_a_uniform_distribution():
     assert observed("entropy", uniform).threshold() > 4.9
 
 
+def test_entropy_keeps_what_is_rarer_than_a_plain_background():
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random(20_000) < 0.8, -0.42, rng.uniform(-0.42, 2.8, 20_000)).astype(np.float32)  # MNIST's images
+    threshold = observed("entropy", x).threshold()
+    assert np.mean(np.abs(x) > threshold) <= 0.01
+
+
 def test_zeros_do_not_change_what_entropy_and_mse_choose():
     x = samples("relu")
     for method in ("entropy", "mse", "minmax"):

@@ -118,6 +118,33 @@ def test_nothing_else_runs_between_the_layers(name, integer, fp32):
     assert found == {**integer, **fp32}
 
 
+@pytest.mark.parametrize("batch", [1, 5])
+def test_large_dense_layers_run_as_convolutions(batch):
+    """The first reads an image, the second a signed tensor, the third gives fp32."""
+    net, example = build(Net, (7, 4, 8, 8), function=lambda net, F, x: net.c(net.b(net.a(F.relu(net.conv(x))))),
+                         conv=nn.Conv2D(9, 3, padding=1), a=nn.Dense(512), b=nn.Dense(520, activation="relu"),
+                         c=nn.Dense(600))
+    int8, simulated = (quantize(net, [example], simulate=simulate, progress=False) for simulate in (False, True))
+    operators = [node.operator for node in Graph(int8, example).nodes]
+    assert (operators.count("_sg_mkldnn_conv"), operators.count("_sg_mkldnn_fully_connected"),
+            operators.count("transpose")) == (3, 1, 2)
+    other = mx.nd.random.normal(shape=(batch, 4, 8, 8))
+    assert relative_error(int8(other), net(other)) < 0.05
+    assert relative_error(int8(other), simulated(other)) < 1e-3
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_channel_of_zeros_keeps_its_bias(bits):
+    net, example = build(Net, (16, 6), function=lambda net, F, x: net.layer(x), layer=nn.Dense(3))
+    weight, bias = net.layer.weight.data(), net.layer.bias.data()
+    weight[1], bias[1] = 0, 0.0123
+    net.layer.weight.set_data(weight)
+    net.layer.bias.set_data(bias)
+    for simulate in {bits < 8, True}:
+        found = quantize(net, [example], bits=bits, simulate=simulate, progress=False)(example).asnumpy()
+        np.testing.assert_allclose(found[:, 1], 0.0123, rtol=1e-5)
+
+
 def test_shortcuts_under_a_relu_are_unsigned():
     net, example = example_of("resnet")
     inference = simplify(Graph(net, example), snapshot(net))

@@ -22,6 +22,7 @@ from .clipping import best_fractions, rank
 METHODS = ("minmax", "percentile", "entropy", "mse")
 BINS = 8192
 CANDIDATES = 1024  # thresholds that "entropy" compares
+MOST_CLIPPED = 0.01  # of the values that are not 0, by "entropy"
 FEWEST_BINS = 128  # below the smallest of them, as in the slides; with fewer, a level would hardly group any
 CHUNK = 2 ** 16  # values that are put into the histogram at a time
 ALL_ZERO = 1.0  # T where there were only zeros: any serves, and this one surprises nobody
@@ -57,8 +58,10 @@ class RangeObserver:
     signed : bool
         Whether there were negative values.
 
-    "entropy" is Migacz, "8-bit inference with TensorRT", GTC 2017; for the others see Wu et al., "Integer
-    quantization for deep learning inference", 2020, section 3.3.
+    "entropy" is Migacz, "8-bit inference with TensorRT", GTC 2017, but clips at most one in a hundred of the values
+    that are not 0: where most of these are about equal, such as a plain background, the divergence is least when
+    nothing else is left, and the shipped LeNet would fall from 99.4 % to 24.8 % on integers. For the others see Wu et
+    al., "Integer quantization for deep learning inference", 2020, section 3.3.
     """
 
     def __init__(self, method="minmax", percentile=99.99, bits=8):
@@ -148,7 +151,8 @@ class RangeObserver:
     def _entropy(self, q_max):
         used, levels = self._used(), q_max + 1
         step = max(1, len(used) // CANDIDATES)
-        candidates = np.arange(len(used), max(levels, FEWEST_BINS) - 1, -step)
+        kept = np.searchsorted(np.cumsum(used), (1 - MOST_CLIPPED) * used.sum()) + 1
+        candidates = np.arange(len(used), max(levels, FEWEST_BINS, kept) - 1, -step)
         divergence = divergences(used, levels, candidates)
         best = np.flatnonzero(divergence <= divergence.min() + TIE)[0]  # of equals the one that clips least
         return candidates[best] * self._width()

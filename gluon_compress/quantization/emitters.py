@@ -16,7 +16,7 @@ Integers up to 2**24 are exact in fp32, so that the simulated network computes w
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
 section 2.2.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from .inference_graph import variable
 from .onednn import SIGNED_LEVELS, codes_per_unit, threshold_for, weight_for
 
 
+LARGE_DENSE = 2 ** 18  # weights; with fewer the time does not matter
 ROUNDING = 1.5 * 2 ** 23  # float32 numbers of this size are integers
 
 
@@ -53,10 +54,19 @@ class Range:
 
 @dataclass(frozen=True)
 class Integers:
-    """A tensor of integers: what a node outputs, and what its codes mean."""
+    """A tensor of integers: what a node outputs, and what its codes mean.
+
+    Attributes
+    ----------
+    entry : (Node, int)
+    range : Range
+    ends : Node or None
+        Whose outputs 1 and 2 are the ends of the range, when it is not the same node.
+    """
 
     entry: tuple
     range: Range
+    ends: Node = None
 
 
 class Emitter:
@@ -90,7 +100,16 @@ class Emitter:
 
 
 class Int8Emitter(Emitter):
-    """oneDNN's operators, which carry the two ends of the range along as outputs 1 and 2."""
+    """oneDNN's operators, which carry the two ends of the range along as outputs 1 and 2.
+
+    Large dense layers run as 1x1 convolutions over an image of one column, whose height is the batch: MXNet's integer
+    dense layer leaves the weights in rows, which oneDNN's matrix product packs anew in every pass, while a convolution
+    packs them once (4096 x 4096, batch 8, two cores with VNNI: 0.26 ms against 1.62 ms).
+    """
+
+    def __init__(self, codes, biases):
+        super().__init__(codes, biases)
+        self._columns = {}
 
     def quantize(self, name, entry, limits):
         node = Node(name, "_contrib_quantize_v2", {"out_type": "auto", **_calibrated(limits)}, [()] * 3,
@@ -116,6 +135,8 @@ class Int8Emitter(Emitter):
 
     def dense(self, layer, data, limits=None, relu=False):
         """Without ``limits`` the result is an fp32 entry."""
+        if limits is not None and self.codes[layer.name][0].size >= LARGE_DENSE:
+            return self._dense_of_columns(layer, data, limits, relu)
         inputs, output = self._layer(layer, data)
         attributes = {"quantized": "true", "channel_wise_quantize": "true",
                       **({"enable_float_output": "true"} if limits is None else _calibrated(limits))}
@@ -125,6 +146,26 @@ class Int8Emitter(Emitter):
         node = Node(layer.name, "_sg_mkldnn_fully_connected", attributes, [()] * (1 if limits is None else 3),
                     inputs=[*inputs, *_with_ends(data)[1:]], subgraph=[output])
         return (node, 0) if limits is None else Integers((node, 0), limits)
+
+    def _dense_of_columns(self, layer, data, limits, relu):
+        """As a convolution over (1, features, batch, 1); consecutive ones pass that on."""
+        codes, scale = self.codes[layer.name]
+        self.codes[layer.name] = codes.reshape(*codes.shape, 1, 1), scale
+        attributes = {"num_filter": str(len(codes)), "kernel": "(1, 1)"}
+        convolution = replace(layer, operator="Convolution", attributes=attributes)
+        data = replace(data, entry=self._as_columns(layer.name, data), ends=_ends(data))
+        columns = self.convolution(convolution, data, limits, relu)
+        rows = _plain(f"{layer.name}_matrix", "Reshape", columns.entry, shape=(-3, -3))
+        rows = _plain(f"{layer.name}_rows", "transpose", rows, axes=(1, 0))
+        self._columns[rows] = columns.entry
+        return Integers(rows, limits, columns.entry[0])
+
+    def _as_columns(self, name, data):
+        if data.entry not in self._columns:
+            columns = _plain(f"{name}_flat", "Flatten", data.entry)
+            columns = _plain(f"{name}_columns", "transpose", columns, axes=(1, 0))
+            self._columns[data.entry] = _plain(f"{name}_image", "Reshape", columns, shape=(-4, 1, -1, -4, -1, 1))
+        return self._columns[data.entry]
 
     def _layer(self, layer, data):
         """``(inputs of the fused operator, the layer in its subgraph)``."""
@@ -225,8 +266,17 @@ def _calibrated(limits):
 
 def _with_ends(integers):
     """The codes, the lower and the upper end, as the quantized operators want them."""
-    node, output = integers.entry
-    return [(node, output), (node, 1), (node, 2)]
+    ends = _ends(integers)
+    return [integers.entry, (ends, 1), (ends, 2)]
+
+
+def _ends(integers):
+    return integers.ends or integers.entry[0]
+
+
+def _plain(name, operator, entry, **attributes):
+    """An operator that moves numbers of any type."""
+    return Node(name, operator, {key: str(value) for key, value in attributes.items()}, [()], inputs=[entry]), 0
 
 
 def _placeholders(number, name="input"):

@@ -111,7 +111,7 @@ def _layer(result, node, data, values, names, batch_norm=None):
         shift_name = batch_norm.inputs[2][0].parameter
     shapes = node.shapes if batch_norm is None else batch_norm.shapes[:1]
     result.weights[name] = weight_name
-    result.values[f"{name}.weight"] = weight.astype(np.float32)
+    result.values[f"{name}.weight"] = weight.astype(np.float32, copy=False)
     inputs = [data, (variable(f"{name}.weight", weight.shape), 0)]
     if bias is not None:
         result.values[f"{name}.bias"] = bias.astype(np.float32)

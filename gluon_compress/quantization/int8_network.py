@@ -1,5 +1,6 @@
 """The network that runs on integers."""
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import SymbolBlock
 
 from ..errors import RecordError
@@ -41,14 +42,18 @@ class Int8Network(SymbolBlock):
         lowering = lower(graph, codes, scales, rest, record, SimulatedEmitter if simulate else Int8Emitter)
         super().__init__(symbol_of(lowering.outputs()),
                          [mx.sym.var(name, dtype="float32") for name in lowering.graph.inputs])
-        set_constants(self, lowering.values())
+        values = lowering.values()
+        del lowering  # so that set_constants can let go of each value
+        set_constants(self, values)
         self.record, self.scales, self.simulated = record, scales, simulate
         self.codes, self.rest, self.graph = codes, rest, graph
         self.hybridize(static_alloc=True, static_shape=True)
 
     def fp32_values(self):
         """{structural name: float32 array} of the original network, with the weights as they were rounded."""
-        return {**self.rest, **_weights(self.codes, self.scales)}
+        layers = self.scales.layers
+        return {**self.rest, **{name: dequantize_array(code, layers[name]["scale"], layers[name]["axis"])
+                                for name, code in self.codes.items()}}
 
     def summary(self):
         """The table of :class:`QuantizationRecord`."""
@@ -57,7 +62,8 @@ class Int8Network(SymbolBlock):
 
 def lower(graph, codes, scales, rest, record, emitter_class):
     """The :class:`Lowering` of a Graph with these parameters; ``RecordError`` when the record does not fit it."""
-    inference = simplify(graph, {**rest, **_weights(codes, scales)})
+    unread = {name: np.broadcast_to(np.float32(0), code.shape) for name, code in codes.items()}  # the emitter has codes
+    inference = simplify(graph, {**rest, **unread})
     fusions, ranges, lowest = plan(inference, record)
     emitter = emitter_class(
         {name: (codes[inference.weights[name]], scales.layers[inference.weights[name]]["scale"])
@@ -83,8 +89,3 @@ def plan(inference, record):
         if fusion.summand is not None:
             ranges.setdefault(fusion.summand, record.range(name, "summand"))
     return fusions, ranges, lowest
-
-
-def _weights(codes, scales):
-    return {name: dequantize_array(code, scales.layers[name]["scale"], scales.layers[name]["axis"])
-            for name, code in codes.items()}

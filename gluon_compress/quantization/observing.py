@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ..graph import symbol_of
 from ..symbol_graph import shorten
 
-MOST_BYTES = 2 ** 28  # of tensors that are looked at at once
+MOST_BYTES = 2 ** 26  # of tensors that are looked at at once
 
 
 def input_batches(data, names):
@@ -71,15 +71,15 @@ def _as_ndarray(value, what):
 def block_of(outputs, inputs, values):
     """A SymbolBlock of rewritten nodes with these parameters, which take no gradients."""
     net = SymbolBlock(symbol_of(outputs), [mx.sym.var(name, dtype="float32") for name in inputs])
-    set_constants(net, values)
+    set_constants(net, dict(values))
     return net
 
 
 def set_constants(net, values):
-    """Give a SymbolBlock its parameters, {name: array}, without gradients."""
+    """Give a SymbolBlock its parameters, without gradients; takes them out of ``values``, {name: array}."""
     for name, parameter in net.collect_params().items():
         parameter.grad_req = "null"
-        parameter._load_init(mx.nd.array(values[name], dtype="float32"), mx.cpu())
+        parameter._load_init(mx.nd.array(values.pop(name), dtype="float32"), mx.cpu())
 
 
 class Observation:
@@ -139,12 +139,12 @@ def observe(graph, layers, entries, batches, new_observer, progress):
     net = block_of(entries, graph.inputs, graph.values)
     for number, inputs in enumerate(tqdm(batches, desc="calibration", unit="batch", disable=not progress,
                                          leave=False)):
-        for part in _parts(inputs, entries):
+        for part in parts(inputs, entries):
             found.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
     return found
 
 
-def _parts(inputs, entries):
+def parts(inputs, entries):
     """The batch in pieces whose tensors fit into MOST_BYTES."""
     each = 4 * sum(math.prod(node.shapes[output][1:]) for node, output in entries)  # bytes for one sample
     most = max(1, MOST_BYTES // each)

@@ -22,6 +22,7 @@ SIGNED_LOW, SIGNED_HIGH, UNSIGNED_HIGH = -128, 127, 255
 SIGNED_LEVELS, UNSIGNED_LEVELS = 127.5, 255.5
 OUTWARD = 1 + 1e-6  # the threshold of a weight is 127.5 steps, or in float32 just below: it shall be 127 or -128
 NEARLY_ZERO = np.float32(1e-12)
+ZERO_SCALE = NEARLY_ZERO / np.float32(SIGNED_LEVELS)  # of a channel of zeros: so small that its bias is not rounded
 
 
 def missing():
@@ -77,14 +78,15 @@ def weight_codes(weight, bits=8, clip="max"):
     codes : int8 array of the weight's shape
         The largest of each channel is 127 or -128, or all are 0.
     scale : float32 array (channels,)
+        ZERO_SCALE where all are 0.
     """
     codes, scale = quantize_array(weight, bits, 0, clip)
-    if bits < 8:
-        return codes, scale
-    scale = scale * np.float32(SIGNED_HIGH / SIGNED_LEVELS)
-    steps = weight.astype(np.float64) / scale.reshape(-1, *[1] * (weight.ndim - 1))
-    codes = np.rint(steps * OUTWARD)
-    return np.clip(codes, SIGNED_LOW, SIGNED_HIGH).astype(np.int8), scale
+    if bits == 8:
+        scale = scale * np.float32(SIGNED_HIGH / SIGNED_LEVELS)
+        steps = weight.astype(np.float64) / scale.reshape(-1, *[1] * (weight.ndim - 1))
+        codes = np.clip(np.rint(steps * OUTWARD), SIGNED_LOW, SIGNED_HIGH).astype(np.int8)
+    used = codes.reshape(len(codes), -1).any(axis=1)
+    return codes, np.where(used, scale, ZERO_SCALE)
 
 
 def weight_for(codes, scale):

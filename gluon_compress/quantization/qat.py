@@ -89,7 +89,8 @@ class QatNetwork(SymbolBlock):
       behind it under that of BatchNorm's beta;
     - of each tensor of integers one threshold, ``<layer>.output_threshold`` or ``<layer>.input_threshold``, of shape
       (1,), without weight decay. Its sign means nothing. Tensors that meet in a concatenation share one;
-    - ``<layer>.offset`` of some shortcuts, which is not trained: see lowering.py.
+    - ``<layer>.offset`` of some shortcuts, which is not trained: see lowering.py;
+    - ``scaling<channels>.running_mean`` and ``running_var``, which are constants: see training_emitter.py.
 
     ``save_parameters`` and ``load_parameters`` keep all of it, for a network that was prepared with the same arguments.
 
@@ -115,7 +116,7 @@ class QatNetwork(SymbolBlock):
     def _initialize(self):
         values, emitter = self._lowering.values(), self._lowering.emitter
         fixed = {node.parameter for node in self.graph.nodes if node.constant}
-        fixed |= {offset.name for offset, _ in emitter.offsets.values()}
+        fixed |= {offset.name for offset, _ in emitter.offsets.values()} | emitter.constants.keys()
         fixed |= {source.parameter for node in self.graph.nodes if node.operator in NORMS
                   for source, _ in node.inputs[3:]}  # mean and variance
         for name, parameter in self.collect_params().items():

@@ -15,10 +15,11 @@ from .arrays import dequantize_array
 from .calibration import METHODS, RangeObserver
 from .clipping import CLIPS
 from .emitters import Int8Emitter, SimulatedEmitter
+from .equalization import equalize_layers
 from .inference_graph import LAYERS, fold_scales, simplify
 from .int8_network import Int8Network, lower
 from .lowering import ADDITIONS, find_fusions, obstacle
-from .observing import block_of, input_batches, key, observe
+from .observing import block_of, input_batches, key, observe, parts
 from .record import QuantizationRecord
 from .weights import Scales
 
@@ -26,8 +27,8 @@ KINDS = {"Convolution": "Conv{}D", "Deconvolution": "Conv{}DTranspose", "FullyCo
          "Embedding": "Embedding"}
 
 
-def quantize(net, calibration_data, method="entropy", exclude=(), bits=8, clip="max", percentile=99.99, batches=None,
-             correct_bias=True, evaluate=None, max_accuracy_drop=None, simulate=False, progress=True):
+def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip="max", percentile=99.99, batches=None,
+             correct_bias=True, equalize=False, evaluate=None, max_accuracy_drop=None, simulate=False, progress=True):
     """An :class:`Int8Network` that computes what ``net`` computes, on integers.
 
     ``net`` is not changed. Convolutions and dense layers get integer weights, one scale per output channel, with the
@@ -62,6 +63,9 @@ def quantize(net, calibration_data, method="entropy", exclude=(), bits=8, clip="
         Take the mean error that the rounded weights make in each output channel out of its bias (Nagel et al.,
         "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2). Layers without
         bias and without BatchNorm have nothing to correct.
+    equalize : bool
+        First bring the channels of each tensor between two layers to like ranges; see equalization.py. It helps where
+        they differ much. The record names the layers.
     evaluate : callable, optional
         ``evaluate(net)`` returns the accuracy, higher is better. For ``max_accuracy_drop``.
     max_accuracy_drop : float, optional
@@ -93,11 +97,13 @@ def quantize(net, calibration_data, method="entropy", exclude=(), bits=8, clip="
         onednn.check_available(bits)
     quantizer = Quantizer(net, calibration_data, batches)
     excluded = quantizer.excluded(exclude)
+    equalized = quantizer.equalize(progress) if equalize else []
     quantizer.calibrate(lambda: RangeObserver(method, percentile, bits), progress)
 
     def quantized(excluded):
         record, scales, codes, rest = quantizer.quantized(excluded, bits, clip, correct_bias)
         record.calibration = f"{method}, {quantizer.seen.samples} samples"
+        record.notes += [f"equalized: {pair.first.name} -> {pair.second.name}" for pair in equalized]
         quantizer.measure_noise(record, scales, codes, rest, SimulatedEmitter if simulate else Int8Emitter)
         return Int8Network(quantizer.graph, codes, scales, rest, record, simulate)
     if evaluate is None:
@@ -138,9 +144,7 @@ class Quantizer:
             if not np.isfinite(value).all():
                 raise NetworkError(f"parameter {name} is not finite, or would not be with the scale of the BatchNorm "
                                    f"behind its layer")
-        self.inference = simplify(self.graph, self.values)
-        self.layers = {node.name: node for node in in_order(self.inference.outputs)
-                       if node.name in self.inference.weights}
+        self._simplify()
         readers = {source.parameter: node.operator for node in self.graph.nodes if node.operator not in LAYERS
                    for source, _ in node.inputs}
         self.left_out = {}
@@ -169,6 +173,17 @@ class Quantizer:
             found |= {name for name in self.layers
                       if layer_name(self.inference.weights[name]) in matched} | matched - self.layers.keys()
         return found
+
+    def equalize(self, progress):
+        """Rescale channels, and return the :class:`Pair`\\ s of layers between which that was possible."""
+        self.values, pairs = equalize_layers(self.graph, self.inference, self.values, self.batches, progress)
+        self._simplify()
+        return pairs
+
+    def _simplify(self):
+        self.inference = simplify(self.graph, self.values)
+        self.layers = {node.name: node for node in in_order(self.inference.outputs)
+                       if node.name in self.inference.weights}
 
     def calibrate(self, new_observer, progress):
         """Observe every tensor that may become integers, whichever layers are left out later."""
@@ -211,15 +226,19 @@ class Quantizer:
         names = list(record.layers)
         ends = {fusion.layer.name: end for end, fusion in
                 find_fusions(self.inference.outputs, set(names)).items()}
-        expected = _tensors(block_of([ends[name] for name in names], self.inference.inputs, self.inference.values),
-                            self.batches[0])
-        found = _tensors(block_of([lowering.end(name) for name in names], self.inference.inputs, lowering.values()),
-                         self.batches[0])
+        ends = [ends[name] for name in names]
+        fp32 = block_of(ends, self.inference.inputs, self.inference.values)
+        rounded = block_of([lowering.end(name) for name in names], self.inference.inputs, lowering.values())
         shifts = {fusion.shifted.layer.name for fusion in lowering.fusions.values() if fusion.shifted}
-        for name, signal, value in zip(names, expected, found):
-            if name in shifts:  # its output has a constant added, which the addition takes away again
-                value = value + (signal.mean() - value.mean())
-            record.layers[name]["snr"] = round(_decibels(signal, value), 2)
+        power, noise = np.zeros(len(names)), np.zeros(len(names))
+        for part in parts(self.batches[0], ends):
+            for index, (signal, value) in enumerate(zip(_tensors(fp32, part), _tensors(rounded, part))):
+                if names[index] in shifts:  # its output has a constant added, which the addition takes away again
+                    value = value + (signal.mean() - value.mean())
+                power[index] += np.square(signal, dtype=np.float64).sum()
+                noise[index] += np.square(signal - value, dtype=np.float64).sum()
+        for name, ratio in zip(names, map(_decibels, power, noise)):
+            record.layers[name]["snr"] = round(ratio, 2)
 
     def _mean_error(self, name, codes, scale):
         """E[(W - W_quantized) x] of each output channel."""
@@ -266,8 +285,6 @@ def _tensors(net, inputs):
     return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]
 
 
-def _decibels(signal, value):
-    """10 log10(power of the signal / power of the error); at most 200."""
-    noise = np.square(signal - value, dtype=np.float64).sum()
-    power = np.square(signal, dtype=np.float64).sum()
+def _decibels(power, noise):
+    """10 log10(power / noise); at most 200."""
     return float(min(200.0, 10 * np.log10(power / noise))) if noise > 0 and power > 0 else 200.0
