@@ -10,6 +10,7 @@ to 2 bits, beside the fp32 network with the same extra training. All test images
 Each measurement goes into ``results/int8_accuracy.json``, the tables into ``.txt``.
 """
 import json
+from itertools import product
 from pathlib import Path
 
 import click
@@ -32,9 +33,9 @@ METHODS = ("mse", "minmax", "percentile", "entropy")  # the first is quantize's 
 BITS = (8, 6, 5, 4, 3, 2)
 DRAWS, CALIBRATION_IMAGES, BATCH = 3, 512, 100
 # Quantization-aware training, of all layers, from the shipped weights; the same for the fp32 network beside it.
-TRAINING_IMAGES, TRAINING_BATCH, LEARNING_RATE = 25000, 128, 3e-4
+TRAINING_IMAGES, TRAINING_BATCH, LEARNING_RATE = 25000, 64, 1e-4
 EPOCHS = {"lenet_mnist": 4, "alexnet_cifar10": 2, "resnet18_cifar10": 2}
-AUGMENTATION = compose(random_crop(4), random_flip)  # of CIFAR-10; enlarged images are not shifted
+AUGMENTATION = compose(random_crop(4), random_flip)  # of CIFAR-10
 
 
 def load(name):
@@ -70,23 +71,23 @@ def calibration_images(train, draw, resized):
 
 def train_on(name, net, train, resized, key):
     """The same extra training for a network as it is and with its rounding."""
-    augment = AUGMENTATION if name == "resnet18_cifar10" else None
+    augment = None if "mnist" in name else AUGMENTATION
     data = train.subset(slice(0, TRAINING_IMAGES)).batches(TRAINING_BATCH, shuffle=True, augment=augment, **resized)
     net.hybridize(static_alloc=True, static_shape=True)
     trainer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": LEARNING_RATE})
     gc.training.fit(net, data, EPOCHS[name], trainer, state_path=STATES / f"{key.replace(' ', '-')}.state")
 
 
-def measure(key, name, what, bits=8, draw=0, method=METHODS[0], equalize=False):
-    """``{"accuracy", "agreement"}`` of one variant of a shipped network."""
+def measure(key, name, what, bits=8, options=None, draw=0):
+    """``{"accuracy", "agreement"}`` of one variant of a shipped network; ``options`` of the quantization."""
     net, train, test, resized = load(name)
     truth, fp32 = labels(test), classes(net, test)
     if what in ("int8", "full"):
-        net = quantize(net, calibration_images(train, draw, resized), method=method, bits=bits, equalize=equalize,
-                       simulate=what == "full", progress=False)
+        net = quantize(net, calibration_images(train, draw, resized), bits=bits, simulate=what == "full",
+                       progress=False, **(options or {}))
     elif what == "weights":
         fold_batch_norm(net, next(iter(test))[0])
-        quantize_weights(net, bits)
+        quantize_weights(net, bits, **(options or {}))
     elif what == "article":
         article_quantization(net)
     elif what == "trained":
@@ -102,11 +103,11 @@ def measure(key, name, what, bits=8, draw=0, method=METHODS[0], equalize=False):
 def jobs(name):
     """{key: arguments of measure} of all measurements of a network, the long ones last."""
     found = {f"{name} fp32": (name, "fp32"), f"{name} article": (name, "article")}
-    for method in METHODS:
-        found.update({f"{name} int8 {method} draw {draw}": (name, "int8", 8, draw, method) for draw in range(DRAWS)})
-    for what in ("weights", "full"):
-        found.update({f"{name} {what} {bits} bits": (name, what, bits) for bits in BITS})
-    found.update({f"{name} equalized {bits} bits": (name, "full", bits, 0, METHODS[0], True) for bits in BITS})
+    for method, draw in product(METHODS, range(DRAWS)):
+        found[f"{name} int8 {method} draw {draw}"] = name, "int8", 8, {"method": method}, draw
+    for title, what, options in (("weights", "weights", {}), ("clipped", "weights", {"clip": "mse"}),
+                                 ("full", "full", {}), ("equalized", "full", {"equalize": True})):
+        found.update({f"{name} {title} {bits} bits": (name, what, bits, options) for bits in BITS})
     found[f"{name} trained"] = (name, "trained")
     found.update({f"{name} qat {bits} bits": (name, "qat", bits) for bits in BITS})
     return found
@@ -127,7 +128,8 @@ def eight_bits(results, name):
 
 
 def fewer_bits(results, name):
-    titles = {"weights": "weights alone", "full": "weights and activations", "equalized": "the same, equalized",
+    titles = {"weights": "weights alone", "clipped": "weights alone, clip='mse'",
+              "full": "weights and activations", "equalized": "the same, equalize=True",
               "qat": "trained with the rounding"}
     for what, title in titles.items():
         yield (name, title, *(f"{100 * results[f'{name} {what} {bits} bits']['accuracy']:.2f}"

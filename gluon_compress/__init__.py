@@ -6,6 +6,7 @@ from . import (
     datasets,
     distillation,
     export,
+    kernels,
     models,
     network,
     params,
@@ -21,5 +22,5 @@ from .report import report
 
 __version__ = "0.1.0"
 __all__ = ["CheckpointError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
-           "batches", "checkpoint", "datasets", "distillation", "export", "load", "measure_latency", "models",
-           "network", "params", "plots", "pruning", "quantization", "report", "runtime", "save", "training"]
+           "batches", "checkpoint", "datasets", "distillation", "export", "kernels", "load", "measure_latency",
+           "models", "network", "params", "plots", "pruning", "quantization", "report", "runtime", "save", "training"]

@@ -355,7 +355,7 @@ def _graph(net, example):
         return {"missing": str(error)}
     structural = {id(parameter): name for name, parameter in parameters(net).items()}
     return {"symbol": graph.symbol.tojson(), "inputs": graph.inputs,
-            "dtype": np.dtype(next(iter(graph.parameters.values())).dtype).name,
+            "dtype": next((np.dtype(parameter.dtype).name for parameter in graph.parameters.values()), "float32"),
             "names": {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}}
 
 

@@ -1,5 +1,5 @@
 """Quantization-aware training: gradients of the rounding, training, and conversion to integers."""
-import gluon_compress  # noqa: F401
+import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
 import numpy as np
@@ -153,9 +153,10 @@ def test_forward_pass_by_hand():
 
     def layer(name, x, input_scale):
         weight = parameters[f"{name}.weight"]
-        scale = np.abs(weight).max(axis=1, keepdims=True) / 3
+        scale = np.abs(weight).max(axis=1, keepdims=True) * parameters[f"{name}.weight_clip"][:, None] / 3
         unit = scale[:, 0] * input_scale
-        return x @ (np.rint(weight / scale) * scale).T + np.rint(parameters[f"{name}.bias"] / unit) * unit
+        rounded_weight = np.clip(np.rint(weight / scale), -3, 3) * scale
+        return x @ rounded_weight.T + np.rint(parameters[f"{name}.bias"] / unit) * unit
     x, scale = rounded(example.asnumpy(), "hidden.input_threshold", -4, 3)
     x, scale = rounded(layer("hidden", x, scale), "hidden.output_threshold", 0, 7)
     x, scale = rounded(layer("second", x, scale), "second.output_threshold", 0, 7)
@@ -175,6 +176,8 @@ def one_layer(bits=8, threshold=1.0, bias=0.0):
     (threshold_name,) = [name for name in parameters if "threshold" in name]
     parameters[threshold_name].set_data(mx.nd.array([threshold]))
     parameters["bias"].set_data(mx.nd.full(3, bias))
+    if bits < 8:
+        parameters["weight_clip"].set_data(mx.nd.ones(3))
     return qat, parameters, threshold_name
 
 
@@ -224,6 +227,34 @@ def test_inside_the_range_the_threshold_learns_from_what_rounding_loses():
     of_value = (np.rint(codes) - codes) / 7
     weight = quantized_rows(parameters["weight"].data().asnumpy(), 4)
     np.testing.assert_allclose(found, (of_value @ weight.T).sum() * 49 / np.sqrt(7 * 5), rtol=1e-3)
+
+
+def test_the_clip_of_a_weight_learns_as_a_step_size_does():
+    """Esser et al., 2019, equation 3: round(c) - c inside, the end outside, where the weight itself learns nothing."""
+    qat, parameters, _ = one_layer(bits=3, threshold=2.0)
+    clip = np.float32([0.9, 0.6, 0.4])
+    parameters["weight_clip"].set_data(mx.nd.array(clip))
+    x, head = mx.nd.random.uniform(-1.5, 1.5, shape=(7, 5)), mx.nd.random.normal(shape=(7, 3))
+    found = gradients(qat, x, head)
+    weight = parameters["weight"].data().asnumpy()
+    largest = np.abs(weight).max(axis=1)
+    codes = weight / (clip * largest / 3)[:, None]
+    inside = np.abs(codes) <= 3
+    assert 0 < inside.sum() < inside.size
+    of_rounded = head.asnumpy().T @ (np.clip(np.rint(x.asnumpy() / 2 * 3), -4, 3) * 2 / 3)  # dL / dw^
+    of_step = np.where(inside, np.rint(codes) - codes, 3 * np.sign(codes))
+    expected = (of_rounded * of_step).sum(axis=1) * largest / 3 / np.sqrt(5 * 3)
+    np.testing.assert_allclose(found[parameters["weight_clip"].name], expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found[parameters["weight"].name], of_rounded * inside, rtol=1e-3, atol=1e-5)
+
+
+def test_clips_begin_where_the_squared_error_is_least():
+    qat, net, example = prepared(Mlp, bits=3)
+    weight = net.hidden.weight.data().asnumpy()
+    _, scale = gc.quantization.quantize_array(weight, 3, 0, clip="mse")
+    np.testing.assert_allclose(qat.collect_params()["hidden.weight_clip"].data().asnumpy(),
+                               scale * 3 / np.abs(weight).max(axis=1), rtol=1e-5)
+    assert not [name for name in prepared(Mlp)[0].collect_params() if name.endswith("clip")]
 
 
 def cosine(one, other):

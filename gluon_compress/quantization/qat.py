@@ -19,9 +19,16 @@ from .folding import NORMS
 from .inference_graph import LAYERS, simplify, variable
 from .int8_network import Int8Network, plan
 from .lowering import Lowering
-from .onednn import weight_codes
-from .quantize import Quantizer, check_fp32
-from .training_emitter import LearnedRange, Threshold, TrainingEmitter, threshold_name
+from .quantize import Quantizer, check_fp32, default_clip
+from .training_emitter import (
+    LearnedRange,
+    Threshold,
+    TrainingEmitter,
+    clip_name,
+    codes_and_scales,
+    initial_clip,
+    threshold_name,
+)
 from .weights import Scales
 
 
@@ -75,9 +82,9 @@ def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percent
     quantizer = Quantizer(net, calibration_data, batches)
     excluded = quantizer.excluded(exclude)
     quantizer.calibrate(lambda: RangeObserver(method, percentile, bits), progress)
-    record, *_ = quantizer.quantized(excluded, bits, "max", correct_bias=False)
+    record, scales, *_ = quantizer.quantized(excluded, bits, default_clip(bits), correct_bias=False)
     record.calibration = f"{method}, {quantizer.seen.samples} samples, then trained"
-    return QatNetwork(quantizer.graph, quantizer.values, record)
+    return QatNetwork(quantizer.graph, quantizer.values, record, scales)
 
 
 class QatNetwork(SymbolBlock):
@@ -87,6 +94,8 @@ class QatNetwork(SymbolBlock):
 
     - weights and biases under the structural names of the original network; the bias of a layer with a BatchNorm
       behind it under that of BatchNorm's beta;
+    - of each weight of fewer than 8 bits ``<weight>_clip``, of shape (channels,), without weight decay: the share of
+      the channel's largest weight beyond which weights are cut, at most 1;
     - of each tensor of integers one threshold, ``<layer>.output_threshold`` or ``<layer>.input_threshold``, of shape
       (1,), without weight decay. Its sign means nothing. Tensors that meet in a concatenation share one;
     - ``<layer>.offset`` of some shortcuts, which is not trained: see lowering.py;
@@ -102,11 +111,11 @@ class QatNetwork(SymbolBlock):
         Of the original network.
     """
 
-    def __init__(self, graph, values, record):
+    def __init__(self, graph, values, record, scales):
         inference = simplify(graph, values)
         _share_parameters(inference)
         _freeze_statistics(inference)
-        lowering = _lowering(inference, record)
+        lowering = _lowering(inference, record, _clips(values, scales, record.bits))
         super().__init__(symbol_of(lowering.outputs()),
                          [mx.sym.var(name, dtype="float32") for name in inference.inputs])
         self.record, self.graph = record, graph
@@ -121,7 +130,7 @@ class QatNetwork(SymbolBlock):
                   for source, _ in node.inputs[3:]}  # mean and variance
         for name, parameter in self.collect_params().items():
             parameter.grad_req = "null" if name in fixed else "write"
-            if name in emitter.thresholds:
+            if name in emitter.thresholds or name in emitter.clips:
                 parameter.wd_mult = 0.0
             parameter._load_init(mx.nd.array(values[name], dtype="float32"), mx.cpu())
 
@@ -144,7 +153,8 @@ class QatNetwork(SymbolBlock):
         record = self._trained_record(trained)
         values = {name: trained.get(name, value) for name, value in self._values.items()}
         weights = {self._lowering.graph.weights[name] for name in record.layers}
-        quantized = {name: weight_codes(values[name], record.bits) for name in values if name in weights}
+        quantized = {name: codes_and_scales(values[name], trained.get(clip_name(name)), record.bits)
+                     for name in values if name in weights}
         scales = Scales({name: {"bits": record.bits, "axis": 0, "scale": scale}
                          for name, (_, scale) in quantized.items()}, record.left_out)
         return Int8Network(self.graph, {name: codes for name, (codes, _) in quantized.items()}, scales,
@@ -170,7 +180,13 @@ class QatNetwork(SymbolBlock):
         return self.record.summary()
 
 
-def _lowering(inference, record):
+def _clips(values, scales, bits):
+    """{name of a weight's clip: what it begins with}, of fewer than 8 bits."""
+    return {} if bits == 8 else {
+        clip_name(name): initial_clip(values[name], layer["scale"], bits) for name, layer in scales.layers.items()}
+
+
+def _lowering(inference, record, clips):
     fusions, ranges, lowest = plan(inference, record)
     names = {}
     for fusion in fusions.values():
@@ -184,7 +200,7 @@ def _lowering(inference, record):
         ceiling = fusions[entry].ceiling if entry in fusions else None
         thresholds[names[entry]] = Threshold(limits.threshold, int(np.prod(node.shapes[output][1:])), ceiling)
         ranges[entry] = LearnedRange(limits.threshold, limits.signed, limits.bits, names[entry])
-    return Lowering(inference, fusions, ranges, lowest, TrainingEmitter(thresholds, record.bits))
+    return Lowering(inference, fusions, ranges, lowest, TrainingEmitter(thresholds, clips, record.bits))
 
 
 def _share_parameters(inference):

@@ -27,7 +27,7 @@ KINDS = {"Convolution": "Conv{}D", "Deconvolution": "Conv{}DTranspose", "FullyCo
          "Embedding": "Embedding"}
 
 
-def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip="max", percentile=99.99, batches=None,
+def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None, percentile=99.99, batches=None,
              correct_bias=True, equalize=False, evaluate=None, max_accuracy_drop=None, simulate=False, progress=True):
     """An :class:`Int8Network` that computes what ``net`` computes, on integers.
 
@@ -53,8 +53,8 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip="max"
         Layers that stay fp32: their names, or kinds of layers such as "Dense".
     bits : int
         2 to 8, of weights and activations. The integer kernels know 8 only; others need ``simulate=True``.
-    clip : "max", "percentile" or "mse"
-        How the scale of a weight is chosen; see :func:`quantize_array`.
+    clip : "max", "percentile" or "mse", optional
+        How the scale of a weight is chosen; see :func:`quantize_array`. By default "max" for 8 bits, "mse" for fewer.
     percentile : float
         For ``method="percentile"``.
     batches : int, optional
@@ -84,8 +84,9 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip="max"
         When the network cannot be traced, is quantized already, or int8 networks cannot run here.
     """
     check_choice("method", method, METHODS)
-    check_choice("clip", clip, CLIPS)
     check_integer("bits", bits, 2, 8)
+    clip = default_clip(bits) if clip is None else clip
+    check_choice("clip", clip, CLIPS)
     if batches is not None:
         check_integer("batches", batches, minimum=1)
     if (max_accuracy_drop is None) != (evaluate is None):
@@ -110,6 +111,11 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip="max"
         return quantized(excluded)
     return keep_accuracy(net, quantized, excluded, quantizer.possible, quantizer.batches[0], evaluate,
                          max_accuracy_drop, progress)
+
+
+def default_clip(bits):
+    """Fewer steps are worth more than the few weights beyond them."""
+    return "max" if bits == 8 else "mse"
 
 
 def check_fp32(net):

@@ -12,8 +12,9 @@ two operators. Of a value x^ = s * code follows
     dx^ / dx = 1 inside the range, 0 outside
     dx^ / dT = round(c) / q - c / q inside the range (what is lost by rounding), 1 above it, -2**(b - 1) / q below
 
-for s = T / q: Esser et al., "Learned Step Size Quantization", 2019, section 2.1. The scale of a weight is
-max|w| / q of its channel as it is now, and takes no gradient.
+for s = T / q: Esser et al., "Learned Step Size Quantization", 2019, section 2.1. The scale of a weight of 8 bits is
+max|w| / q of its channel as it is now, and takes no gradient: the kernels know no other. With fewer bits it is
+clip * max|w| / q, where ``clip`` is learned, too.
 """
 from dataclasses import dataclass
 
@@ -21,9 +22,9 @@ import numpy as np
 
 from ..graph import Node
 from .emitters import Emitter, Integers, Range, half_to_even
-from .onednn import OUTWARD, ZERO_SCALE, weight_grid
+from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
 
-SMALLEST_THRESHOLD = 1e-12
+SMALLEST_THRESHOLD, SMALLEST_CLIP = 1e-12, 1e-3
 EPSILON = 1e-3  # BatchNorm's; 1 - EPSILON + EPSILON is 1 in float32
 
 
@@ -64,13 +65,15 @@ class TrainingEmitter(Emitter):
     ----------
     thresholds : dict
         {name of a threshold: Threshold}.
+    clips : dict
+        {name of a weight's clip: float32 array (channels,)}, of fewer than 8 bits.
     bits : int
         Of the weights.
     """
 
-    def __init__(self, thresholds, bits):
+    def __init__(self, thresholds, clips, bits):
         super().__init__({}, {})
-        self.thresholds, self.bits = thresholds, bits
+        self.thresholds, self.clips, self.bits = thresholds, clips, bits
         self.offsets, self.constants = {}, {}
         self._added = {}
         self._made = {}
@@ -168,11 +171,26 @@ class TrainingEmitter(Emitter):
                           _node("_mul_scalar", f"{name}_zero_scale", zero, scalar=repr(float(ZERO_SCALE))),
                           _node("_div_scalar", f"{name}_step", largest, scalar=float(steps)))
             scale = _node("BlockGrad", f"{name}_scale_fixed", scale)
-            scaled = _node("_mul_scalar", f"{name}_outward", _node("broadcast_div", f"{name}_scaled", weight, scale),
-                           scalar=OUTWARD if self.bits == 8 else 1.0)
-            codes = _cut(name, half_to_even(name, scaled), low, high)
+            if self.bits < 8:
+                scale = _node("elemwise_mul", f"{name}_scale_clipped", scale, self._clip(name, weight[0].shapes[0]))
+            scaled = _node("broadcast_div", f"{name}_scaled", weight, scale)
+            if self.bits < 8:
+                codes = half_to_even(f"{name}_codes", _node("clip", f"{name}_clipped", scaled, a_min=low, a_max=high))
+            else:
+                scaled = _node("_mul_scalar", f"{name}_outward", scaled, scalar=OUTWARD)
+                codes = _cut(name, half_to_even(f"{name}_codes", scaled), low, high)
             self._made[name] = codes, scale
         return self._made[name]
+
+    def _clip(self, weight, shape):
+        """The share of its largest weight at which each channel is cut, in [SMALLEST_CLIP, 1]."""
+        name = clip_name(weight)
+        learned = self.parameter(name, self.clips[name])
+        factor = 1 / np.sqrt(np.prod(shape[1:]) * weight_grid(self.bits)[2])
+        value = _node("abs", f"{name}_abs", _with_gradient_times(name, learned, factor))
+        value = _node("_maximum_scalar", f"{name}_positive", value, scalar=SMALLEST_CLIP)
+        value = _node("_minimum_scalar", f"{name}_limited", value, scalar=1.0)
+        return _node("Reshape", f"{name}_column", value, shape=(-1,) + (1,) * (len(shape) - 1))
 
     def _bias(self, layer):
         """The bias, and what was added for shifted shortcuts; None without either."""
@@ -195,10 +213,8 @@ class TrainingEmitter(Emitter):
             if limits.name not in self._made:
                 self._made[limits.name] = self.parameter(limits.name, [learned.value])
             parameter = self._made[limits.name]
-            more = _node("_mul_scalar", f"{name}_more", parameter,
-                         scalar=gradient_scale(limits.codes[1], learned.features) - 1)
-            nothing = _node("elemwise_sub", f"{name}_nothing", more, _node("BlockGrad", f"{name}_fixed", more))
-            value = _node("abs", f"{name}_abs", _node("elemwise_add", f"{name}_whole", parameter, nothing))
+            factor = gradient_scale(limits.codes[1], learned.features)
+            value = _node("abs", f"{name}_abs", _with_gradient_times(name, parameter, factor))
             value = _node("_maximum_scalar", f"{name}_positive", value, scalar=SMALLEST_THRESHOLD)
             if learned.ceiling is not None:
                 value = _node("_minimum_scalar", f"{name}_limited", value, scalar=float(learned.ceiling))
@@ -232,9 +248,43 @@ def threshold_name(layer):
     return f"{layer.name}.output_threshold"
 
 
+def clip_name(weight):
+    """Of what cuts a weight."""
+    return f"{weight}_clip"
+
+
+def initial_clip(weight, scale, bits):
+    """The clip, (channels,), with which a weight has this ``scale``."""
+    largest = _largest(weight)
+    steps, *_ = weight_grid(bits)
+    return np.where(largest > 0, scale * steps / np.where(largest > 0, largest, 1), 1).clip(SMALLEST_CLIP, 1)
+
+
+def codes_and_scales(weight, clip, bits):
+    """What :meth:`TrainingEmitter._weight` computes, as arrays; ``clip`` is None with 8 bits."""
+    if bits == 8:
+        return weight_codes(weight)
+    steps, low, high = weight_grid(bits)
+    step = _largest(weight) / np.float32(steps)
+    scale = np.where(step > 0, step, ZERO_SCALE) * np.abs(clip).clip(SMALLEST_CLIP, 1).astype(np.float32)
+    codes = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    return codes.clip(low, high).astype(np.int8), scale
+
+
+def _largest(weight):
+    return np.abs(weight).reshape(len(weight), -1).max(axis=1)
+
+
 def gradient_scale(largest, features):
     """By which the gradient of a threshold is multiplied."""
     return float(largest ** 2 / np.sqrt(largest * features))
+
+
+def _with_gradient_times(name, entry, factor):
+    """The same number, with a gradient ``factor`` times as large: x + (y - stop_gradient(y)), y = (factor - 1) x."""
+    more = _node("_mul_scalar", f"{name}_more", entry, scalar=factor - 1)
+    nothing = _node("elemwise_sub", f"{name}_nothing", more, _node("BlockGrad", f"{name}_fixed", more))
+    return _node("elemwise_add", f"{name}_whole", entry, nothing)
 
 
 def _cut(name, entry, low, high):
