@@ -19,7 +19,13 @@ from mxnet.gluon.model_zoo import vision
 
 import gluon_compress as gc
 from gluon_compress.costs import layer_costs
+from gluon_compress.graph import Node
 from gluon_compress.network import parameters, restore_snapshot, snapshot
+from gluon_compress.quantization.calibration import divergences
+from gluon_compress.quantization.emitters import Int8Emitter, Range, SimulatedEmitter, half_to_even
+from gluon_compress.quantization.inference_graph import variable
+from gluon_compress.quantization.observing import block_of
+from gluon_compress.quantization.onednn import threshold_for
 
 ERRATA = Path(__file__).resolve().parent.parent / "tutorials" / "ERRATA.md"
 DIGIT = nd.zeros((1, 1, 28, 28))   # an example, for the shapes
@@ -686,6 +692,95 @@ def test_step_three_reconstructs_nothing():
     gc.pruning.prune_channels(net, DIGIT, 0.5)
     assert (net.conv1._channels, net.conv2._channels, net.fc1._in_units) == (5, 10, 160)   # 10, 20, 320
     assert net(DIGIT).shape == (1, 10)
+
+
+# ---------------------------------------------------------------- MXNet 1.9.1's integers
+
+def integer_layer(emitter_class, weight, scale, x, **attributes):
+    """What a convolution with these codes makes of ``x``, all of whose values are multiples of 1 up to 127."""
+    attributes = {"kernel": "(1, 1)", "num_filter": str(len(weight)), "no_bias": "True", **attributes}
+    layer = Node("layer", "Convolution", attributes, [(len(x), len(weight), *x.shape[2:])])
+    emitter = emitter_class({"layer": (weight, scale)}, {})
+    codes = emitter.quantize("codes", (variable("x", ()), 0), Range(127.0, True))
+    limits = Range(float(127 * np.abs(x.asnumpy()).max() * scale.max() * weight.shape[1]), True)
+    return block_of([emitter.dequantize("out", emitter.convolution(layer, codes, limits))], ["x"], emitter.values)(x)
+
+
+def test_a_code_is_not_a_127th_of_the_threshold():
+    for high, low in (127, -1.0), (255, 0.0):
+        x = nd.array(np.linspace(low, 1, 5001))
+        expected = np.rint(x.asnumpy().astype(np.float64) * high)
+        theirs = nd.contrib.quantize_v2(x, out_type="auto", min_calib_range=low, max_calib_range=1.0)[0]
+        assert (theirs.asnumpy() != expected).mean() > 0.2
+        end = float(threshold_for(1 / high, low < 0))
+        ours = nd.contrib.quantize_v2(x, out_type="auto", min_calib_range=low * end, max_calib_range=end)[0]
+        assert (ours.asnumpy() != expected).mean() < 0.002
+
+
+def test_entropy_takes_the_background_for_everything(mnist):
+    images = np.concatenate([inputs.asnumpy() for inputs, _ in mnist["train"][:5]])
+    assert np.mean(images == images.min()) > 0.8 and -0.43 < images.min() < -0.42
+    edges = np.linspace(0, 4, 8193)
+    counts = np.histogram(np.abs(images), edges)[0]
+    candidates = np.arange(128, np.flatnonzero(counts)[-1] + 2)
+    threshold = edges[candidates[np.argmin(divergences(counts, 128, candidates))]]
+    assert threshold < 0.43 and np.abs(images).max() > 2.8
+
+    net = gc.params.load("lenet_mnist")
+    data = [inputs for inputs, _ in mnist["train"][:5]]
+    assert accuracy(lambda x: net(x.clip(-threshold, threshold)), mnist["test"]) < 0.9 < accuracy(net, mnist["test"])
+    for method in ("entropy", "mse"):
+        int8 = gc.quantization.quantize(net, data, method=method, progress=False)
+        assert accuracy(int8, mnist["test"]) > 0.98
+
+
+def test_a_signed_shortcut_cuts_the_sum():
+    one = np.full((1, 1, 1, 1), 127, np.int8), np.float32([1 / 127])
+    layer = Node("layer", "Convolution", {"kernel": "(1, 1)", "num_filter": "1", "no_bias": "True"}, [(1, 1, 1, 3)])
+    x, shortcut = nd.array([[[[100, 100, 100]]]]), nd.array([[[[50, 0, -50]]]])
+
+    def total(shortcut, kind, bias=()):
+        emitter = Int8Emitter({"layer": one}, dict(bias))
+        output = Range(255.0, False)
+        codes = [emitter.quantize(name, (variable(name[0], ()), 0), limits)
+                 for name, limits in (("x codes", output), ("s codes", kind))]
+        entry = emitter.dequantize("out", emitter.convolution(layer, codes[0], output, True, codes[1]))
+        return block_of([entry], ["x", "s"], emitter.values)(x, shortcut).asnumpy().ravel()
+    np.testing.assert_allclose(total(shortcut, Range(127.0, True)), [127, 100, 50], rtol=1e-4)
+    ours = total(shortcut + 50, Range(255.0, False), {"layer": np.float32([-50])})
+    np.testing.assert_allclose(ours, [150, 100, 50], rtol=1e-4)
+
+
+def test_grouped_convolutions_are_wrong_on_integers():
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, size=(8, 4, 1, 1)).astype(np.int8)
+    weight[:, 0] = 127
+    scale = np.linspace(0.005, 0.02, 8, dtype=np.float32)
+    x = nd.array(rng.integers(-127, 128, size=(2, 8, 3, 3)))
+    theirs, exact = (integer_layer(emitter, weight, scale, x, num_group="2").asnumpy()
+                     for emitter in (Int8Emitter, SimulatedEmitter))
+    assert np.abs(theirs - exact).max() > 0.2 * np.abs(exact).max()
+    one_scale = np.full(8, 0.01, np.float32)
+    np.testing.assert_array_equal(integer_layer(Int8Emitter, weight, one_scale, x, num_group="2").asnumpy(),
+                                  integer_layer(SimulatedEmitter, weight, one_scale, x, num_group="2").asnumpy())
+
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(8, 1, groups=2, in_channels=8), nn.Conv2D(4, 1, in_channels=8))
+    net.initialize(mx.init.Normal(0.3))
+    int8 = gc.quantization.quantize(net, [x], progress=False)
+    assert "grouped" in int8.record.left_out["0"]
+    expected = net(x).asnumpy()
+    assert np.abs(int8(x).asnumpy() - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_rint_is_not_what_the_kernels_do():
+    halves = nd.array([0.5, 1.5, 2.5, 3.5, -0.5, -1.5])
+    assert nd.rint(halves).asnumpy().tolist() != np.rint(halves.asnumpy()).tolist()
+    end = float(threshold_for(1.0, True))
+    kernels = nd.contrib.quantize_v2(halves, out_type="auto", min_calib_range=-end, max_calib_range=end)[0]
+    assert kernels.asnumpy().tolist() == np.rint(halves.asnumpy()).tolist()
+    ours = block_of([half_to_even("codes", (variable("x", ()), 0))], ["x"], {})(halves)
+    assert ours.asnumpy().tolist() == np.rint(halves.asnumpy()).tolist()
 
 
 # ---------------------------------------------------------------- the page itself

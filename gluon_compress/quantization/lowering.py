@@ -66,7 +66,7 @@ def obstacle(node):
         return f"a convolution of layout {node.get('layout')} has no integer kernel"
     groups, channels = node.get("num_group", 1), node.shapes[0][1]
     if groups > 1 and (groups != channels or groups != node.inputs[0][0].shapes[node.inputs[0][1]][1]):
-        return "MXNet 1.9.1 computes grouped convolutions on integers wrongly, other than depthwise ones"
+        return "MXNet 1.9.1 gives grouped convolutions on integers wrong scales, other than depthwise ones"
     return None
 
 
