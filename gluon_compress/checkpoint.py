@@ -178,7 +178,11 @@ def load(path, net=None, ctx=None, precision=None, simulate=False):
         if isinstance(net, Int8Network):
             raise TypeError("net is an Int8Network; accepted: a fresh copy of the original network, or None")
     tensors, header = _read(path)
-    if net is None and precision is None and "quantization" in header["records"]:
+    as_integers = net is None and precision is None and "quantization" in header["records"]
+    if simulate and not as_integers:
+        raise ValueError("simulate=True is for int8 networks that are loaded as such: without net, without precision, "
+                         "from a file that holds one")
+    if as_integers:
         return _load_int8(path, tensors, header, simulate)
     with _content_of(path):
         values = {name: _decode(name, layout, tensors) for name, layout in header["layout"].items()}
@@ -229,8 +233,9 @@ def _load_int8(path, tensors, header, simulate):
         values = {**rest, **{name: _decode(name, layouts[name], tensors) for name in codes}}
         block = _symbol_block(path, graph, values, mx.cpu())
         example = tuple(mx.nd.zeros(graph["shapes"][name]) for name in graph["inputs"])
-        return Int8Network(Graph(block, example), codes, found["scales"], rest, found["quantization"],
-                           simulate)
+        # not structural names: a SymbolBlock's lack what all of its parameters' names begin with
+        graph = Graph(block, example, dict(block.collect_params().items()))
+        return Int8Network(graph, codes, found["scales"], rest, found["quantization"], simulate)
 
 
 def _read_records(tensors, header):

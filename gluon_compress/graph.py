@@ -61,7 +61,7 @@ class Node:
 
 
 class Graph:
-    """The graph of ``net`` on ``example``.
+    """The graph of ``net`` on ``example``, with the names in ``named``, {name: Parameter}, by default structural ones.
 
     Attributes
     ----------
@@ -78,11 +78,11 @@ class Graph:
     Raises ``NetworkError`` when the network cannot be traced, ``ValueError`` when the example does not fit.
     """
 
-    def __init__(self, net, example):
+    def __init__(self, net, example, named=None):
         inputs = example_inputs(example)
         graph = trace(net, len(inputs))
         shapes = graph.shapes([value.shape for value in inputs])
-        named = parameters(net)
+        named = parameters(net) if named is None else named
         structural = {id(parameter): name for name, parameter in named.items()}
         self.symbol = graph.symbol
         read = graph.symbol.list_inputs()  # an input that nothing reads is not among them

@@ -8,7 +8,7 @@ from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.graph import Graph, in_order
 from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.network import snapshot
-from gluon_compress.quantization import Int8Network, QuantizationRecord, quantize
+from gluon_compress.quantization import Int8Network, QuantizationRecord, onednn, quantize
 from gluon_compress.quantization.folding import batch_norm_pairs
 from gluon_compress.quantization.inference_graph import fold_scales, simplify
 from gluon_compress.quantization.lowering import find_fusions
@@ -145,6 +145,216 @@ def test_a_channel_of_zeros_keeps_its_bias(bits):
         np.testing.assert_allclose(found[:, 1], 0.0123, rtol=1e-5)
 
 
+def test_a_dense_layer_with_a_ceiling_and_fp32_output():
+    net, example = build(Net, (16, 6), function=lambda net, F, x: F.clip(net.layer(x), 0, 0.5), layer=nn.Dense(8))
+    expected = net(example)
+    assert (expected.asnumpy() == 0.5).any()
+    for simulate in (False, True):
+        assert relative_error(quantize(net, [example], simulate=simulate, progress=False)(example), expected) < 0.02
+
+
+@pytest.mark.parametrize("second", [lambda F, x: F.relu(x), lambda F, x: F.clip(x, 0, 0.3),
+                                    lambda F, x: F.clip(x, 0, float("inf"))])
+def test_a_relu_behind_a_relu(second):
+    net, example = build(Net, (16, 6), function=lambda net, F, x: net.b(second(F, F.relu(net.a(x)))), a=nn.Dense(8),
+                         b=nn.Dense(3))
+    for simulate in (False, True):
+        assert relative_error(quantize(net, [example], simulate=simulate, progress=False)(example), net(example)) < 0.03
+
+
+class ComputedBias(HybridBlock):
+    """Of the convolution twice a parameter, of the dense layer an input."""
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.conv_weight = self.params.get("conv_weight", shape=(8, 3, 3, 3))
+            self.conv_bias = self.params.get("conv_bias", shape=(8,))
+            self.dense_weight = self.params.get("dense_weight", shape=(4, 8 * 36))
+            self.output = nn.Dense(3)
+
+    def hybrid_forward(self, F, x, bias, conv_weight, conv_bias, dense_weight):
+        x = F.relu(F.Convolution(x, conv_weight, conv_bias * 2, kernel=(3, 3), num_filter=8))
+        return self.output(F.relu(F.FullyConnected(x, dense_weight, bias, num_hidden=4)))
+
+
+def test_layers_whose_bias_is_computed_stay_fp32():
+    net = ComputedBias()
+    net.initialize(mx.init.Normal(0.3))
+    example = mx.nd.random.normal(shape=(4, 3, 8, 8)), mx.nd.random.normal(3, 1, shape=(4,))
+    expected = net(*example)
+    net.conv_bias.set_data(mx.nd.random.normal(3, 1, shape=(8,)))
+    assert relative_error(net(*example), expected) > 0.1
+    int8 = quantize(net, [example], progress=False)
+    assert list(int8.record.layers) == ["output"] and len(int8.record.left_out) == 2
+    assert all("bias is not a parameter" in reason for reason in int8.record.left_out.values())
+    assert relative_error(int8(*example), net(*example)) < 0.02
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2D(2, 2, ceil_mode=True),
+                                  nn.AvgPool2D(3, 2, 1, count_include_pad=False)])
+def test_averages_over_windows_beyond_the_border(pool):
+    net, example = build(Net, (4, 3, 9, 9), function=lambda net, F, x: net.b(net.pool(net.a(x))), a=nn.Conv2D(6, 1),
+                         pool=pool, b=nn.Conv2D(4, 1))
+    int8 = quantize(net, [example], progress=False)
+    for size in (9, 10):
+        other = mx.nd.random.normal(shape=(2, 3, size, size))
+        assert relative_error(int8(other), net(other)) < 0.03
+
+
+def test_images_in_integers_are_refused():
+    net, example = example_of("lenet")
+    int8 = quantize(net, [example], progress=False)
+    for dtype in ("uint8", "int8"):
+        with pytest.raises(TypeError, match=f"type {dtype}; accepted"):
+            int8(example.astype(dtype))
+
+
+def test_a_bias_that_is_read_twice_is_not_corrected():
+    class TwoReaders(HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                for name in "ab":
+                    setattr(self, name, self.params.get(f"{name}_weight", shape=(16, 10)))
+                self.shift = self.params.get("shift_bias", shape=(16,))
+
+        def hybrid_forward(self, F, x, a, b, shift):
+            return (F.FullyConnected(x, a, shift, num_hidden=16),
+                    F.FullyConnected(F.sigmoid(x), b, shift, num_hidden=16))
+    net = TwoReaders()
+    net.initialize(mx.init.Normal(1))
+    example = mx.nd.random.normal(3, 1, shape=(256, 10))
+    for bits in (4, 8):
+        outputs = [quantize(net, [example], bits=bits, simulate=True, correct_bias=correct, progress=False)(example)
+                   for correct in (False, True)]
+        for plain, corrected in zip(*outputs):
+            assert np.array_equal(plain.asnumpy(), corrected.asnumpy())
+
+
+def test_additions_that_fit_one_batch_size_only():
+    class Positions(HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.a, self.b = nn.Conv2D(8, 3, padding=1), nn.Conv2D(8, 3)
+                self.positions = self.params.get("positions", shape=(1, 8, 8, 8))
+
+        def hybrid_forward(self, F, x, positions):
+            return self.b(F.broadcast_add(self.a(x), positions))
+    net, example = build(Positions, (1, 3, 8, 8))
+    int8 = quantize(net, [example], progress=False)
+    four = mx.nd.random.normal(shape=(4, 3, 8, 8))
+    assert relative_error(int8(four), net(four)) < 0.1
+
+
+def test_calibration_data_of_other_types():
+    net, example = example_of("norms")
+    expected = quantize(net, [example], progress=False)(example).asnumpy()
+    iterator = mx.io.NDArrayIter(example, batch_size=len(example))
+    for data in ([example.astype("float64")], [example.asnumpy()], iterator):
+        np.testing.assert_array_equal(quantize(net, data, progress=False)(example).asnumpy(), expected)
+    for arguments, message in (({"exclude": None}, "exclude is None"), ({"evaluate": 3, "max_accuracy_drop": 0.1},
+                                                                      "evaluate is 3")):
+        with pytest.raises(TypeError, match=message):
+            quantize(net, [example], progress=False, **arguments)
+    with pytest.raises(TypeError, match="a bool array; accepted"):
+        quantize(net, [example.asnumpy() > 0], progress=False)
+
+
+def test_names_that_meet():
+    """Layers, parameters, operators and inputs may be called alike."""
+    class Alike(HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.data, self.tanh = nn.Dense(8), nn.Dense(3)
+                self.data_0 = self.params.get("data", shape=(1, 8))
+
+        def hybrid_forward(self, F, x, data_0):
+            return self.tanh(F.tanh(F.broadcast_mul(self.data(x), data_0), name="tanh"))
+    net, example = build(Alike, (8, 6))
+    for equalize in (False, True):
+        int8 = quantize(net, [example], equalize=equalize, progress=False)
+        assert sorted(int8.record.layers) == ["data", "tanh"]
+        assert relative_error(int8(example), net(example)) < 0.05
+
+    class DataParameter(HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.dense = nn.Dense(3)
+                self.data = self.params.get("data", shape=(1, 6))
+
+        def hybrid_forward(self, F, x, data):
+            return self.dense(F.broadcast_mul(x, data))
+    net, example = build(DataParameter, (8, 6))
+    assert relative_error(quantize(net, [example], progress=False)(example), net(example)) < 0.05
+
+
+def test_integer_constants_and_random_dropout():
+    class Chosen(HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.dense = nn.Dense(6)
+                self.index = self.params.get_constant("index", mx.nd.array([2, 0], dtype="int32"))
+
+        def hybrid_forward(self, F, x, index):
+            return F.take(self.dense(F.Dropout(x, p=0.5, mode="always")), index, axis=1)
+    net = Chosen()
+    net.initialize(mx.init.Normal(1))
+    example = mx.nd.random.normal(shape=(64, 50))
+    net(example)
+    int8 = quantize(net, [example], progress=False)
+    assert int8(example).shape == (64, 2)
+    assert relative_error(int8(example), int8(example)) > 0.1  # the Dropout is still there
+
+
+def test_inputs_that_do_nothing_and_loops_are_refused():
+    class HalfUsed(HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.dense = nn.Dense(3)
+
+        def hybrid_forward(self, F, x, y):
+            return self.dense(x)
+    net, example = HalfUsed(), mx.nd.random.normal(shape=(4, 6))
+    net.initialize()
+    net(example, example)
+    with pytest.raises(NetworkError, match="do not depend on its input data1"):
+        quantize(net, [(example, example)], progress=False)
+    def summed(net, F, x):
+        start = F.zeros_like(F.slice_axis(x, axis=0, begin=0, end=1)).reshape((-1,))
+        return net.dense(F.contrib.foreach(lambda value, state: (value + state, value + state), x, start)[0])
+    loop = Net(summed, dense=nn.Dense(3))
+    loop.initialize()
+    loop(example)
+    with pytest.raises(NetworkError, match="_foreach, whose body cannot be quantized"):
+        quantize(loop, [example], progress=False)
+
+
+@pytest.mark.parametrize("flags, instructions, reason", [
+    ("avx2 avx512_vnni", None, None), ("avx2 avx_vnni", None, None), ("avx2 avx512f", None, "processor has no VNNI"),
+    ("avx2 avx512_vnni", "avx512_core", "DNNL_MAX_CPU_ISA=AVX512_CORE"), (None, None, None),
+    ("avx512_vnni", "AVX512_CORE_VNNI", None)])
+def test_where_sums_saturate(tmp_path, flags, instructions, reason):
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpuinfo.write_text(f"model name: x\nflags\t\t: fpu {flags}\n")
+    found = onednn.saturation({} if instructions is None else {"DNNL_MAX_CPU_ISA": instructions}, cpuinfo)
+    assert found is None if reason is None else reason in found
+
+
+def test_a_warning_says_that_sums_saturate(monkeypatch):
+    net, example = example_of("lenet")
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    with pytest.warns(UserWarning, match="cut at 16 bits"):
+        quantize(net, [example], progress=False)
+    quantize(net, [example], simulate=True, progress=False)
+
+
 def test_shortcuts_under_a_relu_are_unsigned():
     net, example = example_of("resnet")
     inference = simplify(Graph(net, example), snapshot(net))
@@ -216,6 +426,32 @@ def test_saved_networks_compute_the_same(name, tmp_path):
     for weight, codes in int8.codes.items():
         scale = int8.scales.layers[weight]["scale"]
         np.testing.assert_array_equal(values(fresh)[weight], codes * scale.reshape(-1, *[1] * (codes.ndim - 1)))
+
+
+@pytest.mark.parametrize("names", [("conv1", "conv2"), ("layer",), ("features", "features2")])
+def test_names_that_begin_alike_are_saved_and_loaded(tmp_path, names):
+    layers = {name: nn.Conv2D(4, 3, use_bias=len(names) > 1) for name in names}
+
+    def f(net, F, x):
+        for name in names:
+            x = getattr(net, name)(x)
+        return x
+    net, example = build(Net, (2, 3, 8, 8), function=f, **layers)
+    sequential = nn.HybridSequential()
+    sequential.add(nn.Dense(3))
+    sequential.initialize()
+    sequential(example)
+    for network in (net, sequential):
+        int8 = quantize(network, [example], progress=False)
+        gc.save(tmp_path / "net.gcz", int8)
+        loaded = gc.load(tmp_path / "net.gcz")
+        assert np.array_equal(loaded(example).asnumpy(), int8(example).asnumpy())
+        assert loaded.record == int8.record and loaded.codes.keys() == int8.codes.keys()
+        gc.save(tmp_path / "again.gcz", loaded)
+        assert np.array_equal(gc.load(tmp_path / "again.gcz")(example).asnumpy(), int8(example).asnumpy())
+    for arguments in ({"precision": "fp32"}, {"net": network}):
+        with pytest.raises(ValueError, match="simulate=True is for int8 networks"):
+            gc.load(tmp_path / "net.gcz", simulate=True, **arguments)
 
 
 def test_the_file_is_a_quarter(tmp_path):

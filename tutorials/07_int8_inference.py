@@ -77,8 +77,8 @@ print(gc.kernels.kernels_of(int8, results.example))
 # %% [markdown]
 # ## The same arithmetic without the kernels
 #
-# `simulate=True` computes the same codes in fp32, exactly, as integers below 2**24 are exact there. It runs anywhere,
-# and knows any number of bits.
+# `simulate=True` computes the same codes in fp32, where integers below 2**24 are exact: all but values that lie half-way
+# between two codes come out the same. It runs anywhere, and knows any number of bits.
 
 # %%
 simulated = gc.quantization.quantize(net, calibration, simulate=True)

@@ -11,7 +11,8 @@ A layer multiplies codes, adds its bias in units of their scales, and rounds onc
 
     code_out = round((sum(code_w * code_x) + round(bias / (s_w * s_x))) * s_w * s_x / s_out)
 
-Integers up to 2**24 are exact in fp32, so that the simulated network computes what the real one does, anywhere.
+Integers up to 2**24 are exact in fp32, so that the simulated network computes what the real one does, anywhere; only
+values half-way between two codes may be rounded to the other one.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
 section 2.2.

@@ -6,6 +6,7 @@
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
 section 3.2.
 """
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..network import layer_name
 from .folding import batch_norm_pairs, folded, scale_and_shift
 
 LAYERS = ("Convolution", "FullyConnected")
-IDENTITIES = ("Dropout", "_copy", "BlockGrad")
+IDENTITIES = ("_copy", "BlockGrad")
 
 
 @dataclass
@@ -36,7 +37,7 @@ class InferenceGraph:
         {name of a layer's node: structural name of what shifts its output}: its bias, or beta of the BatchNorm behind
         it; missing where there is none.
     shifts : dict
-        ``biases`` without the layers that are called several times.
+        ``biases`` without those of layers that are called several times, and those that something else reads, too.
     """
 
     outputs: list
@@ -69,28 +70,46 @@ def simplify(graph, values):
     """The :class:`InferenceGraph` of a Graph whose parameters have these ``values``, {structural name: array}."""
     pairs = {norm: layer for norm, layer in batch_norm_pairs(graph)[0].items() if layer.operator in LAYERS
              and norm.operator != "_contrib_BatchNormWithReLU"}  # which goes on to a ReLU
-    result = InferenceGraph([], list(graph.input_shapes))
+    result = InferenceGraph([], [])
     layer_nodes = set(pairs.values())
+    taken = {name for node in graph.producers() for name in (layer_name(node.inputs[1][0].parameter),)}
+    taken |= {node.parameter for node in graph.nodes if node.parameter is not None}
     names = {}
     moved = {}
     for node in graph.nodes:
         if node in layer_nodes:
             continue  # comes with its BatchNorm
-        if node.operator in IDENTITIES:
+        if node.operator in IDENTITIES or node.operator == "Dropout" and node.get("mode") != "always":
             moved[node, 0] = moved[node.inputs[0]]
         elif node in pairs:
             moved[node, 0] = (_layer(result, pairs[node], moved[pairs[node].inputs[0]], values, names, node), 0)
-        elif node.operator in LAYERS and node.inputs[1][0].parameter is not None:
+        elif node.operator in LAYERS and has_own_parameters(node):
             moved[node, 0] = (_layer(result, node, moved[node.inputs[0]], values, names), 0)
         else:
-            copy = Node(node.name, node.operator, node.attributes, node.shapes, node.parameter,
-                        inputs=[moved[source] for source in node.inputs])
+            copy = Node(node.parameter or _other_than(node.name, taken), node.operator, node.attributes, node.shapes,
+                        node.parameter, inputs=[moved[source] for source in node.inputs])
             if node.parameter is not None:
-                copy.name = node.parameter
                 result.values[node.parameter] = values[node.parameter]
+            elif node.operator == "null":
+                result.inputs.append(copy.name)
             moved.update({(node, output): (copy, output) for output in range(len(node.shapes))})
     result.outputs = [moved[output] for output in graph.outputs]
+    result.inputs.sort(key=[_other_than(name, taken) for name in graph.input_shapes].index)
+    readings = Counter(source.parameter for node in graph.nodes for source, _ in node.inputs)
+    result.shifts = {name: shift for name, shift in result.shifts.items() if readings[shift] == 1}
     return result
+
+
+def has_own_parameters(layer):
+    """Whether weight and bias are parameters of the network, not computed and not its inputs."""
+    return all(source.parameter is not None for source, _ in layer.inputs[1:])
+
+
+def _other_than(name, taken):
+    """A name for an operator or an input that no layer and no parameter has."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _layer(result, node, data, values, names, batch_norm=None):

@@ -1,4 +1,6 @@
 """The network that runs on integers."""
+import warnings
+
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
@@ -15,6 +17,8 @@ from .observing import set_constants
 
 class Int8Network(SymbolBlock):
     """A network on oneDNN's integer kernels, for inference: what :func:`quantize` returns.
+
+    On processors without VNNI or AMX sums may saturate; a warning says so.
 
     Call it like the original, fp32 in and fp32 out. It is hybridized. ``gluon_compress.save`` writes it, ``load``
     reads it.
@@ -39,6 +43,10 @@ class Int8Network(SymbolBlock):
     def __init__(self, graph, codes, scales, rest, record, simulate=False):
         if not simulate:
             onednn.check_available(record.bits)
+            reason = onednn.saturation()
+            if reason:
+                warnings.warn(f"{reason}: sums of large products are cut at 16 bits, so that the network computes less "
+                              f"exactly than its record and its simulation say", stacklevel=3)
         lowering = lower(graph, codes, scales, rest, record, SimulatedEmitter if simulate else Int8Emitter)
         super().__init__(symbol_of(lowering.outputs()),
                          [mx.sym.var(name, dtype="float32") for name in lowering.graph.inputs])
@@ -48,6 +56,14 @@ class Int8Network(SymbolBlock):
         self.record, self.scales, self.simulated = record, scales, simulate
         self.codes, self.rest, self.graph = codes, rest, graph
         self.hybridize(static_alloc=True, static_shape=True)
+
+    def forward(self, x, *args):
+        """As the original. Integers are refused: the kernels would take them for codes."""
+        for value in (x, *args):
+            if isinstance(value, mx.nd.NDArray) and value.dtype in (np.uint8, np.int8):
+                raise TypeError(f"an input is of type {np.dtype(value.dtype)}; accepted: what the fp32 network takes, "
+                                f"prepared in the same way")
+        return super().forward(x, *args)
 
     def fp32_values(self):
         """{structural name: float32 array} of the original network, with the weights as they were rounded."""

@@ -13,6 +13,7 @@ MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Where such a sho
 own (He et al., 2015, option B), that one gets a constant added to its bias that makes its output positive, and the sum
 the same taken away: exact, and with 255 levels instead of 127.
 """
+import math
 from dataclasses import dataclass, replace
 
 from ..graph import Node, consumers, in_order
@@ -83,7 +84,7 @@ def find_fusions(outputs, chosen):
 
     for node in order:
         if node.operator in ADDITIONS and node.inputs[0] != node.inputs[1] and (
-                node.input_shape(0) == node.input_shape(1)):
+                node.input_shape(0) == node.input_shape(1)) and _same_samples(*node.inputs):
             hosts = [entry for entry in node.inputs if entry in fusions and only_reader(entry) is node
                      and fusions[entry].layer.operator == "Convolution" and not fusions[entry].relu]
             end = _behind_relu((node, 0), only_reader)
@@ -98,17 +99,29 @@ def find_fusions(outputs, chosen):
             fusion = fusions.pop(host)
             fusion.summand, fusion.end = summand, (node, 0)
             fusions[fusion.end] = fusion
-        elif _is_relu(node) and node.inputs[0] in fusions and only_reader(node.inputs[0]) is node:
+        elif (_is_relu(node) and node.inputs[0] in fusions and only_reader(node.inputs[0]) is node
+              and not fusions[node.inputs[0]].relu):
             fusion = fusions.pop(node.inputs[0])
-            fusion.relu, fusion.end = True, (node, 0)
-            fusion.ceiling = node.get("a_max") if node.operator == "clip" else None
+            fusion.relu, fusion.end, fusion.ceiling = True, (node, 0), _ceiling(node)
             fusions[fusion.end] = fusion
     return fusions
 
 
+def _same_samples(one, other):
+    """Whether two tensors of equal shape have that with any number of samples: both come from the same inputs."""
+    def inputs(entry):
+        return {node for node in in_order([entry]) if node.operator == "null" and node.parameter is None}
+    return inputs(one) == inputs(other) != set()
+
+
 def _is_relu(node):
     return (node.operator == "relu" or node.operator == "Activation" and node.get("act_type") == "relu"
-            or node.operator == "clip" and node.get("a_min") == 0 and node.get("a_max") > 0)
+            or node.operator == "clip" and float(node.get("a_min")) == 0 and float(node.get("a_max")) > 0)
+
+
+def _ceiling(relu):
+    ceiling = float(relu.get("a_max")) if relu.operator == "clip" else math.inf
+    return None if ceiling == math.inf else ceiling
 
 
 def _behind_relu(entry, only_reader):
@@ -141,8 +154,11 @@ def passes_integers(node):
     if node.operator == "Pooling":
         window = node.get("kernel", ())
         small = len(window) == 2 and window[0] * window[1] <= SMALL_WINDOW and not node.get("global_pool", False)
+        # at the border the integer kernel divides by the whole window
+        whole = node.get("pooling_convention", "valid") == "valid" and (
+            node.get("count_include_pad", True) is not False or not any(node.get("pad", ())))
         kind = node.get("pool_type", "max")
-        return len(node.shapes[0]) == 4 and (kind == "max" or kind == "avg" and small)
+        return len(node.shapes[0]) == 4 and (kind == "max" or kind == "avg" and small and whole)
     return node.operator == "Flatten" or node.operator == "Concat" and node.get("dim", 1) > 0
 
 
@@ -258,9 +274,17 @@ class Lowering:
         elif _wanted(fusion.end, self.readers, self.chosen):
             result = self.emitter.dense(fusion.layer, data, limits, fusion.relu)
         else:
-            self.real[fusion.end] = self.emitter.dense(fusion.layer, data, None, fusion.relu)
+            self.real[fusion.end] = self._capped(fusion, self.emitter.dense(fusion.layer, data, None, fusion.relu))
             return
         self.integers[fusion.end] = result
+
+    @staticmethod
+    def _capped(fusion, entry):
+        """An fp32 tensor, cut at the ceiling of a ReLU6 and the like; of integers the range does that."""
+        if fusion.ceiling is None:
+            return entry
+        ends = {"a_min": "0", "a_max": repr(float(fusion.ceiling))}
+        return Node(f"{fusion.layer.name}_ceiling", "clip", ends, [()], inputs=[entry]), 0
 
     def _summand(self, fusion, limits):
         integers = self._integers(fusion.summand)

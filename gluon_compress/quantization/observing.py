@@ -17,7 +17,8 @@ def input_batches(data, names):
     """The inputs of the network ``names`` in each batch of ``data``, as tuples of NDArrays.
 
     A batch is an NDArray or NumPy array; a tuple or list of them, of which what follows the inputs (labels) is left
-    alone; or a dict by the names of the inputs, or of one value for a network of one input.
+    alone; a dict by the names of the inputs, or of one value for a network of one input; or an ``mx.io.DataBatch``.
+    Integers of 32 and 64 bits stay what they are, all other numbers become float32.
 
     Raises
     ------
@@ -37,6 +38,7 @@ def input_batches(data, names):
 
 
 def _inputs_of(batch, names, number):
+    batch = batch.data if isinstance(batch, mx.io.DataBatch) else batch
     if isinstance(batch, Mapping):
         missing = [name for name in names if name not in batch]
         if not missing:
@@ -63,9 +65,10 @@ def _as_ndarray(value, what):
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
         value = mx.nd.array(value, dtype="float32")
     if not isinstance(value, mx.nd.NDArray):
-        raise TypeError(f"{what} of the calibration data holds a {type(value).__name__}; accepted: NDArrays or NumPy "
-                        f"arrays of numbers")
-    return value.as_in_context(mx.cpu())
+        kind = f"{value.dtype} array" if isinstance(value, np.ndarray) else type(value).__name__
+        raise TypeError(f"{what} of the calibration data holds a {kind}; accepted: NDArrays or NumPy arrays of numbers")
+    value = value.as_in_context(mx.cpu())
+    return value.astype("float32") if value.dtype in (np.float16, np.float64, np.uint8, np.int8) else value
 
 
 def block_of(outputs, inputs, values):
@@ -79,7 +82,9 @@ def set_constants(net, values):
     """Give a SymbolBlock its parameters, without gradients; takes them out of ``values``, {name: array}."""
     for name, parameter in net.collect_params().items():
         parameter.grad_req = "null"
-        parameter._load_init(mx.nd.array(values.pop(name), dtype="float32"), mx.cpu())
+        value = values.pop(name)
+        dtype = value.dtype if value.dtype.kind in "iu" else np.float32  # indices, say
+        parameter._load_init(mx.nd.array(value, dtype=dtype), mx.cpu(), cast_dtype=True, dtype_source="saved")
 
 
 class Observation:

@@ -16,13 +16,14 @@ from .calibration import METHODS, RangeObserver
 from .clipping import CLIPS
 from .emitters import Int8Emitter, SimulatedEmitter
 from .equalization import equalize_layers
-from .inference_graph import LAYERS, fold_scales, simplify
+from .inference_graph import LAYERS, fold_scales, has_own_parameters, simplify
 from .int8_network import Int8Network, lower
 from .lowering import ADDITIONS, find_fusions, obstacle
 from .observing import block_of, input_batches, key, observe, parts
 from .record import QuantizationRecord
 from .weights import Scales
 
+CONTROL_FLOW = ("_foreach", "_while_loop", "_cond")
 KINDS = {"Convolution": "Conv{}D", "Deconvolution": "Conv{}DTranspose", "FullyConnected": "Dense",
          "Embedding": "Embedding"}
 
@@ -43,10 +44,12 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
     Parameters
     ----------
     net : HybridBlock
-        A SymbolBlock is one. Trained, in fp32.
+        A SymbolBlock is one. Trained, in fp32. Inputs with a default value are left at it; several outputs come back
+        as one list.
     calibration_data : iterable of batches
         A DataLoader or a list; see :func:`~gluon_compress.quantization.observing.input_batches` for what a batch may
         be. Some hundred samples of the training data, prepared as for inference. They are kept in memory meanwhile.
+        An input that never is negative here is taken for one that never will be.
     method : "minmax", "percentile", "entropy" or "mse"
         How the threshold of an activation is chosen; see :class:`RangeObserver`.
     exclude : iterable of str
@@ -91,6 +94,8 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
         check_integer("batches", batches, minimum=1)
     if (max_accuracy_drop is None) != (evaluate is None):
         raise TypeError("max_accuracy_drop and evaluate go together; one of them is missing")
+    if evaluate is not None and not callable(evaluate):
+        raise TypeError(f"evaluate is {evaluate!r}; accepted: a callable")
     if max_accuracy_drop is not None:
         check_number("max_accuracy_drop", max_accuracy_drop, minimum=0)
     check_fp32(net)
@@ -143,8 +148,15 @@ class Quantizer:
     """
 
     def __init__(self, net, data, most_batches):
-        self.batches = list(itertools.islice(input_batches(data, input_names(net)), most_batches))
+        names = input_names(net)
+        self.batches = list(itertools.islice(input_batches(data, names), most_batches))
         self.graph = Graph(net, self.batches[0])
+        for name in set(names) - self.graph.input_shapes.keys():
+            raise NetworkError(f"the network's outputs do not depend on its input {name}; quantize one without it")
+        for node in self.graph.nodes:
+            if node.operator in CONTROL_FLOW:
+                raise NetworkError(f"the network has {node.name}, a {node.operator}, whose body cannot be quantized; "
+                                   f"quantize the parts before and behind it")
         self.values = fold_scales(self.graph, snapshot(net))
         for name, value in self.values.items():
             if not np.isfinite(value).all():
@@ -163,11 +175,12 @@ class Quantizer:
         for node in self.graph.producers():
             name = layer_name(node.inputs[1][0].parameter)
             if name not in self.layers:
-                self.left_out[name] = f"{_kind(node)}: there is no integer kernel for it"
+                self.left_out[name] = ("its bias is not a parameter of the network" if not has_own_parameters(node) else
+                                       f"{_kind(node)}: there is no integer kernel for it")
 
     def excluded(self, exclude):
         """The layers that the user's names and kinds stand for; ``ValueError`` for one that matches nothing."""
-        if isinstance(exclude, str):
+        if isinstance(exclude, str) or not hasattr(exclude, "__iter__"):
             raise TypeError(f"exclude is {exclude!r}; accepted: a list of names")
         kinds = {layer_name(node.inputs[1][0].parameter): _kind(node) for node in self.graph.producers()}
         found = set()
