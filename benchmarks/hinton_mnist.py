@@ -39,6 +39,10 @@ TEACHER_RATE, STUDENT_RATE = 0.03, 0.02  # with 0.1 training is unstable for bot
 TEMPERATURE, HARD_WEIGHT = 20.0, 0.1
 MISSING = 3
 BIASES = np.arange(0, 10.01, 0.1)
+CONDITIONS = (f"in the paper by 3.5. Nesterov, momentum {MOMENTUM}, batches of {BATCH},\nlearning rates to 0 along a "
+              f"cosine; teacher {TEACHER_EPOCHS} epochs from {TEACHER_RATE}, dropout {INPUT_DROPOUT} and "
+              f"{HIDDEN_DROPOUT};\nstudents {STUDENT_EPOCHS} epochs from {STUDENT_RATE}, T = {TEMPERATURE:g}, share of "
+              f"the labels {HARD_WEIGHT}")
 ROWS = (("teacher", "teacher, dropout and jitter", 67), ("student", "student alone", 146),
         ("distilled", "student, distilled", 74), ("without_3", "... on a transfer set without 3s", 206),
         ("without_3_on_3", "    of these errors on 3s", 133), ("shifted", "... bias of class 3 raised", 109),
@@ -74,6 +78,10 @@ def train(net, data, epochs, rate, seed, name, teacher=None):
     return net
 
 
+def train_student(data, seed, name, teacher=None):
+    return train(network(STUDENT_HIDDEN, seed), data, STUDENT_EPOCHS, STUDENT_RATE, seed, name, teacher)
+
+
 def logits(net, images):
     """``(logits, labels)`` as arrays."""
     found = [(net(inputs).asnumpy(), labels.asnumpy()) for inputs, labels in images.batches(1000)]
@@ -99,13 +107,14 @@ def run(seed, train_set, test_set):
     if path.exists():
         return
     RESULTS.mkdir(parents=True, exist_ok=True)
-    jittered, plain = (train_set.batches(BATCH, shuffle=True, augment=augment)
-                       for augment in (random_crop(JITTER), None))
+    jittered = train_set.batches(BATCH, shuffle=True, augment=random_crop(JITTER))
+    plain = train_set.batches(BATCH, shuffle=True)
     without_3 = train_set.subset(np.flatnonzero(train_set.labels != MISSING)).batches(BATCH, shuffle=True)
-    teacher = train(network(TEACHER_HIDDEN, seed, dropout=True), jittered, TEACHER_EPOCHS, TEACHER_RATE, seed, "teacher")
-    student = train(network(STUDENT_HIDDEN, seed), plain, STUDENT_EPOCHS, STUDENT_RATE, seed, "student")
-    distilled = train(network(STUDENT_HIDDEN, seed), plain, STUDENT_EPOCHS, STUDENT_RATE, seed, "distilled", teacher)
-    partial = train(network(STUDENT_HIDDEN, seed), without_3, STUDENT_EPOCHS, STUDENT_RATE, seed, "without_3", teacher)
+    teacher = network(TEACHER_HIDDEN, seed, dropout=True)
+    train(teacher, jittered, TEACHER_EPOCHS, TEACHER_RATE, seed, "teacher")
+    student = train_student(plain, seed, "student")
+    distilled = train_student(plain, seed, "distilled", teacher)
+    partial = train_student(without_3, seed, "without_3", teacher)
     bias = best_bias(*logits(partial, train_set))
     scores, labels = logits(partial, test_set)
     result = {name: errors(*logits(net, test_set))[0]
@@ -126,10 +135,7 @@ def table():
                      f"{min(values)} to {max(values)}"))
     biases = ", ".join(f"{result['bias']:.1f}" for result in results)
     header = "MNIST test errors of 10,000", "paper", "mean", "deviation", "range"
-    return (format_table(header, rows) + f"\n({len(results)} seeds; bias of class 3 raised by {biases}, in the paper by 3.5. Nesterov, momentum "
-            f"{MOMENTUM}, batches of {BATCH},\nlearning rates to 0 along a cosine; teacher {TEACHER_EPOCHS} epochs from "
-            f"{TEACHER_RATE}, dropout {INPUT_DROPOUT} and {HIDDEN_DROPOUT}; students {STUDENT_EPOCHS} epochs from "
-            f"{STUDENT_RATE},\nT = {TEMPERATURE:g}, share of the labels {HARD_WEIGHT})\n")
+    return f"{format_table(header, rows)}\n({len(results)} seeds; bias of class 3 raised by {biases}; {CONDITIONS})\n"
 
 
 @click.command(help=__doc__.split("\n")[0])

@@ -34,7 +34,7 @@ BITS = (8, 6, 5, 4, 3, 2)
 DRAWS, CALIBRATION_IMAGES, BATCH = 3, 512, 100
 # Quantization-aware training, of all layers, from the shipped weights; the same for the fp32 network beside it.
 TRAINING_IMAGES, TRAINING_BATCH, LEARNING_RATE = 25000, 64, 1e-4
-EPOCHS = {"lenet_mnist": 4, "alexnet_cifar10": 2, "resnet18_cifar10": 1}
+EPOCHS = {"lenet_mnist": 4, "alexnet_cifar10": 1, "resnet18_cifar10": 1}
 AUGMENTATION = compose(random_crop(4), random_flip)  # of CIFAR-10
 
 

@@ -68,8 +68,8 @@ for operator in dict.fromkeys(operators):
     print(f"{operators.count(operator):4d} x {operator}")
 
 # %% [markdown]
-# The processor has several instructions for that; oneDNN, which does the work, picks the best it finds. What it picked,
-# with the types of input, weight and output (`u8` is an unsigned 8-bit integer) and the time in each:
+# The processor has several instructions for that; oneDNN, which does the work, picks the best. What it picked, with the
+# types of input, weight and output (`u8` is an unsigned 8-bit integer) and the time in each:
 
 # %%
 print(gc.kernels.kernels_of(int8, results.example))
@@ -77,8 +77,8 @@ print(gc.kernels.kernels_of(int8, results.example))
 # %% [markdown]
 # ## The same arithmetic without the kernels
 #
-# `simulate=True` computes the same codes in fp32, where integers below 2**24 are exact: all but values that lie half-way
-# between two codes come out the same. It runs anywhere, and knows any number of bits.
+# `simulate=True` computes the same codes in fp32, where integers below 2**24 are exact: all but values half-way between
+# two codes come out the same. It runs anywhere, and knows any number of bits.
 
 # %%
 simulated = gc.quantization.quantize(net, calibration, simulate=True)
