@@ -248,12 +248,14 @@ def test_the_clip_of_a_weight_learns_as_a_step_size_does():
     np.testing.assert_allclose(found[parameters["weight"].name], of_rounded * inside, rtol=1e-3, atol=1e-5)
 
 
-def test_clips_begin_where_the_squared_error_is_least():
-    qat, net, example = prepared(Mlp, bits=3)
+def test_clips_begin_as_quantize_cuts():
+    qat, net, example = prepared(Mlp, bits=2)
     weight = net.hidden.weight.data().asnumpy()
-    _, scale = gc.quantization.quantize_array(weight, 3, 0, clip="mse")
+    _, scale = gc.quantization.quantize_array(weight, 2, 0, clip="mse")
     np.testing.assert_allclose(qat.collect_params()["hidden.weight_clip"].data().asnumpy(),
-                               scale * 3 / np.abs(weight).max(axis=1), rtol=1e-5)
+                               scale / np.abs(weight).max(axis=1), rtol=1e-5)
+    qat, *_ = prepared(Mlp, bits=3)
+    assert (qat.collect_params()["hidden.weight_clip"].data().asnumpy() == 1).all()
     assert not [name for name in prepared(Mlp)[0].collect_params() if name.endswith("clip")]
 
 

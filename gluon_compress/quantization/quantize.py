@@ -57,7 +57,7 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
     bits : int
         2 to 8, of weights and activations. The integer kernels know 8 only; others need ``simulate=True``.
     clip : "max", "percentile" or "mse", optional
-        How the scale of a weight is chosen; see :func:`quantize_array`. By default "max" for 8 bits, "mse" for fewer.
+        How the scale of a weight is chosen; see :func:`quantize_array`. By default "mse" for 2 bits, else "max".
     percentile : float
         For ``method="percentile"``.
     batches : int, optional
@@ -119,8 +119,8 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
 
 
 def default_clip(bits):
-    """Fewer steps are worth more than the few weights beyond them."""
-    return "max" if bits == 8 else "mse"
+    """What kept more accuracy of ResNet-18 and AlexNet: with 3 to 8 bits the largest weights count more than the rest."""
+    return "mse" if bits == 2 else "max"
 
 
 def check_fp32(net):
