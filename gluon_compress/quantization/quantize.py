@@ -119,7 +119,7 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
 
 
 def default_clip(bits):
-    """What kept more accuracy of ResNet-18 and AlexNet: with 3 to 8 bits the largest weights count more than the rest."""
+    """What kept more accuracy of ResNet-18 and AlexNet: with 3 bits and more the largest weights count most."""
     return "mse" if bits == 2 else "max"
 
 
