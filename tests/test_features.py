@@ -341,15 +341,15 @@ def test_distill_trains_student_and_adapters_as_by_hand():
         np.testing.assert_allclose(results[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_a_trainer_goes_on_without_the_adapters():
-    """Steps after a distillation change the student, and only it."""
+def test_a_trainer_goes_on_without_the_adapters(tmp_path):
+    """Steps after a distillation change the student, and only it; their state can be saved."""
     student, teacher = build(NormNet, seed=2)[0], build(NormNet)[0]
     trainer = Trainer(student.collect_params(), "adam")
     names = list(values(student))
     distilled(student, teacher, HINTS, trainer=trainer)
     assert list(values(student)) == names
     before = values(student)
-    distill(student, teacher, batches(), 1, trainer=trainer, progress=False)
+    distill(student, teacher, batches(), 1, trainer=trainer, state_path=tmp_path / "state", progress=False)
     assert not np.array_equal(before["output.weight"], values(student)["output.weight"])
     distilled(student, teacher, HINTS, trainer=trainer)
 

@@ -90,6 +90,8 @@ class DistillationLoss(Loss):
 
     def _mean(self, F, log_probabilities):
         """log sum_k w_k * p_k from the teachers' log p_k, without leaving the logarithms' range."""
+        if len(log_probabilities) == 1:
+            return log_probabilities[0]
         weights = self.teacher_weights or [1 / len(log_probabilities)] * len(log_probabilities)
         largest = log_probabilities[0]
         for others in log_probabilities[1:]:
