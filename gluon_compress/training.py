@@ -183,7 +183,7 @@ def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation
     if state_path is not None and Path(state_path).exists():
         history.epochs, best_parameters = training_state.restore(state_path, net, trainer, run)
     for epoch in range(len(history.epochs), epochs):
-        seed_everything(seed, epoch)
+        _seed_everything(seed, epoch)
         started = time.perf_counter()
         result = _train_epoch(
             net, train_data, trainer, loss, targets, progress, f"epoch {epoch + 1}/{epochs}",
@@ -300,7 +300,7 @@ def _context(net):
     return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
-def seed_everything(seed, epoch):
+def _seed_everything(seed, epoch):
     """Seed all generators; neighbouring seeds and epochs share no stream."""
     mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]) >> 1  # MXNet wants 31 bits
     random.seed(mixed)

@@ -1,5 +1,5 @@
 """Feature losses against NumPy and finite differences; the matcher: same network, same training, adapters beside it."""
-import gluon_compress  # noqa: F401
+from gluon_compress import CheckpointError
 
 import mxnet as mx  # noqa: I001
 import numpy as np
@@ -7,8 +7,8 @@ import pytest
 from gluon_compress.distillation import DistillationLoss, FeatureLoss, FeatureMatcher, distill
 from gluon_compress.distillation.feature_losses import KINDS
 from gluon_compress.errors import NetworkError
-from gluon_compress.pruning import MaskedTrainer, prune_magnitude
-from gluon_compress.quantization import quantize
+from gluon_compress.pruning import MaskedTrainer, prune_channels, prune_magnitude
+from gluon_compress.quantization import prepare_qat, quantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import autograd
@@ -319,7 +319,7 @@ def test_distill_trains_student_and_adapters_as_by_hand():
         student.features[12]._rate = 0
         trainer = Trainer(student.collect_params(), "sgd", {"learning_rate": 0.05, "momentum": 0.9})
         if by_hand:
-            gluon_compress.training.seed_everything(0, 0)  # as distill does
+            mx.random.seed(0)  # as distill does
             matcher = FeatureMatcher(student, teacher, HINTS, images())
             trainer = Trainer(matcher.collect_params(), "sgd", {"learning_rate": 0.05, "momentum": 0.9})
             loss = DistillationLoss(3, 0.2)
@@ -402,7 +402,7 @@ class Stopping:
 
 def test_other_features_are_another_run(tmp_path):
     distilled(build(NormNet)[0], build(NormNet, seed=1)[0], HINTS, tmp_path / "state", 1)
-    with pytest.raises(gluon_compress.CheckpointError, match="'weight': 0.5.* there"):
+    with pytest.raises(CheckpointError, match="'weight': 0.5.* there"):
         distilled(build(NormNet)[0], build(NormNet, seed=1)[0], HINTS[1:], tmp_path / "state", 1)
 
 
@@ -474,6 +474,10 @@ def test_networks_that_cannot_be_matched():
         FeatureMatcher(NormNet(), teacher, HINTS, images())
     with pytest.raises(ValueError, match="student and teacher are the same network"):
         FeatureMatcher(student, student, HINTS, images())
+    with pytest.raises(TypeError, match="example is a ndarray; accepted: an NDArray"):
+        FeatureMatcher(student, teacher, HINTS, images().asnumpy())
+    with pytest.raises(TypeError, match="example is a tuple; accepted: an NDArray"):
+        FeatureMatcher(student, teacher, HINTS, (images(), images()))
     teacher.features[4].weight.data()[:] = np.nan
     with pytest.raises(NetworkError, match="layer features.4 of the teacher puts out NaN"):
         FeatureMatcher(student, teacher, HINTS, images())
@@ -500,3 +504,19 @@ def test_combinations_that_distill_refuses(tmp_path):
         distilled(student, teacher, HINTS, seed=-1)
     with pytest.raises(TypeError, match="trainer is 'sgd'"):
         distilled(student, teacher, HINTS, trainer="sgd")
+
+
+def test_students_that_are_pruned_or_trained_as_integers():
+    """A pruned copy of the teacher, and a QatNetwork of it, whose layers go by the names in its graph."""
+    teacher, copy = (build(NormNet)[0] for _ in range(2))
+    prune_channels(copy, images(), 0.5)
+    history = distilled(copy, teacher, [FeatureLoss("features.2", "features.2"),
+                                        FeatureLoss("features.6", "features.6", "similarity", 10)], epochs=4)
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
+    qat = prepare_qat(build(NormNet, seed=1)[0], batches(1), progress=False)
+    layer = next(name for name in qat(mx.sym.var("data")).get_internals().list_outputs() if "pool" in name)
+    before = values(qat)
+    trainer = Trainer(qat.collect_params(), "adam", {"learning_rate": 1e-3})
+    history = distilled(qat, teacher, [FeatureLoss(layer, "features.3")], epochs=4, trainer=trainer)
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
+    assert not np.array_equal(before["features.0.weight"], values(qat)["features.0.weight"])

@@ -1,13 +1,14 @@
 """The distillation loop: :func:`gluon_compress.training.fit` with a teacher."""
 from dataclasses import asdict
 
+import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import HybridBlock
 
 from ..arguments import check_integer
 from ..batches import check_repeatable, no_batches, pair, to_device
 from ..network import check_hybrid
-from ..training import fit, seed_everything
+from ..training import fit
 from .cache import cache_logits
 from .features import FeatureMatcher, check_features
 from .loss import DistillationLoss
@@ -118,7 +119,7 @@ def _with_features(student, teacher, train_data, epochs, loss, features, fit_arg
     """:func:`distill` with feature losses."""
     seed = fit_arguments.get("seed", 0)
     check_integer("seed", seed, minimum=0)
-    seed_everything(seed, epoch=0)  # of a student without shapes, and of the adapters
+    mx.random.seed(seed % 2 ** 31)  # of a student without shapes, and of the adapters
     matcher = FeatureMatcher(student, teacher, features, _first_input(train_data, student))
     net = _StudentWithFeatures(matcher)
 

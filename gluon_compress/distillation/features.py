@@ -92,6 +92,8 @@ class FeatureMatcher(HybridBlock):
         check_initialized(student)
         check_teacher(teacher)
         check_no_shared(student, teacher)
+        if not isinstance(example, mx.nd.NDArray):
+            raise TypeError(f"example is a {type(example).__name__}; accepted: an NDArray, a batch of the input")
         super().__init__()
         with autograd.pause(train_mode=False):
             student(example)  # a fresh student gets its shapes
