@@ -42,6 +42,14 @@ class Batches:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self):
+        for _, inputs, labels in self.indexed():
+            yield inputs, labels
+
+    def indexed(self):
+        """One pass, as an iteration makes it: ``(indices, inputs, labels)``.
+
+        ``indices`` is a NumPy array ``(batch,)`` of where the samples stand in the dataset.
+        """
         count = len(self.dataset)
         order = np.random.permutation(count) if self.shuffle else np.arange(count)
         for start in range(0, count, self.batch_size):
@@ -49,7 +57,7 @@ class Batches:
             images = self.dataset.images[indices]
             if self.augment is not None:
                 images = self.augment(images)
-            yield self._normalize(images), mx.nd.array(self.dataset.labels[indices])
+            yield indices, self._normalize(images), mx.nd.array(self.dataset.labels[indices])
 
     def _normalize(self, images):
         # (x / 255 - mean) / std, the arithmetic of Gluon's ToTensor and Normalize

@@ -14,7 +14,7 @@ class RecordError(GluonCompressError):
 
 
 class CheckpointError(GluonCompressError):
-    """A compressed file or a training state is damaged, truncated or of another kind."""
+    """A compressed file, a training state or cached logits are damaged, truncated or of another kind."""
 
 
 class DownloadError(GluonCompressError):

@@ -78,8 +78,11 @@ class SymbolGraph:
         return outputs
 
 
-def trace(net, number_of_inputs=1):
+def trace(net, number_of_inputs=1, further=None):
     """The :class:`SymbolGraph` of a ready network, which stays as it is.
+
+    ``further(output)``, when given, is called with the network's output, one Symbol for all of it, and gives the list
+    of Symbols that the graph puts out behind it.
 
     Raises
     ------
@@ -96,6 +99,8 @@ def trace(net, number_of_inputs=1):
         raise NetworkError(f"the network cannot be traced with {number_of_inputs} symbolic input(s): {error} "
                            f"(a network of several inputs wants a tuple of examples)") from error
     symbol = outputs[0] if len(outputs) == 1 else mx.sym.Group(outputs)
+    if further is not None:
+        symbol = mx.sym.Group([symbol, *further(symbol)])
     known = {}
     for name, parameter in parameters(net).items():
         if known.setdefault(parameter.name, parameter) is not parameter:

@@ -1,16 +1,21 @@
-"""The distillation loss against NumPy, finite differences and gluoncv; the loop with a teacher that stays as it was."""
-import gluon_compress  # noqa: F401
+"""The distillation loss against NumPy, finite differences, gluoncv and PyTorch; the loop with teachers that stay so."""
+import json
+from pathlib import Path
+
+from gluon_compress import tensorfile
 
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.distillation import DistillationLoss, distill
 from gluon_compress.errors import CheckpointError, NetworkError
+from gluon_compress.quantization import quantize
 from gluon_compress.training import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer, nn
+from mxnet.gluon.data import ArrayDataset, DataLoader
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from networks import NormNet, build, fresh, identical, values
 
@@ -172,6 +177,159 @@ def test_logits_of_other_shapes_are_refused(teacher, hybridize):
     loss.hybridize(hybridize)
     with pytest.raises(ValueError, match=r"student's logits have shape \(6, 5\), the teacher's"):
         loss(mx.nd.array(STUDENT), mx.nd.array(LABELS), mx.nd.array(teacher))
+
+
+def smoothed(labels, smoothing):
+    return (1 - smoothing) * labels + smoothing / labels.shape[1]
+
+
+def mixture_reference(student, teachers, weights, labels, temperature, hard_weight, smoothing):
+    """The formula in float64, with probabilities (batch, classes) as labels and softened probabilities averaged."""
+    hard = -(smoothed(labels, smoothing) * log_softmax(student)).sum(axis=-1)
+    p = sum(weight * np.exp(log_softmax(logits / temperature)) for weight, logits in zip(weights, teachers))
+    log_q = log_softmax(student / temperature)
+    soft = (np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0) - p * log_q).sum(axis=-1)
+    return hard_weight * hard + (1 - hard_weight) * temperature ** 2 * soft
+
+
+@given(st.integers(0, 2 ** 32 - 1), st.floats(0.25, 50), st.floats(0, 1), st.floats(0, 0.99), st.integers(1, 4))
+@settings(max_examples=25)
+def test_smoothed_and_dense_labels_and_several_teachers(seed, temperature, hard_weight, smoothing, number):
+    rng = np.random.default_rng(seed)
+    batch, classes = rng.integers(1, 9, size=2)
+    student = rng.normal(scale=5, size=(batch, classes)).astype(np.float32)
+    teachers = rng.normal(scale=5, size=(number, batch, classes)).astype(np.float32)
+    weights = rng.uniform(0.1, 5, size=number)
+    dense = rng.dirichlet(np.ones(classes), size=batch).astype(np.float32)
+    sparse = rng.integers(0, classes, size=batch)
+    for labels, as_dense in ((dense, dense), (sparse, np.eye(classes)[sparse])):
+        loss = DistillationLoss(temperature, hard_weight, smoothing, sparse_label=labels is sparse,
+                                teacher_weights=weights.tolist())
+        losses = loss(mx.nd.array(student), mx.nd.array(labels), mx.nd.array(teachers)).asnumpy()
+        expected = mixture_reference(student, teachers, weights / weights.sum(), as_dense, temperature, hard_weight,
+                                     smoothing)
+        check_losses(losses, expected, temperature)
+
+
+def test_gradient_of_all_together_agrees_with_finite_differences():
+    teachers = RNG.normal(scale=3, size=(3, BATCH, CLASSES)).astype(np.float32)
+    labels = RNG.dirichlet(np.ones(CLASSES), size=BATCH).astype(np.float32)
+    loss = DistillationLoss(3, 0.4, 0.2, sparse_label=False, teacher_weights=[1, 2, 5])
+    _, gradient = loss_and_gradient(loss, STUDENT, labels, teachers)
+    step, expected = 1e-6, np.zeros(STUDENT.shape)
+    for index in np.ndindex(*STUDENT.shape):
+        shifted = [STUDENT.astype(np.float64) for _ in range(2)]
+        shifted[0][index] += step
+        shifted[1][index] -= step
+        up, down = (mixture_reference(student, teachers, np.array([1, 2, 5]) / 8, labels, 3, 0.4, 0.2).sum()
+                    for student in shifted)
+        expected[index] = (up - down) / (2 * step)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("hybridize", [False, True])
+def test_teachers_as_a_list_and_stacked_are_the_same(hybridize):
+    teachers = RNG.normal(scale=3, size=(3, BATCH, CLASSES)).astype(np.float32)
+    results = []
+    for given_as in (mx.nd.array(teachers), [mx.nd.array(logits) for logits in teachers]):
+        loss = DistillationLoss(2, 0.3, 0.1)
+        loss.hybridize(hybridize)
+        results.append(loss(mx.nd.array(STUDENT), mx.nd.array(LABELS), given_as).asnumpy())
+    np.testing.assert_array_equal(*results)
+    check_losses(results[0], mixture_reference(STUDENT, teachers, np.ones(3) / 3, np.eye(CLASSES)[LABELS.astype(int)],
+                                               2, 0.3, 0.1), 2)
+
+
+def test_copies_of_one_teacher_teach_what_it_does():
+    alone = loss_and_gradient(DistillationLoss(2, 0.3), STUDENT, LABELS, TEACHER)
+    copies = loss_and_gradient(DistillationLoss(2, 0.3, teacher_weights=[3, 1]), STUDENT, LABELS,
+                               np.stack([TEACHER, TEACHER]))
+    np.testing.assert_allclose(copies[0], alone[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(copies[1], alone[1], rtol=1e-4, atol=1e-6)
+
+
+TORCH = json.loads((Path(__file__).parent / "data" / "torch_kl_div.json").read_text())
+TORCH_ARRAYS = {name: np.float32(array) for name, array in TORCH["arrays"].items()}
+
+
+@pytest.mark.parametrize("temperature", [float(temperature) for temperature in TORCH["kl_div"]])
+def test_the_soft_loss_is_pytorch_s_kl_div_loss(temperature):
+    losses, gradient = loss_and_gradient(DistillationLoss(temperature, 0), TORCH_ARRAYS["student"],
+                                         TORCH_ARRAYS["labels"], TORCH_ARRAYS["teacher"])
+    theirs = TORCH["kl_div"][str(temperature)]
+    assert losses.mean() == pytest.approx(temperature ** 2 * theirs["value"], rel=1e-4)
+    np.testing.assert_allclose(gradient / len(losses), temperature ** 2 * np.array(theirs["gradient"]), rtol=1e-3,
+                               atol=1e-5)
+
+
+@pytest.mark.parametrize("case", sorted(TORCH["cross_entropy"]))
+def test_the_label_loss_is_pytorch_s_cross_entropy(case):
+    labels, smoothing = case.split()
+    loss = DistillationLoss(3, 1, float(smoothing), sparse_label=labels == "labels")
+    losses, gradient = loss_and_gradient(loss, TORCH_ARRAYS["student"], TORCH_ARRAYS[labels], TORCH_ARRAYS["teacher"])
+    theirs = TORCH["cross_entropy"][case]
+    assert losses.mean() == pytest.approx(theirs["value"], rel=1e-4)
+    np.testing.assert_allclose(gradient / len(losses), theirs["gradient"], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-3, 1])
+@pytest.mark.parametrize("size", [1, 1e20, 1e37])
+def test_logits_that_overflow_at_a_small_temperature_have_finite_losses(temperature, size):
+    """1e37 / 1e-6 is infinite in float32, and infinity - infinity is NaN."""
+    scaled = [logits / np.abs(logits).max() * np.float32(size) for logits in (STUDENT, TEACHER)]
+    losses, gradient = loss_and_gradient(DistillationLoss(temperature, 0.5), scaled[0], LABELS, scaled[1])
+    assert np.isfinite(losses).all()
+    assert np.isfinite(gradient).all()
+    # the limit T -> 0: T**2 * KL(.. / T) is T times what the student's own first class leads the teacher's by
+    rows = np.arange(BATCH)
+    lead = scaled[0].max(axis=1) - scaled[0][rows, scaled[1].argmax(axis=1)]
+    hard = -log_softmax(scaled[0])[rows, LABELS.astype(int)]
+    if size > 1 and size / temperature < 1e30:
+        np.testing.assert_allclose(losses, 0.5 * hard + 0.5 * temperature * lead.astype(np.float64), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    ({"temperature": 1e-7}, ValueError, "temperature is 1e-07; accepted: .*at least 1e-06"),
+    ({"temperature": 1e7}, ValueError, "temperature is 1.*at most 1000000"),
+    ({"label_smoothing": 1}, ValueError, "label_smoothing is 1; accepted: .*at least 0 and less than 1"),
+    ({"label_smoothing": -0.1}, ValueError, "label_smoothing is -0.1"),
+    ({"sparse_label": 1}, TypeError, "sparse_label is 1; accepted: True or False"),
+    ({"teacher_weights": 0.5}, TypeError, "teacher_weights is 0.5; accepted: a list"),
+    ({"teacher_weights": []}, TypeError, r"teacher_weights is \[\]"),
+    ({"teacher_weights": [1, 0]}, ValueError, r"teacher_weights\[1\] is 0; accepted: .*more than 0"),
+    ({"teacher_weights": [1, None]}, TypeError, r"teacher_weights\[1\] is None"),
+])
+def test_bad_settings_of_the_loss(arguments, error, message):
+    with pytest.raises(error, match=message):
+        DistillationLoss(**arguments)
+
+
+@pytest.mark.parametrize(("labels", "sparse", "message"), [
+    ([0, 1, 2, 3, 4, 5], True, "a label is 5.0; accepted: integers from 0 to 4"),
+    ([0, 1, 2, 3, 4, -1], True, "a label is -1.0"),
+    ([0, 1, 2, 3, 4, 0.5], True, "a label is 0.5"),
+    ([0, 1, 2, 3, 4, np.nan], True, "a label is nan"),
+    ([0, 1], True, r"labels have shape \(2,\) for logits \(6, 5\)"),
+    (np.full((BATCH, CLASSES), 0.2), True, r"labels have shape \(6, 5\) .* with sparse_label=False"),
+    (LABELS, False, r"labels have shape \(6,\) .*sparse_label=False; accepted: probabilities \(6, 5\)"),
+    (np.full((BATCH, CLASSES), 0.3), False, "the labels of a sample are .*; accepted: probabilities"),
+    (np.tile([1.5, -0.5, 0, 0, 0], (BATCH, 1)), False, "the labels of a sample are"),
+])
+def test_labels_that_are_none_are_refused(labels, sparse, message):
+    with pytest.raises(ValueError, match=message):
+        DistillationLoss(sparse_label=sparse)(mx.nd.array(STUDENT), mx.nd.array(labels), mx.nd.array(TEACHER))
+
+
+def test_logits_of_teachers_that_do_not_fit_are_refused():
+    student, labels, good = (mx.nd.array(array) for array in (STUDENT, LABELS, TEACHER))
+    with pytest.raises(ValueError, match=r"student's logits have shape \(6, 5\), those of teacher\[1\] \(6, 4\)"):
+        DistillationLoss()(student, labels, [good, good[:, 1:]])
+    with pytest.raises(ValueError, match=r"2 teacher_weights for the logits of 1 teacher"):
+        DistillationLoss(teacher_weights=[1, 2])(student, labels, good)
+    with pytest.raises(ValueError, match="teachers' logits is empty"):
+        DistillationLoss()(student, labels, [])
+    with pytest.raises(ValueError, match=r"student's logits have shape \(6, 5, 1\); accepted"):
+        DistillationLoss()(student.expand_dims(2), labels, good)
 
 
 def batches(number, seed=0):
@@ -348,3 +506,143 @@ def test_teachers_that_cannot_teach():
     with pytest.raises(ValueError, match="no batches"):
         distill(student, build(NormNet)[0], [], 1, progress=False)
     assert identical(before, values(student))
+
+
+def test_several_teachers_teach_the_mean_of_their_softened_probabilities():
+    """A distillation by hand, with NumPy's mean as a single teacher's logits."""
+    data, teachers = batches(3), [build(NormNet, seed=seed)[0] for seed in (0, 1)]
+    results = []
+    for by_hand in (True, False):
+        student, _ = build(NormNet, seed=2)
+        student.features[12]._rate = 0
+        trainer = Trainer(student.collect_params(), "sgd", {"learning_rate": 0.05})
+        if by_hand:
+            loss = DistillationLoss(3, 0.2)
+            for images, labels in data:
+                first, second = (np.exp(log_softmax(teacher(images).asnumpy() / 3)) for teacher in teachers)
+                logits = mx.nd.array(3 * np.log(0.25 * first + 0.75 * second))
+                with autograd.record():
+                    losses = loss(student(images), labels, logits)
+                losses.backward()
+                trainer.step(len(images))
+        else:
+            distill(student, teachers, data, 1, 3, 0.2, teacher_weights=[1, 3], trainer=trainer,
+                    schedule=lambda share: 1, progress=False)
+        results.append(values(student))
+    for name, value in results[0].items():
+        np.testing.assert_allclose(results[1][name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_teachers_of_a_list_that_cannot_teach_are_named():
+    good, data = build(NormNet)[0], batches(1)
+    student = build(NormNet, seed=1)[0]
+    before = values(student)
+    cases = [([good, lambda x: x], TypeError, r"teacher\[1\]: net is a function"),
+             ([NormNet(), good], NetworkError, r"teacher\[0\]: parameter .* is not initialized"),
+             ([good, fresh(NormNet)], NetworkError, r"teacher\[1\]: parameter .* has no data yet"),
+             ([good, build(NormNet, classes=7)[0]], ValueError, r"those of teacher\[1\] \(16, 7\)"),
+             ([good, student], ValueError, r"student and teacher\[1\] are the same network"),
+             ([], ValueError, "teacher is an empty list")]
+    for teachers, error, message in cases:
+        with pytest.raises(error, match=message):
+            distill(student, teachers, data, 1, progress=False)
+    with pytest.raises(ValueError, match=r"2 teacher_weights for 1 teacher"):
+        distill(student, good, data, 1, teacher_weights=[1, 1], progress=False)
+    broken = build(NormNet)[0]
+    broken.output.bias.data()[2] = np.nan
+    with pytest.raises(NetworkError, match=r"teacher\[1\]'s logits are NaN"):
+        distill(student, [good, broken], data, 1, progress=False)
+    assert identical(before, values(student))
+
+
+def modes(net):
+    """Of each block in the network whether and how it is hybridized."""
+    return [(block._active, block._flags) for block in every_block(net)]
+
+
+def every_block(net):
+    return [net, *(inner for child in net._children.values() for inner in every_block(child))]
+
+
+class Noted(NormNet):
+    """Notes whether it is hybridized when it is called."""
+
+    def forward(self, x):
+        if isinstance(x, mx.nd.NDArray):
+            self.noted = self._active and self.features._active
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_teacher_is_hybridized_meanwhile_and_left_as_it_was(fails):
+    teacher, example = build(Noted, (4, 3, 8, 8))
+    teacher.features[4].hybridize(static_alloc=True)
+    before, logits = modes(teacher), teacher(example).asnumpy()
+    assert not teacher.noted
+    student, data = build(NormNet, seed=1)[0], batches(2)
+    if fails:
+        with pytest.raises(ValueError, match="a label is 9"):
+            distill(student, teacher, [(data[0][0], mx.nd.full(16, 9))], 1, progress=False)
+    else:
+        distill(student, teacher, data, 1, progress=False)
+    assert teacher.noted
+    assert modes(teacher) == before
+    np.testing.assert_array_equal(teacher(example).asnumpy(), logits)
+    assert not teacher.noted
+
+
+def test_a_hybridized_teacher_stays_hybridized():
+    teacher, _ = build(NormNet)
+    teacher.hybridize(static_alloc=True, static_shape=True)
+    before = modes(teacher)
+    distill(build(NormNet, seed=1)[0], teacher, batches(1), 1, progress=False)
+    assert modes(teacher) == before
+
+
+def test_an_int8_teacher():
+    """Its student is that of a distillation from the int8 network's logits by hand."""
+    net, _ = build(NormNet)
+    data = batches(2)
+    teacher = quantize(net, data, progress=False)
+    logits = iter([teacher(images).copy() for images, _ in data])
+    by_hand, student = (build(NormNet, seed=1)[0] for _ in range(2))
+    fit(by_hand, data, 1, loss=DistillationLoss(), targets=lambda inputs, labels: (labels, next(logits)),
+        progress=False)
+    distill(student, teacher, data, 1, progress=False)
+    assert identical(values(by_hand), values(student))
+
+
+def test_label_smoothing_reaches_the_loss():
+    students = []
+    for method in ("distill", "fit"):
+        student = build(NormNet, seed=1)[0]
+        if method == "distill":
+            distill(student, build(NormNet)[0], batches(2), 1, hard_weight=1, label_smoothing=0.2, progress=False)
+        else:
+            def smoothed_labels(inputs, labels):
+                return (smoothed(mx.nd.one_hot(labels, 5), 0.2),)
+            fit(student, batches(2), 1, loss=SoftmaxCrossEntropyLoss(sparse_label=False), targets=smoothed_labels,
+                progress=False)
+        students.append(values(student))
+    for name, value in students[0].items():
+        np.testing.assert_allclose(students[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_data_smaller_than_a_batch():
+    """A DataLoader that discards the rest has no batch at all."""
+    images, labels = batches(1)[0]
+    loader = DataLoader(ArrayDataset(images, labels), 32, last_batch="discard")
+    with pytest.raises(ValueError, match="train_data has no batches"):
+        distill(build(NormNet)[0], build(NormNet, seed=1)[0], loader, 1, progress=False)
+
+
+def test_the_state_of_a_plain_distillation_names_no_further_settings(tmp_path):
+    """Runs begun before there were any go on."""
+    arguments = {"progress": False, "state_path": tmp_path / "state"}
+    distill(build(NormNet)[0], build(NormNet, seed=1)[0], batches(1), 1, **arguments)
+    _, header = tensorfile.read(tmp_path / "state", "training state")
+    assert header["run"]["run_details"] == {"temperature": 4.0, "hard_weight": 0.1}
+    with pytest.raises(CheckpointError, match="'label_smoothing': 0.1"):
+        distill(build(NormNet)[0], build(NormNet, seed=1)[0], batches(1), 1, label_smoothing=0.1, **arguments)
+    with pytest.raises(CheckpointError, match="'teachers': 2"):
+        distill(build(NormNet)[0], [build(NormNet, seed=seed)[0] for seed in (1, 2)], batches(1), 1, **arguments)

@@ -7,7 +7,7 @@ from pathlib import Path
 import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
-from networks import NormNet, build
+from networks import NormNet, build, identical, values
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -68,7 +68,7 @@ def test_every_module_of_pruning_is_on_the_map():
 
 def test_the_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, around = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, around, distillation = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     first = first.replace(".split(5000)", ".split(5000, seed=1)").replace(
         "train.batches(128)", "train.subset(slice(0, 16)).batches(8)")  # two small batches instead of all
     names = {}
@@ -84,3 +84,9 @@ def test_the_snippets_run(tmp_path, monkeypatch):
     names.update(net=net, example=example, validation=[(example, labels)], batch_size=len(labels))
     exec(around, names)
     assert names["curves"].curves and names["penalty"].value() > 0
+    names.update(data=names["validation"], teacher=build(NormNet)[0], another=build(NormNet, seed=1)[0],
+                 student=build(NormNet, seed=2)[0])
+    before = values(names["student"])
+    exec(distillation, names)
+    assert not identical(before, values(names["student"]))
+    assert (tmp_path / "logits.safetensors").stat().st_size > 0

@@ -1,5 +1,7 @@
-"""Knowledge distillation: the loss, and a loop that uses it."""
+"""Knowledge distillation: the losses, and a loop that uses them."""
+from .cache import CachedLogits, cache_logits
 from .distill import distill
+from .features import FeatureLoss, FeatureMatcher
 from .loss import DistillationLoss
 
-__all__ = ["DistillationLoss", "distill"]
+__all__ = ["CachedLogits", "DistillationLoss", "FeatureLoss", "FeatureMatcher", "cache_logits", "distill"]

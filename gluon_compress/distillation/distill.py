@@ -1,28 +1,49 @@
 """The distillation loop: :func:`gluon_compress.training.fit` with a teacher."""
-import numpy as np
+from dataclasses import asdict
+
+import mxnet as mx
 from mxnet import autograd
-from mxnet.ndarray import NDArray
+from mxnet.gluon import HybridBlock
 
-from ..errors import NetworkError
-from ..network import check_hybrid, check_ready, parameters
+from ..arguments import check_integer
+from ..batches import check_repeatable, no_batches, pair, to_device
+from ..network import check_hybrid
 from ..training import fit
+from .cache import cache_logits
+from .features import FeatureMatcher, check_features
 from .loss import DistillationLoss
+from .teachers import as_teachers, check_logits, check_no_shared, hybridized, logits_of
+from .trainers import training_also
 
 
-def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0.1, **fit_arguments):
-    """Train ``student`` in place on the labels and on the teacher's logits.
+def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0.1, *, label_smoothing=0.0,
+            teacher_weights=None, features=None, cache=None, **fit_arguments):
+    """Train ``student`` in place on the labels and on what its teachers say.
 
-    The teacher runs in inference mode and outside the tape: its BatchNorm uses the running statistics,
-    it gets no gradients, and its parameters do not change.
+    Teachers run in inference mode and outside the tape: their BatchNorm uses the running statistics, they get no
+    gradients, and their parameters do not change. They are hybridized meanwhile.
+
+    >>> distill(student, teacher, data, epochs=10, temperature=4)
+    >>> distill(student, [first, second], data, epochs=10)
+    >>> distill(student, teacher, data, epochs=10, features=[FeatureLoss("layer3", "layer4", "attention", 1000)])
+    >>> distill(student, teacher, data, epochs=10, cache="logits.safetensors")      # the teacher runs once
 
     Parameters
     ----------
-    student, teacher : HybridBlock
-        Initialized, with the same number of classes.
+    student : HybridBlock
+    teacher : HybridBlock, or list of HybridBlock
+        Initialized, with the student's number of classes; the int8 network of ``quantization.quantize`` is one too. Of
+        several the softened probabilities are averaged.
     train_data : iterable of (input, label) batches
     epochs : int
-    temperature, hard_weight : float
+    temperature, hard_weight, label_smoothing, teacher_weights
         As in :class:`DistillationLoss`.
+    features : list of FeatureLoss, optional
+        Losses between layers of the student and of its only teacher, in addition. Adapters (see
+        :class:`FeatureMatcher`) are trained with the student, by the same trainer, and dropped at the end.
+    cache : str or Path, optional
+        File of the teachers' logits, see :func:`cache_logits`: they are computed once, before the training, of data
+        that are not augmented. A file of other data or teachers is refused. Not together with ``features``.
     **fit_arguments
         ``trainer``, ``schedule``, ``validation_data``, ``seed``, ``state_path`` and ``progress`` of
         :func:`gluon_compress.training.fit`.
@@ -34,33 +55,104 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
     Raises
     ------
     TypeError
-        For ``loss`` or ``targets`` among the further arguments, which are this function's own.
+        For ``loss``, ``targets`` or ``run_details`` among the further arguments, which are this function's own.
     ValueError
         For networks that share a parameter, a teacher whose output is not ``(batch, classes)``, different
-        numbers of classes, and whatever ``fit`` raises it for.
+        numbers of classes, layer names that match nothing, and whatever ``fit`` raises it for.
+    NetworkError
+        For a teacher that is not initialized or whose logits are not finite, naming it.
+    CheckpointError
+        When the file at ``cache`` is damaged or of another teacher or other data; and as ``fit`` does.
     """
     for name in ("loss", "targets", "run_details"):
         if name in fit_arguments:
             raise TypeError(f"distill sets {name} itself: use temperature and hard_weight, or training.fit with "
                             f"a loss and targets of yours")
     check_hybrid(student)
-    check_ready(teacher)
-    if student is teacher:
-        raise ValueError("student and teacher are the same network")
-    teachers_own = {id(parameter) for parameter in parameters(teacher).values()}
-    for name, parameter in parameters(student).items():
-        if id(parameter) in teachers_own:
-            raise ValueError(f"student and teacher share the parameter {name}: training would change the teacher")
-    loss = DistillationLoss(temperature, hard_weight)
+    teachers = as_teachers(teacher)
+    for title, each in teachers.items():
+        check_no_shared(student, each, title)
+    loss = DistillationLoss(temperature, hard_weight, label_smoothing, teacher_weights=teacher_weights)
+    loss.hybridize()  # a third of the time of its twenty small operators one by one
+    if teacher_weights is not None and len(teacher_weights) != len(teachers):
+        raise ValueError(f"there are {len(teacher_weights)} teacher_weights for {len(teachers)} teacher(s)")
+    further = {"label_smoothing": loss.label_smoothing, "teachers": len(teachers) if len(teachers) > 1 else None,
+               "teacher_weights": loss.teacher_weights, "cached": cache is not None,
+               "features": None if features is None else [asdict(each) for each in check_features(features)]}
+    fit_arguments["run_details"] = {"temperature": loss.temperature, "hard_weight": loss.hard_weight,
+                                    **{name: value for name, value in further.items() if value}}
+    if features is not None:
+        if len(teachers) > 1 or cache is not None:
+            raise ValueError("features are given together with several teachers or a cache; accepted: one teacher, "
+                             "which runs at each step")
+        return _with_features(student, teacher, train_data, epochs, loss, features, fit_arguments)
+    if cache is not None:
+        cached = cache_logits(teacher, train_data, cache, fit_arguments.get("progress", True))
+        data = _WithoutLogits(cached)
+        return fit(student, data, epochs, loss=loss, targets=data.targets, **fit_arguments)
 
     def targets(inputs, labels):
-        with autograd.pause(train_mode=False):
-            logits = teacher(inputs)
-        if not isinstance(logits, NDArray) or logits.ndim != 2:
-            raise ValueError(f"the teacher's output is {getattr(logits, 'shape', type(logits).__name__)}; "
-                             f"accepted: logits (batch, classes)")
-        if not np.isfinite(logits.asnumpy()).all():
-            raise NetworkError("the teacher's logits are NaN or infinite; look for NaN in its weights and in the data")
-        return labels, logits
-    return fit(student, train_data, epochs, loss=loss, targets=targets,
-               run_details={"temperature": loss.temperature, "hard_weight": loss.hard_weight}, **fit_arguments)
+        return labels, logits_of(teachers, inputs)
+    with hybridized(teachers.values()):
+        return fit(student, train_data, epochs, loss=loss, targets=targets, **fit_arguments)
+
+
+class _WithoutLogits:
+    """(input, label) batches for ``fit`` of :class:`CachedLogits`; it takes the logits of the last one as a target."""
+
+    def __init__(self, cached):
+        self._cached, self._logits = cached, None
+
+    def __len__(self):
+        return len(self._cached)
+
+    def __iter__(self):
+        for inputs, labels, logits in self._cached:
+            self._logits = logits
+            yield inputs, labels
+
+    def targets(self, inputs, labels):
+        every = self._logits if isinstance(self._logits, list) else [self._logits]
+        return labels, [to_device(logits, inputs.context) for logits in every]
+
+
+def _with_features(student, teacher, train_data, epochs, loss, features, fit_arguments):
+    """:func:`distill` with feature losses."""
+    seed = fit_arguments.get("seed", 0)
+    check_integer("seed", seed, minimum=0)
+    mx.random.seed(seed % 2 ** 31)  # of a student without shapes, and of the adapters
+    matcher = FeatureMatcher(student, teacher, features, _first_input(train_data, student))
+    net = _StudentWithFeatures(matcher)
+
+    def targets(inputs, labels):
+        logits, of_teacher = matcher.teacher_outputs(inputs)
+        check_logits("the teacher", logits)
+        return labels, logits, of_teacher
+
+    def loss_with_features(logits, labels, teacher_logits, of_teacher):
+        return loss(logits, labels, teacher_logits) + matcher.compare(net.features, of_teacher)
+    with training_also(fit_arguments.get("trainer"), matcher.adapters.values()):
+        return fit(net, train_data, epochs, loss=loss_with_features, targets=targets, **fit_arguments)
+
+
+class _StudentWithFeatures(HybridBlock):
+    """What ``fit`` trains: the student and the adapters. It gives logits, and keeps the features for the loss."""
+
+    def __init__(self, matcher):
+        super().__init__()
+        self.matcher = matcher
+        self.features = None
+
+    def forward(self, inputs):
+        if not autograd.is_recording():
+            return self.matcher.student(inputs)
+        logits, self.features = self.matcher.student_outputs(inputs)
+        return logits
+
+
+def _first_input(data, student):
+    check_repeatable(data, "train_data")
+    for batch in data:
+        inputs, _ = pair(batch, "train_data")
+        return to_device(inputs, next(iter(student.collect_params().values())).list_ctx()[0])
+    raise no_batches("train_data")

@@ -1,57 +1,161 @@
 """The distillation loss of Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015."""
 import mxnet as mx
+import numpy as np
 from mxnet.gluon.loss import Loss
 
 from ..arguments import check_number
 
+LOWEST = -1e30  # of softened logits: far below what exp() tells from -infinity, and finite when multiplied by T**2
+
 
 class DistillationLoss(Loss):
-    """Match a teacher's softened probabilities and the labels.
+    """Match the softened probabilities of one or several teachers, and the labels.
 
-    With student logits ``s``, teacher logits ``t``, labels ``y`` and temperature ``T``::
+    With student logits ``s``, teacher logits ``t``, label probabilities ``y`` and temperature ``T``::
 
         loss = hard_weight * CE(y, softmax(s))
              + (1 - hard_weight) * T**2 * KL(softmax(t / T) || softmax(s / T))
 
     The temperature divides the logits of both sides. The gradient of the second term shrinks as 1/T**2;
-    the factor T**2 keeps the balance of the two terms when T changes (section 2 of the paper).
+    the factor T**2 keeps the balance of the two terms when T changes (section 2 of the paper). Of several teachers
+    the softened probabilities are averaged: ``p = sum_k w_k * softmax(t_k / T)`` (as for the ensemble of section 4).
 
     Parameters
     ----------
     temperature : float
-        More than 0; larger is softer.
+        From 1e-6 to 1e6; larger is softer.
     hard_weight : float
         Share of the label loss, in [0, 1].
+    label_smoothing : float
+        ``e`` in [0, 1): the labels become ``(1 - e) * y + e / classes`` (Szegedy et al. 2016, section 7).
+    sparse_label : bool
+        True: labels are integers. False: they are probabilities of the classes.
+    teacher_weights : list of float, optional
+        One number above 0 per teacher, in proportion to its share; by default all have the same.
 
-    Inputs: student logits ``(batch, classes)``, integer labels ``(batch,)``, teacher logits
-    ``(batch, classes)``, optionally weights per sample ``(batch,)`` or ``(batch, 1)``. Output: one
-    loss per sample ``(batch,)``.
+    Inputs: student logits ``(batch, classes)``; labels, integers ``(batch,)`` or ``(batch, 1)``, or with
+    ``sparse_label=False`` probabilities ``(batch, classes)``; teacher logits ``(batch, classes)``, of several teachers
+    a list of such or one array ``(teachers, batch, classes)``; optionally weights per sample ``(batch,)`` or
+    ``(batch, 1)``. Output: one loss per sample ``(batch,)``, finite for all finite logits whose product with the
+    temperature is.
 
     >>> loss = DistillationLoss(temperature=4, hard_weight=0.1)
     >>> with autograd.record():
     ...     losses = loss(student(x), labels, teacher_logits)
+
+    Raises ``TypeError`` and ``ValueError`` for other settings; when called, ``ValueError`` for logits and labels of
+    shapes that do not go together, and labels that are no classes or no probabilities.
     """
 
-    def __init__(self, temperature=4.0, hard_weight=0.1, **kwargs):
+    def __init__(self, temperature=4.0, hard_weight=0.1, label_smoothing=0.0, sparse_label=True, teacher_weights=None,
+                 **kwargs):
         check_number("temperature", temperature, above=0)
+        check_number("temperature", temperature, minimum=1e-6, maximum=1e6)  # T**2 is a float32 in the graph
         check_number("hard_weight", hard_weight, minimum=0, maximum=1)
+        check_number("label_smoothing", label_smoothing, minimum=0, below=1)
+        if not isinstance(sparse_label, bool):
+            raise TypeError(f"sparse_label is {sparse_label!r}; accepted: True or False")
         super().__init__(weight=None, batch_axis=0, **kwargs)
         self.temperature, self.hard_weight = float(temperature), float(hard_weight)
+        self.label_smoothing, self.sparse_label = float(label_smoothing), sparse_label
+        self.teacher_weights = _shares(teacher_weights)
 
     def forward(self, student_logits, labels, teacher_logits, sample_weight=None):
-        shapes = getattr(student_logits, "shape", None), getattr(teacher_logits, "shape", None)
-        if isinstance(student_logits, mx.nd.NDArray) and shapes[0] != shapes[1]:
-            raise ValueError(f"the student's logits have shape {shapes[0]}, the teacher's {shapes[1]}; accepted: "
-                             f"the same number of samples and classes")
-        return super().forward(student_logits, labels, teacher_logits, sample_weight)
+        teachers = _as_list(teacher_logits)
+        if self.teacher_weights is not None and len(self.teacher_weights) != len(teachers):
+            raise ValueError(f"there are {len(self.teacher_weights)} teacher_weights for the logits of "
+                             f"{len(teachers)} teacher(s)")
+        if isinstance(student_logits, mx.nd.NDArray):
+            _check_logits(student_logits, teachers)
+            (_check_classes if self.sparse_label else _check_probabilities)(labels, student_logits.shape)
+        return super().forward(student_logits, labels, teachers, sample_weight)
 
-    def hybrid_forward(self, F, student_logits, labels, teacher_logits, sample_weight=None):
+    def hybrid_forward(self, F, student_logits, labels, teachers, sample_weight=None):
         T = self.temperature
-        # CE(y, softmax(s)) = -log softmax(s)[y]
-        hard = -F.pick(F.log_softmax(student_logits, axis=-1), labels, axis=-1)               # (B,)
+        hard = self._hard(F, F.log_softmax(student_logits, axis=-1), labels)                  # (B,)
         # KL(p || q) = sum p * (log p - log q)
-        log_p = F.log_softmax(teacher_logits / T, axis=-1)                                    # (B, classes)
-        log_q = F.log_softmax(student_logits / T, axis=-1)
+        log_p = self._mean(F, [_log_softened(F, logits, T) for logits in teachers])           # (B, classes)
+        log_q = _log_softened(F, student_logits, T)                                           # (B, classes)
         soft = F.sum(F.exp(log_p) * (log_p - log_q), axis=-1)                                 # (B,)
         loss = self.hard_weight * hard + (1 - self.hard_weight) * T ** 2 * soft
         return loss if sample_weight is None else loss * sample_weight.reshape((-1,))
+
+    def _hard(self, F, log_probabilities, labels):
+        """CE(y, softmax(s)) = -sum y * log softmax(s), with y = (1 - e) * label + e / classes."""
+        of_label = (F.pick(log_probabilities, labels, axis=-1) if self.sparse_label
+                    else F.sum(log_probabilities * labels, axis=-1))
+        if self.label_smoothing == 0:
+            return -of_label
+        return -(1 - self.label_smoothing) * of_label - self.label_smoothing * F.mean(log_probabilities, axis=-1)
+
+    def _mean(self, F, log_probabilities):
+        """log sum_k w_k * p_k from the teachers' log p_k, without leaving the logarithms' range."""
+        if len(log_probabilities) == 1:
+            return log_probabilities[0]
+        weights = self.teacher_weights or [1 / len(log_probabilities)] * len(log_probabilities)
+        largest = log_probabilities[0]
+        for others in log_probabilities[1:]:
+            largest = F.maximum(largest, others)
+        total = sum(weight * F.exp(each - largest) for weight, each in zip(weights, log_probabilities))
+        return largest + F.log(total)
+
+
+def _log_softened(F, logits, T):
+    """log softmax(logits / T), finite also where logits / T is not."""
+    largest = F.BlockGrad(F.max(logits, axis=-1, keepdims=True))  # a shift changes neither the value nor the gradient
+    return F.log_softmax(F.clip(F.broadcast_sub(logits, largest) / T, LOWEST, 0), axis=-1)
+
+
+def _shares(weights):
+    """The weights as fractions of their sum, or None."""
+    if weights is None:
+        return None
+    if not isinstance(weights, (list, tuple)) or not weights:
+        raise TypeError(f"teacher_weights is {weights!r}; accepted: a list of one number per teacher, or None")
+    for index, weight in enumerate(weights):
+        check_number(f"teacher_weights[{index}]", weight, above=0)
+    return [float(weight) / sum(weights) for weight in weights]
+
+
+def _as_list(teacher_logits):
+    """The logits of each teacher; those of (teachers, batch, classes) are taken apart."""
+    if isinstance(teacher_logits, (list, tuple)):
+        if not teacher_logits:
+            raise ValueError("the list of the teachers' logits is empty")
+        return list(teacher_logits)
+    if isinstance(teacher_logits, mx.nd.NDArray) and teacher_logits.ndim == 3:
+        return [teacher_logits[index] for index in range(len(teacher_logits))]
+    return [teacher_logits]
+
+
+def _check_logits(student_logits, teachers):
+    if student_logits.ndim != 2:
+        raise ValueError(f"the student's logits have shape {student_logits.shape}; accepted: (batch, classes)")
+    for index, logits in enumerate(teachers):
+        if getattr(logits, "shape", None) != student_logits.shape:
+            owner = "the teacher's" if len(teachers) == 1 else f"those of teacher[{index}]"
+            raise ValueError(f"the student's logits have shape {student_logits.shape}, {owner} "
+                             f"{getattr(logits, 'shape', type(logits).__name__)}; accepted: the same number of "
+                             f"samples and classes")
+
+
+def _check_classes(labels, shape):
+    batch, classes = shape
+    if labels.shape not in ((batch,), (batch, 1)):
+        raise ValueError(f"labels have shape {labels.shape} for logits {shape}; accepted: integers ({batch},) or "
+                         f"({batch}, 1), or probabilities {shape} with sparse_label=False")
+    values = labels.asnumpy().reshape(-1)
+    wrong = ~((values >= 0) & (values < classes) & (values == np.floor(values)))
+    if wrong.any():  # F.pick would take the nearest class
+        raise ValueError(f"a label is {values[wrong][0]}; accepted: integers from 0 to {classes - 1}")
+
+
+def _check_probabilities(labels, shape):
+    if labels.shape != shape:
+        raise ValueError(f"labels have shape {labels.shape} for logits {shape} and sparse_label=False; accepted: "
+                         f"probabilities {shape}")
+    values = labels.asnumpy().astype(np.float64)
+    wrong = ~((values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) < 1e-3))
+    if wrong.any():
+        raise ValueError(f"the labels of a sample are {values[wrong][0]}; accepted: probabilities, at least 0 and "
+                         f"with a sum of 1")

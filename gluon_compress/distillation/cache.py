@@ -1,0 +1,239 @@
+"""A teacher's logits, computed once and kept on disk; of data that do not change from epoch to epoch.
+
+Of an ImageDataset's batches the logits are kept by sample, so that each epoch may have another order. Any other data
+have to come in the same batches each time, which is checked batch by batch.
+"""
+import hashlib
+import json
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from tqdm import tqdm
+
+from .. import tensorfile
+from ..batches import Batches, check_repeatable, go_through, no_batches, pair, to_device
+from ..errors import CheckpointError
+from ..network import parameters
+from ..symbol_graph import trace
+from .teachers import as_teachers, hybridized, logits_of
+
+KIND = "teacher logits"
+
+
+def cache_logits(teacher, data, path, progress=True):
+    """``data`` with the teacher's logits: an iterable of ``(input, label, logits)`` batches.
+
+    >>> for inputs, labels, logits in cache_logits(teacher, train.batches(128, shuffle=True), "logits.safetensors"):
+    ...     with autograd.record():
+    ...         losses = loss(student(inputs), labels, logits)
+
+    Parameters
+    ----------
+    teacher : HybridBlock, or list of HybridBlock
+        Initialized, with one input. Called in inference mode when the file is not there yet; otherwise only compared.
+    data : iterable of (input, label) batches
+        ``ImageDataset.batches``, shuffled or not, without ``augment``; or anything that gives the same batches each
+        time, such as a list of them or a ``DataLoader`` with ``shuffle=False``.
+    path : str or Path
+        Where the logits are, as float32; made when there is no such file. They are held in memory as a whole.
+    progress : bool
+        Show a progress bar on standard error while the teacher runs.
+
+    Returns
+    -------
+    CachedLogits
+
+    Raises
+    ------
+    TypeError
+        For a generator, which cannot be gone through again, and a teacher that is no HybridBlock.
+    ValueError
+        For data that are augmented, empty or in another order when gone through again, and a teacher whose output is
+        not ``(batch, classes)``.
+    NetworkError
+        For a teacher that is not initialized, cannot be traced, or has logits that are not finite.
+    CheckpointError
+        When the file is damaged, or has the logits of another teacher or other data; while the result is gone
+        through, when a batch is not the one whose logits these are.
+    """
+    teachers = as_teachers(teacher)
+    source = _DatasetSource(data) if isinstance(data, Batches) else _FixedSource(data)
+    digests = [digest_of(each) for each in teachers.values()]
+    if Path(path).exists():
+        tensors, header = tensorfile.read(path, KIND)
+        _check_teachers(path, header["teachers"], digests)
+        source.check(path, header["data"])
+    else:
+        tensors, description = source.compute(teachers, progress)
+        header = {"teachers": digests, "data": description}
+        tensorfile.write(path, KIND, tensors, header)
+    logits = [tensors[f"logits/{index}"] for index in range(len(digests))]
+    return CachedLogits(source, path, header["data"], logits)
+
+
+class CachedLogits:
+    """Batches ``(input, label, logits)``: what :func:`cache_logits` returns.
+
+    ``logits`` is an NDArray ``(batch, classes)``; of a list of teachers, a list of such.
+    """
+
+    def __init__(self, source, path, description, logits):
+        self._source, self._path, self._description, self._logits = source, path, description, logits
+
+    def __len__(self):
+        return self._source.length(self._description)
+
+    def __iter__(self):
+        for indices, inputs, labels in self._source.indexed(self._path, self._description):
+            logits = [mx.nd.array(each[indices], inputs.context) for each in self._logits]
+            yield inputs, labels, logits[0] if len(logits) == 1 else logits
+
+
+def digest_of(net):
+    """SHA-256 of what a network computes: its operators, how they are joined, and its parameters.
+
+    Names are not part of it, which Gluon counts up from network to network. Raises ``NetworkError`` for a network that
+    is not initialized or cannot be traced.
+    """
+    graph = trace(net)
+    structural = {parameter.name: name for name, parameter in parameters(net).items()}
+    content = graph.content()
+    nodes = [[node["op"], structural.get(node["name"]), _sources(node["inputs"]), _settings(node),
+              node.get("subgraphs")] for node in content["nodes"]]
+    digest = hashlib.sha256(json.dumps([nodes, _sources(content["heads"])], sort_keys=True).encode())
+    for name, parameter in sorted((structural[name], parameter) for name, parameter in graph.parameters.items()):
+        _add_array(digest, name, parameter.list_data()[0].asnumpy())
+    return digest.hexdigest()
+
+
+def _sources(entries):
+    """[node, output] of each; the third number counts how often MXNet has seen BatchNorm's statistics change."""
+    return [entry[:2] for entry in entries]
+
+
+def _settings(node):
+    """The attributes of an operator without Gluon's own, such as ``__profiler_scope__``."""
+    return {name: value for name, value in node.get("attrs", {}).items() if not name.startswith("__")}
+
+
+def _add_array(digest, name, array):
+    digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+    digest.update(np.ascontiguousarray(array))
+
+
+def _check_teachers(path, there, here):
+    if len(there) != len(here):
+        raise CheckpointError(f"{path} has the logits of {len(there)} teacher(s), {len(here)} are given: delete it or "
+                              f"choose another path")
+    for index, (old, new) in enumerate(zip(there, here)):
+        if old != new:
+            which = "the teacher" if len(here) == 1 else f"teacher[{index}]"
+            raise CheckpointError(f"{path} has the logits of another network than {which}, or of other parameters: "
+                                  f"delete it or choose another path")
+
+
+def _compute(teachers, batches, total, progress):
+    """{name: logits (samples, classes)} of all (input, label) batches."""
+    found = [[] for _ in teachers]
+    with hybridized(teachers.values()):
+        for inputs, _ in tqdm(batches, desc="teacher's logits", total=total, unit="batch", disable=not progress,
+                              leave=False):
+            for parts, logits in zip(found, logits_of(teachers, inputs)):
+                parts.append(logits.asnumpy().astype(np.float32))
+    return {f"logits/{index}": np.concatenate(parts) for index, parts in enumerate(found)}
+
+
+class _DatasetSource:
+    """The samples of an ImageDataset, by index."""
+
+    def __init__(self, data):
+        if data.augment is not None:
+            raise ValueError("the data have augment, but the logits are of images that stay as they are; accepted: "
+                             "batches(..., augment=None), or no cache")
+        self.data = data
+
+    def compute(self, teachers, progress):
+        ordered = Batches(self.data.dataset, self.data.batch_size, size=self.data.size)
+        return _compute(teachers, ordered, len(ordered), progress), self._digest()
+
+    def check(self, path, description):
+        if description != self._digest():
+            raise CheckpointError(f"{path} has the logits of other data, or of these in another order: delete it or "
+                                  f"choose another path")
+
+    def length(self, description):
+        return len(self.data)
+
+    def indexed(self, path, description):
+        return self.data.indexed()
+
+    def _digest(self):
+        dataset = self.data.dataset
+        digest = hashlib.sha256(json.dumps([dataset.mean, dataset.std, self.data.size]).encode())
+        _add_array(digest, "images", dataset.images)
+        _add_array(digest, "labels", dataset.labels)
+        return digest.hexdigest()
+
+
+class _FixedSource:
+    """Batches that are the same each time; the description is the SHA-256 and the number of samples of each."""
+
+    def __init__(self, data):
+        check_repeatable(data, "data")
+        self.data = data
+
+    def compute(self, teachers, progress):
+        description = []
+
+        def batches():
+            for batch in go_through(self.data, "data"):
+                inputs, labels = _as_arrays(batch)
+                description.append([_digest_of_batch(inputs, labels), len(inputs)])
+                yield inputs, labels
+        tensors = _compute(teachers, batches(), getattr(self.data, "__len__", lambda: None)(), progress)
+        if self._first_digest() != description[0][0]:
+            raise ValueError("the data are not the same when gone through again; accepted for cached logits: the same "
+                             "batches each time, without shuffle and augmentation, or the batches of an ImageDataset")
+        return tensors, description
+
+    def check(self, path, description):
+        if isinstance(description, str) or self._first_digest() != description[0][0]:
+            raise self._refusal(path, 1)
+
+    def length(self, description):
+        return len(description)
+
+    def indexed(self, path, description):
+        start = count = 0
+        for batch in self.data:
+            inputs, labels = _as_arrays(batch)
+            if count == len(description) or _digest_of_batch(inputs, labels) != description[count][0]:
+                raise self._refusal(path, count + 1)
+            yield np.arange(start, start + len(inputs)), inputs, labels
+            start, count = start + len(inputs), count + 1
+        if count != len(description):
+            raise CheckpointError(f"{path} has the logits of {len(description)} batches, the data have {count}: delete "
+                                  f"it or choose another path")
+
+    def _first_digest(self):
+        for batch in self.data:
+            return _digest_of_batch(*_as_arrays(batch))
+        raise no_batches("data")
+
+    def _refusal(self, path, number):
+        return CheckpointError(f"batch {number} of the data is not the one whose logits are in {path}: other data, "
+                               f"another order or batch size, or augmentation. Give the same batches each time, or "
+                               f"delete the file")
+
+
+def _as_arrays(batch):
+    inputs, labels = pair(batch, "data")
+    return to_device(inputs, mx.cpu()), to_device(labels, mx.cpu())
+
+
+def _digest_of_batch(inputs, labels):
+    digest = hashlib.sha256()
+    _add_array(digest, "inputs", inputs.asnumpy())
+    _add_array(digest, "labels", labels.asnumpy())
+    return digest.hexdigest()

@@ -1,0 +1,74 @@
+"""How the features of a student differ from a teacher's: four measures from four papers.
+
+Each is a function of ``F`` (``mx.nd`` or ``mx.sym``), the student's and the teacher's features, whose first axis is
+the batch, and gives one loss per sample ``(batch,)``. The mean over the batch is the paper's loss, divided where the
+docstring says so: weights then need not follow the size of a layer.
+"""
+
+SMALL = 1e-12  # added to squared norms, and what means of distances are at least: 0 / 0 stays 0
+ROUNDING = 1e-6  # of the squared norms: squared distances below are what float32 leaves of zero
+
+
+def hint(F, student, teacher):
+    """Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, equation 3, over the number of elements.
+
+    ``student`` is what the adapter (the paper's regressor ``r``) made of the student's features. Both are of one
+    shape.
+    """
+    # 1/2 ||u_h(x) - r(v_g(x))||**2
+    return 0.5 * F.mean(F.square(student - teacher), axis=0, exclude=True)                    # (B,)
+
+
+def attention(F, student, teacher):
+    """Zagoruyko & Komodakis, "Paying More Attention to Attention", 2017, equation 2 with p = 2.
+
+    As in the authors' code, the norm of the difference is squared and divided by the number of positions; their
+    weight is 1000. Features are ``(batch, channels, height, width)`` of any numbers of channels.
+    """
+    # Q / ||Q||, Q = vec(sum over the channels of A**2)
+    maps = [F.flatten(F.mean(F.square(features), axis=1)) for features in (student, teacher)]  # (B, H * W)
+    of_student, of_teacher = (F.L2Normalization(each, mode="instance", eps=SMALL) for each in maps)
+    return F.mean(F.square(of_student - of_teacher), axis=1)                                  # (B,)
+
+
+def similarity(F, student, teacher):
+    """Tung & Mori, "Similarity-Preserving Knowledge Distillation", 2019, equation 4; features of any shape.
+
+    It compares the samples of a batch with each other: its value depends on who is in the batch.
+    """
+    of_student, of_teacher = (_similarities(F, features) for features in (student, teacher))
+    # 1/b**2 ||G_T - G_S||_F**2, of which each row's share is 1/b
+    return F.mean(F.square(of_teacher - of_student), axis=1)                                  # (B,)
+
+
+def relational(F, student, teacher):
+    """Park et al., "Relational Knowledge Distillation", 2019, section 3.2: RKD-D over the number of pairs.
+
+    As in the authors' code these are all b**2 pairs of the batch, and the mean distance is that of samples which
+    differ. It compares the samples of a batch with each other; one alone has no loss. Features of any shape.
+    """
+    of_student, of_teacher = (_distances(F, features) for features in (student, teacher))
+    # Huber loss with delta 1: x**2 / 2 up to |x| = 1, then |x| - 1/2
+    return F.mean(F.smooth_l1(of_student - of_teacher, scalar=1), axis=1)                     # (B,)
+
+
+def _similarities(F, features):
+    """G: Q Q^T with rows of norm 1; (B, B)."""
+    rows = F.flatten(features)
+    return F.L2Normalization(F.dot(rows, rows, transpose_b=True), mode="instance", eps=SMALL)
+
+
+def _distances(F, features):
+    """||t_i - t_j|| over the mean of these distances; (B, B)."""
+    rows = F.flatten(features)
+    rows = F.broadcast_sub(rows, F.mean(rows, axis=0, keepdims=True))  # the same distances, less to round off
+    squares = F.sum(F.square(rows), axis=1, keepdims=True)                                    # (B, 1)
+    norms = F.broadcast_add(squares, F.transpose(squares))                                    # (B, B)
+    squared = norms - 2 * F.dot(rows, rows, transpose_b=True)   # ||a - b||**2 = ||a||**2 + ||b||**2 - 2 ab
+    differ = F.BlockGrad(squared > ROUNDING * norms)            # not on the diagonal
+    distances = F.sqrt(F.where(differ, squared, F.ones_like(squared))) * differ  # sqrt has no gradient at 0
+    mean = F.sum(distances) / F.maximum(F.sum(differ), 1)
+    return F.broadcast_div(distances, F.maximum(mean, SMALL))
+
+
+KINDS = {"hint": hint, "attention": attention, "similarity": similarity, "relational": relational}

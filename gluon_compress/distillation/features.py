@@ -1,0 +1,280 @@
+"""Features of a teacher for a student: losses between any named layers of any two networks."""
+import difflib
+from dataclasses import dataclass
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+from mxnet.gluon import HybridBlock, SymbolBlock, nn
+
+from ..arguments import check_choice, check_number
+from ..errors import NetworkError
+from ..network import check_hybrid, check_initialized, parameters
+from ..symbol_graph import trace
+from .feature_losses import KINDS
+from .teachers import check_no_shared, check_teacher
+
+IMAGES, UNITS = 4, 2  # dimensions of features (batch, channels, height, width) and (batch, units)
+
+
+@dataclass(frozen=True)
+class FeatureLoss:
+    """A loss between the outputs of two layers.
+
+    Attributes
+    ----------
+    student_layer, teacher_layer : str
+        Structural names of blocks, such as ``features.3.1``; in a SymbolBlock names of outputs of its graph, such as
+        ``resnetv10_stage1_activation0_output``.
+    kind : "hint", "attention", "similarity" or "relational"
+        See :mod:`gluon_compress.distillation.feature_losses`.
+    weight : float
+        At least 0: what the loss is multiplied by.
+
+    Raises ``TypeError`` or ``ValueError`` for anything else.
+    """
+
+    student_layer: str
+    teacher_layer: str
+    kind: str = "hint"
+    weight: float = 1.0
+
+    def __post_init__(self):
+        for name in ("student_layer", "teacher_layer"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; accepted: the name of a layer")
+        check_choice("kind", self.kind, tuple(KINDS))
+        check_number("weight", self.weight, minimum=0)
+
+
+class FeatureMatcher(HybridBlock):
+    """A student beside its teacher, with losses between their features.
+
+    >>> features = [FeatureLoss("features.3", "features.4", "attention", weight=1000)]
+    >>> matcher = FeatureMatcher(student, teacher, features, example)
+    >>> trainer = gluon.Trainer(matcher.collect_params(), "adam")
+    >>> with autograd.record():
+    ...     logits, teacher_logits, feature_losses = matcher(inputs)
+    ...     losses = distillation_loss(logits, labels, teacher_logits) + feature_losses
+    >>> losses.backward()
+
+    Called with a batch, it gives the student's output, the teacher's and the weighted sum of the feature losses per
+    sample, ``(batch,)``. The student trains as if it were called itself, with dropout and BatchNorm's statistics; the
+    teacher is in inference mode and never on the tape.
+
+    Where the channels of features differ, a hint has an adapter: a 1x1 convolution, or a dense layer for features
+    ``(batch, units)``, of the student's features. Adapters are parameters of the matcher, and no part of the student.
+    Where heights or widths differ, the larger is pooled to the smaller (adaptive average), for hints and attention.
+
+    Parameters
+    ----------
+    student, teacher : HybridBlock
+        With one input and one output each; they share no parameter. They are traced: what a ``forward`` or a hook of
+        yours does besides computing happens once, and later changes of their structure do not show here.
+    features : list of FeatureLoss
+    example : NDArray
+        A batch of the input.
+
+    Raises
+    ------
+    TypeError
+        For arguments of another kind.
+    ValueError
+        For a layer name that matches nothing, a layer that is called several times or has several outputs, and
+        features that cannot be compared: the message names the layer.
+    NetworkError
+        For a network that is not initialized or cannot be traced.
+    """
+
+    def __init__(self, student, teacher, features, example):
+        features = check_features(features)
+        check_hybrid(student)
+        check_initialized(student)
+        check_teacher(teacher)
+        check_no_shared(student, teacher)
+        if not isinstance(example, mx.nd.NDArray):
+            raise TypeError(f"example is a {type(example).__name__}; accepted: an NDArray, a batch of the input")
+        super().__init__()
+        with autograd.pause(train_mode=False):
+            student(example)  # a fresh student gets its shapes
+        tapped_student = TappedNetwork(student, "student", [each.student_layer for each in features])
+        tapped_teacher = TappedNetwork(teacher, "teacher", [each.teacher_layer for each in features])
+        pairs = zip(features, _features(tapped_student, example), _features(tapped_teacher, example))
+        with self.name_scope():
+            self.student = student
+            self.losses = nn.HybridSequential()
+            for feature, of_student, of_teacher in pairs:
+                self.losses.add(_comparison(feature, of_student, of_teacher))
+        self.losses.initialize(mx.init.Xavier(), ctx=example.context)
+        self.losses.hybridize()
+        self.student_outputs, self.teacher_outputs = tapped_student, _inference(tapped_teacher)
+
+    def forward(self, inputs):
+        teacher_logits, of_teacher = self.teacher_outputs(inputs)
+        logits, of_student = self.student_outputs(inputs)
+        return logits, teacher_logits, self.compare(of_student, of_teacher)
+
+    def compare(self, of_student, of_teacher):
+        """The weighted sum of the losses ``(batch,)`` between two lists of features."""
+        return sum(loss(ours, theirs) for loss, ours, theirs in zip(self.losses, of_student, of_teacher))
+
+    @property
+    def adapters(self):
+        """{structural name: Parameter} of the adapters."""
+        return parameters(self.losses)
+
+
+class TappedNetwork:
+    """A network that gives the outputs of named layers with its own: ``output, features = tapped(inputs)``.
+
+    It is a graph of the network on the network's own parameters. ``title`` is how errors call the network.
+    """
+
+    def __init__(self, net, title, layers):
+        self.title, self.layers = title, layers
+        names = list(dict.fromkeys(layers))
+        self._positions = [names.index(name) for name in layers]
+        if isinstance(net, SymbolBlock):
+            graph = trace(net, 1, lambda output: _internals(output, title, names))
+        else:
+            graph = _traced(net, title, names)
+        if len(graph.symbol) != 1 + len(names):
+            raise ValueError(f"the {title} has {len(graph.symbol) - len(names)} outputs; accepted: one, the logits")
+        self._block = graph.block(graph.symbol)
+        self._block.hybridize(**{name: value for name, value in net._flags if net._active})
+
+    def __call__(self, inputs):
+        output, *features = self._block(inputs)
+        return output, [features[position] for position in self._positions]
+
+
+def check_features(features):
+    """The list of features; ``TypeError`` or ``ValueError`` when it is none."""
+    if isinstance(features, FeatureLoss) or not isinstance(features, (list, tuple)):
+        raise TypeError(f"features is {features!r}; accepted: a list of FeatureLoss")
+    for feature in features:
+        if not isinstance(feature, FeatureLoss):
+            raise TypeError(f"features has a {type(feature).__name__}; accepted: a list of FeatureLoss")
+    if not features:
+        raise ValueError("features is empty; accepted: a list of at least one FeatureLoss")
+    return list(features)
+
+
+def _traced(net, title, names):
+    """The graph of ``net`` with the outputs of its blocks of these names, which forward hooks see go by."""
+    blocks = dict(_descendants(net))
+    captured = {name: [] for name in names}
+    handles = [blocks[_known(name, title, blocks)].register_forward_hook(
+        lambda block, inputs, output, name=name: captured[name].append(output)) for name in names]
+    try:
+        return trace(net, 1, lambda output: [_only(captured[name], name, title) for name in names])
+    finally:
+        for handle in handles:
+            handle.detach()
+
+
+def _descendants(block, prefix=""):
+    """(structural name, block) of all blocks in a block."""
+    for name, child in block._children.items():
+        yield prefix + name, child
+        yield from _descendants(child, f"{prefix}{name}.")
+
+
+def _only(outputs, name, title):
+    """The one Symbol that a block put out."""
+    if len(outputs) != 1:
+        raise ValueError(f"layer {name} of the {title} is called {len(outputs)} times; accepted: a layer that is "
+                         f"called once, such as the block around it")
+    if not isinstance(outputs[0], mx.sym.Symbol) or len(outputs[0]) != 1:
+        raise ValueError(f"layer {name} of the {title} has several outputs; accepted: a layer with one")
+    return outputs[0]
+
+
+def _internals(output, title, names):
+    """The outputs of these names inside a SymbolBlock's graph; ``_output`` at their ends may be left out."""
+    internals = output.get_internals()
+    inputs = set(output.list_inputs())
+    there = [name for name in internals.list_outputs() if name not in inputs]
+    full = {name: f"{name}_output" if f"{name}_output" in there else name for name in names}
+    return [internals[_known(full[name], title, there)] for name in names]
+
+
+def _known(name, title, names):
+    if name not in names:
+        close = difflib.get_close_matches(name, names)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ValueError(f"the {title} has no layer {name!r}: {hint}There are {', '.join(names) or 'none'}")
+    return name
+
+
+def _inference(tapped):
+    """The tapped network in inference mode, off the tape."""
+    def run(inputs):
+        with autograd.pause(train_mode=False):
+            return tapped(inputs)
+    return run
+
+
+def _features(tapped, example):
+    """The features of an example, each checked: (layer, NDArray)."""
+    with autograd.pause(train_mode=False):
+        output, features = tapped(example)
+    if output.ndim != 2:
+        raise ValueError(f"the {tapped.title}'s output is {output.shape}; accepted: logits (batch, classes)")
+    for layer, feature in zip(tapped.layers, features):
+        where = f"layer {layer} of the {tapped.title}"
+        if feature.dtype not in (np.float32, np.float64, np.float16):
+            raise ValueError(f"{where} puts out {np.dtype(feature.dtype)}; accepted: floats (take the features of the "
+                             f"fp32 network)")
+        if feature.ndim < 2 or len(feature) != len(example):
+            raise ValueError(f"{where} puts out {feature.shape} for a batch of {len(example)}; accepted: the batch "
+                             f"first, and at least two dimensions")
+        if not np.isfinite(feature.asnumpy()).all():
+            raise NetworkError(f"{where} puts out NaN or infinity")
+    return features
+
+
+def _comparison(feature, of_student, of_teacher):
+    """The :class:`_Comparison` of two features that go together; ``ValueError`` naming the layers otherwise."""
+    both = (f"{feature.kind} between layer {feature.student_layer} of the student, {of_student.shape}, and layer "
+            f"{feature.teacher_layer} of the teacher, {of_teacher.shape}")
+    if feature.kind == "attention" and (of_student.ndim, of_teacher.ndim) != (IMAGES, IMAGES):
+        raise ValueError(f"{both}; accepted: (batch, channels, height, width)")
+    if feature.kind == "hint" and (of_student.ndim != of_teacher.ndim or of_student.ndim not in (IMAGES, UNITS)):
+        raise ValueError(f"{both}; accepted: both (batch, channels, height, width) or both (batch, units)")
+    pooled, adapter = (None, None), None
+    if feature.kind in ("hint", "attention") and of_student.ndim == IMAGES:
+        pooled = _pooled_sizes(of_student.shape[2:], of_teacher.shape[2:])
+    if feature.kind == "hint" and of_student.shape[1] != of_teacher.shape[1]:
+        adapter = of_student.shape[1], of_teacher.shape[1], of_student.ndim
+    return _Comparison(KINDS[feature.kind], feature.weight, pooled, adapter)
+
+
+def _pooled_sizes(ours, theirs):
+    """(height, width) to pool each side to, or None for a side that has the smaller size already."""
+    smaller = tuple(map(min, ours, theirs))
+    return tuple(None if size == smaller else smaller for size in (ours, theirs))
+
+
+class _Comparison(HybridBlock):
+    """One weighted feature loss, with its pooling and its adapter."""
+
+    def __init__(self, function, weight, pooled, adapter):
+        super().__init__()
+        self._function, self._weight, self._pooled = function, weight, pooled
+        with self.name_scope():
+            self.adapter = None if adapter is None else _adapter(*adapter)
+
+    def hybrid_forward(self, F, of_student, of_teacher):
+        of_student, of_teacher = (
+            features if size is None else F.contrib.AdaptiveAvgPooling2D(features, output_size=size)
+            for features, size in zip((of_student, of_teacher), self._pooled))
+        if self.adapter is not None:
+            of_student = self.adapter(of_student)
+        return self._weight * self._function(F, of_student, of_teacher)
+
+
+def _adapter(channels, wanted, dimensions):
+    if dimensions == IMAGES:
+        return nn.Conv2D(wanted, 1, in_channels=channels)
+    return nn.Dense(wanted, in_units=channels)

@@ -1,0 +1,102 @@
+"""What the networks that teach have in common: checks, inference mode, speed."""
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+from mxnet import autograd
+from mxnet.gluon import HybridBlock
+from mxnet.ndarray import NDArray
+
+from ..errors import NetworkError
+from ..network import check_ready, parameters, walk
+
+
+def as_teachers(teacher):
+    """A HybridBlock or a list of them as {how errors call it: HybridBlock}, each checked."""
+    if not isinstance(teacher, (list, tuple)):
+        check_teacher(teacher)
+        return {"the teacher": teacher}
+    if not teacher:
+        raise ValueError("teacher is an empty list; accepted: a HybridBlock, or a list of at least one")
+    teachers = {f"teacher[{index}]": each for index, each in enumerate(teacher)}
+    for title, each in teachers.items():
+        check_teacher(each, title)
+    return teachers
+
+
+def check_teacher(teacher, title="the teacher"):
+    """Raise ``TypeError`` or ``NetworkError`` unless it is a HybridBlock that can be called at once."""
+    try:
+        check_ready(teacher)
+    except (TypeError, NetworkError) as error:
+        raise type(error)(f"{title}: {error}") from error
+
+
+def check_no_shared(student, teacher, title="the teacher"):
+    """Raise ``ValueError`` when training the student would change the teacher."""
+    if student is teacher:
+        raise ValueError(f"student and {title.removeprefix('the ')} are the same network")
+    teachers_own = {id(parameter) for parameter in parameters(teacher).values()}
+    for name, parameter in parameters(student).items():
+        if id(parameter) in teachers_own:
+            raise ValueError(f"student and {title.removeprefix('the ')} share the parameter {name}: training would "
+                             f"change the teacher")
+
+
+def logits_of(teachers, inputs):
+    """The logits of each teacher ``(batch, classes)``, in inference mode and off the tape; they are finite.
+
+    ``teachers`` as :func:`as_teachers` gives them, on any device.
+    """
+    with autograd.pause(train_mode=False):
+        every = [_on_its_device(teacher, inputs) for teacher in teachers.values()]
+    for title, logits in zip(teachers, every):
+        check_logits(title, logits)
+    return every
+
+
+def _on_its_device(teacher, inputs):
+    context = next((parameter.list_ctx()[0] for _, parameter, _ in walk(teacher)), inputs.context)
+    outputs = teacher(inputs.as_in_context(context))
+    return outputs.as_in_context(inputs.context) if isinstance(outputs, NDArray) else outputs
+
+
+def check_logits(title, logits):
+    """Raise ``ValueError`` for other shapes than ``(batch, classes)``, ``NetworkError`` for NaN and infinity."""
+    if not isinstance(logits, NDArray) or logits.ndim != 2:
+        raise ValueError(f"{title}'s output is {getattr(logits, 'shape', type(logits).__name__)}; "
+                         f"accepted: logits (batch, classes)")
+    if not np.isfinite(logits.asnumpy()).all():
+        raise NetworkError(f"{title}'s logits are NaN or infinite; look for NaN in its weights and in the data")
+
+
+@contextmanager
+def hybridized(nets):
+    """Hybridize the networks that are not, and leave them as they were afterwards."""
+    with ExitStack() as stack:
+        for net in nets:
+            stack.enter_context(_hybridized(net))
+        yield
+
+
+@contextmanager
+def _hybridized(net):
+    if net._active:
+        yield
+        return
+    blocks = list(_blocks(net))
+    before = [(block._active, block._flags, block._backend) for block in blocks]
+    net.hybridize()
+    try:
+        yield
+    finally:
+        for block, state in zip(blocks, before):
+            block._active, block._flags, block._backend = state
+            block._clear_cached_op()
+
+
+def _blocks(net):
+    """The HybridBlocks of a network, itself among them."""
+    if isinstance(net, HybridBlock):
+        yield net
+    for child in net._children.values():
+        yield from _blocks(child)
