@@ -14,13 +14,15 @@ from . import (
     pruning,
     quantization,
     training,
+    workers,
 )
 from .checkpoint import load, save
-from .errors import CheckpointError, DownloadError, GluonCompressError, NetworkError, RecordError
+from .errors import CheckpointError, DownloadError, GluonCompressError, NetworkError, RecordError, WorkerError
 from .latency import measure_latency
 from .report import report
 
 __version__ = "0.1.0"
-__all__ = ["CheckpointError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
+__all__ = ["CheckpointError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError", "WorkerError",
            "batches", "checkpoint", "datasets", "distillation", "export", "kernels", "load", "measure_latency",
-           "models", "network", "params", "plots", "pruning", "quantization", "report", "runtime", "save", "training"]
+           "models", "network", "params", "plots", "pruning", "quantization", "report", "runtime", "save", "training",
+           "workers"]

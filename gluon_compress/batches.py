@@ -6,16 +6,62 @@ from collections.abc import Iterator
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon.data import Sampler
 
 from .arguments import check_integer
 from .symbol_graph import example_inputs
+
+
+class Shard(Sampler):
+    """One worker's share of each batch: lists of indices, once through ``count`` samples per iteration.
+
+    All workers must draw the same order: it comes from NumPy's global generator, which
+    :func:`~gluon_compress.training.fit` seeds alike on all of them before each epoch. Sample ``i`` of a batch is then
+    worker ``i % workers``'s. Every sample is in the share of exactly one worker, all have the same number of batches,
+    and together they make up the batches of one process. A last batch with fewer samples than workers joins the batch
+    before it. Once the order is drawn, the generators of workers 1, 2, ... are moved apart, so that not all shares are
+    augmented alike.
+
+    Parameters
+    ----------
+    count : int
+        Samples of the data set, at least ``workers``.
+    batch_size : int
+        Of all workers together, at least ``workers``.
+    shuffle : bool
+    rank, workers : int
+        The number of this worker, from 0, and how many there are.
+
+    >>> loader = DataLoader(dataset, batch_sampler=Shard(len(dataset), 256, True, rank, workers))
+    """
+
+    def __init__(self, count, batch_size, shuffle=False, rank=0, workers=1):
+        check_integer("workers", workers, minimum=1)
+        check_integer("rank", rank, minimum=0, maximum=workers - 1)
+        check_integer("batch_size", batch_size, minimum=workers)
+        check_integer("count", count, minimum=workers)
+        self._count, self._shuffle, self._rank, self._workers = count, shuffle, rank, workers
+        self._starts = list(range(0, count, batch_size))
+        if count - self._starts[-1] < workers:
+            self._starts.pop()
+
+    def __len__(self):
+        return len(self._starts)
+
+    def __iter__(self):
+        order = np.random.permutation(self._count) if self._shuffle else np.arange(self._count)
+        if self._rank:
+            np.random.seed(np.random.randint(2 ** 31) + self._rank)
+        for start, end in zip(self._starts, [*self._starts[1:], self._count]):
+            yield order[start + self._rank:end:self._workers].tolist()
 
 
 class Batches:
     """Normalized float32 batches ``(batch, channels, height, width)`` with float32 labels ``(batch,)``.
 
     Each iteration goes once through the data, in an order drawn from NumPy's global generator when
-    ``shuffle`` is set; the last batch may be smaller.
+    ``shuffle`` is set; the last batch may be smaller. With several workers, these are one's shares of the batches, see
+    :class:`Shard`.
 
     Parameters
     ----------
@@ -27,9 +73,11 @@ class Batches:
         :func:`random_flip` and :func:`cutout`.
     size : int, optional
         Height and width the images are resized to, bilinearly, after augmentation.
+    rank, workers : int
+        The number of this worker, from 0, and how many there are.
     """
 
-    def __init__(self, dataset, batch_size, shuffle=False, augment=None, size=None):
+    def __init__(self, dataset, batch_size, shuffle=False, augment=None, size=None, rank=0, workers=1):
         check_integer("batch_size", batch_size, minimum=1)
         if len(dataset) == 0:
             raise ValueError("the dataset is empty")
@@ -37,9 +85,14 @@ class Batches:
             check_integer("size", size, minimum=1)
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
         self.augment, self.size = augment, size
+        self.rank, self.workers = rank, workers
+        self._shard()  # checks them
+
+    def _shard(self):
+        return Shard(len(self.dataset), self.batch_size, self.shuffle, self.rank, self.workers)
 
     def __len__(self):
-        return -(-len(self.dataset) // self.batch_size)
+        return len(self._shard())
 
     def __iter__(self):
         for _, inputs, labels in self.indexed():
@@ -50,10 +103,7 @@ class Batches:
 
         ``indices`` is a NumPy array ``(batch,)`` of where the samples stand in the dataset.
         """
-        count = len(self.dataset)
-        order = np.random.permutation(count) if self.shuffle else np.arange(count)
-        for start in range(0, count, self.batch_size):
-            indices = order[start:start + self.batch_size]
+        for indices in map(np.array, self._shard()):
             images = self.dataset.images[indices]
             if self.augment is not None:
                 images = self.augment(images)

@@ -85,9 +85,9 @@ class ImageDataset(ArrayDataset):
         order = np.random.RandomState(seed).permutation(len(self))
         return self.subset(order[held_out:]), self.subset(order[:held_out])
 
-    def batches(self, batch_size=128, shuffle=False, augment=None, size=None):
-        """An iterable of normalized ``(input, label)`` batches; see :class:`Batches`."""
-        return Batches(self, batch_size, shuffle, augment, size)
+    def batches(self, batch_size=128, shuffle=False, augment=None, size=None, rank=0, workers=1):
+        """An iterable of normalized ``(input, label)`` batches, or of a worker's share; see :class:`Batches`."""
+        return Batches(self, batch_size, shuffle, augment, size, rank, workers)
 
 
 def _check_pixels(images):

@@ -19,3 +19,7 @@ class CheckpointError(GluonCompressError):
 
 class DownloadError(GluonCompressError):
     """No source delivered the expected bytes."""
+
+
+class WorkerError(GluonCompressError):
+    """Another worker of a training over several processes has died, hangs, or trains something else."""

@@ -2,6 +2,7 @@
 import json
 import math
 import random
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,11 +14,11 @@ from mxnet.gluon import Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from tqdm import tqdm
 
-from . import training_state
+from . import training_state, workers
 from .arguments import check_integer
 from .batches import no_batches, pair, to_device
-from .errors import NetworkError
-from .network import check_hybrid, check_initialized, parameters, restore_snapshot, snapshot
+from .errors import NetworkError, WorkerError
+from .network import check_hybrid, check_initialized, check_ready, parameters, restore_snapshot, snapshot
 
 
 @dataclass
@@ -77,7 +78,9 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         At least 1.
     trainer : gluon.Trainer, optional
         By default Nesterov SGD with learning rate 0.01, momentum 0.9 and weight decay 0.0005. A
-        :class:`~gluon_compress.pruning.MaskedTrainer` keeps pruned weights at zero.
+        :class:`~gluon_compress.pruning.MaskedTrainer` keeps pruned weights at zero. With
+        ``kvstore="dist_sync"``, which the default is with where this process is a worker of a cluster, several workers
+        train one network together; see below.
     schedule : callable, optional
         From the share of the steps done, in [0, 1), to a factor for the trainer's learning rate; by
         default :func:`cosine`. A trainer whose optimizer has an ``lr_scheduler`` follows that instead.
@@ -106,6 +109,15 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     next attempt. The trainer's momenta and step counts are not put back: make a new trainer for that.
     After Ctrl-C the network keeps what it has learnt so far.
 
+    Several workers
+    ---------------
+    Each calls ``fit`` with the same arguments and its own share of the training data
+    (:class:`~gluon_compress.batches.Shard`); all begin with worker 0's parameters, make the steps of one process with
+    the whole batches, and end with the same network. The history counts all workers' samples, in validation too: give
+    each a share, or all of them everything. Only worker 0 shows progress, and reads and writes ``state_path``, of which
+    it tells the others. BatchNorm normalizes each share by itself; its running statistics are averaged after each
+    epoch. Whatever is raised, the workers have to be started again for more; ``state_path`` lets them go on.
+
     Raises
     ------
     TypeError
@@ -118,6 +130,8 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         loss is no longer finite.
     CheckpointError
         When the file at ``state_path`` is damaged or of another run.
+    WorkerError
+        When another worker does not answer any more, or trains another network or with other arguments.
     """
     check_integer("epochs", epochs, minimum=1)
     check_integer("seed", seed, minimum=0)
@@ -127,12 +141,16 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         if value is not None and not callable(value):
             raise TypeError(f"{name} is {value!r}; accepted: a callable, or None")
     if trainer is None:
-        trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4})
+        trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
+                          kvstore="dist_sync" if workers.in_cluster() else "device")
     _check_trainer(trainer, net)
     loss = SoftmaxCrossEntropyLoss() if loss is None else loss
     targets = _labels_alone if targets is None else targets
     if schedule is not None and trainer._optimizer.lr_scheduler is not None:
         raise ValueError("the trainer's optimizer has an lr_scheduler and schedule is given: choose one")
+    others = workers.of_trainer(trainer)
+    if others is not None:
+        check_ready(net)  # worker 0 has no values to give before
     if state_path is not None:
         training_state.check_savable(trainer)
     schedule = cosine if schedule is None else schedule
@@ -142,10 +160,15 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     before = snapshot(net)
     base_rate = trainer.learning_rate
     try:
+        if others is not None:
+            _begin_together(net, trainer, others, run, state_path, validation_data)
         history, best_parameters = _train(net, train_data, epochs, trainer, schedule, loss, targets,
-                                          validation_data, seed, state_path, progress, run)
-    except Exception:
-        restore_snapshot(net, before)
+                                          validation_data, seed, state_path, progress, run, others)
+    except BaseException as error:
+        if others is not None:
+            others.failed = True  # they are no longer at the same step
+        if isinstance(error, Exception):
+            restore_snapshot(net, before)
         raise
     finally:
         _set_learning_rate(trainer, base_rate)
@@ -175,27 +198,64 @@ def _as_json(run_details):
         raise TypeError(f"run_details is {run_details!r}; accepted: what JSON can write ({error})") from error
 
 
+def _begin_together(net, trainer, others, run, state_path, validation_data):
+    """Make sure that all workers train the same, and give all worker 0's parameters."""
+    named = parameters(net)
+    others.check_same({
+        **{f"parameter {name}": _shape_and_type(parameter) for name, parameter in named.items()}, **run,
+        "parameters of the trainer": [_shape_and_type(parameter) for parameter in trainer._params],
+        "state_path": "a path" if state_path is not None else None,
+        "validation_data": "data" if validation_data is not None else None})
+    if not trainer._kv_initialized:
+        trainer._init_kvstore()
+    trainer._init_params()  # gives all worker 0's; Gluon would do so after the first pass, which moves BatchNorm's
+    in_trainer = {id(parameter) for parameter in trainer._params}
+    others.share(parameter for parameter in named.values() if id(parameter) not in in_trainer)
+
+
+def _shape_and_type(parameter):
+    return f"{parameter.shape} {np.dtype(parameter.dtype)}"
+
+
+def _restore(path, net, trainer, run, others):
+    """What :func:`training_state.restore` gives; of worker 0's file where there are others. None without a file."""
+    if others is None:
+        return training_state.restore(path, net, trainer, run) if Path(path).exists() else None
+    reads = others.rank == 0 and Path(path).exists()
+    content = others.from_first(Path(path).read_bytes() if reads else b"")
+    if not content:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, Path(path).name)
+        copy.write_bytes(content)
+        return training_state.restore(copy, net, trainer, run)
+
+
 def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation_data, seed, state_path,
-           progress, run):
+           progress, run, others):
     """The epochs of :func:`fit`, from the saved state on; return the history and the best parameters."""
     base_rate = trainer.learning_rate
+    rank = 0 if others is None else others.rank
     history, best_parameters = History(), None
-    if state_path is not None and Path(state_path).exists():
-        history.epochs, best_parameters = training_state.restore(state_path, net, trainer, run)
+    saved = None if state_path is None else _restore(state_path, net, trainer, run, others)
+    if saved is not None:
+        history.epochs, best_parameters = saved
     for epoch in range(len(history.epochs), epochs):
-        _seed_everything(seed, epoch)
+        _seed_everything(seed, epoch, rank)
         started = time.perf_counter()
         result = _train_epoch(
-            net, train_data, trainer, loss, targets, progress, f"epoch {epoch + 1}/{epochs}",
-            lambda share, epoch=epoch: base_rate * schedule((epoch + share) / epochs))
-        accuracy = None if validation_data is None else _accuracy(net, validation_data, "validation_data")
+            net, train_data, trainer, loss, targets, progress and rank == 0, f"epoch {epoch + 1}/{epochs}",
+            lambda share, epoch=epoch: base_rate * schedule((epoch + share) / epochs), others)
+        if others is not None:  # BatchNorm's statistics
+            others.average([parameter for parameter in parameters(net).values() if parameter.grad_req == "null"])
+        accuracy = None if validation_data is None else _accuracy(net, validation_data, "validation_data", others)
         previous_best = history.best
         history.epochs.append({"epoch": epoch + 1, **result, "validation_accuracy": accuracy,
                                "learning_rate": trainer.learning_rate,
                                "seconds": time.perf_counter() - started})
         if history.best is not previous_best:
             best_parameters = snapshot(net)
-        if state_path is not None:
+        if state_path is not None and rank == 0:
             training_state.save(state_path, net, trainer, run, history.epochs, best_parameters)
     return history, best_parameters
 
@@ -222,7 +282,7 @@ def evaluate(net, data):
     return _accuracy(net, data, "data")
 
 
-def _accuracy(net, data, name):
+def _accuracy(net, data, name, others=None):
     correct = samples = 0
     for batch in data:
         inputs, labels = pair(batch, name)
@@ -233,7 +293,9 @@ def _accuracy(net, data, name):
         samples += len(classes)
     if samples == 0:
         raise no_batches(name)
-    return correct / samples
+    if others is not None:
+        correct, samples = others.sum([correct, samples])
+    return float(correct / samples)
 
 
 def check_labels(labels, outputs):
@@ -300,19 +362,23 @@ def _context(net):
     return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
-def _seed_everything(seed, epoch):
-    """Seed all generators; neighbouring seeds and epochs share no stream."""
-    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]) >> 1  # MXNet wants 31 bits
-    random.seed(mixed)
-    np.random.seed(mixed)
-    mx.random.seed(mixed)
+def _seed_everything(seed, epoch, rank=0):
+    """Seed all generators; neighbouring seeds and epochs share no stream.
+
+    All workers draw the same order of the samples from Python's or NumPy's, and other Dropout from MXNet's.
+    """
+    def mixed(*numbers):
+        return int(np.random.SeedSequence(numbers).generate_state(1)[0]) >> 1  # MXNet wants 31 bits
+    random.seed(mixed(seed, epoch))
+    np.random.seed(mixed(seed, epoch))
+    mx.random.seed(mixed(seed, epoch, rank) if rank else mixed(seed, epoch))
 
 
-def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_rate):
+def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_rate, others):
     """One pass over ``data``; return its mean loss and accuracy."""
     context = _context(net)
     length = _length(data)
-    total_loss = correct = samples = 0
+    totals = np.zeros(3)  # loss, correct, samples
     with tqdm(data, desc=title, total=length, unit="batch", disable=not progress, leave=False) as bar:
         for step, batch in enumerate(bar):
             inputs, labels = pair(batch, "train_data")
@@ -328,16 +394,39 @@ def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_ra
                 raise ValueError(f"the loss has shape {shape} for a batch of {len(classes)}; "
                                  f"accepted: ({len(classes)},), one value per sample")
             batch_loss = float(losses.sum().asscalar())
-            if not math.isfinite(batch_loss):
-                raise NetworkError(f"the loss is {batch_loss} at {title}, batch {step + 1}: "
+            correct = _count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
+            batch_totals = _of_the_whole_batch(others, batch_loss, correct, len(classes))
+            if not math.isfinite(batch_totals[0]):
+                raise NetworkError(f"the loss is {batch_totals[0]} at {title}, batch {step + 1}: "
                                    f"lower the learning rate, or look for NaN in data and weights")
             losses.backward()
-            trainer.step(len(inputs))
-            total_loss += batch_loss
-            correct += _count_correct(outputs, classes)
-            samples += len(classes)
-            bar.set_postfix(loss=f"{total_loss / samples:.4f}", accuracy=f"{correct / samples:.4f}",
-                            refresh=False)
-    if samples == 0:
+            _step(trainer, others, int(batch_totals[2]))
+            totals += batch_totals
+            bar.set_postfix(loss=f"{totals[0] / totals[2]:.4f}", accuracy=f"{totals[1] / totals[2]:.4f}", refresh=False)
+    if totals[2] == 0:
         raise no_batches("train_data")
-    return {"loss": total_loss / samples, "accuracy": correct / samples}
+    if others is not None:
+        _of_the_whole_batch(others)
+    return {"loss": float(totals[0] / totals[2]), "accuracy": float(totals[1] / totals[2])}
+
+
+def _of_the_whole_batch(others, *totals):
+    """The sums over all workers of this one's loss, correct and samples; of nothing, when its epoch has ended.
+
+    Raises ``WorkerError`` when some have ended and others have not.
+    """
+    if others is None:
+        return np.array(totals)
+    sums = others.sum([len(totals) > 0, *(totals or (0, 0, 0))])
+    if sums[0] != (others.num_workers if totals else 0):
+        raise WorkerError("the workers have different numbers of batches: give each its batches.Shard of one data set")
+    return sums[1:]
+
+
+def _step(trainer, others, samples):
+    if others is None:
+        trainer.step(samples)
+    else:
+        trainer.allreduce_grads()
+        others.wait()  # a bounded time, before the parameters depend on it
+        trainer.update(samples)

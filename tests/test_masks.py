@@ -1,7 +1,6 @@
 """Masks hold under every optimizer, device and worker, freeze, travel as JSON, and refuse other networks."""
 import json
 import os
-import socket
 import time
 
 import gluon_compress  # noqa: F401
@@ -9,6 +8,7 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
+from clusters import start_cluster
 from gluon_compress import training_state
 from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import LeNet, SimpleCNN
@@ -403,22 +403,13 @@ def distributed_run(net, example, numbers, kvstore, update_on_kvstore):
     return found
 
 
-def start_cluster(start_python, arguments):
-    """A scheduler, a server and a worker for each list of arguments, on this machine; all end with the test."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    cluster = {"DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": str(port), "DMLC_NUM_SERVER": "1",
-               "DMLC_NUM_WORKER": str(len(arguments)), "DMLC_INTERFACE": "lo", "DMLC_NODE_HOST": "127.0.0.1",
-               "OMP_NUM_THREADS": "1"}
-    for role in ("scheduler", "server"):
-        start_python("import gluon_compress", DMLC_ROLE=role, **cluster)
-    return [start_python(WORKER, os.path.dirname(__file__), *own, DMLC_ROLE="worker", **cluster) for own in arguments]
+def start_workers(start_python, arguments):
+    return start_cluster(start_python, WORKER, [(os.path.dirname(__file__), *own) for own in arguments])
 
 
 @pytest.mark.parametrize("update_on_kvstore", [True, False])
 def test_two_workers_train_as_one_with_all_the_samples(tmp_path, start_python, update_on_kvstore):
-    workers = start_cluster(start_python, [(number, 0, update_on_kvstore, tmp_path / f"{number}.npz")
+    workers = start_workers(start_python, [(number, 0, update_on_kvstore, tmp_path / f"{number}.npz")
                                            for number in range(2)])
     told = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], told
@@ -437,7 +428,7 @@ def test_two_workers_train_as_one_with_all_the_samples(tmp_path, start_python, u
 
 
 def test_workers_with_other_masks_are_told(tmp_path, start_python):
-    workers = start_cluster(start_python, [(number, number, False, tmp_path / f"{number}.npz")
+    workers = start_workers(start_python, [(number, number, False, tmp_path / f"{number}.npz")
                                            for number in range(2)])
     give_up = time.monotonic() + 300
     while time.monotonic() < give_up and all(worker.poll() is None for worker in workers):

@@ -7,6 +7,7 @@ from pathlib import Path
 import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
+import numpy as np
 from networks import NormNet, build, identical, values
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +69,7 @@ def test_every_module_of_pruning_is_on_the_map():
 
 def test_the_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, around, distillation = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, around, distillation, several = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     first = first.replace(".split(5000)", ".split(5000, seed=1)").replace(
         "train.batches(128)", "train.subset(slice(0, 16)).batches(8)")  # two small batches instead of all
     names = {}
@@ -90,3 +91,9 @@ def test_the_snippets_run(tmp_path, monkeypatch):
     exec(distillation, names)
     assert not identical(before, values(names["student"]))
     assert (tmp_path / "logits.safetensors").stat().st_size > 0
+    random = np.random.RandomState(0)
+    train = gc.datasets.ImageDataset(random.randint(0, 256, (12, 8, 8, 3)), random.randint(0, 5, 12),
+                                     mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
+    names.update(mx=mx, net=build(NormNet)[0], train=train)
+    exec(several.replace("epochs=2", "epochs=2, progress=False"), names)  # as one process
+    assert Path("trained.gcz").stat().st_size > 0 and Path("training.state").stat().st_size > 0

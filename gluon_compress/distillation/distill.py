@@ -46,7 +46,7 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
         that are not augmented. A file of other data or teachers is refused. Not together with ``features``.
     **fit_arguments
         ``trainer``, ``schedule``, ``validation_data``, ``seed``, ``state_path`` and ``progress`` of
-        :func:`gluon_compress.training.fit`.
+        :func:`gluon_compress.training.fit`; with several workers as there, each with a teacher of its own, the same.
 
     Returns
     -------

@@ -1,0 +1,225 @@
+"""Start a script as several workers, with MXNet's parameter server, on this machine or on others by ssh.
+
+    python -m gluon_compress.launch --workers 2 train.py --epochs 10
+    python -m gluon_compress.launch --workers 8 --servers 4 --hosts hosts.txt train.py
+
+What the processes print comes with their names in front; worker numbers are the ranks that the script sees. As soon as
+one fails all others are ended, and the status is 1.
+"""
+import ipaddress
+import os
+import queue
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import click
+
+from .runtime import status, usable_cores
+
+FORWARDED = ("PYTHONPATH", "DMLC_", "PS_", "MXNET_", "GLUON_COMPRESS_", "OMP_")
+SECONDS_TO_END = 10  # the shell below takes 5 of them
+
+# Runs a command until it ends or standard input does: also when the launcher or the connection dies, nothing stays.
+# setsid: a group of its own, which ends whole. (A shell gives commands in the background an empty standard input.)
+UNTIL_INPUT_ENDS = """\
+exec 3<&0
+setsid {command} </dev/null 3<&- &
+process=$!
+(cat <&3; kill -TERM -$process; sleep 5; kill -KILL -$process) >/dev/null 2>&1 &
+exec 3<&-
+wait $process
+status=$?
+kill $! 2>/dev/null
+exit $status
+"""
+
+
+@dataclass
+class Process:
+    """One process of the cluster: ``name`` ('worker 0'), ``host`` (None here), and what it was started with."""
+
+    name: str
+    host: str
+    environment: dict
+    command: list
+    handle: subprocess.Popen = None
+    readers: list = field(default_factory=list)
+
+    def start(self, ssh, ended):
+        """Start it; its end is put into the queue ``ended``."""
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        script = UNTIL_INPUT_ENDS.format(command=shlex.join(["env", *variables, *self.command]))
+        if self.host is None:
+            command = ["sh", "-c", script]
+        else:
+            command = [*ssh, self.host, shlex.join(["sh", "-c", f"cd {shlex.quote(os.getcwd())} || exit\n{script}"])]
+        self.handle = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE, start_new_session=True)  # Ctrl-C is ours
+        self.readers = [threading.Thread(target=self._forward, args=streams, daemon=True) for streams in
+                        ((self.handle.stdout, sys.stdout), (self.handle.stderr, sys.stderr))]
+        for reader in self.readers:
+            reader.start()
+        threading.Thread(target=lambda: ended.put((self, self.handle.wait())), daemon=True).start()
+
+    def _forward(self, source, target):
+        for line in source:
+            text = line.decode(errors="replace").rstrip("\r\n").split("\r")[-1]  # of a progress bar, how it ends
+            if text.strip():
+                target.write(f"[{self.name}] {text}\n")  # in one piece
+                target.flush()
+
+    def end(self):
+        """Ask it to end."""
+        try:
+            self.handle.stdin.close()
+        except BrokenPipeError:
+            pass
+
+    def wait(self, until):
+        """Wait for its end, and by force from the time ``until`` on; then for the rest of what it printed."""
+        try:
+            self.handle.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(self.handle.pid, signal.SIGKILL)
+            self.handle.wait()
+        for reader in self.readers:
+            reader.join(1)
+
+
+def cluster(workers, servers, hosts, port, python, command):
+    """The :class:`Process` list of a scheduler, servers and workers, on these hosts in turn; [] for this machine."""
+    addresses = {host: address(host) for host in hosts} or {None: "127.0.0.1"}
+    check_reachable(addresses)
+    # MXNet numbers its nodes by their addresses, as texts and from the last on, then by their ports
+    places = sorted(addresses, key=addresses.get, reverse=True)
+    ports = free_ports(1 + workers + servers)
+    common = {**forwarded_variables(), "DMLC_PS_ROOT_URI": addresses[places[0]],
+              "DMLC_PS_ROOT_PORT": port or ports.pop(), "DMLC_NUM_WORKER": workers, "DMLC_NUM_SERVER": servers}
+    if not hosts and "OMP_NUM_THREADS" not in common:
+        common["OMP_NUM_THREADS"] = max(1, usable_cores() // workers)
+
+    def process(role, number, place, own_command):
+        environment = {**common, "DMLC_ROLE": role, "DMLC_NODE_HOST": addresses[place]}
+        if role != "scheduler":
+            environment["PORT"] = ports.pop(0)
+        return Process(role if number is None else f"{role} {number}", place, environment, own_command)
+    serve = [python, "-c", "import gluon_compress"]  # which ends when the workers have
+    return [process("scheduler", None, places[0], serve),
+            *(process("server", number, places[number % len(places)], serve) for number in range(servers)),
+            *(process("worker", number, places[number * len(places) // workers], [python, "-u", *command])
+              for number in range(workers))]
+
+
+def address(host):
+    """The numeric address of ``host`` or ``user@host``."""
+    try:
+        return socket.gethostbyname(host.rpartition("@")[2])
+    except OSError as error:
+        raise click.BadParameter(f"{host}: {error}; accepted: names or addresses that this machine can find",
+                                 param_hint="--hosts") from error
+
+
+def check_reachable(addresses):
+    local = [host for host, number in addresses.items() if ipaddress.ip_address(number).is_loopback]
+    if 0 < len(local) < len(addresses):
+        raise click.BadParameter(f"{local[0]} has the address {addresses[local[0]]}, at which other machines do not "
+                                 f"find it: write the one of its network", param_hint="--hosts")
+
+
+def read_hosts(path):
+    """The hosts in a file, one per line; what follows a # is a comment."""
+    with open(path) as lines:
+        hosts = [line.partition("#")[0].strip() for line in lines]
+    hosts = list(dict.fromkeys(filter(None, hosts)))
+    if not hosts:
+        raise click.BadParameter(f"{path} names no host; accepted: one host per line", param_hint="--hosts")
+    return hosts
+
+
+def free_ports(count):
+    """Free ports of this machine in ascending order; on others they are probably free too, and MXNet tries others."""
+    sockets = [socket.create_server(("", 0)) for _ in range(count)]
+    ports = sorted(one.getsockname()[1] for one in sockets)
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def forwarded_variables():
+    """Of this process's environment, what the others need; not the threads that our import of MXNet chose."""
+    chosen = "set by the user" in status().threads_reason
+    return {name: value for name, value in os.environ.items() if name.startswith(FORWARDED)
+            and (chosen or not name.startswith("OMP_"))}
+
+
+def run(processes, ssh=()):
+    """Start all, wait for the workers; return 0, or 1 when a process failed and the others were ended."""
+    ended = queue.Queue()
+    running = []
+    try:
+        for process in processes:
+            process.start(ssh, ended)
+            running.append(process)
+        working = [process for process in processes if process.name.startswith("worker")]
+        while working:
+            process, code = ended.get()
+            if code != 0:
+                tell(f"{process.name}{f' on {process.host}' if process.host else ''} {how(code)}: ending the others")
+                return 1
+            working = [other for other in working if other is not process]  # a server may end before
+        until = time.monotonic() + SECONDS_TO_END
+        for process in running:  # scheduler and servers, which end by themselves now
+            try:
+                process.handle.wait(max(0.1, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                tell(f"{process.name} has not ended by itself")
+                return 1
+        return 0
+    except KeyboardInterrupt:
+        tell("interrupted: ending all")
+        return 128 + signal.SIGINT
+    finally:
+        for process in running:
+            process.end()
+        until = time.monotonic() + SECONDS_TO_END
+        for process in running:
+            process.wait(until)
+
+
+def how(code):
+    """How a process ended, from its status; a shell says 128 + n for signal n."""
+    number = -code if code < 0 else code - 128
+    if number in set(signal.Signals):
+        return f"was ended by {signal.Signals(number).name}"
+    return f"ended with status {code}"
+
+
+def tell(message):
+    print(f"[launch] {message}", file=sys.stderr, flush=True)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+               help=__doc__.replace("\n    python", "\n\n\b\n    python", 1))
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--servers", type=click.IntRange(1), default=1, show_default=True,
+              help="Which sum the gradients; on several machines about as many as machines.")
+@click.option("--hosts", type=click.Path(exists=True, dir_okay=False),
+              help="A file with a host, or user@host, per line. This directory and Python must be on all of them.")
+@click.option("--ssh", default="ssh -o BatchMode=yes -o ServerAliveInterval=15", show_default=True,
+              help="What runs a command on a host: it is given the host and the command.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Of the scheduler. Default: a free one.")
+@click.option("--python", default=sys.executable, help="Default: the one that runs this.")
+@click.argument("command", nargs=-1, required=True, metavar="SCRIPT [ARGUMENTS]...")
+def main(workers, servers, hosts, ssh, port, python, command):
+    processes = cluster(workers, servers, read_hosts(hosts) if hosts else [], port, python, list(command))
+    sys.exit(run(processes, shlex.split(ssh)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""launch.py: processes are started, heard, and all ended, here and through a stand-in for ssh."""
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from gluon_compress import launch
+
+ROOT = Path(__file__).resolve().parent.parent
+FOREVER = "import os, sys, time; os.write(1, b'%d\\n' % os.getpid()); time.sleep(600)"  # in one piece
+
+
+def process(name, code, *arguments, **environment):
+    """One that needs no MXNet."""
+    return launch.Process(name, None, environment, [sys.executable, "-c", code, *arguments])
+
+
+def runs(number):
+    """Whether a process of this number is there and not only waited for."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for_end(numbers):
+    give_up = time.monotonic() + 60
+    while any(map(runs, numbers)) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    return not any(map(runs, numbers))
+
+
+def test_what_they_print_has_their_names_in_front(capfd):
+    code = "import os, sys; print('one', os.environ['WORD'], sys.argv[1]); sys.stderr.write('1 %\\r2 %\\n')"
+    assert launch.run([process("worker 0", code, "a b'$", WORD="it's"), process("worker 1", "")]) == 0
+    output, errors = capfd.readouterr()
+    assert output == "[worker 0] one it's a b'$\n"
+    assert errors == "[worker 0] 2 %\n"
+
+
+@pytest.mark.parametrize("code, how", [
+    ("import sys; sys.exit(3)", "ended with status 3"),
+    ("import os; os.kill(os.getpid(), 9)", "was ended by SIGKILL")])
+def test_one_that_fails_is_named_and_the_others_are_ended(tmp_path, capfd, code, how):
+    started = f"import os, sys; open(sys.argv[1] + '/' + str(os.getpid()), 'w'); {FOREVER}"
+    deaf = f"import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.fork(); {started}"
+    waits = f"import os, sys, time\nwhile len(os.listdir(sys.argv[1])) < 3: time.sleep(0.05)\n{code}"
+    assert launch.run([process("server 0", started, str(tmp_path)), process("worker 0", deaf, str(tmp_path)),
+                       process("worker 1", waits, str(tmp_path))]) == 1
+    assert f"[launch] worker 1 {how}: ending the others\n" in capfd.readouterr().err
+    numbers = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(numbers) == 3  # a server, a worker that does not listen to SIGTERM, and its child
+    assert wait_for_end(numbers)
+
+
+@pytest.mark.parametrize("ending, status", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_nothing_stays_after_the_launcher(start_python, ending, status):
+    launcher = start_python(
+        "import sys; from gluon_compress import launch\n"
+        f"sys.exit(launch.run([launch.Process(f'worker {{n}}', None, {{}}, [sys.executable, '-c', {FOREVER!r}]) "
+        "for n in range(2)]))")
+    numbers = [int(launcher.stdout.readline().split()[-1]) for _ in range(2)]
+    assert all(map(runs, numbers))
+    launcher.send_signal(ending)
+    launcher.wait(timeout=60)
+    assert launcher.returncode == status
+    assert wait_for_end(numbers)
+
+
+def test_a_cluster_through_ssh(tmp_path, monkeypatch):
+    """A stand-in for ssh runs the command here, in another directory, and notes the host."""
+    stand_in = tmp_path / "ssh"
+    stand_in.write_text(f'#!/bin/sh\n[ "$1" = -q ] || exit 9\ncd /\necho "$2" >> {tmp_path}/asked\nexec sh -c "$3"\n')
+    stand_in.chmod(0o755)
+    hosts = tmp_path / "hosts"
+    hosts.write_text("# two names of this machine\n127.0.0.1\nme@localhost  # again\n\n127.0.0.1\n")
+    (tmp_path / "train.py").write_text(
+        "import os, sys\nimport gluon_compress as gc\nworkers = gc.workers.connect()\n"
+        "print(workers.sum([1, workers.rank, len(sys.argv)]), os.getcwd(), sys.argv[1:])\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("MXNET_OF_A_TEST", "a 'word'")
+    result = CliRunner().invoke(launch.main, ["--workers", "3", "--servers", "2", "--hosts", "hosts",
+                                              "--ssh", f"{stand_in} -q", "train.py", "--workers", "it's"])
+    assert result.exit_code == 0, result.output
+    for number in range(3):
+        assert f"[worker {number}] [3. 3. 9.] {tmp_path} ['--workers', \"it's\"]\n" in result.output
+    asked = (tmp_path / "asked").read_text().split()
+    assert sorted(asked) == 4 * ["127.0.0.1"] + 2 * ["me@localhost"]
+
+
+def test_a_connection_that_fails_is_told(tmp_path):
+    (tmp_path / "hosts").write_text("127.0.0.1")
+    result = CliRunner().invoke(launch.main, ["--hosts", str(tmp_path / "hosts"), "--ssh", "false", "train.py"])
+    assert result.exit_code == 1
+    assert "on 127.0.0.1 ended with status 1: ending the others" in result.output
+
+
+def test_the_processes_of_a_cluster(monkeypatch):
+    monkeypatch.setattr(launch, "address", lambda host: {"a": "10.0.0.1", "b": "10.0.0.2"}[host])
+    monkeypatch.setenv("DMLC_INTERFACE", "eth7")
+    monkeypatch.setenv("OTHER", "stays")
+    processes = launch.cluster(4, 2, ["a", "b"], 4444, "python3", ["train.py", "x"])
+    assert [one.name for one in processes] == ["scheduler", "server 0", "server 1", *(f"worker {n}" for n in range(4))]
+    assert [one.host for one in processes] == ["b", "b", "a", "b", "b", "a", "a"]
+    for one in processes:
+        assert one.environment["DMLC_ROLE"] == one.name.split()[0]
+        assert one.environment["DMLC_NODE_HOST"] == {"a": "10.0.0.1", "b": "10.0.0.2"}[one.host]
+        assert one.environment["DMLC_PS_ROOT_URI"] == "10.0.0.2" and one.environment["DMLC_PS_ROOT_PORT"] == 4444
+        assert (one.environment["DMLC_NUM_WORKER"], one.environment["DMLC_NUM_SERVER"]) == (4, 2)
+        assert one.environment["DMLC_INTERFACE"] == "eth7" and "OTHER" not in one.environment
+        assert one.command[-2:] == (["train.py", "x"] if one.name.startswith("worker") else
+                                    ["-c", "import gluon_compress"])
+    ports = [one.environment["PORT"] for one in processes[1:]]
+    assert ports == sorted(set(ports))
+
+
+@pytest.mark.parametrize("hosts, message", [
+    ("# none\n", "names no host"),
+    ("no-such-host.invalid\n", "no-such-host.invalid: .*accepted: names or addresses"),
+    ("127.0.0.1\n10.0.0.1\n", "127.0.0.1 has the address 127.0.0.1, at which other machines do not find it")])
+def test_hosts_that_cannot_be_used_are_refused(tmp_path, hosts, message):
+    (tmp_path / "hosts").write_text(hosts)
+    result = CliRunner().invoke(launch.main, ["--hosts", str(tmp_path / "hosts"), "train.py"])
+    assert result.exit_code == 2
+    assert re.search(message, " ".join(result.output.split()))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--workers", "0", "train.py"], ["--hosts", "/no/such/file", "train.py"]])
+def test_arguments_that_cannot_be_used_are_refused(arguments):
+    assert CliRunner().invoke(launch.main, arguments).exit_code == 2
