@@ -636,13 +636,13 @@ def test_data_smaller_than_a_batch():
         distill(build(NormNet)[0], build(NormNet, seed=1)[0], loader, 1, progress=False)
 
 
-def test_the_state_of_a_plain_distillation_names_no_further_settings(tmp_path):
-    """Runs begun before there were any go on."""
+def test_a_run_goes_on_with_the_same_teachers_and_settings_only(tmp_path):
     arguments = {"progress": False, "state_path": tmp_path / "state"}
     distill(build(NormNet)[0], build(NormNet, seed=1)[0], batches(1), 1, **arguments)
-    _, header = tensorfile.read(tmp_path / "state", "training state")
-    assert header["run"]["run_details"] == {"temperature": 4.0, "hard_weight": 0.1}
+    distill(build(NormNet)[0], build(NormNet, seed=1)[0], batches(1), 1, **arguments)
+    with pytest.raises(CheckpointError, match="another run"):
+        distill(build(NormNet)[0], build(NormNet, seed=2)[0], batches(1), 1, **arguments)
     with pytest.raises(CheckpointError, match="'label_smoothing': 0.1"):
         distill(build(NormNet)[0], build(NormNet, seed=1)[0], batches(1), 1, label_smoothing=0.1, **arguments)
-    with pytest.raises(CheckpointError, match="'teachers': 2"):
+    with pytest.raises(CheckpointError, match="another run"):
         distill(build(NormNet)[0], [build(NormNet, seed=seed)[0] for seed in (1, 2)], batches(1), 1, **arguments)

@@ -9,7 +9,7 @@ from ..arguments import check_integer
 from ..batches import check_repeatable, no_batches, pair, to_device
 from ..network import check_hybrid
 from ..training import fit
-from .cache import cache_logits
+from .cache import cache_logits, digest_of
 from .features import FeatureMatcher, check_features
 from .loss import DistillationLoss
 from .teachers import as_teachers, check_logits, check_no_shared, hybridized, logits_of
@@ -76,11 +76,11 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
     loss.hybridize()  # a third of the time of its twenty small operators one by one
     if teacher_weights is not None and len(teacher_weights) != len(teachers):
         raise ValueError(f"there are {len(teacher_weights)} teacher_weights for {len(teachers)} teacher(s)")
-    further = {"label_smoothing": loss.label_smoothing, "teachers": len(teachers) if len(teachers) > 1 else None,
-               "teacher_weights": loss.teacher_weights, "cached": cache is not None,
-               "features": None if features is None else [asdict(each) for each in check_features(features)]}
-    fit_arguments["run_details"] = {"temperature": loss.temperature, "hard_weight": loss.hard_weight,
-                                    **{name: value for name, value in further.items() if value}}
+    fit_arguments["run_details"] = {  # what a resumed run and other workers must agree on
+        "temperature": loss.temperature, "hard_weight": loss.hard_weight, "label_smoothing": loss.label_smoothing,
+        "teachers": [digest_of(each) for each in teachers.values()], "teacher_weights": loss.teacher_weights,
+        "cached": cache is not None,
+        "features": None if features is None else [asdict(each) for each in check_features(features)]}
     if features is not None:
         if len(teachers) > 1 or cache is not None:
             raise ValueError("features are given together with several teachers or a cache; accepted: one teacher, "

@@ -1,0 +1,131 @@
+"""What a distillation step costs beside the teacher's forward pass and the student's step alone.
+
+    python benchmarks/distillation_cost.py            # some minutes on two quiet cores
+
+Each way trains a copy of the same student on the same batches, kept in memory, through ``fit`` or ``distill``; in turn,
+several rounds, medians. "forward + alone" is the teacher's pass over the batches plus the student's training on
+labels alone. The logits on disk are computed before; reading them and checking the batches is part of the time.
+Results: ``results/distillation_cost.json`` and ``.txt``.
+"""
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import mxnet as mx
+import numpy as np
+from gluon_compress.distillation import FeatureLoss, distill
+from gluon_compress.download import write_atomically
+from gluon_compress.tables import format_table
+from mxnet import gluon
+from mxnet.gluon import nn
+
+RESULTS = Path(__file__).resolve().parent / "results" / "distillation_cost.json"
+ROUNDS, BATCHES, BATCH = 7, 30, 128
+WAYS = {"distilled": "distilled, over forward + alone", "int8": "... by the teacher on integers, over forward + alone",
+        "features": "... and features, over forward + alone", "cached": "distilled from logits on disk, over alone"}
+
+
+def mlp(hidden):
+    net = nn.HybridSequential()
+    net.add(nn.Dense(hidden, activation="relu"), nn.Dense(hidden, activation="relu"), nn.Dense(10))
+    return net
+
+
+def mnist():
+    """(batches, trained teacher, student, features) of Hinton's experiment; the weights don't matter here."""
+    train, _ = gc.datasets.mnist()
+    features = FeatureLoss("1", "1", "similarity", 1.0)
+    return train, mlp(1200), lambda: mlp(800), features
+
+
+def cifar10():
+    train, _ = gc.datasets.cifar10()
+    features = FeatureLoss("features.5", "features.5", "attention", 1000.0)
+    return (train, gc.params.load("resnet18_cifar10"),
+            lambda: gc.models.ResNet(18, classes=10, thumbnail=True, width=16), features)
+
+
+SETTINGS = {"MNIST, MLP 1200-1200 and 800-800": mnist, "CIFAR-10, ResNet-18 of width 32 and 16": cifar10}
+
+
+def ready(net, example):
+    if any(parameter._data is None for parameter in net.collect_params().values()):
+        net.initialize(mx.init.Xavier())
+    net(example).wait_to_read()
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
+def seconds_of(work):
+    mx.nd.waitall()
+    started = time.perf_counter()
+    work()
+    mx.nd.waitall()
+    return time.perf_counter() - started
+
+
+def measure(setting, folder):
+    """{way: median, lower and upper quartile of the ratio}, and {part: median seconds of an epoch}."""
+    train, teacher, build, features = setting()
+    data = list(train.subset(slice(0, BATCHES * BATCH)).batches(BATCH))
+    ready(teacher, data[0][0])
+    int8 = gc.quantization.quantize(teacher, [inputs for inputs, _ in data[:2]], progress=False)
+    students = {}
+
+    def training(way):
+        if way not in students:
+            students[way] = ready(build(), data[0][0])
+        net = students[way]
+        arguments = {"trainer": gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-4}), "progress": False}
+        if way == "alone":
+            return lambda: gc.training.fit(net, data, 1, **arguments)
+        options = {"features": {"features": [features]}, "cached": {"cache": folder / "logits"}}.get(way, {})
+        return lambda: distill(net, int8 if way == "int8" else teacher, data, 1, **options, **arguments)
+
+    def forward(net):
+        return lambda: [net(inputs).wait_to_read() for inputs, _ in data]
+    times = {name: [] for name in ("forward", "int8 forward", "alone", *WAYS)}
+    for round_ in range(ROUNDS + 1):  # the first one warms up, and fills the cache
+        for name, found in times.items():
+            work = forward(int8 if name.startswith("int8") else teacher) if name.endswith("forward") else training(name)
+            seconds = seconds_of(work)
+            if round_:
+                found.append(seconds)
+    times = {name: np.array(found) for name, found in times.items()}
+    base = {"distilled": times["forward"] + times["alone"], "features": times["forward"] + times["alone"],
+            "int8": times["int8 forward"] + times["alone"], "cached": times["alone"]}
+    ratios = {way: np.percentile(times[way] / base[way], [50, 25, 75]).tolist() for way in WAYS}
+    steps = {name: float(1e3 * np.median(found) / BATCHES) for name, found in times.items()}
+    return {"ratios": ratios, "milliseconds": steps}
+
+
+def text_of(results):
+    ratios = [(WAYS[way], *("{:.3f} ({:.3f} to {:.3f})".format(*result["ratios"][way]) for result in results.values()))
+              for way in WAYS]
+    steps = [(name, *(f"{result['milliseconds'][name]:.1f}" for result in results.values()))
+             for name in next(iter(results.values()))["milliseconds"]]
+    return "\n".join((format_table(("ratio of times", *results), ratios), "",
+                      format_table(("ms per step", *results), steps),
+                      f"(batches of {BATCH}, {BATCHES} of them, {gc.runtime.status().threads} threads; medians of {ROUNDS} "
+                      f"rounds in turn, quartiles in brackets)", ""))
+
+
+@click.command(help=__doc__.split("\n")[0])
+def main():
+    results = {}
+    for name, setting in SETTINGS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = measure(setting, Path(folder))
+    text = text_of(results)
+    file = RESULTS.with_suffix(".txt")
+    write_atomically(RESULTS, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
+    write_atomically(file, lambda path: path.write_text(text))
+    click.echo(f"{text}Made: {RESULTS}, {file}")
+
+
+if __name__ == "__main__":
+    main()
