@@ -76,10 +76,11 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
     loss.hybridize()  # a third of the time of its twenty small operators one by one
     if teacher_weights is not None and len(teacher_weights) != len(teachers):
         raise ValueError(f"there are {len(teacher_weights)} teacher_weights for {len(teachers)} teacher(s)")
+    with autograd.pause(train_mode=False):
+        digests = [digest_of(each) for each in teachers.values()]
     fit_arguments["run_details"] = {  # what a resumed run and other workers must agree on
         "temperature": loss.temperature, "hard_weight": loss.hard_weight, "label_smoothing": loss.label_smoothing,
-        "teachers": [digest_of(each) for each in teachers.values()], "teacher_weights": loss.teacher_weights,
-        "cached": cache is not None,
+        "teachers": digests, "teacher_weights": loss.teacher_weights, "cached": cache is not None,
         "features": None if features is None else [asdict(each) for each in check_features(features)]}
     if features is not None:
         if len(teachers) > 1 or cache is not None:
