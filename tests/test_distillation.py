@@ -2,7 +2,7 @@
 import json
 from pathlib import Path
 
-from gluon_compress import tensorfile
+import gluon_compress  # noqa: F401
 
 import mxnet as mx  # noqa: I001
 import numpy as np
