@@ -110,8 +110,8 @@ def text_of(results):
              for name in next(iter(results.values()))["milliseconds"]]
     return "\n".join((format_table(("ratio of times", *results), ratios), "",
                       format_table(("ms per step", *results), steps),
-                      f"({BATCHES} batches of {BATCH}, {gc.runtime.status().threads} threads; medians of {ROUNDS} rounds "
-                      f"in turn, quartiles in brackets)", ""))
+                      f"({BATCHES} batches of {BATCH}, {gc.runtime.status().threads} threads; medians of {ROUNDS} "
+                      f"rounds in turn, quartiles in brackets)", ""))
 
 
 @click.command(help=__doc__.split("\n")[0])
