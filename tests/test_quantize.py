@@ -1,4 +1,6 @@
 """Int8 networks: they agree with fp32, with their own simulation and with what was saved; bad input is refused."""
+import warnings
+
 import gluon_compress as gc  # before mxnet
 
 import mxnet as mx  # noqa: I001
@@ -351,8 +353,11 @@ def test_a_warning_says_that_sums_saturate(monkeypatch):
     net, example = example_of("lenet")
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
     with pytest.warns(UserWarning, match="cut at 16 bits"):
-        quantize(net, [example], progress=False)
-    quantize(net, [example], simulate=True, progress=False)
+        saturating = quantize(net, [example], progress=False)
+    assert not saturating.simulated
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert quantize(net, [example], simulate=True, progress=False).simulated
 
 
 def test_shortcuts_under_a_relu_are_unsigned():

@@ -10,16 +10,15 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
-from ..arguments import check_choice, check_integer
 from ..errors import NetworkError
 from ..graph import in_order, symbol_of
 from ..network import check_ready
-from .calibration import METHODS, RangeObserver
+from .calibration import RangeObserver
 from .folding import NORMS
 from .inference_graph import LAYERS, simplify, variable
 from .int8_network import Int8Network, plan
 from .lowering import Lowering
-from .quantize import Quantizer, check_fp32, default_clip
+from .quantize import Quantizer, check_fp32, check_settings, default_clip
 from .training_emitter import (
     LearnedRange,
     Threshold,
@@ -74,10 +73,7 @@ def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percent
     NetworkError
         When the network cannot be traced, or is quantized already.
     """
-    check_choice("method", method, METHODS)
-    check_integer("bits", bits, 2, 8)
-    if batches is not None:
-        check_integer("batches", batches, minimum=1)
+    check_settings(method, bits, batches)
     check_fp32(net)
     quantizer = Quantizer(net, calibration_data, batches)
     excluded = quantizer.excluded(exclude)

@@ -86,12 +86,9 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
     NetworkError
         When the network cannot be traced, is quantized already, or int8 networks cannot run here.
     """
-    check_choice("method", method, METHODS)
-    check_integer("bits", bits, 2, 8)
+    check_settings(method, bits, batches)
     clip = default_clip(bits) if clip is None else clip
     check_choice("clip", clip, CLIPS)
-    if batches is not None:
-        check_integer("batches", batches, minimum=1)
     if (max_accuracy_drop is None) != (evaluate is None):
         raise TypeError("max_accuracy_drop and evaluate go together; one of them is missing")
     if evaluate is not None and not callable(evaluate):
@@ -116,6 +113,14 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
         return quantized(excluded)
     return keep_accuracy(net, quantized, excluded, quantizer.possible, quantizer.batches[0], evaluate,
                          max_accuracy_drop, progress)
+
+
+def check_settings(method, bits, batches):
+    """Raise ``TypeError`` or ``ValueError`` for what neither :func:`quantize` nor :func:`prepare_qat` accepts."""
+    check_choice("method", method, METHODS)
+    check_integer("bits", bits, 2, 8)
+    if batches is not None:
+        check_integer("batches", batches, minimum=1)
 
 
 def default_clip(bits):

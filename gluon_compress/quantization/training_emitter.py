@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Node
-from .emitters import Emitter, Integers, Range, half_to_even
+from .emitters import Integers, Range, SimulatedEmitter, half_to_even
 from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
 
 SMALLEST_THRESHOLD, SMALLEST_CLIP = 1e-12, 1e-3
@@ -58,7 +58,7 @@ class Threshold:
         return value if self.ceiling is None else min(value, self.ceiling)
 
 
-class TrainingEmitter(Emitter):
+class TrainingEmitter(SimulatedEmitter):
     """Fake quantization. Tensors are codes, in fp32.
 
     Parameters
@@ -105,19 +105,6 @@ class TrainingEmitter(Emitter):
         if limits is not None:
             return self._rounded(layer.name, output, limits)
         return _node("relu", f"{layer.name}_relu", output) if relu else output
-
-    def pooling(self, pool, data):
-        node = Node(pool.name, pool.operator, pool.attributes, [()], inputs=[data.entry])
-        if pool.get("pool_type", "max") == "max":
-            return Integers((node, 0), data.range)
-        return self._rounded(pool.name, (node, 0), data.range)
-
-    def flatten(self, flatten, data):
-        return Integers(_node("Flatten", flatten.name, data.entry), data.range)
-
-    def concat(self, concat, parts):
-        node = Node(concat.name, "Concat", concat.attributes, [()], inputs=[part.entry for part in parts])
-        return Integers((node, 0), parts[0].range)
 
     def _layer(self, layer, data, per_unit):
         """The layer's sum, ``per_unit`` (or 1) to the unit, not yet rounded."""
