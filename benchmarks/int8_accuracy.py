@@ -152,7 +152,7 @@ def tables(results):
         "(one scale per output channel; activations, one scale per tensor, simulated; all layers, the first and the "
         "last as well;\n"
         f"{METHODS[0]}, draw 0. Training: Adam, {LEARNING_RATE:g} with a cosine, batches of {TRAINING_BATCH}, "
-        f"{TRAINING_IMAGES:,} images, epochs: {epochs}; one seed)"))
+        f"{TRAINING_IMAGES:,} images, one seed,\nepochs: {epochs})"))
 
 
 @click.command(help=__doc__.split("\n")[0])
