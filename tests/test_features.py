@@ -483,11 +483,22 @@ def test_networks_that_cannot_be_matched():
         FeatureMatcher(student, teacher, HINTS, images())
 
 
-def test_features_of_integers_are_refused():
+def test_features_of_an_int8_teacher_are_those_of_the_fp32_network():
+    """But for rounding: of a convolution with the BatchNorm and the ReLU that run in it, and of the logits."""
     net = build(NormNet)[0]
-    teacher = quantize(net, batches(1), progress=False)
-    with pytest.raises(ValueError, match="layer features.0 of the teacher puts out u?int8; accepted: floats"):
-        FeatureMatcher(build(NormNet, seed=1)[0], teacher, [FeatureLoss("features.0", "features.0")], images())
+    teacher = quantize(net, batches(), progress=False)
+    features = [FeatureLoss("features.0", "features.0")]
+    matcher = FeatureMatcher(build(NormNet, seed=1)[0], teacher, features, images())
+    assert matcher.teacher_outputs.layers
+    logits, (codes,) = matcher.teacher_outputs(images())
+    with autograd.pause(train_mode=False):
+        expected = net.features[2](net.features[1](net.features[0](images())))
+        expected_logits = net(images())
+    assert codes.dtype == np.float32
+    assert len(np.unique(codes.asnumpy())) <= 256
+    scale = expected.max().asscalar() / 255
+    assert 0 < abs(codes - expected).max().asscalar() < 4 * scale
+    assert abs(logits - expected_logits).max().asscalar() < 0.05 * abs(expected_logits).max().asscalar()
 
 
 def test_combinations_that_distill_refuses(tmp_path):

@@ -25,7 +25,8 @@ class FeatureLoss:
     ----------
     student_layer, teacher_layer : str
         Structural names of blocks, such as ``features.3.1``; in a SymbolBlock names of outputs of its graph, such as
-        ``resnetv10_stage1_activation0_output``.
+        ``resnetv10_stage1_activation0_output``. In the int8 network of ``quantization.quantize`` names of its record:
+        what a layer gives with the activation and the shortcut that run in it, as floats.
     kind : "hint", "attention", "similarity" or "relational"
         See :mod:`gluon_compress.distillation.feature_losses`.
     weight : float
@@ -195,8 +196,16 @@ def _internals(output, title, names):
     internals = output.get_internals()
     inputs = set(output.list_inputs())
     there = [name for name in internals.list_outputs() if name not in inputs]
-    full = {name: f"{name}_output" if f"{name}_output" in there else name for name in names}
-    return [internals[_known(full[name], title, there)] for name in names]
+    full = [_known(f"{name}_output" if f"{name}_output" in there else name, title, there) for name in names]
+    return [_as_floats(internals, name, there) for name in full]
+
+
+def _as_floats(internals, name, there):
+    """An output; of one that has integers, which its range goes with, the numbers that they stand for."""
+    ends = f"{name}_min", f"{name}_max"
+    if not set(ends) <= set(there):
+        return internals[name]
+    return mx.sym.contrib.dequantize(internals[name], *(internals[end] for end in ends))
 
 
 def _known(name, title, names):
