@@ -208,9 +208,18 @@ def _begin_together(net, trainer, others, run, state_path, validation_data):
         "validation_data": "data" if validation_data is not None else None})
     if not trainer._kv_initialized:
         trainer._init_kvstore()
-    trainer._init_params()  # gives all worker 0's; Gluon would do so after the first pass, which moves BatchNorm's
-    in_trainer = {id(parameter) for parameter in trainer._params}
-    others.share(parameter for parameter in named.values() if id(parameter) not in in_trainer)
+    trainer._init_params()  # Gluon would give all worker 0's after the first pass, which moves BatchNorm's
+    others.share(named)
+
+
+def _meet(named, others):
+    """After an epoch, average BatchNorm's statistics, and give all what worker 0 has learnt.
+
+    That is what the others have learnt too, up to the rounding of other processors.
+    """
+    statistics = {name: parameter for name, parameter in named.items() if parameter.grad_req == "null"}
+    others.average(statistics.values())
+    others.share({name: parameter for name, parameter in named.items() if name not in statistics})
 
 
 def _shape_and_type(parameter):
@@ -246,8 +255,8 @@ def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation
         result = _train_epoch(
             net, train_data, trainer, loss, targets, progress and rank == 0, f"epoch {epoch + 1}/{epochs}",
             lambda share, epoch=epoch: base_rate * schedule((epoch + share) / epochs), others)
-        if others is not None:  # BatchNorm's statistics
-            others.average([parameter for parameter in parameters(net).values() if parameter.grad_req == "null"])
+        if others is not None:
+            _meet(parameters(net), others)
         accuracy = None if validation_data is None else _accuracy(net, validation_data, "validation_data", others)
         previous_best = history.best
         history.epochs.append({"epoch": epoch + 1, **result, "validation_accuracy": accuracy,

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+import zlib
 
 import mxnet as mx
 import numpy as np
@@ -113,15 +114,13 @@ class Workers(KVStoreBase):
         return False  # of updating the weights
 
     def broadcast(self, key, value, out, priority=0):
-        """Put worker 0's ``value`` into ``out``; waits for it."""
+        """Put worker 0's ``value``, of floats, into ``out``; waits for it."""
         value = value[0] if isinstance(value, (list, tuple)) else value
-        received = value.copy()  # no array of the caller's ever waits for the network
-        number = next(self._next_key)  # a store takes each key once
-
-        def exchange():
-            self._store.broadcast(number, value, received)
-            received.wait_to_read()
-        self._wait_for(exchange)
+        # The others give zeros to a sum. The servers' own broadcast wants a new key each time, which they keep for
+        # good, and has once given memory that nobody had written.
+        received = value.copy() if self.rank == 0 else mx.nd.zeros_like(value)
+        self.pushpull("broadcast", received)
+        self.wait()
         for array in out if isinstance(out, (list, tuple)) else [out]:
             mx.nd.identity(received.as_in_context(array.context), out=array)
 
@@ -147,16 +146,18 @@ class Workers(KVStoreBase):
 
     def from_first(self, content):
         """The bytes that worker 0 gave."""
-        length = mx.nd.array([len(content)], dtype=np.float64)
-        self.broadcast(None, length, length)
-        length = int(length.asscalar())
-        padded = content[:length] + bytes(-length % 8 + max(0, length - len(content)))
-        if not padded:
+        head = mx.nd.array([len(content), zlib.crc32(content)], dtype=np.float64)
+        self.broadcast(None, head, head)
+        length, checksum = map(int, head.asnumpy())
+        if length == 0:
             return b""
-        # as float64, one of the types that servers take; they copy the bits
-        array = mx.nd.array(np.frombuffer(padded, np.float64), dtype=np.float64)
-        self.broadcast(None, array, array)
-        return array.asnumpy().tobytes()[:length]
+        mine = content[:length].ljust(length + length % 2, b"\0")
+        numbers = mx.nd.array(np.frombuffer(mine, np.uint16), dtype=np.float32)  # which a sum with zeros leaves as is
+        self.broadcast(None, numbers, numbers)
+        received = numbers.asnumpy().astype(np.uint16).tobytes()[:length]
+        if zlib.crc32(received) != checksum:
+            raise WorkerError(f"{length} bytes from worker 0 came damaged to worker {self.rank}: start all again")
+        return received
 
     def check_same(self, description):
         """Raise ``WorkerError``, on every worker, unless all have the same ``description``, a JSON dict."""
@@ -174,9 +175,11 @@ class Workers(KVStoreBase):
             raise WorkerError(f"worker {', '.join(map(str, others))} trains something else than worker 0 and says what")
 
     def share(self, parameters):
-        """Give these parameters the values that worker 0 has."""
-        for parameter in parameters:
+        """Give the parameters, {name: Parameter}, the values that worker 0 has."""
+        for parameter in parameters.values():
             self.broadcast(None, parameter.list_data()[0], parameter.list_data())
+        self.check_same({f"checksum of {name}": zlib.crc32(parameter.list_data()[0].asnumpy())
+                         for name, parameter in parameters.items()})
 
     def average(self, parameters):
         """Set these parameters to their mean over the workers; those that are equal keep their bits."""

@@ -138,6 +138,19 @@ def all_trainings(workers, folder):
         write(folder, training.__name__, workers.rank, *training(workers, "dist_sync"))
 
 
+def drift(workers, folder):
+    """Worker 1 rounds otherwise; and bytes of all kinds go from worker 0 to worker 1."""
+    net = network()
+
+    def happens():
+        if workers.rank == 1:
+            net[0].weight.data()[:] += 1e-3
+    write(folder, "drift", workers.rank, net,
+          gc.training.fit(net, Data(shares(workers), 1, happens), 1, progress=False))
+    for content in (b"", b"\0", b"\x80", bytes(range(256)) * 3 + b"\xff", np.array([-0.0, np.nan, 1e-310]).tobytes()):
+        assert workers.from_first(content if workers.rank == 0 else b"other") == content
+
+
 def die(workers, folder):
     """Worker 1 dies in epoch 3, after the state of two epochs was written."""
     def happens():

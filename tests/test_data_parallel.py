@@ -61,6 +61,12 @@ def test_two_workers_train_as_one_with_the_whole_batches_and_resume(run, tmp_pat
     statistics = read(tmp_path, "standing_still")[0]["1.running_mean"]
     assert np.abs(statistics).min() > 0.001  # moved from zero, so that the comparison above says something
 
+    status, output = run("drift")
+    assert status == 0, output
+    first, second = read(tmp_path, "drift")
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
     status, output = run("die")
     assert status == 1 and "[launch] worker 1 was ended by SIGKILL: ending the others" in output
     assert (tmp_path / "state-0").exists() and not (tmp_path / "state-1").exists()
