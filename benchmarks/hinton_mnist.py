@@ -74,7 +74,8 @@ def train(net, data, epochs, rate, seed, name, teacher=None):
     if teacher is None:
         gc.training.fit(net, data, epochs, **arguments)
     else:
-        gc.distillation.distill(net, teacher, data, epochs, TEMPERATURE, HARD_WEIGHT, **arguments)
+        gc.distillation.distill(net, teacher, data, epochs, TEMPERATURE, HARD_WEIGHT,
+                                cache=RESULTS / f"{name}-{seed}.logits", **arguments)
     return net
 
 
