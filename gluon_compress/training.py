@@ -18,7 +18,10 @@ from . import training_state, workers
 from .arguments import check_integer
 from .batches import no_batches, pair, to_device
 from .errors import NetworkError, WorkerError
-from .network import check_hybrid, check_initialized, check_ready, parameters, restore_snapshot, snapshot
+from .evaluation import accuracy_of, check_labels, check_net, context_of, count_correct, evaluate
+from .network import check_ready, parameters, restore_snapshot, snapshot
+
+__all__ = ["History", "constant", "cosine", "evaluate", "fit", "one_cycle"]
 
 
 @dataclass
@@ -135,7 +138,7 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     """
     check_integer("epochs", epochs, minimum=1)
     check_integer("seed", seed, minimum=0)
-    _check_net(net)
+    check_net(net)
     _check_one_device(net)
     for name, value in (("schedule", schedule), ("loss", loss), ("targets", targets)):
         if value is not None and not callable(value):
@@ -257,7 +260,7 @@ def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation
             lambda share, epoch=epoch: base_rate * schedule((epoch + share) / epochs), others)
         if others is not None:
             _meet(parameters(net), others)
-        accuracy = None if validation_data is None else _accuracy(net, validation_data, "validation_data", others)
+        accuracy = None if validation_data is None else accuracy_of(net, validation_data, "validation_data", others)
         previous_best = history.best
         history.epochs.append({"epoch": epoch + 1, **result, "validation_accuracy": accuracy,
                                "learning_rate": trainer.learning_rate,
@@ -275,69 +278,8 @@ def _set_learning_rate(trainer, rate):
         trainer.set_learning_rate(rate)
 
 
-def evaluate(net, data):
-    """Top-1 accuracy of ``net`` on ``data``, in [0, 1].
-
-    ``data`` is an iterable of (input, label) batches; inputs are moved to the network's device.
-
-    Raises
-    ------
-    ValueError
-        When there is no sample, a batch is no pair, or a label is not a class of the network.
-    NetworkError
-        When the network is not initialized, has no parameters, or puts out NaN.
-    """
-    _check_net(net)
-    return _accuracy(net, data, "data")
-
-
-def _accuracy(net, data, name, others=None):
-    correct = samples = 0
-    for batch in data:
-        inputs, labels = pair(batch, name)
-        with autograd.pause(train_mode=False):
-            outputs = net(to_device(inputs, _context(net)))
-        classes = check_labels(labels, outputs)
-        correct += _count_correct(outputs, classes)
-        samples += len(classes)
-    if samples == 0:
-        raise no_batches(name)
-    if others is not None:
-        correct, samples = others.sum([correct, samples])
-    return float(correct / samples)
-
-
-def check_labels(labels, outputs):
-    """Labels ``(batch,)`` or ``(batch, 1)`` as a NumPy integer array ``(batch,)``.
-
-    Raises ``ValueError`` when they do not fit logits ``outputs`` of shape ``(batch, classes)``, naming a
-    label that is not in [0, classes).
-    """
-    if not isinstance(outputs, mx.nd.NDArray) or outputs.ndim != 2:
-        raise ValueError(f"the network's output is {getattr(outputs, 'shape', type(outputs).__name__)}; "
-                         f"accepted: logits (batch, classes)")
-    batch, classes = outputs.shape
-    values = labels.asnumpy() if isinstance(labels, mx.nd.NDArray) else np.asarray(labels)
-    if values.shape not in ((batch,), (batch, 1)):
-        raise ValueError(f"labels have shape {values.shape} for a batch of {batch}; "
-                         f"accepted: ({batch},) or ({batch}, 1)")
-    values = values.reshape(batch)
-    wrong = (values < 0) | (values >= classes) | (values != np.floor(values))
-    if wrong.any():
-        raise ValueError(f"a label is {values[wrong][0]}; accepted: integers from 0 to {classes - 1}, "
-                         f"the classes of the network")
-    return values.astype(np.int64)
-
-
-def _check_net(net):
-    check_hybrid(net)
-    check_initialized(net)
-    if not parameters(net):
-        raise NetworkError("the network has no parameters; accepted: a network with layers that have weights")
-
-
 def _check_one_device(net):
-    device = _context(net)
+    device = context_of(net)
     for name, parameter in parameters(net).items():
         if parameter.list_ctx() != [device]:
             devices = ", ".join(map(str, parameter.list_ctx()))
@@ -360,17 +302,6 @@ def _check_trainer(trainer, net):
     training_state.check_shapes(trainer)
 
 
-def _count_correct(outputs, classes):
-    scores = outputs.asnumpy()
-    if np.isnan(scores).any():
-        raise NetworkError("the network's output is NaN: look for NaN in its weights and in the data")
-    return int((scores.argmax(axis=-1) == classes).sum())
-
-
-def _context(net):
-    return next(iter(net.collect_params().values())).list_ctx()[0]
-
-
 def _seed_everything(seed, epoch, rank=0):
     """Seed all generators; neighbouring seeds and epochs share no stream.
 
@@ -385,7 +316,7 @@ def _seed_everything(seed, epoch, rank=0):
 
 def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_rate, others):
     """One pass over ``data``; return its mean loss and accuracy."""
-    context = _context(net)
+    context = context_of(net)
     length = _length(data)
     totals = np.zeros(3)  # loss, correct, samples
     with tqdm(data, desc=title, total=length, unit="batch", disable=not progress, leave=False) as bar:
@@ -403,7 +334,7 @@ def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_ra
                 raise ValueError(f"the loss has shape {shape} for a batch of {len(classes)}; "
                                  f"accepted: ({len(classes)},), one value per sample")
             batch_loss = float(losses.sum().asscalar())
-            correct = _count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
+            correct = count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
             batch_totals = _of_the_whole_batch(others, batch_loss, correct, len(classes))
             if not math.isfinite(batch_totals[0]):
                 raise NetworkError(f"the loss is {batch_totals[0]} at {title}, batch {step + 1}: "

@@ -1,5 +1,7 @@
 """The distillation loss against NumPy, finite differences, gluoncv and PyTorch; the loop with teachers that stay so."""
 import json
+import os
+import signal
 from pathlib import Path
 
 import gluon_compress  # noqa: F401
@@ -7,9 +9,10 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress.distillation import DistillationLoss, distill
+from gluon_compress.distillation import DistillationLoss, FeatureLoss, distill
 from gluon_compress.errors import CheckpointError, NetworkError
-from gluon_compress.quantization import quantize
+from gluon_compress.pruning import prune_channels
+from gluon_compress.quantization import prepare_qat, quantize
 from gluon_compress.training import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -646,3 +649,62 @@ def test_a_run_goes_on_with_the_same_teachers_and_settings_only(tmp_path):
         distill(build(NormNet)[0], build(NormNet, seed=1)[0], batches(1), 1, label_smoothing=0.1, **arguments)
     with pytest.raises(CheckpointError, match="another run"):
         distill(build(NormNet)[0], [build(NormNet, seed=seed)[0] for seed in (1, 2)], batches(1), 1, **arguments)
+
+
+# A distillation that is killed with SIGKILL in the middle of its second epoch.
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import test_distillation as t
+t.train_for_resume(sys.argv[2], sys.argv[3], lambda: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def train_for_resume(way, directory, happens=None):
+    """Three epochs of three batches; ``happens`` is called in the second or third."""
+    teacher = build(NormNet)[0]
+    student = build(NormNet, seed=1)[0]
+    further = {}
+    if way == "cache":
+        further["cache"] = Path(directory, "logits")
+    elif way == "features of an int8 teacher":
+        teacher = quantize(teacher, batches(2), progress=False)
+        further["features"] = [FeatureLoss("features.4", "features.0", "hint")]  # with an adapter
+    elif way == "a pruned copy":
+        student = build(NormNet)[0]
+        prune_channels(student, batches(1)[0][0], 0.5)
+    elif way == "QAT":
+        student = prepare_qat(student, batches(2), progress=False)
+    trainer = Trainer(student.collect_params(), "adam", {"learning_rate": 0.01})
+    distill(student, teacher, Happening(batches(3), happens), 3, trainer=trainer, seed=4, progress=False,
+            state_path=Path(directory, "state"), validation_data=batches(1), **further)
+    return values(student)
+
+
+class Happening:
+    """Batches, and something that happens before the ninth."""
+
+    def __init__(self, data, happens):
+        self.data, self.happens, self.position = data, happens, 0
+
+    def __len__(self):
+        return len(self.data)
+
+    def __iter__(self):
+        for batch in self.data:
+            self.position += 1
+            if self.happens is not None and self.position == 9:
+                self.happens()
+            yield batch
+
+
+@pytest.mark.parametrize("way", ["cache", "features of an int8 teacher", "a pruned copy", "QAT"])
+def test_a_killed_run_ends_with_the_same_bits(way, tmp_path, start_python):
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = train_for_resume(way, tmp_path / "whole")
+    killed = start_python(KILLED, os.path.dirname(__file__), way, tmp_path / "killed")
+    _, errors = killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL, errors
+    assert (tmp_path / "killed" / "state").exists()
+    assert identical(train_for_resume(way, tmp_path / "killed"), whole)
