@@ -61,7 +61,7 @@ def small_resnet(_):
 
 STUDENTS = {
     "article": Student("the article's SmallConvNet", lambda _: gc.models.SmallConvNet(classes=10), 10, 0.02, WAYS,
-                       (1, 2, 3, 4), (FeatureLoss("features.3", "features.3.1.body.3", "similarity", 3000.0),)),
+                       (1, 2, 3, 4), (FeatureLoss("features.3", "features.4.1.body.3", "similarity", 3000.0),)),
     "resnet": Student("ResNet-18 of width 8", small_resnet, 10, 0.1, WAYS, (1, 2, 3, 4), tuple(
         FeatureLoss(f"features.{stage}", f"features.{stage}.1.body.3", "attention", 1000.0) for stage in (3, 4, 5))),
     "pruned": Student("the teacher, half its MACs", pruned_teacher, 2, 0.02, WAYS[:2], (1, 2))}

@@ -129,7 +129,7 @@ print(f"{len(inputs)} images: {measure_latency(teacher, inputs, repeats=5).media
 # - *distilled*. The images stay the same from epoch to epoch, so that the teacher needs to see them only once:
 #   `cache=` keeps its logits in a file. (A file of another teacher or other images is refused.)
 # - *and features*: also what happens inside. For the article's network the similarities between the images of a
-#   batch, after its one convolution and after the teacher's first stage; for the ResNet the attention maps of three
+#   batch, after its one convolution and after the teacher's second stage; for the ResNet the attention maps of three
 #   stages. The weights are those of the two papers. Layers of the int8 teacher have the names of its record.
 
 # %%
@@ -138,7 +138,7 @@ seeds = range(3) if LONG else range(1)
 cache = OUTPUT / f"03_logits_{len(train)}.safetensors"
 students = {
     "SmallConvNet": (lambda: gc.models.SmallConvNet(classes=10), [
-        FeatureLoss("features.3", "features.3.1.body.3", "similarity", 3000)]),
+        FeatureLoss("features.3", "features.4.1.body.3", "similarity", 3000)]),
     "ResNet-18, width 8": (lambda: gc.models.ResNet(18, classes=10, thumbnail=True, width=8), [
         FeatureLoss(f"features.{stage}", f"features.{stage}.1.body.3", "attention", 1000) for stage in (3, 4, 5)])}
 curves = {}
