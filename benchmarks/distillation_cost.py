@@ -24,7 +24,7 @@ from mxnet import gluon
 from mxnet.gluon import nn
 
 RESULTS = Path(__file__).resolve().parent / "results" / "distillation_cost.json"
-ROUNDS, BATCHES, BATCH = 7, 30, 128
+ROUNDS, BATCHES, BATCH = 5, 30, 128
 WAYS = {"distilled": "distilled, over forward + alone", "int8": "... by the teacher on integers, over forward + alone",
         "features": "... and features, over forward + alone", "cached": "distilled from logits on disk, over alone"}
 

@@ -71,12 +71,17 @@ def test_quantization(run):
 
 
 def test_distillation(run):
-    rows, _ = run("03_distillation_resnet")
+    rows, printed = run("03_distillation_resnet")
     teacher = row(rows, "ResNet-18, the teacher")
     for student in ("SmallConvNet", "ResNet-18, width 8"):
         alone, distilled = row(rows, f"{student}, labels alone"), row(rows, f"{student}, distilled")
         assert 0.2 < alone["accuracy"] < teacher["accuracy"] and distilled["accuracy"] > 0.2
         assert alone["nonzeros"] < teacher["nonzeros"] / 10
+        assert row(rows, f"{student}, distilled, and features")["accuracy"] > 0.2
+    pruned, labels, distilled = (row(rows, f"half of the teacher, {way}")["accuracy"]
+                                 for way in ("as pruned", "labels alone", "distilled"))
+    assert pruned < min(labels, distilled) and distilled > teacher["accuracy"] - 0.1
+    assert float(re.search(r"on integers; the same first choice for (\d+\.\d)%", printed)[1]) > 95
 
 
 def test_unstructured_pruning(run):

@@ -5,7 +5,7 @@
 # did, the loss of Hinton's paper in five lines, what two small networks learn from a ResNet beside the
 # labels, and from its features, and how a pruned network is healed by what it was.
 #
-# Run `python tutorials/03_distillation_resnet.py` (about three minutes), with `--long` for
+# Run `python tutorials/03_distillation_resnet.py` (about four minutes), with `--long` for
 # 10,000 images instead of 5,000, three seeds and the row of the README's table for the article's network; or
 # open it as a notebook.
 
@@ -213,11 +213,13 @@ if LONG:
 # ## What this shows
 #
 # - The ways differ only in the loss, so the difference is what the teacher is worth. With one seed it may be chance;
-#   in the long version, whose results stand in the README, both students gain more than their seeds differ.
+#   the long version's results stand in the README.
 # - What the student is counts more than the teacher: choose one that can learn the task.
+# - A pruned copy of the teacher is the best student of all: it only has to remember.
+# - A teacher on integers, and logits kept on disk, teach the same for a fraction of the time.
 #
 # ## What to try next
 #
 # - T = 1 and T = 20, `hard_weight` 0.5: the best values depend on student and teacher.
-# - A pruned copy of the teacher as the student: `prune_channels(copy, example, 0.5)`, then `distill`.
+# - A QAT network as the student: `prepare_qat(net, data, bits=4)`, then `distill`.
 # - Augmented data (`gluon_compress.batches.random_flip`): the teacher labels images nobody has labelled.
