@@ -118,8 +118,10 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     (:class:`~gluon_compress.batches.Shard`); all begin with worker 0's parameters, make the steps of one process with
     the whole batches, and end with the same network. The history counts all workers' samples, in validation too: give
     each a share, or all of them everything. Only worker 0 shows progress, and reads and writes ``state_path``, of which
-    it tells the others. BatchNorm normalizes each share by itself; its running statistics are averaged after each
-    epoch. Whatever is raised, the workers have to be started again for more; ``state_path`` lets them go on.
+    it tells the others. BatchNorm normalizes each share by itself. After each epoch its running statistics are averaged
+    and all take worker 0's parameters, which differ only where processors round differently. Runs of two workers
+    repeat, and resume, to the bit; the gradients of more are added as they arrive, so that theirs do up to rounding.
+    Whatever is raised, the workers have to be started again for more; ``state_path`` lets them go on.
 
     Raises
     ------
