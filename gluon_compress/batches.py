@@ -16,11 +16,11 @@ class Shard(Sampler):
     """One worker's share of each batch: lists of indices, once through ``count`` samples per iteration.
 
     All workers must draw the same order: it comes from NumPy's global generator, which
-    :func:`~gluon_compress.training.fit` seeds alike on all of them before each epoch. Sample ``i`` of a batch is then
-    worker ``i % workers``'s. Every sample is in the share of exactly one worker, all have the same number of batches,
-    and together they make up the batches of one process. A last batch with fewer samples than workers joins the batch
-    before it. Once the order is drawn, the generators of workers 1, 2, ... are moved apart, so that not all shares are
-    augmented alike.
+    :func:`~gluon_compress.training.fit` seeds alike on all of them before each epoch; in a loop of your own seed it
+    once. Sample ``i`` of a batch is then worker ``i % workers``'s. Every sample is in the share of exactly one worker,
+    all have the same number of batches, and together they make up the batches of one process. A last batch with fewer
+    samples than workers joins the batch before it. During a pass each worker has another generator, so that not all
+    shares are augmented alike; after it all have the same again.
 
     Parameters
     ----------
@@ -50,10 +50,15 @@ class Shard(Sampler):
 
     def __iter__(self):
         order = np.random.permutation(self._count) if self._shuffle else np.arange(self._count)
+        following = np.random.randint(2 ** 31) if self._workers > 1 else None
         if self._rank:
-            np.random.seed(np.random.randint(2 ** 31) + self._rank)
-        for start, end in zip(self._starts, [*self._starts[1:], self._count]):
-            yield order[start + self._rank:end:self._workers].tolist()
+            np.random.seed(following + self._rank)
+        try:
+            for start, end in zip(self._starts, [*self._starts[1:], self._count]):
+                yield order[start + self._rank:end:self._workers].tolist()
+        finally:
+            if following is not None:
+                np.random.seed(following)
 
 
 class Batches:

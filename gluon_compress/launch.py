@@ -10,6 +10,7 @@ import ipaddress
 import os
 import queue
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -204,7 +205,7 @@ def tell(message):
     print(f"[launch] {message}", file=sys.stderr, flush=True)
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+@click.command(context_settings={"allow_interspersed_args": False},
                help=__doc__.replace("\n    python", "\n\n\b\n    python", 1))
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--servers", type=click.IntRange(1), default=1, show_default=True,
@@ -217,6 +218,8 @@ def tell(message):
 @click.option("--python", default=sys.executable, help="Default: the one that runs this.")
 @click.argument("command", nargs=-1, required=True, metavar="SCRIPT [ARGUMENTS]...")
 def main(workers, servers, hosts, ssh, port, python, command):
+    if hosts and shutil.which(shlex.split(ssh)[0]) is None:
+        raise click.BadParameter(f"there is no command {shlex.split(ssh)[0]}", param_hint="--ssh")
     processes = cluster(workers, servers, read_hosts(hosts) if hosts else [], port, python, list(command))
     sys.exit(run(processes, shlex.split(ssh)))
 

@@ -118,7 +118,8 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     (:class:`~gluon_compress.batches.Shard`); all begin with worker 0's parameters, make the steps of one process with
     the whole batches, and end with the same network. The history counts all workers' samples, in validation too: give
     each a share, or all of them everything. Only worker 0 shows progress, and reads and writes ``state_path``, of which
-    it tells the others. BatchNorm normalizes each share by itself. After each epoch its running statistics are averaged
+    it tells the others. BatchNorm normalizes each share by itself, and the feature losses that compare samples do so
+    within a share. After each epoch its running statistics are averaged
     and all take worker 0's parameters, which differ only where processors round differently. Runs of two workers
     repeat, and resume, to the bit; the gradients of more are added as they arrive, so that theirs do up to rounding.
     Whatever is raised, the workers have to be started again for more; ``state_path`` lets them go on.
@@ -301,6 +302,10 @@ def _check_trainer(trainer, net):
                          f"make it with gluon.Trainer(net.collect_params(), ...)")
     if all(parameter.grad_req == "null" for parameter in trained.values()):
         raise NetworkError(f"every parameter to train is frozen (grad_req is 'null'): {', '.join(trained)}")
+    summed = [name for name, parameter in trained.items() if parameter.grad_req == "add"]
+    if summed:
+        raise ValueError(f"grad_req of {', '.join(summed)} is 'add': gradients of all batches would pile up; accepted: "
+                         f"'write'")
     training_state.check_shapes(trainer)
 
 

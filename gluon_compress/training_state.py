@@ -38,8 +38,14 @@ def describe(trainer):
     scheduler = optimizer.lr_scheduler
     return {"trainer": type(trainer).__name__, "optimizer": type(optimizer).__name__, **settings,
             "learning_rate": trainer.learning_rate, "rescale_grad": trainer._scale,
-            "lr_scheduler": None if scheduler is None else type(scheduler).__name__,
+            "lr_scheduler": None if scheduler is None else {"class": type(scheduler).__name__, **_plain(scheduler)},
             "masks_digest": getattr(trainer, "masks_digest", None)}
+
+
+def _plain(scheduler):
+    """The plain attributes of a learning rate scheduler: its settings, and what it counts while it runs."""
+    return {name: value for name, value in vars(scheduler).items()
+            if isinstance(value, (bool, int, float, str)) or (isinstance(value, list) and name == "step")}
 
 
 def check_shapes(trainer):
@@ -74,6 +80,7 @@ def save(path, net, trainer, run, epochs, best_parameters):
     numbers = {name: getattr(optimizer, name) for name in OPTIMIZER_NUMBERS if hasattr(optimizer, name)}
     header = {"run": run, "epochs": epochs, "states": structure, "num_update": optimizer.num_update,
               "update_counts": counts, "optimizer_numbers": numbers, "trained": sorted(names),
+              "lr_scheduler": None if optimizer.lr_scheduler is None else _plain(optimizer.lr_scheduler),
               "pruning": trainer.pruning_state() if _prunes(trainer) else None}
     tensorfile.write(path, KIND, tensors, header)
 
@@ -129,6 +136,8 @@ def _restore_counts(trainer, header, index_of):
         optimizer._all_index_update_counts[device].update(counts)
     for name, value in header["optimizer_numbers"].items():
         setattr(optimizer, name, value)
+    for name, value in (header.get("lr_scheduler") or {}).items():
+        setattr(optimizer.lr_scheduler, name, value)
 
 
 def _prunes(trainer):

@@ -151,6 +151,41 @@ def drift(workers, folder):
         assert workers.from_first(content if workers.rank == 0 else b"other") == content
 
 
+def leave(workers, folder):
+    """Worker 1 leaves; worker 0 waits for it."""
+    if workers.rank == 1:
+        sys.exit(3)
+    workers.sum([0])
+
+
+def damage(workers, folder):
+    """On the way to worker 1 an array loses its beginning, once and for ever."""
+    pushpull = workers.pushpull
+    left = {"once": 1, "for ever": 10 ** 6}
+
+    def damaging(which):
+        def damaged(key, value, out=None, priority=0):
+            pushpull(key, value, out, priority)
+            if workers.rank == 1 and key == "broadcast" and value.size > 100 and left[which]:
+                workers.wait()
+                value[:50] = 0
+                left[which] -= 1
+        return damaged
+    content = bytes(range(1, 256)) * 2
+    workers.pushpull = damaging("once")
+    assert workers.from_first(content) == content
+    left["once"] = 1
+    net = network(seed=workers.rank, units=20)
+    workers.share(gc.network.parameters(net))
+    assert (net[0].weight.data().asnumpy() == network(seed=0, units=20)[0].weight.data().asnumpy()).all()
+    assert left["once"] == (workers.rank == 0)
+    workers.pushpull = damaging("for ever")
+    try:
+        workers.from_first(content)
+    except gc.WorkerError as error:
+        print(error, flush=True)
+
+
 def die(workers, folder):
     """Worker 1 dies in epoch 3, after the state of two epochs was written."""
     def happens():

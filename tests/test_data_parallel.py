@@ -90,6 +90,17 @@ def test_a_worker_that_dies_is_reported_without_a_launcher_too(start_python, tmp
     assert "as before: True" in output
 
 
+def test_a_worker_that_leaves_with_a_status_ends_the_others_at_once(run):
+    status, output = run("leave")
+    assert status == 1 and "[launch] worker 1 ended with status 3: ending the others" in output
+
+
+def test_damage_on_the_way_is_noticed_and_sent_again(run):
+    status, output = run("damage")
+    assert status == 0, output
+    assert "came damaged 3 times" in output
+
+
 @pytest.mark.parametrize("scenario, messages", [
     ("other_networks", ["worker 1 trains something else than worker 0: parameter 0.weight is (9, 16) float32 here, "
                         "(8, 16) float32 there"]),
@@ -127,6 +138,20 @@ def test_the_shares_of_all_workers_are_the_batches_of_one(count, batch_size, wor
         position += size
         assert size == batch_size or position == count
     assert position == count
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_shares_go_together_in_later_passes_too(stops):
+    """Seeded once; also when a pass is given up."""
+    passes = []
+    for rank in range(3):
+        np.random.seed(5)
+        shard = Shard(37, 8, True, rank, 3)
+        first = next(iter(shard)) if stops else sum(shard, [])
+        passes.append((first, sum(shard, []), sum(shard, [])))
+        assert passes[-1][1] != passes[-1][2]
+    for shares in list(zip(*passes))[1:]:
+        assert sorted(sum(shares, [])) == list(range(37))
 
 
 def test_shares_of_batches_and_of_a_loader_hold_the_same_samples():

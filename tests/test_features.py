@@ -499,6 +499,16 @@ def test_features_of_an_int8_teacher_are_those_of_the_fp32_network():
     assert (logits - expected_logits).norm().asscalar() < 0.05 * expected_logits.norm().asscalar()
 
 
+def test_layers_that_give_codes_without_their_scale_are_refused():
+    net, student = build(NormNet)[0], build(NormNet, seed=1)[0]
+    simulated = quantize(net, batches(), simulate=True, progress=False)
+    with pytest.raises(ValueError, match="layer features.0 of the teacher gives integers as floats"):
+        FeatureMatcher(student, simulated, [FeatureLoss("features.0", "features.0")], images())
+    qat = prepare_qat(student, batches(), progress=False)
+    with pytest.raises(ValueError, match="layer features.0_output of the student gives integers as floats"):
+        FeatureMatcher(qat, net, [FeatureLoss("features.0_output", "features.0")], images())
+
+
 def test_combinations_that_distill_refuses(tmp_path):
     student, teacher = build(NormNet)[0], build(NormNet, seed=1)[0]
     with pytest.raises(ValueError, match="features are given together with several teachers or a cache"):

@@ -248,37 +248,74 @@ OPTIMIZERS = ["sgd", "nag", "adam", "adamax", "nadam", "rmsprop", "adagrad", "ad
               "signum", "dcasgd", "lars", "lamb"]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_resumes_to_the_same_bits(tmp_path, optimizer):
-    class Stop(Exception):
-        pass
+class Stop(Exception):
+    pass
 
-    def stop_in_epoch_3():
-        yield data
-        yield data
-        raise Stop
 
-    data = batches(60)
+class StoppingData:
+    """Batches whose third pass stops at its beginning."""
 
-    class Data:
-        def __init__(self, stops):
-            self.epochs = stop_in_epoch_3() if stops else None
+    def __init__(self, stops):
+        self.data, self.stops, self.passes = batches(60), stops, 0
 
-        def __len__(self):
-            return len(data)
+    def __len__(self):
+        return len(self.data)
 
-        def __iter__(self):
-            return iter(data if self.epochs is None else next(self.epochs))
+    def __iter__(self):
+        self.passes += 1
+        if self.stops and self.passes == 3:
+            raise Stop
+        return iter(self.data)
 
+
+def stopped_and_resumed(tmp_path, make_trainer):
+    """Histories and parameters of four epochs: whole, and stopped after two and resumed."""
     def run(net, path, stops=False):
-        fit(net, Data(stops), 4, trainer=Trainer(net.collect_params(), optimizer, {"learning_rate": 0.01}),
-            state_path=path)
+        return fit(net, StoppingData(stops), 4, trainer=make_trainer(net), state_path=path)
     reference, stopped, resumed = build(), build(), build()
-    run(reference, None)
+    whole = run(reference, None)
     with pytest.raises(Stop):
         run(stopped, tmp_path / "state", stops=True)
-    run(resumed, tmp_path / "state")
+    return whole, reference, run(resumed, tmp_path / "state"), resumed
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_resumes_to_the_same_bits(tmp_path, optimizer):
+    _, reference, _, resumed = stopped_and_resumed(
+        tmp_path, lambda net: Trainer(net.collect_params(), optimizer, {"learning_rate": 0.01}))
     assert_same_parameters(snapshot(resumed), snapshot(reference))
+
+
+SCHEDULERS = {"factor": lambda: mx.lr_scheduler.FactorScheduler(2, 0.7, base_lr=0.1),
+              "steps": lambda: mx.lr_scheduler.MultiFactorScheduler([2, 5, 9], 0.5, base_lr=0.1),
+              "poly": lambda: mx.lr_scheduler.PolyScheduler(3, base_lr=0.1, final_lr=0.01),  # over before the stop
+              "cosine": lambda: mx.lr_scheduler.CosineScheduler(3, base_lr=0.1, final_lr=0.01, warmup_steps=1)}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_learning_rate_scheduler_resumes(tmp_path, scheduler):
+    whole, reference, history, resumed = stopped_and_resumed(tmp_path, lambda net: Trainer(
+        net.collect_params(), "sgd", {"learning_rate": 0.1, "lr_scheduler": SCHEDULERS[scheduler]()}))
+    assert [epoch["learning_rate"] for epoch in history.epochs] == [epoch["learning_rate"] for epoch in whole.epochs]
+    assert_same_parameters(snapshot(resumed), snapshot(reference))
+
+
+def test_another_schedule_is_another_run(tmp_path):
+    def run(factor):
+        net = build()
+        scheduler = mx.lr_scheduler.FactorScheduler(5, factor, base_lr=0.1)
+        fit(net, state_path=tmp_path / "state",
+            trainer=Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1, "lr_scheduler": scheduler}))
+    run(0.5)
+    with pytest.raises(CheckpointError, match="'factor': 0.5.* there, .*'factor': 0.1.* here"):
+        run(0.1)
+
+
+def test_gradients_that_pile_up_are_refused():
+    net = build()
+    net[0].weight.grad_req = "add"
+    with pytest.raises(ValueError, match="grad_req of 0.weight is 'add'"):
+        fit(net)
 
 
 def test_an_optimizer_whose_state_cannot_be_saved_is_refused_at_once(tmp_path):

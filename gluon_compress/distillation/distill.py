@@ -7,6 +7,7 @@ from mxnet.gluon import HybridBlock
 
 from ..arguments import check_integer
 from ..batches import check_repeatable, no_batches, pair, to_device
+from ..errors import NetworkError
 from ..network import check_hybrid
 from ..training import fit
 from .cache import cache_logits, digest_of
@@ -60,7 +61,7 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
         For networks that share a parameter, a teacher whose output is not ``(batch, classes)``, different
         numbers of classes, layer names that match nothing, and whatever ``fit`` raises it for.
     NetworkError
-        For a teacher that is not initialized or whose logits are not finite, naming it.
+        For a teacher that is not initialized, cannot be traced or whose logits are not finite, naming it.
     CheckpointError
         When the file at ``cache`` is damaged or of another teacher or other data; and as ``fit`` does.
     """
@@ -76,11 +77,9 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
     loss.hybridize(static_alloc=True, static_shape=True)  # half the time of its twenty small operators one by one
     if teacher_weights is not None and len(teacher_weights) != len(teachers):
         raise ValueError(f"there are {len(teacher_weights)} teacher_weights for {len(teachers)} teacher(s)")
-    with autograd.pause(train_mode=False):
-        digests = [digest_of(each) for each in teachers.values()]
     fit_arguments["run_details"] = {  # what a resumed run and other workers must agree on
         "temperature": loss.temperature, "hard_weight": loss.hard_weight, "label_smoothing": loss.label_smoothing,
-        "teachers": digests, "teacher_weights": loss.teacher_weights, "cached": cache is not None,
+        "teachers": _digests(teachers), "teacher_weights": loss.teacher_weights, "cached": cache is not None,
         "features": None if features is None else [asdict(each) for each in check_features(features)]}
     if features is not None:
         if len(teachers) > 1 or cache is not None:
@@ -96,6 +95,17 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
         return labels, logits_of(teachers, inputs)
     with hybridized(teachers.values()):
         return fit(student, train_data, epochs, loss=loss, targets=targets, **fit_arguments)
+
+
+def _digests(teachers):
+    found = []
+    for title, teacher in teachers.items():
+        try:
+            with autograd.pause(train_mode=False):
+                found.append(digest_of(teacher))
+        except NetworkError as error:
+            raise NetworkError(f"{title}: {error}") from error
+    return found
 
 
 class _WithoutLogits:

@@ -26,7 +26,8 @@ class FeatureLoss:
     student_layer, teacher_layer : str
         Structural names of blocks, such as ``features.3.1``; in a SymbolBlock names of outputs of its graph, such as
         ``resnetv10_stage1_activation0_output``. In the int8 network of ``quantization.quantize`` names of its record:
-        what a layer gives with the activation and the shortcut that run in it, as floats.
+        what a layer on integers gives with the activation and the shortcut that run in it, as floats. The layers of a
+        simulated int8 network and of a QatNetwork compute codes; other outputs of their graphs can be taken.
     kind : "hint", "attention", "similarity" or "relational"
         See :mod:`gluon_compress.distillation.feature_losses`.
     weight : float
@@ -134,6 +135,7 @@ class TappedNetwork:
     def __init__(self, net, title, layers):
         self.title, self.layers = title, layers
         names = list(dict.fromkeys(layers))
+        _check_no_codes(net, title, names)
         self._positions = [names.index(name) for name in layers]
         if isinstance(net, SymbolBlock):
             graph = trace(net, 1, lambda output: _internals(output, title, names))
@@ -198,6 +200,18 @@ def _internals(output, title, names):
     there = [name for name in internals.list_outputs() if name not in inputs]
     full = [_known(f"{name}_output" if f"{name}_output" in there else name, title, there) for name in names]
     return [_as_floats(internals, name, there) for name in full]
+
+
+def _check_no_codes(net, title, names):
+    """Raise ``ValueError`` for a layer that computes integers as floats, without their scale."""
+    record = getattr(net, "record", None)
+    if record is None or not getattr(net, "simulated", True):  # a QatNetwork is
+        return
+    for name in names:
+        if name.removesuffix("_output") in record.layers:
+            raise ValueError(f"layer {name} of the {title} gives integers as floats, without their scale; accepted: "
+                             f"outputs behind it in its graph, layers that stay fp32, or another network: the fp32 one "
+                             f"or that of quantize(..., simulate=False)")
 
 
 def _as_floats(internals, name, there):

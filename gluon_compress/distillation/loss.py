@@ -50,7 +50,8 @@ class DistillationLoss(Loss):
     def __init__(self, temperature=4.0, hard_weight=0.1, label_smoothing=0.0, sparse_label=True, teacher_weights=None,
                  **kwargs):
         check_number("temperature", temperature, above=0)
-        check_number("temperature", temperature, minimum=1e-6, maximum=1e6)  # T**2 is a float32 in the graph
+        # above, T**2 times the rounding of the two logarithms is more than the loss
+        check_number("temperature", temperature, minimum=1e-6, maximum=1e3)
         check_number("hard_weight", hard_weight, minimum=0, maximum=1)
         check_number("label_smoothing", label_smoothing, minimum=0, below=1)
         if not isinstance(sparse_label, bool):
