@@ -639,6 +639,17 @@ def test_a_teacher_that_cannot_be_traced_is_named():
         distill(build(NormNet)[0], [build(NormNet, seed=1)[0], Teacher()], batches(1), 1, progress=False)
 
 
+@pytest.mark.parametrize("labels, weight, error, message", [
+    (LABELS, None, TypeError, "labels is a ndarray; accepted: an NDArray"),
+    ([0] * BATCH, None, TypeError, "labels is a list"),
+    (mx.nd.array(LABELS), [1.0] * BATCH, TypeError, "sample_weight is a list"),
+    (mx.nd.array(LABELS), mx.nd.ones(1), ValueError, r"sample_weight has shape \(1,\) for a batch of 6"),
+    (mx.nd.array(LABELS), mx.nd.ones((BATCH, CLASSES)), ValueError, r"sample_weight has shape \(6, 5\)")])
+def test_labels_and_weights_that_do_not_fit(labels, weight, error, message):
+    with pytest.raises(error, match=message):
+        DistillationLoss()(mx.nd.array(STUDENT), labels, mx.nd.array(TEACHER), weight)
+
+
 def test_data_smaller_than_a_batch():
     """A DataLoader that discards the rest has no batch at all."""
     images, labels = batches(1)[0]

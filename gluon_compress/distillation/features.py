@@ -75,7 +75,7 @@ class FeatureMatcher(HybridBlock):
         yours does besides computing happens once, and later changes of their structure do not show here.
     features : list of FeatureLoss
     example : NDArray
-        A batch of the input.
+        A batch of the input, float32. Where features are pooled, all inputs need its height and width.
 
     Raises
     ------

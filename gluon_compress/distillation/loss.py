@@ -68,6 +68,7 @@ class DistillationLoss(Loss):
                              f"{len(teachers)} teacher(s)")
         if isinstance(student_logits, mx.nd.NDArray):
             _check_logits(student_logits, teachers)
+            _check_arrays(labels, sample_weight, len(student_logits))
             (_check_classes if self.sparse_label else _check_probabilities)(labels, student_logits.shape)
         return super().forward(student_logits, labels, teachers, sample_weight)
 
@@ -138,6 +139,15 @@ def _check_logits(student_logits, teachers):
             raise ValueError(f"the student's logits have shape {student_logits.shape}, {owner} "
                              f"{getattr(logits, 'shape', type(logits).__name__)}; accepted: the same number of "
                              f"samples and classes")
+
+
+def _check_arrays(labels, sample_weight, batch):
+    for name, array in (("labels", labels), ("sample_weight", sample_weight)):
+        if not isinstance(array, mx.nd.NDArray) and (name, array) != ("sample_weight", None):
+            raise TypeError(f"{name} is a {type(array).__name__}; accepted: an NDArray")
+    if sample_weight is not None and sample_weight.shape not in ((batch,), (batch, 1)):
+        raise ValueError(f"sample_weight has shape {sample_weight.shape} for a batch of {batch}; accepted: ({batch},) "
+                         f"or ({batch}, 1)")
 
 
 def _check_classes(labels, shape):
