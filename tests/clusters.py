@@ -158,32 +158,21 @@ def leave(workers, folder):
     workers.sum([0])
 
 
-def damage(workers, folder):
-    """On the way to worker 1 an array loses its beginning, once and for ever."""
-    pushpull = workers.pushpull
-    left = {"once": 1, "for ever": 10 ** 6}
-
-    def damaging(which):
-        def damaged(key, value, out=None, priority=0):
-            pushpull(key, value, out, priority)
-            if workers.rank == 1 and key == "broadcast" and value.size > 100 and left[which]:
-                workers.wait()
-                value[:50] = 0
-                left[which] -= 1
-        return damaged
-    content = bytes(range(1, 256)) * 2
-    workers.pushpull = damaging("once")
-    assert workers.from_first(content) == content
-    left["once"] = 1
-    net = network(seed=workers.rank, units=20)
-    workers.share(gc.network.parameters(net))
-    assert (net[0].weight.data().asnumpy() == network(seed=0, units=20)[0].weight.data().asnumpy()).all()
-    assert left["once"] == (workers.rank == 0)
-    workers.pushpull = damaging("for ever")
-    try:
-        workers.from_first(content)
-    except gc.WorkerError as error:
-        print(error, flush=True)
+def rounded(workers, folder):
+    """Servers that round float64, which others do by chance."""
+    workers._store._send_command_to_servers(1, "")  # kSetMultiPrecision
+    workers._store._barrier()
+    array = mx.nd.array([1 / 3], dtype=np.float64)
+    workers.pushpull("gradient", array)
+    workers.wait()
+    assert array.asscalar() != 2 / 3
+    assert workers.sum([1 / 3, 2.0 ** 53, -1e-300]).tolist() == [2 / 3, 2.0 ** 54, -2e-300]
+    content = bytes(range(256)) * 5 + b"!"
+    assert workers.from_first(content if workers.rank == 0 else b"") == content
+    for kind in (np.float64, np.float16, np.float32):
+        array = mx.nd.array([[1 / 3, 1e-5 + workers.rank]], dtype=kind)
+        workers.broadcast(None, array, array)
+        assert (array.asnumpy() == np.array([[1 / 3, 1e-5]], kind)).all()
 
 
 def die(workers, folder):
