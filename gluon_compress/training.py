@@ -119,9 +119,9 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     the whole batches, and end with the same network. The history counts all workers' samples, in validation too: give
     each a share, or all of them everything. Only worker 0 shows progress, and reads and writes ``state_path``, of which
     it tells the others. BatchNorm normalizes each share by itself, and the feature losses that compare samples do so
-    within a share. After each epoch its running statistics are averaged
-    and all take worker 0's parameters, which differ only where processors round differently. Runs of two workers
-    repeat, and resume, to the bit; the gradients of more are added as they arrive, so that theirs do up to rounding.
+    within a share. After each epoch BatchNorm's running statistics are averaged and all take worker 0's parameters,
+    which differ only where processors round differently. Runs of two workers repeat, and resume, to the bit; the
+    gradients of more are added as they arrive, so that theirs do up to rounding.
     Whatever is raised, the workers have to be started again for more; ``state_path`` lets them go on.
 
     Raises
@@ -215,7 +215,7 @@ def _begin_together(net, trainer, others, run, state_path, validation_data):
     if not trainer._kv_initialized:
         trainer._init_kvstore()
     trainer._init_params()  # Gluon would give all worker 0's after the first pass, which moves BatchNorm's
-    others.share(named)
+    others.share(named.values())
 
 
 def _meet(named, others):
@@ -223,9 +223,8 @@ def _meet(named, others):
 
     That is what the others have learnt too, up to the rounding of other processors.
     """
-    statistics = {name: parameter for name, parameter in named.items() if parameter.grad_req == "null"}
-    others.average(statistics.values())
-    others.share({name: parameter for name, parameter in named.items() if name not in statistics})
+    others.average([parameter for parameter in named.values() if parameter.grad_req == "null"])
+    others.share(parameter for parameter in named.values() if parameter.grad_req != "null")
 
 
 def _shape_and_type(parameter):

@@ -6,8 +6,8 @@ that of one process with the whole batch. ``python -m gluon_compress.launch`` st
 ps-lite waits forever for a worker that has died: its heartbeats go to the scheduler alone, and workers can ask for no
 node but that one. So whoever waits here waits for a bounded time, and leaves the process without waiting afterwards.
 
-MXNet 1.9.1's servers never initialize the flag that makes them keep other types than float32 as float32
-(``multi_precision_``): by chance some round float64. So what has to be exact goes through them as float32.
+Some of MXNet 1.9.1's servers round float64 to float32, by chance: as they do when told to keep other types so
+(``multi_precision``), which nobody told them. So what has to be exact goes through them as float32.
 """
 import atexit
 import itertools
@@ -183,8 +183,8 @@ class Workers(KVStoreBase):
             raise WorkerError(f"worker {', '.join(map(str, others))} trains something else than worker 0 and says what")
 
     def share(self, parameters):
-        """Give the parameters, {name: Parameter}, the values that worker 0 has."""
-        for parameter in parameters.values():
+        """Give these parameters the values that worker 0 has."""
+        for parameter in parameters:
             self.broadcast(None, parameter.list_data()[0], parameter.list_data())
 
     def average(self, parameters):
