@@ -1,6 +1,7 @@
 """Fetch a file over HTTP: resumed after an interruption, verified, and put in place in one step."""
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import requests
@@ -37,6 +38,18 @@ def write_atomically(path, write):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(name, path):
+    """Before the work that a file is for: ``TypeError``, ``ValueError`` or ``OSError`` when none can be made there."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{name} is {path!r}; accepted: the path of a file")
+    if Path(path).is_dir():
+        raise ValueError(f"{name} is {str(path)!r}, a directory; accepted: the path of a file")
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def download(url, path, sha256=None, timeout=10, progress=True):

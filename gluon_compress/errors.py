@@ -23,3 +23,15 @@ class DownloadError(GluonCompressError):
 
 class WorkerError(GluonCompressError):
     """Another worker of a training over several processes has died, hangs, or trains something else."""
+
+
+def differences(there, here, prefix=""):
+    """What differs between two JSON dicts, for messages: "seed is 0 there, 1 here, ..."; "" when nothing does."""
+    found = []
+    for name in [*here, *sorted(there.keys() - here.keys())]:
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found.append(differences(old, new, f"{prefix}{name}."))
+        elif old != new:
+            found.append(f"{prefix}{name} is {old!r} there, {new!r} here")
+    return ", ".join(filter(None, found))

@@ -100,6 +100,8 @@ def cluster(workers, servers, hosts, port, python, command):
     # MXNet numbers its nodes by their addresses, as texts and from the last on, then by their ports
     places = sorted(addresses, key=addresses.get, reverse=True)
     ports = free_ports(1 + workers + servers)
+    if port and places[0] is None:
+        check_free(port)
     common = {**forwarded_variables(), "DMLC_PS_ROOT_URI": addresses[places[0]],
               "DMLC_PS_ROOT_PORT": port or ports.pop(), "DMLC_NUM_WORKER": workers, "DMLC_NUM_SERVER": servers}
     if not hosts and "OMP_NUM_THREADS" not in common:
@@ -131,6 +133,14 @@ def check_reachable(addresses):
     if 0 < len(local) < len(addresses):
         raise click.BadParameter(f"{local[0]} has the address {addresses[local[0]]}, at which other machines do not "
                                  f"find it: write the one of its network", param_hint="--hosts")
+
+
+def check_free(port):
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise click.BadParameter(f"{port}: {os.strerror(error.errno)}; accepted: a port that nothing listens on",
+                                 param_hint="--port") from error
 
 
 def read_hosts(path):

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from . import training_state, workers
 from .arguments import check_integer
 from .batches import no_batches, pair, to_device
+from .download import check_writable
 from .errors import NetworkError, WorkerError
 from .evaluation import accuracy_of, check_labels, check_net, context_of, count_correct, evaluate
 from .network import check_ready, parameters, restore_snapshot, snapshot
@@ -136,6 +137,8 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         loss is no longer finite.
     CheckpointError
         When the file at ``state_path`` is damaged or of another run.
+    OSError
+        When no file can be made at ``state_path``.
     WorkerError
         When another worker does not answer any more, or trains another network or with other arguments.
     """
@@ -159,6 +162,7 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         check_ready(net)  # worker 0 has no values to give before
     if state_path is not None:
         training_state.check_savable(trainer)
+        check_writable("state_path", state_path)
     schedule = cosine if schedule is None else schedule
     run = {"epochs": epochs, "seed": seed, "batches": _length(train_data), "schedule": _name(schedule),
            "loss": _name(loss), "targets": _name(targets), **training_state.describe(trainer),
@@ -339,13 +343,14 @@ def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_ra
                 shape = getattr(losses, "shape", type(losses).__name__)
                 raise ValueError(f"the loss has shape {shape} for a batch of {len(classes)}; "
                                  f"accepted: ({len(classes)},), one value per sample")
-            batch_loss = float(losses.sum().asscalar())
+            batch_loss = losses.sum()
+            losses.backward()  # goes on while the numbers are looked at
+            batch_loss = float(batch_loss.asscalar())
             correct = count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
             batch_totals = _of_the_whole_batch(others, batch_loss, correct, len(classes))
             if not math.isfinite(batch_totals[0]):
                 raise NetworkError(f"the loss is {batch_totals[0]} at {title}, batch {step + 1}: "
                                    f"lower the learning rate, or look for NaN in data and weights")
-            losses.backward()
             _step(trainer, others, int(batch_totals[2]))
             totals += batch_totals
             bar.set_postfix(loss=f"{totals[0] / totals[2]:.4f}", accuracy=f"{totals[1] / totals[2]:.4f}", refresh=False)

@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 
 from . import tensorfile
-from .errors import CheckpointError, RecordError
+from .errors import CheckpointError, RecordError, differences
 from .network import parameters, set_values
 
 KIND = "training state"
@@ -95,10 +95,8 @@ def restore(path, net, trainer, run):
     """
     tensors, header = tensorfile.read(path, KIND)
     if header["run"] != run:
-        there = header["run"]
-        differences = ", ".join(f"{key} is {there.get(key)!r} there, {run.get(key)!r} here"
-                                for key in sorted(there.keys() | run.keys()) if there.get(key) != run.get(key))
-        raise CheckpointError(f"{path} is of another run: {differences}; delete it or choose another path")
+        raise CheckpointError(f"{path} is of another run: {differences(header['run'], run)}; delete it or choose "
+                              f"another path")
     check_savable(trainer)
     named = parameters(net)
     _check_same_network(path, named, tensors)

@@ -21,7 +21,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.kvstore import KVStoreBase
 
-from .errors import WorkerError
+from .errors import WorkerError, differences
 
 TIMEOUT = "GLUON_COMPRESS_WORKER_TIMEOUT"
 # Keys of ours in the servers' store, which keeps what was put under a key: above the parameters' numbers, which are
@@ -175,10 +175,7 @@ class Workers(KVStoreBase):
         flags[self.rank] = first != mine
         others = np.flatnonzero(self.sum(flags))
         if first != mine:
-            differences = "; ".join(f"{name} is {mine.get(name, 'missing')} here, {first.get(name, 'missing')} there"
-                                    for name in [*first, *(mine.keys() - first.keys())]
-                                    if mine.get(name) != first.get(name))
-            raise WorkerError(f"worker {self.rank} trains something else than worker 0: {differences}")
+            raise WorkerError(f"worker {self.rank} trains something else than worker 0: {differences(first, mine)}")
         if len(others):
             raise WorkerError(f"worker {', '.join(map(str, others))} trains something else than worker 0 and says what")
 

@@ -101,8 +101,8 @@ def test_what_must_be_exact_is_also_where_servers_round(run):
 
 
 @pytest.mark.parametrize("scenario, messages", [
-    ("other_networks", ["worker 1 trains something else than worker 0: parameter 0.weight is (9, 16) float32 here, "
-                        "(8, 16) float32 there"]),
+    ("other_networks", ["worker 1 trains something else than worker 0: parameter 0.weight is '(8, 16) float32' there, "
+                        "'(9, 16) float32' here"]),
     ("other_batches", ["the workers have different numbers of batches"])])
 def test_workers_that_do_not_fit_together_are_refused(run, scenario, messages):
     status, output = run(scenario)

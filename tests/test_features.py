@@ -276,6 +276,30 @@ def test_widths_and_sizes_that_differ(kind, ours, theirs):
     np.testing.assert_allclose(losses.asnumpy(), 2 * np.array(REFERENCES[kind](of_student, of_teacher)), rtol=1e-3)
 
 
+def test_pooled_features_of_another_size_than_the_example_are_refused():
+    student, teacher = build(NormNet)[0].features[:9], build(NormNet, seed=1)[0].features[:9]
+    matcher = FeatureMatcher(student, teacher, [FeatureLoss("2", "4", "attention")], images())
+    with pytest.raises(ValueError, match=r"layer 2 of the student and layer 4 of the teacher put out heights and "
+                                         r"widths \(\(16, 16\), \(8, 8\)\), and \(\(8, 8\), \(4, 4\)\) for the "):
+        matcher(mx.nd.ones((6, 3, 16, 16)))
+    assert np.isfinite(matcher(images(1, 4))[2].asnumpy()).all()  # another number of samples is fine
+
+
+def test_a_student_in_float64_has_adapters_and_a_float32_teacher():
+    student, teacher = build(NormNet, seed=1)[0], build(NormNet)[0]
+    student.cast("float64")
+
+    class Data:
+        """What a float64 student is given; the teacher's own input is float32."""
+
+        def __iter__(self):
+            return ((inputs.astype("float64"), labels) for inputs, labels in batches())
+    teacher.cast("float64")
+    before = values(student)
+    distilled(student, teacher, HINTS, data=Data())
+    assert not identical(before, values(student))
+
+
 def test_a_dense_adapter():
     student, teacher, inputs = build(NormNet)[0], build(NormNet, seed=1)[0], images()
     matcher = FeatureMatcher(student, teacher, [FeatureLoss("features.9", "features.7")], inputs)

@@ -1,6 +1,7 @@
 """launch.py: processes are started, heard, and all ended, here and through a stand-in for ssh."""
 import re
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -132,3 +133,11 @@ def test_hosts_that_cannot_be_used_are_refused(tmp_path, hosts, message):
 @pytest.mark.parametrize("arguments", [[], ["--workers", "0", "train.py"], ["--hosts", "/no/such/file", "train.py"]])
 def test_arguments_that_cannot_be_used_are_refused(arguments):
     assert CliRunner().invoke(launch.main, arguments).exit_code == 2
+
+
+def test_a_port_that_something_listens_on_is_refused():
+    with socket.create_server(("", 0)) as taken:
+        result = CliRunner().invoke(launch.main, ["--port", str(taken.getsockname()[1]), "train.py"])
+    assert result.exit_code == 2
+    assert re.search("--port.*Address already in use; accepted: a port that nothing listens on",
+                     " ".join(result.output.split()))

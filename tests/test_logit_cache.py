@@ -296,6 +296,31 @@ def test_a_dataset_resized_or_kept_in_another_way_is_refused(tmp_path):
         cache_logits(teacher, dataset().batches(8), tmp_path / "batches")
 
 
+@pytest.mark.parametrize("path, error, message", [
+    (5, TypeError, "the path of the logits is 5; accepted: the path of a file"),
+    ("", ValueError, "a directory; accepted: the path of a file"),
+    ("file/logits", OSError, "file")])
+def test_a_path_that_cannot_be_written_is_refused_before_the_teacher_runs(tmp_path, path, error, message):
+    (tmp_path / "file").write_text("")
+    teacher = Counting()
+    teacher.initialize()
+    teacher(next(iter(dataset().batches(8)))[0])
+    teacher.seen = 0
+    with pytest.raises(error, match=message):
+        cache_logits(teacher, dataset().batches(8), path if path == 5 else tmp_path / path, progress=False)
+    assert teacher.seen == 0
+
+
+def test_a_float64_student_learns_from_cached_logits(tmp_path):
+    student, teacher = teacher_net(1), teacher_net()
+    before = values(student)
+    student.cast("float64")
+    teacher.cast("float64")
+    data = [(inputs.astype("float64"), labels) for inputs, labels in fixed_batches()]
+    distill(student, teacher, data, 1, cache=tmp_path / "logits", progress=False)
+    assert not identical(before, values(student))
+
+
 def test_batches_in_another_order_are_refused_when_they_come(tmp_path):
     teacher, data, student = teacher_net(), fixed_batches(), teacher_net(1)
     cache_logits(teacher, data, tmp_path / "logits", progress=False)
@@ -347,7 +372,7 @@ def test_teachers_without_logits_are_refused_and_leave_no_file(tmp_path):
 
 def test_a_cached_run_is_another_run(tmp_path):
     distill(teacher_net(1), teacher_net(), fixed_batches(), 1, state_path=tmp_path / "state", progress=False)
-    with pytest.raises(CheckpointError, match="'cached': False.* there, {.*'cached': True.* here"):
+    with pytest.raises(CheckpointError, match="run_details.cached is False there, True here"):
         distill(teacher_net(1), teacher_net(), fixed_batches(), 1, state_path=tmp_path / "state",
                 cache=tmp_path / "logits", progress=False)
 

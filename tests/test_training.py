@@ -272,7 +272,11 @@ def stopped_and_resumed(tmp_path, make_trainer):
     """Histories and parameters of four epochs: whole, and stopped after two and resumed."""
     def run(net, path, stops=False):
         return fit(net, StoppingData(stops), 4, trainer=make_trainer(net), state_path=path)
-    reference, stopped, resumed = build(), build(), build()
+    nets = []
+    for _ in range(3):
+        with mx.name.NameManager():  # in the order of their names, dense99 behind dense100, Nadam's steps would differ
+            nets.append(build())
+    reference, stopped, resumed = nets
     whole = run(reference, None)
     with pytest.raises(Stop):
         run(stopped, tmp_path / "state", stops=True)
@@ -307,7 +311,7 @@ def test_another_schedule_is_another_run(tmp_path):
         fit(net, state_path=tmp_path / "state",
             trainer=Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1, "lr_scheduler": scheduler}))
     run(0.5)
-    with pytest.raises(CheckpointError, match="'factor': 0.5.* there, .*'factor': 0.1.* here"):
+    with pytest.raises(CheckpointError, match="lr_scheduler.factor is 0.5 there, 0.1 here"):
         run(0.1)
 
 

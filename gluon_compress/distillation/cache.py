@@ -9,14 +9,16 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+from mxnet import autograd
 from tqdm import tqdm
 
 from .. import tensorfile
 from ..batches import Batches, check_repeatable, go_through, no_batches, pair, to_device
+from ..download import check_writable
 from ..errors import CheckpointError
 from ..network import parameters
 from ..symbol_graph import trace
-from .teachers import as_teachers, hybridized, logits_of
+from .teachers import as_teachers, check_finite, hybridized, logits_of, naming
 
 KIND = "teacher logits"
 
@@ -56,10 +58,13 @@ def cache_logits(teacher, data, path, progress=True):
     CheckpointError
         When the file is damaged, or has the logits of another teacher or other data; while the result is gone
         through, when a batch is not the one whose logits these are.
+    OSError
+        When no file can be made at ``path``.
     """
     teachers = as_teachers(teacher)
     source = _DatasetSource(data) if isinstance(data, Batches) else _FixedSource(data)
-    digests = [digest_of(each) for each in teachers.values()]
+    check_writable("the path of the logits", path)
+    digests = digests_of(teachers)
     if Path(path).exists():
         tensors, header = tensorfile.read(path, KIND)
         _check_teachers(path, header["teachers"], digests)
@@ -69,17 +74,19 @@ def cache_logits(teacher, data, path, progress=True):
         header = {"teachers": digests, "data": description}
         tensorfile.write(path, KIND, tensors, header)
     logits = [tensors[f"logits/{index}"] for index in range(len(digests))]
-    return CachedLogits(source, path, header["data"], logits)
+    return CachedLogits(source, path, header, logits)
 
 
 class CachedLogits:
     """Batches ``(input, label, logits)``: what :func:`cache_logits` returns.
 
-    ``logits`` is an NDArray ``(batch, classes)``; of a list of teachers, a list of such.
+    ``logits`` is an NDArray ``(batch, classes)``; of a list of teachers, a list of such. ``digests`` are the teachers'
+    SHA-256, as :func:`digest_of` gives them.
     """
 
-    def __init__(self, source, path, description, logits):
-        self._source, self._path, self._description, self._logits = source, path, description, logits
+    def __init__(self, source, path, header, logits):
+        self.digests = header["teachers"]
+        self._source, self._path, self._description, self._logits = source, path, header["data"], logits
 
     def __len__(self):
         return self._source.length(self._description)
@@ -88,6 +95,15 @@ class CachedLogits:
         for indices, inputs, labels in self._source.indexed(self._path, self._description):
             logits = [mx.nd.array(each[indices], inputs.context) for each in self._logits]
             yield inputs, labels, logits[0] if len(logits) == 1 else logits
+
+
+def digests_of(teachers):
+    """:func:`digest_of` each; errors name the teacher."""
+    found = []
+    for title, teacher in teachers.items():
+        with naming(title), autograd.pause(train_mode=False):
+            found.append(digest_of(teacher))
+    return found
 
 
 def digest_of(net):
@@ -139,7 +155,9 @@ def _compute(teachers, batches, total, progress):
     with hybridized(teachers.values()):
         for inputs, _ in tqdm(batches, desc="teacher's logits", total=total, unit="batch", disable=not progress,
                               leave=False):
-            for parts, logits in zip(found, logits_of(teachers, inputs)):
+            every = logits_of(teachers, inputs)
+            check_finite(teachers, every)
+            for parts, logits in zip(found, every):
                 parts.append(logits.asnumpy().astype(np.float32))
     return {f"logits/{index}": np.concatenate(parts) for index, parts in enumerate(found)}
 

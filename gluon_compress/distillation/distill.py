@@ -7,13 +7,12 @@ from mxnet.gluon import HybridBlock
 
 from ..arguments import check_integer
 from ..batches import check_repeatable, no_batches, pair, to_device
-from ..errors import NetworkError
 from ..network import check_hybrid
 from ..training import fit
-from .cache import cache_logits, digest_of
+from .cache import cache_logits, digests_of
 from .features import FeatureMatcher, check_features
 from .loss import DistillationLoss
-from .teachers import as_teachers, check_logits, check_no_shared, hybridized, logits_of
+from .teachers import as_teachers, check_finite, check_no_shared, check_shape, hybridized, logits_of
 from .trainers import training_also
 
 
@@ -77,35 +76,32 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
     loss.hybridize(static_alloc=True, static_shape=True)  # half the time of its twenty small operators one by one
     if teacher_weights is not None and len(teacher_weights) != len(teachers):
         raise ValueError(f"there are {len(teacher_weights)} teacher_weights for {len(teachers)} teacher(s)")
-    fit_arguments["run_details"] = {  # what a resumed run and other workers must agree on
-        "temperature": loss.temperature, "hard_weight": loss.hard_weight, "label_smoothing": loss.label_smoothing,
-        "teachers": _digests(teachers), "teacher_weights": loss.teacher_weights, "cached": cache is not None,
-        "features": None if features is None else [asdict(each) for each in check_features(features)]}
     if features is not None:
+        features = check_features(features)
         if len(teachers) > 1 or cache is not None:
             raise ValueError("features are given together with several teachers or a cache; accepted: one teacher, "
                              "which runs at each step")
+    cached = None if cache is None else cache_logits(teacher, train_data, cache, fit_arguments.get("progress", True))
+    fit_arguments["run_details"] = {  # what a resumed run and other workers must agree on
+        "temperature": loss.temperature, "hard_weight": loss.hard_weight, "label_smoothing": loss.label_smoothing,
+        "teachers": digests_of(teachers) if cached is None else cached.digests,
+        "teacher_weights": loss.teacher_weights, "cached": cached is not None,
+        "features": None if features is None else [asdict(each) for each in features]}
+    if features is not None:
         return _with_features(student, teacher, train_data, epochs, loss, features, fit_arguments)
-    if cache is not None:
-        cached = cache_logits(teacher, train_data, cache, fit_arguments.get("progress", True))
+    if cached is not None:
         data = _WithoutLogits(cached)
         return fit(student, data, epochs, loss=loss, targets=data.targets, **fit_arguments)
 
     def targets(inputs, labels):
         return labels, logits_of(teachers, inputs)
+
+    def loss_of_finite(logits, labels, of_teachers):
+        losses = loss(logits, labels, of_teachers)
+        check_finite(teachers, of_teachers)  # not before, as it waits for them, and the student would not begin
+        return losses
     with hybridized(teachers.values()):
-        return fit(student, train_data, epochs, loss=loss, targets=targets, **fit_arguments)
-
-
-def _digests(teachers):
-    found = []
-    for title, teacher in teachers.items():
-        try:
-            with autograd.pause(train_mode=False):
-                found.append(digest_of(teacher))
-        except NetworkError as error:
-            raise NetworkError(f"{title}: {error}") from error
-    return found
+        return fit(student, train_data, epochs, loss=loss_of_finite, targets=targets, **fit_arguments)
 
 
 class _WithoutLogits:
@@ -137,11 +133,14 @@ def _with_features(student, teacher, train_data, epochs, loss, features, fit_arg
 
     def targets(inputs, labels):
         logits, of_teacher = matcher.teacher_outputs(inputs)
-        check_logits("the teacher", logits)
+        check_shape("the teacher", logits)
         return labels, logits, of_teacher
 
     def loss_with_features(logits, labels, teacher_logits, of_teacher):
-        return loss(logits, labels, teacher_logits) + matcher.compare(net.features, of_teacher)
+        losses = loss(logits, labels, teacher_logits)
+        losses = losses + matcher.compare(net.features, of_teacher).astype(losses.dtype, copy=False)
+        check_finite(["the teacher"], [teacher_logits])
+        return losses
     with training_also(fit_arguments.get("trainer"), matcher.adapters.values()):
         return fit(net, train_data, epochs, loss=loss_with_features, targets=targets, **fit_arguments)
 

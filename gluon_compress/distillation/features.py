@@ -75,7 +75,7 @@ class FeatureMatcher(HybridBlock):
         yours does besides computing happens once, and later changes of their structure do not show here.
     features : list of FeatureLoss
     example : NDArray
-        A batch of the input, float32. Where features are pooled, all inputs need its height and width.
+        A batch of the input. Where features are pooled, all inputs need its height and width.
 
     Raises
     ------
@@ -117,7 +117,7 @@ class FeatureMatcher(HybridBlock):
         return logits, teacher_logits, self.compare(of_student, of_teacher)
 
     def compare(self, of_student, of_teacher):
-        """The weighted sum of the losses ``(batch,)`` between two lists of features."""
+        """The weighted sum of the losses ``(batch,)``, float32, between two lists of features."""
         return sum(loss(ours, theirs) for loss, ours, theirs in zip(self.losses, of_student, of_teacher))
 
     @property
@@ -270,7 +270,7 @@ def _comparison(feature, of_student, of_teacher):
         pooled = _pooled_sizes(of_student.shape[2:], of_teacher.shape[2:])
     if feature.kind == "hint" and of_student.shape[1] != of_teacher.shape[1]:
         adapter = of_student.shape[1], of_teacher.shape[1], of_student.ndim
-    return _Comparison(KINDS[feature.kind], feature.weight, pooled, adapter)
+    return _Comparison(feature, pooled, (of_student.shape[2:], of_teacher.shape[2:]), adapter)
 
 
 def _pooled_sizes(ours, theirs):
@@ -280,13 +280,21 @@ def _pooled_sizes(ours, theirs):
 
 
 class _Comparison(HybridBlock):
-    """One weighted feature loss, with its pooling and its adapter."""
+    """One weighted feature loss, in float32, with its adapter and its pooling for features of these ``sizes``."""
 
-    def __init__(self, function, weight, pooled, adapter):
+    def __init__(self, feature, pooled, sizes, adapter):
         super().__init__()
-        self._function, self._weight, self._pooled = function, weight, pooled
+        self._feature, self._pooled, self._sizes = feature, pooled, sizes
         with self.name_scope():
             self.adapter = None if adapter is None else _adapter(*adapter)
+
+    def forward(self, of_student, of_teacher):
+        sizes = of_student.shape[2:], of_teacher.shape[2:]
+        if self._pooled != (None, None) and sizes != self._sizes:
+            raise ValueError(f"layer {self._feature.student_layer} of the student and layer "
+                             f"{self._feature.teacher_layer} of the teacher put out heights and widths {sizes}, and "
+                             f"{self._sizes} for the example; accepted where features are pooled: inputs of one size")
+        return super().forward(of_student.astype(np.float32, copy=False), of_teacher.astype(np.float32, copy=False))
 
     def hybrid_forward(self, F, of_student, of_teacher):
         of_student, of_teacher = (
@@ -294,7 +302,7 @@ class _Comparison(HybridBlock):
             for features, size in zip((of_student, of_teacher), self._pooled))
         if self.adapter is not None:
             of_student = self.adapter(of_student)
-        return self._weight * self._function(F, of_student, of_teacher)
+        return self._feature.weight * KINDS[self._feature.kind](F, of_student, of_teacher)
 
 
 def _adapter(channels, wanted, dimensions):

@@ -25,8 +25,15 @@ def as_teachers(teacher):
 
 def check_teacher(teacher, title="the teacher"):
     """Raise ``TypeError`` or ``NetworkError`` unless it is a HybridBlock that can be called at once."""
-    try:
+    with naming(title):
         check_ready(teacher)
+
+
+@contextmanager
+def naming(title):
+    """Put the teacher's title before what a ``TypeError`` or ``NetworkError`` says."""
+    try:
+        yield
     except (TypeError, NetworkError) as error:
         raise type(error)(f"{title}: {error}") from error
 
@@ -43,14 +50,15 @@ def check_no_shared(student, teacher, title="the teacher"):
 
 
 def logits_of(teachers, inputs):
-    """The logits of each teacher ``(batch, classes)``, in inference mode and off the tape; they are finite.
+    """The logits of each teacher ``(batch, classes)``, in inference mode and off the tape.
 
-    ``teachers`` as :func:`as_teachers` gives them, on any device.
+    ``teachers`` as :func:`as_teachers` gives them, on any device. Raises ``ValueError`` for outputs of other shapes.
+    Whether they are finite is left to :func:`check_finite`, which has to wait for them.
     """
     with autograd.pause(train_mode=False):
         every = [_on_its_device(teacher, inputs) for teacher in teachers.values()]
     for title, logits in zip(teachers, every):
-        check_logits(title, logits)
+        check_shape(title, logits)
     return every
 
 
@@ -60,13 +68,18 @@ def _on_its_device(teacher, inputs):
     return outputs.as_in_context(inputs.context) if isinstance(outputs, NDArray) else outputs
 
 
-def check_logits(title, logits):
-    """Raise ``ValueError`` for other shapes than ``(batch, classes)``, ``NetworkError`` for NaN and infinity."""
+def check_shape(title, logits):
+    """Raise ``ValueError`` for other outputs than ``(batch, classes)``."""
     if not isinstance(logits, NDArray) or logits.ndim != 2:
         raise ValueError(f"{title}'s output is {getattr(logits, 'shape', type(logits).__name__)}; "
                          f"accepted: logits (batch, classes)")
-    if not np.isfinite(logits.asnumpy()).all():
-        raise NetworkError(f"{title}'s logits are NaN or infinite; look for NaN in its weights and in the data")
+
+
+def check_finite(titles, every):
+    """Raise ``NetworkError`` when logits are NaN or infinite, naming the teacher."""
+    for title, logits in zip(titles, every):
+        if not np.isfinite(logits.asnumpy()).all():
+            raise NetworkError(f"{title}'s logits are NaN or infinite; look for NaN in its weights and in the data")
 
 
 @contextmanager

@@ -8,15 +8,14 @@ import hashlib
 import json
 from contextlib import contextmanager
 from functools import partial
-from os import PathLike
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..arguments import check_choice, check_number
 from ..batches import check_repeatable
-from ..download import write_atomically
-from ..errors import CheckpointError
+from ..download import check_writable, write_atomically
+from ..errors import CheckpointError, differences
 from ..network import check_ready, parameters, select_layers, snapshot, write_values
 from ..network import layers as layers_of
 from .channels import prune_channels
@@ -87,7 +86,7 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
         raise TypeError(f"evaluate is {evaluate!r}; accepted: a function from the network to its accuracy")
     check_choice("kind", kind, ("weights", "channels"))
     if state_path is not None:
-        _check_state_path(state_path)
+        check_writable("state_path", state_path)
         for name, function in (("criterion", criterion), ("loss", ranking.get("loss"))):
             _check_has_name(name, function)
     fractions = _ascending(fractions)
@@ -217,13 +216,6 @@ def _ascending(fractions):
     return sorted(map(float, fractions))
 
 
-def _check_state_path(path):
-    if not isinstance(path, (str, PathLike)):
-        raise TypeError(f"state_path is {path!r}; accepted: the path of a file, or None")
-    if Path(path).is_dir():
-        raise ValueError(f"state_path is {str(path)!r}, a directory; accepted: the path of a file")
-
-
 def _check_has_name(what, function):
     if isinstance(function, partial) or getattr(function, "__name__", "") == "<lambda>":
         raise TypeError(f"{what} is {function!r}, by whose name the file at state_path could not tell it from another "
@@ -261,17 +253,15 @@ def _restore(path, run, record, todo):
         content = json.loads(Path(path).read_text())
         there, baseline = content["run"], content["baseline"]
         curves = {name: dict(pairs) for name, pairs in content["curves"].items()}
-        keys = there.keys() | run.keys()
+        differing = differences(there, run)
         check_number("baseline", baseline)
         for accuracy in (accuracy for curve in curves.values() for accuracy in curve.values()):
             check_number("an accuracy", accuracy)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is no state of a sensitivity measurement, or is damaged ({error!r}); "
                               f"delete it or choose another path") from error
-    differences = ", ".join(f"{key} is {there.get(key)!r} there, {run.get(key)!r} here"
-                            for key in sorted(keys) if there.get(key) != run.get(key))
-    if differences:
-        raise CheckpointError(f"{path} is of another run: {differences}; delete it or choose another path")
+    if differing:
+        raise CheckpointError(f"{path} is of another run: {differing}; delete it or choose another path")
     unknown = {(name, fraction) for name, curve in curves.items() for fraction in curve} - set(todo)
     if unknown or curves.keys() != record.curves.keys():
         raise CheckpointError(f"{path} is damaged: its curves are not those of its layers and fractions; delete it "
