@@ -5,13 +5,15 @@
 Each way trains a copy of the same student on the same images through ``fit`` or ``distill``, in turn, several rounds of
 several epochs; the fastest epoch counts, as whatever else runs on the machine only adds. "forward + alone" is the
 teacher's pass over batches in memory plus the student's training on labels alone, each in a loop of its own; "both in
-one loop" is the same work step by step, where the two networks displace each other from the caches. What is done once, before the first
-epoch, stands apart: checks and digests of the teacher, with logits on disk those of the images and reading the file.
+one loop" is the same work step by step, where the two networks displace each other from the caches. What is done once,
+before the first epoch, stands apart: checks and digests of the teacher, with logits on disk those of the images and
+reading the file.
 Results: ``results/distillation_cost.json`` and ``.txt``.
 """
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -78,30 +80,28 @@ def measure(setting, batches, folder):
     example = in_memory[0]
     ready(teacher, example)
     int8 = gc.quantization.quantize(teacher, [example], progress=False)
-    students = {way: ready(build(), example) for way in ("alone", "both in one loop", *WAYS)}
-    options = {"features": {"features": [features]}, "cached": {"cache": folder / "logits"}}
-
-    def train_once(way):
-        """(seconds of each epoch, seconds before the first)"""
-        net = students[way]
-        arguments = {"trainer": gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-4}), "progress": False}
-        history, seconds = timed(
-            (lambda: gc.training.fit(net, data, EPOCHS, **arguments)) if way == "alone" else
-            (lambda: gc.training.fit(net, data, EPOCHS, targets=beside, **arguments)) if way == "both in one loop" else
-            (lambda: distill(net, int8 if way == "int8" else teacher, data, EPOCHS, **options.get(way, {}),
-                             **arguments)))
-        epochs = [epoch["seconds"] for epoch in history.epochs]
-        return epochs, seconds - sum(epochs)
-
     def beside(inputs, labels):
         teacher(inputs)
         return (labels,)
+    trainings = {"alone": gc.training.fit, "both in one loop": partial(gc.training.fit, targets=beside),
+                 "distilled": partial(distill, teacher=teacher), "int8": partial(distill, teacher=int8),
+                 "features": partial(distill, teacher=teacher, features=[features]),
+                 "cached": partial(distill, teacher=teacher, cache=folder / "logits")}
+    students = {way: ready(build(), example) for way in trainings}
+
+    def training(way):
+        """(seconds of each epoch, seconds before the first)"""
+        trainer = gluon.Trainer(students[way].collect_params(), "sgd", {"learning_rate": 1e-4})
+        history, seconds = timed(lambda: trainings[way](students[way], train_data=data, epochs=EPOCHS, trainer=trainer,
+                                                        progress=False))
+        epochs = [epoch["seconds"] for epoch in history.epochs]
+        return epochs, seconds - sum(epochs)
 
     def forward(net):
-        """As :func:`train_once`"""
+        """As :func:`training`, with nothing before."""
         return [timed(lambda: [net(inputs).wait_to_read() for inputs in in_memory])[1] for _ in range(EPOCHS)], 0.0
     works = {"forward": lambda: forward(teacher), "int8 forward": lambda: forward(int8),
-             **{way: lambda way=way: train_once(way) for way in students}}
+             **{way: partial(training, way) for way in trainings}}
     for work in works.values():
         work()  # warms up, and fills the cache
     rounds = [{name: work() for name, work in works.items()} for _ in range(ROUNDS)]
