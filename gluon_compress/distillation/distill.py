@@ -43,7 +43,8 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
         :class:`FeatureMatcher`) are trained with the student, by the same trainer, and dropped at the end.
     cache : str or Path, optional
         File of the teachers' logits, see :func:`cache_logits`: they are computed once, before the training, of data
-        that are not augmented. A file of other data or teachers is refused. Not together with ``features``.
+        that are not augmented. A file of other data or teachers is refused. Not together with ``features``. Several
+        workers share the file of an ``ImageDataset``; with a ``DataLoader`` of its share each needs a path of its own.
     **fit_arguments
         ``trainer``, ``schedule``, ``validation_data``, ``seed``, ``state_path`` and ``progress`` of
         :func:`gluon_compress.training.fit`; with several workers as there, each with a teacher of its own, the same.
