@@ -22,7 +22,7 @@ import mxnet as mx
 import numpy as np
 from gluon_compress.batches import compose, random_crop, random_flip
 from gluon_compress.distillation import FeatureLoss, distill
-from gluon_compress.download import write_atomically
+from gluon_compress.files import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 

@@ -21,7 +21,7 @@ import click
 import gluon_compress as gc
 import mxnet as mx
 import numpy as np
-from gluon_compress.download import write_atomically
+from gluon_compress.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -21,15 +21,19 @@ import click
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 from gluon_compress.distillation import FeatureLoss, distill
-from gluon_compress.download import write_atomically
+from gluon_compress.files import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 from mxnet.gluon import nn
 
 RESULTS = Path(__file__).resolve().parent / "results" / "distillation_cost.json"
 ROUNDS, EPOCHS, BATCH = 7, 4, 128
-WAYS = {"distilled": "distilled, over forward + alone", "int8": "... by the teacher on integers, over forward + alone",
-        "features": "... and features, over forward + alone", "cached": "distilled from logits on disk, over alone"}
+RATIOS = {  # title: (way, what its time is compared with)
+    "distilled, over forward + alone": ("distilled", ("forward", "alone")),
+    "... over both in one loop": ("distilled", ("both in one loop",)),
+    "... by the teacher on integers, over forward + alone": ("int8", ("int8 forward", "alone")),
+    "... and features, over forward + alone": ("features", ("forward", "alone")),
+    "distilled from logits on disk, over alone": ("cached", ("alone",))}
 
 
 def mlp(hidden):
@@ -83,6 +87,7 @@ def measure(setting, batches, folder):
     def beside(inputs, labels):
         teacher(inputs)
         return (labels,)
+
     trainings = {"alone": gc.training.fit, "both in one loop": partial(gc.training.fit, targets=beside),
                  "distilled": partial(distill, teacher=teacher), "int8": partial(distill, teacher=int8),
                  "features": partial(distill, teacher=teacher, features=[features]),
@@ -100,6 +105,7 @@ def measure(setting, batches, folder):
     def forward(net):
         """As :func:`training`, with nothing before."""
         return [timed(lambda: [net(inputs).wait_to_read() for inputs in in_memory])[1] for _ in range(EPOCHS)], 0.0
+
     works = {"forward": lambda: forward(teacher), "int8 forward": lambda: forward(int8),
              **{way: partial(training, way) for way in trainings}}
     for work in works.values():
@@ -107,15 +113,14 @@ def measure(setting, batches, folder):
     rounds = [{name: work() for name, work in works.items()} for _ in range(ROUNDS)]
     fastest = {name: min(second for round_ in rounds for second in round_[name][0]) for name in works}
     once = {name: min(round_[name][1] for round_ in rounds) for name in students}
-    base = {"distilled": fastest["forward"] + fastest["alone"], "features": fastest["forward"] + fastest["alone"],
-            "int8": fastest["int8 forward"] + fastest["alone"], "cached": fastest["alone"]}
-    return {"ratios": {way: fastest[way] / base[way] for way in WAYS},
+    return {"ratios": {title: fastest[way] / sum(fastest[part] for part in parts)
+                       for title, (way, parts) in RATIOS.items()},
             "milliseconds": {name: 1e3 * seconds / batches for name, seconds in fastest.items()},
             "milliseconds once": {name: 1e3 * seconds for name, seconds in once.items()}}
 
 
 def text_of(results):
-    ratios = [(title, *(f"{result['ratios'][way]:.3f}" for result in results.values())) for way, title in WAYS.items()]
+    ratios = [(title, *(f"{result['ratios'][title]:.3f}" for result in results.values())) for title in RATIOS]
     steps = [(name, *(f"{result['milliseconds'][name]:.1f}" for result in results.values()))
              for name in next(iter(results.values()))["milliseconds"]]
     once = [(name, *(f"{result['milliseconds once'][name]:.0f}" for result in results.values()))

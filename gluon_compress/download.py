@@ -1,55 +1,14 @@
 """Fetch a file over HTTP: resumed after an interruption, verified, and put in place in one step."""
-import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import requests
-from filelock import FileLock
 from tqdm import tqdm
 
 from .errors import DownloadError
+from .files import lock, sha256_of
 
 CHUNK_BYTES = 1 << 14  # small: an interrupted download keeps whole chunks only
-
-
-def sha256_of(path):
-    """Hexadecimal SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def lock(path):
-    """An inter-process lock for writing ``path``; the lock file stands beside it."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{path}.lock")
-
-
-def write_atomically(path, write):
-    """Call ``write(temporary_path)``, then rename the result to ``path``, which a failure leaves alone."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_writable(name, path):
-    """Before the work that a file is for: ``TypeError``, ``ValueError`` or ``OSError`` when none can be made there."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{name} is {path!r}; accepted: the path of a file")
-    if Path(path).is_dir():
-        raise ValueError(f"{name} is {str(path)!r}, a directory; accepted: the path of a file")
-    folder = Path(path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
 
 
 def download(url, path, sha256=None, timeout=10, progress=True):

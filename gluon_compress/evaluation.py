@@ -64,6 +64,7 @@ def check_labels(labels, outputs):
 
 
 def check_net(net):
+    """Raise ``TypeError`` or ``NetworkError`` unless it is an initialized HybridBlock with parameters."""
     check_hybrid(net)
     check_initialized(net)
     if not parameters(net):
@@ -71,6 +72,7 @@ def check_net(net):
 
 
 def count_correct(outputs, classes):
+    """How many of the logits ``(batch, classes)`` are largest at the sample's class; NaN raises ``NetworkError``."""
     scores = outputs.asnumpy()
     if np.isnan(scores).any():
         raise NetworkError("the network's output is NaN: look for NaN in its weights and in the data")
@@ -78,4 +80,5 @@ def count_correct(outputs, classes):
 
 
 def context_of(net):
+    """The device of the network, which has parameters and is on one."""
     return next(iter(net.collect_params().values())).list_ctx()[0]

@@ -11,8 +11,8 @@ from mxnet import autograd
 from mxnet.gluon import SymbolBlock
 
 from .arguments import check_integer
-from .download import write_atomically
 from .errors import NetworkError
+from .files import write_atomically
 from .symbol_graph import example_inputs, shorten, trace
 
 # MXNet 1.9.1 writes the operators' forms of opset 13, under whatever number the installed onnx is at. All

@@ -129,6 +129,7 @@ def address(host):
 
 
 def check_reachable(addresses):
+    """Refuse a host under an address that only it knows itself by, unless it is the only one."""
     local = [host for host, number in addresses.items() if ipaddress.ip_address(number).is_loopback]
     if 0 < len(local) < len(addresses):
         raise click.BadParameter(f"{local[0]} has the address {addresses[local[0]]}, at which other machines do not "
@@ -136,10 +137,11 @@ def check_reachable(addresses):
 
 
 def check_free(port):
+    """Refuse a port of this machine that cannot be listened on."""
     try:
         socket.create_server(("", port)).close()
     except OSError as error:
-        raise click.BadParameter(f"{port}: {os.strerror(error.errno)}; accepted: a port that nothing listens on",
+        raise click.BadParameter(f"{port}: {os.strerror(error.errno)}; accepted: a free port",
                                  param_hint="--port") from error
 
 

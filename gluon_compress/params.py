@@ -23,8 +23,9 @@ from mxnet.gluon.model_zoo import model_store, vision
 from mxnet.gluon.utils import _get_repo_file_url, check_sha1
 
 from . import models
-from .download import download, lock, sha256_of, write_atomically
+from .download import download
 from .errors import CheckpointError, DownloadError
+from .files import lock, sha256_of, write_atomically
 from .network import check_context
 
 URL_VARIABLE = "GLUON_COMPRESS_PARAMS_URL"

@@ -2,7 +2,7 @@
 import math
 from pathlib import Path
 
-from .download import write_atomically
+from .files import write_atomically
 from .report import Report
 
 LEGEND_ROWS = 30

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .download import download, lock, sha256_of, write_atomically
+from .download import download
+
 from .errors import DownloadError
+from .files import lock, sha256_of, write_atomically
 
 COMMAND_SECONDS = 1800  # a package of 139 MB over a slow line
 

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .download import write_atomically
 from .errors import CheckpointError
+from .files import write_atomically
 
 FORMAT = "gluon_compress"
 VERSION = 2

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from . import training_state, workers
 from .arguments import check_integer
 from .batches import no_batches, pair, to_device
-from .download import check_writable
 from .errors import NetworkError, WorkerError
 from .evaluation import accuracy_of, check_labels, check_net, context_of, count_correct, evaluate
+from .files import check_path, check_writable
 from .network import check_ready, parameters, restore_snapshot, snapshot
 
 __all__ = ["History", "constant", "cosine", "evaluate", "fit", "one_cycle"]
@@ -134,35 +134,26 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         another network.
     NetworkError
         For a network that is not initialized, is on several devices or has nothing to train, and when the
-        loss is no longer finite.
+        loss is no longer finite, or after an epoch a parameter.
     CheckpointError
         When the file at ``state_path`` is damaged or of another run.
     OSError
-        When no file can be made at ``state_path``.
+        When a state is to be saved and no file can be made at ``state_path``.
     WorkerError
         When another worker does not answer any more, or trains another network or with other arguments.
     """
-    check_integer("epochs", epochs, minimum=1)
-    check_integer("seed", seed, minimum=0)
-    check_net(net)
-    _check_one_device(net)
-    for name, value in (("schedule", schedule), ("loss", loss), ("targets", targets)):
-        if value is not None and not callable(value):
-            raise TypeError(f"{name} is {value!r}; accepted: a callable, or None")
+    check_arguments(net, epochs, trainer, schedule, loss, targets, seed, state_path)
     if trainer is None:
         trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
                           kvstore="dist_sync" if workers.in_cluster() else "device")
-    _check_trainer(trainer, net)
+        _check_trainer(trainer, net)
     loss = SoftmaxCrossEntropyLoss() if loss is None else loss
     targets = _labels_alone if targets is None else targets
-    if schedule is not None and trainer._optimizer.lr_scheduler is not None:
-        raise ValueError("the trainer's optimizer has an lr_scheduler and schedule is given: choose one")
     others = workers.of_trainer(trainer)
     if others is not None:
         check_ready(net)  # worker 0 has no values to give before
     if state_path is not None:
         training_state.check_savable(trainer)
-        check_writable("state_path", state_path)
     schedule = cosine if schedule is None else schedule
     run = {"epochs": epochs, "seed": seed, "batches": _length(train_data), "schedule": _name(schedule),
            "loss": _name(loss), "targets": _name(targets), **training_state.describe(trainer),
@@ -185,6 +176,23 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     if best_parameters is not None:
         restore_snapshot(net, best_parameters)
     return history
+
+
+def check_arguments(net, epochs, trainer=None, schedule=None, loss=None, targets=None, seed=0, state_path=None, **_):
+    """Raise what :func:`fit` raises for these arguments, before it looks at the data."""
+    check_integer("epochs", epochs, minimum=1)
+    check_integer("seed", seed, minimum=0)
+    check_net(net)
+    _check_one_device(net)
+    for name, value in (("schedule", schedule), ("loss", loss), ("targets", targets)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} is {value!r}; accepted: a callable, or None")
+    if state_path is not None:
+        check_path("state_path", state_path)
+    if trainer is not None:
+        _check_trainer(trainer, net)
+        if schedule is not None and trainer._optimizer.lr_scheduler is not None:
+            raise ValueError("the trainer's optimizer has an lr_scheduler and schedule is given: choose one")
 
 
 def _labels_alone(inputs, labels):
@@ -258,12 +266,15 @@ def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation
     saved = None if state_path is None else _restore(state_path, net, trainer, run, others)
     if saved is not None:
         history.epochs, best_parameters = saved
+    if state_path is not None and rank == 0 and len(history.epochs) < epochs:
+        check_writable(state_path)
     for epoch in range(len(history.epochs), epochs):
         _seed_everything(seed, epoch, rank)
         started = time.perf_counter()
         result = _train_epoch(
             net, train_data, trainer, loss, targets, progress and rank == 0, f"epoch {epoch + 1}/{epochs}",
             lambda share, epoch=epoch: base_rate * schedule((epoch + share) / epochs), others)
+        _check_finite(net, epoch)
         if others is not None:
             _meet(parameters(net), others)
         accuracy = None if validation_data is None else accuracy_of(net, validation_data, "validation_data", others)
@@ -276,6 +287,14 @@ def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation
         if state_path is not None and rank == 0:
             training_state.save(state_path, net, trainer, run, history.epochs, best_parameters)
     return history, best_parameters
+
+
+def _check_finite(net, epoch):
+    """MXNet's ReLU makes 0 of NaN: behind it output and loss stay finite while NaN spreads through the weights."""
+    for name, parameter in parameters(net).items():
+        if not np.isfinite(parameter.list_data()[0].asnumpy()).all():
+            raise NetworkError(f"parameter {name} is NaN or infinite after epoch {epoch + 1}: lower the learning rate, "
+                               f"or look for NaN in the data")
 
 
 def _set_learning_rate(trainer, rate):
@@ -344,7 +363,7 @@ def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_ra
                 raise ValueError(f"the loss has shape {shape} for a batch of {len(classes)}; "
                                  f"accepted: ({len(classes)},), one value per sample")
             batch_loss = losses.sum()
-            losses.backward()  # goes on while the numbers are looked at
+            losses.backward()  # MXNet computes it while this process looks at the numbers below
             batch_loss = float(batch_loss.asscalar())
             correct = count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
             batch_totals = _of_the_whole_batch(others, batch_loss, correct, len(classes))

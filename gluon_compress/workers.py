@@ -6,8 +6,8 @@ that of one process with the whole batch. ``python -m gluon_compress.launch`` st
 ps-lite waits forever for a worker that has died: its heartbeats go to the scheduler alone, and workers can ask for no
 node but that one. So whoever waits here waits for a bounded time, and leaves the process without waiting afterwards.
 
-Some of MXNet 1.9.1's servers round float64 to float32, by chance: as they do when told to keep other types so
-(``multi_precision``), which nobody told them. So what has to be exact goes through them as float32.
+Some of MXNet 1.9.1's servers round float64 to float32, by chance, as if they had been told to (``multi_precision``). So
+what has to be exact goes through them as float32.
 """
 import atexit
 import itertools
@@ -205,7 +205,10 @@ class Workers(KVStoreBase):
             raise
 
     def end_with_process(self):
-        """See that this process ends within a bounded time, and at once after an error that nobody caught."""
+        """See that this process ends within a bounded time, and at once after ``sys.exit`` or an uncaught error.
+
+        ``exit()``, ``quit()`` and ``raise SystemExit`` cannot be told from a good end: it waits for the others then.
+        """
         atexit.register(self._leave)
         show, leave = sys.excepthook, sys.exit
 

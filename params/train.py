@@ -17,7 +17,7 @@ import click
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 from gluon_compress.batches import compose, cutout, random_crop, random_flip
-from gluon_compress.download import sha256_of, write_atomically
+from gluon_compress.files import sha256_of, write_atomically
 from mxnet import gluon, init
 
 FOLDER = Path(__file__).resolve().parent

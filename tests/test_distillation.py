@@ -172,7 +172,7 @@ def test_huge_logits_have_finite_losses_and_gradients(size):
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [
-    ({"temperature": 0}, ValueError, "temperature is 0; accepted: .*more than 0"),
+    ({"temperature": 0}, ValueError, "temperature is 0; accepted: .*at least 1e-06"),
     ({"temperature": -1}, ValueError, "temperature is -1"),
     ({"temperature": float("inf")}, ValueError, "temperature is inf"),
     ({"temperature": "4"}, TypeError, "temperature is '4'"),
@@ -660,11 +660,27 @@ def test_a_teacher_that_cannot_be_traced_is_named():
     (LABELS, None, TypeError, "labels is a ndarray; accepted: an NDArray"),
     ([0] * BATCH, None, TypeError, "labels is a list"),
     (mx.nd.array(LABELS), [1.0] * BATCH, TypeError, "sample_weight is a list"),
+    (mx.nd.array(LABELS), np.ones(BATCH), TypeError, "sample_weight is a ndarray; accepted: an NDArray"),
     (mx.nd.array(LABELS), mx.nd.ones(1), ValueError, r"sample_weight has shape \(1,\) for a batch of 6"),
     (mx.nd.array(LABELS), mx.nd.ones((BATCH, CLASSES)), ValueError, r"sample_weight has shape \(6, 5\)")])
 def test_labels_and_weights_that_do_not_fit(labels, weight, error, message):
     with pytest.raises(error, match=message):
         DistillationLoss()(mx.nd.array(STUDENT), labels, mx.nd.array(TEACHER), weight)
+
+
+@pytest.mark.parametrize("student, teacher", [(STUDENT, mx.nd.array(TEACHER)), (mx.nd.array(STUDENT), TEACHER)])
+def test_logits_that_are_no_ndarrays(student, teacher):
+    with pytest.raises(TypeError, match="logits are a ndarray; accepted: NDArrays"):
+        DistillationLoss()(student, mx.nd.array(LABELS), teacher)
+
+
+def test_a_student_that_overflows_is_noticed():
+    student, teacher = build(NormNet)[0], build(NormNet, seed=1)[0]
+    student.output.bias.set_data(mx.nd.array([-3e38, 0, 0, 0, 3e38]))
+    before = values(student)
+    with pytest.raises(NetworkError, match="the loss is inf at epoch 1/2, batch 1"):
+        distill(student, teacher, batches(2), 2, progress=False)
+    assert identical(before, values(student))
 
 
 def test_data_smaller_than_a_batch():

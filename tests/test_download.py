@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from gluon_compress.download import download, lock, sha256_of, write_atomically
+from gluon_compress.download import download
+from gluon_compress.files import lock, sha256_of, write_atomically
 from gluon_compress.errors import DownloadError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,7 +129,7 @@ def test_a_short_file_without_checksum_is_noticed(file_server, tmp_path):
 
 
 def test_two_processes_share_one_download(file_server, tmp_path, start_python):
-    code = ("import sys; from gluon_compress.download import download, sha256_of;"
+    code = ("import sys; from gluon_compress.download import download; from gluon_compress.files import sha256_of;"
             "print(sha256_of(download(*sys.argv[1:])))")
     arguments = file_server.put("file", CONTENT, "held"), tmp_path / "file", SHA256
     first, second = start_python(code, *arguments), start_python(code, *arguments)
@@ -191,7 +192,7 @@ def test_the_lock_excludes_other_processes(tmp_path, run_python):
     code = """
 import sys
 from filelock import Timeout
-from gluon_compress.download import lock
+from gluon_compress.files import lock
 try:
     with lock(sys.argv[1]).acquire(timeout=0):
         print("free")

@@ -285,18 +285,26 @@ def test_pooled_features_of_another_size_than_the_example_are_refused():
     assert np.isfinite(matcher(images(1, 4))[2].asnumpy()).all()  # another number of samples is fine
 
 
-def test_a_student_in_float64_has_adapters_and_a_float32_teacher():
+@pytest.mark.parametrize("kind", ["hint", "attention"])
+def test_features_that_only_the_example_had_in_one_size(kind):
+    """8 x 8 images give both 4 x 4; of 9 x 9 the student makes 5 x 5."""
+    def net(kernel, padding):
+        made = nn.HybridSequential()
+        made.add(nn.Conv2D(4, kernel, 2, padding, in_channels=3), nn.GlobalAvgPool2D(), nn.Dense(5, in_units=4))
+        made.initialize()
+        return made
+    matcher = FeatureMatcher(net(3, 1), net(2, 0), [FeatureLoss("0", "0", kind)], images())
+    with pytest.raises(ValueError, match=r"\(\(5, 5\), \(4, 4\)\), and \(\(4, 4\), \(4, 4\)\) for the example"):
+        matcher(mx.nd.ones((6, 3, 9, 9)))
+    assert matcher(mx.nd.ones((6, 3, 16, 16)))[2].shape == (6,)  # of one size again
+
+
+def test_networks_in_float64_have_adapters_too():
     student, teacher = build(NormNet, seed=1)[0], build(NormNet)[0]
     student.cast("float64")
-
-    class Data:
-        """What a float64 student is given; the teacher's own input is float32."""
-
-        def __iter__(self):
-            return ((inputs.astype("float64"), labels) for inputs, labels in batches())
     teacher.cast("float64")
     before = values(student)
-    distilled(student, teacher, HINTS, data=Data())
+    distilled(student, teacher, HINTS, data=[(inputs.astype("float64"), labels) for inputs, labels in batches()])
     assert not identical(before, values(student))
 
 

@@ -139,5 +139,5 @@ def test_a_port_that_something_listens_on_is_refused():
     with socket.create_server(("", 0)) as taken:
         result = CliRunner().invoke(launch.main, ["--port", str(taken.getsockname()[1]), "train.py"])
     assert result.exit_code == 2
-    assert re.search("--port.*Address already in use; accepted: a port that nothing listens on",
+    assert re.search("--port.*Address already in use; accepted: a free port",
                      " ".join(result.output.split()))

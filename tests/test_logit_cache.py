@@ -297,7 +297,7 @@ def test_a_dataset_resized_or_kept_in_another_way_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("path, error, message", [
-    (5, TypeError, "the path of the logits is 5; accepted: the path of a file"),
+    (5, TypeError, "the path of cached logits is 5; accepted: the path of a file"),
     ("", ValueError, "a directory; accepted: the path of a file"),
     ("file/logits", OSError, "file")])
 def test_a_path_that_cannot_be_written_is_refused_before_the_teacher_runs(tmp_path, path, error, message):
@@ -309,6 +309,27 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_teacher_runs(tmp_pa
     with pytest.raises(error, match=message):
         cache_logits(teacher, dataset().batches(8), path if path == 5 else tmp_path / path, progress=False)
     assert teacher.seen == 0
+
+
+def test_a_cache_that_is_there_is_only_read(tmp_path):
+    """Its folder may be read-only."""
+    teacher, path = teacher_net(), tmp_path / "folder" / "logits"
+    cache_logits(teacher, dataset().batches(8), path, progress=False)
+    before = {file.name: file.stat().st_mtime_ns for file in path.parent.iterdir()}
+    folder_before = path.parent.stat().st_mtime_ns
+    check_triples(cache_logits(teacher, dataset().batches(8), path, progress=False), teacher)
+    assert {file.name: file.stat().st_mtime_ns for file in path.parent.iterdir()} == before
+    assert path.parent.stat().st_mtime_ns == folder_before  # nothing was made in it for a moment
+
+
+@pytest.mark.parametrize("arguments, error, message", [
+    ({"epochs": 0}, ValueError, "epochs is 0"), ({"trainer": "sgd"}, TypeError, "trainer is 'sgd'"),
+    ({"state_path": 5}, TypeError, "state_path is 5"), ({"seed": -1}, ValueError, "seed is -1")])
+def test_arguments_are_refused_before_the_teacher_runs(tmp_path, arguments, error, message):
+    with pytest.raises(error, match=message):
+        distill(teacher_net(1), teacher_net(), dataset().batches(8), cache=tmp_path / "logits", progress=False,
+                **{"epochs": 1, **arguments})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_float64_student_learns_from_cached_logits(tmp_path):

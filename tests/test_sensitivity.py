@@ -256,8 +256,8 @@ def test_a_state_of_another_run_is_refused(tmp_path):
             ({"fractions": (0.3, 0.6)}, r"fractions is \[0.3, 0.7\] there, \[0.3, 0.6\] here"),
             ({"kind": "weights"}, "kind is 'channels' there, 'weights' here"),
             ({"criterion": "l2"}, "criterion is 'l1' there, 'l2' here"),
-            ({"over": "first"}, "over is None there, 'first' here"),
-            ({"layers": "features.0"}, "layers.features.4 is .* there, None here")):
+            ({"over": "first"}, "over is missing there, 'first' here"),
+            ({"layers": "features.0"}, "layers.features.4 is .* there, missing here")):
         with pytest.raises(CheckpointError, match=f"state.json is of another run: {difference}"):
             sensitivity(net, agreement, example, state_path=path, progress=False,
                         **{"kind": "channels", "fractions": FEW, **change})

@@ -304,6 +304,47 @@ def test_every_learning_rate_scheduler_resumes(tmp_path, scheduler):
     assert_same_parameters(snapshot(resumed), snapshot(reference))
 
 
+def test_a_setting_that_is_missing_is_not_one_that_is_none(tmp_path):
+    fit(build(), state_path=tmp_path / "state", run_details={"weights": None})
+    with pytest.raises(CheckpointError, match="of another run: run_details.weights is None there, missing here;"):
+        fit(build(), state_path=tmp_path / "state", run_details={})
+
+
+def test_a_finished_run_writes_nothing(tmp_path):
+    """Its folder may be read-only."""
+    path = tmp_path / "folder" / "state"
+    fit(build(), state_path=path)
+    before = path.parent.stat().st_mtime_ns
+    fit(build(), state_path=path)
+    assert path.parent.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("path, error, message", [
+    (5, TypeError, "state_path is 5; accepted: the path of a file"),
+    ("", ValueError, "state_path is .*, a directory"), ("file/state", OSError, "file")])
+def test_a_state_that_cannot_be_written_is_refused_before_training(tmp_path, path, error, message):
+    (tmp_path / "file").write_text("")
+    net = build()
+    before = snapshot(net)
+    with pytest.raises(error, match=message):
+        fit(net, batches(), state_path=path if path == 5 else tmp_path / path)
+    assert_same_parameters(before, snapshot(net))
+
+
+def test_nan_that_only_the_weights_show_is_noticed():
+    """MXNet's ReLU makes 0 of NaN: the loss stays finite."""
+    net = build(normalized=False)
+    relu = nn.HybridSequential()
+    relu.add(nn.Dense(8, in_units=2), nn.BatchNorm(in_channels=8), nn.Activation("relu"), net[1])
+    relu.initialize()
+    data = batches()
+    data[0][0][3] = np.nan
+    before = snapshot(relu)
+    with pytest.raises(NetworkError, match="parameter 0.weight is NaN or infinite after epoch 1: lower the learning"):
+        fit(relu, data)
+    assert_same_parameters(before, snapshot(relu))
+
+
 def test_another_schedule_is_another_run(tmp_path):
     def run(factor):
         net = build()
@@ -585,6 +626,7 @@ class OtherTrainer(Trainer):
     ({"loss": mx.gluon.loss.L2Loss()}, "loss is 'SoftmaxCrossEntropyLoss' there, 'L2Loss' here"),
     ({"data": batches(60)}, "batches is 6 there, 3 here"),
     ({"run_details": {"temperature": 4}}, r"run_details is None there, {'temperature': 4} here"),
+    ({"run_details": {"weights": None}}, "run_details is None there, {'weights': None} here"),
     ({"trainer": lambda net: Trainer(net[1].collect_params(), "nag", NAG)}, "other parameters"),
     ({"net": {"units": 9}}, r"parameter 0.weight has shape \(8, 2\) there, \(9, 2\) here"),
     ({"net": {"normalized": True}}, "of another network: parameter 1"),

@@ -171,7 +171,7 @@ plot_curves(curves, results.path(".png"), xlabel="epoch", ylabel="accuracy on he
 # %% [markdown]
 # ## A pruned copy of the teacher
 #
-# Distillation is a way to fine-tune, too: half of the teacher's arithmetic is pruned away (tutorial 5), and what is
+# Distillation is a way to fine-tune, too: half of the teacher's arithmetic is pruned away (tutorial 6), and what is
 # left learns from what it was. Once through 2,000 images, with the labels and with the teacher:
 
 # %%
@@ -194,7 +194,7 @@ for way in ("as pruned", "labels alone", "distilled"):
 
 # %%
 scales = gc.quantization.quantize_weights(student, bits=8)
-results.add("ResNet-18, width 8, distilled, and 8-bit weights", student, scales)
+results.add("ResNet-18, width 8, distilled, and features, and 8-bit weights", student, scales)
 results.finish()
 
 # %% [markdown]
@@ -216,7 +216,8 @@ if LONG:
 #   the long version's results stand in the README.
 # - What the student is counts more than the teacher: choose one that can learn the task.
 # - A pruned copy of the teacher is the best student of all: it only has to remember.
-# - A teacher on integers, and logits kept on disk, teach the same for a fraction of the time.
+# - A teacher on integers teaches nearly the same in a fraction of the time, and one whose logits are kept on disk in
+#   none: then a step costs what it costs with labels alone.
 #
 # ## What to try next
 #

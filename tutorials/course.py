@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
-from gluon_compress.download import write_atomically
+from gluon_compress.files import write_atomically
 from gluon_compress.latency import measure_latency
 from gluon_compress.tables import format_table
 

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from .. import tensorfile
 from ..batches import Batches, check_repeatable, go_through, no_batches, pair, to_device
-from ..download import check_writable
 from ..errors import CheckpointError
+from ..files import check_path, check_writable
 from ..network import parameters
 from ..symbol_graph import trace
 from .teachers import as_teachers, check_finite, hybridized, logits_of, naming
@@ -49,7 +49,7 @@ def cache_logits(teacher, data, path, progress=True):
     Raises
     ------
     TypeError
-        For a generator, which cannot be gone through again, and a teacher that is no HybridBlock.
+        For a generator, which cannot be gone through again, a teacher that is no HybridBlock, and a path that is none.
     ValueError
         For data that are augmented, empty or in another order when gone through again, and a teacher whose output is
         not ``(batch, classes)``.
@@ -59,17 +59,18 @@ def cache_logits(teacher, data, path, progress=True):
         When the file is damaged, or has the logits of another teacher or other data; while the result is gone
         through, when a batch is not the one whose logits these are.
     OSError
-        When no file can be made at ``path``.
+        When there is no file at ``path`` and none can be made.
     """
     teachers = as_teachers(teacher)
     source = _DatasetSource(data) if isinstance(data, Batches) else _FixedSource(data)
-    check_writable("the path of the logits", path)
+    check_path("the path of cached logits", path)
     digests = digests_of(teachers)
     if Path(path).exists():
         tensors, header = tensorfile.read(path, KIND)
         _check_teachers(path, header["teachers"], digests)
         source.check(path, header["data"])
     else:
+        check_writable(path)
         tensors, description = source.compute(teachers, progress)
         header = {"teachers": digests, "data": description}
         tensorfile.write(path, KIND, tensors, header)

@@ -1,14 +1,14 @@
 """The distillation loop: :func:`gluon_compress.training.fit` with a teacher."""
+from contextlib import nullcontext
 from dataclasses import asdict
 
 import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import HybridBlock
 
-from ..arguments import check_integer
 from ..batches import check_repeatable, no_batches, pair, to_device
 from ..network import check_hybrid
-from ..training import fit
+from ..training import check_arguments, fit
 from .cache import cache_logits, digests_of
 from .features import FeatureMatcher, check_features
 from .loss import DistillationLoss
@@ -20,8 +20,8 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
             teacher_weights=None, features=None, cache=None, **fit_arguments):
     """Train ``student`` in place on the labels and on what its teachers say.
 
-    Teachers run in inference mode and outside the tape: their BatchNorm uses the running statistics, they get no
-    gradients, and their parameters do not change. They are hybridized meanwhile.
+    Teachers get the student's inputs, in the same type, in inference mode and outside the tape: their BatchNorm uses
+    the running statistics, they get no gradients, and their parameters do not change. They are hybridized meanwhile.
 
     >>> distill(student, teacher, data, epochs=10, temperature=4)
     >>> distill(student, [first, second], data, epochs=10)
@@ -56,7 +56,8 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
     Raises
     ------
     TypeError
-        For ``loss``, ``targets`` or ``run_details`` among the further arguments, which are this function's own.
+        For ``loss``, ``targets`` or ``run_details`` among the further arguments, which are this function's own, for a
+        ``cache`` that is no path, and as ``fit`` does.
     ValueError
         For networks that share a parameter, a teacher whose output is not ``(batch, classes)``, different
         numbers of classes, layer names that match nothing, and whatever ``fit`` raises it for.
@@ -64,6 +65,8 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
         For a teacher that is not initialized, cannot be traced or whose logits are not finite, naming it.
     CheckpointError
         When the file at ``cache`` is damaged or of another teacher or other data; and as ``fit`` does.
+    OSError
+        When no file can be made at ``cache``, where none is; and as ``fit`` does.
     """
     for name in ("loss", "targets", "run_details"):
         if name in fit_arguments:
@@ -74,80 +77,100 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
     for title, each in teachers.items():
         check_no_shared(student, each, title)
     loss = DistillationLoss(temperature, hard_weight, label_smoothing, teacher_weights=teacher_weights)
-    loss.hybridize(static_alloc=True, static_shape=True)  # half the time of its twenty small operators one by one
+    loss.hybridize(static_alloc=True, static_shape=True)  # half the time of its operators one by one
     if teacher_weights is not None and len(teacher_weights) != len(teachers):
         raise ValueError(f"there are {len(teacher_weights)} teacher_weights for {len(teachers)} teacher(s)")
+    check_arguments(student, epochs, **fit_arguments)
     if features is not None:
         features = check_features(features)
         if len(teachers) > 1 or cache is not None:
             raise ValueError("features are given together with several teachers or a cache; accepted: one teacher, "
                              "which runs at each step")
-    cached = None if cache is None else cache_logits(teacher, train_data, cache, fit_arguments.get("progress", True))
+        way = _BesideFeatures(student, teacher, train_data, loss, features, fit_arguments.get("seed", 0))
+    elif cache is not None:
+        way = _FromCache(student, teacher, train_data, loss, cache, fit_arguments.get("progress", True))
+    else:
+        way = _AtEachStep(student, teachers, train_data, loss)
     fit_arguments["run_details"] = {  # what a resumed run and other workers must agree on
         "temperature": loss.temperature, "hard_weight": loss.hard_weight, "label_smoothing": loss.label_smoothing,
-        "teachers": digests_of(teachers) if cached is None else cached.digests,
-        "teacher_weights": loss.teacher_weights, "cached": cached is not None,
+        "teachers": digests_of(teachers) if cache is None else way.digests, "teacher_weights": loss.teacher_weights,
+        "cached": cache is not None,
         "features": None if features is None else [asdict(each) for each in features]}
-    if features is not None:
-        return _with_features(student, teacher, train_data, epochs, loss, features, fit_arguments)
-    if cached is not None:
-        data = _WithoutLogits(cached)
-        return fit(student, data, epochs, loss=loss, targets=data.targets, **fit_arguments)
+    with way.ready(fit_arguments.get("trainer")):
+        return fit(way.net, way.data, epochs, loss=way.loss, targets=way.targets, **fit_arguments)
 
-    def targets(inputs, labels):
-        return labels, logits_of(teachers, inputs)
 
-    def loss_of_finite(logits, labels, of_teachers):
-        losses = loss(logits, labels, of_teachers)
-        check_finite(teachers, of_teachers)  # not before, as it waits for them, and the student would not begin
+class _AtEachStep:
+    """What ``fit`` is given when the teachers look at each batch.
+
+    Whether their logits are finite is seen after the loss: looking means waiting for them, and by then MXNet has the
+    student's pass to compute meanwhile.
+    """
+
+    def __init__(self, student, teachers, data, loss):
+        self.net, self.data, self._teachers, self._loss = student, data, teachers, loss
+
+    def ready(self, trainer):
+        return hybridized(self._teachers.values())
+
+    def targets(self, inputs, labels):
+        return labels, logits_of(self._teachers, inputs)
+
+    def loss(self, logits, labels, of_teachers):
+        losses = self._loss(logits, labels, of_teachers)
+        check_finite(self._teachers, of_teachers)
         return losses
-    with hybridized(teachers.values()):
-        return fit(student, train_data, epochs, loss=loss_of_finite, targets=targets, **fit_arguments)
 
 
-class _WithoutLogits:
-    """(input, label) batches for ``fit`` of :class:`CachedLogits`; it takes the logits of the last one as a target."""
+class _FromCache:
+    """What ``fit`` is given when the teachers have looked before."""
 
-    def __init__(self, cached):
-        self._cached, self._logits = cached, None
+    def __init__(self, student, teacher, data, loss, path, progress):
+        self.net, self.data, self.loss = student, self, loss
+        self._cached, self._logits = cache_logits(teacher, data, path, progress), None
+        self.digests = self._cached.digests
+
+    def ready(self, trainer):
+        return nullcontext()
 
     def __len__(self):
         return len(self._cached)
 
     def __iter__(self):
+        """Batches (input, label); the logits are kept for the targets, which ``fit`` asks for next."""
         for inputs, labels, logits in self._cached:
-            self._logits = logits
+            self._logits = logits if isinstance(logits, list) else [logits]
             yield inputs, labels
 
     def targets(self, inputs, labels):
-        every = self._logits if isinstance(self._logits, list) else [self._logits]
-        return labels, [to_device(logits, inputs.context) for logits in every]
+        return labels, [to_device(logits, inputs.context) for logits in self._logits]
 
 
-def _with_features(student, teacher, train_data, epochs, loss, features, fit_arguments):
-    """:func:`distill` with feature losses."""
-    seed = fit_arguments.get("seed", 0)
-    check_integer("seed", seed, minimum=0)
-    mx.random.seed(seed % 2 ** 31)  # of a student without shapes, and of the adapters
-    matcher = FeatureMatcher(student, teacher, features, _first_input(train_data, student))
-    net = _StudentWithFeatures(matcher)
+class _BesideFeatures:
+    """What ``fit`` is given when layers are compared, too: as :class:`_AtEachStep`."""
 
-    def targets(inputs, labels):
-        logits, of_teacher = matcher.teacher_outputs(inputs)
+    def __init__(self, student, teacher, data, loss, features, seed):
+        mx.random.seed(seed % 2 ** 31)  # of a student without shapes, and of the adapters
+        self._matcher = FeatureMatcher(student, teacher, features, _first_input(data, student))
+        self.net, self.data, self._loss = _StudentWithFeatures(self._matcher), data, loss
+
+    def ready(self, trainer):
+        return training_also(trainer, self._matcher.adapters.values())
+
+    def targets(self, inputs, labels):
+        logits, features = self._matcher.teacher_outputs(inputs)
         check_shape("the teacher", logits)
-        return labels, logits, of_teacher
+        return labels, logits, features
 
-    def loss_with_features(logits, labels, teacher_logits, of_teacher):
-        losses = loss(logits, labels, teacher_logits)
-        losses = losses + matcher.compare(net.features, of_teacher).astype(losses.dtype, copy=False)
+    def loss(self, logits, labels, teacher_logits, teacher_features):
+        losses = self._loss(logits, labels, teacher_logits)
+        of_features = self._matcher.compare(self.net.features, teacher_features)
         check_finite(["the teacher"], [teacher_logits])
-        return losses
-    with training_also(fit_arguments.get("trainer"), matcher.adapters.values()):
-        return fit(net, train_data, epochs, loss=loss_with_features, targets=targets, **fit_arguments)
+        return losses + of_features.astype(losses.dtype, copy=False)
 
 
 class _StudentWithFeatures(HybridBlock):
-    """What ``fit`` trains: the student and the adapters. It gives logits, and keeps the features for the loss."""
+    """The student and the adapters. It gives logits, and keeps the features for the loss."""
 
     def __init__(self, matcher):
         super().__init__()

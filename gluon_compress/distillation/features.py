@@ -265,12 +265,12 @@ def _comparison(feature, of_student, of_teacher):
         raise ValueError(f"{both}; accepted: (batch, channels, height, width)")
     if feature.kind == "hint" and (of_student.ndim != of_teacher.ndim or of_student.ndim not in (IMAGES, UNITS)):
         raise ValueError(f"{both}; accepted: both (batch, channels, height, width) or both (batch, units)")
-    pooled, adapter = (None, None), None
+    sizes, adapter = None, None
     if feature.kind in ("hint", "attention") and of_student.ndim == IMAGES:
-        pooled = _pooled_sizes(of_student.shape[2:], of_teacher.shape[2:])
+        sizes = of_student.shape[2:], of_teacher.shape[2:]
     if feature.kind == "hint" and of_student.shape[1] != of_teacher.shape[1]:
         adapter = of_student.shape[1], of_teacher.shape[1], of_student.ndim
-    return _Comparison(feature, pooled, (of_student.shape[2:], of_teacher.shape[2:]), adapter)
+    return _Comparison(feature, sizes, adapter)
 
 
 def _pooled_sizes(ours, theirs):
@@ -280,20 +280,25 @@ def _pooled_sizes(ours, theirs):
 
 
 class _Comparison(HybridBlock):
-    """One weighted feature loss, in float32, with its adapter and its pooling for features of these ``sizes``."""
+    """One weighted feature loss, in float32, with its adapter and its pooling.
 
-    def __init__(self, feature, pooled, sizes, adapter):
+    ``sizes``, (height, width) of both, are those of the example where they matter, otherwise None.
+    """
+
+    def __init__(self, feature, sizes, adapter):
         super().__init__()
-        self._feature, self._pooled, self._sizes = feature, pooled, sizes
+        self._feature, self._sizes = feature, sizes
+        self._pooled = (None, None) if sizes is None else _pooled_sizes(*sizes)
         with self.name_scope():
             self.adapter = None if adapter is None else _adapter(*adapter)
 
     def forward(self, of_student, of_teacher):
         sizes = of_student.shape[2:], of_teacher.shape[2:]
-        if self._pooled != (None, None) and sizes != self._sizes:
+        differ = self._pooled != (None, None) or sizes[0] != sizes[1]
+        if self._sizes is not None and differ and sizes != self._sizes:
             raise ValueError(f"layer {self._feature.student_layer} of the student and layer "
                              f"{self._feature.teacher_layer} of the teacher put out heights and widths {sizes}, and "
-                             f"{self._sizes} for the example; accepted where features are pooled: inputs of one size")
+                             f"{self._sizes} for the example; accepted where they differ: inputs of one size")
         return super().forward(of_student.astype(np.float32, copy=False), of_teacher.astype(np.float32, copy=False))
 
     def hybrid_forward(self, F, of_student, of_teacher):

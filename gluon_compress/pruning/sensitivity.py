@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from ..arguments import check_choice, check_number
 from ..batches import check_repeatable
-from ..download import check_writable, write_atomically
 from ..errors import CheckpointError, differences
+from ..files import check_path, write_atomically
 from ..network import check_ready, parameters, select_layers, snapshot, write_values
 from ..network import layers as layers_of
 from .channels import prune_channels
@@ -86,7 +86,7 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
         raise TypeError(f"evaluate is {evaluate!r}; accepted: a function from the network to its accuracy")
     check_choice("kind", kind, ("weights", "channels"))
     if state_path is not None:
-        check_writable("state_path", state_path)
+        check_path("state_path", state_path)
         for name, function in (("criterion", criterion), ("loss", ranking.get("loss"))):
             _check_has_name(name, function)
     fractions = _ascending(fractions)
