@@ -4,13 +4,14 @@ import math
 import random
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import Trainer
+from mxnet.gluon import HybridBlock, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from tqdm import tqdm
 
@@ -147,32 +148,27 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
                           kvstore="dist_sync" if workers.in_cluster() else "device")
         _check_trainer(trainer, net)
-    loss = SoftmaxCrossEntropyLoss() if loss is None else loss
-    targets = _labels_alone if targets is None else targets
-    others = workers.of_trainer(trainer)
-    if others is not None:
+    run = _Run(net, train_data, epochs, trainer, cosine if schedule is None else schedule,
+               SoftmaxCrossEntropyLoss() if loss is None else loss, _labels_alone if targets is None else targets,
+               validation_data, seed, state_path, progress, _as_json(run_details),
+               others=workers.of_trainer(trainer), base_rate=trainer.learning_rate)
+    if run.others is not None:
         check_ready(net)  # worker 0 has no values to give before
     if state_path is not None:
         training_state.check_savable(trainer)
-    schedule = cosine if schedule is None else schedule
-    run = {"epochs": epochs, "seed": seed, "batches": _length(train_data), "schedule": _name(schedule),
-           "loss": _name(loss), "targets": _name(targets), **training_state.describe(trainer),
-           "run_details": _as_json(run_details)}
     before = snapshot(net)
-    base_rate = trainer.learning_rate
     try:
-        if others is not None:
-            _begin_together(net, trainer, others, run, state_path, validation_data)
-        history, best_parameters = _train(net, train_data, epochs, trainer, schedule, loss, targets,
-                                          validation_data, seed, state_path, progress, run, others)
+        if run.others is not None:
+            _begin_together(run)
+        history, best_parameters = _train(run)
     except BaseException as error:
-        if others is not None:
-            others.failed = True  # they are no longer at the same step
+        if run.others is not None:
+            run.others.failed = True  # they are no longer at the same step
         if isinstance(error, Exception):
             restore_snapshot(net, before)
         raise
     finally:
-        _set_learning_rate(trainer, base_rate)
+        _set_learning_rate(trainer, run.base_rate)
     if best_parameters is not None:
         restore_snapshot(net, best_parameters)
     return history
@@ -193,6 +189,40 @@ def check_arguments(net, epochs, trainer=None, schedule=None, loss=None, targets
         _check_trainer(trainer, net)
         if schedule is not None and trainer._optimizer.lr_scheduler is not None:
             raise ValueError("the trainer's optimizer has an lr_scheduler and schedule is given: choose one")
+
+
+@dataclass
+class _Run:
+    """What :func:`fit` was asked for, with its defaults."""
+
+    net: HybridBlock
+    data: Iterable
+    epochs: int
+    trainer: Trainer
+    schedule: Callable
+    loss: Callable
+    targets: Callable
+    validation_data: Iterable
+    seed: int
+    state_path: Path
+    progress: bool
+    details: dict
+    others: workers.Workers  # this process among them; None when it trains alone
+    base_rate: float  # the trainer's learning rate
+
+    @property
+    def rank(self):
+        return 0 if self.others is None else self.others.rank
+
+    def identity(self):
+        """A JSON dict of what a saved state, and the other workers, must agree with."""
+        return {"epochs": self.epochs, "seed": self.seed, "batches": _length(self.data),
+                "schedule": _name(self.schedule), "loss": _name(self.loss), "targets": _name(self.targets),
+                **training_state.describe(self.trainer), "run_details": self.details}
+
+    def rate_at(self, epoch, share):
+        """The learning rate where this share of the epoch's steps is done."""
+        return self.base_rate * self.schedule((epoch + share) / self.epochs)
 
 
 def _labels_alone(inputs, labels):
@@ -216,18 +246,18 @@ def _as_json(run_details):
         raise TypeError(f"run_details is {run_details!r}; accepted: what JSON can write ({error})") from error
 
 
-def _begin_together(net, trainer, others, run, state_path, validation_data):
+def _begin_together(run):
     """Make sure that all workers train the same, and give all worker 0's parameters."""
-    named = parameters(net)
-    others.check_same({
-        **{f"parameter {name}": _shape_and_type(parameter) for name, parameter in named.items()}, **run,
+    named, trainer = parameters(run.net), run.trainer
+    run.others.check_same({
+        **{f"parameter {name}": _shape_and_type(parameter) for name, parameter in named.items()}, **run.identity(),
         "parameters of the trainer": [_shape_and_type(parameter) for parameter in trainer._params],
-        "state_path": "a path" if state_path is not None else None,
-        "validation_data": "data" if validation_data is not None else None})
+        "state_path": "a path" if run.state_path is not None else None,
+        "validation_data": "data" if run.validation_data is not None else None})
     if not trainer._kv_initialized:
         trainer._init_kvstore()
     trainer._init_params()  # Gluon would give all worker 0's after the first pass, which moves BatchNorm's
-    others.share(named.values())
+    run.others.share(named.values())
 
 
 def _meet(named, others):
@@ -243,49 +273,46 @@ def _shape_and_type(parameter):
     return f"{parameter.shape} {np.dtype(parameter.dtype)}"
 
 
-def _restore(path, net, trainer, run, others):
+def _restore(run):
     """What :func:`training_state.restore` gives; of worker 0's file where there are others. None without a file."""
-    if others is None:
-        return training_state.restore(path, net, trainer, run) if Path(path).exists() else None
-    reads = others.rank == 0 and Path(path).exists()
-    content = others.from_first(Path(path).read_bytes() if reads else b"")
+    path = Path(run.state_path)
+    if run.others is None:
+        return training_state.restore(path, run.net, run.trainer, run.identity()) if path.exists() else None
+    content = run.others.from_first(path.read_bytes() if run.rank == 0 and path.exists() else b"")
     if not content:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, Path(path).name)
+        copy = Path(folder, path.name)
         copy.write_bytes(content)
-        return training_state.restore(copy, net, trainer, run)
+        return training_state.restore(copy, run.net, run.trainer, run.identity())
 
 
-def _train(net, train_data, epochs, trainer, schedule, loss, targets, validation_data, seed, state_path,
-           progress, run, others):
-    """The epochs of :func:`fit`, from the saved state on; return the history and the best parameters."""
-    base_rate = trainer.learning_rate
-    rank = 0 if others is None else others.rank
+def _train(run):
+    """The epochs, from the saved state on; return the history and the best parameters."""
     history, best_parameters = History(), None
-    saved = None if state_path is None else _restore(state_path, net, trainer, run, others)
+    identity = run.identity()
+    saved = None if run.state_path is None else _restore(run)
     if saved is not None:
         history.epochs, best_parameters = saved
-    if state_path is not None and rank == 0 and len(history.epochs) < epochs:
-        check_writable(state_path)
-    for epoch in range(len(history.epochs), epochs):
-        _seed_everything(seed, epoch, rank)
+    saves = run.state_path is not None and run.rank == 0
+    if saves and len(history.epochs) < run.epochs:
+        check_writable(run.state_path)
+    for epoch in range(len(history.epochs), run.epochs):
+        _seed_everything(run.seed, epoch, run.rank)
         started = time.perf_counter()
-        result = _train_epoch(
-            net, train_data, trainer, loss, targets, progress and rank == 0, f"epoch {epoch + 1}/{epochs}",
-            lambda share, epoch=epoch: base_rate * schedule((epoch + share) / epochs), others)
-        _check_finite(net, epoch)
-        if others is not None:
-            _meet(parameters(net), others)
-        accuracy = None if validation_data is None else accuracy_of(net, validation_data, "validation_data", others)
+        result = _train_epoch(run, epoch)
+        _check_finite(run.net, epoch)
+        if run.others is not None:
+            _meet(parameters(run.net), run.others)
+        accuracy = (None if run.validation_data is None else
+                    accuracy_of(run.net, run.validation_data, "validation_data", run.others))
         previous_best = history.best
         history.epochs.append({"epoch": epoch + 1, **result, "validation_accuracy": accuracy,
-                               "learning_rate": trainer.learning_rate,
-                               "seconds": time.perf_counter() - started})
+                               "learning_rate": run.trainer.learning_rate, "seconds": time.perf_counter() - started})
         if history.best is not previous_best:
-            best_parameters = snapshot(net)
-        if state_path is not None and rank == 0:
-            training_state.save(state_path, net, trainer, run, history.epochs, best_parameters)
+            best_parameters = snapshot(run.net)
+        if saves:
+            training_state.save(run.state_path, run.net, run.trainer, identity, history.epochs, best_parameters)
     return history, best_parameters
 
 
@@ -343,41 +370,43 @@ def _seed_everything(seed, epoch, rank=0):
     mx.random.seed(mixed(seed, epoch, rank) if rank else mixed(seed, epoch))
 
 
-def _train_epoch(net, data, trainer, loss, targets, progress, title, learning_rate, others):
-    """One pass over ``data``; return its mean loss and accuracy."""
-    context = context_of(net)
-    length = _length(data)
+def _train_epoch(run, epoch):
+    """One pass over the data; return its mean loss and accuracy."""
+    context, length, title = context_of(run.net), _length(run.data), f"epoch {epoch + 1}/{run.epochs}"
     totals = np.zeros(3)  # loss, correct, samples
-    with tqdm(data, desc=title, total=length, unit="batch", disable=not progress, leave=False) as bar:
+    with tqdm(run.data, desc=title, total=length, unit="batch", disable=not run.progress or run.rank != 0,
+              leave=False) as bar:
         for step, batch in enumerate(bar):
-            inputs, labels = pair(batch, "train_data")
-            _set_learning_rate(trainer, learning_rate(step / length if length else 0))
-            inputs, labels = to_device(inputs, context), to_device(labels, context)
-            further = targets(inputs, labels)
+            inputs, labels = (to_device(array, context) for array in pair(batch, "train_data"))
+            _set_learning_rate(run.trainer, run.rate_at(epoch, step / length if length else 0))
+            further = run.targets(inputs, labels)
             with autograd.record():
-                outputs = net(inputs)
+                outputs = run.net(inputs)
                 classes = check_labels(labels, outputs)
-                losses = loss(outputs, *further)
-            if getattr(losses, "shape", None) != (len(classes),):
-                shape = getattr(losses, "shape", type(losses).__name__)
-                raise ValueError(f"the loss has shape {shape} for a batch of {len(classes)}; "
-                                 f"accepted: ({len(classes)},), one value per sample")
+                losses = run.loss(outputs, *further)
+            _check_losses(losses, len(classes))
             batch_loss = losses.sum()
             losses.backward()  # MXNet computes it while this process looks at the numbers below
             batch_loss = float(batch_loss.asscalar())
             correct = count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
-            batch_totals = _of_the_whole_batch(others, batch_loss, correct, len(classes))
+            batch_totals = _of_the_whole_batch(run.others, batch_loss, correct, len(classes))
             if not math.isfinite(batch_totals[0]):
                 raise NetworkError(f"the loss is {batch_totals[0]} at {title}, batch {step + 1}: "
                                    f"lower the learning rate, or look for NaN in data and weights")
-            _step(trainer, others, int(batch_totals[2]))
+            _step(run.trainer, run.others, int(batch_totals[2]))
             totals += batch_totals
             bar.set_postfix(loss=f"{totals[0] / totals[2]:.4f}", accuracy=f"{totals[1] / totals[2]:.4f}", refresh=False)
     if totals[2] == 0:
         raise no_batches("train_data")
-    if others is not None:
-        _of_the_whole_batch(others)
+    if run.others is not None:
+        _of_the_whole_batch(run.others)
     return {"loss": float(totals[0] / totals[2]), "accuracy": float(totals[1] / totals[2])}
+
+
+def _check_losses(losses, samples):
+    if getattr(losses, "shape", None) != (samples,):
+        raise ValueError(f"the loss has shape {getattr(losses, 'shape', type(losses).__name__)} for a batch of "
+                         f"{samples}; accepted: ({samples},), one value per sample")
 
 
 def _of_the_whole_batch(others, *totals):
