@@ -27,7 +27,7 @@ from mxnet import gluon
 from mxnet.gluon import nn
 
 RESULTS = Path(__file__).resolve().parent / "results" / "distillation_cost.json"
-ROUNDS, EPOCHS, BATCH = 7, 4, 128
+ROUNDS, EPOCHS, BATCH = 5, 4, 128
 RATIOS = {  # title: (way, what its time is compared with)
     "distilled, over forward + alone": ("distilled", ("forward", "alone")),
     "... over both in one loop": ("distilled", ("both in one loop",)),
