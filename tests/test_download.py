@@ -1,17 +1,12 @@
 """download.py: the right bytes in place, or an error and everything as it was."""
 import hashlib
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
 from gluon_compress.download import download
-from gluon_compress.files import lock, sha256_of, write_atomically
 from gluon_compress.errors import DownloadError
-from hypothesis import given
-from hypothesis import strategies as st
 
 CONTENT = np.random.RandomState(0).bytes(300_001)  # many chunks, and a bit
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -23,18 +18,6 @@ def fetch(url, path, **arguments):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-@given(content=st.binary(max_size=100))
-def test_sha256_of_equals_hashlib(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "hashed"
-    path.write_bytes(content)
-    assert sha256_of(path) == hashlib.sha256(content).hexdigest()
-
-
-def test_sha256_of_more_than_a_chunk(tmp_path):
-    (tmp_path / "file").write_bytes(CONTENT)
-    assert sha256_of(tmp_path / "file") == SHA256
 
 
 @pytest.mark.parametrize("behaviour", ["ok", "no_ranges"])
@@ -161,44 +144,3 @@ def test_the_server_is_what_the_tests_take_it_for(file_server):
     partial = requests.get(url, headers={"Range": "bytes=4-"})
     assert (partial.status_code, partial.content) == (206, b"456789")
     assert requests.get(url, headers={"Range": "bytes=10-"}).status_code == 416
-
-
-# ---- writing
-
-def test_write_atomically_replaces_at_once(tmp_path):
-    path = tmp_path / "new" / "file"
-    write_atomically(path, lambda temporary: Path(temporary).write_text("one"))
-    seen = []
-
-    def write(temporary):
-        Path(temporary).write_text("two")
-        seen.append(path.read_text())
-    write_atomically(path, write)
-    assert seen == ["one"] and path.read_text() == "two" and os.listdir(path.parent) == ["file"]
-
-
-def test_write_atomically_leaves_nothing_of_a_failure(tmp_path):
-    (tmp_path / "file").write_text("old")
-
-    def write(temporary):
-        Path(temporary).write_text("half")
-        raise OSError("disk full")
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(tmp_path / "file", write)
-    assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
-
-
-def test_the_lock_excludes_other_processes(tmp_path, run_python):
-    code = """
-import sys
-from filelock import Timeout
-from gluon_compress.files import lock
-try:
-    with lock(sys.argv[1]).acquire(timeout=0):
-        print("free")
-except Timeout:
-    print("taken")
-"""
-    with lock(tmp_path / "folder" / "file"):
-        assert run_python(code, tmp_path / "folder" / "file").strip() == "taken"
-    assert run_python(code, tmp_path / "folder" / "file").strip() == "free"
