@@ -126,10 +126,10 @@ def tables():
     text += "\n\n" + format_table(("temperature, seed 1", *(f"{temperature:g}" for temperature in TEMPERATURES)), [
         (STUDENTS["article"].title, *(f"{100 * results[0]['accuracy']:.2f}" if results else "-"
                                       for results in sweep.values()))])
-    schedule = "; ".join(f"{student.title}: {student.epochs} epochs, learning rate {student.learning_rate}"
-                         for student in STUDENTS.values())
+    schedule = ";\n".join(f"{student.title}: {student.epochs} epochs, learning rate {student.learning_rate}"
+                          for student in STUDENTS.values())
     return (f"{text}\n(teacher {TEACHER}, {100 * gc.params.manifest()[TEACHER]['test_accuracy']:.2f} %, "
-            f"share of the labels {HARD_WEIGHT}.\n{schedule}.\nNAG, momentum {MOMENTUM}, one cycle, weight decay "
+            f"share of the labels {HARD_WEIGHT};\n{schedule}.\nNAG, momentum {MOMENTUM}, one cycle, weight decay "
             f"{WEIGHT_DECAY}, batches of {BATCH}, crop and flip)\n")
 
 

@@ -2,7 +2,6 @@
 import json
 import math
 import random
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -15,10 +14,10 @@ from mxnet.gluon import HybridBlock, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from tqdm import tqdm
 
-from . import training_state, workers
+from . import training_state, training_workers, workers
 from .arguments import check_integer
 from .batches import no_batches, pair, to_device
-from .errors import NetworkError, WorkerError
+from .errors import NetworkError
 from .evaluation import accuracy_of, check_labels, check_net, context_of, count_correct, evaluate
 from .files import check_path, check_writable
 from .network import check_ready, parameters, restore_snapshot, snapshot
@@ -159,7 +158,7 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     before = snapshot(net)
     try:
         if run.others is not None:
-            _begin_together(run)
+            training_workers.begin(run)
         history, best_parameters = _train(run)
     except BaseException as error:
         if run.others is not None:
@@ -246,52 +245,11 @@ def _as_json(run_details):
         raise TypeError(f"run_details is {run_details!r}; accepted: what JSON can write ({error})") from error
 
 
-def _begin_together(run):
-    """Make sure that all workers train the same, and give all worker 0's parameters."""
-    named, trainer = parameters(run.net), run.trainer
-    run.others.check_same({
-        **{f"parameter {name}": _shape_and_type(parameter) for name, parameter in named.items()}, **run.identity(),
-        "parameters of the trainer": [_shape_and_type(parameter) for parameter in trainer._params],
-        "state_path": "a path" if run.state_path is not None else None,
-        "validation_data": "data" if run.validation_data is not None else None})
-    if not trainer._kv_initialized:
-        trainer._init_kvstore()
-    trainer._init_params()  # Gluon would give all worker 0's after the first pass, which moves BatchNorm's
-    run.others.share(named.values())
-
-
-def _meet(named, others):
-    """After an epoch, average BatchNorm's statistics, and give all what worker 0 has learnt.
-
-    That is what the others have learnt too, up to the rounding of other processors.
-    """
-    others.average([parameter for parameter in named.values() if parameter.grad_req == "null"])
-    others.share(parameter for parameter in named.values() if parameter.grad_req != "null")
-
-
-def _shape_and_type(parameter):
-    return f"{parameter.shape} {np.dtype(parameter.dtype)}"
-
-
-def _restore(run):
-    """What :func:`training_state.restore` gives; of worker 0's file where there are others. None without a file."""
-    path = Path(run.state_path)
-    if run.others is None:
-        return training_state.restore(path, run.net, run.trainer, run.identity()) if path.exists() else None
-    content = run.others.from_first(path.read_bytes() if run.rank == 0 and path.exists() else b"")
-    if not content:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, path.name)
-        copy.write_bytes(content)
-        return training_state.restore(copy, run.net, run.trainer, run.identity())
-
-
 def _train(run):
     """The epochs, from the saved state on; return the history and the best parameters."""
     history, best_parameters = History(), None
     identity = run.identity()
-    saved = None if run.state_path is None else _restore(run)
+    saved = None if run.state_path is None else training_workers.restore(run)
     if saved is not None:
         history.epochs, best_parameters = saved
     saves = run.state_path is not None and run.rank == 0
@@ -303,7 +261,7 @@ def _train(run):
         result = _train_epoch(run, epoch)
         _check_finite(run.net, epoch)
         if run.others is not None:
-            _meet(parameters(run.net), run.others)
+            training_workers.meet(parameters(run.net), run.others)
         accuracy = (None if run.validation_data is None else
                     accuracy_of(run.net, run.validation_data, "validation_data", run.others))
         previous_best = history.best
@@ -389,17 +347,17 @@ def _train_epoch(run, epoch):
             losses.backward()  # MXNet computes it while this process looks at the numbers below
             batch_loss = float(batch_loss.asscalar())
             correct = count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
-            batch_totals = _of_the_whole_batch(run.others, batch_loss, correct, len(classes))
+            batch_totals = training_workers.sum_over_workers(run.others, batch_loss, correct, len(classes))
             if not math.isfinite(batch_totals[0]):
                 raise NetworkError(f"the loss is {batch_totals[0]} at {title}, batch {step + 1}: "
                                    f"lower the learning rate, or look for NaN in data and weights")
-            _step(run.trainer, run.others, int(batch_totals[2]))
+            training_workers.step(run.trainer, run.others, int(batch_totals[2]))
             totals += batch_totals
             bar.set_postfix(loss=f"{totals[0] / totals[2]:.4f}", accuracy=f"{totals[1] / totals[2]:.4f}", refresh=False)
     if totals[2] == 0:
         raise no_batches("train_data")
     if run.others is not None:
-        _of_the_whole_batch(run.others)
+        training_workers.sum_over_workers(run.others)
     return {"loss": float(totals[0] / totals[2]), "accuracy": float(totals[1] / totals[2])}
 
 
@@ -407,25 +365,3 @@ def _check_losses(losses, samples):
     if getattr(losses, "shape", None) != (samples,):
         raise ValueError(f"the loss has shape {getattr(losses, 'shape', type(losses).__name__)} for a batch of "
                          f"{samples}; accepted: ({samples},), one value per sample")
-
-
-def _of_the_whole_batch(others, *totals):
-    """The sums over all workers of this one's loss, correct and samples; of nothing, when its epoch has ended.
-
-    Raises ``WorkerError`` when some have ended and others have not.
-    """
-    if others is None:
-        return np.array(totals)
-    sums = others.sum([len(totals) > 0, *(totals or (0, 0, 0))])
-    if sums[0] != (others.num_workers if totals else 0):
-        raise WorkerError("the workers have different numbers of batches: give each its batches.Shard of one data set")
-    return sums[1:]
-
-
-def _step(trainer, others, samples):
-    if others is None:
-        trainer.step(samples)
-    else:
-        trainer.allreduce_grads()
-        others.wait()  # a bounded time, before the parameters depend on it
-        trainer.update(samples)
