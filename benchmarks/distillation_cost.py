@@ -27,7 +27,7 @@ from mxnet import gluon
 from mxnet.gluon import nn
 
 RESULTS = Path(__file__).resolve().parent / "results" / "distillation_cost.json"
-ROUNDS, EPOCHS, BATCH = 5, 4, 128
+ROUNDS, EPOCHS, BATCH = 10, 3, 128
 RATIOS = {  # title: (way, what its time is compared with)
     "distilled, over forward + alone": ("distilled", ("forward", "alone")),
     "... over both in one loop": ("distilled", ("both in one loop",)),
@@ -56,8 +56,8 @@ def cifar10():
             lambda: gc.models.ResNet(18, classes=10, thumbnail=True, width=16), features)
 
 
-SETTINGS = {"MNIST, MLP 1200-1200 and 800-800": (mnist, 100),
-            "CIFAR-10, ResNet-18 of width 32 and 16": (cifar10, 10)}  # batches of an epoch
+SETTINGS = {"MNIST, MLP 1200-1200 and 800-800": (mnist, 50),
+            "CIFAR-10, ResNet-18 of width 32 and 16": (cifar10, 5)}  # batches of an epoch
 
 
 def ready(net, example):
