@@ -209,15 +209,18 @@ class _Run:
     others: workers.Workers  # this process among them; None when it trains alone
     base_rate: float  # the trainer's learning rate
 
+    def __post_init__(self):
+        """``identity``: a JSON dict of what a saved state, and the other workers, must agree with.
+
+        It is of the beginning; later the trainer's learning rate and scheduler are others.
+        """
+        self.identity = {"epochs": self.epochs, "seed": self.seed, "batches": _length(self.data),
+                         "schedule": _name(self.schedule), "loss": _name(self.loss), "targets": _name(self.targets),
+                         **training_state.describe(self.trainer), "run_details": self.details}
+
     @property
     def rank(self):
         return 0 if self.others is None else self.others.rank
-
-    def identity(self):
-        """A JSON dict of what a saved state, and the other workers, must agree with."""
-        return {"epochs": self.epochs, "seed": self.seed, "batches": _length(self.data),
-                "schedule": _name(self.schedule), "loss": _name(self.loss), "targets": _name(self.targets),
-                **training_state.describe(self.trainer), "run_details": self.details}
 
     def rate_at(self, epoch, share):
         """The learning rate where this share of the epoch's steps is done."""
@@ -248,7 +251,6 @@ def _as_json(run_details):
 def _train(run):
     """The epochs, from the saved state on; return the history and the best parameters."""
     history, best_parameters = History(), None
-    identity = run.identity()
     saved = None if run.state_path is None else training_workers.restore(run)
     if saved is not None:
         history.epochs, best_parameters = saved
@@ -261,7 +263,7 @@ def _train(run):
         result = _train_epoch(run, epoch)
         _check_finite(run.net, epoch)
         if run.others is not None:
-            training_workers.meet(parameters(run.net), run.others)
+            training_workers.meet(run)
         accuracy = (None if run.validation_data is None else
                     accuracy_of(run.net, run.validation_data, "validation_data", run.others))
         previous_best = history.best
@@ -270,7 +272,7 @@ def _train(run):
         if history.best is not previous_best:
             best_parameters = snapshot(run.net)
         if saves:
-            training_state.save(run.state_path, run.net, run.trainer, identity, history.epochs, best_parameters)
+            training_state.save(run.state_path, run.net, run.trainer, run.identity, history.epochs, best_parameters)
     return history, best_parameters
 
 

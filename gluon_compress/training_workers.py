@@ -16,7 +16,7 @@ def begin(run):
     """Make sure that all workers train the same, and give all worker 0's parameters."""
     named, trainer = parameters(run.net), run.trainer
     run.others.check_same({
-        **{f"parameter {name}": _shape_and_type(parameter) for name, parameter in named.items()}, **run.identity(),
+        **{f"parameter {name}": _shape_and_type(parameter) for name, parameter in named.items()}, **run.identity,
         "parameters of the trainer": [_shape_and_type(parameter) for parameter in trainer._params],
         "state_path": "a path" if run.state_path is not None else None,
         "validation_data": "data" if run.validation_data is not None else None})
@@ -26,13 +26,14 @@ def begin(run):
     run.others.share(named.values())
 
 
-def meet(named, others):
+def meet(run):
     """After an epoch, average BatchNorm's statistics, and give all what worker 0 has learnt.
 
     That is what the others have learnt too, up to the rounding of other processors.
     """
-    others.average([parameter for parameter in named.values() if parameter.grad_req == "null"])
-    others.share(parameter for parameter in named.values() if parameter.grad_req != "null")
+    every = parameters(run.net).values()
+    run.others.average([parameter for parameter in every if parameter.grad_req == "null"])
+    run.others.share(parameter for parameter in every if parameter.grad_req != "null")
 
 
 def _shape_and_type(parameter):
@@ -43,14 +44,14 @@ def restore(run):
     """What :func:`training_state.restore` gives; of worker 0's file where there are others. None without a file."""
     path = Path(run.state_path)
     if run.others is None:
-        return training_state.restore(path, run.net, run.trainer, run.identity()) if path.exists() else None
+        return training_state.restore(path, run.net, run.trainer, run.identity) if path.exists() else None
     content = run.others.from_first(path.read_bytes() if run.rank == 0 and path.exists() else b"")
     if not content:
         return None
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, path.name)
         copy.write_bytes(content)
-        return training_state.restore(copy, run.net, run.trainer, run.identity())
+        return training_state.restore(copy, run.net, run.trainer, run.identity)
 
 
 def sum_over_workers(others, *totals):
