@@ -2,6 +2,8 @@
 import math
 import numbers
 
+import numpy as np
+
 
 def check_number(name, value, minimum=None, maximum=None, above=None, below=None):
     """A finite real number within the bounds; ``TypeError`` or ``ValueError`` otherwise."""
@@ -22,6 +24,12 @@ def check_integer(name, value, minimum=None, maximum=None):
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} is {value!r}; accepted: an integer")
     check_number(name, value, minimum, maximum)
+
+
+def check_flag(name, value):
+    """True or False, NumPy's too; ``TypeError`` otherwise: the text "no" would count as True."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}; accepted: True or False")
 
 
 def check_choice(name, value, choices):

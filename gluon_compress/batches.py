@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.data import Sampler
 
-from .arguments import check_integer
+from .arguments import check_flag, check_integer
 from .symbol_graph import example_inputs
 
 
@@ -37,6 +37,7 @@ class Shard(Sampler):
 
     def __init__(self, count, batch_size, shuffle=False, rank=0, workers=1):
         check_integer("workers", workers, minimum=1)
+        check_flag("shuffle", shuffle)
         check_integer("rank", rank, minimum=0, maximum=workers - 1)
         check_integer("batch_size", batch_size, minimum=workers)
         check_integer("count", count, minimum=workers)

@@ -22,6 +22,7 @@ import numpy as np
 from mxnet.gluon import SymbolBlock
 
 from . import tensorfile
+from .arguments import check_flag
 from .errors import CheckpointError, NetworkError
 from .graph import Graph
 from .network import check_context, check_hybrid, check_ready, known_shape, parameters, set_values
@@ -171,6 +172,7 @@ def load(path, net=None, ctx=None, precision=None, simulate=False):
         For a damaged, truncated or foreign file, or one of another network. ``net`` is then unchanged.
     """
     check_context(ctx)
+    check_flag("simulate", simulate)
     if precision not in (None, "fp32"):
         raise ValueError(f"precision is {precision!r}; accepted: 'fp32' or None")
     if net is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
+from .arguments import check_flag
 from .errors import DownloadError
 from .files import lock, sha256_of
 
@@ -35,6 +36,7 @@ def download(url, path, sha256=None, timeout=10, progress=True):
         When the server cannot be reached, answers with an error, stops early or delivers other bytes.
         ``path`` is then as it was.
     """
+    check_flag("progress", progress)
     path = Path(path)
     with lock(path):
         if path.exists() and sha256 is not None and sha256_of(path) == sha256:

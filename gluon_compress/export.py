@@ -10,7 +10,7 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon import SymbolBlock
 
-from .arguments import check_integer
+from .arguments import check_flag, check_integer
 from .errors import NetworkError
 from .files import write_atomically
 from .symbol_graph import example_inputs, shorten, trace
@@ -109,6 +109,7 @@ def to_onnx(net, path, example, verify=True):
     except ImportError as error:
         raise ImportError("to_onnx needs the package onnx, in a version that MXNet 1.9.1 can use: "
                           "pip install 'onnx==1.16.2'") from error
+    check_flag("verify", verify)
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"path is {str(path)!r}; accepted: a name that ends in .onnx")

@@ -2,7 +2,7 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .arguments import check_integer
+from .arguments import check_flag, check_integer
 from .costs import layer_costs
 from .latency import Timing, measure_latency
 from .symbol_graph import example_inputs
@@ -163,6 +163,7 @@ def report(net, example, baseline=None, path=None, latency=False, repeats=30, wa
     FileNotFoundError
         When there is no file at ``path``.
     """
+    check_flag("latency", latency)
     check_integer("repeats", repeats, minimum=1)
     check_integer("warmup", warmup, minimum=0)
     layers, not_counted = layer_costs(net, example)

@@ -15,7 +15,7 @@ from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from tqdm import tqdm
 
 from . import training_state, training_workers, workers
-from .arguments import check_integer
+from .arguments import check_flag, check_integer
 from .batches import no_batches, pair, to_device
 from .errors import NetworkError
 from .evaluation import accuracy_of, check_labels, check_net, context_of, count_correct, evaluate
@@ -142,7 +142,7 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     WorkerError
         When another worker does not answer any more, or trains another network or with other arguments.
     """
-    check_arguments(net, epochs, trainer, schedule, loss, targets, seed, state_path)
+    check_arguments(net, epochs, trainer, schedule, loss, targets, seed, state_path, progress)
     if trainer is None:
         trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
                           kvstore="dist_sync" if workers.in_cluster() else "device")
@@ -173,10 +173,12 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     return history
 
 
-def check_arguments(net, epochs, trainer=None, schedule=None, loss=None, targets=None, seed=0, state_path=None, **_):
+def check_arguments(net, epochs, trainer=None, schedule=None, loss=None, targets=None, seed=0, state_path=None,
+                    progress=True, **_):
     """Raise what :func:`fit` raises for these arguments, before it looks at the data."""
     check_integer("epochs", epochs, minimum=1)
     check_integer("seed", seed, minimum=0)
+    check_flag("progress", progress)
     check_net(net)
     _check_one_device(net)
     for name, value in (("schedule", schedule), ("loss", loss), ("targets", targets)):

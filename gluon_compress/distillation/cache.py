@@ -13,6 +13,7 @@ from mxnet import autograd
 from tqdm import tqdm
 
 from .. import tensorfile
+from ..arguments import check_flag
 from ..batches import Batches, check_repeatable, go_through, no_batches, pair, to_device
 from ..errors import CheckpointError
 from ..files import check_path, check_writable
@@ -62,6 +63,7 @@ def cache_logits(teacher, data, path, progress=True):
         When there is no file at ``path`` and none can be made.
     """
     teachers = as_teachers(teacher)
+    check_flag("progress", progress)
     source = _DatasetSource(data) if isinstance(data, Batches) else _FixedSource(data)
     check_path("the path of cached logits", path)
     digests = digests_of(teachers)

@@ -3,7 +3,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.loss import Loss
 
-from ..arguments import check_number
+from ..arguments import check_flag, check_number
 
 LOWEST = -1e30  # of log-probabilities: far below what exp() tells from -infinity, and finite when multiplied by T**2
 
@@ -55,8 +55,7 @@ class DistillationLoss(Loss):
         check_number("temperature", temperature, minimum=1e-6, maximum=1e3)  # beyond, T**2 * rounding hides the loss
         check_number("hard_weight", hard_weight, minimum=0, maximum=1)
         check_number("label_smoothing", label_smoothing, minimum=0, below=1)
-        if not isinstance(sparse_label, bool):
-            raise TypeError(f"sparse_label is {sparse_label!r}; accepted: True or False")
+        check_flag("sparse_label", sparse_label)
         super().__init__(weight=None, batch_axis=0, **kwargs)
         self.temperature, self.hard_weight = float(temperature), float(hard_weight)
         self.label_smoothing, self.sparse_label = float(label_smoothing), sparse_label

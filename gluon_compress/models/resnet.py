@@ -5,6 +5,8 @@ that is convolution - batch normalization - ReLU, with the ReLU after the additi
 """
 from mxnet.gluon import HybridBlock, nn
 
+from ..arguments import check_flag
+
 # depth: (blocks per stage, whether the blocks are bottlenecks)
 BOTTLENECK_EXPANSION = 4
 STAGES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True)}
@@ -80,6 +82,7 @@ class ResNet(HybridBlock):
 
     def __init__(self, depth=18, classes=1000, thumbnail=False, width=64, **kwargs):
         super().__init__(**kwargs)
+        check_flag("thumbnail", thumbnail)
         if depth not in STAGES:
             raise ValueError(f"depth is {depth!r}; accepted: {sorted(STAGES)}")
         blocks_per_stage, bottleneck = STAGES[depth]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..arguments import check_choice, check_number
+from ..arguments import check_choice, check_flag, check_number
 from ..batches import check_repeatable
 from ..errors import CheckpointError, differences
 from ..files import check_path, write_atomically
@@ -85,6 +85,7 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
     if not callable(evaluate):
         raise TypeError(f"evaluate is {evaluate!r}; accepted: a function from the network to its accuracy")
     check_choice("kind", kind, ("weights", "channels"))
+    check_flag("progress", progress)
     if state_path is not None:
         check_path("state_path", state_path)
         for name, function in (("criterion", criterion), ("loss", ranking.get("loss"))):

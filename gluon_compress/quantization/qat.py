@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
+from ..arguments import check_flag
 from ..errors import NetworkError
 from ..graph import in_order, symbol_of
 from ..network import check_ready
@@ -74,6 +75,7 @@ def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percent
         When the network cannot be traced, or is quantized already.
     """
     check_settings(method, bits, batches)
+    check_flag("progress", progress)
     check_fp32(net)
     quantizer = Quantizer(net, calibration_data, batches)
     excluded = quantizer.excluded(exclude)
@@ -140,6 +142,7 @@ class QatNetwork(SymbolBlock):
 
         Raises ``NetworkError`` where integer networks cannot run, and when a parameter is not finite.
         """
+        check_flag("simulate", simulate)
         check_ready(self)
         trained = {name: parameter.list_data()[0].asnumpy() for name, parameter in self.collect_params().items()}
         for name, value in trained.items():

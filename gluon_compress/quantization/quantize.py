@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
-from ..arguments import check_choice, check_integer, check_number
+from ..arguments import check_choice, check_flag, check_integer, check_number
 from ..errors import NetworkError
 from ..graph import Graph, in_order
 from ..network import check_ready, layer_name, snapshot
@@ -89,6 +89,9 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
     check_settings(method, bits, batches)
     clip = default_clip(bits) if clip is None else clip
     check_choice("clip", clip, CLIPS)
+    for name, value in (("correct_bias", correct_bias), ("equalize", equalize), ("simulate", simulate),
+                        ("progress", progress)):
+        check_flag(name, value)
     if (max_accuracy_drop is None) != (evaluate is None):
         raise TypeError("max_accuracy_drop and evaluate go together; one of them is missing")
     if evaluate is not None and not callable(evaluate):

@@ -1,6 +1,7 @@
 """Weight quantization: the weights of a network become integer multiples of a scale."""
 import numpy as np
 
+from ..arguments import check_flag
 from ..errors import RecordError
 from ..network import CONVOLUTIONS, check_ready, parameters, restore_snapshot, select_layers
 from ..tables import format_table
@@ -118,6 +119,7 @@ def quantize_weights(net, bits=8, per_channel=True, select=None, clip="max", per
         For arguments out of range, a selection that matches nothing, weights that are not finite. The network
         is then unchanged.
     """
+    check_flag("per_channel", per_channel)
     chosen, left_out = select_layers(net, select, default=QUANTIZABLE)
     quantized, weights = {}, {}
     for layer in chosen:
