@@ -6,9 +6,11 @@ Importing this module, which ``import gluon_compress`` does first, does four thi
    missing and MXNet is still to be imported; otherwise NumPy is not touched.
 2. **Threads.** MXNet's OpenMP default is half of the logical cores. ``OMP_NUM_THREADS`` is set to
    the number of cores this process may use.
-3. **Waiting.** Between two operators OpenMP's threads wait for work. GNU's library lets them sleep almost at once when
-   a process has more of them than cores, as MXNet has; waking them takes as long as a small int8 layer. They are told
-   to look for work a little longer (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``).
+3. **Waiting**, when it is asked for with ``GLUON_COMPRESS_WAITING=active``. Between two operators OpenMP's threads
+   wait for work. GNU's library lets them sleep almost at once when a process has more of them than cores, as MXNet has;
+   waking them takes as long as a small int8 layer. They are told to look for work a little longer
+   (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``). That serves single images sooner on a machine of one's own. Where other
+   programs run it takes their time and is slower itself: ``benchmarks/waiting.py`` measures both.
 4. **AMX.** oneDNN 2.4.4 keeps its AMX int8 kernels opt-in, and Linux >= 5.16 wants to be asked for
    the tile registers first. We ask, and opt in only when the kernel grants them.
 
@@ -30,6 +32,7 @@ from pathlib import Path
 import numpy
 
 SWITCH = "GLUON_COMPRESS_RUNTIME"
+WAITING_SWITCH = "GLUON_COMPRESS_WAITING"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
 WAITING = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100000"}  # some 0.1 ms of looking for work
 ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")  # oneDNN 2.4.4 reads the first only
@@ -136,7 +139,13 @@ def _set_threads(environment, library_loaded, cores):
 
 
 def _set_waiting(environment, library_loaded, threads):
-    """Choose how threads wait for work; return what was chosen, and why."""
+    """Let threads wait actively if the user asks for it; return how they wait, and why."""
+    asked = environment.get(WAITING_SWITCH)
+    if asked not in (None, "", "active"):
+        raise ValueError(f"the environment variable {WAITING_SWITCH} is {asked!r}; accepted: 'active', or unset to "
+                         f"wait as OpenMP does")
+    if asked != "active":
+        return f"as OpenMP does ({WAITING_SWITCH}=active was not asked for)"
     chosen = next((name for name in WAITING if name in environment), None)
     if chosen:
         return f"as OpenMP does ({chosen} was set by the user)"

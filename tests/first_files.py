@@ -26,7 +26,8 @@ def network():
     generator = np.random.RandomState(3)
     for name, parameter in sorted(gc.network.parameters(net).items()):
         values = generator.standard_normal(parameter.shape)
-        parameter.set_data(mx.nd.array(np.abs(values) + 0.5 if "running_var" in name or "gamma" in name else values / 4))
+        positive = "running_var" in name or "gamma" in name
+        parameter.set_data(mx.nd.array(np.abs(values) + 0.5 if positive else values / 4))
     return net
 
 

@@ -9,7 +9,8 @@ import pytest
 from gluon_compress import runtime
 
 SILENT = {"OMP_NUM_THREADS": None, "MXNET_OMP_MAX_THREADS": None, "OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None,
-          "DNNL_MAX_CPU_ISA": None, "ONEDNN_MAX_CPU_ISA": None, "GLUON_COMPRESS_RUNTIME": None}
+          "DNNL_MAX_CPU_ISA": None, "ONEDNN_MAX_CPU_ISA": None, "GLUON_COMPRESS_RUNTIME": None,
+          "GLUON_COMPRESS_WAITING": None}
 AMX_CPU = "processor\t: 0\nflags\t\t: fpu sse avx512f amx_bf16 amx_tile amx_int8\n"
 PLAIN_CPU = "processor\t: 0\nflags\t\t: fpu sse avx512f\n"
 # what OpenMP itself says, as the library that MXNet is linked with sees it
@@ -121,21 +122,37 @@ print(changed & {"OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "OMP_WAIT_POLICY", 
 
 
 @pytest.mark.parametrize("environment, library_loaded, threads, reason", [
-    ({"OMP_WAIT_POLICY": "passive"}, False, 2, "OMP_WAIT_POLICY was set by the user"),
-    ({"GOMP_SPINCOUNT": "7"}, False, 2, "GOMP_SPINCOUNT was set by the user"),
-    ({}, True, 2, "MXNet was imported first"), ({}, False, 1, "one thread")])
+    ({}, False, 2, "GLUON_COMPRESS_WAITING=active was not asked for"),
+    ({"GLUON_COMPRESS_WAITING": ""}, False, 2, "GLUON_COMPRESS_WAITING=active was not asked for"),
+    ({"GLUON_COMPRESS_WAITING": "active", "OMP_WAIT_POLICY": "passive"}, False, 2,
+     "OMP_WAIT_POLICY was set by the user"),
+    ({"GLUON_COMPRESS_WAITING": "active", "GOMP_SPINCOUNT": "7"}, False, 2, "GOMP_SPINCOUNT was set by the user"),
+    ({"GLUON_COMPRESS_WAITING": "active"}, True, 2, "MXNet was imported first"),
+    ({"GLUON_COMPRESS_WAITING": "active"}, False, 1, "one thread")])
 def test_waiting_is_left_alone(environment, library_loaded, threads, reason):
     before = dict(environment)
     assert runtime._set_waiting(environment, library_loaded, threads) == f"as OpenMP does ({reason})"
     assert environment == before
 
 
-def test_threads_look_for_work_a_little_longer(run_python):
+def test_an_import_alone_leaves_waiting_to_openmp(run_python):
+    """Beside other programs looking for work takes their time, so that no library may do it unasked."""
+    code = "import os, gluon_compress; print(sorted(os.environ.keys() & {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'}))"
+    assert run_python(code, **{**SILENT, "OMP_NUM_THREADS": "2"}).strip() == "[]"
+
+
+def test_threads_look_for_work_a_little_longer_when_asked_to(run_python):
     code = "import gluon_compress; print(gluon_compress.runtime.status().waiting)"
-    assert run_python(code, **{**SILENT, "OMP_NUM_THREADS": "2"}).startswith("active (OMP_WAIT_POLICY=active")
-    environment = {}
+    asked = {**SILENT, "OMP_NUM_THREADS": "2", "GLUON_COMPRESS_WAITING": "active"}
+    assert run_python(code, **asked).startswith("active (OMP_WAIT_POLICY=active")
+    environment = {"GLUON_COMPRESS_WAITING": "active"}
     assert runtime._set_waiting(environment, False, 2).startswith("active")
-    assert environment == {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100000"}
+    assert environment == {"GLUON_COMPRESS_WAITING": "active", "OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100000"}
+
+
+def test_another_way_of_waiting_is_refused():
+    with pytest.raises(ValueError, match="GLUON_COMPRESS_WAITING is 'passive'; accepted: 'active', or unset"):
+        runtime._set_waiting({"GLUON_COMPRESS_WAITING": "passive"}, False, 2)
 
 
 @pytest.mark.parametrize("files, quota", [
