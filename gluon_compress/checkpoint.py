@@ -24,6 +24,7 @@ from mxnet.gluon import SymbolBlock
 from . import tensorfile
 from .arguments import check_flag
 from .errors import CheckpointError, NetworkError
+from .files import check_target
 from .graph import Graph
 from .network import check_context, check_hybrid, check_ready, known_shape, parameters, set_values
 from .pruning import ChannelPlan, Masks
@@ -61,11 +62,14 @@ def save(path, net, *records, example=None):
     RecordError
         When a record does not fit the network, for instance because a masked weight is not zero or a
         quantized one no longer a multiple of its scale. Nothing is written then.
+    OSError
+        When no file can be written there; before anything is done, unless the disk is full.
 
     >>> masks = prune_magnitude(net, 0.9)
     >>> scales = quantize_weights(net)
     >>> save("small.gcz", net, masks, scales)
     """
+    check_target("path", path)
     if isinstance(net, Int8Network):
         return _save_int8(path, net, records)
     check_ready(net)

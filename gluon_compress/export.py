@@ -12,7 +12,7 @@ from mxnet.gluon import SymbolBlock
 
 from .arguments import check_flag, check_integer
 from .errors import NetworkError
-from .files import write_atomically
+from .files import check_target, write_atomically
 from .symbol_graph import example_inputs, shorten, trace
 
 # MXNet 1.9.1 writes the operators' forms of opset 13, under whatever number the installed onnx is at. All
@@ -44,22 +44,15 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
         As for :func:`gluon_compress.report`, and when the files do not give the same network again.
     ValueError
         When ``path_prefix`` is a directory or ends in a slash.
+    OSError
+        When the files cannot be written there.
     """
-    check_integer("epoch", epoch, minimum=0, maximum=9999)
+    symbol_path, parameters_path = _symbol_paths(path_prefix, epoch)
     inputs = None if example is None else example_inputs(example)
     graph = trace(net, 1 if inputs is None else len(inputs))
     _check_inputs_used(graph)
     if inputs is not None:
         graph.output_shapes([value.shape for value in inputs])
-    prefix = Path(path_prefix)
-    if str(path_prefix).endswith(("/", os.sep)) or prefix.is_dir():
-        raise ValueError(f"path_prefix is {str(path_prefix)!r}, a directory; accepted: the beginning of a file name, "
-                         f"such as {str(prefix / 'model')!r}")
-    symbol_path = prefix.with_name(f"{prefix.name}-symbol.json")
-    parameters_path = prefix.with_name(f"{prefix.name}-{epoch:04d}.params")
-    for path in (symbol_path, parameters_path):
-        if path.is_dir():
-            raise ValueError(f"{path} is a directory")
 
     def write(symbol_file, parameters_file):
         graph.symbol.save(str(symbol_file))
@@ -70,6 +63,21 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     write_atomically(parameters_path, lambda parameters_file: write_atomically(
         symbol_path, lambda symbol_file: write(symbol_file, parameters_file)))
     return symbol_path, parameters_path
+
+
+def _symbol_paths(path_prefix, epoch):
+    """Where symbol and parameters go; raises for places where they cannot."""
+    if not isinstance(path_prefix, (str, os.PathLike)):
+        raise TypeError(f"path_prefix is {path_prefix!r}; accepted: the beginning of a file name")
+    text, prefix = os.fspath(path_prefix), Path(path_prefix)
+    if not prefix.name or text.endswith(os.sep) or os.path.isdir(text):
+        raise ValueError(f"path_prefix is {text!r}, a directory; accepted: the beginning of a file name, such as "
+                         f"{str(prefix / 'model')!r}")
+    check_integer("epoch", epoch, minimum=0, maximum=9999)
+    paths = prefix.with_name(f"{prefix.name}-symbol.json"), prefix.with_name(f"{prefix.name}-{epoch:04d}.params")
+    for path in paths:
+        check_target("path_prefix with its ending", path)
+    return paths
 
 
 def to_onnx(net, path, example, verify=True):
@@ -110,6 +118,7 @@ def to_onnx(net, path, example, verify=True):
         raise ImportError("to_onnx needs the package onnx, in a version that MXNet 1.9.1 can use: "
                           "pip install 'onnx==1.16.2'") from error
     check_flag("verify", verify)
+    check_target("path", path)
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"path is {str(path)!r}; accepted: a name that ends in .onnx")

@@ -2,7 +2,7 @@
 import math
 from pathlib import Path
 
-from .files import write_atomically
+from .files import check_target, write_atomically
 from .report import Report
 
 LEGEND_ROWS = 30
@@ -156,6 +156,7 @@ def plot_quantization(record, path, title=None):
 
 def _save(path, draw, size):
     """Draw on a new figure and put it at ``path`` in one step."""
+    check_target("path", path)
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"path is {str(path)!r}; accepted: a name that ends in .png")

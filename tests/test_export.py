@@ -277,7 +277,7 @@ def test_a_directory_in_the_way_leaves_both_files(tmp_path):
     net = ready(models.SimpleCNN(), (1, 1, 28, 28))
     (tmp_path / "net-symbol.json").write_text("old")
     (tmp_path / "net-0000.params").mkdir()
-    with pytest.raises(ValueError, match="is a directory"):
+    with pytest.raises(ValueError, match="0000.params., a directory; accepted: the path of a file"):
         to_symbol(net, tmp_path / "net")
     assert (tmp_path / "net-symbol.json").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2

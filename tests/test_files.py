@@ -1,13 +1,24 @@
 """files.py: old content or the whole new one, checksums, locks, and paths that are refused in time."""
+import errno
 import hashlib
 import os
+import resource
+import signal
+import stat
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import gluon_compress as gc
 import numpy as np
 import pytest
-from gluon_compress.files import CHUNK_BYTES, check_path, check_writable, lock, sha256_of, write_atomically
+from gluon_compress import files, tensorfile
+from gluon_compress.files import (
+    CHUNK_BYTES, check_path, check_target, check_writable, lock, sha256_of, write_atomically)
 from hypothesis import given
 from hypothesis import strategies as st
+
+import mxnet as mx
 
 
 @given(content=st.binary(max_size=100))
@@ -46,36 +57,294 @@ def test_write_atomically_leaves_nothing_of_a_failure(tmp_path):
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
 
 
-def test_the_lock_excludes_other_processes(tmp_path, run_python):
-    code = """
-import sys
-from filelock import Timeout
-from gluon_compress.files import lock
-try:
-    with lock(sys.argv[1]).acquire(timeout=0):
-        print("free")
-except Timeout:
-    print("taken")
-"""
+def in_another_process(call):
+    """Run ``call()`` in a fork of this process, which does nothing else; return its number."""
+    number = os.fork()
+    if number == 0:
+        try:
+            call()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return number
+
+
+def test_the_lock_excludes_other_processes(tmp_path):
+    def take():
+        with lock(tmp_path / "folder" / "file").acquire(timeout=0):
+            pass
     with lock(tmp_path / "folder" / "file"):
-        assert run_python(code, tmp_path / "folder" / "file").strip() == "taken"
-    assert run_python(code, tmp_path / "folder" / "file").strip() == "free"
+        number = in_another_process(take)
+        assert os.waitpid(number, 0)[1] != 0
+    assert os.waitpid(in_another_process(take), 0)[1] == 0
 
 
 @pytest.mark.parametrize("path, error, message", [
     (None, TypeError, "here is None; accepted: the path of a file"), (5, TypeError, "here is 5; accepted"),
-    (Path("/"), ValueError, "here is '/', a directory; accepted: the path of a file")])
+    ("", ValueError, "here is ''; accepted: the path of a file"), ("a/", ValueError, "here is 'a/'; accepted"),
+    (b"file", TypeError, "here is b'file'; accepted"), ("a\0b", ValueError, "here is 'a.x00b'; accepted"),
+    ("a\udcffb", ValueError, "no name in utf-8"), ("/dev/null", ValueError, "no regular file; accepted"),
+    (Path(__file__).parent, ValueError, "here is '.*', a directory; accepted: the path of a file")])
 def test_paths_that_are_none(path, error, message):
     with pytest.raises(error, match=message):
         check_path("here", path)
 
 
-def test_a_writable_path_is_left_as_it_is(tmp_path):
+def test_what_can_be_written_is_left_as_it_is(tmp_path):
     (tmp_path / "file").write_text("old")
-    check_path("here", tmp_path / "file")
-    check_writable(tmp_path / "file")
-    check_writable(tmp_path / "new" / "file")
-    assert sorted(os.listdir(tmp_path)) == ["file", "new"] and not os.listdir(tmp_path / "new")
-    assert (tmp_path / "file").read_text() == "old"
-    with pytest.raises(OSError):
-        check_writable(tmp_path / "file" / "below")
+    check_target("here", tmp_path / "file")
+    check_target("here", tmp_path / "new" / "deep" / "file")
+    check_target("here", "file in the folder at hand")
+    assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
+
+
+def places_that_cannot_be_written(folder):
+    """{what is wrong: a path}; as for root, permissions say nothing."""
+    (folder / "file").write_text("old")
+    (folder / "loop").symlink_to("loop")
+    return {"a file as folder": folder / "file" / "below" / "it", "a name that is too long": folder / ("n" * 256),
+            "a folder's that is too long": folder / ("n" * 256) / "file", "links in a circle": folder / "loop",
+            "a folder of the system": Path("/proc/no/file")}
+
+
+def test_where_nothing_can_be_written_is_told_before_the_work(tmp_path):
+    for path in places_that_cannot_be_written(tmp_path).values():
+        for refuse in (check_writable, lambda path: write_atomically(path, lambda temporary: temporary.write_text(""))):
+            with pytest.raises(OSError) as caught:
+                refuse(path)
+            assert caught.value.filename == str(path) and caught.value.errno
+    assert sorted(os.listdir(tmp_path)) == ["file", "loop"]
+
+
+@pytest.mark.parametrize("length", [200, 255])
+def test_the_longest_names_are_written(tmp_path, length):
+    path = tmp_path / ("é" * (length // 2) + "n" * (length % 2))
+    check_target("here", path)
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert path.read_text() == "new" and len(os.fsencode(path.name)) == length
+
+
+# ---- mode, links, flushing
+
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_new_files_have_the_mode_that_the_umask_leaves(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        tensorfile.write(tmp_path / "file", "test", {"x": np.zeros(3)}, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o444])
+def test_a_replaced_file_keeps_its_mode(tmp_path, mode):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "file").chmod(mode)
+    tensorfile.write(tmp_path / "file", "test", {"x": np.zeros(3)}, {})
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path, exists):
+    (tmp_path / "data").mkdir()
+    real, link = tmp_path / "data" / "real", tmp_path / "link"
+    if exists:
+        real.write_text("old")
+    link.symlink_to("second")
+    (tmp_path / "second").symlink_to("data/real")
+    check_target("here", link)
+    write_atomically(link, lambda temporary: temporary.write_text("new"))
+    assert link.is_symlink() and (tmp_path / "second").is_symlink()
+    assert real.read_text() == "new" and os.listdir(tmp_path / "data") == ["real"]
+
+
+def test_content_and_folder_are_flushed_around_the_rename(tmp_path, monkeypatch):
+    """By their numbers of inodes: content, rename, folder; and a new folder in the one above it."""
+    happened = []
+
+    def fsync(number, real=os.fsync):
+        happened.append(os.fstat(number).st_ino)
+        real(number)
+
+    def replace(source, target, real=os.replace):
+        real(source, target)
+        happened.append("rename")
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    path = tmp_path / "new" / "file"
+    write_atomically(path, lambda temporary: temporary.write_text("content"))
+    assert happened == [tmp_path.stat().st_ino, path.stat().st_ino, "rename", path.parent.stat().st_ino]
+
+
+# ---- kills, interrupts, writers at once
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("moment", ["while it writes", "before it has the lock", "before it writes"])
+def test_what_a_kill_leaves_is_removed_by_the_next_call(tmp_path, monkeypatch, moment):
+    def write(temporary):
+        if moment == "while it writes":
+            temporary.write_bytes(bytes(1000))
+        die()
+    with monkeypatch.context() as patch:
+        if moment == "before it has the lock":
+            patch.setattr(files, "_lock_new", die)
+        number = in_another_process(lambda: write_atomically(tmp_path / "file", write))
+    assert os.waitpid(number, 0)[1] == signal.SIGKILL
+    assert len(os.listdir(tmp_path)) == 1
+    (tmp_path / ".file.of.the.user.tmp").mkdir()
+    (tmp_path / ".file.0123456789abcdef.tmp").write_text("no folder of ours")
+    write_atomically(tmp_path / "file", lambda temporary: temporary.write_text("new"))
+    assert sorted(os.listdir(tmp_path)) == [".file.0123456789abcdef.tmp", ".file.of.the.user.tmp", "file"]
+
+
+def test_a_living_writer_is_left_alone(tmp_path):
+    def outer(temporary):
+        temporary.write_text("outer")
+        write_atomically(tmp_path / "file", lambda inner: inner.write_text("inner"))
+        assert (tmp_path / "file").read_text() == "inner"
+    write_atomically(tmp_path / "file", outer)
+    assert (tmp_path / "file").read_text() == "outer" and os.listdir(tmp_path) == ["file"]
+
+
+def test_writers_at_once_do_not_disturb_each_other(tmp_path):
+    def write(letter):
+        for _ in range(100):
+            write_atomically(tmp_path / "file", lambda temporary: temporary.write_text(letter * 1000))
+    numbers = [in_another_process(lambda letter=letter: write(letter)) for letter in "ab"]
+    assert [os.waitpid(number, 0)[1] for number in numbers] == [0, 0]
+    assert (tmp_path / "file").read_text() in ("a" * 1000, "b" * 1000) and os.listdir(tmp_path) == ["file"]
+
+
+def test_an_interrupt_comes_out_as_one_and_leaves_nothing(tmp_path):
+    """At some sixty moments of a save, spread over its duration."""
+    net = gc.models.LeNet300100()
+    net.initialize()
+    net(mx.nd.zeros((1, 784)))
+    masks, path = gc.pruning.prune_magnitude(net, 0.5), tmp_path / "file"
+    gc.save(path, net, masks)
+    started = time.perf_counter()
+    gc.save(path, net, masks)
+    duration = time.perf_counter() - started
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    interrupted = 0
+    try:
+        for step in range(1, 60):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, duration * step / 50)
+                gc.save(path, net, masks)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert os.listdir(tmp_path) == ["file"]
+            gc.load(path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted  # most of the time
+
+
+# ---- full disks, by the limit of a file's size, which fails in the same places
+
+@contextmanager
+def files_end_at(size):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def writers():
+    """{what: (a function of the prefix of a path, the ends of its files' names)}: all that write."""
+    net = gc.models.LeNet300100()
+    net.initialize()
+    images, labels = mx.nd.random.normal(shape=(8, 784)), mx.nd.zeros(8)
+    net(images)
+    trained = gc.models.LeNet300100()
+    trained.initialize()
+    integers = gc.quantization.quantize(net, [images], method="minmax", progress=False)
+
+    def fit(path):
+        gc.training.fit(trained, [(images, labels)], 1, state_path=path, progress=False)
+    return {
+        "save": (lambda path: gc.save(path, net), [""]), "save int8": (lambda path: gc.save(path, integers), [""]),
+        "fit": (fit, [""]),
+        "cache_logits": (lambda path: gc.distillation.cache_logits(
+            net, [(images, labels)] * 40, path, progress=False), [""]),
+        "sensitivity": (lambda path: gc.pruning.sensitivity(
+            net, lambda net: 0.5, state_path=path, progress=False), [""]),
+        "to_symbol": (lambda path: gc.export.to_symbol(net, path), ["-symbol.json", "-0000.params"]),
+        "to_onnx": (lambda path: gc.export.to_onnx(net, f"{path}.onnx", images, verify=False), [".onnx"]),
+        "plot": (lambda path: gc.plots.plot_before_after({"a": 1, "b": 2}, f"{path}.png"), [".png"])}
+
+
+@pytest.mark.parametrize("what", writers())
+def test_a_full_disk_is_an_os_error_that_names_the_path(tmp_path, what):
+    write, ends = writers()[what]
+    write(str(tmp_path / "whole"))
+    sizes = [(tmp_path / f"whole{end}").stat().st_size for end in ends]
+    if what in ("save", "save int8", "to_symbol", "to_onnx", "plot"):  # the others go on with what is there
+        for end in ends:
+            (tmp_path / f"file{end}").write_text("old")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for size in {10, *(size // 2 for size in sizes), max(sizes) - 1, max(sizes) - 100}:
+        with files_end_at(size), pytest.raises(OSError) as caught:
+            write(str(tmp_path / "file"))
+        assert caught.value.errno == errno.EFBIG
+        assert caught.value.filename in [str(tmp_path / f"file{end}") for end in ends]
+        if what == "sensitivity":
+            (tmp_path / "file").unlink(missing_ok=True)  # what it had measured until then
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("what", writers())
+def test_a_place_that_cannot_be_written_is_refused_by_all_that_write(tmp_path, what):
+    write, ends = writers()[what]
+    for reason, path in places_that_cannot_be_written(tmp_path).items():
+        if reason != "links in a circle" or ends == [""]:  # with an end to its name it is another path
+            with pytest.raises(OSError) as caught:
+                write(str(path))
+            assert caught.value.filename in [f"{path}{end}" for end in ends]
+    assert sorted(os.listdir(tmp_path)) == ["file", "loop"]
+
+
+def test_a_file_that_write_reads_keeps_its_name_in_the_error(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "file", lambda temporary: (tmp_path / "source").read_text())
+    assert caught.value.filename == str(tmp_path / "source")
+
+
+def test_errors_that_are_not_of_the_disk_stay_as_they_are(tmp_path):
+    def write(temporary):
+        temporary.write_text("half")
+        raise RuntimeError("another reason")
+    with pytest.raises(RuntimeError, match="another reason"):
+        write_atomically(tmp_path / "file", write)
+    assert os.listdir(tmp_path) == []
+
+
+def test_names_beyond_ascii_where_python_takes_names_as_ascii(tmp_path, run_python):
+    """With LC_ALL=C alone Python 3.7 and later take them as UTF-8."""
+    code = """
+import sys
+import gluon_compress as gc
+import mxnet as mx
+net = gc.models.LeNet300100()
+net.initialize()
+net(mx.nd.zeros((1, 784)))
+try:
+    gc.save(sys.argv[1], net)
+    gc.load(sys.argv[1])
+    print("saved")
+except ValueError as error:
+    print(error)
+"""
+    path = tmp_path / "ü" / "é.gcz"
+    assert run_python(code, path, LC_ALL="C").strip() == "saved"
+    path.unlink()
+    told = run_python(code, path, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert "path is" in told and "set PYTHONUTF8=1" in told and not os.listdir(path.parent)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..arguments import check_choice, check_flag, check_number
 from ..batches import check_repeatable
 from ..errors import CheckpointError, differences
-from ..files import check_path, write_atomically
+from ..files import check_target, write_atomically
 from ..network import check_ready, parameters, select_layers, snapshot, write_values
 from ..network import layers as layers_of
 from .channels import prune_channels
@@ -87,7 +87,7 @@ def sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS
     check_choice("kind", kind, ("weights", "channels"))
     check_flag("progress", progress)
     if state_path is not None:
-        check_path("state_path", state_path)
+        check_target("state_path", state_path)
         for name, function in (("criterion", criterion), ("loss", ranking.get("loss"))):
             _check_has_name(name, function)
     fractions = _ascending(fractions)
