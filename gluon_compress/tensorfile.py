@@ -6,16 +6,24 @@ import base64
 import hashlib
 import json
 import lzma
+import os
+import stat
+from contextlib import contextmanager
 
 import numpy as np
+from mxnet import MXNetError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .errors import CheckpointError
+from .errors import CheckpointError, RecordError
 from .files import write_atomically
+from .schema import Malformed, anything, parse
+from .unpacking import unpack_lzma
 
 FORMAT = "gluon_compress"
 VERSION = 2
+HEADER_BYTES = 16 << 20  # unpacked; a graph of 10,000 operators has 3 MB
+GLUON_PARAMETERS = b"\x12\1" + bytes(14)  # the beginning of what save_parameters writes
 
 
 def write(path, kind, tensors, header):
@@ -30,18 +38,19 @@ def write(path, kind, tensors, header):
     write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata))
 
 
-def read(path, kind):
-    """``(tensors, header)`` of a file of this ``kind``.
+def read(path, kind, check=anything):
+    """``(tensors, header)`` of a file of this ``kind``, the header once ``check`` of :mod:`.schema` accepts it.
 
     Raises
     ------
-    FileNotFoundError
-        When there is no such file.
+    FileNotFoundError, PermissionError, IsADirectoryError
+        When there is no such file, or none that can be read.
     CheckpointError
-        When it is damaged, truncated, of another format, of another kind or of a newer version.
+        When it is damaged, truncated, of another format, of another kind or of a newer version, when its header is not
+        what ``check`` accepts, or unpacks to more than its tensors justify.
     """
-    with open(path, "rb"):
-        pass
+    check_regular(path)
+    _check_format(path)
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -56,10 +65,57 @@ def read(path, kind):
         raise CheckpointError(f"{path} holds a {metadata.get('kind')!r}, not a {kind!r}")
     if metadata.get("sha256") != _digest(kind, tensors, metadata.get("header", "")):
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+    with content_of(path, kind):
+        return tensors, _header(metadata.get("header", ""), tensors, check)
+
+
+@contextmanager
+def content_of(path, kind):
+    """Turn what a forged file, whose checksum is right, can lead to into a ``CheckpointError``."""
     try:
-        return tensors, json.loads(lzma.decompress(base64.b64decode(metadata["header"])))
-    except (KeyError, ValueError, lzma.LZMAError) as error:
-        raise CheckpointError(f"{path} has a header that is no compressed JSON: {error}") from error
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RecordError, RecursionError, TypeError,
+            ValueError, MXNetError) as error:
+        said = error if isinstance(error, (Malformed, RecordError)) else repr(error)
+        raise CheckpointError(f"{path} does not hold what a {kind} consists of: {said}") from error
+
+
+def check_regular(path):
+    """Raise ``OSError`` or ``CheckpointError`` unless there is a plain file at ``path``: a pipe would wait for ever."""
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise TypeError(f"path is {path!r}; accepted: the path of a file")
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        with open(path, "rb"):  # which says of a directory that it is one
+            return
+    raise CheckpointError(f"{path} is no plain file but a pipe, a socket or a device")
+
+
+def _check_format(path):
+    """Name the other formats that MXNet has, and refuse a safetensors header of absurd size."""
+    with open(path, "rb") as file:
+        start, size = file.read(17), os.fstat(file.fileno()).st_size
+    if start[:16] == GLUON_PARAMETERS or start[:4] == b"PK\3\4":
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: it looks like parameters that Gluon saved, "
+                              f"which net.load_parameters({str(path)!r}) reads")
+    if start.lstrip()[:1] in (b"{", b"["):
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: it looks like JSON; MXNet's graphs are "
+                              f"read by gluon.SymbolBlock.imports(graph, inputs, parameters)")
+    length = int.from_bytes(start[:8], "little")
+    if len(start) >= 8 and not length <= min(size - 8, HEADER_BYTES + size // 8):
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: its header would have {length} bytes")
+
+
+def _header(packed, tensors, check):
+    """What the file says of its tensors. Its JSON may be as long as ``HEADER_BYTES`` and a sixteenth of them."""
+    most = HEADER_BYTES + sum(tensor.nbytes for tensor in tensors.values()) // 16
+    try:
+        packed = base64.b64decode(packed, validate=True)
+    except ValueError as error:
+        raise Malformed(f"the header is no base64: {error}") from error
+    header = parse(unpack_lzma(packed, most, "the header"), "the header")
+    check(header, "the header")
+    return header
 
 
 def _plain(name, tensor):
@@ -77,5 +133,5 @@ def _digest(kind, tensors, header):
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
-        digest.update(tensor.tobytes())
+        digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
     return digest.hexdigest()

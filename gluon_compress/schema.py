@@ -1,0 +1,141 @@
+"""What a piece of JSON may look like: checks of what a stranger may have written, before anything relies on it.
+
+A check is a function ``check(value, where)`` that raises :class:`Malformed`, with the place and what is accepted, or
+returns nothing. Those here make one:
+
+    LAYOUT = fields({"shape": list_of(integer(0, 2**31 - 1), most=32), "dtype": choice("float32", "float16")},
+                    optional={"fill": number()})
+    LAYOUT(json.loads(text), "layout")
+"""
+import json
+import math
+
+LONGEST_NAME = 1000  # of a parameter, a layer or an attribute
+MOST_ITEMS = 1_000_000
+
+
+class Malformed(ValueError):
+    """Something in a file is not what its format says."""
+
+
+def parse(text, where):
+    """The content of JSON text; :class:`Malformed` when it is none, or is nested beyond what Python can read."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"{where} is no JSON: {error}") from error
+
+
+def integer(minimum, maximum):
+    def check(value, where):
+        if type(value) is not int or not minimum <= value <= maximum:
+            _refuse(value, where, f"an integer from {minimum} to {maximum}")
+    return check
+
+
+def number(minimum=-math.inf, maximum=math.inf, above=-math.inf):
+    """A finite number of float64, or an integer that one can hold."""
+    def check(value, where):
+        fits = type(value) is float or type(value) is int and abs(value) < 1 << 1023
+        if not fits or not math.isfinite(value) or not minimum <= value <= maximum or not value > above:
+            bounds = [f"{word} {bound}" for word, bound in (("at least", minimum), ("at most", maximum),
+                                                            ("above", above)) if math.isfinite(bound)]
+            _refuse(value, where, " ".join(["a finite number", *bounds]))
+    return check
+
+
+def text(longest=LONGEST_NAME):
+    def check(value, where):
+        if not isinstance(value, str) or len(value) > longest:
+            _refuse(value, where, f"a text of at most {longest} characters")
+    return check
+
+
+def boolean(value, where):
+    if not isinstance(value, bool):
+        _refuse(value, where, "true or false")
+
+
+def choice(*accepted):
+    def check(value, where):
+        if not any(type(value) is type(each) and value == each for each in accepted):
+            _refuse(value, where, ", ".join(map(repr, accepted)))
+    return check
+
+
+def maybe(kind):
+    """null, or what ``kind`` accepts."""
+    def check(value, where):
+        if value is not None:
+            kind(value, where)
+    return check
+
+
+def list_of(kind, least=0, most=MOST_ITEMS):
+    def check(value, where):
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            _refuse(value, where, f"a list of {least} to {most} items")
+        for index, item in enumerate(value):
+            kind(item, f"{where}[{index}]")
+    return check
+
+
+def pair(first, second):
+    """A list of two."""
+    def check(value, where):
+        if not isinstance(value, list) or len(value) != 2:
+            _refuse(value, where, "a list of two")
+        first(value[0], f"{where}[0]")
+        second(value[1], f"{where}[1]")
+    return check
+
+
+def mapping(kind, most=MOST_ITEMS):
+    """An object of any names, each with what ``kind`` accepts."""
+    def check(value, where):
+        if not isinstance(value, dict) or len(value) > most:
+            _refuse(value, where, f"an object of at most {most} entries")
+        for name, item in value.items():
+            if len(name) > LONGEST_NAME:
+                _refuse(name, f"a name in {where}", f"at most {LONGEST_NAME} characters")
+            kind(item, f"{where}[{name!r}]")
+    return check
+
+
+def fields(required, optional=None):
+    """An object of these names and no others: {name: check}."""
+    known = {**required, **(optional or {})}
+
+    def check(value, where):
+        if not isinstance(value, dict):
+            _refuse(value, where, f"an object of {', '.join(known)}")
+        for name in value:
+            if name not in known:
+                _refuse(name, f"a name in {where}", ", ".join(known))
+        for name in required:
+            if name not in value:
+                raise Malformed(f"{where} has no {name!r}")
+        for name, item in value.items():
+            known[name](item, f"{where}.{name}")
+    return check
+
+
+def either(*kinds):
+    """What one of ``kinds`` accepts; the message is that of the last."""
+    def check(value, where):
+        for kind in kinds[:-1]:
+            try:
+                return kind(value, where)
+            except Malformed:
+                pass
+        return kinds[-1](value, where)
+    return check
+
+
+def anything(value, where):
+    """JSON that is only ever compared."""
+
+
+def _refuse(value, where, accepted):
+    shown = repr(value)
+    raise Malformed(f"{where} is {shown if len(shown) <= 100 else shown[:100] + '...'}; accepted: {accepted}")

@@ -1,0 +1,33 @@
+"""Unpacking what a stranger may have packed: never more than asked for."""
+import lzma
+import zlib
+
+from .schema import Malformed
+
+LZMA_MEMORY = 100 << 20  # bytes; the strongest setting needs 65 MiB
+
+
+def inflate(packed, size, where):
+    """The ``size`` bytes that were deflated; :class:`Malformed` when they are fewer or more, or damaged."""
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(packed, size + 1)
+    except zlib.error as error:
+        raise Malformed(f"{where} is damaged: {error}") from error
+    if len(content) != size or not unpacker.eof or unpacker.unused_data:
+        raise Malformed(f"{where} does not unpack to {size} bytes")
+    return content
+
+
+def unpack_lzma(packed, most, where):
+    """The content of an .xz stream, at most ``most`` bytes; :class:`Malformed` otherwise."""
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY)
+    try:
+        content = unpacker.decompress(packed, most + 1)
+    except (lzma.LZMAError, EOFError) as error:
+        raise Malformed(f"{where} is damaged: {error}") from error
+    if len(content) > most:
+        raise Malformed(f"{where} unpacks to more than {most} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise Malformed(f"{where} ends too early or too late")
+    return content
