@@ -13,8 +13,6 @@ loaded into a fresh copy of the original network, or with no network at all.
 import json
 import math
 import warnings
-import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import mxnet as mx
@@ -23,18 +21,33 @@ from mxnet.gluon import SymbolBlock
 
 from . import tensorfile
 from .arguments import check_flag
+from .codec import (LAYOUT, TYPES, check_stored, check_unpacked_size, codes_of, compress, decode, layout_of, mask_of,
+                    pack, store)
 from .errors import CheckpointError, NetworkError
 from .files import check_target
 from .graph import Graph
-from .network import check_context, check_hybrid, check_ready, known_shape, parameters, set_values
+from .network import check_context, check_hybrid, check_ready, known_shape, leave_store, parameters, set_values
 from .pruning import ChannelPlan, Masks
-from .quantization import Int8Network, QuantizationRecord, Scales, dequantize_array
-from .quantization.arrays import largest_code
+from .pruning.rewrite import capture, put_back
+from .quantization import Int8Network, QuantizationRecord, Scales
+from .schema import REASONS, SHAPE, Malformed, anything, choice, either, fields, list_of, mapping, text
+from .symbol_check import LONGEST_SYMBOL, check_shapes, check_types, checked_content, symbol_of_text
 from .symbol_graph import example_inputs, trace
+from .tensorfile import content_of
 
 KIND = "compressed network"
 SMALL = "scales and rest"  # of an int8 network
 RECORDS = {"masks": Masks, "scales": Scales, "plan": ChannelPlan}
+MOST_INPUTS = 1000
+
+_LEFT_OUT = fields({"left_out": REASONS})
+_GRAPH = fields({"symbol": text(LONGEST_SYMBOL), "inputs": list_of(text(), least=1, most=MOST_INPUTS),
+                 "dtype": choice(*TYPES)},
+                {"names": mapping(text()), "shapes": mapping(SHAPE)})
+_HEADER = fields({
+    "layout": mapping(LAYOUT), "graph": either(fields({"missing": text(1_000_000)}), _GRAPH),
+    "records": fields({}, {"masks": _LEFT_OUT, "scales": _LEFT_OUT,
+                           "plan": anything, "quantization": anything})})  # which check themselves
 
 
 def save(path, net, *records, example=None):
@@ -81,16 +94,16 @@ def save(path, net, *records, example=None):
     tensors, layout = {}, {}
     for name, parameter in parameters(net).items():
         value = codes.get(name, parameter.data().asnumpy())
-        layout[name] = {"shape": list(value.shape), "dtype": np.dtype(parameter.dtype).name}
+        layout[name] = layout_of(name, value, parameter.dtype)
         if name in masks:
-            tensors[f"{name}/mask"] = _compress(np.packbits(masks[name]))
+            tensors[f"{name}/mask"] = compress(np.packbits(masks[name]))
             value = value[masks[name]]
         if name in codes:
             record = given["scales"].layers[name]
             layout[name].update(bits=record["bits"], axis=record["axis"])
             tensors[f"{name}/scale"] = record["scale"]
-            value = _pack(value, record["bits"])
-        _store(name, value, layout, tensors)
+            value = pack(value, record["bits"])
+        store(name, value, layout, tensors)
     stored = {kind: record.to_dict() if kind == "plan" else {"left_out": record.left_out}
               for kind, record in given.items()}  # masks and scales themselves are tensors
     tensorfile.write(path, KIND, tensors, {"layout": layout, "records": stored, "graph": _graph(net, example)})
@@ -103,12 +116,12 @@ def _save_int8(path, net, records):
                         f"none, as an int8 network has its own")
     tensors, layout = {}, {}
     for name, value in {**net.rest, **net.codes}.items():
-        layout[name] = {"shape": list(value.shape), "dtype": "float32"}
+        layout[name] = layout_of(name, value, np.float32)
         if name in net.codes:
             record = net.scales.layers[name]
             layout[name].update(bits=record["bits"], axis=record["axis"])
-            value = _pack(value, record["bits"])
-        _store(name, value, layout, tensors)
+            value = pack(value, record["bits"])
+        store(name, value, layout, tensors)
     # one tensor for all that is small: 100 bytes of header for each would be more than many of them
     small = [name for name in sorted(layout) if f"{name}/value" in tensors and name not in net.codes]
     tensors[SMALL] = np.concatenate([*(net.scales.layers[name]["scale"] for name in sorted(net.codes)),
@@ -135,18 +148,13 @@ def _take_small_apart(tensors, layout):
     small, position = tensors.pop(SMALL), 0
     quantized = [name for name in sorted(layout) if "bits" in layout[name]]
     whole = [name for name in sorted(layout) if "bits" not in layout[name] and "fill" not in layout[name]]
-    for name, shape in (*((f"{name}/scale", layout[name]["shape"][:1]) for name in quantized),
-                        *((f"{name}/value", layout[name]["shape"]) for name in whole)):
+    sizes = {**{f"{name}/scale": layout[name]["shape"][:1] for name in quantized},
+             **{f"{name}/value": layout[name]["shape"] for name in whole}}
+    if small.ndim != 1 or small.dtype != np.float32 or small.size != sum(map(math.prod, sizes.values())):
+        raise Malformed(f"tensor {SMALL!r} of type {small.dtype} and shape {small.shape} is not all scales and rest")
+    for name, shape in sizes.items():
         tensors[name] = small[position:position + math.prod(shape)].reshape(shape)
         position += math.prod(shape)
-
-
-def _store(name, value, layout, tensors):
-    """Put an array into the file, or into its header when all its values are the same."""
-    if value.size > 1 and value.dtype.kind == "f" and (value == value.flat[0]).all() and np.isfinite(value.flat[0]):
-        layout[name]["fill"] = float(value.flat[0])
-    else:
-        tensors[f"{name}/value"] = value
 
 
 def load(path, net=None, ctx=None, precision=None, simulate=False):
@@ -188,25 +196,58 @@ def load(path, net=None, ctx=None, precision=None, simulate=False):
     if simulate and not as_integers:
         raise ValueError("simulate=True is for int8 networks that are loaded as such: without net, without precision, "
                          "from a file that holds one")
-    if as_integers:
-        return _load_int8(path, tensors, header, simulate)
-    with _content_of(path):
-        values = {name: _decode(name, layout, tensors) for name, layout in header["layout"].items()}
-        if net is None:
-            return _symbol_block(path, header["graph"], values, ctx or mx.cpu())
-    with _content_of(path):
-        plan = header["records"].get("plan")
-        if not _check_fits(path, net, values, plan):
-            ChannelPlan.from_dict(plan).apply(net)
-    for name, parameter in parameters(net).items():
-        used = parameter._data is not None or parameter._deferred_init
-        if used and ctx is not None:
-            parameter.reset_ctx(ctx)
+    if net is not None:
+        return _load_into(path, net, tensors, header, ctx)
+    if "missing" in header["graph"]:
+        raise CheckpointError(f"{path} holds no graph ({header['graph']['missing']}); give load the network")
+    with content_of(path, KIND):
+        check_unpacked_size(header["layout"], tensors)
+        if as_integers:
+            return _load_int8(tensors, header, simulate)
+        return _symbol_block(header["graph"], header["layout"], tensors, ctx or mx.cpu())
+
+
+def _load_into(path, net, tensors, header, ctx):
+    """Everything is checked and decoded before the first parameter changes."""
+    layouts, named = header["layout"], parameters(net)
+    with content_of(path, KIND):
+        plan = ChannelPlan.from_dict(header["records"]["plan"]) if "plan" in header["records"] else None
+        as_it_is = _check_fits(path, named, layouts, plan)
+        values = _decode_all(layouts, tensors)
+    for parameter in named.values():
         if parameter._data is not None:
-            set_values(parameter, values[name])
-        else:
-            parameter._load_init(mx.nd.array(values[name], dtype=parameter.dtype), None if used else ctx or mx.cpu())
+            leave_store(parameter)
+    before = capture(net)
+    try:
+        if not as_it_is:
+            with content_of(path, KIND):
+                plan.apply(net)
+        for name, parameter in parameters(net).items():
+            _set(parameter, values.pop(name), ctx)
+    except BaseException:
+        put_back(net, before)
+        raise
     return net
+
+
+def _decode_all(layouts, tensors):
+    """{name: array}; each tensor is let go of once it is decoded."""
+    values = {}
+    for name, layout in layouts.items():
+        values[name] = decode(name, layout, tensors)
+        for part in ("value", "mask"):
+            tensors.pop(f"{name}/{part}", None)
+    return values
+
+
+def _set(parameter, value, ctx):
+    used = parameter._data is not None or parameter._deferred_init
+    if used and ctx is not None:
+        parameter.reset_ctx(ctx)
+    if parameter._data is not None:
+        set_values(parameter, value)
+    else:
+        parameter._load_init(mx.nd.array(value, dtype=parameter.dtype), None if used else ctx or mx.cpu())
 
 
 def records(path):
@@ -217,37 +258,42 @@ def records(path):
     With these, a loaded network can be trained further: ``MaskedTrainer(net, records(path)["masks"], ...)``.
     """
     tensors, header = _read(path)
-    with _content_of(path):
+    with content_of(path, KIND):
+        check_unpacked_size(header["layout"], tensors)
         return _read_records(tensors, header)
 
 
 def _read(path):
-    """``(tensors, header)``, with a tensor for each parameter."""
-    tensors, header = tensorfile.read(path, KIND)
-    if SMALL in tensors:
-        with _content_of(path):
+    """``(tensors, header)``, with the tensors that each parameter needs."""
+    tensors, header = tensorfile.read(path, KIND, _HEADER)
+    with content_of(path, KIND):
+        if SMALL in tensors:
             _take_small_apart(tensors, header["layout"])
+        check_stored(header["layout"], tensors)
     return tensors, header
 
 
-def _load_int8(path, tensors, header, simulate):
-    with _content_of(path):
-        found, layouts, graph = _read_records(tensors, header), header["layout"], header["graph"]
-        codes = {name: _unpack(tensors[f"{name}/value"], layout["bits"], math.prod(layout["shape"])).reshape(
-            layout["shape"]) for name, layout in layouts.items() if "bits" in layout}
-        rest = {name: _decode(name, layout, tensors) for name, layout in layouts.items() if "bits" not in layout}
-        values = {**rest, **{name: _decode(name, layouts[name], tensors) for name in codes}}
-        block = _symbol_block(path, graph, values, mx.cpu())
-        example = tuple(mx.nd.zeros(graph["shapes"][name]) for name in graph["inputs"])
-        # not structural names: a SymbolBlock's lack what all of its parameters' names begin with
-        graph = Graph(block, example, dict(block.collect_params().items()))
-        return Int8Network(graph, codes, found["scales"], rest, found["quantization"], simulate)
+def _load_int8(tensors, header, simulate):
+    found, layouts, graph = _read_records(tensors, header), header["layout"], header["graph"]
+    if "scales" not in found or graph.get("shapes", {}).keys() != set(graph["inputs"]):
+        raise Malformed("an int8 network has no scales, or inputs without a shape")
+    symbol = symbol_of_text(graph["symbol"])
+    shapes = {**{name: layout["shape"] for name, layout in layouts.items()}, **graph["shapes"]}
+    check_shapes(symbol, shapes)
+    codes = {name: codes_of(name, layout, tensors) for name, layout in layouts.items() if "bits" in layout}
+    rest = {name: decode(name, layout, tensors) for name, layout in layouts.items() if "bits" not in layout}
+    block = _symbol_block(graph, layouts, tensors, mx.cpu())
+    tensors.clear()
+    # not structural names: a SymbolBlock's lack what all of its parameters' names begin with
+    graph = Graph.of_shapes(block, [tuple(graph["shapes"][name]) for name in graph["inputs"]],
+                            dict(block.collect_params().items()))
+    return Int8Network(graph, codes, found["scales"], rest, found["quantization"], simulate)
 
 
 def _read_records(tensors, header):
     stored, layouts, found = header["records"], header["layout"], {}
     if "masks" in stored:
-        kept = {name: _mask(name, layout, tensors) for name, layout in layouts.items() if f"{name}/mask" in tensors}
+        kept = {name: mask_of(name, layout, tensors) for name, layout in layouts.items() if f"{name}/mask" in tensors}
         found["masks"] = Masks(kept, stored["masks"]["left_out"])
     if "scales" in stored:
         quantized = {name: {"bits": layout["bits"], "axis": layout["axis"], "scale": tensors[f"{name}/scale"]}
@@ -258,15 +304,6 @@ def _read_records(tensors, header):
     if "quantization" in stored:
         found["quantization"] = QuantizationRecord.from_dict(stored["quantization"])
     return found
-
-
-@contextmanager
-def _content_of(path):
-    """Turn what a forged file, whose checksum is right, can lead to into a ``CheckpointError``."""
-    try:
-        yield
-    except (KeyError, IndexError, ValueError, TypeError, OverflowError, AttributeError, zlib.error) as error:
-        raise CheckpointError(f"{path} does not hold what a compressed network consists of: {error!r}") from error
 
 
 def _by_kind(records):
@@ -283,68 +320,31 @@ def _by_kind(records):
     return given
 
 
-def _pack(codes, bits):
-    """Codes as int8, or as a stream of ``bits`` bits each when there are fewer than 8."""
-    if bits == 8:
-        return codes
-    shifted = (codes.ravel() + largest_code(bits)).astype(np.uint8)  # 0 ... 2 * q_max
-    return np.packbits(np.unpackbits(shifted[:, None], axis=1, count=bits, bitorder="little"))
+def _check_fits(path, named, layouts, plan):
+    """True when the file's parameters fit the network's, ``named``, as they are, False when they do after ``plan``.
 
-
-def _unpack(packed, bits, count):
-    if bits == 8:
-        return packed
-    stream = np.unpackbits(packed, count=count * bits).reshape(count, bits)
-    shifted = np.packbits(stream, axis=1, bitorder="little").ravel()
-    return shifted.astype(np.int8) - np.int8(largest_code(bits))
-
-
-def _compress(array):
-    """An array's bytes, deflated: of a sparse mask a third is left."""
-    return np.frombuffer(zlib.compress(array.tobytes(), 9), np.uint8)
-
-
-def _mask(name, layout, tensors):
-    bits = np.frombuffer(zlib.decompress(tensors[f"{name}/mask"].tobytes()), np.uint8)
-    return np.unpackbits(bits, count=math.prod(layout["shape"])).astype(bool).reshape(layout["shape"])
-
-
-def _decode(name, layout, tensors):
-    """The float array of a parameter."""
-    if "fill" in layout:
-        return np.full(layout["shape"], layout["fill"], layout["dtype"])
-    value = tensors[f"{name}/value"]
-    mask = _mask(name, layout, tensors) if f"{name}/mask" in tensors else None
-    if "bits" in layout:
-        value = _unpack(value, layout["bits"], math.prod(layout["shape"]) if mask is None else int(mask.sum()))
-    if mask is not None:
-        scattered = np.zeros(mask.shape, value.dtype)
-        scattered[mask] = value
-        value = scattered
-    if "bits" in layout:
-        value = dequantize_array(value.reshape(layout["shape"]), tensors[f"{name}/scale"], layout["axis"])
-    return value.reshape(layout["shape"]).astype(layout["dtype"])
-
-
-def _check_fits(path, net, values, plan):
-    """True when the values fit ``net`` as it is, False when they do after ``plan``; else CheckpointError."""
-    named = parameters(net)
-    for name in sorted(named.keys() ^ values.keys()):
+    Else CheckpointError.
+    """
+    for name in sorted(named.keys() ^ layouts.keys()):
         raise CheckpointError(f"{path} is of another network: parameter {name} is only in the "
-                              f"{'file' if name in values else 'network'}")
+                              f"{'file' if name in layouts else 'network'}")
+    for name, parameter in named.items():
+        if (np.dtype(parameter.dtype).kind == "f") != layouts[name]["dtype"].startswith("float"):
+            raise CheckpointError(f"{path} is of another network: parameter {name} has type {layouts[name]['dtype']} "
+                                  f"there, {np.dtype(parameter.dtype)} here")
     shapes = {name: known_shape(parameter) for name, parameter in named.items()}
-    misfits = [name for name in named if not _fits(shapes[name], values[name].shape)]
+    misfits = [name for name in named if not _fits(shapes[name], layouts[name]["shape"])]
     if not misfits:
         return True
     planned = {name: list(shape or ()) for name, shape in shapes.items()}
-    for cut in (plan or {"slices": ()})["slices"]:
+    for cut in plan.slices if plan is not None else ():
         if planned[cut["parameter"]][cut["axis"]] == cut["before"]:
             planned[cut["parameter"]][cut["axis"]] = len(cut["kept"])
     for name in misfits:
-        if not _fits(planned[name], values[name].shape):
+        if not _fits(planned[name], layouts[name]["shape"]):
             raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
-                                  f"{values[name].shape} there, {shapes[name]} here (or it was saved without "
-                                  f"its ChannelPlan: load it without a network then)")
+                                  f"{tuple(layouts[name]['shape'])} there, {shapes[name]} here (or it was saved "
+                                  f"without its ChannelPlan: load it without a network then)")
     return False
 
 
@@ -361,6 +361,7 @@ def _graph(net, example):
         number_of_inputs = len(net._cached_graph[0]) if isinstance(net, SymbolBlock) else 1
     try:
         graph = trace(net, number_of_inputs)
+        checked_content(graph.symbol.tojson())  # or load would refuse it
     except (NetworkError, ValueError) as error:
         warnings.warn(f"the file holds no graph, so that load will need the network: {error}", stacklevel=3)
         return {"missing": str(error)}
@@ -370,16 +371,20 @@ def _graph(net, example):
             "names": {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}}
 
 
-def _symbol_block(path, graph, values, ctx):
-    """A SymbolBlock of the graph in the file."""
-    if "missing" in graph:
-        raise CheckpointError(f"{path} holds no graph ({graph['missing']}); give load the network")
-    try:
-        inputs = [mx.sym.var(name, dtype=graph["dtype"]) for name in graph["inputs"]]
-        net = SymbolBlock(mx.sym.load_json(graph["symbol"]), inputs)
-    except mx.MXNetError as error:
-        raise CheckpointError(f"the graph in {path} cannot be built: {error}") from error
+def _symbol_block(graph, layouts, tensors, ctx):
+    """A SymbolBlock of the graph in the file, built once names, shapes and types of its parameters go together."""
+    symbol = symbol_of_text(graph["symbol"])
+    names = {name: graph["names"].get(name) if "names" in graph else name
+             for name in symbol.list_inputs() if name not in graph["inputs"]}
+    for name, stored in names.items():
+        if stored not in layouts:
+            raise Malformed(f"the graph reads {name!r}, which is neither one of its inputs nor a parameter in the file")
+    check_shapes(symbol, {name: layouts[stored]["shape"] for name, stored in names.items()})
+    check_types(symbol, {**dict.fromkeys(graph["inputs"], graph["dtype"]),
+                         **{name: layouts[stored]["dtype"] for name, stored in names.items()}})
+    values = _decode_all({stored: layouts[stored] for stored in names.values()}, dict(tensors))
+    net = SymbolBlock(symbol, [mx.sym.var(name, dtype=graph["dtype"]) for name in graph["inputs"]])
     for name, parameter in net.collect_params().items():
-        value = values[graph["names"][name] if "names" in graph else name]
+        value = values[names[name]]
         parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx, cast_dtype=True, dtype_source="saved")
     return net

@@ -79,14 +79,23 @@ class Graph:
     """
 
     def __init__(self, net, example, named=None):
-        inputs = example_inputs(example)
-        graph = trace(net, len(inputs))
-        shapes = graph.shapes([value.shape for value in inputs])
+        self._read(net, [value.shape for value in example_inputs(example)], named)
+
+    @classmethod
+    def of_shapes(cls, net, input_shapes, named=None):
+        """The same for inputs of these shapes, of which no example is at hand."""
+        graph = cls.__new__(cls)
+        graph._read(net, input_shapes, named)
+        return graph
+
+    def _read(self, net, input_shapes, named):
+        graph = trace(net, len(input_shapes))
+        shapes = graph.shapes(input_shapes)
         named = parameters(net) if named is None else named
         structural = {id(parameter): name for name, parameter in named.items()}
         self.symbol = graph.symbol
         read = graph.symbol.list_inputs()  # an input that nothing reads is not among them
-        self.input_shapes = {name: value.shape for name, value in zip(graph.inputs, inputs) if name in read}
+        self.input_shapes = {name: shape for name, shape in zip(graph.inputs, input_shapes) if name in read}
         self.parameter_names = {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}
         content = graph.content()
         self.nodes = []

@@ -136,6 +136,10 @@ def anything(value, where):
     """JSON that is only ever compared."""
 
 
+SHAPE = list_of(integer(0, 2**31 - 1), most=32)  # of an array; NumPy and MXNet have at most 32 dimensions
+REASONS = mapping(text(10_000))                  # {layer name: why it was left out}
+
+
 def _refuse(value, where, accepted):
     shown = repr(value)
     raise Malformed(f"{where} is {shown if len(shown) <= 100 else shown[:100] + '...'}; accepted: {accepted}")

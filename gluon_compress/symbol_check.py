@@ -10,21 +10,25 @@ import json
 import math
 
 import mxnet as mx
+import numpy as np
 from mxnet.base import _LIB, SymbolHandle, c_str_array, check_call, mx_uint
 
 from .allowed_operators import HIDDEN, canonical_names, check_attributes, handle_of
-from .schema import LONGEST_NAME, Malformed, anything, fields, integer, list_of, mapping, pair, parse, text
+from .schema import Malformed, anything, fields, integer, list_of, mapping, pair, parse, text
 
 MOST_NODES = 50_000
 LONGEST_SYMBOL = 1 << 25         # characters of its JSON
 MOST_NUMBERS = 1 << 31           # in all tensors between the operators together
 FIRST_WITH_WHOLE_INPUTS = 10000  # MXNet 1.0.0; older files leave BatchNorm's statistics to the reader
 LARGEST = 2**31 - 1
+FLOATING_POINT = ("Activation", "BatchNorm", "Convolution", "Deconvolution", "FullyConnected", "InstanceNorm",
+                  "LayerNorm", "LRN", "LeakyReLU", "Pooling", "RNN", "softmax", "log_softmax")
 
 _TEXTS = mapping(text(LONGEST_SYMBOL), most=1000)
 _LINKS = list_of(list_of(integer(0, LARGEST), least=2, most=3))
 _NODE = fields({"op": text(), "name": text(), "inputs": _LINKS},
-               {"attrs": _TEXTS, "attr": _TEXTS, "param": _TEXTS, "backward_source_id": integer(-1, LARGEST)})
+               {"attrs": _TEXTS, "attr": _TEXTS, "param": _TEXTS, "backward_source_id": integer(-1, LARGEST),
+                "control_deps": list_of(anything, most=0)})
 _SYMBOL = fields({"nodes": list_of(_NODE, least=1, most=MOST_NODES), "heads": _LINKS},
                  {"arg_nodes": list_of(integer(0, LARGEST)), "node_row_ptr": list_of(integer(0, LARGEST)),
                   "attrs": mapping(pair(text(), anything))})
@@ -48,8 +52,6 @@ def checked_content(content):
     """
     text(LONGEST_SYMBOL)(content, "the graph")
     content = parse(content, "the graph")
-    for node in content.get("nodes", ()) if isinstance(content, dict) and isinstance(content.get("nodes"), list) else ():
-        _check_operator(node)  # first, as what it says is of most use
     _SYMBOL(content, "the graph")
     version = _version(content.get("attrs", {}))
     nodes, outputs, names = [], [], set()
@@ -90,19 +92,29 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
         raise Malformed(f"the tensors between the operators have {total} numbers; accepted: at most {most}")
 
 
+def check_types(symbol, types):
+    """Raise :class:`Malformed` when tensors of these ``types``, {name: NumPy's name}, do not go together in ``symbol``.
+
+    Also when a layer would compute with integers: MXNet takes its integer kernels then, which end the process.
+    """
+    internals = symbol.get_internals()
+    known = set(internals.list_inputs())
+    try:
+        _, outputs, _ = internals.infer_type_partial(**{name: kind for name, kind in types.items() if name in known})
+    except (mx.MXNetError, ValueError, TypeError) as error:
+        raise Malformed(f"the types do not go together: {_first_line(error)}") from error
+    operators = {node["name"]: node["op"] for node in json.loads(symbol.tojson())["nodes"]}
+    for output, kind in zip(internals, outputs or ()):
+        if operators.get(output.name) in FLOATING_POINT and kind is not None and np.dtype(kind).kind != "f":
+            raise Malformed(f"{output.name} is a {operators[output.name]} of type {np.dtype(kind)}; accepted: floats")
+
+
 def _version(attributes):
     """The version of MXNet that wrote the graph."""
     kind, version = attributes.get("mxnet_version", ["int", 0])
     if kind != "int" or type(version) is not int or not 0 <= version <= 20000:
         raise Malformed(f"the graph's mxnet_version is {kind} {str(version)[:100]}; accepted: int 0 to 20000")
     return version
-
-
-def _check_operator(node):
-    operator = node.get("op") if isinstance(node, dict) else None
-    if isinstance(operator, str) and operator != "null" and operator not in canonical_names():
-        raise Malformed(f"the graph has operator {operator[:100]!r}, which no file may use: a node named "
-                        f"{str(node.get('name'))[:100]!r}")
 
 
 def _checked_node(node, index, nodes, outputs, version):
@@ -118,6 +130,8 @@ def _checked_node(node, index, nodes, outputs, version):
             raise Malformed(f"{where} is an input of the graph and reads {len(inputs)} tensors itself")
         check_attributes("null", attributes, where)
         return checked, 1
+    if operator not in canonical_names():
+        raise Malformed(f"{where}: no file may use this operator")
     operator = canonical_names()[operator]
     check_attributes(operator, attributes, where)
     count, state, made = _signature(node["op"], tuple(sorted(

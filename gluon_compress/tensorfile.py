@@ -96,8 +96,8 @@ def _check_format(path):
     with open(path, "rb") as file:
         start, size = file.read(17), os.fstat(file.fileno()).st_size
     if start[:16] == GLUON_PARAMETERS or start[:4] == b"PK\3\4":
-        raise CheckpointError(f"{path} is damaged or not a safetensors file: it looks like parameters that Gluon saved, "
-                              f"which net.load_parameters({str(path)!r}) reads")
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: it looks like parameters that Gluon "
+                              f"saved, which net.load_parameters({str(path)!r}) reads")
     if start.lstrip()[:1] in (b"{", b"["):
         raise CheckpointError(f"{path} is damaged or not a safetensors file: it looks like JSON; MXNet's graphs are "
                               f"read by gluon.SymbolBlock.imports(graph, inputs, parameters)")

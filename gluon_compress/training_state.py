@@ -8,6 +8,7 @@ import numpy as np
 from . import tensorfile
 from .errors import CheckpointError, RecordError, differences
 from .network import parameters, set_values
+from .schema import Malformed, anything, boolean, either, fields, integer, list_of, mapping, maybe, number, text
 
 KIND = "training state"
 
@@ -17,6 +18,20 @@ OPTIMIZER_NUMBERS = ("m_schedule",)
 NOT_SAVABLE = ("LBSGD",)
 # Attributes of optimizers that change while they train; every other plain one is a setting.
 CHANGING = ("lr", "rescale_grad", "num_update", "begin_num_update", "last_lr", "cur_lr", *OPTIMIZER_NUMBERS)
+# Attributes of MXNet's learning rate schedulers that change while they run.
+COUNTED = ("base_lr", "count", "cur_step_ind")
+MOST_MISSED = 1000  # steps that a scheduler may have to catch up with: it takes them one by one
+
+_COUNT = integer(0, 1 << 40)
+_STEPS = list_of(either(_COUNT, number()), most=100_000)
+_SETTING = either(boolean, integer(-1 << 40, 1 << 40), number(), _STEPS, text())
+_EPOCH = fields({"epoch": _COUNT, "loss": number(), "accuracy": number(0, 1), "learning_rate": number(),
+                 "validation_accuracy": maybe(number()), "seconds": number(0)})
+_HEADER = fields({
+    "run": mapping(anything), "epochs": list_of(_EPOCH, least=1), "states": mapping(anything), "num_update": _COUNT,
+    "update_counts": mapping(_COUNT), "optimizer_numbers": fields({}, dict.fromkeys(OPTIMIZER_NUMBERS, number())),
+    "trained": list_of(text()), "lr_scheduler": maybe(mapping(_SETTING)),
+    "pruning": maybe(fields({"masks": anything, "step": maybe(_COUNT)}))})  # the masks check themselves
 
 
 def check_savable(trainer):
@@ -93,19 +108,20 @@ def restore(path, net, trainer, run):
     CheckpointError
         When the file is damaged, or belongs to another run, network or optimizer. Nothing is changed then.
     """
-    tensors, header = tensorfile.read(path, KIND)
+    tensors, header = tensorfile.read(path, KIND, _HEADER)
     if header["run"] != run:
         raise CheckpointError(f"{path} is of another run: {differences(header['run'], run)}; delete it or choose "
                               f"another path")
     check_savable(trainer)
-    named = parameters(net)
+    named, names = parameters(net), _trained_names(net, trainer)
     _check_same_network(path, named, tensors)
-    names = _trained_names(net, trainer)
     if header["trained"] != sorted(names):
         raise CheckpointError(f"{path} was written with a trainer of other parameters")
     if (header["pruning"] is not None) != _prunes(trainer):
         raise CheckpointError(f"{path} was written with{'' if header['pruning'] else 'out'} a MaskedTrainer: "
                               f"make the same trainer again")
+    with tensorfile.content_of(path, KIND):
+        _check_content(header, tensors, trainer, names)
     if header["pruning"] is not None:
         try:
             trainer.restore_pruning_state(header["pruning"])
@@ -136,6 +152,93 @@ def _restore_counts(trainer, header, index_of):
         setattr(optimizer, name, value)
     for name, value in (header.get("lr_scheduler") or {}).items():
         setattr(optimizer.lr_scheduler, name, value)
+
+
+def _check_content(header, tensors, trainer, names):
+    """Raise :class:`Malformed` unless all that :func:`restore` puts back fits the trainer."""
+    _check_epochs(header, tensors)
+    _check_arrays(header, tensors, trainer, names)
+    for name, count in header["update_counts"].items():
+        if name not in names or count > header["num_update"]:
+            raise Malformed(f"parameter {name} was updated {count} times of {header['num_update']}")
+    for name in header["optimizer_numbers"]:
+        if not hasattr(trainer._optimizer, name):
+            raise Malformed(f"the optimizer has no {name}")
+    scheduler = trainer._optimizer.lr_scheduler
+    if (scheduler is None) != (header["lr_scheduler"] is None):
+        raise Malformed(f"it was written with{'out' if scheduler else ''} a learning rate scheduler")
+    if scheduler is not None:
+        _check_scheduler(header["lr_scheduler"], scheduler, header["num_update"])
+
+
+def _check_epochs(header, tensors):
+    """The history is whole, and the best epoch's parameters are there when one was validated."""
+    epochs, best = header["epochs"], _part(tensors, "best/")
+    if [epoch["epoch"] for epoch in epochs] != list(range(1, len(epochs) + 1)):
+        raise Malformed("its epochs are not counted from 1")
+    if len(epochs) > header["run"].get("epochs", len(epochs)):
+        raise Malformed(f"it has {len(epochs)} epochs of {header['run']['epochs']}")
+    if bool(best) != any(epoch["validation_accuracy"] is not None for epoch in epochs):
+        raise Malformed("the parameters of the best epoch are missing, or there should be none")
+
+
+def _check_arrays(header, tensors, trainer, names):
+    """Parameters are finite, those of the best epoch like those of the last, optimizer states as ours makes them."""
+    saved, best = _part(tensors, "net/"), _part(tensors, "best/")
+    if best and {name: (array.shape, array.dtype) for name, array in best.items()} != {
+            name: (array.shape, array.dtype) for name, array in saved.items()}:
+        raise Malformed("the parameters of the best epoch are not those of the last")
+    for name, array in (*saved.items(), *best.items()):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise Malformed(f"parameter {name} is not finite")
+    used = set()
+    for name, structure in header["states"].items():
+        if name not in names:
+            raise Malformed(f"the optimizer has a state of {name}, which is not trained")
+        index = names.index(name)
+        weight = mx.nd.array(saved[name], dtype=saved[name].dtype) if name in saved else \
+            trainer._params[index].list_data()[0]
+        made = trainer._optimizer.create_state_multi_precision(index, weight)
+        _check_state(structure, made, f"optimizer/{name}", tensors, used)
+    for name in tensors.keys() - used:
+        if not name.startswith(("net/", "best/")):
+            raise Malformed(f"tensor {name!r} belongs to nothing")
+
+
+def _check_state(structure, made, name, tensors, used):
+    """Whether a saved optimizer state is like one that the optimizer has ``made``: MXNet's kernels do not look."""
+    if isinstance(made, (tuple, list)):
+        if not isinstance(structure, list) or len(structure) != len(made):
+            raise Malformed(f"{name} is {structure!r}; accepted: a list of {len(made)}")
+        for number, (part, other) in enumerate(zip(structure, made)):
+            _check_state(part, other, f"{name}/{number}", tensors, used)
+    elif made is None or structure is None:
+        if made is not structure:
+            raise Malformed(f"{name} is {structure!r}, the optimizer makes {made!r}")
+    elif structure != name or name not in tensors:
+        raise Malformed(f"{name} is {structure!r}, or has no tensor")
+    elif tensors[name].shape != made.shape or tensors[name].dtype != np.dtype(made.dtype):
+        raise Malformed(f"{name} has shape {tensors[name].shape} and type {tensors[name].dtype}; accepted: "
+                        f"{made.shape} and {np.dtype(made.dtype)}")
+    else:
+        used.add(name)
+
+
+def _check_scheduler(saved, scheduler, num_update):
+    """What a scheduler counts may differ from ours, what it was made with may not."""
+    own = _plain(scheduler)
+    if type(scheduler).__module__ == "mxnet.lr_scheduler":
+        settings = {name: value for name, value in own.items() if name not in COUNTED}
+        if saved.keys() != own.keys() or {name: saved[name] for name in settings} != settings:
+            raise Malformed(f"its learning rate scheduler has {saved}, ours {own}")
+    for name, value in saved.items():
+        if not name.isidentifier() or name.startswith("__") or callable(getattr(scheduler, name, None)):
+            raise Malformed(f"its learning rate scheduler has {name!r}, which is no setting")
+        if isinstance(value, str) != isinstance(own.get(name, value), str):
+            raise Malformed(f"{name} of its learning rate scheduler is {value!r}; accepted: like {own[name]!r}")
+    step = own.get("step")
+    if "count" in saved and isinstance(step, int) and num_update - saved["count"] > MOST_MISSED * max(step, 1):
+        raise Malformed(f"its learning rate scheduler has counted {saved['count']} of {num_update} updates")
 
 
 def _prunes(trainer):

@@ -18,10 +18,13 @@ from ..batches import Batches, check_repeatable, go_through, no_batches, pair, t
 from ..errors import CheckpointError
 from ..files import check_path, check_writable
 from ..network import parameters
+from ..schema import Malformed, either, fields, integer, list_of, pair as pair_of, text
 from ..symbol_graph import trace
 from .teachers import as_teachers, check_finite, hybridized, logits_of, naming
 
 KIND = "teacher logits"
+_HEADER = fields({"teachers": list_of(text(), least=1, most=10_000),
+                  "data": either(text(), list_of(pair_of(text(), integer(1, 2**31 - 1)), least=1))})
 
 
 def cache_logits(teacher, data, path, progress=True):
@@ -68,9 +71,11 @@ def cache_logits(teacher, data, path, progress=True):
     check_path("the path of cached logits", path)
     digests = digests_of(teachers)
     if Path(path).exists():
-        tensors, header = tensorfile.read(path, KIND)
+        tensors, header = tensorfile.read(path, KIND, _HEADER)
         _check_teachers(path, header["teachers"], digests)
         source.check(path, header["data"])
+        with tensorfile.content_of(path, KIND):
+            _check_logits(tensors, len(digests), source.samples(header["data"]))
     else:
         check_writable(path)
         tensors, description = source.compute(teachers, progress)
@@ -152,6 +157,17 @@ def _check_teachers(path, there, here):
                                   f"delete it or choose another path")
 
 
+def _check_logits(tensors, teachers, samples):
+    """Raise :class:`Malformed` unless there are finite logits of each teacher for so many samples."""
+    names = {f"logits/{index}" for index in range(teachers)}
+    if tensors.keys() != names:
+        raise Malformed(f"its tensors are {', '.join(sorted(tensors))}; accepted: {', '.join(sorted(names))}")
+    for name, logits in tensors.items():
+        if logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != samples or not np.isfinite(logits).all():
+            raise Malformed(f"{name} has type {logits.dtype} and shape {logits.shape}; accepted: finite numbers of "
+                            f"float32 for {samples} samples")
+
+
 def _compute(teachers, batches, total, progress):
     """{name: logits (samples, classes)} of all (input, label) batches."""
     found = [[] for _ in teachers]
@@ -185,6 +201,9 @@ class _DatasetSource:
 
     def length(self, description):
         return len(self.data)
+
+    def samples(self, description):
+        return len(self.data.dataset)
 
     def indexed(self, path, description):
         return self.data.indexed()
@@ -225,11 +244,14 @@ class _FixedSource:
     def length(self, description):
         return len(description)
 
+    def samples(self, description):
+        return sum(count for _, count in description)
+
     def indexed(self, path, description):
         start = count = 0
         for batch in self.data:
             inputs, labels = _as_arrays(batch)
-            if count == len(description) or _digest_of_batch(inputs, labels) != description[count][0]:
+            if count == len(description) or [_digest_of_batch(inputs, labels), len(inputs)] != description[count]:
                 raise self._refusal(path, count + 1)
             yield np.arange(start, start + len(inputs)), inputs, labels
             start, count = start + len(inputs), count + 1

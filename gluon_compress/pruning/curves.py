@@ -3,8 +3,13 @@ from dataclasses import dataclass, field
 
 from ..arguments import check_number
 from ..errors import RecordError
+from ..schema import REASONS, Malformed, choice, fields, list_of, mapping, maybe, number, pair, text
 from ..tables import format_table
 
+CURVES = mapping(list_of(pair(number(0, 1), number())))  # {name: [[fraction, accuracy], ...]}
+_RECORD = fields({"kind": choice("weights", "channels"), "criterion": text(), "fractions": list_of(number(0, 1)),
+                  "layers": mapping(list_of(text())), "untouched": REASONS, "baseline": maybe(number()),
+                  "curves": CURVES})
 ROUNDING = 1e-9  # in floating point 0.9 - 0.89 is more than 0.01
 
 
@@ -100,6 +105,7 @@ class Sensitivity:
     def from_dict(cls, record):
         """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
         try:
-            return cls(**{**record, "curves": {name: dict(pairs) for name, pairs in record["curves"].items()}})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RecordError(f"this is no record of a sensitivity measurement: {error!r}") from error
+            _RECORD(record, "the record")
+        except Malformed as error:
+            raise RecordError(f"this is no record of a sensitivity measurement: {error}") from error
+        return cls(**{**record, "curves": {name: dict(pairs) for name, pairs in record["curves"].items()}})

@@ -1,13 +1,17 @@
 """Masks: which weights of a network are gone."""
 import base64
 import hashlib
+import math
 
 import mxnet as mx
 import numpy as np
 
 from ..errors import RecordError
 from ..network import check_ready, leave_store, parameters
+from ..schema import REASONS, SHAPE, fields, mapping, text
 from ..tables import format_table
+
+_RECORD = fields({"kept": mapping(fields({"shape": SHAPE, "bits": text(1 << 31)})), "left_out": REASONS})
 
 
 class Masks:
@@ -125,15 +129,16 @@ class Masks:
     def from_dict(cls, record):
         """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
         try:
+            _RECORD(record, "the record")
             return cls({name: _unpacked(mask["bits"], mask["shape"]) for name, mask in record["kept"].items()},
                        record["left_out"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RecordError(f"this is no record of masks: {error!r}") from error
+        except ValueError as error:
+            raise RecordError(f"this is no record of masks: {error}") from error
 
 
 def _unpacked(text, shape):
     bits = np.unpackbits(np.frombuffer(base64.b64decode(text, validate=True), np.uint8))
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     if len(bits) != -(-count // 8) * 8:
         raise ValueError(f"{len(bits)} bits for a mask of shape {tuple(shape)}")
     return bits[:count].reshape(shape)

@@ -3,8 +3,16 @@ import numpy as np
 
 from ..errors import RecordError
 from ..network import check_hybrid, known_shape, layer_name, parameters
+from ..schema import REASONS, Malformed, fields, integer, list_of, mapping, text
 from ..tables import format_table
 from .rewrite import resize
+
+_SIZE = integer(1, 2**31 - 1)
+_KEPT = list_of(integer(0, 2**31 - 1), least=1)
+_RECORD = fields({
+    "layers": mapping(fields({"before": _SIZE, "kept": _KEPT})),
+    "slices": list_of(fields({"parameter": text(), "axis": integer(0, 31), "before": _SIZE, "kept": _KEPT})),
+    "untouched": REASONS, "groups": mapping(_SIZE)})
 
 
 class ChannelPlan:
@@ -46,6 +54,8 @@ class ChannelPlan:
         for name, count in self.groups.items():
             if name not in named or not isinstance(count, int) or count < 1:
                 raise RecordError(f"the plan is damaged, or of another network: it gives {name} {count} groups")
+            if self.shapes(named).get(name, (known_shape(named[name]) or (0,)))[0] % count:
+                raise RecordError(f"the plan is damaged: the channels of {name} do not divide into {count} groups")
         values = {}
         for cut in self.slices:
             name, parameter = cut["parameter"], named[cut["parameter"]]
@@ -121,11 +131,12 @@ class ChannelPlan:
 
     @classmethod
     def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
         try:
-            return cls(record["layers"], record["slices"], record["untouched"], record["groups"])
-        except (KeyError, TypeError) as error:
-            raise RecordError(f"this is no record of a channel plan: {error!r}") from error
+            _RECORD(record, "the record")
+        except Malformed as error:
+            raise RecordError(f"this is no record of a channel plan, or the plan is damaged: {error}") from error
+        return cls(record["layers"], record["slices"], record["untouched"], record["groups"])
 
 
 def _after(first, second):
@@ -142,7 +153,7 @@ def _check_slice(cut, named):
         raise RecordError(f"the plan is of another network: there is no parameter {name} here")
     shape = known_shape(named[name])
     whole = kept.ndim == 1 and kept.dtype.kind == "i" and all(isinstance(value, int) for value in (axis, before))
-    if not whole or axis < 0 or kept[0] < 0 or kept[-1] >= before or (np.diff(kept) <= 0).any():
+    if not whole or axis < 0 or not kept.size or kept[0] < 0 or kept[-1] >= before or (np.diff(kept) <= 0).any():
         raise RecordError(f"the plan is damaged: what it keeps of {name} is no sorted list of indices below "
                           f"{before}")
     if shape is None:

@@ -18,14 +18,18 @@ from ..errors import CheckpointError, differences
 from ..files import check_target, write_atomically
 from ..network import check_ready, parameters, select_layers, snapshot, write_values
 from ..network import layers as layers_of
+from ..schema import Malformed, anything, fields, mapping, number, parse
+from ..tensorfile import check_regular
 from .channels import prune_channels
-from .curves import ROUNDING, Sensitivity
+from .curves import CURVES, ROUNDING, Sensitivity
 from ..graph import Graph
 from .groups import Dependencies
 from .masks import on_devices, zero_where_pruned
 from .rewrite import capture, put_back, resizable_parameters
 from .unstructured import PRUNABLE, magnitude_masks
 
+MOST_BYTES = 16 << 20  # of a saved state
+_STATE = fields({"run": mapping(anything), "baseline": number(), "curves": CURVES})
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NORMS = {"l1": 1, "l2": 2}
 RANKING = ("over", "data", "loss", "seed")  # the arguments of prune_channels that go with a criterion
@@ -250,21 +254,25 @@ def _check_same_baseline(there, here, path):
 
 def _restore(path, run, record, todo):
     """Take over what was measured before; ``CheckpointError`` when the file is damaged or of another run."""
-    try:
-        content = json.loads(Path(path).read_text())
-        there, baseline = content["run"], content["baseline"]
-        curves = {name: dict(pairs) for name, pairs in content["curves"].items()}
-        differing = differences(there, run)
-        check_number("baseline", baseline)
-        for accuracy in (accuracy for curve in curves.values() for accuracy in curve.values()):
-            check_number("an accuracy", accuracy)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no state of a sensitivity measurement, or is damaged ({error!r}); "
-                              f"delete it or choose another path") from error
-    if differing:
+    content = _read_state(path)
+    curves = {name: dict(pairs) for name, pairs in content["curves"].items()}
+    if differing := differences(content["run"], run):
         raise CheckpointError(f"{path} is of another run: {differing}; delete it or choose another path")
     unknown = {(name, fraction) for name, curve in curves.items() for fraction in curve} - set(todo)
     if unknown or curves.keys() != record.curves.keys():
         raise CheckpointError(f"{path} is damaged: its curves are not those of its layers and fractions; delete it "
                               f"or choose another path")
-    record.baseline, record.curves = baseline, {name: curves[name] for name in record.curves}
+    record.baseline, record.curves = content["baseline"], {name: curves[name] for name in record.curves}
+
+
+def _read_state(path):
+    check_regular(path)
+    try:
+        if Path(path).stat().st_size > MOST_BYTES:
+            raise Malformed(f"it has more than {MOST_BYTES} bytes")
+        content = parse(Path(path).read_bytes(), "it")
+        _STATE(content, "it")
+        return content
+    except Malformed as error:
+        raise CheckpointError(f"{path} is no state of a sensitivity measurement, or is damaged ({error}); "
+                              f"delete it or choose another path") from error

@@ -1,9 +1,18 @@
 """What quantization did to each layer: plain data."""
+import math
 from dataclasses import dataclass, field
 
 from ..errors import RecordError
+from ..schema import REASONS, boolean, choice, either, fields, integer, list_of, mapping, maybe, number, pair, text
 from ..tables import format_table
 from .emitters import Range
+
+_RANGE = pair(number(above=0), boolean)
+_LAYER = fields({"input": _RANGE, "output": _RANGE, "summand": maybe(_RANGE), "lowest": number(),
+                 "snr": maybe(either(choice(math.inf, -math.inf), number()))})
+_RECORD = fields({"layers": mapping(_LAYER), "left_out": REASONS},
+                 {"bits": integer(2, 8), "calibration": text(10_000), "baseline_accuracy": maybe(number()),
+                  "accuracy": maybe(number()), "notes": list_of(text(10_000))})
 
 
 @dataclass
@@ -67,15 +76,10 @@ class QuantizationRecord:
     def from_dict(cls, record):
         """The inverse of :meth:`to_dict`; ``RecordError`` when it is none."""
         try:
-            found = cls(**record)
-            for name, layer in found.layers.items():
-                for what in ("input", "output", *(("summand",) if layer["summand"] else ())):
-                    threshold, signed = layer[what]
-                    if not threshold > 0 or not isinstance(signed, bool):
-                        raise RecordError(f"the record of a quantization is damaged: {what} of {name} is {layer[what]}")
-            return found
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise RecordError(f"this is no record of a quantization: {error!r}") from error
+            _RECORD(record, "the record")
+            return cls(**record)
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"this is no record of a quantization: {error}") from error
 
 
 def _ends(limits):

@@ -4,9 +4,13 @@ import numpy as np
 from ..arguments import check_flag
 from ..errors import RecordError
 from ..network import CONVOLUTIONS, check_ready, parameters, restore_snapshot, select_layers
+from ..schema import REASONS, either, fields, integer, list_of, mapping, maybe, number
 from ..tables import format_table
 from .arrays import along, dequantize_array, largest_code, quantize_array
 
+_SCALE = number(above=0)
+_RECORD = fields({"left_out": REASONS, "layers": mapping(fields({
+    "bits": integer(2, 8), "axis": maybe(integer(0, 31)), "scale": either(list_of(_SCALE), _SCALE)}))})
 QUANTIZABLE = (*CONVOLUTIONS, "Dense", "Embedding")
 
 
@@ -77,8 +81,21 @@ class Scales:
 
     @classmethod
     def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`."""
-        return cls(record["layers"], record["left_out"])
+        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
+        try:
+            _RECORD(record, "the record")
+            found = cls(record["layers"], record["left_out"])
+            for name, layer in found.layers.items():
+                _check_scale(name, layer)
+            return found
+        except ValueError as error:
+            raise RecordError(f"this is no record of scales: {error}") from error
+
+
+def _check_scale(name, layer):
+    scale = layer["scale"]
+    if scale.ndim != (layer["axis"] is not None) or not (np.isfinite(scale) & (scale > 0)).all():
+        raise ValueError(f"the scales of {name} are not finite and positive, one for all or several along an axis")
 
 
 def quantize_weights(net, bits=8, per_channel=True, select=None, clip="max", percentile=99.9):
