@@ -28,7 +28,7 @@ _SETTING = either(boolean, integer(-1 << 40, 1 << 40), number(), _STEPS, text())
 _EPOCH = fields({"epoch": _COUNT, "loss": number(), "accuracy": number(0, 1), "learning_rate": number(),
                  "validation_accuracy": maybe(number()), "seconds": number(0)})
 _HEADER = fields({
-    "run": mapping(anything), "epochs": list_of(_EPOCH, least=1), "states": mapping(anything), "num_update": _COUNT,
+    "run": mapping(anything), "epochs": list_of(_EPOCH), "states": mapping(anything), "num_update": _COUNT,
     "update_counts": mapping(_COUNT), "optimizer_numbers": fields({}, dict.fromkeys(OPTIMIZER_NUMBERS, number())),
     "trained": list_of(text()), "lr_scheduler": maybe(mapping(_SETTING)),
     "pruning": maybe(fields({"masks": anything, "step": maybe(_COUNT)}))})  # the masks check themselves
