@@ -1,15 +1,9 @@
-"""Whole batches of images without a Python call per image, and the augmentations of the training scripts.
-
-At the end, what the functions that are given any ``data`` ask of its batches.
-"""
-from collections.abc import Iterator
-
+"""Whole batches of images without a Python call per image, and the augmentations of the training scripts."""
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.data import Sampler
 
 from .arguments import check_flag, check_integer
-from .symbol_graph import example_inputs
 
 
 class Shard(Sampler):
@@ -167,49 +161,3 @@ def compose(*augmentations):
             images = augmentation(images)
         return images
     return augment
-
-
-def go_through(data, name):
-    """The batches of ``data``; ``TypeError`` when that is no iterable, ``ValueError`` when it has none."""
-    try:
-        batches = iter(data)
-    except TypeError:
-        raise TypeError(f"{name} is {data!r}; accepted: an iterable of (input, label) batches") from None
-    empty = True
-    for batch in batches:
-        empty = False
-        yield batch
-    if empty:
-        raise no_batches(name)
-
-
-def no_batches(name):
-    return ValueError(f"{name} has no batches; accepted: an iterable of (input, label) batches that can be gone "
-                      f"through once per epoch or step (a generator is used up after the first)")
-
-
-def check_repeatable(data, name):
-    """Raise ``TypeError`` for a generator, which is used up once it was gone through."""
-    if isinstance(data, Iterator):
-        raise TypeError(f"{name} is a {type(data).__name__}, which is used up after one pass; accepted here: what can "
-                        f"be gone through again, such as a list of batches or a DataLoader")
-
-
-def pair(batch, name):
-    """``batch``; ``ValueError`` unless it has an input and a label."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        length = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-        raise ValueError(f"a batch of {name} is a {type(batch).__name__}{length}; accepted: pairs (input, label)")
-    return batch
-
-
-def to_device(array, context):
-    """An NDArray on ``context``, from an NDArray or anything NumPy takes."""
-    return (array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array)).as_in_context(context)
-
-
-def inputs_on_device(inputs, context):
-    """The input of a batch, an array or a tuple of them for several inputs, as a tuple of NDArrays on ``context``."""
-    arrays = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-    arrays = tuple(mx.nd.array(array) if isinstance(array, np.ndarray) else array for array in arrays)
-    return tuple(array.as_in_context(context) for array in example_inputs(arrays))

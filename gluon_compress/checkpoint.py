@@ -356,11 +356,11 @@ def _fits(shape, other):
 def _graph(net, example):
     """The network's symbol and its parameters' names in it, or why there is none."""
     if example is not None:
-        number_of_inputs = len(example_inputs(example))
+        inputs = example_inputs(example)
     else:
-        number_of_inputs = len(net._cached_graph[0]) if isinstance(net, SymbolBlock) else 1
+        inputs = len(net._cached_graph[0]) if isinstance(net, SymbolBlock) else 1
     try:
-        graph = trace(net, number_of_inputs)
+        graph = trace(net, inputs)
         checked_content(graph.symbol.tojson())  # or load would refuse it
     except (NetworkError, ValueError) as error:
         warnings.warn(f"the file holds no graph, so that load will need the network: {error}", stacklevel=3)

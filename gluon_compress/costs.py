@@ -65,7 +65,7 @@ def layer_costs(net, example):
     A weight that is used twice counts its MACs twice and its parameters once, under its first name.
     """
     inputs = example_inputs(example)
-    graph = trace(net, len(inputs))
+    graph = trace(net, inputs)
     shapes = graph.shapes([value.shape for value in inputs])
     members = _members(net)
     layer_of = {parameter.name: layer for layer, its in members.items() for parameter in its}

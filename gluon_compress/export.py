@@ -49,7 +49,7 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     """
     symbol_path, parameters_path = _symbol_paths(path_prefix, epoch)
     inputs = None if example is None else example_inputs(example)
-    graph = trace(net, 1 if inputs is None else len(inputs))
+    graph = trace(net, 1 if inputs is None else inputs)
     _check_inputs_used(graph)
     if inputs is not None:
         graph.output_shapes([value.shape for value in inputs])
@@ -123,7 +123,7 @@ def to_onnx(net, path, example, verify=True):
     if path.suffix != ".onnx":
         raise ValueError(f"path is {str(path)!r}; accepted: a name that ends in .onnx")
     inputs = example_inputs(example)
-    graph = trace(net, len(inputs))
+    graph = trace(net, inputs)
     _check_inputs_used(graph)
     batch_is_dynamic = _outputs_follow_batch(graph, inputs)
     if not batch_is_dynamic:

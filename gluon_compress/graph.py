@@ -79,17 +79,18 @@ class Graph:
     """
 
     def __init__(self, net, example, named=None):
-        self._read(net, [value.shape for value in example_inputs(example)], named)
+        inputs = example_inputs(example)
+        self._read(net, inputs, [value.shape for value in inputs], named)
 
     @classmethod
     def of_shapes(cls, net, input_shapes, named=None):
         """The same for inputs of these shapes, of which no example is at hand."""
         graph = cls.__new__(cls)
-        graph._read(net, input_shapes, named)
+        graph._read(net, len(input_shapes), input_shapes, named)
         return graph
 
-    def _read(self, net, input_shapes, named):
-        graph = trace(net, len(input_shapes))
+    def _read(self, net, inputs, input_shapes, named):
+        graph = trace(net, inputs)
         shapes = graph.shapes(input_shapes)
         named = parameters(net) if named is None else named
         structural = {id(parameter): name for name, parameter in named.items()}

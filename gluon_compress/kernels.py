@@ -82,7 +82,7 @@ def kernels_of(net, example):
     """
     check_ready(net)
     inputs = example_inputs(example)
-    trace(net, len(inputs)).output_shapes([value.shape for value in inputs])  # does the example fit?
+    trace(net, inputs).output_shapes([value.shape for value in inputs])  # does the example fit?
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder) / "net.gcz", net, example=example)
         np.savez(Path(folder) / "inputs.npz", *(value.asnumpy() for value in inputs))

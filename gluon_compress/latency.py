@@ -11,7 +11,7 @@ from mxnet.gluon import SymbolBlock
 from . import runtime
 from .arguments import check_integer
 from .network import check_ready, parameters
-from .symbol_graph import example_inputs, trace
+from .symbol_graph import call, example_inputs, map_arrays, trace
 
 PRECISIONS = {"float16": "fp16", "float32": "fp32", "float64": "fp64"}
 
@@ -75,29 +75,29 @@ def measure_latency(net, example, repeats=30, warmup=5):
     check_integer("warmup", warmup, minimum=0)
     check_ready(net)
     inputs = example_inputs(example)
-    trace(net, len(inputs)).output_shapes([value.shape for value in inputs])  # does the example fit?
+    trace(net, inputs).output_shapes([value.shape for value in inputs])  # does the example fit?
     context = next((parameter.list_ctx()[0] for parameter in parameters(net).values()), inputs[0].context)
-    inputs = [value.as_in_context(context) for value in inputs]
+    inputs = example_inputs(map_arrays(lambda value: value.as_in_context(context), inputs.nested))
     milliseconds = []
     with autograd.pause(train_mode=False):
         for _ in range(warmup + repeats):
             mx.nd.waitall()
             started = time.perf_counter()
-            net(*inputs)
+            call(net, inputs.nested, "example")
             mx.nd.waitall()
             milliseconds.append(1e3 * (time.perf_counter() - started))
     lower, median, upper = np.percentile(milliseconds[warmup:], [25, 50, 75])
     return Timing(float(median), float(lower), float(upper), inputs[0].shape[0], runtime.status().threads or None,
-                  repeats, *_conditions(net, len(inputs)))
+                  repeats, *_conditions(net, inputs))
 
 
-def _conditions(net, number_of_inputs):
+def _conditions(net, inputs):
     """(precision, execution) of the operators that ran."""
     compiled = net._active or isinstance(net, SymbolBlock)
     if compiled and net._cached_graph:
         nodes = json.loads(net._cached_graph[1].tojson())["nodes"]
     else:
-        nodes = trace(net, number_of_inputs).nodes()
+        nodes = trace(net, inputs).nodes()
     quantized = any("quantized" in node["op"] or node.get("attrs", {}).get("quantized") in ("true", "True", "1")
                     for node in nodes)
     fused = any(node["op"].startswith("_sg_mkldnn") for node in nodes)

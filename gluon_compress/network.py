@@ -6,6 +6,7 @@ record made with them would not fit a fresh copy of the network.
 """
 import difflib
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -77,6 +78,32 @@ def check_initialized(net):
         if parameter._data is None and not parameter._deferred_init:
             raise NetworkError(f"parameter {name} is not initialized: call net.initialize() "
                                f"or net.load_parameters(...) first")
+
+
+def check_finite_parameters(net):
+    """Raise ``NetworkError`` naming the first parameter with NaN or infinity, which a ReLU behind it would hide."""
+    for name, parameter in parameters(net).items():
+        if parameter._data is not None:
+            value = parameter.list_data()[0].asnumpy()
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise NetworkError(f"parameter {name} has values that are NaN or infinite; train or load the network "
+                                   f"again")
+
+
+@contextmanager
+def undone_on_error(net):
+    """After an error, parameters that had no data before have none again: their shapes came from the wrong input."""
+    before = [(parameter, parameter._shape, parameter._deferred_init) for parameter in parameters(net).values()
+              if parameter._data is None]
+    try:
+        yield
+    except Exception:
+        for parameter, shape, deferred in before:
+            parameter._shape, parameter._deferred_init = shape, deferred
+            parameter._data = parameter._grad = parameter._var = None
+        if before:
+            net.apply(lambda block: block._clear_cached_op() if isinstance(block, HybridBlock) else None)
+        raise
 
 
 def check_context(ctx):

@@ -15,12 +15,13 @@ from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from tqdm import tqdm
 
 from . import training_state, training_workers, workers
-from .arguments import check_flag, check_integer
-from .batches import no_batches, pair, to_device
+from .arguments import check_flag, check_integer, check_number
+from .data import as_given, check_data, check_finite_inputs, go_through, inputs_and_label, number_of_batches
 from .errors import NetworkError
 from .evaluation import accuracy_of, check_labels, check_net, context_of, count_correct, evaluate
 from .files import check_path, check_writable
-from .network import check_ready, parameters, restore_snapshot, snapshot
+from .network import check_ready, parameters, restore_snapshot, snapshot, undone_on_error
+from .symbol_graph import call, map_arrays, shorten
 
 __all__ = ["History", "constant", "cosine", "evaluate", "fit", "one_cycle"]
 
@@ -77,7 +78,8 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     net : HybridBlock
         Initialized, on one device.
     train_data : iterable of (input, label) batches
-        Gone through once per epoch, for instance a Gluon ``DataLoader``.
+        Gone through once per epoch, for instance a Gluon ``DataLoader`` or an ``mx.io.NDArrayIter``; see
+        :mod:`gluon_compress.data` for what a batch may be, also of several inputs.
     epochs : int
         At least 1.
     trainer : gluon.Trainer, optional
@@ -92,8 +94,8 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         ``loss(output, *targets)`` gives one value per sample, ``(batch,)``; by default the cross entropy
         of logits.
     targets : callable, optional
-        ``targets(input, label)`` gives the loss's further arguments, computed outside the tape and in
-        inference mode; by default ``(label,)``.
+        ``targets(input, label)`` gives the tuple of the loss's further arguments, computed outside the tape and in
+        inference mode; by default ``(label,)``. ``input`` is a tuple for a network of several inputs.
     validation_data : iterable of (input, label) batches, optional
         Gone through once per epoch. When given, the network ends with the parameters of the epoch that did best on it.
     seed : int
@@ -130,11 +132,11 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     TypeError
         When an argument is of another kind than above.
     ValueError
-        For empty data, labels out of range, and arguments that do not go together, such as a trainer of
-        another network.
+        For empty data, batches that do not fit the network or are not finite, labels out of range, a schedule that
+        gives no factor, and arguments that do not go together, such as a trainer of another network.
     NetworkError
-        For a network that is not initialized, is on several devices or has nothing to train, and when the
-        loss is no longer finite, or after an epoch a parameter.
+        For a network that is not initialized, not finite, on several devices or has nothing to train, and when
+        the loss is no longer finite, or after an epoch a parameter.
     CheckpointError
         When the file at ``state_path`` is damaged or of another run.
     OSError
@@ -143,6 +145,9 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         When another worker does not answer any more, or trains another network or with other arguments.
     """
     check_arguments(net, epochs, trainer, schedule, loss, targets, seed, state_path, progress)
+    check_data(train_data, "train_data")
+    if validation_data is not None:
+        check_data(validation_data, "validation_data")
     if trainer is None:
         trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
                           kvstore="dist_sync" if workers.in_cluster() else "device")
@@ -159,7 +164,8 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     try:
         if run.others is not None:
             training_workers.begin(run)
-        history, best_parameters = _train(run)
+        with undone_on_error(net):
+            history, best_parameters = _train(run)
     except BaseException as error:
         if run.others is not None:
             run.others.failed = True  # they are no longer at the same step
@@ -216,7 +222,7 @@ class _Run:
 
         It is of the beginning; later the trainer's learning rate and scheduler are others.
         """
-        self.identity = {"epochs": self.epochs, "seed": self.seed, "batches": _length(self.data),
+        self.identity = {"epochs": self.epochs, "seed": self.seed, "batches": number_of_batches(self.data),
                          "schedule": _name(self.schedule), "loss": _name(self.loss), "targets": _name(self.targets),
                          **training_state.describe(self.trainer), "run_details": self.details}
 
@@ -226,15 +232,14 @@ class _Run:
 
     def rate_at(self, epoch, share):
         """The learning rate where this share of the epoch's steps is done."""
-        return self.base_rate * self.schedule((epoch + share) / self.epochs)
+        progress = (epoch + share) / self.epochs
+        factor = self.schedule(progress)
+        check_number(f"schedule({progress:.4g})", factor, minimum=0)
+        return self.base_rate * factor
 
 
 def _labels_alone(inputs, labels):
     return (labels,)
-
-
-def _length(data):
-    return len(data) if hasattr(data, "__len__") else None
 
 
 def _name(function):
@@ -309,15 +314,22 @@ def _check_trainer(trainer, net):
     own = parameters(net)
     trained = {name: parameter for name, parameter in own.items() if id(parameter) in in_trainer}
     if not trained:
-        raise ValueError(f"the trainer has none of the network's parameters ({', '.join(own)}): "
+        raise ValueError(f"the trainer has none of the network's parameters ({_some(own)}): "
                          f"make it with gluon.Trainer(net.collect_params(), ...)")
+    check_number("the trainer's learning rate", trainer.learning_rate, minimum=0)
     if all(parameter.grad_req == "null" for parameter in trained.values()):
-        raise NetworkError(f"every parameter to train is frozen (grad_req is 'null'): {', '.join(trained)}")
+        raise NetworkError(f"every parameter to train is frozen (grad_req is 'null'): {_some(trained)}")
     summed = [name for name, parameter in trained.items() if parameter.grad_req == "add"]
     if summed:
-        raise ValueError(f"grad_req of {', '.join(summed)} is 'add': gradients of all batches would pile up; accepted: "
+        raise ValueError(f"grad_req of {_some(summed)} is 'add': gradients of all batches would pile up; accepted: "
                          f"'write'")
     training_state.check_shapes(trainer)
+
+
+def _some(names):
+    """The first three of the names, and how many there are."""
+    names = list(names)
+    return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
 
 
 def _seed_everything(seed, epoch, rank=0):
@@ -334,19 +346,13 @@ def _seed_everything(seed, epoch, rank=0):
 
 def _train_epoch(run, epoch):
     """One pass over the data; return its mean loss and accuracy."""
-    context, length, title = context_of(run.net), _length(run.data), f"epoch {epoch + 1}/{run.epochs}"
+    context, length, title = context_of(run.net), number_of_batches(run.data), f"epoch {epoch + 1}/{run.epochs}"
     totals = np.zeros(3)  # loss, correct, samples
-    with tqdm(run.data, desc=title, total=length, unit="batch", disable=not run.progress or run.rank != 0,
-              leave=False) as bar:
+    with tqdm(go_through(run.data, "train_data"), desc=title, total=length, unit="batch",
+              disable=not run.progress or run.rank != 0, leave=False) as bar:
         for step, batch in enumerate(bar):
-            inputs, labels = (to_device(array, context) for array in pair(batch, "train_data"))
             _set_learning_rate(run.trainer, run.rate_at(epoch, step / length if length else 0))
-            further = run.targets(inputs, labels)
-            with autograd.record():
-                outputs = run.net(inputs)
-                classes = check_labels(labels, outputs)
-                losses = run.loss(outputs, *further)
-            _check_losses(losses, len(classes))
+            outputs, classes, losses = _losses_of(run, batch, context)
             batch_loss = losses.sum()
             losses.backward()  # MXNet computes it while this process looks at the numbers below
             batch_loss = float(batch_loss.asscalar())
@@ -358,11 +364,32 @@ def _train_epoch(run, epoch):
             training_workers.step(run.trainer, run.others, int(batch_totals[2]))
             totals += batch_totals
             bar.set_postfix(loss=f"{totals[0] / totals[2]:.4f}", accuracy=f"{totals[1] / totals[2]:.4f}", refresh=False)
-    if totals[2] == 0:
-        raise no_batches("train_data")
     if run.others is not None:
         training_workers.sum_over_workers(run.others)
     return {"loss": float(totals[0] / totals[2]), "accuracy": float(totals[1] / totals[2])}
+
+
+def _losses_of(run, batch, context):
+    """(outputs, labels as a NumPy array, losses) of a batch, recorded."""
+    inputs, labels = inputs_and_label(batch, "train_data", run.net, context)
+    check_finite_inputs(inputs, "train_data")
+    # arrays of our own, on the same memory: recording writes into an array, on which other threads may train, too
+    inputs, labels = map_arrays(lambda array: array.detach(), inputs), labels.detach()
+    further = run.targets(as_given(inputs), labels)
+    if not isinstance(further, (tuple, list)):
+        raise TypeError(f"targets(input, label) gives a {type(further).__name__}; accepted: a tuple of the loss's "
+                        f"further arguments, such as (label,)")
+    with autograd.record():
+        outputs = call(run.net, inputs, "a batch of train_data")
+        classes = check_labels(labels, outputs)
+        try:
+            losses = run.loss(outputs, *further)
+        except mx.MXNetError as error:
+            shapes = ", ".join(str(getattr(each, "shape", type(each).__name__)) for each in (outputs, *further))
+            raise ValueError(f"the loss cannot be computed of the output and targets of shapes {shapes} (a loss for "
+                             f"numbers, with labels that are classes?): {shorten(error)[:200]}") from None
+    _check_losses(losses, len(classes))
+    return outputs, classes, losses
 
 
 def _check_losses(losses, samples):

@@ -120,14 +120,15 @@ def test_it_gives_back_accuracy_to_a_pruned_network():
 
 @pytest.mark.parametrize(("data", "error", "message"), [
     ([], ValueError, "data has no batches"),
-    ([(mx.nd.ones((1, 3, 8, 8)) * np.nan, None)], NetworkError, "running_mean would not be finite"),
-    ([(None, None)], TypeError, "example is a NoneType"),
+    ([(mx.nd.ones((1, 3, 8, 8)) * np.nan, None)], ValueError, "a batch of data has values that are NaN"),
+    ([(mx.nd.ones((1, 3, 8, 8)) * 3e38, None)], NetworkError, "would not be finite"),
+    ([(None, None)], TypeError, "a batch of data holds None"),
     (5, TypeError, "data is 5; accepted: an iterable of"),
-    ([5], TypeError, "example is a int"),
-    ([()], TypeError, "example is empty"),
+    ([5], TypeError, "a batch of data holds a int"),
+    ([()], ValueError, "a batch of data is a tuple of 0 for"),
     ([mx.nd.ones((1, 3, 8))], ValueError, r"an example of shape \(1, 3, 8\) does not fit the network"),
     ([mx.nd.ones((2, 3, 8, 8)), mx.nd.ones((2, 4, 8, 8))], ValueError, r"\(2, 4, 8, 8\) does not fit the network"),
-    ([(mx.nd.ones((2, 3, 8, 8)), mx.nd.ones(2)), ((), 1)], TypeError, "example is empty"),
+    ([(mx.nd.ones((2, 3, 8, 8)), mx.nd.ones(2)), ((), 1)], ValueError, "a batch of data has no input"),
 ])
 def test_bad_data_changes_nothing(data, error, message):
     net = two_norms()

@@ -469,7 +469,7 @@ def test_a_teacher_with_bad_logits_is_refused_and_the_student_restored(bad):
     teacher.output.bias.data()[2] = bad
     student, _ = build(NormNet, seed=1)
     before = values(student)
-    with pytest.raises(NetworkError, match="teacher's logits are NaN or infinite"):
+    with pytest.raises(NetworkError, match="the teacher: parameter output.bias has values that are NaN or infinite"):
         distill(student, teacher, batches(2), 1, progress=False)
     assert identical(before, values(student))
 
@@ -570,7 +570,7 @@ def test_teachers_of_a_list_that_cannot_teach_are_named():
         distill(student, good, data, 1, teacher_weights=[1, 1], progress=False)
     broken = build(NormNet)[0]
     broken.output.bias.data()[2] = np.nan
-    with pytest.raises(NetworkError, match=r"teacher\[1\]'s logits are NaN"):
+    with pytest.raises(NetworkError, match=r"teacher\[1\]: parameter output.bias has values that are NaN"):
         distill(student, [good, broken], data, 1, progress=False)
     assert identical(before, values(student))
 

@@ -381,7 +381,7 @@ def test_teachers_without_logits_are_refused_and_leave_no_file(tmp_path):
     images = nn.HybridSequential()
     images.add(nn.Conv2D(3, 3, in_channels=3))
     images.initialize()
-    cases = [(broken, NetworkError, "the teacher's logits are NaN or infinite"),
+    cases = [(broken, NetworkError, "the teacher: parameter output.bias has values that are NaN or infinite"),
              (images, ValueError, r"the teacher's output is \(8, 3, 6, 6\); accepted: logits"),
              (NormNet(), NetworkError, "the teacher: parameter .* is not initialized"),
              ([teacher_net(), lambda x: x], TypeError, r"teacher\[1\]: net is a function")]

@@ -543,7 +543,7 @@ def test_wrong_arguments():
             prepare_qat(net, [example], progress=False, **arguments)
     for data, error, message in [
             ([], ValueError, "no batches"), (example, TypeError, "calibration data"), ([object()], TypeError, "object"),
-            ([mx.nd.full((2, 6), np.nan)], ValueError, "not finite"), (None, TypeError, "NoneType")]:
+            ([mx.nd.full((2, 6), np.nan)], ValueError, "not finite"), (None, TypeError, "data is None")]:
         with pytest.raises(error, match=message):
             prepare_qat(net, data, progress=False)
     assert identical(before, values(net))

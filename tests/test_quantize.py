@@ -394,7 +394,7 @@ def test_symbol_blocks_and_several_inputs(tmp_path):
     expected = net(x, y)
     for batch in ((x, y), (x, y, mx.nd.zeros(4)), ((x, y), mx.nd.zeros(4)), {"data0": x, "data1": y}):
         assert relative_error(quantize(net, [batch], progress=False)(x, y), expected) < 0.05
-    with pytest.raises(ValueError, match="batch 0 .* a single NDArray, the network has 2 inputs: data0, data1"):
+    with pytest.raises(ValueError, match=r"\(batch 0\) is a NDArray; accepted: a tuple of the 2 inputs"):
         quantize(net, [x], progress=False)
 
 
@@ -563,9 +563,9 @@ def test_fewer_bits_are_simulated():
 
 
 @pytest.mark.parametrize("change, error, message", [
-    ({"data": []}, ValueError, "no batches"), ({"data": 5}, TypeError, "is a int; accepted: an iterable"),
-    ({"data": ["text"]}, TypeError, "holds a str"), ({"data": [()]}, ValueError, "has 0 values, the network 1 input"),
-    ({"data": [{"a": 1, "b": 2}]}, ValueError, "has 'a', 'b', but not 'data'"),
+    ({"data": []}, ValueError, "no batches"), ({"data": 5}, TypeError, "is 5; accepted: an iterable"),
+    ({"data": ["text"]}, TypeError, "holds a str"), ({"data": [()]}, ValueError, "a tuple of 0 for a"),
+    ({"data": [{"a": 1, "b": 2}]}, ValueError, "a dict of 'a', 'b'; accepted: .* inputs, data"),
     ({"data": mx.nd.ones((2, 3, 8, 8))}, TypeError, "is a NDArray; accepted: an iterable"),
     ({"data": [mx.nd.ones((2, 3, 8))]}, ValueError, r"shape \(2, 3, 8\) does not fit"),
     ({"data": [mx.nd.ones((2, 3, 8, 8)), mx.nd.ones((2, 4, 8, 8))]}, ValueError,
@@ -646,6 +646,7 @@ def test_nothing_is_printed(run_python):
 
 
 def test_batches_are_named_when_they_are_wrong():
-    assert len(list(input_batches([(mx.nd.ones(1),), np.ones(2)], ["data"]))) == 2
-    with pytest.raises(TypeError, match="batch 1 "):
-        list(input_batches([mx.nd.ones(1), object()], ["data"]))
+    net = nn.Dense(1)
+    assert len(list(input_batches([(mx.nd.ones(1),), np.ones(2)], net))) == 2
+    with pytest.raises(TypeError, match=r"\(batch 1\)"):
+        list(input_batches([mx.nd.ones(1), object()], net))

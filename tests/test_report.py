@@ -320,7 +320,7 @@ def test_an_example_of_the_wrong_shape(lenet, shape, reason, capfd):
 
 def test_other_wrong_arguments(lenet, tmp_path):
     example = mx.nd.zeros(IMAGES)
-    for wrong in (np.zeros(IMAGES), None, (), (example, "x"), [1]):
+    for wrong in (np.full(IMAGES, "x"), None, (), (example, "x"), [1]):
         with pytest.raises(TypeError, match="example"):
             report(lenet, wrong)
     with pytest.raises(ValueError, match="at least one sample"):

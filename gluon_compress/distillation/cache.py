@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from .. import tensorfile
 from ..arguments import check_flag
-from ..batches import Batches, check_repeatable, go_through, no_batches, pair, to_device
-from ..errors import CheckpointError
+from ..batches import Batches
+from ..data import as_given, check_data, check_repeatable, go_through, input_counts, inputs_and_label, number_of_batches
+from ..errors import CheckpointError, NetworkError
 from ..files import check_path, check_writable
 from ..network import parameters
 from ..schema import Malformed, either, fields, integer, list_of, pair as pair_of, text
-from ..symbol_graph import trace
+from ..symbol_graph import flat, trace
 from .teachers import as_teachers, check_finite, hybridized, logits_of, naming
 
 KIND = "teacher logits"
@@ -67,7 +68,7 @@ def cache_logits(teacher, data, path, progress=True):
     """
     teachers = as_teachers(teacher)
     check_flag("progress", progress)
-    source = _DatasetSource(data) if isinstance(data, Batches) else _FixedSource(data)
+    source = _DatasetSource(data) if isinstance(data, Batches) else _FixedSource(data, next(iter(teachers.values())))
     check_path("the path of cached logits", path)
     digests = digests_of(teachers)
     if Path(path).exists():
@@ -101,7 +102,7 @@ class CachedLogits:
 
     def __iter__(self):
         for indices, inputs, labels in self._source.indexed(self._path, self._description):
-            logits = [mx.nd.array(each[indices], inputs.context) for each in self._logits]
+            logits = [mx.nd.array(each[indices], flat(inputs)[0].context) for each in self._logits]
             yield inputs, labels, logits[0] if len(logits) == 1 else logits
 
 
@@ -120,13 +121,26 @@ def digest_of(net):
     Names are not part of it, which Gluon counts up from network to network. Raises ``NetworkError`` for a network that
     is not initialized or cannot be traced.
     """
-    graph = trace(net)
+    number, _ = input_counts(net)
+    try:
+        graph = trace(net, number)
+    except NetworkError:
+        if number == 1:
+            raise
+        return _digest_without_graph(net)  # an input may be a list, of a length that only a batch tells
     structural = {parameter.name: name for name, parameter in parameters(net).items()}
     content = graph.content()
     nodes = [[node["op"], structural.get(node["name"]), _sources(node["inputs"]), _settings(node),
               node.get("subgraphs")] for node in content["nodes"]]
     digest = hashlib.sha256(json.dumps([nodes, _sources(content["heads"])], sort_keys=True).encode())
     for name, parameter in sorted((structural[name], parameter) for name, parameter in graph.parameters.items()):
+        _add_array(digest, name, parameter.list_data()[0].asnumpy())
+    return digest.hexdigest()
+
+
+def _digest_without_graph(net):
+    digest = hashlib.sha256(repr(net).encode())
+    for name, parameter in sorted(parameters(net).items()):
         _add_array(digest, name, parameter.list_data()[0].asnumpy())
     return digest.hexdigest()
 
@@ -219,19 +233,20 @@ class _DatasetSource:
 class _FixedSource:
     """Batches that are the same each time; the description is the SHA-256 and the number of samples of each."""
 
-    def __init__(self, data):
+    def __init__(self, data, net):
+        check_data(data, "data")
         check_repeatable(data, "data")
-        self.data = data
+        self.data, self._net = data, net
 
     def compute(self, teachers, progress):
         description = []
 
         def batches():
             for batch in go_through(self.data, "data"):
-                inputs, labels = _as_arrays(batch)
-                description.append([_digest_of_batch(inputs, labels), len(inputs)])
+                inputs, labels = self._as_arrays(batch)
+                description.append([_digest_of_batch(inputs, labels), len(flat(inputs)[0])])
                 yield inputs, labels
-        tensors = _compute(teachers, batches(), getattr(self.data, "__len__", lambda: None)(), progress)
+        tensors = _compute(teachers, batches(), number_of_batches(self.data), progress)
         if self._first_digest() != description[0][0]:
             raise ValueError("the data are not the same when gone through again; accepted for cached logits: the same "
                              "batches each time, without shuffle and augmentation, or the batches of an ImageDataset")
@@ -249,20 +264,23 @@ class _FixedSource:
 
     def indexed(self, path, description):
         start = count = 0
-        for batch in self.data:
-            inputs, labels = _as_arrays(batch)
-            if count == len(description) or [_digest_of_batch(inputs, labels), len(inputs)] != description[count]:
+        for batch in go_through(self.data, "data"):
+            inputs, labels = self._as_arrays(batch)
+            samples = len(flat(inputs)[0])
+            if count == len(description) or [_digest_of_batch(inputs, labels), samples] != description[count]:
                 raise self._refusal(path, count + 1)
-            yield np.arange(start, start + len(inputs)), inputs, labels
-            start, count = start + len(inputs), count + 1
+            yield np.arange(start, start + samples), inputs, labels
+            start, count = start + samples, count + 1
         if count != len(description):
             raise CheckpointError(f"{path} has the logits of {len(description)} batches, the data have {count}: delete "
                                   f"it or choose another path")
 
     def _first_digest(self):
-        for batch in self.data:
-            return _digest_of_batch(*_as_arrays(batch))
-        raise no_batches("data")
+        return _digest_of_batch(*self._as_arrays(next(go_through(self.data, "data"))))
+
+    def _as_arrays(self, batch):
+        inputs, labels = inputs_and_label(batch, "data", self._net, mx.cpu())
+        return as_given(inputs), labels
 
     def _refusal(self, path, number):
         return CheckpointError(f"batch {number} of the data is not the one whose logits are in {path}: other data, "
@@ -270,13 +288,9 @@ class _FixedSource:
                                f"delete the file")
 
 
-def _as_arrays(batch):
-    inputs, labels = pair(batch, "data")
-    return to_device(inputs, mx.cpu()), to_device(labels, mx.cpu())
-
-
 def _digest_of_batch(inputs, labels):
     digest = hashlib.sha256()
-    _add_array(digest, "inputs", inputs.asnumpy())
+    for array in flat(inputs):
+        _add_array(digest, "inputs", array.asnumpy())
     _add_array(digest, "labels", labels.asnumpy())
     return digest.hexdigest()

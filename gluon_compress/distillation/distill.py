@@ -6,7 +6,7 @@ import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import HybridBlock
 
-from ..batches import check_repeatable, no_batches, pair, to_device
+from ..data import as_given, check_data, check_repeatable, go_through, inputs_and_label
 from ..network import check_hybrid
 from ..training import check_arguments, fit
 from .cache import cache_logits, digests_of
@@ -73,6 +73,7 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
             raise TypeError(f"distill sets {name} itself: use temperature and hard_weight, or training.fit with "
                             f"a loss and targets of yours")
     check_hybrid(student)
+    check_data(train_data, "train_data")
     teachers = as_teachers(teacher)
     for title, each in teachers.items():
         check_no_shared(student, each, title)
@@ -143,7 +144,7 @@ class _FromCache:
             yield inputs, labels
 
     def targets(self, inputs, labels):
-        return labels, [to_device(logits, inputs.context) for logits in self._logits]
+        return labels, [logits.as_in_context(labels.context) for logits in self._logits]
 
 
 class _BesideFeatures:
@@ -186,7 +187,8 @@ class _StudentWithFeatures(HybridBlock):
 
 def _first_input(data, student):
     check_repeatable(data, "train_data")
-    for batch in data:
-        inputs, _ = pair(batch, "train_data")
-        return to_device(inputs, next(iter(student.collect_params().values())).list_ctx()[0])
-    raise no_batches("train_data")
+    inputs, _ = inputs_and_label(next(go_through(data, "train_data")), "train_data", student,
+                                 next(iter(student.collect_params().values())).list_ctx()[0])
+    if len(inputs) > 1:
+        raise ValueError(f"features are for networks of one input, a batch of train_data has {len(inputs)}")
+    return as_given(inputs)

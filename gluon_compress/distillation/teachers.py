@@ -7,7 +7,8 @@ from mxnet.gluon import HybridBlock
 from mxnet.ndarray import NDArray
 
 from ..errors import NetworkError
-from ..network import check_ready, parameters, walk
+from ..network import check_finite_parameters, check_ready, parameters, walk
+from ..symbol_graph import call, flat, map_arrays
 
 
 def as_teachers(teacher):
@@ -24,9 +25,10 @@ def as_teachers(teacher):
 
 
 def check_teacher(teacher, title="the teacher"):
-    """Raise ``TypeError`` or ``NetworkError`` unless it is a HybridBlock that can be called at once."""
+    """Raise ``TypeError`` or ``NetworkError`` unless it is a HybridBlock that can be called at once, and finite."""
     with naming(title):
         check_ready(teacher)
+        check_finite_parameters(teacher)
 
 
 @contextmanager
@@ -52,20 +54,23 @@ def check_no_shared(student, teacher, title="the teacher"):
 def logits_of(teachers, inputs):
     """The logits of each teacher ``(batch, classes)``, in inference mode and off the tape.
 
-    ``teachers`` as :func:`as_teachers` gives them, on any device. Raises ``ValueError`` for outputs of other shapes.
-    Whether they are finite is left to :func:`check_finite`, which has to wait for them.
+    ``teachers`` as :func:`as_teachers` gives them, on any device; ``inputs`` an array, or a tuple of several. Raises
+    ``ValueError`` for outputs of other shapes. Whether they are finite is left to :func:`check_finite`, which has to
+    wait for them.
     """
     with autograd.pause(train_mode=False):
-        every = [_on_its_device(teacher, inputs) for teacher in teachers.values()]
+        every = [_on_its_device(title, teacher, inputs if isinstance(inputs, tuple) else (inputs,))
+                 for title, teacher in teachers.items()]
     for title, logits in zip(teachers, every):
         check_shape(title, logits)
     return every
 
 
-def _on_its_device(teacher, inputs):
-    context = next((parameter.list_ctx()[0] for _, parameter, _ in walk(teacher)), inputs.context)
-    outputs = teacher(inputs.as_in_context(context))
-    return outputs.as_in_context(inputs.context) if isinstance(outputs, NDArray) else outputs
+def _on_its_device(title, teacher, inputs):
+    here = flat(inputs)[0].context
+    context = next((parameter.list_ctx()[0] for _, parameter, _ in walk(teacher)), here)
+    outputs = call(teacher, map_arrays(lambda array: array.as_in_context(context), inputs), f"what {title} is given")
+    return outputs.as_in_context(here) if isinstance(outputs, NDArray) else outputs
 
 
 def check_shape(title, logits):

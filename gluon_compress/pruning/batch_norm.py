@@ -11,10 +11,10 @@ import numpy as np
 from mxnet import autograd
 
 from ..arguments import check_integer
-from ..batches import go_through, inputs_on_device
+from ..data import check_finite_inputs, go_through, inputs_of
 from ..errors import NetworkError
 from ..network import check_ready, parameters, set_values
-from ..symbol_graph import trace
+from ..symbol_graph import call, example_inputs, trace
 
 OPERATORS = ("BatchNorm", "_contrib_SyncBatchNorm")
 
@@ -51,13 +51,14 @@ def reestimate_batch_norm(net, data, batches=None):
     context = next(iter(named.values())).list_ctx()[0]
     graph, totals, counts = None, Counter(), Counter()
     for batch in islice(go_through(data, "data"), batches):
-        inputs = inputs_on_device(batch[0] if isinstance(batch, (tuple, list)) and batch else batch, context)
+        inputs = example_inputs(inputs_of(batch, "data", net, context))
+        check_finite_inputs(inputs, "data")
         if graph is None:
-            graph = trace(net, len(inputs))
+            graph = trace(net, inputs)
             names, measure = _statistics(net, graph)
         graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
         with autograd.train_mode():  # each BatchNorm normalizes with the batch's own mean and variance
-            measured = measure(*inputs)
+            measured = call(measure, inputs, "a batch of data")
         for name, value in zip(names, measured):  # a layer that is called twice is there twice
             totals[name] = totals[name] + value.asnumpy().astype(np.float64)
             counts[name] += 1

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 import mxnet as mx
 
 from ..arguments import check_choice, check_integer, check_number
-from ..batches import check_repeatable
+from ..data import check_repeatable
 from ..errors import NetworkError
 from ..latency import measure_latency
 from ..network import parameters

@@ -12,10 +12,11 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
-from ..batches import go_through, inputs_on_device, pair, to_device
+from ..data import check_finite_inputs, go_through, inputs_and_label
 from ..errors import NetworkError
+from ..evaluation import check_labels
 from ..network import parameters
-from ..symbol_graph import shorten, trace
+from ..symbol_graph import call, example_inputs, shorten, trace
 
 
 def l1(w):
@@ -93,7 +94,7 @@ def _taylor(net, dependencies, over, data, loss):
     layers together: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, eq. 8.
     The network computes as in inference. Each group's numbers are divided by their mean.
     """
-    loss = SoftmaxCrossEntropyLoss() if loss is None else loss
+    loss = _cross_entropy if loss is None else loss
     named, inference = parameters(net), None
     layers = sorted({layer for group in dependencies.groups for layer in _ranked_by(group, over)})
     weights = {layer: named[dependencies.producers[layer].weight] for layer in layers}
@@ -101,13 +102,14 @@ def _taylor(net, dependencies, over, data, loss):
     totals = {group.key: 0.0 for group in dependencies.groups}
     with _own_gradients(net, list(weights.values())) as gradients:
         for batch in go_through(data, "data"):
-            inputs, labels = pair(batch, "data")
-            inputs = inputs_on_device(inputs, context)
+            inputs, labels = inputs_and_label(batch, "data", net, context)
+            inputs = example_inputs(inputs)
+            check_finite_inputs(inputs, "data")
             if inference is None:
-                graph = trace(net, len(inputs))
+                graph = trace(net, inputs)
                 inference = _differentiable(graph)
             graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
-            _backward(inference, loss, inputs, to_device(labels, context))
+            _backward(inference, loss, inputs, labels)
             changes = {layer: _change(layer, dependencies, weight, gradient)
                        for (layer, weight), gradient in zip(weights.items(), gradients)}
             for group in dependencies.groups:
@@ -136,16 +138,21 @@ def _differentiable(graph):
 
 def _backward(net, loss, inputs, labels):
     with autograd.record():
-        outputs = net(*inputs)
+        outputs = call(net, inputs, "a batch of data")
         try:
             value = loss(outputs, labels)
         except mx.MXNetError as error:
             raise ValueError(f"the loss cannot be computed from the network's output and labels of shape "
-                             f"{labels.shape}: {shorten(error)}") from error
+                             f"{labels.shape}: {shorten(error)[:200]}") from None
         if not isinstance(value, mx.nd.NDArray):
             raise TypeError(f"the loss gives a {type(value).__name__}; accepted: an NDArray")
         value = value.mean()
     value.backward()
+
+
+def _cross_entropy(outputs, labels):
+    check_labels(labels, outputs)  # it would take the nearest class
+    return SoftmaxCrossEntropyLoss()(outputs, labels)
 
 
 def _change(layer, dependencies, weight, gradient):

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..arguments import check_choice, check_flag, check_number
-from ..batches import check_repeatable
+from ..data import check_repeatable
 from ..errors import CheckpointError, differences
 from ..files import check_target, write_atomically
 from ..network import check_ready, parameters, select_layers, snapshot, write_values

@@ -1,23 +1,21 @@
 """Calibration: the ranges of a network's tensors, from a few hundred of its inputs."""
 import math
-from collections.abc import Mapping
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 from tqdm import tqdm
 
+from ..data import go_through, inputs_of
 from ..graph import symbol_of
-from ..symbol_graph import shorten
+from ..symbol_graph import example_inputs, shorten, trace
 
 MOST_BYTES = 2 ** 26  # of tensors that are looked at at once
 
 
-def input_batches(data, names):
-    """The inputs of the network ``names`` in each batch of ``data``, as tuples of NDArrays.
+def input_batches(data, net):
+    """The inputs in each batch of ``data``, as tuples of NDArrays; see :mod:`gluon_compress.data`.
 
-    A batch is an NDArray or NumPy array; a tuple or list of them, of which what follows the inputs (labels) is left
-    alone; a dict by the names of the inputs, or of one value for a network of one input; or an ``mx.io.DataBatch``.
     Integers of 32 and 64 bits stay what they are, all other numbers become float32.
 
     Raises
@@ -25,49 +23,17 @@ def input_batches(data, names):
     TypeError
         For batches of another kind.
     ValueError
-        When there are no batches, or too few values in one.
+        When there are no batches, too few values in one, or raw pixels for a network that computes with floats.
     """
-    if isinstance(data, (str, bytes, mx.nd.NDArray, np.ndarray, Mapping)) or not hasattr(data, "__iter__"):
-        raise TypeError(f"the calibration data is a {type(data).__name__}; accepted: an iterable of batches, such as a "
-                        f"DataLoader, or a list of NDArrays")
-    number = -1
-    for number, batch in enumerate(data):
-        yield tuple(_as_ndarray(value, f"batch {number}") for value in _inputs_of(batch, names, number))
-    if number < 0:
-        raise ValueError("the calibration data has no batches")
+    for number, batch in enumerate(go_through(data, "the calibration data")):
+        name = f"the calibration data (batch {number})"
+        inputs = example_inputs(inputs_of(batch, name, net, mx.cpu()))
+        if any(value.dtype in (np.uint8, np.int8) for value in inputs):
+            trace(net, inputs).check_types(inputs, f"a batch of {name}")
+        yield tuple(map(_as_floats, inputs))
 
 
-def _inputs_of(batch, names, number):
-    batch = batch.data if isinstance(batch, mx.io.DataBatch) else batch
-    if isinstance(batch, Mapping):
-        missing = [name for name in names if name not in batch]
-        if not missing:
-            return [batch[name] for name in names]
-        if len(names) == 1 and len(batch) == 1:
-            return list(batch.values())
-        raise ValueError(f"batch {number} of the calibration data has {', '.join(map(repr, batch))}, but not "
-                         f"{missing[0]!r}; the network's inputs are {', '.join(names)}")
-    if isinstance(batch, (tuple, list)):
-        first = batch[0] if batch else None
-        if isinstance(first, (tuple, list)):  # (inputs, label)
-            batch = first
-        if len(batch) < len(names):
-            raise ValueError(f"batch {number} of the calibration data has {len(batch)} values, the network "
-                             f"{len(names)} inputs: {', '.join(names)}")
-        return batch[:len(names)]
-    if len(names) > 1:
-        raise ValueError(f"batch {number} of the calibration data is a single {type(batch).__name__}, the network has "
-                         f"{len(names)} inputs: {', '.join(names)}")
-    return [batch]
-
-
-def _as_ndarray(value, what):
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-        value = mx.nd.array(value, dtype="float32")
-    if not isinstance(value, mx.nd.NDArray):
-        kind = f"{value.dtype} array" if isinstance(value, np.ndarray) else type(value).__name__
-        raise TypeError(f"{what} of the calibration data holds a {kind}; accepted: NDArrays or NumPy arrays of numbers")
-    value = value.as_in_context(mx.cpu())
+def _as_floats(value):
     return value.astype("float32") if value.dtype in (np.float16, np.float64, np.uint8, np.int8) else value
 
 

@@ -1,14 +1,13 @@
 """Post-training quantization: from a trained fp32 network and a few hundred inputs to one that runs on integers."""
-import inspect
 import itertools
 
 import numpy as np
-from mxnet.gluon import SymbolBlock
 
 from ..arguments import check_choice, check_flag, check_integer, check_number
 from ..errors import NetworkError
 from ..graph import Graph, in_order
 from ..network import check_ready, layer_name, snapshot
+from ..symbol_graph import input_names
 from . import onednn
 from .accuracy import keep_accuracy
 from .arrays import dequantize_array
@@ -47,8 +46,8 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
         A SymbolBlock is one. Trained, in fp32. Inputs with a default value are left at it; several outputs come back
         as one list.
     calibration_data : iterable of batches
-        A DataLoader or a list; see :func:`~gluon_compress.quantization.observing.input_batches` for what a batch may
-        be. Some hundred samples of the training data, prepared as for inference. They are kept in memory meanwhile.
+        A DataLoader or a list; see :mod:`gluon_compress.data` for what a batch may be. Some hundred
+        samples of the training data, prepared as for inference. They are kept in memory meanwhile.
         An input that never is negative here is taken for one that never will be.
     method : "minmax", "percentile", "entropy" or "mse"
         How the threshold of an activation is chosen; see :class:`RangeObserver`.
@@ -156,10 +155,9 @@ class Quantizer:
     """
 
     def __init__(self, net, data, most_batches):
-        names = input_names(net)
-        self.batches = list(itertools.islice(input_batches(data, names), most_batches))
+        self.batches = list(itertools.islice(input_batches(data, net), most_batches))
         self.graph = Graph(net, self.batches[0])
-        for name in set(names) - self.graph.input_shapes.keys():
+        for name in set(input_names(net, len(self.batches[0]))) - self.graph.input_shapes.keys():
             raise NetworkError(f"the network's outputs do not depend on its input {name}; quantize one without it")
         for node in self.graph.nodes:
             if node.operator in CONTROL_FLOW:
@@ -291,16 +289,6 @@ class Quantizer:
 def _short(value):
     """As precise as float32, and short in a file."""
     return float(f"{value:.8g}")
-
-
-def input_names(net):
-    """Names of the network's inputs: a SymbolBlock's own, else "data", or "data0", "data1", ... for several."""
-    if isinstance(net, SymbolBlock):
-        return [symbol.name for symbol in net._cached_graph[0]]
-    arguments = list(inspect.signature(net.hybrid_forward).parameters.values())[1:]  # without F
-    needed = [argument.name for argument in arguments if argument.default is argument.empty
-              and argument.kind is argument.POSITIONAL_OR_KEYWORD and argument.name not in net._reg_params]
-    return ["data"] if len(needed) <= 1 else [f"data{index}" for index in range(len(needed))]
 
 
 def _kind(node):
