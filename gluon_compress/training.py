@@ -12,7 +12,6 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
-from tqdm import tqdm
 
 from . import training_state, training_workers, workers
 from .arguments import check_flag, check_integer, check_number
@@ -21,6 +20,7 @@ from .errors import NetworkError
 from .evaluation import accuracy_of, check_labels, check_net, context_of, count_correct, evaluate
 from .files import check_path, check_writable
 from .network import check_ready, parameters, restore_snapshot, snapshot, undone_on_error
+from .progress import progress_bar
 from .symbol_graph import call, map_arrays, shorten
 
 __all__ = ["History", "constant", "cosine", "evaluate", "fit", "one_cycle"]
@@ -348,8 +348,9 @@ def _train_epoch(run, epoch):
     """One pass over the data; return its mean loss and accuracy."""
     context, length, title = context_of(run.net), number_of_batches(run.data), f"epoch {epoch + 1}/{run.epochs}"
     totals = np.zeros(3)  # loss, correct, samples
-    with tqdm(go_through(run.data, "train_data"), desc=title, total=length, unit="batch",
-              disable=not run.progress or run.rank != 0, leave=False) as bar:
+from .network import check_ready, parameters, restore_snapshot, snapshot, undone_on_error
+from .progress import progress_bar
+from .symbol_graph import call, map_arrays, shorten
         for step, batch in enumerate(bar):
             _set_learning_rate(run.trainer, run.rate_at(epoch, step / length if length else 0))
             outputs, classes, losses = _losses_of(run, batch, context)

@@ -1,5 +1,6 @@
 """Sensitivity: curves of single layers that a brute-force loop gives too, a network that stays as it was."""
 import json
+import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -522,7 +523,8 @@ def test_plot(tmp_path):
         record(2, 0.3).plot(tmp_path / "few.jpg")
 
 
-def test_progress_bar(capsys):
+def test_progress_bar(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     net, _, agreement = perceptron()
     sensitivity(net, agreement, fractions=(0.5,), progress=False)
     assert capsys.readouterr() == ("", "")

@@ -10,7 +10,6 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from tqdm import tqdm
 
 from .. import tensorfile
 from ..arguments import check_flag
@@ -19,6 +18,7 @@ from ..data import as_given, check_data, check_repeatable, go_through, input_cou
 from ..errors import CheckpointError, NetworkError
 from ..files import check_path, check_writable
 from ..network import parameters
+from ..progress import progress_bar
 from ..schema import Malformed, either, fields, integer, list_of, pair as pair_of, text
 from ..symbol_graph import flat, trace
 from .teachers import as_teachers, check_finite, hybridized, logits_of, naming
@@ -186,8 +186,7 @@ def _compute(teachers, batches, total, progress):
     """{name: logits (samples, classes)} of all (input, label) batches."""
     found = [[] for _ in teachers]
     with hybridized(teachers.values()):
-        for inputs, _ in tqdm(batches, desc="teacher's logits", total=total, unit="batch", disable=not progress,
-                              leave=False):
+        for inputs, _ in progress_bar(batches, progress, desc="teacher's logits", total=total, unit="batch"):
             every = logits_of(teachers, inputs)
             check_finite(teachers, every)
             for parts, logits in zip(found, every):

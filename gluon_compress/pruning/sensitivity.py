@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..arguments import check_choice, check_flag, check_number
 from ..data import check_repeatable
 from ..errors import CheckpointError, differences
 from ..files import check_target, write_atomically
 from ..network import check_ready, parameters, select_layers, snapshot, write_values
 from ..network import layers as layers_of
+from ..progress import progress_bar
 from ..schema import Malformed, anything, fields, mapping, number, parse
 from ..tensorfile import check_regular
 from .channels import prune_channels
@@ -121,8 +120,8 @@ def _measure(net, evaluate, prune, record, todo, ranking, state_path, progress):
               for name, value in ranking.items() if name != "data"}}
     if state_path is not None and Path(state_path).exists():
         _restore(state_path, run, record, todo)
-    with tqdm(desc=f"sensitivity of {record.kind}", total=len(todo) + 1, unit="evaluation", disable=not progress,
-              leave=False, initial=sum(map(len, record.curves.values()))) as bar:
+    with progress_bar(show=progress, desc=f"sensitivity of {record.kind}", total=len(todo) + 1, unit="evaluation",
+                      initial=sum(map(len, record.curves.values()))) as bar:
         for name, fraction in [(None, 0.0), *todo]:
             if name is not None and fraction in record.curves[name]:
                 continue

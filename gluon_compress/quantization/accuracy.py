@@ -1,8 +1,8 @@
 """Which layers to keep in fp32 so that a quantized network loses at most so much accuracy."""
 import numpy as np
-from tqdm import tqdm
 
 from ..arguments import check_number
+from ..progress import progress_bar
 
 
 def keep_accuracy(net, quantized, excluded, possible, inputs, evaluate, max_drop, progress):
@@ -79,7 +79,7 @@ def _damage(net, quantized, excluded, candidates, inputs, progress):
     expected = _outputs(net, inputs)
     norm = np.linalg.norm(expected)
     damage = {}
-    for name in tqdm(candidates, desc="one layer at a time", unit="layer", disable=not progress, leave=False):
+    for name in progress_bar(candidates, progress, desc="one layer at a time", unit="layer"):
         alone = quantized(excluded | set(candidates) - {name})
         damage[name] = float(np.linalg.norm(_outputs(alone, inputs) - expected) / norm) if norm else 0.0
     return damage

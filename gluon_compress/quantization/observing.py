@@ -4,10 +4,10 @@ import math
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
-from tqdm import tqdm
 
 from ..data import go_through, inputs_of
 from ..graph import symbol_of
+from ..progress import progress_bar
 from ..symbol_graph import example_inputs, shorten, trace
 
 MOST_BYTES = 2 ** 26  # of tensors that are looked at at once
@@ -108,8 +108,7 @@ def observe(graph, layers, entries, batches, new_observer, progress):
     found.observers = {key(entry): new_observer() for entry in entries}
     found.means = {layer.name: 0.0 for layer in layers}
     net = block_of(entries, graph.inputs, graph.values)
-    for number, inputs in enumerate(tqdm(batches, desc="calibration", unit="batch", disable=not progress,
-                                         leave=False)):
+    for number, inputs in enumerate(progress_bar(batches, progress, desc="calibration", unit="batch")):
         for part in parts(inputs, entries):
             found.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
     return found

@@ -1,0 +1,34 @@
+"""Bars stand where somebody watches them, and nowhere else."""
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+from conftest import ROOT
+
+BARS = """
+from gluon_compress.progress import progress_bar
+for show in (True, False):
+    assert list(progress_bar(range(3), show, desc="shown" if show else "hidden")) == [0, 1, 2]
+"""
+
+
+def test_nothing_of_a_bar_reaches_a_file(start_python):
+    output, errors = start_python(BARS).communicate(timeout=300)
+    assert "shown" not in output + errors
+
+
+def test_a_terminal_shows_the_bar_and_is_clear_afterwards():
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # 24 lines of 100 characters
+    subprocess.run([sys.executable, "-c", BARS], check=True, stderr=terminal,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+    os.write(terminal, b"end")  # so that there is something to read
+    shown = os.read(controller, 1 << 16).decode()
+    os.close(terminal)
+    os.close(controller)
+    assert "shown" in shown and "hidden" not in shown
+    assert shown.rsplit("\r", 2)[-2].strip() == "" and shown.endswith("\rend")
