@@ -348,9 +348,8 @@ def _train_epoch(run, epoch):
     """One pass over the data; return its mean loss and accuracy."""
     context, length, title = context_of(run.net), number_of_batches(run.data), f"epoch {epoch + 1}/{run.epochs}"
     totals = np.zeros(3)  # loss, correct, samples
-from .network import check_ready, parameters, restore_snapshot, snapshot, undone_on_error
-from .progress import progress_bar
-from .symbol_graph import call, map_arrays, shorten
+    with progress_bar(go_through(run.data, "train_data"), run.progress and run.rank == 0, desc=title, total=length,
+                      unit="batch") as bar:
         for step, batch in enumerate(bar):
             _set_learning_rate(run.trainer, run.rate_at(epoch, step / length if length else 0))
             outputs, classes, losses = _losses_of(run, batch, context)
