@@ -5,10 +5,20 @@
 
 What the processes print comes with their names in front; worker numbers are the ranks that the script sees. As soon as
 one fails all others are ended, and the status is 1.
+
+Who can be trusted: on one machine the processes meet through sockets that are files of yours, and nothing listens on a
+network. Of several hosts each listens on one port of its address in the file, and takes only connections that prove to
+know a secret of this run; it travels by ssh. What they send is not encrypted: the network between the hosts must be one
+where nobody else listens or changes packets, or name the hosts by the addresses of a tunnel between them (WireGuard, or
+ssh -w, whose ends have addresses).
 """
 import ipaddress
+import json
 import os
 import queue
+import random
+import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -21,7 +31,10 @@ from dataclasses import dataclass, field
 
 import click
 
+from . import guard
+from .parameter_server import LAUNCHED
 from .runtime import status, usable_cores
+from .workers import GOES_ON, WAITS
 
 FORWARDED = ("PYTHONPATH", "DMLC_", "PS_", "MXNET_", "GLUON_COMPRESS_", "OMP_")
 SECONDS_TO_END = 10  # the shell below takes 5 of them
@@ -30,6 +43,7 @@ SECONDS_TO_END = 10  # the shell below takes 5 of them
 # setsid: a group of its own, which ends whole. (A shell gives commands in the background an empty standard input.)
 UNTIL_INPUT_ENDS = """\
 exec 3<&0
+IFS= read -r {secret} <&3 && export {secret}
 setsid {command} </dev/null 3<&- &
 process=$!
 (cat <&3; kill -TERM -$process; sleep 5; kill -KILL -$process) >/dev/null 2>&1 &
@@ -37,31 +51,44 @@ exec 3<&-
 wait $process
 status=$?
 kill $! 2>/dev/null
+{clean}
 exit $status
 """
 
 
 @dataclass
 class Process:
-    """One process of the cluster: ``name`` ('worker 0'), ``host`` (None here), and what it was started with."""
+    """One process of the cluster: ``name`` ('worker 0'), ``host`` (None here), and what it was started with.
+
+    ``secret`` goes to it through a pipe, as others on its machine can read commands; ``waits``: for the other workers.
+    """
 
     name: str
     host: str
     environment: dict
     command: list
+    secret: str = ""
+    waits: bool = False
     handle: subprocess.Popen = None
     readers: list = field(default_factory=list)
 
     def start(self, ssh, ended):
         """Start it; its end is put into the queue ``ended``."""
         variables = [f"{name}={value}" for name, value in self.environment.items()]
-        script = UNTIL_INPUT_ENDS.format(command=shlex.join(["env", *variables, *self.command]))
+        socket_file = guard.FOLDER / str(self.environment["PORT"]) if "PORT" in self.environment else None
+        script = UNTIL_INPUT_ENDS.format(command=shlex.join(["env", *variables, *self.command]), secret=guard.SECRET,
+                                         clean=f"rm -f {socket_file}" if socket_file else ":")
         if self.host is None:
             command = ["sh", "-c", script]
         else:
             command = [*ssh, self.host, shlex.join(["sh", "-c", f"cd {shlex.quote(os.getcwd())} || exit\n{script}"])]
         self.handle = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE, start_new_session=True)  # Ctrl-C is ours
+        try:
+            self.handle.stdin.write(f"{self.secret}\n".encode())
+            self.handle.stdin.flush()
+        except BrokenPipeError:
+            pass  # its end is told soon
         self.readers = [threading.Thread(target=self._forward, args=streams, daemon=True) for streams in
                         ((self.handle.stdout, sys.stdout), (self.handle.stderr, sys.stderr))]
         for reader in self.readers:
@@ -71,7 +98,9 @@ class Process:
     def _forward(self, source, target):
         for line in source:
             text = line.decode(errors="replace").rstrip("\r\n").split("\r")[-1]  # of a progress bar, how it ends
-            if text.strip():
+            if text in (WAITS, GOES_ON):
+                self.waits = text == WAITS
+            elif text.strip():
                 target.write(f"[{self.name}] {text}\n")  # in one piece
                 target.flush()
 
@@ -94,29 +123,46 @@ class Process:
 
 
 def cluster(workers, servers, hosts, port, python, command):
-    """The :class:`Process` list of a scheduler, servers and workers, on these hosts in turn; [] for this machine."""
+    """The :class:`Process` list of guards, a scheduler, servers and workers, on these hosts in turn.
+
+    ``hosts`` is [] for this machine; ``port`` is the guards', None for any.
+    """
     addresses = {host: address(host) for host in hosts} or {None: "127.0.0.1"}
     check_reachable(addresses)
     # MXNet numbers its nodes by their addresses, as texts and from the last on, then by their ports
     places = sorted(addresses, key=addresses.get, reverse=True)
-    ports = free_ports(1 + workers + servers)
-    if port and places[0] is None:
-        check_free(port)
-    common = {**forwarded_variables(), "DMLC_PS_ROOT_URI": addresses[places[0]],
-              "DMLC_PS_ROOT_PORT": port or ports.pop(), "DMLC_NUM_WORKER": workers, "DMLC_NUM_SERVER": servers}
+    numbers = socket_numbers(1 + workers + servers)
+    common = {**forwarded_variables(), LAUNCHED: 1, "DMLC_LOCAL": 1, "DMLC_PS_ROOT_URI": addresses[places[0]],
+              "DMLC_PS_ROOT_PORT": numbers[0], "DMLC_NUM_WORKER": workers, "DMLC_NUM_SERVER": servers}
     if not hosts and "OMP_NUM_THREADS" not in common:
         common["OMP_NUM_THREADS"] = max(1, usable_cores() // workers)
 
     def process(role, number, place, own_command):
-        environment = {**common, "DMLC_ROLE": role, "DMLC_NODE_HOST": addresses[place]}
-        if role != "scheduler":
-            environment["PORT"] = ports.pop(0)
+        environment = {**common, "DMLC_ROLE": role, "DMLC_NODE_HOST": addresses[place], "PORT": numbers.pop(0)}
         return Process(role if number is None else f"{role} {number}", place, environment, own_command)
     serve = [python, "-c", "import gluon_compress"]  # which ends when the workers have
-    return [process("scheduler", None, places[0], serve),
-            *(process("server", number, places[number % len(places)], serve) for number in range(servers)),
-            *(process("worker", number, places[number * len(places) // workers], [python, "-u", *command])
-              for number in range(workers))]
+    processes = [process("scheduler", None, places[0], serve),
+                 *(process("server", number, places[number % len(places)], serve) for number in range(servers)),
+                 *(process("worker", number, places[number * len(places) // workers], [python, "-u", *command])
+                   for number in range(workers))]
+    return [*guards(processes, addresses, port, python), *processes]
+
+
+def guards(processes, addresses, port, python):
+    """A guard on each machine, which lets these processes reach those on the others; none for a single machine."""
+    places = {number: host for host, number in addresses.items() if any(one.host == host for one in processes)}
+    if len(places) < 2:
+        return []
+    secret, port = secrets.token_hex(32), port or free_port()
+    machine_of = {one.environment["PORT"]: addresses[one.host] for one in processes}
+    environment = forwarded_variables()
+
+    def arguments(machine):
+        return {"address": machine, "port": port, "own": [one for one in machine_of if machine_of[one] == machine],
+                "others": {one: (other, port) for one, other in machine_of.items() if other != machine}}
+    return [Process(f"guard of {machine}", host, environment,
+                    [python, "-m", "gluon_compress.guard", json.dumps(arguments(machine))], secret)
+            for machine, host in places.items()]
 
 
 def address(host):
@@ -136,15 +182,6 @@ def check_reachable(addresses):
                                  f"find it: write the one of its network", param_hint="--hosts")
 
 
-def check_free(port):
-    """Refuse a port of this machine that cannot be listened on."""
-    try:
-        socket.create_server(("", port)).close()
-    except OSError as error:
-        raise click.BadParameter(f"{port}: {os.strerror(error.errno)}; accepted: a free port",
-                                 param_hint="--port") from error
-
-
 def read_hosts(path):
     """The hosts in a file, one per line; what follows a # is a comment."""
     with open(path) as lines:
@@ -152,16 +189,22 @@ def read_hosts(path):
     hosts = list(dict.fromkeys(filter(None, hosts)))
     if not hosts:
         raise click.BadParameter(f"{path} names no host; accepted: one host per line", param_hint="--hosts")
+    for host in hosts:
+        if not re.fullmatch(r"([\w.][\w.-]*@)?[\w.][\w.-]*", host):  # ssh would take -o for an option
+            raise click.BadParameter(f"{path} has the line {host!r}; accepted: host or user@host, of letters, digits, "
+                                     f"'.', '-' and '_'", param_hint="--hosts")
     return hosts
 
 
-def free_ports(count):
-    """Free ports of this machine in ascending order; on others they are probably free too, and MXNet tries others."""
-    sockets = [socket.create_server(("", 0)) for _ in range(count)]
-    ports = sorted(one.getsockname()[1] for one in sockets)
-    for one in sockets:
-        one.close()
-    return ports
+def free_port():
+    """A free port of this machine, which is probably free on others too."""
+    with socket.create_server(("", 0)) as server:
+        return server.getsockname()[1]
+
+
+def socket_numbers(count):
+    """Numbers of MXNet's sockets, in ascending order: no ports but names of files, far from those of other runs."""
+    return sorted(random.SystemRandom().sample(range(10**8, 10**9), count))
 
 
 def forwarded_variables():
@@ -183,11 +226,14 @@ def run(processes, ssh=()):
         while working:
             process, code = ended.get()
             if code != 0:
-                tell(f"{process.name}{f' on {process.host}' if process.host else ''} {how(code)}: ending the others")
+                place = f" on {process.host}" if process.host else ""
+                tell(f"{process.name}{place} {how(code)}{waited_for(process, working)}: ending the others")
                 return 1
             working = [other for other in working if other is not process]  # a server may end before
         until = time.monotonic() + SECONDS_TO_END
         for process in running:  # scheduler and servers, which end by themselves now
+            if process.name.startswith("guard"):
+                continue
             try:
                 process.handle.wait(max(0.1, until - time.monotonic()))
             except subprocess.TimeoutExpired:
@@ -203,6 +249,14 @@ def run(processes, ssh=()):
         until = time.monotonic() + SECONDS_TO_END
         for process in running:
             process.wait(until)
+
+
+def waited_for(process, working):
+    """Who did not come, when a worker ended because it had waited for the others for too long."""
+    if not process.waits:
+        return ""
+    missing = [other.name for other in working if not other.waits]
+    return f", having waited for {', '.join(missing) or 'the servers'} to no end"
 
 
 def how(code):
@@ -226,10 +280,14 @@ def tell(message):
               help="A file with a host, or user@host, per line. This directory and Python must be on all of them.")
 @click.option("--ssh", default="ssh -o BatchMode=yes -o ServerAliveInterval=15", show_default=True,
               help="What runs a command on a host: it is given the host and the command.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Of the scheduler. Default: a free one.")
+@click.option("--port", type=click.IntRange(1, 65535),
+              help="On which each of the hosts listens. Default: one that is free here.")
 @click.option("--python", default=sys.executable, help="Default: the one that runs this.")
 @click.argument("command", nargs=-1, required=True, metavar="SCRIPT [ARGUMENTS]...")
 def main(workers, servers, hosts, ssh, port, python, command):
+    if port and not hosts:
+        raise click.BadParameter("on one machine nothing listens on a port; accepted: with --hosts only",
+                                 param_hint="--port")
     if hosts and shutil.which(shlex.split(ssh)[0]) is None:
         raise click.BadParameter(f"there is no command {shlex.split(ssh)[0]}", param_hint="--ssh")
     processes = cluster(workers, servers, read_hosts(hosts) if hosts else [], port, python, list(command))

@@ -31,6 +31,8 @@ from pathlib import Path
 
 import numpy
 
+from .parameter_server import import_mxnet
+
 SWITCH = "GLUON_COMPRESS_RUNTIME"
 WAITING_SWITCH = "GLUON_COMPRESS_WAITING"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
@@ -208,7 +210,7 @@ def _prepare():
         threads, threads_reason = _set_threads(os.environ, library_loaded, cores)
         waiting = _set_waiting(os.environ, library_loaded, threads)
         amx, amx_reason = _unlock_amx(os.environ)
-    import mxnet
+    mxnet = import_mxnet()
     return RuntimeStatus(mxnet.__version__, numpy.__version__, shim, cores, threads, threads_reason, waiting,
                          amx, amx_reason)
 

@@ -22,11 +22,16 @@ import numpy as np
 from mxnet.kvstore import KVStoreBase
 
 from .errors import WorkerError, differences
+from .parameter_server import LAUNCHED
 
 TIMEOUT = "GLUON_COMPRESS_WORKER_TIMEOUT"
 # Keys of ours in the servers' store, which keeps what was put under a key: above the parameters' numbers, which are
 # the keys of Gluon's own trainers.
 FIRST_KEY = 1_000_000
+
+# Lines for the launcher, which knows from them who waits and who hangs.
+WAITS, GOES_ON = "\x1egluon_compress worker waits", "\x1egluon_compress worker goes on"
+SECONDS_UNTOLD = 1  # shorter waits happen at every step
 
 _connection = None
 
@@ -48,7 +53,12 @@ def connect():
     """
     if _connection is not None:
         return _connection
-    return _adopt(_bounded(lambda: mx.kv.create("dist_sync" if in_cluster() else "device"), _timeout()))
+    before = os.umask(0o077)  # nobody else may connect to sockets that are files
+    try:
+        store = _bounded(lambda: mx.kv.create("dist_sync" if in_cluster() else "device"), _timeout())
+    finally:
+        os.umask(before)
+    return _adopt(store)
 
 
 def in_cluster():
@@ -270,10 +280,21 @@ def _bounded(action, seconds):
             outcome["error"] = error
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(seconds)
+    untold = min(SECONDS_UNTOLD, seconds / 2)
+    thread.join(untold)
+    if thread.is_alive():
+        _tell_launcher(WAITS)
+        thread.join(seconds - untold)
+        if not thread.is_alive():
+            _tell_launcher(GOES_ON)
     if thread.is_alive():
         raise WorkerError(f"the other workers or the servers have not answered for {seconds:g} seconds: one has died "
                           f"or hangs. {TIMEOUT} sets the seconds to wait")
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
+
+
+def _tell_launcher(line):
+    if LAUNCHED in os.environ:
+        os.write(2, f"{line}\n".encode())  # in one piece

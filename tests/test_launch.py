@@ -1,4 +1,5 @@
 """launch.py: processes are started, heard, and all ended, here and through a stand-in for ssh."""
+import json
 import re
 import signal
 import socket
@@ -106,22 +107,32 @@ def test_the_processes_of_a_cluster(monkeypatch):
     monkeypatch.setenv("DMLC_INTERFACE", "eth7")
     monkeypatch.setenv("OTHER", "stays")
     processes = launch.cluster(4, 2, ["a", "b"], 4444, "python3", ["train.py", "x"])
+    guards, processes = processes[:2], processes[2:]
     assert [one.name for one in processes] == ["scheduler", "server 0", "server 1", *(f"worker {n}" for n in range(4))]
     assert [one.host for one in processes] == ["b", "b", "a", "b", "b", "a", "a"]
+    numbers = [one.environment["PORT"] for one in processes]
+    assert numbers == sorted(set(numbers)) and numbers[0] == processes[0].environment["DMLC_PS_ROOT_PORT"]
+    for guard, host, number in zip(guards, "ab", ("10.0.0.1", "10.0.0.2")):
+        told = json.loads(guard.command[-1])
+        assert (guard.host, told["address"], told["port"]) == (host, number, 4444)
+        assert told["own"] == [one.environment["PORT"] for one in processes if one.host == host]
+        assert sorted([*told["own"], *map(int, told["others"])]) == numbers
+    assert len(guards[0].secret) == 64 and guards[0].secret == guards[1].secret
+    assert guards[0].secret not in str([(one.command, one.environment) for one in guards])
     for one in processes:
         assert one.environment["DMLC_ROLE"] == one.name.split()[0]
         assert one.environment["DMLC_NODE_HOST"] == {"a": "10.0.0.1", "b": "10.0.0.2"}[one.host]
-        assert one.environment["DMLC_PS_ROOT_URI"] == "10.0.0.2" and one.environment["DMLC_PS_ROOT_PORT"] == 4444
+        assert one.environment["DMLC_PS_ROOT_URI"] == "10.0.0.2" and one.environment["DMLC_LOCAL"] == 1
         assert (one.environment["DMLC_NUM_WORKER"], one.environment["DMLC_NUM_SERVER"]) == (4, 2)
         assert one.environment["DMLC_INTERFACE"] == "eth7" and "OTHER" not in one.environment
         assert one.command[-2:] == (["train.py", "x"] if one.name.startswith("worker") else
                                     ["-c", "import gluon_compress"])
-    ports = [one.environment["PORT"] for one in processes[1:]]
-    assert ports == sorted(set(ports))
 
 
 @pytest.mark.parametrize("hosts, message", [
     ("# none\n", "names no host"),
+    ("10.0.0.1\n-oProxyCommand=touch it@127.0.0.1\n", "has the line '-oProxyCommand=.*accepted: host or user@host"),
+    ("-oProxyCommand=it@127.0.0.1\n", "has the line"), ("me@-v\n", "has the line"), ("a b\n", "has the line"),
     ("no-such-host.invalid\n", "no-such-host.invalid: .*accepted: names or addresses"),
     ("127.0.0.1\n10.0.0.1\n", "127.0.0.1 has the address 127.0.0.1, at which other machines do not find it")])
 def test_hosts_that_cannot_be_used_are_refused(tmp_path, hosts, message):
@@ -136,9 +147,32 @@ def test_arguments_that_cannot_be_used_are_refused(arguments):
     assert CliRunner().invoke(launch.main, arguments).exit_code == 2
 
 
-def test_a_port_that_something_listens_on_is_refused():
-    with socket.create_server(("", 0)) as taken:
-        result = CliRunner().invoke(launch.main, ["--port", str(taken.getsockname()[1]), "train.py"])
+def test_a_port_without_hosts_is_refused():
+    result = CliRunner().invoke(launch.main, ["--port", "4444", "train.py"])
     assert result.exit_code == 2
-    assert re.search("--port.*Address already in use; accepted: a free port",
-                     " ".join(result.output.split()))
+    assert "nothing listens on a port; accepted: with --hosts only" in " ".join(result.output.split())
+
+
+def test_a_port_that_is_taken_on_a_host_is_told_in_one_line(tmp_path):
+    (tmp_path / "hosts").write_text("127.0.0.1\n127.0.0.2\n")
+    (tmp_path / "train.py").write_text("import time; time.sleep(600)")
+    (tmp_path / "ssh").write_text('#!/bin/sh\nexec sh -c "$2"\n')
+    (tmp_path / "ssh").chmod(0o755)
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(launch.main, ["--hosts", str(tmp_path / "hosts"), "--ssh", str(tmp_path / "ssh"),
+                                                  "--port", str(port), str(tmp_path / "train.py")])
+    assert result.exit_code == 1
+    assert f"port {port} of 127.0.0.2 cannot be listened on: Address already in use; accepted: a free" in result.output
+    assert "[launch] guard of 127.0.0.2 on 127.0.0.2 ended with status 1: ending the others\n" in result.output
+    assert "Stack trace" not in result.output
+
+
+@pytest.mark.parametrize("hanging, missing", [("1", "worker 1"), ("12", "worker 1, worker 2"), ("", "the servers")])
+def test_who_hangs_is_named(capfd, hanging, missing):
+    """By the launcher, which hears from the others that they wait."""
+    code = f"import os, sys, time; sys.argv[1] in {hanging!r} or os.write(2, b'{launch.WAITS}\\n'); " \
+           "time.sleep(1 if sys.argv[1] == '0' else 600); sys.exit(1)"
+    assert launch.run([process(f"worker {number}", code, str(number)) for number in range(3)]) == 1
+    assert f"[launch] worker 0 ended with status 1, having waited for {missing} to no end: ending the others\n" in \
+        capfd.readouterr().err

@@ -1,0 +1,61 @@
+"""The scheduler and the servers of MXNet's parameter server, which run nothing that comes over the network.
+
+MXNet 1.9.1 serves while it is imported, in a process whose ``DMLC_ROLE`` says so, and unpickles what anyone sends as
+command 0: an optimizer, or any program. Here it is imported without a role first, and serves with that command refused.
+Nothing needs it: the workers update the weights themselves.
+"""
+import os
+import socket
+import sys
+
+ROLES = ("scheduler", "server")
+LAUNCHED = "GLUON_COMPRESS_LAUNCHED"  # set by gluon_compress.launch, whose servers are those below
+
+
+def import_mxnet():
+    """Import MXNet; in a process that is to be a scheduler or a server, serve until the workers end, and exit."""
+    role = os.environ.get("DMLC_ROLE")
+    if role not in ROLES or "mxnet" in sys.modules:
+        import mxnet
+    else:
+        _check_port(role)
+        del os.environ["DMLC_ROLE"]
+        import mxnet
+        os.environ["DMLC_ROLE"] = role
+        _serve(mxnet.kvstore)
+    if role == "worker" and LAUNCHED in os.environ:
+        mxnet.kvstore.KVStore.set_optimizer = _set_no_optimizer
+    return mxnet
+
+
+def _check_port(role):
+    """A scheduler whose port is taken would end in a trace of MXNet's."""
+    place = os.environ.get("DMLC_NODE_HOST", ""), int(os.environ.get("DMLC_PS_ROOT_PORT", 0))
+    if role == "scheduler" and os.environ.get("DMLC_LOCAL", "0") == "0":
+        try:
+            socket.create_server(place).close()
+        except OSError as error:
+            sys.exit(f"the scheduler cannot listen on port {place[1]} of {place[0] or 'this machine'}: "
+                     f"{os.strerror(error.errno)}; accepted: a free port in DMLC_PS_ROOT_PORT, and an address of this "
+                     f"machine in DMLC_NODE_HOST")
+
+
+def _serve(kvstore):
+    os.umask(0o077)  # nobody else may connect to sockets that are files
+    server = kvstore.KVStoreServer(kvstore.create("dist"))
+    server._controller = lambda: _refuse
+    server.run()
+    sys.exit()
+
+
+def _refuse(command, body, _):
+    """What MXNet's servers call with a command that they do not know themselves."""
+    print(f"refused command {command} with {len(body or b'')} bytes: these servers take no optimizer and run nothing "
+          f"that comes over the network. A trainer of a worker that sent it (update_on_kvstore) does not train: "
+          f"kvstore=gluon_compress.workers.connect()", file=sys.stderr, flush=True)
+
+
+def _set_no_optimizer(store, optimizer):
+    raise ValueError(f"servers of gluon_compress.launch take no optimizer, and the trainer's "
+                     f"{type(optimizer).__name__} would go to them; accepted: "
+                     f"kvstore=gluon_compress.workers.connect(), or update_on_kvstore=False")
