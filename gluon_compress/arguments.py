@@ -5,10 +5,18 @@ import numbers
 import numpy as np
 
 
+def shown(value):
+    """What a message says of a value: arrays by their shape, and nothing at length."""
+    if hasattr(value, "shape"):
+        return f"a {type(value).__name__} of shape {value.shape}"
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
+
+
 def check_number(name, value, minimum=None, maximum=None, above=None, below=None):
     """A finite real number within the bounds; ``TypeError`` or ``ValueError`` otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} is {value!r}; accepted: a number")
+        raise TypeError(f"{name} is {shown(value)}; accepted: a number")
     finite = isinstance(value, numbers.Integral) or math.isfinite(value)  # isfinite overflows on huge integers
     fits = (finite and (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
             and (above is None or value > above) and (below is None or value < below))
@@ -22,17 +30,17 @@ def check_number(name, value, minimum=None, maximum=None, above=None, below=None
 def check_integer(name, value, minimum=None, maximum=None):
     """An integer within the bounds; ``TypeError`` or ``ValueError`` otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} is {value!r}; accepted: an integer")
+        raise TypeError(f"{name} is {shown(value)}; accepted: an integer")
     check_number(name, value, minimum, maximum)
 
 
 def check_flag(name, value):
     """True or False, NumPy's too; ``TypeError`` otherwise: the text "no" would count as True."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}; accepted: True or False")
+        raise TypeError(f"{name} is {shown(value)}; accepted: True or False")
 
 
 def check_choice(name, value, choices):
     """One of ``choices``; ``ValueError`` otherwise."""
-    if value not in choices or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, choices))}")
+    if isinstance(value, bool) or not isinstance(value, (str, numbers.Number)) or value not in choices:
+        raise ValueError(f"{name} is {shown(value)}; accepted: {', '.join(map(repr, choices))}")

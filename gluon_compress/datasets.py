@@ -15,7 +15,7 @@ from mxnet.gluon.data import ArrayDataset
 from mxnet.gluon.utils import _get_repo_file_url
 
 from . import sources
-from .arguments import check_integer
+from .arguments import check_integer, check_number
 from .batches import Batches
 from .errors import DownloadError
 
@@ -55,8 +55,8 @@ class ImageDataset(ArrayDataset):
     mean, std : tuples of float
         Per channel, of the training images scaled to [0, 1]; for normalization.
 
-    Raises ``ValueError`` for other shapes, images that are not integers from 0 to 255, labels that are not
-    integers, and a ``std`` that is not above 0.
+    Raises ``ValueError`` for other shapes, images that are not integers from 0 to 255, labels that are not integers of
+    31 bits from 0, a ``mean`` out of [0, 1] and a ``std`` out of (0, 1]; ``TypeError`` when those are no numbers.
     """
 
     def __init__(self, images, labels, mean, std):
@@ -67,12 +67,12 @@ class ImageDataset(ArrayDataset):
         _check_pixels(images)
         if labels.dtype.kind not in "iuf" or (labels != np.floor(labels)).any():
             raise ValueError(f"labels are {labels.dtype}, not all of them integers; accepted: integers")
+        if labels.size and not (labels.min() >= 0 and labels.max() < 2 ** 31):  # also for what is NaN
+            raise ValueError(f"labels go from {labels.min()} to {labels.max()}; accepted: integers from 0 to "
+                             f"{2 ** 31 - 1}")
+        self.mean, self.std = (_per_channel(*each, images.shape[3]) for each in (("mean", mean), ("std", std)))
         self.images = np.ascontiguousarray(images, dtype=np.uint8)
         self.labels = labels.astype(np.int32)
-        self.mean, self.std = tuple(mean), tuple(std)
-        if not len(self.mean) == len(self.std) == images.shape[3] or not all(value > 0 for value in self.std):
-            raise ValueError(f"mean is {self.mean} and std {self.std}; accepted: {images.shape[3]} numbers each, "
-                             f"one per channel, std above 0")
         super().__init__(mx.nd.array(self.images, dtype=np.uint8), self.labels)
 
     def subset(self, indices):
@@ -88,6 +88,19 @@ class ImageDataset(ArrayDataset):
     def batches(self, batch_size=128, shuffle=False, augment=None, size=None, rank=0, workers=1):
         """An iterable of normalized ``(input, label)`` batches, or of a worker's share; see :class:`Batches`."""
         return Batches(self, batch_size, shuffle, augment, size, rank, workers)
+
+
+def _per_channel(name, values, channels):
+    """A tuple of one number per channel, of images scaled to [0, 1]."""
+    try:
+        values = tuple(values)
+    except TypeError:
+        raise TypeError(f"{name} is {values!r}; accepted: {channels} number(s), one per channel") from None
+    if isinstance(values, str) or len(values) != channels:
+        raise ValueError(f"{name} is {values}; accepted: {channels} number(s), one per channel")
+    for channel, value in enumerate(values):
+        check_number(f"{name}[{channel}]", value, maximum=1, **({"minimum": 0} if name == "mean" else {"above": 0}))
+    return values
 
 
 def _check_pixels(images):

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+from tqdm import tqdm
 
+from .arguments import check_flag
 from .checkpoint import load, save
 from .errors import NetworkError
 from .network import check_ready
@@ -65,7 +67,7 @@ class KernelReport:
     __str__ = __repr__ = summary
 
 
-def kernels_of(net, example):
+def kernels_of(net, example, progress=True):
     """The :class:`KernelReport` of ``net(example)``, hybridized, in a process of its own.
 
     Operators that are not oneDNN's (slicing, most elementwise functions) are not in it.
@@ -77,17 +79,23 @@ def kernels_of(net, example):
     net : HybridBlock
         An Int8Network is one.
     example : NDArray or tuple of NDArray
+    progress : bool
+        Show a progress bar on standard error.
 
     Raises ``NetworkError`` when the network cannot be traced, and where MXNet has no oneDNN.
     """
     check_ready(net)
+    check_flag("progress", progress)
     inputs = example_inputs(example)
     trace(net, inputs).output_shapes([value.shape for value in inputs])  # does the example fit?
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tqdm(
+            desc="kernels", total=2, unit="step", disable=not progress, leave=False) as bar:
         save(Path(folder) / "net.gcz", net, example=example)
         np.savez(Path(folder) / "inputs.npz", *(value.asnumpy() for value in inputs))
         command = [sys.executable, "-W", "ignore", "-c", "from gluon_compress import kernels; kernels.run()", folder,
                    *["simulated"] * getattr(net, "simulated", False)]
+        bar.update()
+        bar.set_postfix_str("a process of its own runs the network")
         environment = {**os.environ, "DNNL_VERBOSE": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
     if process.returncode:

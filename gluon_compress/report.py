@@ -4,6 +4,7 @@ from pathlib import Path
 
 from .arguments import check_flag, check_integer
 from .costs import layer_costs
+from .files import check_path
 from .latency import Timing, measure_latency
 from .symbol_graph import example_inputs
 from .tables import format_table
@@ -169,8 +170,7 @@ def report(net, example, baseline=None, path=None, latency=False, repeats=30, wa
     layers, not_counted = layer_costs(net, example)
     file_bytes = None
     if path is not None:
-        if Path(path).is_dir():
-            raise ValueError(f"path is the directory {path}; accepted: a file")
+        check_path("path", path)
         file_bytes = Path(path).stat().st_size
     if baseline is not None and not isinstance(baseline, Report):
         baseline = report(baseline, example, latency=latency, repeats=repeats, warmup=warmup)

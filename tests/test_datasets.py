@@ -382,8 +382,12 @@ def test_images_and_labels_must_match():
     ({"images": np.full((2, 3, 3, 1), 0.5)}, "images are of type float64; accepted: integers from 0 to 255"),
     ({"labels": [0, 1.5]}, "labels are float64, not all of them integers"),
     ({"labels": ["a", "b"]}, "labels are <U1"),
-    ({"std": (0,)}, "std above 0"), ({"std": (float("nan"),)}, "std above 0"),
-    ({"mean": (0, 0, 0), "std": (1, 1, 1)}, "accepted: 1 numbers each")])
+    *(({"std": (value,)}, r"std\[0\] is .*; accepted: a finite number more than 0 and at most 1")
+      for value in (0, -1, float("nan"), 255)),
+    *(({"mean": (value,)}, r"mean\[0\] is .*; accepted: a finite number at least 0 and at most 1")
+      for value in (-1, float("nan"), 127.5)),
+    *(({"labels": [0, value]}, "accepted: integers from 0 to 2147483647") for value in (2 ** 40, -1, float("inf"))),
+    ({"mean": (0, 0, 0), "std": (1, 1, 1)}, "accepted: 1 number")])
 def test_nothing_is_wrapped_or_cut(changes, message):
     accepted = {"images": np.full((2, 3, 3, 1), 255), "labels": [0.0, 1.0], "mean": (0,), "std": (1,)}
     dataset = datasets.ImageDataset(**accepted)

@@ -143,12 +143,15 @@ def _check_logits(student_logits, teachers):
             raise TypeError(f"logits are a {type(array).__name__}; accepted: NDArrays")
     if student_logits.ndim != 2:
         raise ValueError(f"the student's logits have shape {student_logits.shape}; accepted: (batch, classes)")
+    if student_logits.shape[1] < 2:
+        raise ValueError(f"the student's logits have shape {student_logits.shape}, a single class, of which every "
+                         f"answer is right; accepted: (batch, classes) of at least two classes")
     for index, logits in enumerate(teachers):
         if logits.shape != student_logits.shape:
             owner = "the teacher's" if len(teachers) == 1 else f"those of teacher[{index}]"
             raise ValueError(f"the student's logits have shape {student_logits.shape}, {owner} "
-                             f"{logits.shape}; accepted: the same number of "
-                             f"samples and classes")
+                             f"{logits.shape}; accepted: the same number of samples and classes (the order is "
+                             f"loss(student_logits, labels, teacher_logits))")
 
 
 def _check_arrays(labels, sample_weight, batch):

@@ -9,9 +9,10 @@ from itertools import islice
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
+from tqdm import tqdm
 
-from ..arguments import check_integer
-from ..data import check_finite_inputs, go_through, inputs_of
+from ..arguments import check_flag, check_integer
+from ..data import check_data, check_finite_inputs, go_through, inputs_of, number_of_batches
 from ..errors import NetworkError
 from ..network import check_ready, parameters, set_values
 from ..symbol_graph import call, example_inputs, trace
@@ -19,7 +20,7 @@ from ..symbol_graph import call, example_inputs, trace
 OPERATORS = ("BatchNorm", "_contrib_SyncBatchNorm")
 
 
-def reestimate_batch_norm(net, data, batches=None):
+def reestimate_batch_norm(net, data, batches=None, progress=True):
     """Set the running statistics to their means over batches and return how many layers that were.
 
     Parameters
@@ -30,6 +31,8 @@ def reestimate_batch_norm(net, data, batches=None):
         Training images; the labels are not looked at.
     batches : int, optional
         How many to use, at least 1; by default all.
+    progress : bool
+        Show a progress bar on standard error.
 
     A layer that the network calls several times gets the mean over its calls, each of which moves the statistics in
     training.
@@ -45,12 +48,16 @@ def reestimate_batch_norm(net, data, batches=None):
     Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 ("PreciseBN").
     """
     check_ready(net)
+    check_flag("progress", progress)
+    check_data(data, "data")
     if batches is not None:
         check_integer("batches", batches, minimum=1)
     named = parameters(net)
     context = next(iter(named.values())).list_ctx()[0]
     graph, totals, counts = None, Counter(), Counter()
-    for batch in islice(go_through(data, "data"), batches):
+    total = min((number for number in (number_of_batches(data), batches) if number is not None), default=None)
+    for batch in tqdm(islice(go_through(data, "data"), batches), desc="BatchNorm's statistics", total=total,
+                      unit="batch", disable=not progress, leave=False):
         inputs = example_inputs(inputs_of(batch, "data", net, context))
         check_finite_inputs(inputs, "data")
         if graph is None:

@@ -1,13 +1,17 @@
 """Structured pruning: whole channels removed, so that the network really has smaller layers."""
+import sys
+import warnings
 from dataclasses import dataclass, replace
 
 import mxnet as mx
+from tqdm import tqdm
 
-from ..arguments import check_choice, check_integer, check_number
+from ..arguments import check_choice, check_flag, check_integer, check_number
 from ..data import check_repeatable
 from ..errors import NetworkError
 from ..latency import measure_latency
 from ..network import parameters
+from ..symbol_graph import example_inputs
 from ..graph import Graph
 from .groups import Dependencies
 from .importance import CRITERIA, unit_importance
@@ -19,10 +23,11 @@ from .selection import Selection
 
 MACS_BISECTIONS = 24  # of the ratio: far below one channel
 LATENCY_BISECTIONS = 7
+MOST = 0.75  # of the channels: who cuts more for a latency, has mostly mistaken the batch
 
 
 def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=None, latency=None, scope="layer",
-                   over="group", max_ratio=1.0, round_to=1, data=None, loss=None, seed=0):
+                   over="group", max_ratio=1.0, round_to=1, data=None, loss=None, seed=0, progress=True):
     """Remove the least important output channels of the layers of a network, and all that hangs on them.
 
     The network's own graph tells what goes together: through additions, products with broadcasting,
@@ -54,8 +59,9 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     macs : float
         Share of the multiply-accumulates to keep at most, in (0, 1): 0.5 for half.
     latency : float
-        Milliseconds, above 0, that a forward pass of ``example`` shall take at most, as the network is now
-        (hybridized or not); found by measuring networks in between.
+        Milliseconds, above 0, that a forward pass of the **whole batch** ``example`` shall take at most, as the network
+        is now (hybridized or not); found by measuring networks in between. A warning says when that takes more than
+        three quarters of the channels.
     scope : "layer" or "global"
         "global" compares the channels of all layers, each layer's importances divided by their mean.
     over : "group" or "first"
@@ -72,6 +78,8 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
         For "taylor": ``loss(output, label)``; by default the cross entropy of logits.
     seed : int
         For "random".
+    progress : bool
+        Show a progress bar on standard error while networks are measured for ``latency``.
 
     Returns
     -------
@@ -92,12 +100,12 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     return next(prune_channels_in_steps(
         net, example, ratio, steps=1, schedule=one_shot, criterion=criterion, ignore=ignore, macs=macs,
         latency=latency, scope=scope, over=over, max_ratio=max_ratio, round_to=round_to, data=data, loss=loss,
-        seed=seed))
+        seed=seed, progress=progress))
 
 
 def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, criterion="l1", ignore=(), *,
                             macs=None, latency=None, scope="layer", over="group", max_ratio=1.0, round_to=1,
-                            data=None, loss=None, seed=0):
+                            data=None, loss=None, seed=0, progress=True):
     """Remove channels bit by bit, to fine-tune in between: a generator of the plans so far.
 
     >>> for plan in prune_channels_in_steps(net, example, ratio=0.5, steps=5):
@@ -117,11 +125,13 @@ def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, 
     """
     _check_arguments(criterion, scope, over, max_ratio, round_to, data, loss, seed)
     _check_amount(ratio, macs, latency, scope)
+    check_flag("progress", progress)
     check_integer("steps", steps, minimum=1)
     check_schedule(schedule)
     if criterion == "taylor" and steps > 1:
         check_repeatable(data, "data")
-    options = _Options(criterion, checked_names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed)
+    options = _Options(criterion, checked_names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed,
+                       progress)
     amount = _Amount(ratio, macs, latency)
     return _steps(net, example, amount, [schedule(step / steps) for step in range(1, steps + 1)], options)
 
@@ -137,6 +147,7 @@ class _Options:
     data: object
     loss: object
     seed: int
+    progress: bool
 
 
 @dataclass(frozen=True)
@@ -170,17 +181,27 @@ def _steps(net, example, amount, shares, options):
             before = {group.key: len(group.units) for group in dependencies.groups}
             macs = dependencies.macs()
         selection, final, untouched = _prepare(net, dependencies, amount, options, before)
-        costs = _Costs(net, example, graph, dependencies, selection, macs)
+        costs = _Costs(net, example, graph, dependencies, selection, macs, options.progress)
         if plan is None:
             costs.check_reachable(final)  # now, not at the last step
         ratio = costs.ratio_for(final.at(share, start))
         removed = selection.at(ratio)
+        if amount.latency is not None and len(removed) > MOST * sum(len(group.units) for group in selection.groups):
+            _warn_of_little_left(amount, start, example, removed, selection)
         step = _plan(dependencies, selection.groups, removed, untouched, selection.held_back(ratio))
         _check_shapes(graph, step, net)
         step.apply(net)
         plan = step if plan is None else plan | step
         yield plan
         dependencies = dependencies.without(removed)
+
+
+def _warn_of_little_left(amount, start, example, removed, selection):
+    units, samples = sum(len(group.units) for group in selection.groups), len(example_inputs(example)[0])
+    warnings.warn(f"latency={amount.latency:g} ms leaves {units - len(removed)} of {units} channels: it is meant for "
+                  f"the whole example, a batch of {samples}, which took {start:.3g} ms before; give the batch that you "
+                  f"will run, or a latency nearer to that",
+                  stacklevel=3 + (sys._getframe(2).f_code is prune_channels.__code__))
 
 
 def _prepare(net, dependencies, amount, options, before):
@@ -215,6 +236,7 @@ class _Costs:
     dependencies: Dependencies
     selection: Selection
     before: float  # MACs of the whole network
+    progress: bool
 
     def check_reachable(self, amount):
         """Raise ``ValueError`` when the amount is not reached by removing all that may be removed."""
@@ -235,7 +257,12 @@ class _Costs:
         if amount.ratio is not None:
             return amount.ratio
         cost, target, bisections = self._kind_of(amount)
-        return 0.0 if cost([]) <= target else self.selection.for_target(target, cost, bisections)
+        with tqdm(desc="networks measured", total=bisections + 1, disable=not self.progress or amount.latency is None,
+                  leave=False) as bar:
+            def counted(removed):
+                bar.update()
+                return cost(removed)
+            return 0.0 if counted([]) <= target else self.selection.for_target(target, counted, bisections)
 
     def _kind_of(self, amount):
         if amount.macs is not None:

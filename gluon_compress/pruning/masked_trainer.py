@@ -1,8 +1,11 @@
 """A trainer under which pruned weights stay exactly zero."""
+from collections.abc import Mapping
+
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import Trainer
 
+from ..arguments import check_number
 from ..errors import RecordError
 from .gradual import GradualPruner
 from .masks import Masks, on_devices, zero_where_pruned
@@ -38,6 +41,8 @@ class MaskedTrainer(Trainer):
 
     Raises
     ------
+    TypeError, ValueError
+        For an optimizer that MXNet does not have, and settings that it does not take or that are no numbers.
     RecordError
         When the masks are of another network; by the first step, when they differ between workers; by any step after
         channels were removed.
@@ -47,6 +52,7 @@ class MaskedTrainer(Trainer):
         self._pruner = masks if isinstance(masks, GradualPruner) else None
         if self._pruner is not None and self._pruner.net is not net:
             raise ValueError("the GradualPruner was made for another network: make one for this net")
+        _check_optimizer(optimizer, optimizer_params)
         self._net = net
         self._masks, self._masked = self._on_devices(masks if self._pruner is None else self._pruner.masks)
         self._comparisons = 0
@@ -153,6 +159,30 @@ class MaskedTrainer(Trainer):
         if not np.array_equal(first.asnumpy(), mine):
             raise RecordError(f"worker {self._kvstore.rank} has other masks than worker 0: give all the same weights "
                               f"before pruning (the same seed or file), or send them the masks")
+
+
+NUMBERS = ("learning_rate", "lr", "wd", "momentum", "beta1", "beta2", "epsilon", "gamma1", "gamma2", "rho", "eps",
+           "clip_gradient", "rescale_grad", "eta", "lamda1", "beta", "schedule_decay", "lower_bound", "upper_bound")
+
+
+def _check_optimizer(optimizer, settings):
+    """Raise ``TypeError`` or ``ValueError`` for what MXNet takes without a look, or refuses in an assertion."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise TypeError(f"optimizer_params is {settings!r}; accepted: a dict such as {{'learning_rate': 0.1}}, or None")
+    for name, value in (settings or {}).items():
+        if name in NUMBERS and value is not None:
+            check_number(name, value, **({"minimum": 0} if name in ("learning_rate", "lr", "wd") else {}))
+    if isinstance(optimizer, mx.optimizer.Optimizer):
+        return
+    known = mx.optimizer.Optimizer.opt_registry
+    if not isinstance(optimizer, str):
+        raise TypeError(f"optimizer is {optimizer!r}; accepted: a name such as 'sgd', or an mx.optimizer.Optimizer")
+    if optimizer.lower() not in known:
+        raise ValueError(f"optimizer is {optimizer!r}; accepted: {', '.join(map(repr, sorted(known)))}")
+    try:
+        known[optimizer.lower()](**(settings or {}))
+    except (TypeError, ValueError, AssertionError) as error:
+        raise TypeError(f"optimizer_params is {settings!r}, which {optimizer} does not take: {error}") from None
 
 
 class _MaskedUpdater(mx.optimizer.Updater):

@@ -7,9 +7,11 @@ import json
 from contextlib import contextmanager
 
 import mxnet as mx
-from mxnet.gluon import SymbolBlock, nn
+from mxnet.gluon import SymbolBlock, Trainer, nn
 
+from ..errors import NetworkError
 from ..network import parameters, walk
+from ..training_state import check_shapes
 
 SIZES = ("_units", "_in_units", "_channels", "_in_channels", "_num_groups", "_kwargs", "_cached_graph")
 RESIZABLE = ((nn.Dense, "weight"), (nn.conv_layers._Conv, "weight"), (nn.Embedding, "weight"), (nn.GroupNorm, "gamma"))
@@ -71,6 +73,21 @@ def resize(net, shapes, values, groups):
     except BaseException:
         put_back(net, state)
         raise
+    for trainer in {id(named[name]._trainer): named[name]._trainer for name in shapes}.values():
+        if isinstance(trainer, Trainer) and trainer._kv_initialized:
+            _check_at_next_step(trainer)
+
+
+def _check_at_next_step(trainer):
+    """Let a trainer that was made before say what is wrong, where MXNet would compare numbers."""
+    def update(ignore_stale_grad=False):
+        try:
+            check_shapes(trainer)
+        except ValueError as error:
+            raise NetworkError(str(error)) from None
+        del trainer._update  # its shapes are those of before
+        return trainer._update(ignore_stale_grad)
+    trainer._update = update
 
 
 def resized_symbol(symbol, shapes, groups):
