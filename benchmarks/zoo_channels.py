@@ -58,7 +58,7 @@ def measure(key):
                    uncounted=[operator for operator in report.not_counted if "Convolution" in operator])
         step = "pruning"
         started = time.perf_counter()
-        plan = gc.pruning.prune_channels(net, example, RATIO)
+        plan = gc.pruning.prune_channels(net, example, RATIO, round_to=1)
         row.update(seconds=round(time.perf_counter() - started, 2), **describe(plan))
         step = "counting what is left"
         report = gc.report(net, example)

@@ -82,7 +82,7 @@ def _write():
         content[f"masks_scales{bits}.gcz"] = {"parameters": digests(parameters_of(net)), "masks": masks_as_json(masks),
                                               "scales": scales_as_json(scales)}
     net = network()
-    plan = gc.pruning.prune_channels(net, example(), ratio=0.5)
+    plan = gc.pruning.prune_channels(net, example(), ratio=0.5, round_to=1)
     scales = gc.quantization.quantize_weights(net, 8)
     gc.save(FOLDER / "plan_scales.gcz", net, plan, scales)
     content["plan_scales.gcz"] = {"parameters": digests(parameters_of(net)), "plan": plan.to_dict(),

@@ -112,7 +112,7 @@ def test_it_gives_back_accuracy_to_a_pruned_network():
     train, test = gc.datasets.cifar10()
     net = gc.params.load("resnet18_cifar10")
     data = test.subset(slice(0, 200)).batches(200)
-    prune_channels(net, next(iter(data))[0], 0.3)
+    prune_channels(net, next(iter(data))[0], 0.3, round_to=1)
     before = gc.training.evaluate(net, data)
     reestimate_batch_norm(net, train.subset(slice(0, 256)).batches(128))
     assert gc.training.evaluate(net, data) > before + 0.1

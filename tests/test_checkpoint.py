@@ -40,7 +40,7 @@ def compress(net, example, bits=None, sparsity=None, ratio=None, per_channel=Tru
     """The records of the techniques whose argument is given."""
     records = []
     if ratio is not None:
-        records.append(prune_channels(net, example, ratio))
+        records.append(prune_channels(net, example, ratio, round_to=1))
     if sparsity is not None:
         records.append(prune_magnitude(net, sparsity))
     if bits is not None:
@@ -239,7 +239,8 @@ def _train(net, example, _):
 MISFITS = [
     ({"bits": 8}, _train, r"weights of features.0.weight are not multiples of their scale.*call it again"),
     ({"sparsity": 0.5}, _train, r"pruned weights of features.0.weight are no longer zero.*MaskedTrainer"),
-    ({"ratio": 0.5}, lambda net, example, _: prune_channels(net, example, 0.5), "channels were removed again"),
+    ({"ratio": 0.5}, lambda net, example, _: prune_channels(net, example, 0.5, round_to=1),
+     "channels were removed again"),
     ({"bits": 8}, lambda net, example, _: quantize_weights(net, 3), "not multiples of their scale"),
 ]
 
@@ -396,7 +397,7 @@ def test_files_of_other_kinds_are_refused(tmp_path):
 
 def test_a_plan_from_a_file_prunes_a_copy(tmp_path):
     net, example = build(NormNet)
-    gc.save(tmp_path / "net.gcz", net, prune_channels(net, example, 0.5))
+    gc.save(tmp_path / "net.gcz", net, prune_channels(net, example, 0.5, round_to=1))
     plan = checkpoint.records(tmp_path / "net.gcz")["plan"]
     assert isinstance(plan, ChannelPlan)
     copy, _ = build(NormNet)
@@ -424,7 +425,7 @@ def test_the_package_imports_nothing_that_executes_files():
 
 def test_two_prunings_of_channels_load_into_a_fresh_network(tmp_path):
     net, example = build(NormNet)
-    plan = prune_channels(net, example, 0.25) | prune_channels(net, example, 0.5)
+    plan = prune_channels(net, example, 0.25, round_to=1) | prune_channels(net, example, 0.5, round_to=1)
     gc.save(tmp_path / "net.gcz", net, plan)
     other, _ = build(NormNet, seed=1)
     assert same_values(gc.load(tmp_path / "net.gcz", other), net)
@@ -435,7 +436,7 @@ def test_two_prunings_of_channels_load_into_a_fresh_network(tmp_path):
 
 def test_plans_in_the_wrong_order_are_refused():
     net, example = build(NormNet)
-    first, second = prune_channels(net, example, 0.25), prune_channels(net, example, 0.5)
+    first, second = prune_channels(net, example, 0.25, round_to=1), prune_channels(net, example, 0.5, round_to=1)
     with pytest.raises(RecordError, match="was not made on the network that the first one left"):
         second | first
 
@@ -475,7 +476,7 @@ def test_two_records_of_a_kind_say_how_to_combine_them(tmp_path):
 @pytest.mark.parametrize("ctx", ["cpu", 0, True, [], mx.gpu(99)])
 def test_a_wrong_device_changes_nothing(tmp_path, ctx):
     net, example = build(NormNet)
-    gc.save(tmp_path / "net.gcz", net, prune_channels(net, example, 0.5))
+    gc.save(tmp_path / "net.gcz", net, prune_channels(net, example, 0.5, round_to=1))
     other, _ = build(NormNet, seed=1)
     before = values(other)
     for network in (other, None):
@@ -515,7 +516,7 @@ def test_the_graph_of_several_inputs_is_stored_with_an_example(tmp_path):
 
 def test_a_forgotten_plan_is_mentioned(tmp_path):
     net, example = build(NormNet)
-    prune_channels(net, example, 0.5)
+    prune_channels(net, example, 0.5, round_to=1)
     gc.save(tmp_path / "net.gcz", net)
     with pytest.raises(CheckpointError, match="saved without its ChannelPlan"):
         gc.load(tmp_path / "net.gcz", build(NormNet, seed=1)[0])

@@ -724,7 +724,7 @@ def train_for_resume(way, directory, happens=None):
         further["features"] = [FeatureLoss("features.4", "features.0", "hint")]  # with an adapter
     elif way == "a pruned copy":
         student = build(NormNet)[0]
-        prune_channels(student, batches(1)[0][0], 0.5)
+        prune_channels(student, batches(1)[0][0], 0.5, round_to=1)
     elif way == "QAT":
         student = prepare_qat(student, batches(2), progress=False)
     trainer = Trainer(student.collect_params(), "adam", {"learning_rate": 0.01})

@@ -296,7 +296,7 @@ def test_zeros_save_no_computation():
     before = macs(net, DIGIT)
     gc.pruning.prune_magnitude(net, sparsity=0.9)            # what masks do, in either article
     assert macs(net, DIGIT) == before == 480_500              # dense kernels multiply the zeros
-    gc.pruning.prune_channels(net, DIGIT, ratio=0.5)
+    gc.pruning.prune_channels(net, DIGIT, ratio=0.5, round_to=1)
     assert macs(net, DIGIT) < 0.4 * before
 
 
@@ -562,7 +562,7 @@ def test_the_amount_is_missing():
     with pytest.raises(TypeError, match="sparsity"):
         gc.pruning.prune_magnitude(gc.params.load("simple_cnn_mnist"))
     with pytest.raises(TypeError, match="ratio"):
-        gc.pruning.prune_channels(gc.params.load("simple_cnn_mnist"), DIGIT)
+        gc.pruning.prune_channels(gc.params.load("simple_cnn_mnist"), DIGIT, round_to=1)
 
 
 def test_the_structured_example_is_unstructured():
@@ -572,7 +572,7 @@ def test_the_structured_example_is_unstructured():
     assert 1 - conv2["weight_mask"].mean() == 0.5
     assert conv2["weight_mask"].any(axis=(1, 2, 3)).all()             # no channel is gone
     assert conv2["weight_orig"].shape == (20, 10, 5, 5)
-    gc.pruning.prune_channels(net, DIGIT, ratio=0.5)
+    gc.pruning.prune_channels(net, DIGIT, ratio=0.5, round_to=1)
     assert net.conv1.weight.shape == (5, 1, 5, 5) and net.conv2.weight.shape == (10, 5, 5, 5)
 
 
@@ -584,7 +584,7 @@ def test_both_examples_are_the_same():
     assert different == [("对卷积层进行结构化剪枝", "对卷积层进行非结构化剪枝")]      # the comment
     pruned, narrowed = gc.params.load("simple_cnn_mnist"), gc.params.load("simple_cnn_mnist")
     gc.pruning.prune_magnitude(pruned, 0.5)
-    gc.pruning.prune_channels(narrowed, DIGIT, 0.5)
+    gc.pruning.prune_channels(narrowed, DIGIT, 0.5, round_to=1)
     assert (pruned.conv1.weight.shape[0], narrowed.conv1.weight.shape[0]) == (10, 5)
 
 
@@ -614,7 +614,7 @@ def test_removing_connections_is_not_structured():
     before = {name: parameter.shape for name, parameter in parameters(net).items()}
     gc.pruning.prune_magnitude(net, 0.5)                     # connections go: same shapes, zeros
     assert {name: parameter.shape for name, parameter in parameters(net).items()} == before
-    gc.pruning.prune_channels(net, DIGIT, 0.5)               # neurons go: smaller layers
+    gc.pruning.prune_channels(net, DIGIT, 0.5, round_to=1)               # neurons go: smaller layers
     assert sum(np.prod(parameter.shape) for parameter in parameters(net).values()) < 0.4 * trained_parameters(
         gc.params.load("simple_cnn_mnist"))
 
@@ -627,7 +627,7 @@ def test_structured_pruning_is_the_harder_one():
     assert np.array_equal(net.conv1.weight.data().asnumpy(), by_hand)
 
     net = gc.params.load("simple_cnn_mnist")
-    plan = gc.pruning.prune_channels(net, DIGIT, {"conv1": 0.5})      # structured: follow the graph
+    plan = gc.pruning.prune_channels(net, DIGIT, {"conv1": 0.5}, round_to=1)      # structured: follow the graph
     assert [cut["parameter"] for cut in plan.slices] == ["conv1.weight", "conv1.bias", "conv2.weight"]
     alone = gc.pruning.ChannelPlan(plan.layers, plan.slices[:2], {})
     with pytest.raises(mx.MXNetError):                       # removing the channels from conv1 alone
@@ -643,7 +643,7 @@ def test_l1_and_l2_agree_on_single_weights():
     l1 = {name: np.abs(values).sum() for name, values in channels.items()}
     l2 = {name: np.linalg.norm(values) for name, values in channels.items()}
     assert min(l1, key=l1.get) == "peaked" and min(l2, key=l2.get) == "flat"
-    plans = [gc.pruning.prune_channels(gc.params.load("simple_cnn_mnist"), DIGIT, 0.5, criterion).layers
+    plans = [gc.pruning.prune_channels(gc.params.load("simple_cnn_mnist"), DIGIT, 0.5, criterion, round_to=1).layers
              for criterion in ("l1", "l2")]
     assert plans[0] != plans[1]
 
@@ -689,7 +689,7 @@ def test_step_three_reconstructs_nothing():
     weight = {"weight": net.conv2.weight.data().asnumpy()}
     l1_unstructured(weight, "weight", amount=0.5)
     assert weight["weight_orig"].shape == weight["weight_mask"].shape == net.conv2.weight.shape   # as before
-    gc.pruning.prune_channels(net, DIGIT, 0.5)
+    gc.pruning.prune_channels(net, DIGIT, 0.5, round_to=1)
     assert (net.conv1._channels, net.conv2._channels, net.fc1._in_units) == (5, 10, 160)   # 10, 20, 320
     assert net(DIGIT).shape == (1, 10)
 

@@ -519,7 +519,7 @@ def test_a_trainer_of_the_shapes_before_channels_were_removed_is_refused():
     net, example = build(NormNet)
     trainer = MaskedTrainer(net, prune_magnitude(net, 0.5), "sgd", MOMENTUM)
     train(net, example, trainer, steps=1)
-    prune_channels(net, example, 0.5)
+    prune_channels(net, example, 0.5, round_to=1)
     before = values(net)
     with pytest.raises(RecordError, match=r"\(4, 3, 3, 3\) now, its mask \(8, 3, 3, 3\): .*new MaskedTrainer"):
         trainer.step(len(example))

@@ -136,7 +136,7 @@ def test_networks_that_are_not_ready():
     lambda net, example: gc.pruning.prune_threshold(net, 0.1, select=[nn.Conv2D, nn.Dense]),
     lambda net, example: gc.pruning.prune_magnitude(net, 0.5),
     lambda net, example: gc.pruning.prune_magnitude(net, 0.5, scope="global"),
-    lambda net, example: gc.pruning.prune_channels(net, example, 0.5),
+    lambda net, example: gc.pruning.prune_channels(net, example, 0.5, round_to=1),
     lambda net, example: gc.quantization.quantize_weights(net),
 ])
 def test_weights_that_are_not_finite_are_refused_by_name_with_nothing_changed(technique, bad):

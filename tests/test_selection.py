@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet, ResNet
+from gluon_compress.pruning import selection
 from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
 from gluon_compress.pruning.schedules import cubic
 from mxnet.gluon import HybridBlock, nn
@@ -33,7 +34,7 @@ def test_global_ranks_all_layers_together():
             (-1,) + (1,) * (weight.data().ndim - 1)))
     ranked = sorted((value, name, channel) for name in names for channel, value in enumerate(l1_by_mean(net, name)))
     gone = {(name, channel) for _, name, channel in ranked[:round(0.3 * len(ranked))]}
-    plan = prune_channels(net, example, 0.3, scope="global")
+    plan = prune_channels(net, example, 0.3, scope="global", round_to=1)
     for name in names:
         layout = plan.layers[name]
         assert set(layout["kept"]) == {c for c in range(layout["before"]) if (name, c) not in gone}
@@ -44,17 +45,17 @@ def test_global_ranks_all_layers_together():
 def test_no_layer_loses_more_than_max_ratio():
     net, example = build(LeNet, (2, 1, 28, 28))
     net.conv[0].weight.set_data(mx.nd.random.uniform(0, 1, shape=(20, 1, 5, 5)) ** 8)
-    plan = prune_channels(net, example, 0.6, scope="global", max_ratio=0.5)
+    plan = prune_channels(net, example, 0.6, scope="global", max_ratio=0.5, round_to=1)
     for layout in plan.layers.values():
         assert len(layout["kept"]) >= layout["before"] / 2
     net, example = build(LeNet, (2, 1, 28, 28))
-    plan = prune_channels(net, example, 0.9, max_ratio=0.25)
+    plan = prune_channels(net, example, 0.9, max_ratio=0.25, round_to=1)
     assert [len(layout["kept"]) for layout in plan.layers.values()] == [15, 38, 96]
 
 
 def test_one_channel_of_each_layer_stays_whatever_its_rank():
     net, example = build(LeNet, (2, 1, 28, 28))
-    plan = prune_channels(net, example, 0.999, scope="global")
+    plan = prune_channels(net, example, 0.999, scope="global", round_to=1)
     assert min(len(layout["kept"]) for layout in plan.layers.values()) >= 1
     assert net(example).shape == (2, 10)
 
@@ -74,8 +75,8 @@ def test_layers_keep_the_nearest_multiple(ratio, round_to, expected):
 def test_layers_that_lose_nothing_by_a_limit_are_named(arguments, note):
     net, example = build(LeNet, (2, 1, 28, 28))
     before = values(net)
-    for plan in (prune_channels(net, example, **arguments),
-                 list(prune_channels_in_steps(net, example, steps=2, **arguments))[-1]):
+    for plan in (prune_channels(net, example, **{"round_to": 1, **arguments}),
+                 list(prune_channels_in_steps(net, example, steps=2, **{"round_to": 1, **arguments}))[-1]):
         assert [plan.untouched[name] for name in ("conv.0", "conv.2", "dense.0")] == [note] * 3
         assert f"all stay: {note}" in plan.summary()
     assert identical(before, values(net))
@@ -117,7 +118,7 @@ def test_channels_that_must_stay_come_on_top_of_a_multiple():
     plan = prune_channels(net, example, 0.5, round_to=16)
     assert [len(plan.layers[name]["kept"]) for name in ("all", "some")] == [20, 16]
     assert "all" in plan.untouched and "some" not in plan.untouched
-    for plan in prune_channels_in_steps(net, example, 0.5, steps=2):
+    for plan in prune_channels_in_steps(net, example, 0.5, steps=2, round_to=1):
         assert "all" in plan.untouched and "some" not in plan.untouched
 
 
@@ -137,14 +138,14 @@ def test_a_macs_target_out_of_reach_is_refused():
     net, example = resnet()
     before = values(net)
     with pytest.raises(ValueError, match=r"macs is 0.001; accepted here: at least 0\.\d+"):
-        prune_channels(net, example, macs=0.001, max_ratio=0.5)
+        prune_channels(net, example, macs=0.001, max_ratio=0.5, round_to=1)
     assert identical(before, values(net))
 
 
 def test_a_latency_that_is_met_already_removes_nothing():
     net, example = build(NormNet)
     before = values(net)
-    plan = prune_channels(net, example, latency=1e6)
+    plan = prune_channels(net, example, latency=1e6, round_to=1)
     assert all(len(layout["kept"]) == layout["before"] for layout in plan.layers.values())
     assert identical(before, values(net))
 
@@ -154,7 +155,7 @@ def test_a_latency_out_of_reach_is_refused():
     net.hybridize()
     before, output = values(net), net(example).asnumpy()
     with pytest.raises(ValueError, match="latency is 1e-06 ms; that is not reached even when"):
-        prune_channels(net, example, latency=1e-6)
+        prune_channels(net, example, latency=1e-6, round_to=1)
     assert identical(before, values(net))
     assert (net(example).asnumpy() == output).all()
 
@@ -177,7 +178,7 @@ def test_a_latency_in_between_removes_some():
     net, example = build(Slow, (1, 8, 32, 32))
     net.hybridize(static_alloc=True, static_shape=True)
     wanted = 0.6 * gc.measure_latency(net, example).median
-    plan = prune_channels(net, example, latency=wanted, max_ratio=0.95)
+    plan = prune_channels(net, example, latency=wanted, max_ratio=0.95, round_to=1)
     kept = len(plan.layers["first"]["kept"])
     assert 0.05 * 256 < kept < 256  # the time itself is noise on a busy machine
     assert net.first.weight.shape[0] == kept
@@ -185,10 +186,10 @@ def test_a_latency_in_between_removes_some():
 
 def test_steps_end_where_one_shot_ends_and_their_plans_fit_the_original():
     one_shot, example = resnet()
-    whole = prune_channels(one_shot, example, 0.5)
+    whole = prune_channels(one_shot, example, 0.5, round_to=1)
     net, _ = resnet()
     counts = []
-    for plan in prune_channels_in_steps(net, example, 0.5, steps=3, schedule=cubic):
+    for plan in prune_channels_in_steps(net, example, 0.5, steps=3, schedule=cubic, round_to=1):
         counts.append(sum(len(layout["kept"]) for layout in plan.layers.values()))
         copy, _ = resnet()
         assert identical(values(ChannelPlan.from_dict(plan.to_dict()).apply(copy)), values(net))
@@ -214,9 +215,9 @@ def grouped(residual=False, transposed=False):
 @pytest.mark.parametrize("arguments", [{"ratio": 0.5}, {"macs": 0.5}])
 def test_steps_take_of_a_grouped_convolution_what_one_shot_takes(residual, transposed, arguments):
     one_shot, example = grouped(residual, transposed)
-    whole = prune_channels(one_shot, example, **arguments)
+    whole = prune_channels(one_shot, example, **{"round_to": 1, **arguments})
     net, _ = grouped(residual, transposed)
-    for plan in prune_channels_in_steps(net, example, steps=5, **arguments):
+    for plan in prune_channels_in_steps(net, example, steps=5, **{"round_to": 1, **arguments}):
         copy, _ = grouped(residual, transposed)
         zero_removed(copy, plan)
         assert_close(net(example), copy(example))
@@ -233,16 +234,16 @@ def test_steps_go_on_where_a_grouped_convolution_has_lost_all_groups_but_one(cri
                          grouped=nn.Conv2DTranspose(24, 3, groups=8, in_channels=8))
     data = [(example, mx.nd.array([0, 1]))] if criterion == "taylor" else None
     counts = [[len(plan.layers[name]["kept"]) for name in ("first", "grouped")] for plan in prune_channels_in_steps(
-        net, example, {"first": 0.875}, steps=7, criterion=criterion, data=data)]
+        net, example, {"first": 0.875}, steps=7, criterion=criterion, data=data, round_to=1)]
     assert counts == [[kept, 3 * kept] for kept in range(7, 0, -1)]
     assert net.grouped._kwargs["num_group"] == 1 and net(example).shape == (2, 3)
 
 
 def test_channels_removed_otherwise_between_two_steps_are_noticed():
     net, example = build(LeNet, (2, 1, 28, 28))
-    plans = prune_channels_in_steps(net, example, 0.5, steps=2)
+    plans = prune_channels_in_steps(net, example, 0.5, steps=2, round_to=1)
     next(plans)
-    prune_channels(net, example, {"conv.2": 0.5})
+    prune_channels(net, example, {"conv.2": 0.5}, round_to=1)
     before = values(net)
     with pytest.raises(RecordError, match="channels were removed again since"):
         next(plans)
@@ -258,7 +259,7 @@ def two_convolutions(first, second):
     ((4, 16), {"a": 0.7, "b": 0.5}, (1, 8)), ((4, 4), 0.7, (1, 1)), ((4, 4), {"a": 0.7}, (1, None))])
 def test_steps_go_on_when_a_layer_has_one_channel_left(sizes, ratio, kept):
     net, example = two_convolutions(*sizes)
-    plans = list(prune_channels_in_steps(net, example, ratio, steps=5, schedule=cubic))
+    plans = list(prune_channels_in_steps(net, example, ratio, steps=5, schedule=cubic, round_to=1))
     assert len(plans) == 5
     assert tuple(len(plans[-1].layers[name]["kept"]) if name in plans[-1].layers else None for name in "ab") == kept
     copy, _ = two_convolutions(*sizes)
@@ -275,7 +276,7 @@ def test_steps_that_cannot_end_do_not_begin(arguments, message):
     before = values(net)
     for steps in (1, 3):
         with pytest.raises(ValueError, match=message):
-            next(prune_channels_in_steps(net, example, steps=steps, **arguments))
+            next(prune_channels_in_steps(net, example, steps=steps, **{"round_to": 1, **arguments}))
         assert identical(before, values(net))
 
 
@@ -284,7 +285,7 @@ def test_steps_that_cannot_end_do_not_begin(arguments, message):
 def test_steps_of_every_kind(arguments):
     net, example = resnet()
     before = gc.report(net, example).macs
-    plans = list(prune_channels_in_steps(net, example, steps=4, **arguments))
+    plans = list(prune_channels_in_steps(net, example, steps=4, **{"round_to": 1, **arguments}))
     copy, _ = resnet()
     assert identical(values(plans[-1].apply(copy)), values(net))
     if "macs" in arguments:
@@ -304,7 +305,7 @@ def test_channels_ranked_anew_after_each_step():
         ranks.append(len(weight))
         return np.arange(len(weight), 0, -1)  # the last go first
 
-    for _ in prune_channels_in_steps(net, example, {"conv.2": 0.4}, steps=2, criterion=by_position):
+    for _ in prune_channels_in_steps(net, example, {"conv.2": 0.4}, steps=2, criterion=by_position, round_to=1):
         pass
     assert ranks.count(50) == 1 and ranks.count(40) == 1
 
@@ -328,7 +329,7 @@ def test_two_groups_with_the_same_first_layer_are_ranked_apart():
     net, example = build(Overlapping, (1, 3, 4, 4))
     weights = values(net)
     left, right = slice(0, 4), slice(4, 10)
-    plan = prune_channels(net, example, 0.5, over="first")
+    plan = prune_channels(net, example, 0.5, over="first", round_to=1)
     norms = np.abs(weights["total.weight"]).sum(axis=(1, 2, 3))
     for part, offset, name in ((left, 0, "left"), (right, 4, "right")):
         kept = np.sort(norms[part].argsort(kind="stable")[len(norms[part]) // 2:])
@@ -338,16 +339,16 @@ def test_two_groups_with_the_same_first_layer_are_ranked_apart():
 
 def test_layers_whose_channels_go_together():
     net, example = build(Branches)
-    plan = prune_channels(net, example, {"right": 0.5})  # any of their names will do
+    plan = prune_channels(net, example, {"right": 0.5}, round_to=1)  # any of their names will do
     assert list(plan.layers) == ["left", "right"]
     assert plan.layers["left"] == plan.layers["right"]
     net, example = build(Branches)
-    plan = prune_channels(net, example, 0.5, ignore=["right"])
+    plan = prune_channels(net, example, 0.5, ignore=["right"], round_to=1)
     assert plan.untouched["left"] == "its channels go with those of right, which is ignored"
     with pytest.raises(ValueError, match="ratio names 'left', whose channels go together with those of 'right', which"):
-        prune_channels(*build(Branches), {"left": 0.5}, ignore=["right"])
+        prune_channels(*build(Branches), {"left": 0.5}, ignore=["right"], round_to=1)
     with pytest.raises(ValueError, match="for layers whose channels go together; accepted: one ratio for all"):
-        prune_channels(*build(Branches), {"left": 0.5, "right": 0.25})
+        prune_channels(*build(Branches), {"left": 0.5, "right": 0.25}, round_to=1)
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [
@@ -390,3 +391,25 @@ def test_bad_steps_are_refused_before_the_first(arguments, error, message):
     net, example = build(Branches)
     with pytest.raises(error, match=message):
         prune_channels_in_steps(net, example, 0.5, **arguments)
+
+
+@pytest.mark.parametrize("block", [8, 16])
+def test_by_default_wide_layers_keep_whole_blocks_and_narrow_ones_the_ratio(monkeypatch, block):
+    monkeypatch.setattr(selection, "channel_block", lambda: block)
+    for channels, expected in ((12, {8}), (24, {16}), (40, {24, 32}), (64, {48}), (200, {144, 136})):
+        net = nn.HybridSequential()
+        net.add(nn.Conv2D(channels, 3, in_channels=2), nn.Conv2D(3, 1, in_channels=channels))
+        net.initialize()
+        kept = len(prune_channels(net, mx.nd.ones((1, 2, 6, 6)), 0.3).layers["0"]["kept"])
+        assert kept in expected and (channels < 64 or kept % block == 0)
+
+
+@pytest.mark.parametrize("ratio", [0.02, 0.1, 0.5, 0.9])
+def test_by_default_no_layer_that_should_lose_something_keeps_all(ratio):
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(64, 3, in_channels=2), nn.Conv2D(24, 1, in_channels=64), nn.Dense(3, in_units=24 * 16))
+    net.initialize()
+    plan = prune_channels(net, mx.nd.ones((1, 2, 6, 6)), ratio)
+    for layer in plan.layers.values():
+        assert len(layer["kept"]) < layer["before"] or round(ratio * layer["before"]) == 0
+    assert "round_to=1 keeps the ratio exactly" in str(plan)

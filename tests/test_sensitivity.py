@@ -377,18 +377,19 @@ def test_channels_of_a_residual_network():
     agreement = Agreement(net, (16, 3, 16, 16))
     record = sensitivity(net, agreement, example, "channels", (0.25, 0.75), progress=False)
     assert identical(before, values(net))
-    everything = prune_channels(*build(ResNet, (2, 3, 16, 16), depth=18, classes=10, thumbnail=True, width=8), 0.5)
+    everything = prune_channels(*build(ResNet, (2, 3, 16, 16), depth=18, classes=10, thumbnail=True, width=8), 0.5,
+                                round_to=1)
     together = [layer for group in record.layers.values() for layer in group]
     assert sorted(together) == sorted(everything.layers) and record.untouched == everything.untouched
     for name in ("features.5.0.body.0", "features.6.0.body.3"):
         copy, _ = build(ResNet, (2, 3, 16, 16), depth=18, classes=10, thumbnail=True, width=8)
-        plan = prune_channels(copy, example, {name: 0.75})
+        plan = prune_channels(copy, example, {name: 0.75}, round_to=1)
         assert sorted(plan.layers) == sorted(record.layers[name])
         assert agreement(copy) == record.curves[name][0.75]
     assert len(record.layers["features.6.0.body.3"]) == 3
     ratios = record.ratios(0.25)
     assert set(ratios) == set(everything.layers) and len(set(ratios.values())) > 1
-    plan = prune_channels(net, example, ratio=ratios)
+    plan = prune_channels(net, example, ratio=ratios, round_to=1)
     for name, layer in plan.layers.items():
         assert len(layer["kept"]) == layer["before"] * (1 - ratios[name])
     assert np.isfinite(net(example).asnumpy()).all()
@@ -409,7 +410,7 @@ def test_layers_that_share_some_channels_each_are_one_curve():
     record = sensitivity(net, Agreement(net, (20, 2, 8, 8)), example, "channels", (0.5, 0.9), progress=False)
     assert record.layers == {"left": ["left", "sum", "right"]}
     assert list(record.curves["left"]) == [0.5]  # 0.9 of the four channels of left would be all
-    plan = prune_channels(net, example, ratio=record.ratios(1.0))
+    plan = prune_channels(net, example, ratio=record.ratios(1.0), round_to=1)
     assert {name: len(layer["kept"]) for name, layer in plan.layers.items()} == {"sum": 5, "left": 2, "right": 3}
 
 
@@ -440,7 +441,7 @@ def removable_with(network, name):
     """Names of the layers that lose channels when ``name`` is asked to; none when it cannot."""
     net, example = build(network)
     try:
-        return prune_channels(net, example, {name: 0.5}).layers
+        return prune_channels(net, example, {name: 0.5}, round_to=1).layers
     except ValueError:
         return {}
 
@@ -464,7 +465,7 @@ def test_criteria_with_arguments():
         record = sensitivity(net, agreement, example, "channels", (0.5,), progress=False, **arguments)
         for name, curve in record.curves.items():
             copy, _, _ = perceptron()
-            prune_channels(copy, example, {name: 0.5}, **arguments)
+            prune_channels(copy, example, {name: 0.5}, **{"round_to": 1, **arguments})
             assert curve == {0.5: agreement(copy)}
     assert identical(before, values(net))
 

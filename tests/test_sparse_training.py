@@ -137,7 +137,7 @@ def test_nothing_to_pull_and_frozen_parameters():
 def test_the_shapes_after_pruning_need_a_new_penalty():
     net, example = build(NormNet)
     old = ChannelPenalty(net, example, 1.0)
-    prune_channels(net, example, 0.5)
+    prune_channels(net, example, 0.5, round_to=1)
     gamma = net.features[1].gamma.data().asnumpy()
     for call in (old.value, lambda: old.add_gradients(4)):
         with pytest.raises(NetworkError, match=r"features.1.gamma has shape \(4,\) now, and had 8 .*: make a new one"):

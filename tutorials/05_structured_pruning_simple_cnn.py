@@ -73,7 +73,7 @@ print("channels kept:", kept.tolist(), "conv2", small_conv2.shape, "fc1", small_
 
 # %%
 example = results.example
-plan = gc.pruning.prune_channels(net, example, ratio={"conv2": 0.5})
+plan = gc.pruning.prune_channels(net, example, ratio={"conv2": 0.5}, round_to=1)
 assert (net.conv2.weight.data().asnumpy() == small_conv2).all(), "the library removes other channels than we did"
 assert (net.fc1.weight.data().asnumpy() == small_fc1).all(), "the library removes other columns than we did"
 print(plan)
@@ -93,7 +93,7 @@ optimizer = ("nag", {"learning_rate": 0.02, "momentum": 0.9, "wd": 1e-4})
 
 def pruned(ratio, criterion="l1"):
     net = gc.params.load("simple_cnn_mnist")
-    return net, gc.pruning.prune_channels(net, example, ratio, criterion)
+    return net, gc.pruning.prune_channels(net, example, ratio, criterion, round_to=1)
 
 
 def trained(net, seed):

@@ -37,7 +37,7 @@ example = results.example
 # %%
 net = gc.params.load("resnet18_cifar10")
 results.add("ResNet-18, as trained", net)
-plan = gc.pruning.prune_channels(net, example, ratio={"features.0": 0.5})
+plan = gc.pruning.prune_channels(net, example, ratio={"features.0": 0.5}, round_to=1)
 print("asked for features.0, went along:", ", ".join(name for name in plan.layers if name != "features.0"))
 
 # %% [markdown]

@@ -28,7 +28,11 @@ class ChannelPlan:
         {layer name: why its channels stay, or some of them}.
     groups : dict
         {structural weight name: number of groups left} of the grouped convolutions that lost whole groups.
+    rounding : str or None
+        What the numbers of channels were rounded to where that was left to :func:`prune_channels`; not saved.
     """
+
+    rounding = None
 
     def __init__(self, layers, slices, untouched, groups=None):
         self.layers, self.slices, self.untouched, self.groups = layers, slices, untouched, dict(groups or {})
@@ -101,7 +105,8 @@ class ChannelPlan:
                 for name, layer in self.layers.items()]
         rows += [(name, "", "", f"untouched: {reason}") for name, reason in self.untouched.items()
                  if name not in self.layers]
-        return format_table(("layer", "before", "after", "note"), rows)
+        table = format_table(("layer", "before", "after", "note"), rows)
+        return table if self.rounding is None else f"{table}\n{self.rounding}"
 
     def _note(self, name, layer):
         some = "some stay" if len(layer["kept"]) < layer["before"] else "all stay"
@@ -123,7 +128,9 @@ class ChannelPlan:
         untouched = {name: reason for name, reason in self.untouched.items() if name not in other.layers}
         untouched.update({name: reason for name, reason in other.untouched.items()
                           if name in other.layers or name not in self.layers})
-        return ChannelPlan(layers, list(slices.values()), untouched, {**self.groups, **other.groups})
+        plan = ChannelPlan(layers, list(slices.values()), untouched, {**self.groups, **other.groups})
+        plan.rounding = self.rounding or other.rounding
+        return plan
 
     def to_dict(self):
         """JSON-serializable."""

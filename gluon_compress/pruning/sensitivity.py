@@ -165,7 +165,7 @@ def _of_channels(net, example, layers, criterion, ranking):
     check_repeatable(ranking.get("data"), "data")
     if example is None:
         raise TypeError("example is missing; kind='channels' needs a batch of the network's input")
-    plan = prune_channels(net, example, 0.0, criterion, **ranking)  # removes nothing, tells what could be removed
+    plan = prune_channels(net, example, 0.0, criterion, round_to=1, **ranking)  # removes nothing, tells what could go
     every = [layer.name for layer in layers_of(net)]
     chosen = every if layers is None else [layer.name for layer in select_layers(net, layers, default=())[0]]
     untouched = {name: plan.untouched.get(name, "it makes no channels") for name in every if name not in plan.layers}
@@ -178,7 +178,7 @@ def _of_channels(net, example, layers, criterion, ranking):
             untouched.update(dict.fromkeys(names, "not selected"))
 
     def prune(names, fraction):
-        prune_channels(net, example, dict.fromkeys(names, fraction), criterion, **ranking)
+        prune_channels(net, example, dict.fromkeys(names, fraction), criterion, round_to=1, **ranking)
     return prune, groups, sizes, untouched
 
 
