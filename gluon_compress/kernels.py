@@ -10,12 +10,12 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
-from tqdm import tqdm
 
 from .arguments import check_flag
 from .checkpoint import load, save
 from .errors import NetworkError
 from .network import check_ready
+from .progress import progress_bar
 from .symbol_graph import example_inputs, trace
 from .tables import format_table
 
@@ -88,8 +88,8 @@ def kernels_of(net, example, progress=True):
     check_flag("progress", progress)
     inputs = example_inputs(example)
     trace(net, inputs).output_shapes([value.shape for value in inputs])  # does the example fit?
-    with tempfile.TemporaryDirectory() as folder, tqdm(
-            desc="kernels", total=2, unit="step", disable=not progress, leave=False) as bar:
+    with tempfile.TemporaryDirectory() as folder, progress_bar(
+            show=progress, desc="kernels", total=2, unit="step") as bar:
         save(Path(folder) / "net.gcz", net, example=example)
         np.savez(Path(folder) / "inputs.npz", *(value.asnumpy() for value in inputs))
         command = [sys.executable, "-W", "ignore", "-c", "from gluon_compress import kernels; kernels.run()", folder,

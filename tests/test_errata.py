@@ -136,7 +136,7 @@ def test_printed_code_has_no_indentation():
 def test_prose_stands_between_the_code_lines():
     lines = articles.PYTORCH_STRUCTURED.splitlines()
     prose = [line for line in lines if line == "python" or re.search("[\u4e00-\u9fff]", line)]
-    assert len(prose) == 5
+    assert len(prose) == 5 and prose.count("python") == 1
     for line in prose:
         with pytest.raises(NameError):   # Chinese characters make a valid name, so it is no SyntaxError
             exec(line, {})  # noqa: S102
@@ -176,7 +176,7 @@ def test_block_cannot_be_exported(tmp_path):
 
 # ---------------------------------------------------------------- article 1, section 1: pruning
 
-def test_frozen_layers_cannot_recover(mnist):
+def test_frozen_layers_do_not_train(mnist):
     data, threshold = mnist["train"][:5], 0.1
 
     def one_pass(model, trainer):
@@ -190,9 +190,12 @@ def test_frozen_layers_cannot_recover(mnist):
     articles.parameter_pruning(model, threshold)
     conv = model.conv[2].weight
     pruned, before = conv.data().asnumpy() == 0, conv.data().asnumpy()
+    bias, dense = model.conv[2].bias.data().asnumpy(), model.dense[0].weight.data().asnumpy()
     assert pruned.mean() > 0.5
     one_pass(model, gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9}))
     assert np.array_equal(conv.data().asnumpy(), before)             # the survivors stand still
+    assert np.array_equal(model.conv[2].bias.data().asnumpy(), bias)  # and the bias
+    assert (model.dense[0].weight.data().asnumpy() != dense).any()   # the dense layers train
     model.collect_params().setattr("grad_req", "write")              # ... and without that line
     one_pass(model, gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9}))
     assert np.count_nonzero(conv.data().asnumpy()[pruned]) > 500     # zeros grow back

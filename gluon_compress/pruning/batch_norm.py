@@ -9,12 +9,12 @@ from itertools import islice
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from tqdm import tqdm
 
 from ..arguments import check_flag, check_integer
 from ..data import check_data, check_finite_inputs, go_through, inputs_of, number_of_batches
 from ..errors import NetworkError
 from ..network import check_ready, parameters, set_values
+from ..progress import progress_bar
 from ..symbol_graph import call, example_inputs, trace
 
 OPERATORS = ("BatchNorm", "_contrib_SyncBatchNorm")
@@ -56,8 +56,8 @@ def reestimate_batch_norm(net, data, batches=None, progress=True):
     context = next(iter(named.values())).list_ctx()[0]
     graph, totals, counts = None, Counter(), Counter()
     total = min((number for number in (number_of_batches(data), batches) if number is not None), default=None)
-    for batch in tqdm(islice(go_through(data, "data"), batches), desc="BatchNorm's statistics", total=total,
-                      unit="batch", disable=not progress, leave=False):
+    for batch in progress_bar(islice(go_through(data, "data"), batches), progress, desc="BatchNorm's statistics",
+                              total=total, unit="batch"):
         inputs = example_inputs(inputs_of(batch, "data", net, context))
         check_finite_inputs(inputs, "data")
         if graph is None:

@@ -4,13 +4,13 @@ import warnings
 from dataclasses import dataclass, replace
 
 import mxnet as mx
-from tqdm import tqdm
 
 from ..arguments import check_choice, check_flag, check_integer, check_number
 from ..data import check_repeatable
 from ..errors import NetworkError
 from ..latency import measure_latency
 from ..network import parameters
+from ..progress import progress_bar
 from ..symbol_graph import example_inputs
 from ..graph import Graph
 from .groups import Dependencies
@@ -263,8 +263,8 @@ class _Costs:
         if amount.ratio is not None:
             return amount.ratio
         cost, target, bisections = self._kind_of(amount)
-        with tqdm(desc="networks measured", total=bisections + 1, disable=not self.progress or amount.latency is None,
-                  leave=False) as bar:
+        with progress_bar(show=self.progress and amount.latency is not None, desc="networks measured",
+                          total=bisections + 1) as bar:
             def counted(removed):
                 bar.update()
                 return cost(removed)

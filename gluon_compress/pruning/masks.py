@@ -66,8 +66,9 @@ class Masks:
     def freeze(self, net):
         """Exclude the masked parameters, whole, from training (``grad_req='null'``) and return ``net``.
 
-        This is what the article's line does. It stops the surviving weights too, so the network cannot
-        recover by fine-tuning them; :class:`MaskedTrainer` holds only the pruned ones.
+        The surviving weights stand still too: fine-tuning cannot repair these layers, only those that were not
+        pruned can make up for them. (The article's loop does so to its convolutions, and freezes their biases as
+        well.) :class:`MaskedTrainer` holds only the pruned weights.
         """
         for parameter, _ in self.fitted(net):
             parameter.grad_req = "null"
