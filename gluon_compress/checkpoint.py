@@ -24,7 +24,7 @@ from .arguments import check_flag
 from .codec import (LAYOUT, TYPES, check_stored, check_unpacked_size, codes_of, compress, decode, layout_of, mask_of,
                     pack, store)
 from .errors import CheckpointError, NetworkError
-from .files import check_target
+from .files import check_path, check_target
 from .graph import Graph
 from .network import check_context, check_hybrid, check_ready, known_shape, leave_store, parameters, set_values
 from .pruning import ChannelPlan, Masks
@@ -183,6 +183,7 @@ def load(path, net=None, ctx=None, precision=None, simulate=False):
     CheckpointError
         For a damaged, truncated or foreign file, or one of another network. ``net`` is then unchanged.
     """
+    check_path("path", path)
     check_context(ctx)
     check_flag("simulate", simulate)
     if precision not in (None, "fp32"):

@@ -9,8 +9,8 @@ from mxnet.gluon import HybridBlock, SymbolBlock, nn
 
 from ..arguments import check_choice, check_number
 from ..errors import NetworkError
-from ..network import check_hybrid, check_initialized, parameters
-from ..symbol_graph import trace
+from ..network import check_hybrid, check_initialized, parameters, undone_on_error
+from ..symbol_graph import call, example_inputs, trace
 from .feature_losses import KINDS
 from .teachers import check_no_shared, check_teacher
 
@@ -97,8 +97,9 @@ class FeatureMatcher(HybridBlock):
         if not isinstance(example, mx.nd.NDArray):
             raise TypeError(f"example is a {type(example).__name__}; accepted: an NDArray, a batch of the input")
         super().__init__()
-        with autograd.pause(train_mode=False):
-            student(example)  # a fresh student gets its shapes
+        with autograd.pause(train_mode=False), undone_on_error(student):
+            call(student, example_inputs(example), "example")  # a fresh student gets its shapes
+            call(teacher, example_inputs(example), "example")
         tapped_student = TappedNetwork(student, "student", [each.student_layer for each in features])
         tapped_teacher = TappedNetwork(teacher, "teacher", [each.teacher_layer for each in features])
         pairs = zip(features, _features(tapped_student, example), _features(tapped_teacher, example))
