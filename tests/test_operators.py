@@ -239,6 +239,8 @@ PASSES = {
     "slice_axis of all": between(lambda net, F, x: F.slice_axis(x, axis=1, begin=0, end=None)),
     "slice of rows": between(lambda net, F, x: F.slice(x, begin=(None, None, 1, 5), end=(None, None, 6, 0),
                                                        step=(None, None, 2, -1))),
+    "arange_like": between(lambda net, F, x: F.broadcast_mul(x, F.contrib.arange_like(x, axis=3))),
+    "MultiBoxPrior": between(lambda net, F, x: F.broadcast_mul(x, F.sum(F.contrib.MultiBoxPrior(x)))),
     "slice_like": between(lambda net, F, x: F.slice_like(x, net.pool(net.one(x)), axes=(2, 3)),
                           pool=nn.MaxPool2D, one=conv(6)),
     "slice_like of all": between(lambda net, F, x: F.slice_like(x, net.pool(net.one(x))), pool=nn.MaxPool2D,
@@ -587,3 +589,30 @@ def test_grouped_convolutions_lose_groups_or_the_same_channels_of_each(layer, sh
     assert net.layer.weight.shape == shape
     assert net.layer._kwargs["num_group"] == groups
     assert plan.groups == ({} if layer()._kwargs["num_group"] == groups else {"layer.weight": groups})
+
+
+@pytest.mark.parametrize("reader", [
+    lambda F, x: F.contrib.MultiBoxPrior(x, sizes=(0.5, 0.25), ratios=(1, 2)),
+    lambda F, x: F.contrib.arange_like(x, axis=2), lambda F, x: F.contrib.arange_like(x, axis=-1),
+    lambda F, x: F.broadcast_like(F.ones((1, 1)), x, lhs_axes=(0, 1), rhs_axes=(2, 3))])
+def test_what_reads_a_height_and_width_alone_leaves_the_channels_free(reader):
+    net = Net(lambda net, F, x: [net.last(net.first(x)), reader(F, net.first(x))], first=nn.Conv2D(8, 3, in_channels=3),
+              last=nn.Conv2D(4, 1, in_channels=8))
+    net.initialize()
+    x = mx.nd.random.normal(shape=(2, 3, 7, 6))
+    before = net(x)[1].asnumpy()
+    plan = prune_channels(net, x, 0.5, round_to=1)
+    assert len(plan.layers["first"]["kept"]) == 4
+    np.testing.assert_array_equal(net(x)[1].asnumpy(), before)
+
+
+@pytest.mark.parametrize("reader", [
+    lambda F, x: F.contrib.arange_like(x, axis=1), lambda F, x: F.contrib.arange_like(x), lambda F, x: F.shape_array(x),
+    lambda F, x: F.broadcast_like(F.ones((1, 1)), x, lhs_axes=(0, 1), rhs_axes=(1, 2))])
+def test_what_reads_the_number_of_channels_keeps_them(reader):
+    net = Net(lambda net, F, x: [net.last(net.middle(net.first(x))), reader(F, net.first(x))],
+              first=nn.Conv2D(8, 3, in_channels=3), middle=nn.Conv2D(8, 1, in_channels=8),
+              last=nn.Conv2D(4, 1, in_channels=8))
+    net.initialize()
+    plan = prune_channels(net, mx.nd.ones((2, 3, 7, 6)), 0.5, round_to=1)
+    assert "first" not in plan.layers and "first" in plan.untouched and len(plan.layers["middle"]["kept"]) == 4

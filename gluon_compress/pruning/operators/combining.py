@@ -17,16 +17,25 @@ def _elementwise(node, inputs, tracker):
     if all(labels is None for labels in inputs):
         return [None]
     shapes = [node.input_shape(index) for index in range(len(inputs))]
+    if node.get("lhs_axes") is not None or node.get("rhs_axes") is not None:  # broadcast_like
+        return _broadcast_axes(node, inputs, tracker)
     if any(len(shape) != len(node.shapes[0]) and prod(shape) > 1 for shape in shapes):
         return stop(node, inputs, tracker, "its inputs have different numbers of axes")
-    if node.get("lhs_axes") is not None or node.get("rhs_axes") is not None:  # broadcast_like
-        return stop(node, inputs, tracker, "it takes the length of one axis from another")
     full = [labels for index, labels in enumerate(inputs) if labels is not None
             and len(shapes[index]) == len(node.shapes[0])
             and shapes[index][labels.axis] == node.shapes[0][labels.axis]]
     if not full:
         return stop(node, inputs, tracker, "a single channel for many")
     return [_aligned(node, inputs, full[0], tracker)]
+
+
+def _broadcast_axes(node, inputs, tracker):
+    """The first input with the lengths that some axes of the second have; only these are read."""
+    for labels, name, index in zip(inputs, ("lhs_axes", "rhs_axes"), (0, 1)):
+        dimensions = len(node.input_shape(index))
+        if labels is not None and labels.axis in {axis % dimensions for axis in node.get(name) or ()}:
+            return stop(node, inputs, tracker, "it takes the length of one axis from another")
+    return [inputs[0]]
 
 
 def _aligned(node, inputs, result, tracker):

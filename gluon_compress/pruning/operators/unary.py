@@ -42,6 +42,22 @@ def _spatial(node, inputs, tracker):
     return [only_on(layout.index("C"), node, inputs[0], tracker)]
 
 
+@rule("_contrib_MultiBoxPrior")
+def _anchors(node, inputs, tracker):
+    """Of the height and width of an image, whatever its channels are."""
+    only_on(1, node, inputs[0], tracker)
+    return [None]
+
+
+@rule("_contrib_arange_like")
+def _arange_like(node, inputs, tracker):
+    """Positions along one axis, or of all elements."""
+    data, axis = inputs[0], node.get("axis")
+    if data is not None and (axis is None or axis % len(node.input_shape(0)) == data.axis):
+        return stop(node, inputs, tracker, "it reads the number of channels")
+    return [None]
+
+
 @rule("ROIPooling", "_contrib_ROIAlign")
 def _regions(node, inputs, tracker):
     if node.get("position_sensitive", False):
