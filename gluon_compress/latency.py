@@ -50,7 +50,8 @@ class Timing:
         return asdict(self)
 
     def __str__(self):
-        fusion = "" if self.execution == "fused" else ", not fused"
+        fusion = {"fused": "", "imperative": ", not fused: call net.hybridize() first for what a deployed network takes"
+                  }.get(self.execution, ", not fused")
         threads = "default threads" if self.threads is None else f"{self.threads} thread(s)"
         return (f"median {self.median:.3f} ms, quartiles {self.lower_quartile:.3f} to {self.upper_quartile:.3f}, "
                 f"{self.repeats} repeats, batch {self.batch}, {threads}, {self.precision}, {self.execution}{fusion}")

@@ -412,3 +412,18 @@ def test_ratio_and_ignore_that_make_no_sense(arguments, error):
     with pytest.raises(error, match="ratio is|ignore is"):
         prune_channels(net, example, **{"round_to": 1, **arguments})
     assert identical(before, values(net))
+
+
+def test_a_trainer_from_before_names_the_parameter_and_the_way_out():
+    net, example = make("LeNet")
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1, "momentum": 0.9})
+
+    def step():
+        with mx.autograd.record():
+            loss = (net(example) ** 2).mean()
+        loss.backward()
+        trainer.step(1)
+    step()
+    prune_channels(net, example, 0.5, round_to=1)
+    with pytest.raises(NetworkError, match=r"state of shape \(20,.*conv0.*: make a new Trainer after prune_channels"):
+        step()

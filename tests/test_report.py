@@ -357,7 +357,8 @@ def test_latency_says_what_ran():
 
     def conditions():
         return str(measure_latency(net, example, repeats=1, warmup=0))
-    assert conditions().endswith("fp32, imperative, not fused")
+    assert conditions().endswith("fp32, imperative, not fused: call net.hybridize() first for what a deployed network "
+                                 "takes")
     net.hybridize()
     assert conditions().endswith("fp32, hybridized, not fused")
     net.hybridize(backend="MKLDNN")

@@ -413,3 +413,11 @@ def test_by_default_no_layer_that_should_lose_something_keeps_all(ratio):
     for layer in plan.layers.values():
         assert len(layer["kept"]) < layer["before"] or round(ratio * layer["before"]) == 0
     assert "round_to=1 keeps the ratio exactly" in str(plan)
+
+
+def test_a_latency_that_leaves_little_is_said_with_the_batch_that_it_is_for():
+    net, example = build(Slow, (2, 8, 32, 32))
+    wanted = 0.08 * gc.measure_latency(net, example).median
+    with pytest.warns(UserWarning, match="of 512 channels: it is meant for the whole example, a batch of 2") as warned:
+        prune_channels(net, example, latency=wanted, progress=False)
+    assert any(warning.filename == __file__ for warning in warned)
