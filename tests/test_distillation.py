@@ -70,7 +70,7 @@ def test_loss_is_the_formula(temperature, hard_weight, hybridize):
 @settings(max_examples=25)
 def test_loss_is_the_formula_for_any_logits(seed, temperature, hard_weight):
     rng = np.random.default_rng(seed)
-    shape = rng.integers(1, 9, size=2)
+    shape = rng.integers((1, 2), 9)
     student, teacher = rng.normal(scale=5, size=(2, *shape)).astype(np.float32)
     labels = rng.integers(0, shape[1], size=shape[0]).astype(np.float32)
     losses, _ = loss_and_gradient(DistillationLoss(temperature, hard_weight), student, labels, teacher)
@@ -216,7 +216,7 @@ def mixture_reference(student, teachers, weights, labels, temperature, hard_weig
 @settings(max_examples=25)
 def test_smoothed_and_dense_labels_and_several_teachers(seed, temperature, hard_weight, smoothing, number):
     rng = np.random.default_rng(seed)
-    batch, classes = rng.integers(1, 9, size=2)
+    batch, classes = rng.integers((1, 2), 9)
     student = rng.normal(scale=5, size=(batch, classes)).astype(np.float32)
     teachers = rng.normal(scale=5, size=(number, batch, classes)).astype(np.float32)
     weights = rng.uniform(0.1, 5, size=number)
