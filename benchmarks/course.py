@@ -1,19 +1,22 @@
-"""Run the long version of the tutorials, keep what they print and measure, and put the table into the README.
+"""Run the tutorials, keep what they print and measure, and put the table of the long version into the README.
 
-    python benchmarks/course.py                # all: about twenty minutes on two cores
-    python benchmarks/course.py 01 05          # those
+    python benchmarks/course.py                # the long version of all: most of an hour on two cores
+    python benchmarks/course.py 01 05          # those; each tutorial's results are kept as it ends
+    python benchmarks/course.py --quick        # the README's first command, for the times it states
+    python benchmarks/course.py --times        # only the ms again, from the files that the long runs made
     python benchmarks/course.py --table-only   # only rewrite the README's tables from benchmarks/results
 
-The results are ``results/<tutorial>.json`` (every accuracy of every seed), ``results/<tutorial>.txt`` (the
-output as it was printed) and ``results/machine.json``.
+The results are ``results/<tutorial>.json`` (every accuracy of every seed, and the seconds of the run),
+``results/<tutorial>.txt`` (the output as it was printed), ``results/machine.json``, and the same of the quick version
+in ``results/quick``. Times are worth something on a quiet machine only.
 """
 import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -27,11 +30,18 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+TIMES = re.compile(r"(?<=<!-- times: begin -->).*?(?=<!-- times: end -->)", re.DOTALL)
 
 
-def run(tutorial):
-    """Run one tutorial, echo its output, and put what it printed and measured into results/."""
-    process = subprocess.Popen([sys.executable, str(tutorial), "--long"], cwd=tutorial.parent,
+def write(path, text):
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def run(tutorial, results, arguments):
+    """Run one tutorial, echo its output, and put what it printed and measured into the folder ``results``."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, str(tutorial), *arguments], cwd=tutorial.parent,
                                stdout=subprocess.PIPE, text=True)
     lines = []
     for line in process.stdout:
@@ -39,70 +49,108 @@ def run(tutorial):
         lines.append(line.replace(f"{ROOT}{os.sep}", ""))
     if process.wait():
         raise click.ClickException(f"{tutorial.name} failed; its results are as they were")
-    measured = tutorial.parent / "output" / f"{tutorial.stem}.json"
-    write_atomically(RESULTS / f"{tutorial.stem}.txt", lambda path: path.write_text("".join(lines)))
-    write_atomically(RESULTS / measured.name, lambda path: shutil.copyfile(measured, path))
+    measured = json.loads((tutorial.parent / "output" / f"{tutorial.stem}.json").read_text())
+    measured.update(seconds=round(time.perf_counter() - began, 1), machine=describe_machine())
+    write(results / f"{tutorial.stem}.txt", "".join(lines))
+    write(results / f"{tutorial.stem}.json", json.dumps(measured, indent=2) + "\n")
+
+
+def time_again(tutorial):
+    """Replace the ms of one tutorial's results; the networks are those that its run left in ``tutorials/output``."""
+    sys.path.insert(0, str(tutorial.parent))
+    import course  # the tutorials'
+    file = RESULTS / f"{tutorial.stem}.json"
+    measured = json.loads(file.read_text())
+    example = mx.nd.random.normal(shape=tuple(measured["example_shape"]))
+    course.measure_times(measured["rows"], example, rounds=20)
+    write(file, json.dumps(measured, indent=2) + "\n")
+    printed = file.with_suffix(".txt").read_text()
+    begin, end = printed.index("\nnetwork  ") + 1, printed.index("\n(", printed.index("\nnetwork  "))
+    write(file.with_suffix(".txt"), printed[:begin] + course.table(measured["rows"]) + printed[end:])
+    click.echo(f"{tutorial.stem}\n{course.table(measured['rows'])}")
 
 
 def describe_machine():
-    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform(),
-               "python": platform.python_version(), "mxnet": mx.__version__, "numpy": np.__version__,
-               "runtime": gc.runtime.status().to_dict()}
-    write_atomically(RESULTS / "machine.json", lambda path: path.write_text(json.dumps(machine, indent=2) + "\n"))
+    return {"cpu": cpu_name(), "cores": os.cpu_count(), "load before": round(os.getloadavg()[2], 1),
+            "system": platform.platform(), "python": platform.python_version(), "mxnet": mx.__version__,
+            "numpy": np.__version__, "runtime": gc.runtime.status().to_dict()}
 
 
 def cpu_name():
+    """The model and the widest integer instructions it has."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        name, flags = (next(line.split(":", 1)[1].strip() for line in lines if line.startswith(start))
+                       for start in ("model name", "flags"))
     except (OSError, StopIteration):
         return platform.processor()
+    widest = [flag for flag in ("amx_int8", "avx512_vnni", "avx_vnni", "avx2") if flag in flags.split()][:1]
+    return f"{name} ({', '.join(widest)})"
 
 
 def results_table():
     """The README's table, in Markdown, from the files in results/."""
-    lines = ["| tutorial | network | test accuracy | file bytes | MACs | ms per batch |", "|---|---|---|---|---|---|"]
-    for file in sorted(RESULTS.glob("[0-9]*.json")):
-        result = json.loads(file.read_text())
+    lines = ["| tutorial | network | test accuracy | file bytes | MACs | ms per batch (quartiles) |",
+             "|---|---|---|---|---|---|"]
+    for result in recorded(RESULTS):
         for row in result["rows"]:
             title = result["tutorial"] if row is result["rows"][0] else ""
             values = [100 * value for value in row["accuracies"]]
             accuracy = f"{np.mean(values):.2f} %"
             if len(values) > 1:
                 accuracy += f" ({min(values):.2f} to {max(values):.2f}, {len(values)} seeds)"
+            lower, upper = row["quartiles"]
             lines.append(f"| {title} | {row['network']} | {accuracy} | {row['bytes']:,} | {row['macs']:,} | "
-                         f"{row['milliseconds']:.1f} |")
+                         f"{row['milliseconds']:.1f} ({lower:.1f} to {upper:.1f}) |")
     machine = json.loads((RESULTS / "machine.json").read_text())
     lines += ["", f"{machine['cpu']}, {machine['runtime']['threads']} threads, Python {machine['python']}, "
-                  f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}; forward passes in fp32 (tutorial 7 on "
-                  f"integers too), batches of 500 "
-                  f"(MNIST), 100 (AlexNet) and 200 (ResNet)."]
+                  f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}. A forward pass is of 500 images (MNIST) or 100 "
+                  f"(CIFAR-10), in fp32 but for the rows on integers; the networks of a tutorial take turns."]
     return "\n".join(lines) + "\n"
+
+
+def recorded(folder):
+    """The results of all tutorials in a folder, in their order."""
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("[0-9]*.json"))]
+
+
+def times_text():
+    """How long the first command runs, and its long version, in whole minutes."""
+    quick, long = (sum(result["seconds"] for result in recorded(folder)) for folder in (RESULTS / "quick", RESULTS))
+    return f"{quick / 60:.0f} minutes on two cores, with `--long` {long / 60:.0f}"
 
 
 def readme_with(table):
     """The README with ``table``, and with what the other benchmarks printed between their own marks."""
     text = README.read_text()
     text = text[:text.index(BEGIN) + len(BEGIN)] + table + text[text.index(END):]
+    text = TIMES.sub(times_text(), text)
     return re.sub(r"(<!-- (\w+\.txt): begin -->\n).*?(<!-- \2: end -->\n)", lambda found: (
         f"{found[1]}```\n{(RESULTS / found[2]).read_text().strip()}\n```\n{found[3]}"), text, flags=re.DOTALL)
 
 
 @click.command(help=__doc__.split("\n")[0])
 @click.argument("numbers", nargs=-1)
+@click.option("--quick", is_flag=True, help="The version of the README's first command.")
+@click.option("--times", is_flag=True, help="Only measure the ms again.")
 @click.option("--table-only", is_flag=True, help="Only rewrite the README's tables.")
-def main(numbers, table_only):
+def main(numbers, quick, times, table_only):
     tutorials = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
     unknown = set(numbers) - {tutorial.name[:2] for tutorial in tutorials}
     if unknown:
         raise click.BadParameter(f"there is no tutorial {', '.join(sorted(unknown))}")
-    if not table_only:
-        for tutorial in tutorials:
-            if not numbers or tutorial.name[:2] in numbers:
-                run(tutorial)
-        describe_machine()
-    text = readme_with(results_table())
-    write_atomically(README, lambda path: path.write_text(text))
+    for tutorial in tutorials:
+        if table_only or numbers and tutorial.name[:2] not in numbers:
+            continue
+        if times:
+            time_again(tutorial)
+        elif quick:
+            run(tutorial, RESULTS / "quick", [])
+        else:
+            run(tutorial, RESULTS, ["--long"])
+    if not table_only and not quick:
+        write(RESULTS / "machine.json", json.dumps(describe_machine(), indent=2) + "\n")
+    write(README, readme_with(results_table()))
     click.echo(f"Made: {RESULTS} and the table in {README}")
 
 

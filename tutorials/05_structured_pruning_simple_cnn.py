@@ -4,11 +4,11 @@
 # *What you will see:* channels that are really removed, so that the network has fewer parameters, fewer
 # multiplications and a shorter forward pass with no special kernel or file format.
 #
-# Run `python tutorials/05_structured_pruning_simple_cnn.py` (about a minute), with `--long` for
+# Run `python tutorials/05_structured_pruning_simple_cnn.py` (under a minute on two cores), with `--long` for
 # 20,000 images instead of 10,000 and three seeds; or open it as a notebook.
 
 # %%
-from course import LONG, Results
+from course import LONG, Results, show_training
 
 import gluon_compress as gc
 from gluon_compress.plots import plot_curves
@@ -93,12 +93,13 @@ optimizer = ("nag", {"learning_rate": 0.02, "momentum": 0.9, "wd": 1e-4})
 
 def pruned(ratio, criterion="l1"):
     net = gc.params.load("simple_cnn_mnist")
-    return net, gc.pruning.prune_channels(net, example, ratio, criterion, round_to=1)
+    return net, gc.pruning.prune_channels(net, example, ratio, criterion, round_to=1)  # exactly this fraction
 
 
-def trained(net, seed):
+def trained(title, net, seed):
     trainer = mx.gluon.Trainer(net.collect_params(), *optimizer)  # made after pruning: it knows the new shapes
-    gc.training.fit(net, train.batches(128, shuffle=True), 2, trainer, seed=seed)
+    history = gc.training.fit(net, train.batches(128, shuffle=True), 2, trainer, seed=seed)
+    show_training(f"{title}, seed {seed}", history)
     return net
 
 
@@ -106,18 +107,23 @@ def from_scratch(ratio, seed):
     net, _ = pruned(ratio)
     mx.random.seed(seed)
     net.initialize(mx.init.Xavier(), force_reinit=True)
-    return trained(net, seed)
+    return trained(f"{ratio:.0%} of the channels removed, from scratch", net, seed)
+
+
+def fine_tuned(ratio, seed):
+    return trained(f"{ratio:.0%} of the channels removed, fine-tuned", pruned(ratio)[0], seed)
 
 
 curves = {"L1": [], "L2": [], "L1, fine-tuned": [], "from scratch": []}
 for ratio in ratios:
     for title, networks in (("L1", [pruned(ratio, "l1")[0]]),
                             ("L2", [pruned(ratio, "l2")[0]]),
-                            ("L1, fine-tuned", (trained(pruned(ratio)[0], seed) for seed in seeds)),
+                            ("L1, fine-tuned", (fine_tuned(ratio, seed) for seed in seeds)),
                             ("from scratch", (from_scratch(ratio, seed) for seed in seeds))):
         accuracy = np.mean([gc.training.evaluate(network, validation_data) for network in networks])
         curves[title].append((ratio, accuracy))
     print(f"ratio {ratio:.0%}:", ", ".join(f"{title} {points[-1][1]:.4f}" for title, points in curves.items()))
+results.numbers["held-out accuracy by fraction of channels removed"] = curves
 plot_curves(curves, results.path(".png"), xlabel="fraction of channels removed",
             ylabel="accuracy on held-out images", title="SimpleCNN on MNIST")
 
@@ -125,19 +131,22 @@ plot_curves(curves, results.path(".png"), xlabel="fraction of channels removed",
 # ## Smaller, and faster
 
 # %%
-accuracies = {"unpruned": [], "pruned": []}
+accuracies, tuned = {"unpruned": [], "pruned": [], "8 bits": []}, []
 for seed in seeds:
-    original = trained(gc.params.load("simple_cnn_mnist"), seed)
+    original = trained("unpruned", gc.params.load("simple_cnn_mnist"), seed)
     accuracies["unpruned"].append(gc.training.evaluate(original, results.test_data))
     net, plan = pruned(0.4)
-    trained(net, seed)
+    trained("40% of the channels removed, fine-tuned", net, seed)
+    tuned.append((net, plan))
     accuracies["pruned"].append(gc.training.evaluate(net, results.test_data))
 
 results.add("SimpleCNN, unpruned, same extra training", original, accuracies=accuracies["unpruned"])
 results.add("40 % of the channels, not fine-tuned", *pruned(0.4))
 results.add("40 % of the channels, fine-tuned", net, plan, accuracies=accuracies["pruned"])
-scales = gc.quantization.quantize_weights(net, bits=8)
-results.add("40 % of the channels, fine-tuned, and 8-bit weights", net, plan, scales)
+for net, _ in tuned:
+    scales = gc.quantization.quantize_weights(net, bits=8)
+    accuracies["8 bits"].append(gc.training.evaluate(net, results.test_data))
+results.add("40 % of the channels, fine-tuned, and 8-bit weights", net, plan, scales, accuracies=accuracies["8 bits"])
 
 again = gc.load(results.path(f"-{len(results.rows) - 1}.gcz"), gc.models.SimpleCNN())
 assert (again(example).asnumpy() == net(example).asnumpy()).all(), "the loaded network computes something else"
@@ -148,7 +157,9 @@ results.finish()
 #
 # - Removing 40 % of the channels removes more than half of the multiplications and of the parameters, because
 #   `conv2` and `fc1` lose on both sides.
-# - Before fine-tuning the accuracy drops far; after it most of the drop is gone.
+# - Before fine-tuning the accuracy drops far, by L1 farther than by L2; after it most of the drop is gone.
+# - The inherited weights are worth something: fine-tuned networks are one to four points better than networks
+#   of the same shape that were trained from scratch for as long, at every fraction.
 # - The forward pass takes less time with the ordinary kernels. It does not fall as fast as the
 #   multiplications: a network this small spends much of its time elsewhere.
 #

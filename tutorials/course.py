@@ -4,13 +4,15 @@ import sys
 from pathlib import Path
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import numpy as np
 from gluon_compress.files import write_atomically
 from gluon_compress.latency import measure_latency
+from gluon_compress.progress import progress_bar
 from gluon_compress.tables import format_table
 
 LONG = "--long" in sys.argv[1:]
 OUTPUT = Path(__file__).resolve().parent / "output"
-HEADER = ("network", "test accuracy", "nonzero parameters", "MACs", "file bytes", "ms per batch")
+HEADER = ("network", "test accuracy", "nonzero parameters", "MACs", "file bytes", "ms per batch (quartiles)")
 
 
 def accuracy_text(row):
@@ -20,15 +22,55 @@ def accuracy_text(row):
     return f"{row['accuracy']:.4f}{spread}"
 
 
+def time_text(row):
+    """Milliseconds for one batch: the median with the quartiles."""
+    lower, upper = row["quartiles"]
+    return f"{row['milliseconds']:.1f} ({lower:.1f} to {upper:.1f})"
+
+
+def table(rows):
+    """What a tutorial prints at its end."""
+    return format_table(HEADER, [
+        (row["network"], accuracy_text(row), f"{row['nonzeros']:,}", f"{row['macs']:,}",
+         f"{row['bytes']:,}", time_text(row)) for row in rows])
+
+
+def show_training(title, history):
+    """Print one line per training: an epoch's bar goes away when the epoch is over, and in a file there is none."""
+    epochs = [f"epoch {epoch['epoch']}: loss {epoch['loss']:.4f}, accuracy {epoch['accuracy']:.4f}" + (
+        "" if epoch["validation_accuracy"] is None else f", held out {epoch['validation_accuracy']:.4f}")
+        for epoch in history.epochs]
+    print(f"trained {title}: {'; '.join(epochs)}", flush=True)
+
+
+def measure_times(rows, example, rounds=20 if LONG else 5):
+    """Add to each row how long a forward pass of its network takes: the median and the quartiles, in milliseconds.
+
+    The networks come from the files of ``Results.add``. They take turns, so that each meets the same machine; the first
+    pass of each turn is not timed.
+    """
+    networks, times = [], [[] for _ in rows]
+    for row in rows:
+        simulated = {"simulate": True} if row["simulated"] else {}
+        networks.append(gc.load(OUTPUT / row["timed_file"], **simulated))
+        networks[-1].hybridize(static_alloc=True, static_shape=True)
+    for _ in progress_bar(range(rounds), desc="forward passes in turn", unit="round"):
+        for net, milliseconds in zip(networks, times):
+            milliseconds.append(measure_latency(net, example, repeats=1, warmup=1).median)
+    for row, milliseconds in zip(rows, times):
+        lower, median, upper = np.percentile(milliseconds, [25, 50, 75])
+        row.update(milliseconds=median, quartiles=[lower, upper], rounds=rounds)
+
+
 class Results:
-    """The results table of one tutorial; rows are measured as they are added.
+    """The results of one tutorial: a table of networks, and other numbers that its text speaks of.
 
     ``test_data`` are batches of test images that decide nothing, they are only reported on; the first of
-    them is also the batch whose forward pass is timed.
+    them is also the batch whose forward pass is timed. ``numbers`` takes what has no row in the table.
     """
 
     def __init__(self, name, test_data):
-        self.name, self.test_data, self.rows = name, test_data, []
+        self.name, self.test_data, self.rows, self.numbers = name, test_data, [], {}
         self.example = next(iter(test_data))[0]
         OUTPUT.mkdir(exist_ok=True)
 
@@ -39,7 +81,8 @@ class Results:
     def add(self, network, net, *records, accuracies=None):
         """Measure a network; with records, or on integers, its compressed file counts, else the one Gluon writes.
 
-        ``accuracies`` are the test accuracies of all seeds, when the network is one of several.
+        ``accuracies`` are the test accuracies of all seeds, when the network is one of several. The time of the
+        network as it is now is measured at the end.
         """
         if records or isinstance(net, gc.quantization.Int8Network):
             file = self.path(f"-{len(self.rows)}.gcz")
@@ -50,23 +93,30 @@ class Results:
         report = gc.report(net, self.example, path=file)
         net.hybridize(static_alloc=True, static_shape=True)
         accuracies = accuracies or [gc.training.evaluate(net, self.test_data)]
-        row = {"network": network, "accuracy": sum(accuracies) / len(accuracies), "accuracies": accuracies,
-               "nonzeros": report.nonzeros, "macs": report.macs, "file": file.name, "bytes": report.file_bytes,
-               "milliseconds": measure_latency(net, self.example, repeats=30, warmup=10).median}
-        self.rows.append(row)
-        return row
+        self.rows.append({"network": network, "accuracy": sum(accuracies) / len(accuracies), "accuracies": accuracies,
+                          "nonzeros": report.nonzeros, "macs": report.macs, "file": file.name,
+                          "bytes": report.file_bytes, "timed_file": self._with_graph(net, file).name,
+                          "simulated": getattr(net, "simulated", False)})
 
-    def __str__(self):
-        return format_table(HEADER, [
-            (row["network"], accuracy_text(row), f"{row['nonzeros']:,}", f"{row['macs']:,}",
-             f"{row['bytes']:,}", f"{row['milliseconds']:.2f}") for row in self.rows])
+    def _with_graph(self, net, file):
+        """A file that can be loaded without the network's class, to measure its time at the end."""
+        if isinstance(net, gc.quantization.Int8Network):
+            return file
+        timed = self.path(f"-{len(self.rows)}.timed.gcz")
+        gc.save(timed, net, example=self.example)
+        return timed
 
     def finish(self):
-        """Print the table, keep it as JSON, say what was made."""
+        """Measure the times, print the table, keep it as JSON, say what was made."""
+        measure_times(self.rows, self.example)
         status = gc.runtime.status()
-        text = json.dumps({"tutorial": self.name, "long": LONG, "batch": len(self.example),
-                           "threads": status.threads, "rows": self.rows}, indent=2)
-        write_atomically(self.path(".json"), lambda path: path.write_text(text))
-        print(self)
-        print(f"(forward pass, batch {len(self.example)}, {status.threads} threads)")
-        print(f"Made in {OUTPUT}:", ", ".join(sorted(file.name for file in OUTPUT.glob(f"{self.name}[-.]*"))))
+        text = json.dumps({"tutorial": self.name, "long": LONG, "example_shape": self.example.shape,
+                           "test_images": sum(len(labels) for _, labels in self.test_data),
+                           "threads": status.threads, "rows": self.rows, "numbers": self.numbers}, indent=2)
+        write_atomically(self.path(".json"), lambda path: path.write_text(text + "\n"))
+        print(table(self.rows))
+        print(f"({sum(len(labels) for _, labels in self.test_data):,} test images; "
+              f"ms: forward pass of a batch of {len(self.example)}, {status.threads} threads, {self.rows[0]['rounds']} "
+              f"rounds in which the networks take turns)")
+        made = [file.name for file in sorted(OUTPUT.glob(f"{self.name}[-.]*")) if ".timed." not in file.name]
+        print(f"Made in {OUTPUT}: {', '.join(made)}, and the timed networks, {self.name}-*.timed.gcz")
