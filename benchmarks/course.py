@@ -99,14 +99,19 @@ def results_table():
             accuracy = f"{np.mean(values):.2f} %"
             if len(values) > 1:
                 accuracy += f" ({min(values):.2f} to {max(values):.2f}, {len(values)} seeds)"
-            lower, upper = row["quartiles"]
             lines.append(f"| {title} | {row['network']} | {accuracy} | {row['bytes']:,} | {row['macs']:,} | "
-                         f"{row['milliseconds']:.1f} ({lower:.1f} to {upper:.1f}) |")
+                         f"{milliseconds_text(row)} |")
     machine = json.loads((RESULTS / "machine.json").read_text())
     lines += ["", f"{machine['cpu']}, {machine['runtime']['threads']} threads, Python {machine['python']}, "
                   f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}. A forward pass is of 500 images (MNIST) or 100 "
                   f"(CIFAR-10), in fp32 but for the rows on integers; the networks of a tutorial take turns."]
     return "\n".join(lines) + "\n"
+
+
+def milliseconds_text(row):
+    """The median, with the quartiles unless the result is older than they are."""
+    spread = " ({:.1f} to {:.1f})".format(*row["quartiles"]) if "quartiles" in row else ""
+    return f"{row['milliseconds']:.1f}{spread}"
 
 
 def recorded(folder):
@@ -115,9 +120,10 @@ def recorded(folder):
 
 
 def times_text():
-    """How long the first command runs, and its long version, in whole minutes."""
-    quick, long = (sum(result["seconds"] for result in recorded(folder)) for folder in (RESULTS / "quick", RESULTS))
-    return f"{quick / 60:.0f} minutes on two cores, with `--long` {long / 60:.0f}"
+    """How long the first command runs, and its long version where all of it is measured, in whole minutes."""
+    quick, long = ([result.get("seconds") for result in recorded(folder)] for folder in (RESULTS / "quick", RESULTS))
+    further = "" if None in long else f", with `--long` {sum(long) / 60:.0f}"
+    return f"{sum(quick) / 60:.0f} minutes on two cores{further}"
 
 
 def readme_with(table):

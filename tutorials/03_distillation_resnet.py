@@ -193,7 +193,7 @@ plot_curves(curves, results.path(".png"), xlabel="epoch", ylabel="accuracy on he
 # teacher:
 
 # %%
-some = train.subset(slice(0, 2000 if LONG else 1280)).batches(64, shuffle=True)
+some = train.subset(slice(0, 2000 if LONG else 1280)).batches(64 if LONG else 32, shuffle=True)
 for way in ("as pruned", "labels alone", "distilled"):
     pruned = gc.params.load("resnet18_cifar10")
     gc.pruning.prune_channels(pruned, inputs[:1], macs=0.5, scope="global", max_ratio=0.8, round_to=16)
