@@ -1,6 +1,7 @@
 """Checks of arguments, each with the value and what is accepted in its message."""
 import math
 import numbers
+import sys
 
 import numpy as np
 
@@ -25,6 +26,11 @@ def check_number(name, value, minimum=None, maximum=None, above=None, below=None
                   (("at least", minimum), ("more than", above), ("at most", maximum), ("less than", below))
                   if bound is not None]
         raise ValueError(f"{name} is {value}; accepted: a finite number {' and '.join(bounds)}".rstrip())
+
+
+def mxnet_scalar(value):
+    """A float as MXNet's operators take one: 0.0 for what is not normal in float64, which they refuse."""
+    return float(value) if abs(value) >= sys.float_info.min else 0.0
 
 
 def check_integer(name, value, minimum=None, maximum=None):

@@ -760,3 +760,11 @@ def test_a_killed_run_ends_with_the_same_bits(way, tmp_path, start_python):
     assert killed.returncode == -signal.SIGKILL, errors
     assert (tmp_path / "killed" / "state").exists()
     assert identical(train_for_resume(way, tmp_path / "killed"), whole)
+
+
+def test_settings_too_small_for_mxnet_count_as_zero():
+    """MXNet's operators refuse numbers that are subnormal in float64."""
+    arrays = mx.nd.array([[1.0, 2.0]]), mx.nd.array([1.0]), mx.nd.array([[3.0, 1.0]])
+    for name in ("hard_weight", "label_smoothing"):
+        tiny, zero = (DistillationLoss(**{name: value})(*arrays).asscalar() for value in (1e-310, 0.0))
+        assert tiny == zero

@@ -7,7 +7,7 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
 
-from ..arguments import check_choice, check_number
+from ..arguments import check_choice, check_number, mxnet_scalar
 from ..errors import NetworkError
 from ..network import check_hybrid, check_initialized, parameters, undone_on_error
 from ..symbol_graph import call, example_inputs, trace
@@ -308,7 +308,7 @@ class _Comparison(HybridBlock):
             for features, size in zip((of_student, of_teacher), self._pooled))
         if self.adapter is not None:
             of_student = self.adapter(of_student)
-        return self._feature.weight * KINDS[self._feature.kind](F, of_student, of_teacher)
+        return mxnet_scalar(self._feature.weight) * KINDS[self._feature.kind](F, of_student, of_teacher)
 
 
 def _adapter(channels, wanted, dimensions):

@@ -3,7 +3,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.loss import Loss
 
-from ..arguments import check_flag, check_number
+from ..arguments import check_flag, check_number, mxnet_scalar
 
 LOWEST = -1e30  # of log-probabilities: far below what exp() tells from -infinity, and finite when multiplied by T**2
 
@@ -57,8 +57,8 @@ class DistillationLoss(Loss):
         check_number("label_smoothing", label_smoothing, minimum=0, below=1)
         check_flag("sparse_label", sparse_label)
         super().__init__(weight=None, batch_axis=0, **kwargs)
-        self.temperature, self.hard_weight = float(temperature), float(hard_weight)
-        self.label_smoothing, self.sparse_label = float(label_smoothing), sparse_label
+        self.temperature, self.hard_weight = float(temperature), mxnet_scalar(hard_weight)
+        self.label_smoothing, self.sparse_label = mxnet_scalar(label_smoothing), sparse_label
         self.teacher_weights = _shares(teacher_weights)
 
     def forward(self, student_logits, labels, teacher_logits, sample_weight=None):
@@ -123,7 +123,7 @@ def _shares(weights):
         raise TypeError(f"teacher_weights is {weights!r}; accepted: a list of one number per teacher, or None")
     for index, weight in enumerate(weights):
         check_number(f"teacher_weights[{index}]", weight, above=0)
-    return [float(weight) / sum(weights) for weight in weights]
+    return [mxnet_scalar(float(weight) / sum(weights)) for weight in weights]
 
 
 def _as_list(teacher_logits):
