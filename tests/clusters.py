@@ -1,6 +1,7 @@
 """A scheduler, a server and workers of MXNet's parameter server on this machine; what they train in the tests.
 
-Run as a script by a launcher: ``clusters.py folder scenario``. Every worker writes what it got into ``folder``.
+Run as a script by a launcher: ``clusters.py folder scenario ...``, one scenario after the other. Every
+worker writes what it got into ``folder``.
 """
 import os
 import signal
@@ -217,7 +218,8 @@ def other_batches(workers, folder):
 
 
 if __name__ == "__main__":
-    folder, scenario = sys.argv[1:]
+    folder, *scenarios = sys.argv[1:]
     workers = gc.workers.connect()
     print(f"rank {workers.rank} of {workers.num_workers}", flush=True)
-    globals()[scenario](workers, folder)
+    for scenario in scenarios:
+        globals()[scenario](workers, folder)
