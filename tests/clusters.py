@@ -19,7 +19,10 @@ from gluon_compress.pruning import GradualPruner, MaskedTrainer
 from mxnet.gluon import Trainer, nn
 
 
-def start_cluster(start_python, code, arguments):
+MXNETS_OWN_SERVER = "import numpy; numpy.bool = numpy.bool_; import mxnet"  # which takes optimizers, as pickles
+
+
+def start_cluster(start_python, code, arguments, server="import gluon_compress"):
     """A scheduler, a server and a worker for each list of arguments; all end with the test."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -28,7 +31,7 @@ def start_cluster(start_python, code, arguments):
                "DMLC_NUM_WORKER": str(len(arguments)), "DMLC_INTERFACE": "lo", "DMLC_NODE_HOST": "127.0.0.1",
                "OMP_NUM_THREADS": "1"}
     for role in ("scheduler", "server"):
-        start_python("import gluon_compress", DMLC_ROLE=role, **cluster)
+        start_python(server, DMLC_ROLE=role, **cluster)
     return [start_python(code, *own, DMLC_ROLE="worker", **cluster) for own in arguments]
 
 

@@ -8,7 +8,7 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from clusters import start_cluster
+from clusters import MXNETS_OWN_SERVER, start_cluster
 from gluon_compress import training_state
 from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import LeNet, SimpleCNN
@@ -404,7 +404,8 @@ def distributed_run(net, example, numbers, kvstore, update_on_kvstore):
 
 
 def start_workers(start_python, arguments):
-    return start_cluster(start_python, WORKER, [(os.path.dirname(__file__), *own) for own in arguments])
+    return start_cluster(start_python, WORKER, [(os.path.dirname(__file__), *own) for own in arguments],
+                         server=MXNETS_OWN_SERVER)
 
 
 @pytest.mark.parametrize("update_on_kvstore", [True, False])

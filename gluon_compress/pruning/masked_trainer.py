@@ -35,7 +35,8 @@ class MaskedTrainer(Trainer):
     have the same masks, which the first step checks. Where servers update the weights (``"dist_sync"`` without
     ``update_on_kvstore=False``), their copy cannot be masked: what is pruned later, by a pruner or
     :meth:`replace_masks`, is zero on every worker but lives on in that copy, where the norms of LARS, LBSGD and
-    LAMB count it. Choose ``update_on_kvstore=False`` for these; :func:`~gluon_compress.training.fit` always does.
+    LAMB count it. Choose ``update_on_kvstore=False`` for these; :func:`~gluon_compress.training.fit` always does, and
+    servers that import gluon_compress, such as those of its launcher, allow nothing else.
 
     ``save_states`` and ``load_states`` are Gluon's: a pickle of the optimizer without the masks.
 
