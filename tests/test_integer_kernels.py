@@ -9,8 +9,9 @@ import pytest
 from gluon_compress.graph import Node, content_of, in_order, symbol_of
 from gluon_compress.quantization.emitters import Int8Emitter, Range, SimulatedEmitter
 from gluon_compress.quantization.inference_graph import variable
+from gluon_compress.quantization.narrow import fitting, halved_codes, narrow_codes
 from gluon_compress.quantization.observing import block_of
-from gluon_compress.quantization.onednn import threshold_for, weight_codes, weight_for
+from gluon_compress.quantization.onednn import saturates, threshold_for, weight_codes, weight_for
 
 EMITTERS = pytest.mark.parametrize("emitter_class", [Int8Emitter, SimulatedEmitter])
 SCALE_IN, SCALE_ADDED = 0.011, 0.023
@@ -23,6 +24,17 @@ def codes_of(emitter, integers, values, inputs):
     found = out / integers.range.scale
     assert np.abs(found - np.rint(found)).max() < 1e-3
     return np.rint(found)
+
+
+def codes_here(weight, scale, halved, depthwise=False):
+    """Codes and scales that a layer has on this processor."""
+    if not saturates() or depthwise and not halved:
+        return weight, scale
+    return (halved_codes if halved else narrow_codes)(weight, scale)
+
+
+def emitter_for(emitter_class, layer, weight, scale, biases=None):
+    return fitting(emitter_class, [layer], saturates())({"layer": (weight, scale)}, biases or {})
 
 
 def rounded(real, limits, relu):
@@ -55,14 +67,15 @@ def test_convolutions(emitter_class, signed, relu, bias, channels, groups, kerne
     shift = rng.normal(size=channels[1]).astype(np.float32)
     attributes = {"kernel": f"({kernel}, {kernel})", "pad": f"({kernel // 2}, {kernel // 2})", "num_filter":
                   str(channels[1]), "num_group": str(groups), "no_bias": str(not bias)}
-    sums = mx.nd.Convolution(mx.nd.array(x, dtype="float64"), mx.nd.array(weight, dtype="float64"), no_bias=True,
+    used, unit = codes_here(weight, scale, signed, groups > 1)
+    sums = mx.nd.Convolution(mx.nd.array(x, dtype="float64"), mx.nd.array(used, dtype="float64"), no_bias=True,
                              kernel=(kernel, kernel), pad=(kernel // 2, kernel // 2), num_filter=channels[1],
                              num_group=groups).asnumpy()
-    unit = (scale.astype(np.float64) * limits.scale)[None, :, None, None]
+    unit = (unit.astype(np.float64) * limits.scale)[None, :, None, None]
     real = (sums + (np.rint(shift[None, :, None, None] / unit) if bias else 0)) * unit
     limits_out = Range(float((real if relu else np.abs(real)).max() * 0.8), not relu)  # some are cut off
-    emitter = emitter_class({"layer": (weight, scale)}, {"layer": shift} if bias else {})
     layer = Node("layer", "Convolution", attributes, [(2, channels[1], 9, 9)])
+    emitter = emitter_for(emitter_class, layer, weight, scale, {"layer": shift} if bias else {})
     read = emitter.quantize("data_codes", (variable("data", ()), 0), limits)
     found = codes_of(emitter, emitter.convolution(layer, read, limits_out, relu), {}, {"data": values})
     expected = rounded(real, limits_out, relu)
@@ -81,13 +94,14 @@ def test_sums(emitter_class, relu):
     weight = rng.integers(-128, 128, size=(12, 8, 3, 3)).astype(np.int8)
     weight[:, 0, 0, 0] = 127
     scale = rng.uniform(0.5, 1.5, 12).astype(np.float32) / 400
-    sums = mx.nd.Convolution(mx.nd.array(x, dtype="float64"), mx.nd.array(weight, dtype="float64"), no_bias=True,
+    used, unit = codes_here(weight, scale, halved=False)
+    sums = mx.nd.Convolution(mx.nd.array(x, dtype="float64"), mx.nd.array(used, dtype="float64"), no_bias=True,
                              kernel=(3, 3), pad=(1, 1), num_filter=12).asnumpy()
-    real = sums * (scale.astype(np.float64) * limits.scale)[None, :, None, None] + s * added.scale
+    real = sums * (unit.astype(np.float64) * limits.scale)[None, :, None, None] + s * added.scale
     limits_out = Range(float(np.abs(real).max()), not relu)
-    emitter = emitter_class({"layer": (weight, scale)}, {})
     layer = Node("layer", "Convolution", {"kernel": "(3, 3)", "pad": "(1, 1)", "num_filter": "12", "no_bias": "True"},
                  [(2, 12, 6, 6)])
+    emitter = emitter_for(emitter_class, layer, weight, scale)
     integers = emitter.convolution(layer, emitter.quantize("x_codes", (variable("x", ()), 0), limits), limits_out, relu,
                                    emitter.quantize("s_codes", (variable("s", ()), 0), added))
     found = codes_of(emitter, integers, {}, {"x": values, "s": summand})
@@ -120,11 +134,12 @@ def test_dense_layers(emitter_class, signed, relu, fp32_output, shape):
     weight[::3, 0] = -128
     scale = (np.exp(rng.normal(size=10)) / 400).astype(np.float32)
     shift = rng.normal(size=10).astype(np.float32)
-    unit = scale.astype(np.float64) * limits.scale
-    real = (x.reshape(4, -1) @ weight.T.astype(np.int64) + np.rint(shift / unit)) * unit
+    used, unit = codes_here(weight, scale, halved=False)
+    unit = unit.astype(np.float64) * limits.scale
+    real = (x.reshape(4, -1) @ used.T.astype(np.int64) + np.rint(shift / unit)) * unit
     real = np.maximum(real, 0) if relu else real
-    emitter = emitter_class({"layer": (weight, scale)}, {"layer": shift})
     layer = Node("layer", "FullyConnected", {"num_hidden": "10", "no_bias": "False"}, [(4, 10)])
+    emitter = emitter_for(emitter_class, layer, weight, scale, {"layer": shift})
     read = emitter.quantize("data_codes", (variable("data", ()), 0), limits)
     if fp32_output:
         head = emitter.dense(layer, read, None, relu)

@@ -154,18 +154,18 @@ class Int8Emitter(Emitter):
         self.codes[layer.name] = codes.reshape(*codes.shape, 1, 1), scale
         attributes = {"num_filter": str(len(codes)), "kernel": "(1, 1)"}
         convolution = replace(layer, operator="Convolution", attributes=attributes)
-        data = replace(data, entry=self._as_columns(layer.name, data), ends=_ends(data))
+        data = replace(data, entry=self._as_columns(layer.name, data), ends=ends_of(data))
         columns = self.convolution(convolution, data, limits, relu)
-        rows = _plain(f"{layer.name}_matrix", "Reshape", columns.entry, shape=(-3, -3))
-        rows = _plain(f"{layer.name}_rows", "transpose", rows, axes=(1, 0))
+        rows = plain(f"{layer.name}_matrix", "Reshape", columns.entry, shape=(-3, -3))
+        rows = plain(f"{layer.name}_rows", "transpose", rows, axes=(1, 0))
         self._columns[rows] = columns.entry
         return Integers(rows, limits, columns.entry[0])
 
     def _as_columns(self, name, data):
         if data.entry not in self._columns:
-            columns = _plain(f"{name}_flat", "Flatten", data.entry)
-            columns = _plain(f"{name}_columns", "transpose", columns, axes=(1, 0))
-            self._columns[data.entry] = _plain(f"{name}_image", "Reshape", columns, shape=(-4, 1, -1, -4, -1, 1))
+            columns = plain(f"{name}_flat", "Flatten", data.entry)
+            columns = plain(f"{name}_columns", "transpose", columns, axes=(1, 0))
+            self._columns[data.entry] = plain(f"{name}_image", "Reshape", columns, shape=(-4, 1, -1, -4, -1, 1))
         return self._columns[data.entry]
 
     def _layer(self, layer, data):
@@ -267,15 +267,15 @@ def _calibrated(limits):
 
 def _with_ends(integers):
     """The codes, the lower and the upper end, as the quantized operators want them."""
-    ends = _ends(integers)
+    ends = ends_of(integers)
     return [integers.entry, (ends, 1), (ends, 2)]
 
 
-def _ends(integers):
+def ends_of(integers):
     return integers.ends or integers.entry[0]
 
 
-def _plain(name, operator, entry, **attributes):
+def plain(name, operator, entry, **attributes):
     """An operator that moves numbers of any type."""
     return Node(name, operator, {key: str(value) for key, value in attributes.items()}, [()], inputs=[entry]), 0
 

@@ -1,6 +1,4 @@
 """The network that runs on integers."""
-import warnings
-
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
@@ -12,13 +10,15 @@ from .arrays import dequantize_array
 from .emitters import Int8Emitter, SimulatedEmitter
 from .inference_graph import simplify
 from .lowering import Lowering, find_fusions, obstacle
+from .narrow import fitting, most_rows, notes
 from .observing import set_constants
 
 
 class Int8Network(SymbolBlock):
     """A network on oneDNN's integer kernels, for inference: what :func:`quantize` returns.
 
-    On processors without VNNI or AMX sums may saturate; a warning says so.
+    On processors without VNNI or AMX it computes with narrower weights, so that no sum saturates: see narrow.py. The
+    record's summary names the layers.
 
     Call it like the original, fp32 in and fp32 out. It is hybridized. ``gluon_compress.save`` writes it, ``load``
     reads it.
@@ -43,13 +43,11 @@ class Int8Network(SymbolBlock):
     def __init__(self, graph, codes, scales, rest, record, simulate=False):
         if not simulate:
             onednn.check_available(record.bits)
-            reason = onednn.saturation()
-            if reason:
-                warnings.warn(f"{reason}: sums of large products are cut at 16 bits, so that the network computes less "
-                              f"exactly than its record and its simulation say", stacklevel=3)
         lowering = lower(graph, codes, scales, rest, record, SimulatedEmitter if simulate else Int8Emitter)
         super().__init__(symbol_of(lowering.outputs()),
                          [mx.sym.var(name, dtype="float32") for name in lowering.graph.inputs])
+        record.processor = notes(lowering.emitter)
+        self._most_rows = most_rows(lowering.emitter, graph)
         values = lowering.values()
         del lowering  # so that set_constants can let go of each value
         set_constants(self, values)
@@ -63,6 +61,8 @@ class Int8Network(SymbolBlock):
             if isinstance(value, mx.nd.NDArray) and value.dtype in (np.uint8, np.int8):
                 raise TypeError(f"an input is of type {np.dtype(value.dtype)}; accepted: what the fp32 network takes, "
                                 f"prepared in the same way")
+            if isinstance(value, mx.nd.NDArray) and value.ndim == 4 and value.shape[2] > self._most_rows:
+                raise ValueError(f"an input has {value.shape[2]} rows; accepted on this processor: {self._most_rows}")
         return super().forward(x, *args)
 
     def fp32_values(self):
@@ -81,7 +81,8 @@ def lower(graph, codes, scales, rest, record, emitter_class):
     unread = {name: np.broadcast_to(np.float32(0), code.shape) for name, code in codes.items()}  # the emitter has codes
     inference = simplify(graph, {**rest, **unread})
     fusions, ranges, lowest = plan(inference, record)
-    emitter = emitter_class(
+    saturates = record.bits == 8 and onednn.saturates()
+    emitter = fitting(emitter_class, [fusion.layer for fusion in fusions.values()], saturates)(
         {name: (codes[inference.weights[name]], scales.layers[inference.weights[name]]["scale"])
          for name in record.layers},
         {name: inference.values[f"{name}.bias"] for name in record.layers if f"{name}.bias" in inference.values})

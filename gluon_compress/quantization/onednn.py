@@ -9,13 +9,11 @@ A kernel gets fp32 ranges and weights and makes codes of them by itself. Its sca
 so that with ``threshold = max|x|`` a code is worth 1 / 127.5 of it, not 1 / 127. What follows gives them thresholds and
 weights from which they recover exactly the codes and the scales that are meant.
 
-Without VNNI (or AMX) a kernel adds two products of 8 bits in 16: sums beyond 32767 are cut there, and it computes
-something else than it does elsewhere, and than its simulation.
+Without VNNI (or AMX) a kernel adds two products of 8 bits in 16, where sums beyond 32767 are cut: see narrow.py.
 """
-import os
+import functools
 import platform
 import sys
-from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -26,8 +24,6 @@ from .arrays import largest_code, quantize_array
 SIGNED_LOW, SIGNED_HIGH, UNSIGNED_HIGH = -128, 127, 255
 SIGNED_LEVELS, UNSIGNED_LEVELS = 127.5, 255.5
 OUTWARD = 1 + 1e-6  # the threshold of a weight is 127.5 steps, or in float32 just below: it shall be 127 or -128
-VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
-OLDER_INSTRUCTIONS = ("SSE41", "AVX", "AVX2", "AVX512_MIC", "AVX512_MIC_4OPS", "AVX512_CORE")  # of DNNL_MAX_CPU_ISA
 NEARLY_ZERO = np.float32(1e-12)
 ZERO_SCALE = NEARLY_ZERO / np.float32(SIGNED_LEVELS)  # of a channel of zeros: so small that its bias is not rounded
 
@@ -51,16 +47,16 @@ def check_available(bits=8):
                            f"fp32")
 
 
-def saturation(environment=os.environ, cpuinfo=Path("/proc/cpuinfo")):
-    """Why sums of two products are cut at 16 bits here, or None; None too where that cannot be found out."""
-    chosen = environment.get("DNNL_MAX_CPU_ISA", "").upper()
-    if chosen in OLDER_INSTRUCTIONS:
-        return f"DNNL_MAX_CPU_ISA={chosen} leaves oneDNN no VNNI instructions"
-    try:
-        flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
-    except (OSError, StopIteration):
-        return None
-    return None if VNNI_FLAGS & set(flags) else "this processor has no VNNI instructions"
+@functools.cache
+def saturates():
+    """Whether kernels add two products in 16 bits here: one is asked. False where there are none."""
+    if missing():
+        return False
+    data, weight = mx.nd.full((1, 64, 1, 1), 255, dtype="uint8"), mx.nd.full((64, 64, 1, 1), SIGNED_HIGH, dtype="int8")
+    low, high = mx.nd.array([-1.0]), mx.nd.array([1.0])
+    sums, *_ = mx.nd.contrib.quantized_conv(data, weight, low, high, low, high, kernel=(1, 1), num_filter=64,
+                                            no_bias=True)
+    return bool((sums.asnumpy() != 64 * UNSIGNED_HIGH * SIGNED_HIGH).any())
 
 
 def threshold_for(scale, signed):

@@ -14,6 +14,9 @@ _RECORD = fields({"layers": mapping(_LAYER), "left_out": REASONS},
                  {"bits": integer(2, 8), "calibration": text(10_000), "baseline_accuracy": maybe(number()),
                   "accuracy": maybe(number()), "notes": list_of(text(10_000))})
 
+NARROWER = ("this processor adds two products in 16 bits; where sums would be cut, weights are narrower here, while files "
+            "keep 8 bits")
+
 
 @dataclass
 class QuantizationRecord:
@@ -33,6 +36,8 @@ class QuantizationRecord:
         How thresholds were chosen, and from how many samples.
     baseline_accuracy, accuracy : float or None
         Of the fp32 and of the quantized network, where they were measured to keep a bound.
+    processor : dict
+        {layer name: what is different on this processor}, of the network that has this record; not in files.
     """
 
     layers: dict
@@ -42,6 +47,7 @@ class QuantizationRecord:
     baseline_accuracy: float = None
     accuracy: float = None
     notes: list = field(default_factory=list)
+    processor: dict = field(default_factory=dict, compare=False)
 
     def range(self, layer, what):
         """The :class:`Range` of a layer's "input", "output" or "summand"."""
@@ -51,10 +57,13 @@ class QuantizationRecord:
     def summary(self):
         """A table: layer, what it runs on, thresholds of input and output, signal-to-noise ratio, reason."""
         rows = [(name, f"int{self.bits}", _ends(layer["input"]), _ends(layer["output"]),
-                 "" if layer["snr"] is None else f"{layer['snr']:.1f} dB", "") for name, layer in self.layers.items()]
+                 "" if layer["snr"] is None else f"{layer['snr']:.1f} dB", self.processor.get(name, ""))
+                for name, layer in self.layers.items()]
         rows += [(name, "fp32", "", "", "", reason) for name, reason in self.left_out.items()]
         lines = [format_table(("layer", "runs on", "input", "output", "SNR", "note"), rows),
                  f"calibration: {self.calibration}", *self.notes]
+        if self.processor:
+            lines.append(NARROWER)
         if self.accuracy is not None:
             lines.append(f"accuracy {self.accuracy:.4f}, of the fp32 network {self.baseline_accuracy:.4f}")
         return "\n".join(lines)
