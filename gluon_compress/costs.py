@@ -65,6 +65,7 @@ def layer_costs(net, example):
     A weight that is used twice counts its MACs twice and its parameters once, under its first name.
     """
     inputs = example_inputs(example)
+    net = net.as_stored() if hasattr(net, "as_stored") else net  # an int8 network is the same on any processor
     graph = trace(net, inputs)
     shapes = graph.shapes([value.shape for value in inputs])
     members = _members(net)

@@ -700,11 +700,12 @@ def test_step_three_reconstructs_nothing():
 # ---------------------------------------------------------------- MXNet 1.9.1's integers
 
 def integer_layer(emitter_class, weight, scale, x, **attributes):
-    """What a convolution with these codes makes of ``x``, all of whose values are multiples of 1 up to 127."""
+    """What a convolution with these codes makes of ``x``, whose values are codes: signed if some are negative."""
     attributes = {"kernel": "(1, 1)", "num_filter": str(len(weight)), "no_bias": "True", **attributes}
     layer = Node("layer", "Convolution", attributes, [(len(x), len(weight), *x.shape[2:])])
     emitter = emitter_class({"layer": (weight, scale)}, {})
-    codes = emitter.quantize("codes", (variable("x", ()), 0), Range(127.0, True))
+    signed = bool((x < 0).sum() > 0)
+    codes = emitter.quantize("codes", (variable("x", ()), 0), Range(127.0 if signed else 255.0, signed))
     limits = Range(float(127 * np.abs(x.asnumpy()).max() * scale.max() * weight.shape[1]), True)
     return block_of([emitter.dequantize("out", emitter.convolution(layer, codes, limits))], ["x"], emitter.values)(x)
 
@@ -756,10 +757,10 @@ def test_a_signed_shortcut_cuts_the_sum():
 
 def test_grouped_convolutions_are_wrong_on_integers():
     rng = np.random.default_rng(0)
-    weight = rng.integers(-127, 128, size=(8, 4, 1, 1)).astype(np.int8)
-    weight[:, 0] = 127
+    weight = rng.integers(-64, 65, size=(8, 4, 1, 1)).astype(np.int8)  # no two products need more than 16 bits
+    weight[:, 0], weight[:, 1] = 127, -np.abs(weight[:, 1])
     scale = np.linspace(0.005, 0.02, 8, dtype=np.float32)
-    x = nd.array(rng.integers(-127, 128, size=(2, 8, 3, 3)))
+    x = nd.array(rng.integers(0, 256, size=(2, 8, 3, 3)))
     theirs, exact = (integer_layer(emitter, weight, scale, x, num_group="2").asnumpy()
                      for emitter in (Int8Emitter, SimulatedEmitter))
     assert np.abs(theirs - exact).max() > 0.2 * np.abs(exact).max()
@@ -773,7 +774,7 @@ def test_grouped_convolutions_are_wrong_on_integers():
     int8 = gc.quantization.quantize(net, [x], progress=False)
     assert "grouped" in int8.record.left_out["0"]
     expected = net(x).asnumpy()
-    assert np.abs(int8(x).asnumpy() - expected).max() < 0.02 * np.abs(expected).max()
+    assert np.abs(int8(x).asnumpy() - expected).max() < 0.04 * np.abs(expected).max()
 
 
 def test_rint_is_not_what_the_kernels_do():

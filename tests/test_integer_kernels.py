@@ -138,7 +138,8 @@ def test_dense_layers(emitter_class, signed, relu, fp32_output, shape):
     unit = unit.astype(np.float64) * limits.scale
     real = (x.reshape(4, -1) @ used.T.astype(np.int64) + np.rint(shift / unit)) * unit
     real = np.maximum(real, 0) if relu else real
-    layer = Node("layer", "FullyConnected", {"num_hidden": "10", "no_bias": "False"}, [(4, 10)])
+    layer = Node("layer", "FullyConnected", {"num_hidden": "10", "no_bias": "False"}, [(4, 10)],
+                 inputs=[(Node("data", "null", {}, [shape]), 0)])
     emitter = emitter_for(emitter_class, layer, weight, scale, {"layer": shift})
     read = emitter.quantize("data_codes", (variable("data", ()), 0), limits)
     if fp32_output:

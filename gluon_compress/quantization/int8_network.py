@@ -11,7 +11,7 @@ from .emitters import Int8Emitter, SimulatedEmitter
 from .inference_graph import simplify
 from .lowering import Lowering, find_fusions, obstacle
 from .narrow import fitting, most_rows, notes
-from .observing import set_constants
+from .observing import block_of, set_constants
 
 
 class Int8Network(SymbolBlock):
@@ -71,18 +71,29 @@ class Int8Network(SymbolBlock):
         return {**self.rest, **{name: dequantize_array(code, layers[name]["scale"], layers[name]["axis"])
                                 for name, code in self.codes.items()}}
 
+    def as_stored(self):
+        """This network, or where it has narrower weights here one with those that files hold: for counting."""
+        if not self.record.processor:
+            return self
+        lowering = lower(self.graph, self.codes, self.scales, self.rest, self.record,
+                         SimulatedEmitter if self.simulated else Int8Emitter, saturates=False)
+        return block_of(lowering.outputs(), lowering.graph.inputs, lowering.values())
+
     def summary(self):
         """The table of :class:`QuantizationRecord`."""
         return self.record.summary()
 
 
-def lower(graph, codes, scales, rest, record, emitter_class):
-    """The :class:`Lowering` of a Graph with these parameters; ``RecordError`` when the record does not fit it."""
+def lower(graph, codes, scales, rest, record, emitter_class, saturates=None):
+    """The :class:`Lowering` of a Graph with these parameters; ``RecordError`` when the record does not fit it.
+
+    For a processor on which sums saturate or do not, by default for this one.
+    """
     unread = {name: np.broadcast_to(np.float32(0), code.shape) for name, code in codes.items()}  # the emitter has codes
     inference = simplify(graph, {**rest, **unread})
     fusions, ranges, lowest = plan(inference, record)
-    saturates = record.bits == 8 and onednn.saturates()
-    emitter = fitting(emitter_class, [fusion.layer for fusion in fusions.values()], saturates)(
+    saturates = onednn.saturates() if saturates is None else saturates
+    emitter = fitting(emitter_class, [fusion.layer for fusion in fusions.values()], saturates and record.bits == 8)(
         {name: (codes[inference.weights[name]], scales.layers[inference.weights[name]]["scale"])
          for name in record.layers},
         {name: inference.values[f"{name}.bias"] for name in record.layers if f"{name}.bias" in inference.values})

@@ -237,7 +237,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
 
     def _write_dense(self, layer, data, limits, relu):
         """A feature of zeros is added, and another where it would be the neighbour of one that is none."""
-        if data.entry in self._with_depth or self._needs_place(layer):
+        if data.entry in self._with_depth or self._needs_place(layer) and len(layer.input_shape(0)) > 2:
             data = self._rows(f"{layer.name}_features", data)
         if not self._needs_place(layer):
             return super()._write_dense(layer, data, limits, relu)
@@ -249,7 +249,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         zero = plain(f"{layer.name}_first", "slice_axis", data.entry, axis=1, begin=0, end=zeros)
         zero = plain(f"{layer.name}_zeros", "zeros_like", zero)
         rows = Node(f"{layer.name}_and_zeros", "Concat", {"num_args": "2", "dim": "1"}, [()], inputs=[data.entry, zero])
-        return super()._write_dense(layer, replace(data, entry=(rows, 0)), limits, relu)
+        return super()._write_dense(layer, replace(data, entry=(rows, 0), ends=ends_of(data)), limits, relu)
 
     def _rows(self, name, data):
         data = self._flattened(data)
@@ -276,7 +276,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         return replace(layer, attributes=_deep_window(layer, size, dilate=True))
 
     def _far_away(self, layer):
-        """A 1x1 layer as one of three rows, of which the outer ones read nothing; the larger weight lies in the first."""
+        """A 1x1 layer as one of three rows; the first, where the larger weight lies, and the last read nothing."""
         codes, scale = self.codes[layer.name]
         codes = np.pad(codes, ((0, 0), (0, 0), (1, 1), (0, 0)))
         codes[:, 0, 0, 0] = SIGNED_HIGH

@@ -14,7 +14,7 @@ _RECORD = fields({"layers": mapping(_LAYER), "left_out": REASONS},
                  {"bits": integer(2, 8), "calibration": text(10_000), "baseline_accuracy": maybe(number()),
                   "accuracy": maybe(number()), "notes": list_of(text(10_000))})
 
-NARROWER = ("this processor adds two products in 16 bits; where sums would be cut, weights are narrower here, while files "
+NARROWER = ("this processor adds two products in 16 bits: weights are narrower here where sums would be cut; files "
             "keep 8 bits")
 
 
