@@ -6,7 +6,7 @@
     python benchmarks/course.py --times        # only the ms again, from the files that the long runs made
     python benchmarks/course.py --table-only   # only rewrite the README's tables from benchmarks/results
 
-The results are ``results/<tutorial>.json`` (every accuracy of every seed, and the seconds of the run),
+The results are ``results/<tutorial>.json`` (every accuracy of every seed, the seconds of the run, and of all cores),
 ``results/<tutorial>.txt`` (the output as it was printed), ``results/machine.json``, and the same of the quick version
 in ``results/quick``. Times are worth something on a quiet machine only.
 """
@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ def write(path, text):
 
 def run(tutorial, results, arguments):
     """Run one tutorial, echo its output, and put what it printed and measured into the folder ``results``."""
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), cpu_seconds()
     process = subprocess.Popen([sys.executable, str(tutorial), *arguments], cwd=tutorial.parent,
                                stdout=subprocess.PIPE, text=True)
     lines = []
@@ -50,9 +51,16 @@ def run(tutorial, results, arguments):
     if process.wait():
         raise click.ClickException(f"{tutorial.name} failed; its results are as they were")
     measured = json.loads((tutorial.parent / "output" / f"{tutorial.stem}.json").read_text())
-    measured.update(seconds=round(time.perf_counter() - began, 1), machine=describe_machine())
+    measured.update(seconds=round(time.perf_counter() - began, 1), cpu_seconds=round(cpu_seconds() - began_cpu, 1),
+                    machine=describe_machine())
     write(results / f"{tutorial.stem}.txt", "".join(lines))
     write(results / f"{tutorial.stem}.json", json.dumps(measured, indent=2) + "\n")
+
+
+def cpu_seconds():
+    """Of the processes that have ended: what a run took of the cores, also beside other jobs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def time_again(tutorial):
