@@ -8,6 +8,7 @@ import gluon_compress as gc
 import numpy as np  # noqa: I001
 import pytest
 from first_files import FOLDER, digests, parameters_of
+from gluon_compress.quantization import onednn
 from networks import NormNet
 
 CONTENT = json.loads((FOLDER / "content.json").read_text())
@@ -38,7 +39,9 @@ def test_a_network_on_integers_loads_with_the_same_codes_and_computes_the_same(b
     assert digests(integers.fp32_values()) == content["parameters"]
     record = json.loads(json.dumps(integers.record.to_dict()))
     assert {name: record[name] for name in content["record"]} == content["record"]
-    np.testing.assert_allclose(integers(first_files.example()).asnumpy(), content["output"], rtol=1e-4, atol=1e-4)
+    found, expected = integers(first_files.example()).asnumpy(), np.array(content["output"])
+    exact = 0.1 if bits == 8 and onednn.saturates() else 1e-4  # a saturating processor uses fewer bits than the file has
+    assert np.linalg.norm(found - expected) < exact * np.linalg.norm(expected)
 
 
 def test_a_finished_training_is_taken_up_from_its_state(tmp_path):
