@@ -81,8 +81,8 @@ print(gc.kernels.kernels_of(int8, results.example))
 # ## The same arithmetic without the kernels
 #
 # `simulate=True` computes the same codes in fp32, where integers below 2**24 are exact: all but values half-way between
-# two codes come out the same. (Kernels without VNNI add pairs of products in 16 bits; what that changes, the record
-# says.) It runs anywhere, and knows any number of bits.
+# two codes come out the same. It runs anywhere, and knows any number of bits. (Processors without VNNI add pairs of
+# products in 16 bits. There weights are a little narrower where such sums would be cut, and the record says so.)
 
 # %%
 simulated = gc.quantization.quantize(net, calibration, simulate=True)
