@@ -40,7 +40,7 @@ def test_a_network_on_integers_loads_with_the_same_codes_and_computes_the_same(b
     record = json.loads(json.dumps(integers.record.to_dict()))
     assert {name: record[name] for name in content["record"]} == content["record"]
     found, expected = integers(first_files.example()).asnumpy(), np.array(content["output"])
-    exact = 0.1 if bits == 8 and onednn.saturates() else 1e-4  # a saturating processor uses fewer bits than the file has
+    exact = 0.1 if bits == 8 and onednn.saturates() else 1e-4  # it uses fewer bits than the file has
     assert np.linalg.norm(found - expected) < exact * np.linalg.norm(expected)
 
 
