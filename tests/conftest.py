@@ -4,9 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Processes that test beside each other compute with their share of the cores; MXNet reads this when it is imported.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
 import gluon_compress  # before mxnet  # noqa: F401
 
-import pytest
+import pytest  # noqa: I001
 from hypothesis import settings
 from http_server import FileServer
 
@@ -15,6 +20,19 @@ ROOT = Path(__file__).resolve().parent.parent
 # no verdict depends on the clock or on chance
 settings.register_profile("gluon_compress", deadline=None, derandomize=True)
 settings.load_profile("gluon_compress")
+
+LONGEST = ("test_tutorials.py", "test_zoo.py", "test_data_parallel.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """One process for chosen tests, which so begin at once; otherwise what xdist does with None: a process per core."""
+    return None if config.args == config.getini("testpaths") else 0
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that all processes end at about the same time."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture
