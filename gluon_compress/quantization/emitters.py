@@ -14,6 +14,9 @@ A layer multiplies codes, adds its bias in units of their scales, and rounds onc
 Integers up to 2**24 are exact in fp32, so that the simulated network computes what the real one does, anywhere; only
 values half-way between two codes may be rounded to the other one.
 
+A PReLU has a slope a for each channel, and kernels know one for all. As max(x, a x) = (1 - a) max(x, 0) + a x for a <= 1,
+the layer runs twice on the same codes, with scales of its own: the first time under a ReLU, and the second adds that.
+
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
 section 2.2.
 """
@@ -23,11 +26,14 @@ import numpy as np
 
 from ..graph import Node
 from .inference_graph import variable
-from .onednn import SIGNED_LEVELS, codes_per_unit, threshold_for, weight_for
+from .lowering import Leaky
+from .onednn import SIGNED_LEVELS, ZERO_SCALE, codes_per_unit, threshold_for, weight_for
 
 
 LARGE_DENSE = 2 ** 18  # weights; with fewer the time does not matter
 ROUNDING = 1.5 * 2 ** 23  # float32 numbers of this size are integers
+LEAST_ABOVE = 2.0 ** -6  # of 1 - a, for a range where all slopes are about 1
+NO_SLOPE = 1e-20  # makes a ReLU whose codes are signed: they round to 0 below it
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,28 @@ class Emitter:
             self.biases[node.name] = self.biases.get(node.name, np.zeros(node.shapes[0][1], np.float32)) + change
 
 
+    def two_slopes(self, layer, data, limits, leaky):
+        """A convolution and its PReLU, of ``leaky.slope`` for each channel."""
+        slope = np.minimum(leaky.slope, np.float32(1))
+        largest = max(float((1 - slope).max()), LEAST_ABOVE)
+        above = self.scaled_copy(layer, f"{layer.name}.above", 1 - slope)
+        whole = self.scaled_copy(layer, layer.name, slope)
+        above = self.convolution(above, data, replace(limits, threshold=limits.threshold * largest),
+                                 leaky=Leaky(NO_SLOPE))
+        return self.convolution(whole, data, limits, summand=above)
+
+    def scaled_copy(self, layer, name, factor):
+        """A node of this name whose output is the layer's times ``factor``, (channels,), by other scales."""
+        codes, scale = self.codes[layer.name]
+        if (factor < 0).any():
+            negative = (factor < 0).reshape(-1, *[1] * (codes.ndim - 1))
+            codes = np.where(negative, -codes.astype(np.int16), codes).clip(-128, 127).astype(np.int8)
+        self.codes[name] = codes, np.maximum(scale * np.abs(factor), ZERO_SCALE)
+        if layer.name in self.biases:
+            self.biases[name] = self.biases[layer.name] * factor
+        return replace(layer, name=name)
+
+
 class Int8Emitter(Emitter):
     """oneDNN's operators, which carry the two ends of the range along as outputs 1 and 2.
 
@@ -120,16 +148,18 @@ class Int8Emitter(Emitter):
     def dequantize(self, name, integers):
         return Node(name, "_contrib_dequantize", {}, [()], inputs=_with_ends(integers)), 0
 
-    def convolution(self, layer, data, limits, relu=False, summand=None):
+    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None):
+        if leaky is not None and leaky.by_channel:
+            return self.two_slopes(layer, data, limits, leaky)
         inputs, output = self._layer(layer, data)
         attributes = {"quantized": "true", **_calibrated(limits)}
         if summand is not None:
             inputs.append(summand.entry)
             attributes["with_sum"] = "true"
             output = (Node("sum", "elemwise_add", {}, [()], inputs=[output, *_placeholders(1, "summand")]), 0)
-        if relu:
+        if relu or leaky is not None:
             attributes["with_act" if summand is None else "with_postsum_act"] = "true"
-            output = _relu("relu", output)
+            output = _activated("relu", output, relu, leaky)
         inputs += _with_ends(data)[1:] + ([] if summand is None else _with_ends(summand)[1:])
         node = Node(layer.name, "_sg_mkldnn_conv", attributes, [()] * 3, inputs=inputs, subgraph=[output])
         return Integers((node, 0), limits)
@@ -202,13 +232,15 @@ class SimulatedEmitter(Emitter):
     def dequantize(self, name, integers):
         return self._times(name, integers.entry, integers.range.scale)
 
-    def convolution(self, layer, data, limits, relu=False, summand=None):
+    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None):
+        if leaky is not None and leaky.by_channel:
+            return self.two_slopes(layer, data, limits, leaky)
         output = self._layer(layer, data, limits.per_unit)
         if summand is not None:
             added = self._times(f"{layer.name}_summand", summand.entry,
                                 limits.per_unit / summand.range.per_unit)
             output = Node(f"{layer.name}_sum", "elemwise_add", {}, [()], inputs=[output, added]), 0
-        return self._rounded(layer.name, _relu(f"{layer.name}_relu", output) if relu else output, limits)
+        return self._rounded(layer.name, _activated(f"{layer.name}_relu", output, relu, leaky), limits)
 
     def dense(self, layer, data, limits=None, relu=False):
         output = self._layer(layer, data, np.float32(1) if limits is None else limits.per_unit)
@@ -282,6 +314,13 @@ def plain(name, operator, entry, **attributes):
 
 def _placeholders(number, name="input"):
     return [(variable(f"{name}{index}", ()), 0) for index in range(number)]
+
+
+def _activated(name, entry, relu, leaky):
+    if leaky is not None:
+        attributes = {"act_type": "leaky", "slope": repr(float(leaky.slope))}
+        return Node(name, "LeakyReLU", attributes, [()], inputs=[entry]), 0
+    return _relu(name, entry) if relu else entry
 
 
 def _relu(name, entry):

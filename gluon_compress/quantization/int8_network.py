@@ -9,7 +9,7 @@ from . import onednn
 from .arrays import dequantize_array
 from .emitters import Int8Emitter, SimulatedEmitter
 from .inference_graph import simplify
-from .lowering import Lowering, find_fusions, obstacle
+from .lowering import Lowering, find_fusions, leaky_activations, obstacle
 from .narrow import fitting, most_rows, notes
 from .observing import block_of, set_constants
 
@@ -106,11 +106,14 @@ def plan(inference, record):
     if missing:
         raise RecordError(f"the record of the quantization is of another network: there is no layer "
                           f"{sorted(missing)[0]} here")
-    fusions = find_fusions(inference.outputs, set(record.layers))
+    fusions = find_fusions(inference.outputs, set(record.layers),
+                           leaky_activations(inference.outputs, inference.values),
+                           {name for name, layer in record.layers.items() if layer.get("activation")})
     ranges, lowest = {}, {}
     for fusion in fusions.values():
         name = fusion.layer.name
-        if obstacle(fusion.layer) or (fusion.summand is None) != (record.layers[name]["summand"] is None):
+        if (obstacle(fusion.layer) or (fusion.summand is None) != (record.layers[name]["summand"] is None)
+                or (fusion.leaky is None) != (record.layers[name].get("activation") is None)):
             raise RecordError(f"the record of the quantization is of another network: {name} is another layer here")
         ranges[fusion.data], ranges[fusion.end] = record.range(name, "input"), record.range(name, "output")
         lowest[fusion.end] = record.layers[name]["lowest"]

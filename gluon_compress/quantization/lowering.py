@@ -2,11 +2,13 @@
 
 Convolutions and dense layers read and write integers, and take along what follows them:
 
-    convolution -> addition of a shortcut -> ReLU        one operator
-    dense layer -> ReLU                                  one operator
+    convolution -> addition of a shortcut -> ReLU or leaky ReLU      one operator
+    convolution -> PReLU with a slope for each channel               two: see emitters.py
+    dense layer -> ReLU                                              one operator
 
 Pooling, flattening and concatenation between such layers pass integers on; everything else stays fp32, with a
-conversion at each border. Tensors behind a ReLU are unsigned, which gives them twice the resolution.
+conversion at each border: islands.py names it. Tensors behind a ReLU are unsigned, which gives them twice the
+resolution.
 
 **Shortcuts.** The integer convolution adds a shortcut of its output's kind only: with a signed shortcut under a ReLU
 MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Where such a shortcut comes from a convolution of its
@@ -16,10 +18,31 @@ the same taken away: exact, and with 255 levels instead of 127.
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..graph import Node, consumers, in_order
 
 ADDITIONS = ("elemwise_add", "broadcast_add")
 SMALL_WINDOW = 16  # an average over more values than this is much smaller than its largest: it gets a range of its own
+
+
+@dataclass(frozen=True)
+class Leaky:
+    """max(x, 0) + slope * min(x, 0).
+
+    Attributes
+    ----------
+    slope : float or float32 array (channels,)
+    parameter : (Node, int) or None
+        The slope, where it is learned.
+    """
+
+    slope: object
+    parameter: tuple = None
+
+    @property
+    def by_channel(self):
+        return np.ndim(self.slope) > 0
 
 
 @dataclass
@@ -32,12 +55,13 @@ class Fusion:
     data : (Node, int)
         What the layer reads.
     end : (Node, int)
-        What comes out: of the layer, the addition or the ReLU.
+        What comes out: of the layer, the addition or the activation.
     summand : (Node, int) or None
         What is added to the layer's output.
     relu : bool
     ceiling : float or None
         Of a ReLU6 and the like.
+    leaky : Leaky or None
     shifted : Fusion or None
         The one that makes the summand, when that is signed and the sum is not.
     """
@@ -49,11 +73,16 @@ class Fusion:
     relu: bool = False
     ceiling: float = None
     shifted: "Fusion" = None
+    leaky: Leaky = None
+
+    @property
+    def activated(self):
+        return self.relu or self.leaky is not None
 
     @property
     def inside(self):
         """The nodes before the end."""
-        addition = self.end[0].inputs[0][0] if self.relu else self.end[0]
+        addition = self.end[0].inputs[0][0] if self.activated else self.end[0]
         return {self.layer} | ({addition} if self.summand else set()) - {self.end[0]}
 
 
@@ -71,8 +100,25 @@ def obstacle(node):
     return None
 
 
-def find_fusions(outputs, chosen):
-    """{end of the fusion: Fusion} for the layer nodes of ``chosen``, a set of names."""
+def leaky_activations(outputs, values):
+    """{node: Leaky} of the leaky ReLUs and PReLUs in a graph whose parameters have these ``values``."""
+    found = {}
+    for node in in_order(outputs):
+        kind = node.get("act_type", "leaky") if node.operator == "LeakyReLU" else None
+        if kind == "leaky":
+            found[node] = Leaky(float(node.get("slope", 0.25)))
+        elif kind == "prelu" and node.inputs[1][0].parameter is not None:
+            slope = np.asarray(values[node.inputs[1][0].parameter], np.float32).ravel()
+            found[node] = Leaky(slope if slope.size > 1 else float(slope[0]), node.inputs[1])
+    return found
+
+
+def find_fusions(outputs, chosen, leaky=None, with_leaky=None):
+    """{end of the fusion: Fusion} for the layer nodes of ``chosen``, a set of names.
+
+    ``leaky``, {node: Leaky}, holds the activations that convolutions may take along; of those only the ones that are
+    named in ``with_leaky`` do, a set (by default all).
+    """
     readers, heads, order = consumers(outputs), set(outputs), in_order(outputs)
     place = {node: index for index, node in enumerate(order)}
     fusions = {(node, 0): Fusion(node, node.inputs[0], (node, 0)) for node in order
@@ -82,27 +128,45 @@ def find_fusions(outputs, chosen):
         found = readers.get(entry, [])
         return found[0] if len(found) == 1 and entry not in heads else None
 
+    def leaky_of(node, fusion):
+        """What a fusion computes with that activation, or None."""
+        activation = (leaky or {}).get(node)
+        fits = (activation is not None and fusion.layer.operator == "Convolution" and not fusion.activated
+                and (with_leaky is None or fusion.layer.name in with_leaky)
+                and not (activation.by_channel and fusion.summand))
+        return activation if fits else None
+
     for node in order:
         if node.operator in ADDITIONS and node.inputs[0] != node.inputs[1] and (
                 node.input_shape(0) == node.input_shape(1)) and _same_samples(*node.inputs):
             hosts = [entry for entry in node.inputs if entry in fusions and only_reader(entry) is node
-                     and fusions[entry].layer.operator == "Convolution" and not fusions[entry].relu]
-            end = _behind_relu((node, 0), only_reader)
-            if not hosts or end == (node, 0) and not _wanted(end, readers, chosen):
+                     and fusions[entry].layer.operator == "Convolution" and not fusions[entry].activated]
+            if not hosts:
                 continue
             host = max(hosts, key=lambda entry: place[entry[0]])
             summand = next(entry for entry in node.inputs if entry != host)
-            if end != (node, 0) and not _unsigned(summand, fusions):
+            reader = only_reader((node, 0))
+            relu = reader is not None and _is_relu(reader)
+            takes = replace(fusions[host], summand=summand)
+            if not relu and leaky_of(reader, takes) is None and not _wanted((node, 0), readers, chosen):
+                continue
+            if relu and not _unsigned(summand, fusions):
                 if summand not in hosts:
                     continue
                 fusions[host].shifted = fusions[summand]
             fusion = fusions.pop(host)
             fusion.summand, fusion.end = summand, (node, 0)
             fusions[fusion.end] = fusion
-        elif (_is_relu(node) and node.inputs[0] in fusions and only_reader(node.inputs[0]) is node
-              and not fusions[node.inputs[0]].relu):
-            fusion = fusions.pop(node.inputs[0])
-            fusion.relu, fusion.end, fusion.ceiling = True, (node, 0), _ceiling(node)
+        elif node.inputs and node.inputs[0] in fusions and only_reader(node.inputs[0]) is node:
+            fusion = fusions[node.inputs[0]]
+            if _is_relu(node) and not fusion.activated:
+                fusion.relu, fusion.ceiling = True, _ceiling(node)
+            elif leaky_of(node, fusion) is not None:
+                fusion.leaky = leaky_of(node, fusion)
+            else:
+                continue
+            del fusions[fusion.end]
+            fusion.end = (node, 0)
             fusions[fusion.end] = fusion
     return fusions
 
@@ -122,11 +186,6 @@ def _is_relu(node):
 def _ceiling(relu):
     ceiling = float(relu.get("a_max")) if relu.operator == "clip" else math.inf
     return None if ceiling == math.inf else ceiling
-
-
-def _behind_relu(entry, only_reader):
-    reader = only_reader(entry)
-    return (reader, 0) if reader is not None and _is_relu(reader) else entry
 
 
 def _unsigned(entry, fusions):
@@ -270,7 +329,7 @@ class Lowering:
         data, limits = self._integers(fusion.data), _limits(fusion, self.ranges)
         if fusion.layer.operator == "Convolution":
             summand = None if fusion.summand is None else self._summand(fusion, limits)
-            result = self.emitter.convolution(fusion.layer, data, limits, fusion.relu, summand)
+            result = self.emitter.convolution(fusion.layer, data, limits, fusion.relu, summand, fusion.leaky)
         elif _wanted(fusion.end, self.readers, self.chosen):
             result = self.emitter.dense(fusion.layer, data, limits, fusion.relu)
         else:

@@ -17,7 +17,7 @@ from .emitters import Int8Emitter, SimulatedEmitter
 from .equalization import equalize_layers
 from .inference_graph import LAYERS, fold_scales, has_own_parameters, simplify
 from .int8_network import Int8Network, lower
-from .lowering import ADDITIONS, find_fusions, obstacle
+from .lowering import ADDITIONS, find_fusions, leaky_activations, obstacle
 from .observing import block_of, input_batches, key, observe, parts
 from .record import QuantizationRecord
 from .weights import Scales
@@ -210,13 +210,20 @@ class Quantizer:
         self.layers = {node.name: node for node in in_order(self.inference.outputs)
                        if node.name in self.inference.weights}
 
+    def fusions(self, chosen):
+        """:func:`find_fusions` of these layers, with the activations that integers can have."""
+        leaky = leaky_activations(self.inference.outputs, self.inference.values)
+        leaky = {node: activation for node, activation in leaky.items()
+                 if not (activation.by_channel and activation.slope.max() > 1)}
+        return find_fusions(self.inference.outputs, set(chosen), leaky)
+
     def calibrate(self, new_observer, progress):
         """Observe every tensor that may become integers, whichever layers are left out later."""
         entries = [(node, 0) for node in self.layers.values()] + [node.inputs[0] for node in self.layers.values()]
         for node in in_order(self.inference.outputs):
             if node.operator in ADDITIONS:
                 entries += [*node.inputs, (node, 0)]
-        entries += find_fusions(self.inference.outputs, set(self.possible))
+        entries += self.fusions(self.possible)
         if not self.possible:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
             raise ValueError(f"no layer of this network can run on integers: {reasons or 'it has none'}")
@@ -237,8 +244,7 @@ class Quantizer:
                 shift = self.inference.shifts.get(name)
                 if shift is not None:
                     rest[shift] = rest[shift] + self._mean_error(name, *weights[self.inference.weights[name]])
-        fusions = {fusion.layer.name: fusion
-                   for fusion in find_fusions(self.inference.outputs, set(chosen)).values()}
+        fusions = {fusion.layer.name: fusion for fusion in self.fusions(chosen).values()}
         record = QuantizationRecord({name: self._ranges(fusions[name]) for name in chosen}, left_out, bits)
         scales = Scales({name: {"bits": bits, "axis": 0, "scale": scale} for name, (_, scale) in weights.items()},
                         left_out)
@@ -249,8 +255,7 @@ class Quantizer:
         lowering = lower(self.graph, codes, scales, rest, record, emitter)
         lowering.outputs()
         names = list(record.layers)
-        ends = {fusion.layer.name: end for end, fusion in
-                find_fusions(self.inference.outputs, set(names)).items()}
+        ends = {fusion.layer.name: end for end, fusion in self.fusions(names).items()}
         ends = [ends[name] for name in names]
         fp32 = block_of(ends, self.inference.inputs, self.inference.values)
         rounded = block_of([lowering.end(name) for name in names], self.inference.inputs, lowering.values())
@@ -280,10 +285,13 @@ class Quantizer:
     def _ranges(self, fusion):
         def limits(entry, signed):
             return [_short(self.seen.threshold(entry, signed)), signed]
-        return {"input": limits(fusion.data, self.seen.observers[key(fusion.data)].signed),
-                "output": limits(fusion.end, not fusion.relu),
-                "summand": None if fusion.summand is None else limits(fusion.summand, True),
-                "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
+        found = {"input": limits(fusion.data, self.seen.observers[key(fusion.data)].signed),
+                 "output": limits(fusion.end, not fusion.relu),
+                 "summand": None if fusion.summand is None else limits(fusion.summand, True),
+                 "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
+        if fusion.leaky is not None:
+            found["activation"] = "leaky" if fusion.leaky.parameter is None else "prelu"
+        return found
 
 
 def _short(value):

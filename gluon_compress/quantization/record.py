@@ -9,7 +9,8 @@ from .emitters import Range
 
 _RANGE = pair(number(above=0), boolean)
 _LAYER = fields({"input": _RANGE, "output": _RANGE, "summand": maybe(_RANGE), "lowest": number(),
-                 "snr": maybe(either(choice(math.inf, -math.inf), number()))})
+                 "snr": maybe(either(choice(math.inf, -math.inf), number()))},
+                {"activation": choice("leaky", "prelu")})
 _RECORD = fields({"layers": mapping(_LAYER), "left_out": REASONS},
                  {"bits": integer(2, 8), "calibration": text(10_000), "baseline_accuracy": maybe(number()),
                   "accuracy": maybe(number()), "notes": list_of(text(10_000))})
@@ -27,8 +28,9 @@ class QuantizationRecord:
     layers : dict
         {layer name: {"input": [threshold, signed], "output": [threshold, signed], "summand": [threshold, signed] or
         None, "lowest": smallest value of the output, "snr": dB or None}} of the layers that run on integers.
-        Thresholds are in units of the tensors; "output" is that of the layer with the addition and the ReLU that
-        follow; "snr" is the power of that output over the power of the error.
+        Thresholds are in units of the tensors; "output" is that of the layer with the addition and the activation
+        that follow; "snr" is the power of that output over the power of the error. With "activation", "leaky" or
+        "prelu", where the layer takes such a one along.
     left_out : dict
         {layer name: why it stays in fp32}.
     bits : int

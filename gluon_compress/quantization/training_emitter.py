@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Node
-from .emitters import Integers, Range, SimulatedEmitter, half_to_even
+from .emitters import LEAST_ABOVE, Integers, Range, SimulatedEmitter, half_to_even
 from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
 
 SMALLEST_THRESHOLD, SMALLEST_CLIP = 1e-12, 1e-3
@@ -91,14 +91,33 @@ class TrainingEmitter(SimulatedEmitter):
     def dequantize(self, name, integers):
         return self._times(name, integers.entry, self._scale(integers.range))
 
-    def convolution(self, layer, data, limits, relu=False, summand=None):
+    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None):
         output = self._layer(layer, data, self._per_unit(limits))
         if summand is not None:
             name = f"{layer.name}_summand"
             factor = _node("broadcast_mul", f"{name}_factor", self._per_unit(limits), self._scale(summand.range))
             output = _node("elemwise_add", f"{layer.name}_sum", output,
                            self._times(name, summand.entry, factor, layer.shapes[0]))
+        if leaky is not None and leaky.by_channel:
+            return self._two_slopes(layer, output, limits, leaky.parameter)
+        if leaky is not None:
+            name, slope = f"{layer.name}_leaky", repr(float(leaky.slope))
+            output = (_node("LeakyReLU", name, output, act_type="leaky", slope=slope) if leaky.parameter is None else
+                      _node("LeakyReLU", name, output, leaky.parameter, act_type="prelu"))
         return self._rounded(layer.name, output, limits)  # unsigned codes are the ReLU
+
+    def _two_slopes(self, layer, output, limits, slope):
+        """A PReLU as the kernels compute it, in two parts of which each is rounded."""
+        name, shape = layer.name, layer.shapes[0]
+        slope = _node("_minimum_scalar", f"{name}_slope", slope, scalar=1.0)
+        rest = _node("_rminus_scalar", f"{name}_rest", slope, scalar=1.0)
+        largest = _node("_maximum_scalar", f"{name}_largest", _node("max", f"{name}_max", rest, axis=0, keepdims=True),
+                        scalar=LEAST_ABOVE)
+        above = self._times(f"{name}_above", _node("relu", f"{name}_positive", output),
+                            _node("broadcast_div", f"{name}_shares", rest, largest), shape)
+        above = self._times(f"{name}_more", self._rounded(f"{name}_above", above, limits).entry, largest, shape)
+        whole = self._times(f"{name}_whole", output, slope, shape)
+        return self._rounded(name, _node("elemwise_add", f"{name}_parts", above, whole), limits)
 
     def dense(self, layer, data, limits=None, relu=False):
         output = self._layer(layer, data, None if limits is None else self._per_unit(limits))

@@ -1,0 +1,237 @@
+"""Leaky ReLUs, PReLUs and signed pooling on integers: the kernels, their simulation and QAT, against NumPy and fp32."""
+import gluon_compress as gc  # before mxnet
+
+import mxnet as mx  # noqa: I001
+import numpy as np
+import pytest
+from gluon_compress.errors import RecordError
+from gluon_compress.graph import Graph, Node
+from gluon_compress.quantization import QuantizationRecord, prepare_qat, quantize
+from gluon_compress.quantization.emitters import Int8Emitter, Range, SimulatedEmitter
+from gluon_compress.quantization.inference_graph import variable
+from gluon_compress.quantization.lowering import Leaky
+from mxnet import autograd, gluon
+from mxnet.gluon import nn
+from networks import Net, build, exported
+from test_integer_kernels import SCALE_ADDED, SCALE_IN, codes_of, data
+
+EMITTERS = pytest.mark.parametrize("emitter_class", [Int8Emitter, SimulatedEmitter])
+SMALL_WEIGHTS = 40  # so that two products fit into 16 bits, and processors without VNNI compute the same
+
+
+def slopes(net, name, values):
+    """Give a PReLU one slope for each channel."""
+    getattr(net, name).alpha.set_data(mx.nd.array(values))
+
+
+def leaky_net(pool="max"):
+    """A user's network: BatchNorm and LeakyReLU behind each convolution, pooling behind that."""
+    def f(net, F, x):
+        x = net.first_pool(F.LeakyReLU(net.first_norm(net.first(x)), act_type="leaky", slope=0.1))
+        y = F.LeakyReLU(net.second_norm(net.second(x)), act_type="leaky", slope=0.2)
+        y = F.LeakyReLU(net.third(y) + x, act_type="leaky", slope=0.3)
+        return net.head(net.second_pool(net.last(y)))
+    pooling = {"max": nn.MaxPool2D, "avg": nn.AvgPool2D}[pool]
+    return Net(f, first=nn.Conv2D(8, 3), first_norm=nn.BatchNorm(), first_pool=pooling(2),
+               second=nn.Conv2D(8, 3, padding=1), second_norm=nn.BatchNorm(), third=nn.Conv2D(8, 3, padding=1),
+               last=nn.Conv2D(6, 3), second_pool=pooling(2), head=nn.Dense(4))
+
+
+def prelu_net():
+    """As in MobileFaceNet: 3x3, depthwise and 1x1 convolutions with a PReLU behind each, and a linear shortcut."""
+    def f(net, F, x):
+        x = net.stem_prelu(net.stem_norm(net.stem(x)))
+        y = net.wide_prelu(net.wide_norm(net.wide(x)))
+        y = net.deep_prelu(net.deep_norm(net.deep(y)))
+        return net.head(net.narrow_norm(net.narrow(y)) + x)
+    norms = {f"{name}_norm": nn.BatchNorm() for name in ("stem", "wide", "deep", "narrow")}
+    return Net(f, stem=nn.Conv2D(6, 3), wide=nn.Conv2D(12, 1), deep=nn.Conv2D(12, 3, padding=1, groups=12),
+               narrow=nn.Conv2D(6, 1), head=nn.Dense(4), stem_prelu=nn.PReLU(in_channels=6),
+               wide_prelu=nn.PReLU(in_channels=12), deep_prelu=nn.PReLU(in_channels=12), **norms)
+
+
+def built(make, seed=0):
+    net, example = build(make, (8, 3, 14, 14), seed)
+    rng = np.random.default_rng(seed)
+    for name in ("stem_prelu", "wide_prelu", "deep_prelu"):
+        if hasattr(net, name):
+            count = getattr(net, name).alpha.shape[0]
+            slopes(net, name, np.concatenate([[-0.3, 0, 1], rng.uniform(0, 0.5, count - 3)]))
+    return net, example
+
+
+NETWORKS = {"leaky, max": leaky_net, "leaky, average": lambda: leaky_net("avg"), "prelu": prelu_net}
+ALL = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+
+
+def operators(net, example):
+    return [node.operator for node in Graph(net, example).nodes if node.operator != "null"]
+
+
+def convolved(rng, layer, scale_in):
+    """``(codes and values of the input, codes and scale of the weight, bias, layer node, fp32 result)``."""
+    channels, groups, kernel = layer
+    limits = Range(scale_in * 127, True)
+    x, values = data(rng, (2, channels[0], 7, 7), limits)
+    weight = rng.integers(-SMALL_WEIGHTS, SMALL_WEIGHTS, size=(channels[1], channels[0] // groups, kernel, kernel))
+    weight[:, 0, 0, 0] = np.where(np.arange(channels[1]) % 3, 127, -128)  # the largest of each channel
+    scale = rng.uniform(0.5, 1.5, channels[1]).astype(np.float32) / 400
+    bias = rng.normal(size=channels[1]).astype(np.float32)
+    padding = kernel // 2
+    attributes = {"kernel": (kernel, kernel), "pad": (padding, padding), "num_filter": channels[1],
+                  "num_group": groups, "no_bias": True}
+    sums = mx.nd.Convolution(mx.nd.array(x, dtype="float64"), mx.nd.array(weight, dtype="float64"),
+                             **attributes).asnumpy()
+    unit = (scale.astype(np.float64) * limits.scale)[None, :, None, None]
+    real = (sums + np.rint(bias[None, :, None, None] / unit)) * unit
+    node = Node("layer", "Convolution", {**{name: str(value) for name, value in attributes.items()}, "no_bias": "False"},
+                [real.shape])
+    return limits, values, weight.astype(np.int8), scale, bias, node, real
+
+
+def assert_codes(found, expected):
+    assert np.abs(found - expected).max() <= 1 and (found != expected).mean() < 4e-3  # ties, rounded in float32
+    assert len(np.unique(expected)) > 50
+
+
+@EMITTERS
+@pytest.mark.parametrize("slope", [0.25, 0.01, 1.5, -0.5])
+@pytest.mark.parametrize("with_sum", [False, True])
+def test_leaky_relu_behind_a_convolution(emitter_class, slope, with_sum):
+    rng = np.random.default_rng(0)
+    limits, values, weight, scale, bias, layer, real = convolved(rng, ((8, 24), 1, 3), SCALE_IN)
+    added = Range(SCALE_ADDED * 127, True)
+    summand, added_values = data(rng, real.shape, added)
+    real = real + summand * added.scale if with_sum else real
+    real = np.where(real > 0, real, slope * real)
+    limits_out = Range(float(np.abs(real).max() * 0.8), True)  # some are cut off
+    emitter = emitter_class({"layer": (weight, scale)}, {"layer": bias})
+    read, other = (emitter.quantize(f"{name}_codes", (variable(name, ()), 0), of)
+                   for name, of in (("x", limits), ("s", added)))
+    result = emitter.convolution(layer, read, limits_out, False, other if with_sum else None, Leaky(slope))
+    found = codes_of(emitter, result, {}, {"x": values, "s": added_values} if with_sum else {"x": values})
+    assert_codes(found, np.clip(np.rint(real / limits_out.scale), -128, 127))
+
+
+@EMITTERS
+@pytest.mark.parametrize("layer", [((8, 24), 1, 3), ((16, 16), 16, 3), ((8, 16), 1, 1)])
+def test_prelu_is_two_convolutions_of_the_same_codes(emitter_class, layer):
+    """Codes are those of max(x, 0) (1 - a), rounded, plus a x, rounded: half a step of each from the PReLU itself."""
+    rng = np.random.default_rng(1)
+    limits, values, weight, scale, bias, node, real = convolved(rng, layer, SCALE_IN)
+    slope = np.concatenate([[-0.5, 0, 1], rng.uniform(0, 1, layer[0][1] - 3)]).astype(np.float32)
+    column = slope[None, :, None, None].astype(np.float64)
+    emitter = emitter_class({"layer": (weight, scale)}, {"layer": bias})
+    limits_out = Range(float(np.abs(real).max() * 0.9), True)
+    read = emitter.quantize("x_codes", (variable("x", ()), 0), limits)
+    found = codes_of(emitter, emitter.convolution(node, read, limits_out, leaky=Leaky(slope)), {}, {"x": values})
+    step = limits_out.scale * (1 - slope.min())
+    positive = np.clip(np.rint(np.maximum(real, 0) * (1 - column) / step), -128, 127) * step
+    expected = np.clip(np.rint((real * column + positive) / limits_out.scale), -128, 127)
+    usual = slope >= 0
+    assert_codes(found[:, usual], expected[:, usual])
+    exact = np.clip(np.where(real > 0, real, column * real) / limits_out.scale, -128, 127)
+    assert np.abs(found - exact)[:, usual].max() < 0.51 * (1 + 1 - slope.min())
+    assert np.abs(found - exact)[:, ~usual].max() < 2.5  # the largest weight is a step smaller
+
+
+@ALL
+def test_integer_networks_are_their_simulation_and_near_fp32(make):
+    net, example = built(make)
+    int8, simulated = (quantize(net, [example], simulate=simulate, progress=False) for simulate in (False, True))
+    expected, found = net(example).asnumpy(), int8(example).asnumpy()
+    assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
+    assert np.linalg.norm(found - simulated(example).asnumpy()) < 1e-3 * np.linalg.norm(expected)
+    assert all(layer["snr"] > 25 for layer in int8.record.layers.values())
+
+
+@ALL
+def test_nothing_in_fp32_lies_between_the_layers(make):
+    net, example = built(make)
+    found = operators(quantize(net, [example], progress=False), example)
+    assert set(found) <= {"_contrib_quantize_v2", "_sg_mkldnn_conv", "_contrib_quantized_pooling",
+                          "_contrib_quantized_flatten", "_sg_mkldnn_fully_connected"}
+    assert found.count("_contrib_quantize_v2") == 1
+
+
+@ALL
+def test_saved_networks_compute_the_same(make, tmp_path):
+    net, example = built(make)
+    int8 = quantize(net, [example], progress=False)
+    gc.save(tmp_path / "net.gcz", int8)
+    assert np.array_equal(gc.load(tmp_path / "net.gcz")(example).asnumpy(), int8(example).asnumpy())
+
+
+@ALL
+@pytest.mark.parametrize("bits", [8, 4])
+def test_qat_begins_with_what_quantize_makes_and_converts_to_what_it_learned(make, bits):
+    net, example = built(make)
+    qat = prepare_qat(net, [example], bits=bits, progress=False)
+    ptq = quantize(net, [example], bits=bits, correct_bias=False, simulate=True, progress=False)
+    largest = np.abs(ptq(example).asnumpy()).max()
+    before = qat(example).asnumpy()
+    if bits == 8:  # -128 of a negative slope is no code there; scales are computed in the graph and in NumPy
+        assert np.linalg.norm(before - ptq(example).asnumpy()) < 0.02 * np.linalg.norm(before)
+    trainer = gluon.Trainer(qat.collect_params(), "adam", {"learning_rate": 0.003})
+    for _ in range(4):
+        with autograd.record():
+            loss = (qat(example) - 1).square().mean()
+        loss.backward()
+        trainer.step(1)
+    trained = qat(example).asnumpy()
+    assert np.abs(trained - before).max() > 0.01 * largest
+    converted = qat.convert(simulate=True)(example).asnumpy()
+    assert np.linalg.norm(converted - trained) < (0.02 if bits == 8 else 0.1) * np.linalg.norm(trained)
+
+
+def test_slopes_above_one_stay_fp32():
+    """max(x, a x) is no PReLU there."""
+    net, example = built(prelu_net)
+    slopes(net, "wide_prelu", np.linspace(0, 1.5, 12))
+    int8 = quantize(net, [example], progress=False)
+    assert operators(int8, example).count("LeakyReLU") == 1
+    assert [layer.get("activation") for layer in int8.record.layers.values()].count("prelu") == 2
+    assert np.linalg.norm((int8(example) - net(example)).asnumpy()) < 0.05 * np.linalg.norm(net(example).asnumpy())
+
+
+def test_a_prelu_of_one_slope_is_a_leaky_relu():
+    net, example = build(Net, (4, 3, 8, 8), function=lambda net, F, x: net.head(net.act(net.conv(x))),
+                         conv=nn.Conv2D(5, 3), act=nn.PReLU(), head=nn.Dense(3))
+    int8 = quantize(net, [example], progress=False)
+    assert operators(int8, example).count("_sg_mkldnn_conv") == 1 and "LeakyReLU" not in operators(int8, example)
+    assert int8.record.layers["conv"]["activation"] == "prelu"
+
+
+def test_symbol_blocks_keep_their_activations_on_integers(tmp_path):
+    net, example = built(prelu_net)
+    block = exported(net, example, tmp_path)
+    assert np.array_equal(quantize(block, [example], progress=False)(example).asnumpy(),
+                          quantize(net, [example], progress=False)(example).asnumpy())
+
+
+def test_records_without_activations_are_lowered_as_they_were_made():
+    """A file from before knows the ranges of the convolutions alone: their activations stay fp32."""
+    net, example = built(prelu_net)
+    int8 = quantize(net, [example], progress=False)
+    record = int8.record.to_dict()
+    for layer in record["layers"].values():
+        layer.pop("activation", None)
+    old = type(int8)(int8.graph, int8.codes, int8.scales, int8.rest, QuantizationRecord.from_dict(record))
+    assert operators(old, example).count("LeakyReLU") == 3
+
+
+@pytest.mark.parametrize("activation", ["relu", 3, True])
+def test_records_of_other_activations_are_refused(activation):
+    net, example = built(leaky_net)
+    record = quantize(net, [example], progress=False).record.to_dict()
+    record["layers"]["first"]["activation"] = activation
+    with pytest.raises(RecordError, match="activation of first"):
+        QuantizationRecord.from_dict(record)
+
+
+def test_records_of_activations_that_are_not_there_are_refused():
+    net, example = built(leaky_net)
+    int8 = quantize(net, [example], progress=False)
+    int8.record.layers["last"]["activation"] = "leaky"
+    with pytest.raises(RecordError, match="last is another layer"):
+        type(int8)(int8.graph, int8.codes, int8.scales, int8.rest, int8.record)
