@@ -84,8 +84,8 @@ def convolved(rng, layer, scale_in):
                              **attributes).asnumpy()
     unit = (scale.astype(np.float64) * limits.scale)[None, :, None, None]
     real = (sums + np.rint(bias[None, :, None, None] / unit)) * unit
-    node = Node("layer", "Convolution", {**{name: str(value) for name, value in attributes.items()}, "no_bias": "False"},
-                [real.shape])
+    written = {name: str(value) for name, value in {**attributes, "no_bias": False}.items()}
+    node = Node("layer", "Convolution", written, [real.shape])
     return limits, values, weight.astype(np.int8), scale, bias, node, real
 
 
@@ -180,6 +180,7 @@ def test_qat_begins_with_what_quantize_makes_and_converts_to_what_it_learned(mak
         trainer.step(1)
     trained = qat(example).asnumpy()
     assert np.abs(trained - before).max() > 0.01 * largest
+    assert all(parameter.grad().asnumpy().any() for name, parameter in qat.collect_params().items() if "alpha" in name)
     converted = qat.convert(simulate=True)(example).asnumpy()
     assert np.linalg.norm(converted - trained) < (0.02 if bits == 8 else 0.1) * np.linalg.norm(trained)
 

@@ -9,6 +9,7 @@ from . import onednn
 from .arrays import dequantize_array
 from .emitters import Int8Emitter, SimulatedEmitter
 from .inference_graph import simplify
+from .islands import find_islands
 from .lowering import Lowering, find_fusions, leaky_activations, obstacle
 from .narrow import fitting, most_rows, notes
 from .observing import block_of, set_constants
@@ -48,6 +49,7 @@ class Int8Network(SymbolBlock):
                          [mx.sym.var(name, dtype="float32") for name in lowering.graph.inputs])
         record.processor = notes(lowering.emitter)
         self._most_rows = most_rows(lowering.emitter, graph)
+        record.islands = _islands(lowering, record)
         values = lowering.values()
         del lowering  # so that set_constants can let go of each value
         set_constants(self, values)
@@ -82,6 +84,27 @@ class Int8Network(SymbolBlock):
     def summary(self):
         """The table of :class:`QuantizationRecord`."""
         return self.record.summary()
+
+    def __repr__(self):
+        record = self.record
+        parts = [f"{_count(record.layers, 'layer')} on {record.bits}-bit integers{', simulated' * self.simulated}",
+                 record.left_out and f"{_count(record.left_out, 'layer')} in fp32",
+                 record.islands and f"{_count(record.islands, 'operator')} in fp32 between integer layers",
+                 f"calibration: {record.calibration}"]
+        return f"Int8Network({'; '.join(filter(None, parts))})"
+
+
+def _count(things, name):
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
+
+
+def _islands(lowering, record):
+    """What lies in fp32 between integer layers, with what was measured of it."""
+    found = find_islands(lowering, record.left_out)
+    for name, island in record.islands.items():
+        if "share" in island and found.get(name, {}).get("operator") == island["operator"]:
+            found[name]["share"] = island["share"]
+    return found
 
 
 def lower(graph, codes, scales, rest, record, emitter_class, saturates=None):

@@ -146,7 +146,7 @@ def find_fusions(outputs, chosen, leaky=None, with_leaky=None):
             host = max(hosts, key=lambda entry: place[entry[0]])
             summand = next(entry for entry in node.inputs if entry != host)
             reader = only_reader((node, 0))
-            relu = reader is not None and _is_relu(reader)
+            relu = reader is not None and is_relu(reader)
             takes = replace(fusions[host], summand=summand)
             if not relu and leaky_of(reader, takes) is None and not _wanted((node, 0), readers, chosen):
                 continue
@@ -159,7 +159,7 @@ def find_fusions(outputs, chosen, leaky=None, with_leaky=None):
             fusions[fusion.end] = fusion
         elif node.inputs and node.inputs[0] in fusions and only_reader(node.inputs[0]) is node:
             fusion = fusions[node.inputs[0]]
-            if _is_relu(node) and not fusion.activated:
+            if is_relu(node) and not fusion.activated:
                 fusion.relu, fusion.ceiling = True, _ceiling(node)
             elif leaky_of(node, fusion) is not None:
                 fusion.leaky = leaky_of(node, fusion)
@@ -178,7 +178,7 @@ def _same_samples(one, other):
     return inputs(one) == inputs(other) != set()
 
 
-def _is_relu(node):
+def is_relu(node):
     return (node.operator == "relu" or node.operator == "Activation" and node.get("act_type") == "relu"
             or node.operator == "clip" and float(node.get("a_min")) == 0 and float(node.get("a_max")) > 0)
 
@@ -193,7 +193,7 @@ def _unsigned(entry, fusions):
     node = entry[0]
     if entry in fusions:
         return fusions[entry].relu
-    return _is_relu(node) or passes_integers(node) and all(_unsigned(source, fusions) for source in node.inputs)
+    return is_relu(node) or passes_integers(node) and all(_unsigned(source, fusions) for source in node.inputs)
 
 
 def _wanted(entry, readers, chosen):
@@ -219,6 +219,10 @@ def passes_integers(node):
         kind = node.get("pool_type", "max")
         return len(node.shapes[0]) == 4 and (kind == "max" or kind == "avg" and small and whole)
     return node.operator == "Flatten" or node.operator == "Concat" and node.get("dim", 1) > 0
+
+
+def _is_maximum(node):
+    return node.operator == "Pooling" and node.get("pool_type", "max") == "max"
 
 
 def align_ranges(outputs, fusions, ranges, chosen):
@@ -273,6 +277,8 @@ class Lowering:
         self.ranges, self.lowest = dict(ranges), lowest
         self.readers = consumers(graph.outputs)
         self.real, self.integers = {}, {}
+        self.fp32 = set()  # operators that stay what they are
+        self.converted = []  # nodes whose integers go through fp32 to become signed or unsigned
 
     def outputs(self):
         """[(Node, int)] of the integer graph, whose results are fp32."""
@@ -309,11 +315,16 @@ class Lowering:
         if node.operator == "null":
             self.real[node, 0] = (node, 0)
             return
-        if passes_integers(node) and _wanted((node, 0), self.readers, self.chosen):
+        if passes_integers(node) and (_is_maximum(node) or _wanted((node, 0), self.readers, self.chosen)):
             parts = [self.integers.get(entry) for entry in node.inputs]
+            if not any(parts) and _is_maximum(node) and (node, 0) in self.ranges:
+                # the code of a maximum is the maximum of codes
+                parts = [self.emitter.quantize(f"{node.name}_quantize", self._real(node.inputs[0]),
+                                               self.ranges[node, 0])]
             if all(parts) and len({part.range for part in parts}) == 1:
                 self.integers[node, 0] = self._passed_on(node, parts)
                 return
+        self.fp32.add(node)
         copy = Node(node.name, node.operator, node.attributes, node.shapes, node.parameter,
                     inputs=[self._real(entry) for entry in node.inputs])
         self.real.update({(node, output): (copy, output) for output in range(len(node.shapes))})
@@ -349,6 +360,7 @@ class Lowering:
         integers = self._integers(fusion.summand)
         if integers.range.signed == limits.signed:
             return integers
+        self.converted.append(fusion.summand[0])
         name = f"{fusion.summand[0].name}_{'signed' if limits.signed else 'unsigned'}"
         return self.emitter.quantize(name, self._real(fusion.summand), replace(integers.range, signed=limits.signed))
 

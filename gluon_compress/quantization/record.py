@@ -40,6 +40,12 @@ class QuantizationRecord:
         Of the fp32 and of the quantized network, where they were measured to keep a bound.
     processor : dict
         {layer name: what is different on this processor}, of the network that has this record; not in files.
+    islands : dict
+        {name: {"operator": MXNet's name, "reason": why there is none on integers}} of all that computes in fp32
+        between integer layers; with "share", of the time of a forward pass, once
+        :func:`gluon_compress.kernels.measure_islands` has measured it.
+    islands_share, islands_measured : float and str, or None
+        Of all of them together with the conversions around them, and for what.
     """
 
     layers: dict
@@ -50,6 +56,9 @@ class QuantizationRecord:
     accuracy: float = None
     notes: list = field(default_factory=list)
     processor: dict = field(default_factory=dict, compare=False)
+    islands: dict = field(default_factory=dict)
+    islands_share: float = None
+    islands_measured: str = None
 
     def range(self, layer, what):
         """The :class:`Range` of a layer's "input", "output" or "summand"."""
@@ -57,7 +66,10 @@ class QuantizationRecord:
         return Range(threshold, signed, self.bits)
 
     def summary(self):
-        """A table: layer, what it runs on, thresholds of input and output, signal-to-noise ratio, reason."""
+        """A table of the layers: what each runs on, thresholds of input and output, signal-to-noise ratio, reason.
+
+        And what computes in fp32 between integer layers.
+        """
         rows = [(name, f"int{self.bits}", _ends(layer["input"]), _ends(layer["output"]),
                  "" if layer["snr"] is None else f"{layer['snr']:.1f} dB", self.processor.get(name, ""))
                 for name, layer in self.layers.items()]
@@ -66,11 +78,23 @@ class QuantizationRecord:
                  f"calibration: {self.calibration}", *self.notes]
         if self.processor:
             lines.append(NARROWER)
+                 *self._islands(), f"calibration: {self.calibration}", *self.notes]
         if self.accuracy is not None:
             lines.append(f"accuracy {self.accuracy:.4f}, of the fp32 network {self.baseline_accuracy:.4f}")
         return "\n".join(lines)
 
     __str__ = __repr__ = summary
+
+    def _islands(self):
+        """Lines about fp32 between integer layers."""
+        if not self.islands:
+            return ["between integer layers nothing computes in fp32"] if self.layers else []
+        head = "in fp32 between integer layers"
+        if self.islands_share is not None:
+            head += f", {100 * self.islands_share:.0f} % of the time with the conversions ({self.islands_measured})"
+        rows = [(name, island["operator"], "" if "share" not in island else f"{100 * island['share']:.1f} %",
+                 island["reason"]) for name, island in self.islands.items()]
+        return [f"{head}:", format_table(("operator", "kind", "time", "why"), rows)]
 
     def plot(self, path, title=None):
         """Write the signal-to-noise ratios as a PNG file and return its path; see
@@ -81,7 +105,9 @@ class QuantizationRecord:
     def to_dict(self):
         """JSON-serializable."""
         return {"layers": self.layers, "left_out": self.left_out, "bits": self.bits, "calibration": self.calibration,
-                "baseline_accuracy": self.baseline_accuracy, "accuracy": self.accuracy, "notes": self.notes}
+                "baseline_accuracy": self.baseline_accuracy, "accuracy": self.accuracy, "notes": self.notes,
+                "islands": self.islands, "islands_share": self.islands_share,
+                "islands_measured": self.islands_measured}
 
     @classmethod
     def from_dict(cls, record):
