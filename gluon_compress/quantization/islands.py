@@ -74,8 +74,6 @@ def _why_leaky(node, values):
         parameter = node.inputs[1][0].parameter
         if parameter is None:
             return "its slopes are no parameter of the network"
-        if values[parameter].size > 1 and values[parameter].max() > 1:
-            return "one of its slopes is above 1"
         if values[parameter].size > 1 and node.inputs[0][0].operator in ADDITIONS:
             return "behind an addition the kernels know one slope for all channels only"
     return "it follows no convolution of its own"

@@ -212,10 +212,8 @@ class Quantizer:
 
     def fusions(self, chosen):
         """:func:`find_fusions` of these layers, with the activations that integers can have."""
-        leaky = leaky_activations(self.inference.outputs, self.inference.values)
-        leaky = {node: activation for node, activation in leaky.items()
-                 if not (activation.by_channel and activation.slope.max() > 1)}
-        return find_fusions(self.inference.outputs, set(chosen), leaky)
+        return find_fusions(self.inference.outputs, set(chosen),
+                            leaky_activations(self.inference.outputs, self.inference.values))
 
     def calibrate(self, new_observer, progress):
         """Observe every tensor that may become integers, whichever layers are left out later."""
