@@ -76,4 +76,6 @@ def _why_leaky(node, values):
             return "its slopes are no parameter of the network"
         if values[parameter].size > 1 and node.inputs[0][0].operator in ADDITIONS:
             return "behind an addition the kernels know one slope for all channels only"
+        if node.inputs[0][0].operator == "Convolution" and values[parameter].size > 1:
+            return "its convolution would have to run more than once, and sums up too many products for that"
     return "it follows no convolution of its own"

@@ -3,7 +3,7 @@
 Convolutions and dense layers read and write integers, and take along what follows them:
 
     convolution -> addition of a shortcut -> ReLU or leaky ReLU      one operator
-    convolution -> PReLU with a slope for each channel               two: see emitters.py
+    convolution -> PReLU with a slope for each channel               two or three: see emitters.py
     dense layer -> ReLU                                              one operator
 
 Pooling, flattening and concatenation between such layers pass integers on; everything else stays fp32, with a
@@ -23,6 +23,7 @@ import numpy as np
 from ..graph import Node, consumers, in_order
 
 ADDITIONS = ("elemwise_add", "broadcast_add")
+MOST_PRODUCTS = 2304  # in the further passes of a PReLU's convolution; with more, fp32 and two conversions take less time
 SMALL_WINDOW = 16  # an average over more values than this is much smaller than its largest: it gets a range of its own
 
 
@@ -43,6 +44,11 @@ class Leaky:
     @property
     def by_channel(self):
         return np.ndim(self.slope) > 0
+
+    @property
+    def passes(self):
+        """How often the convolution runs."""
+        return 1 + (int(np.any(self.slope < 0)) + int(np.any(self.slope > 0)) if self.by_channel else 0)
 
 
 @dataclass
@@ -111,6 +117,12 @@ def leaky_activations(outputs, values):
             slope = np.asarray(values[node.inputs[1][0].parameter], np.float32).ravel()
             found[node] = Leaky(slope if slope.size > 1 else float(slope[0]), node.inputs[1])
     return found
+
+
+def worth_while(leaky, layer):
+    """Whether the further passes of a layer that takes this activation along cost less than fp32 behind it."""
+    return layer.operator != "Convolution" or (
+        (leaky.passes - 1) * math.prod(layer.inputs[1][0].shapes[0][1:]) <= MOST_PRODUCTS)
 
 
 def find_fusions(outputs, chosen, leaky=None, with_leaky=None):

@@ -17,7 +17,7 @@ from .emitters import Int8Emitter, SimulatedEmitter
 from .equalization import equalize_layers
 from .inference_graph import LAYERS, fold_scales, has_own_parameters, simplify
 from .int8_network import Int8Network, lower
-from .lowering import ADDITIONS, find_fusions, leaky_activations, obstacle
+from .lowering import ADDITIONS, find_fusions, leaky_activations, obstacle, worth_while
 from .observing import block_of, input_batches, key, observe, parts
 from .record import QuantizationRecord
 from .weights import Scales
@@ -212,8 +212,9 @@ class Quantizer:
 
     def fusions(self, chosen):
         """:func:`find_fusions` of these layers, with the activations that integers can have."""
-        return find_fusions(self.inference.outputs, set(chosen),
-                            leaky_activations(self.inference.outputs, self.inference.values))
+        leaky = leaky_activations(self.inference.outputs, self.inference.values)
+        return find_fusions(self.inference.outputs, set(chosen), {
+            node: activation for node, activation in leaky.items() if worth_while(activation, node.inputs[0][0])})
 
     def calibrate(self, new_observer, progress):
         """Observe every tensor that may become integers, whichever layers are left out later."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Node
-from .emitters import LEAST_SHARE, Integers, Range, SimulatedEmitter, half_to_even
+from .emitters import Integers, Range, SimulatedEmitter, half_to_even
 from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
 
 SMALLEST_THRESHOLD, SMALLEST_CLIP = 1e-12, 1e-3
@@ -98,31 +98,11 @@ class TrainingEmitter(SimulatedEmitter):
             factor = _node("broadcast_mul", f"{name}_factor", self._per_unit(limits), self._scale(summand.range))
             output = _node("elemwise_add", f"{layer.name}_sum", output,
                            self._times(name, summand.entry, factor, layer.shapes[0]))
-        if leaky is not None and leaky.by_channel:
-            return self._two_slopes(layer, output, limits, leaky.parameter)
         if leaky is not None:
-            name, slope = f"{layer.name}_leaky", repr(float(leaky.slope))
-            output = (_node("LeakyReLU", name, output, act_type="leaky", slope=slope) if leaky.parameter is None else
-                      _node("LeakyReLU", name, output, leaky.parameter, act_type="prelu"))
+            name = f"{layer.name}_leaky"
+            output = (_node("LeakyReLU", name, output, leaky.parameter, act_type="prelu") if leaky.parameter else
+                      _node("LeakyReLU", name, output, act_type="leaky", slope=repr(float(leaky.slope))))
         return self._rounded(layer.name, output, limits)  # unsigned codes are the ReLU
-
-    def _two_slopes(self, layer, output, limits, slope):
-        """A PReLU as :meth:`Emitter.two_slopes` writes it, in two parts of which each is rounded."""
-        name, shape = layer.name, layer.shapes[0]
-
-        def at_least(what, entry, least):
-            largest = _node("max", f"{name}_{what}_max", entry, axis=0, keepdims=True)
-            return _node("_maximum_scalar", f"{name}_{what}", largest, scalar=least)
-        steepest = _node("BlockGrad", f"{name}_steepest_fixed", at_least("steepest", slope, 1.0))
-        slope = _node("broadcast_minimum", f"{name}_slope", slope,
-                      _node("broadcast_div", f"{name}_flat_slope", slope, steepest))
-        rest = _node("_rminus_scalar", f"{name}_rest", slope, scalar=1.0)
-        share = _node("BlockGrad", f"{name}_share_fixed", at_least("share", rest, LEAST_SHARE))
-        above = self._times(f"{name}_above", _node("relu", f"{name}_positive", output),
-                            _node("broadcast_div", f"{name}_part", rest, share), shape)
-        above = self._times(f"{name}_more", self._rounded(f"{name}_above", above, limits).entry, share, shape)
-        total = _node("elemwise_add", f"{name}_parts", above, self._times(f"{name}_whole", output, slope, shape))
-        return self._rounded(name, _node("LeakyReLU", f"{name}_steep", total, steepest, act_type="prelu"), limits)
 
     def dense(self, layer, data, limits=None, relu=False):
         output = self._layer(layer, data, None if limits is None else self._per_unit(limits))
