@@ -175,7 +175,7 @@ def time_operators():
     net.hybridize(static_alloc=True, static_shape=True)
     net(*inputs)
     mx.nd.waitall()
-    nodes = [node for node in trace(net, inputs).nodes() if node["op"] != "null"]
+    nodes = [node for node in trace(net, len(inputs)).nodes() if node["op"] != "null"]
     folder, _, repeats = sys.argv[1:]
     path = Path(folder) / "profile.json"
     mx.profiler.set_config(profile_symbolic=True, filename=str(path))

@@ -11,9 +11,11 @@ _RANGE = pair(number(above=0), boolean)
 _LAYER = fields({"input": _RANGE, "output": _RANGE, "summand": maybe(_RANGE), "lowest": number(),
                  "snr": maybe(either(choice(math.inf, -math.inf), number()))},
                 {"activation": choice("leaky", "prelu")})
+_ISLAND = fields({"operator": text(), "reason": text(10_000)}, {"share": number(0, 1)})
 _RECORD = fields({"layers": mapping(_LAYER), "left_out": REASONS},
                  {"bits": integer(2, 8), "calibration": text(10_000), "baseline_accuracy": maybe(number()),
-                  "accuracy": maybe(number()), "notes": list_of(text(10_000))})
+                  "accuracy": maybe(number()), "notes": list_of(text(10_000)), "islands": mapping(_ISLAND),
+                  "islands_share": maybe(number(0, 1)), "islands_measured": maybe(text(10_000))})
 
 NARROWER = ("this processor adds two products in 16 bits: weights are narrower here where sums would be cut; files "
             "keep 8 bits")
