@@ -163,10 +163,10 @@ def mobilenet_v2(content):
         x = layer(x, f"{deep}.0", f"{deep}.1", stride)
         last = 2 if block > 1 else 1
         x = layer(x, f"{name}.{last}", f"{name}.{last + 1}", relu=False)
-        if stride == 1 and net.operators[x]["inputs"] and values[f"{name}.{last}.weight"].shape[0] == _width(net, before):
+        if stride == 1 and len(values[f"{name}.{last}.weight"]) == _width(net, before):
             x = net.add("add", before, x)
     x = net.add("mean", layer(x, "features.18.0", "features.18.1"))
-    net.add("dense", x, units=1000, arrays={"weight": values["classifier.1.weight"], "bias": values["classifier.1.bias"]})
+    net.add("dense", x, units=1000, arrays={what: values[f"classifier.1.{what}"] for what in ("weight", "bias")})
     return net
 
 

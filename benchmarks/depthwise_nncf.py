@@ -2,8 +2,9 @@
 
     python depthwise_nncf.py NETWORK.npz IMAGES.npz OUTPUTS.npz
 
-The images are "calibration" and "test", of 0 to 255; the outputs those of the test images: "fp32", "nncf" (nncf.quantize
-as it comes) and "nncf mixed" (its preset with asymmetric activations, which suits other activations than ReLU).
+The images are "calibration" and "test", of 0 to 255; the outputs those of the test images: "fp32", "nncf"
+(nncf.quantize as it comes) and "nncf mixed" (its preset with asymmetric activations, which suits other activations than
+ReLU).
 """
 import json
 import sys

@@ -1,8 +1,6 @@
 import json
-import sys
-from pathlib import Path
 
-import gluon_compress as gc
+import gluon_compress  # before mxnet  # noqa: F401
 
 import mxnet as mx
 import numpy as np
@@ -54,7 +52,8 @@ OPERATORS = {
         inputs[0], parameter(f"{name}_gamma", arrays["slope"]), act_type="prelu", name=name),
     "relu6": lambda name, inputs, *_: mx.sym.clip(inputs[0], 0, 6, name=name),
     "add": lambda name, inputs, *_: mx.sym.elemwise_add(*inputs, name=name),
-    "mean": lambda name, inputs, *_: mx.sym.Pooling(inputs[0], global_pool=True, pool_type="avg", kernel=(1, 1), name=name),
+    "mean": lambda name, inputs, *_: mx.sym.Pooling(inputs[0], global_pool=True, pool_type="avg", kernel=(1, 1),
+                                                    name=name),
     "flatten": lambda name, inputs, *_: mx.sym.Flatten(inputs[0], name=name),
     "dense": lambda name, inputs, operator, arrays, parameter: mx.sym.FullyConnected(
         inputs[0], parameter(f"{name}_weight", arrays["weight"]), parameter(f"{name}_bias", arrays["bias"]),

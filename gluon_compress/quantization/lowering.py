@@ -23,7 +23,7 @@ import numpy as np
 from ..graph import Node, consumers, in_order
 
 ADDITIONS = ("elemwise_add", "broadcast_add")
-MOST_PRODUCTS = 2304  # in the further passes of a PReLU's convolution; with more, fp32 and two conversions take less time
+MOST_PRODUCTS = 2304  # in the further passes of a PReLU's convolution; with more, fp32 and conversions take less time
 SMALL_WINDOW = 16  # an average over more values than this is much smaller than its largest: it gets a range of its own
 
 

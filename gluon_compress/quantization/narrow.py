@@ -140,19 +140,17 @@ class NarrowEmitter(Emitter):
         super().__init__(codes, biases)
         self.narrowed, self._seen, self._limited = {}, set(), set()
 
-    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None):
-        if leaky is not None and leaky.by_channel:  # comes back as two, with one slope each
-            return super().convolution(layer, data, limits, relu, summand, *_given(leaky))
+    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None, **added):
         self._narrow(layer, data, halved=data.range.signed)
-        return self._write(layer, data, limits, relu, summand, leaky)
+        return self._write(layer, data, limits, relu, summand, leaky, **added)
 
     def dense(self, layer, data, limits=None, relu=False):
         as_convolution = limits is not None and self.codes[layer.name][0].size >= LARGE_DENSE
         self._narrow(layer, data, halved=data.range.signed and as_convolution)
         return self._write_dense(layer, data, limits, relu)
 
-    def _write(self, layer, data, limits, relu, summand, leaky):
-        return super().convolution(layer, data, limits, relu, summand, *_given(leaky))
+    def _write(self, layer, data, limits, relu, summand, leaky, **added):
+        return super().convolution(layer, data, limits, relu, summand, leaky, **added)
 
     def _write_dense(self, layer, data, limits, relu):
         return super().dense(layer, data, limits, relu)
@@ -204,6 +202,11 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         self.far = []  # heights of the images that 1x1 kernels with far rows read
         self._with_depth, self._changed = set(), {}
 
+    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None, added=None):
+        if leaky is not None and leaky.by_channel:  # comes back as two or three, with one slope each
+            return self._prelu(layer, data, limits, leaky.slope)
+        return super().convolution(layer, data, limits, relu, summand, leaky, added=added)
+
     def dequantize(self, name, integers):
         entry = super().dequantize(name, integers)
         if integers.entry in self._with_depth:
@@ -223,7 +226,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             return super().concat(concat, parts)
         return self._mark(super().concat(concat, [self._deepened(part) for part in parts]))
 
-    def _write(self, layer, data, limits, relu, summand, leaky):
+    def _write(self, layer, data, limits, relu, summand, leaky, added):
         deep, kernel = data.entry in self._with_depth, layer.get("kernel")
         if is_depthwise(layer) or data.entry in self._columns.values():
             deep = False
@@ -232,7 +235,8 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         elif self._needs_place(layer):
             layer = self._far_away(layer)
         change = self._deepened if deep else self._flattened
-        result = super()._write(layer, change(data), limits, relu, summand and change(summand), leaky)
+        result = super()._write(layer, change(data), limits, relu, summand and change(summand), leaky,
+                                added=added and change(added))
         return self._mark(result) if deep else result
 
     def _write_dense(self, layer, data, limits, relu):
@@ -312,10 +316,6 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             image = plain(f"{integers.entry[0].name}_flat", "squeeze", integers.entry, axis=2)
             self._changed[integers.entry] = replace(integers, entry=image, ends=ends_of(integers))
         return self._changed[integers.entry]
-
-
-def _given(leaky):
-    return () if leaky is None else (leaky,)
 
 
 def _deep_window(node, size=1, dilate=False):

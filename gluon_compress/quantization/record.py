@@ -77,10 +77,9 @@ class QuantizationRecord:
                 for name, layer in self.layers.items()]
         rows += [(name, "fp32", "", "", "", reason) for name, reason in self.left_out.items()]
         lines = [format_table(("layer", "runs on", "input", "output", "SNR", "note"), rows),
-                 f"calibration: {self.calibration}", *self.notes]
+                 *self._islands(), f"calibration: {self.calibration}", *self.notes]
         if self.processor:
             lines.append(NARROWER)
-                 *self._islands(), f"calibration: {self.calibration}", *self.notes]
         if self.accuracy is not None:
             lines.append(f"accuracy {self.accuracy:.4f}, of the fp32 network {self.baseline_accuracy:.4f}")
         return "\n".join(lines)
