@@ -2,7 +2,7 @@
 # # 7. Int8 inference: a network on integer kernels
 #
 # *What you will see:* a trained ResNet that computes with 8-bit integers. On a processor with VNNI instructions it is
-# about five times as fast, on one with AVX2 alone about three times; its file is a quarter as long. It agrees with the
+# about five times as fast, on one with AVX2 alone two to three times; its file is a quarter as long. It agrees with the
 # fp32 network on more than 99 % of the images. You see what each part of that costs and why it works, and a
 # network of MXNet's model zoo taken the same way.
 #
