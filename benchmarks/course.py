@@ -115,9 +115,9 @@ def results_table():
                   f"(CIFAR-10), in fp32 but for the rows on integers; the networks of a tutorial take turns."]
     older = [result["tutorial"][:2] for result in recorded(RESULTS) if "numbers" not in result]
     if older:
-        lines += ["", f"**Older rows**: those of tutorials {', '.join(older)} were measured on 22 November 2026, before "
-                      f"the tutorials and the file format changed. Their times are of one run, tutorials 03 and 06 with "
-                      f"batches of 200, and their rows of 8-bit weights are of the last seed."]
+        lines += ["", f"**Older rows**: those of tutorials {', '.join(older)} were measured on 22 November 2026, "
+                      f"before the tutorials and the file format changed. Their times are of one run, tutorials 03 and "
+                      f"06 with batches of 200, and their rows of 8-bit weights are of the last seed."]
     return "\n".join(lines) + "\n"
 
 
