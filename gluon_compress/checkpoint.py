@@ -26,6 +26,7 @@ from .codec import (LAYOUT, TYPES, check_stored, check_unpacked_size, codes_of, 
 from .errors import CheckpointError, NetworkError
 from .files import check_path, check_target
 from .graph import Graph
+from .loaded_network import LoadedNetwork
 from .network import check_context, check_hybrid, check_ready, known_shape, leave_store, parameters, set_values
 from .pruning import ChannelPlan, Masks
 from .pruning.rewrite import capture, put_back
@@ -285,9 +286,11 @@ def _load_int8(tensors, header, simulate):
     rest = {name: decode(name, layout, tensors) for name, layout in layouts.items() if "bits" not in layout}
     block = _symbol_block(graph, layouts, tensors, mx.cpu())
     tensors.clear()
-    # not structural names: a SymbolBlock's lack what all of its parameters' names begin with
-    graph = Graph.of_shapes(block, [tuple(graph["shapes"][name]) for name in graph["inputs"]],
-                            dict(block.collect_params().items()))
+    try:  # not structural names: a SymbolBlock's lack what all of its parameters' names begin with
+        graph = Graph.of_shapes(block, [tuple(graph["shapes"][name]) for name in graph["inputs"]],
+                                dict(block.collect_params().items()))
+    except NetworkError as error:
+        raise Malformed(str(error)) from error
     return Int8Network(graph, codes, found["scales"], rest, found["quantization"], simulate)
 
 
@@ -384,7 +387,7 @@ def _symbol_block(graph, layouts, tensors, ctx):
     check_types(symbol, {**dict.fromkeys(graph["inputs"], graph["dtype"]),
                          **{name: layouts[stored]["dtype"] for name, stored in names.items()}})
     values = _decode_all({stored: layouts[stored] for stored in names.values()}, dict(tensors))
-    net = SymbolBlock(symbol, [mx.sym.var(name, dtype=graph["dtype"]) for name in graph["inputs"]])
+    net = LoadedNetwork(symbol, [mx.sym.var(name, dtype=graph["dtype"]) for name in graph["inputs"]])
     for name, parameter in net.collect_params().items():
         value = values[names[name]]
         parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx, cast_dtype=True, dtype_source="saved")

@@ -16,7 +16,7 @@ from .unpacking import inflate
 
 TYPES = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
 # What masks and fills may unpack to when nothing but the file says so: this, and this many times its tensors.
-UNPACKED_BYTES, UNPACKED_TIMES = 256 << 20, 256
+UNPACKED_BYTES, UNPACKED_TIMES = 64 << 20, 256
 
 LAYOUT = fields({"shape": SHAPE, "dtype": choice(*TYPES)},
                 {"bits": integer(2, 8), "axis": maybe(integer(0, 31)), "fill": number(),
