@@ -60,6 +60,7 @@ def build_cases(folder):
         use(folder / "state")
         cases[name] = (folder / "state").read_bytes(), use
         (folder / "state").unlink()
+    cases["one operator"] = b"", _lone_use()
     for name, use in (("logits", _logits_use()), ("sensitivity", _sensitivity_use())):
         use(folder / "state")
         cases[name] = (folder / "state").read_bytes(), use
@@ -208,6 +209,24 @@ def _network_use(make, example, simulate=False):
             raise
         _forward(fresh, example)
         return "CheckpointError" if len(refusals) == 3 else "loaded"
+    return use
+
+
+def _lone_use():
+    """Load a graph of one operator; what loads computes on inputs of many shapes."""
+    import gluon_compress as gc
+    import mxnet as mx
+
+    def use(path):
+        net, refusals = gc.load(path), []
+        for shape in SHAPES:
+            try:
+                _forward(net, mx.nd.random.normal(shape=shape))
+            except Refused as error:
+                refusals.append(error)
+        if len(refusals) == len(SHAPES):
+            raise refusals[0]
+        return "loaded"
     return use
 
 
@@ -520,8 +539,55 @@ def put_together(kind, header, tensors):
                           "sha256": tensorfile._digest(kind, tensors, text)})
 
 
+def lone_operator(chance):
+    """The bytes of a file whose graph is one operator, of attributes and parameters that mostly go together."""
+    import mxnet as mx
+    import numpy as np
+    operator, attributes, count = _an_operator(chance)
+    nodes = [{"op": "null", "name": f"input{index}", "inputs": []} for index in range(count)]
+    nodes.append({"op": operator, "name": "lone", "attrs": attributes, "inputs": [[index, 0] for index in range(count)]})
+    graph = {"nodes": nodes, "heads": [[count, 0]], "arg_nodes": list(range(count)),
+             "attrs": {"mxnet_version": ["int", 10901]}}
+    shapes = [chance.choice(SHAPES) for _ in range(count)]
+    if count > 1 and chance.random() < 0.7:
+        try:
+            symbol = mx.sym.load_json(json.dumps(graph))
+            arguments, _, others = symbol.infer_shape_partial(input0=shapes[0])
+            found = dict(zip(symbol.list_arguments() + symbol.list_auxiliary_states(), arguments + others))
+            shapes = [found.get(f"input{index}") or shape for index, shape in enumerate(shapes)]
+        except mx.MXNetError:
+            pass
+    tensors, layout = {}, {}
+    for index in range(1, count):
+        shape = [size if size > 0 else 2 for size in shapes[index]]
+        value = _values(shape, chance) if int(np.prod(shape)) < 10**6 else np.zeros((2,), np.float32)
+        layout[f"input{index}"] = {"shape": list(value.shape), "dtype": value.dtype.name}
+        tensors[f"input{index}/value"] = value
+    inputs = ["input0"] if count else ["data"]
+    return put_together("compressed network", {
+        "layout": layout, "records": {}, "graph": {"symbol": json.dumps(graph), "inputs": inputs, "dtype": "float32",
+                                                   "names": {name: name for name in layout}}}, tensors)
+
+
+SHAPES = ((2, 3, 8, 8), (2, 6), (3, 4, 5), (4,), (1, 1), (2, 2, 4, 4, 4), (2, 8, 3), (6, 5), (2, 4, 6, 6))
+
+
+def _values(shape, chance):
+    import numpy as np
+    generator = np.random.RandomState(chance.randrange(2**31))
+    value = generator.randn(*shape)
+    kind = chance.randrange(4)
+    if kind == 1:
+        value = np.floor(np.abs(value) * 3)
+    elif kind == 2:
+        value = value * 10.0 ** chance.choice((-30, 5, 10, 30))
+    return value.astype(chance.choice(("float32",) * 6 + ("float64", "int32", "int64", "uint8", "float16")))
+
+
 def forged(content, chance):
     """The bytes of a file like this one, but for what a stranger has changed in it."""
+    if not content:
+        return lone_operator(chance)
     if content[:1] == b"{":  # a state of JSON, which has no checksum
         return json.dumps(_changed_json(json.loads(content), chance)).encode()
     kind, header, tensors = taken_apart(content)
