@@ -7,7 +7,7 @@ from pathlib import Path
 # Processes that test beside each other compute with their share of the cores; MXNet reads this when it is imported.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     share = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, share))  # inherited is the number for one process alone
 
 import gluon_compress  # before mxnet  # noqa: F401
 
