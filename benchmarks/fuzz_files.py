@@ -44,7 +44,8 @@ def build_cases(folder):
     import mxnet as mx
     mx.random.seed(1)
     cases = {}
-    for name, make, records in (("masks and scales", _plain_net, _masks_and_scales), ("channels", _plain_net, _channels),
+    for name, make, records in (("masks and scales", _plain_net, _masks_and_scales),
+                                ("channels", _plain_net, _channels),
                                 ("branches", _branches, _nothing), ("operators", _many_operators, _nothing),
                                 ("recurrent", _recurrent, _nothing)):
         net, example = _ready(make)
@@ -105,7 +106,8 @@ def _branches():
         x = F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type="avg", pooling_convention="full")
         return F.softmax(dense(F.contrib.AdaptiveAvgPooling2D(x, output_size=2)), axis=-1)
     return _of_function(compute, (2, 3, 8, 8), lambda: nn.Conv2D(8, 3, padding=1, in_channels=3),
-                        lambda: nn.Conv2D(4, 1, in_channels=8), lambda: nn.Conv2D(4, 3, padding=1, groups=2, in_channels=8),
+                        lambda: nn.Conv2D(4, 1, in_channels=8),
+                        lambda: nn.Conv2D(4, 3, padding=1, groups=2, in_channels=8),
                         lambda: nn.Conv2DTranspose(6, 2, strides=2, in_channels=8),
                         lambda: nn.GroupNorm(3), nn.PReLU, lambda: nn.Dense(5, in_units=24))
 
@@ -545,7 +547,8 @@ def lone_operator(chance):
     import numpy as np
     operator, attributes, count = _an_operator(chance)
     nodes = [{"op": "null", "name": f"input{index}", "inputs": []} for index in range(count)]
-    nodes.append({"op": operator, "name": "lone", "attrs": attributes, "inputs": [[index, 0] for index in range(count)]})
+    inputs = [[index, 0] for index in range(count)]
+    nodes.append({"op": operator, "name": "lone", "attrs": attributes, "inputs": inputs})
     graph = {"nodes": nodes, "heads": [[count, 0]], "arg_nodes": list(range(count)),
              "attrs": {"mxnet_version": ["int", 10901]}}
     shapes = [chance.choice(SHAPES) for _ in range(count)]
@@ -595,7 +598,8 @@ def forged(content, chance):
         if tensors and chance.random() < 0.2:
             tensors = _changed_tensors(tensors, chance)
         elif isinstance(header, dict) and "symbol" in (header.get("graph") or ()) and chance.random() < 0.5:
-            header = {**header, "graph": {**header["graph"], "symbol": _changed_json(header["graph"]["symbol"], chance)}}
+            symbol = _changed_json(header["graph"]["symbol"], chance)
+            header = {**header, "graph": {**header["graph"], "symbol": symbol}}
         else:
             header = _changed_json(header, chance)
     return put_together(kind, header, tensors)
@@ -667,7 +671,7 @@ class Worker:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
                        "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen([sys.executable, __file__, "--worker"], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=open("/tmp/fuzz.stderr", "a"), env=environment, text=True)
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True)
         self.cases = json.loads(self.process.stdout.readline())
 
     def outcome(self, *job):
