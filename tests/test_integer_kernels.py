@@ -12,6 +12,9 @@ from gluon_compress.quantization.inference_graph import variable
 from gluon_compress.quantization.narrow import fitting, halved_codes, narrow_codes
 from gluon_compress.quantization.observing import block_of
 from gluon_compress.quantization.onednn import saturates, threshold_for, weight_codes, weight_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 EMITTERS = pytest.mark.parametrize("emitter_class", [Int8Emitter, SimulatedEmitter])
 SCALE_IN, SCALE_ADDED = 0.011, 0.023
@@ -81,6 +84,87 @@ def test_convolutions(emitter_class, signed, relu, bias, channels, groups, kerne
     expected = rounded(real, limits_out, relu)
     assert np.abs(found - expected).max() <= 1 and (found != expected).mean() < 2e-3  # ties, rounded in float32
     assert np.isin(expected, limits_out.codes).any() and len(np.unique(expected)) > 50
+
+
+def worst_weights(rng, shape):
+    """Codes whose products add up to the most: all at one end, both ends in turn, and ends at random."""
+    weight = rng.choice([-128, 127], size=shape).astype(np.int8)
+    weight[::3] = 127
+    weight[1::6] = -128
+    weight[2::6, ::2] = 127
+    weight[2::6, 1::2] = -128
+    return weight
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("channels, groups, kernel, stride, dilate, size", [
+    ((64, 64), 1, 3, 1, 1, 9), ((3, 64), 1, 7, 2, 1, 15), ((1, 20), 1, 5, 1, 1, 9), ((24, 7), 1, 3, 1, 2, 9),
+    ((64, 48), 1, 1, 2, 1, 6), ((33, 16), 1, 1, 1, 1, 6), ((32, 32), 32, 3, 1, 1, 9), ((8, 8), 1, 3, 1, 1, 4)])
+@pytest.mark.parametrize("deep", [False, True])
+def test_no_sum_is_cut(signed, channels, groups, kernel, stride, dilate, size, deep):
+    """The largest inputs there are, and the worst weights: MXNet's kernels against NumPy's integers, code by code."""
+    rng = np.random.default_rng(kernel)
+    limits, pad = Range(127.0 if signed else 255.0, signed), kernel // 2 * dilate
+    weight = worst_weights(rng, (channels[1], channels[0] // groups, kernel, kernel))
+    x = rng.choice([limits.codes[0], limits.codes[1], limits.codes[1]], size=(2, channels[0], size, size))
+    x[0] = limits.codes[1]
+    scale = np.full(channels[1], 1 / 127, np.float32)
+    used, unit = codes_here(weight, scale, signed, groups > 1)
+    window = {"kernel": (kernel, kernel), "pad": (pad, pad), "stride": (stride, stride), "dilate": (dilate, dilate),
+              "num_filter": channels[1], "num_group": groups, "no_bias": True}
+    real = unit.astype(np.float64)[:, None, None] * mx.nd.Convolution(
+        mx.nd.array(x, dtype="float64"), mx.nd.array(used, dtype="float64"), **window).asnumpy()
+    limits_out = Range(float(np.abs(real).max()), True)
+    layer = Node("layer", "Convolution", {name: str(value) for name, value in window.items()}, [real.shape],
+                 inputs=[(Node("data", "null", {}, [x.shape]), 0)])
+    others = [] if deep else [Node("other", "Convolution", {"num_group": "2"}, [()])]  # a depthwise one: no depth
+    emitter = fitting(Int8Emitter, [layer, *others], saturates())({"layer": (weight, scale)}, {})
+    read = emitter.quantize("data_codes", (variable("data", ()), 0), limits)
+    found = codes_of(emitter, emitter.convolution(layer, read, limits_out), {}, {"data": mx.nd.array(x)})
+    expected = rounded(real, limits_out, relu=False)
+    assert np.abs(found - expected).max() <= 1 and (found != expected).mean() < 1e-2  # ties
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("units, features, fp32_output", [
+    (10, 64, True), (10, 33, True), (7, 2, True), (10, 64, False), (520, 511, False), (512, 512, False)])
+def test_no_sum_of_a_dense_layer_is_cut(signed, batch, units, features, fp32_output):
+    rng = np.random.default_rng(units)
+    limits = Range(127.0 if signed else 255.0, signed)
+    weight, x = worst_weights(rng, (units, features)), np.full((batch, features), limits.codes[1])
+    x[1:] = rng.choice([limits.codes[0], limits.codes[1]], size=(batch - 1, features))
+    scale = np.full(units, 1 / 127, np.float32)
+    used, unit = codes_here(weight, scale, halved=False)
+    real = x @ used.T.astype(np.int64) * unit.astype(np.float64)
+    layer = Node("layer", "FullyConnected", {"num_hidden": str(units), "no_bias": "True"}, [(batch, units)],
+                 inputs=[(Node("data", "null", {}, [x.shape]), 0)])
+    emitter = emitter_for(Int8Emitter, layer, weight, scale)
+    read = emitter.quantize("data_codes", (variable("data", ()), 0), limits)
+    if fp32_output:
+        found = block_of([emitter.dense(layer, read)], ["data"], emitter.values)(mx.nd.array(x)).asnumpy()
+        np.testing.assert_allclose(found, real, rtol=1e-5, atol=1e-5 * np.abs(real).max())
+    else:
+        limits_out = Range(float(np.abs(real).max()), True)
+        found = codes_of(emitter, emitter.dense(layer, read, limits_out), {}, {"data": mx.nd.array(x)})
+        expected = rounded(real, limits_out, relu=False)
+        assert np.abs(found - expected).max() <= 1 and (found != expected).mean() < 1e-2
+
+
+@settings(max_examples=200)
+@given(codes=st.integers(1, 9).flatmap(lambda inputs: arrays(np.int8, (3, inputs, 2), elements=st.integers(-128, 127))))
+def test_narrow_codes_fit_in_16_bits(codes):
+    scale = np.float32([0.5, 1, 2])
+    narrowed, wider = narrow_codes(codes, scale)
+    pairs = np.pad(narrowed.astype(int), ((0, 0), (0, codes.shape[1] % 2), (0, 0)))
+    for inputs in (0, 255), (255, 0), (255, 255):  # the vertices of what a pair of inputs can be
+        sums = pairs[:, ::2] * inputs[0] + pairs[:, 1::2] * inputs[1]
+        assert -2 ** 15 <= sums.min() and sums.max() < 2 ** 15
+    assert (wider >= scale).all() and (wider <= 2 * scale).all()
+    error = np.abs(narrowed * wider[:, None, None] - codes * scale[:, None, None])
+    assert (error <= 1.001 * wider[:, None, None]).all()  # at most a step, as some are rounded to the other side
+    unchanged = wider == scale
+    np.testing.assert_array_equal(narrowed[unchanged], codes[unchanged])
 
 
 @EMITTERS

@@ -127,16 +127,16 @@ def test_nothing_else_runs_between_the_layers(name, integer, fp32):
 
 @pytest.mark.parametrize("batch", [1, 5])
 def test_large_dense_layers_run_as_convolutions(batch):
-    """The first reads an image, the second a signed tensor, the third gives fp32."""
+    """The first reads an image, the second signed codes, with which a convolution halves weights; the third is fp32."""
     net, example = build(Net, (7, 4, 8, 8), function=lambda net, F, x: net.c(net.b(net.a(F.relu(net.conv(x))))),
                          conv=nn.Conv2D(9, 3, padding=1), a=nn.Dense(512), b=nn.Dense(520, activation="relu"),
                          c=nn.Dense(600))
     int8, simulated = (quantize(net, [example], simulate=simulate, progress=False) for simulate in (False, True))
     operators = [node.operator for node in Graph(int8, example).nodes]
     assert (operators.count("_sg_mkldnn_conv"), operators.count("_sg_mkldnn_fully_connected"),
-            operators.count("transpose")) == (3, 1, 2)
+            operators.count("transpose")) == ((2, 2, 2) if onednn.saturates() else (3, 1, 2))
     other = mx.nd.random.normal(shape=(batch, 4, 8, 8))
-    assert relative_error(int8(other), net(other)) < 0.05
+    assert relative_error(int8(other), net(other)) < CLOSE
     assert relative_error(int8(other), simulated(other)) < 1e-3
 
 

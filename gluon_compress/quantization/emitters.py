@@ -169,7 +169,7 @@ class Int8Emitter(Emitter):
 
     def dense(self, layer, data, limits=None, relu=False):
         """Without ``limits`` the result is an fp32 entry."""
-        if limits is not None and self.codes[layer.name][0].size >= LARGE_DENSE:
+        if limits is not None and self.runs_as_convolution(layer, data):
             return self._dense_of_columns(layer, data, limits, relu)
         inputs, output = self._layer(layer, data)
         attributes = {"quantized": "true", "channel_wise_quantize": "true",
@@ -180,6 +180,9 @@ class Int8Emitter(Emitter):
         node = Node(layer.name, "_sg_mkldnn_fully_connected", attributes, [()] * (1 if limits is None else 3),
                     inputs=[*inputs, *_with_ends(data)[1:]], subgraph=[output])
         return (node, 0) if limits is None else Integers((node, 0), limits)
+
+    def runs_as_convolution(self, layer, data):
+        return self.codes[layer.name][0].size >= LARGE_DENSE
 
     def _dense_of_columns(self, layer, data, limits, relu):
         """As a convolution over (1, features, batch, 1); consecutive ones pass that on."""
@@ -192,7 +195,7 @@ class Int8Emitter(Emitter):
         rows = plain(f"{layer.name}_matrix", "Reshape", columns.entry, shape=(-3, -3))
         rows = plain(f"{layer.name}_rows", "transpose", rows, axes=(1, 0))
         self._columns[rows] = columns.entry
-        return Integers(rows, limits, columns.entry[0])
+        return Integers(rows, limits, ends_of(columns))
 
     def _as_columns(self, name, data):
         if data.entry not in self._columns:

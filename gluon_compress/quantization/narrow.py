@@ -24,8 +24,8 @@ from functools import partial
 import numpy as np
 
 from ..graph import Node
-from .emitters import LARGE_DENSE, Emitter, Int8Emitter, SimulatedEmitter, ends_of, plain
-from .onednn import SIGNED_HIGH, SIGNED_LOW
+from .emitters import Emitter, Int8Emitter, SimulatedEmitter, ends_of, plain
+from .onednn import SIGNED_HIGH, SIGNED_LOW, loses_five
 
 LARGEST_SUM = 128  # of weights, with which 16 bits hold the sum of two products
 IMAGE_AXES = 4
@@ -140,19 +140,12 @@ class NarrowEmitter(Emitter):
         super().__init__(codes, biases)
         self.narrowed, self._seen, self._limited = {}, set(), set()
 
-    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None, **added):
+    def convolution(self, layer, data, *others, **named):
         self._narrow(layer, data, halved=data.range.signed)
-        return self._write(layer, data, limits, relu, summand, leaky, **added)
+        return super().convolution(layer, data, *others, **named)
 
     def dense(self, layer, data, limits=None, relu=False):
-        as_convolution = limits is not None and self.codes[layer.name][0].size >= LARGE_DENSE
-        self._narrow(layer, data, halved=data.range.signed and as_convolution)
-        return self._write_dense(layer, data, limits, relu)
-
-    def _write(self, layer, data, limits, relu, summand, leaky, **added):
-        return super().convolution(layer, data, limits, relu, summand, leaky, **added)
-
-    def _write_dense(self, layer, data, limits, relu):
+        self._narrow(layer, data, halved=False)
         return super().dense(layer, data, limits, relu)
 
     def _narrow(self, layer, data, halved):
@@ -202,11 +195,6 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         self.far = []  # heights of the images that 1x1 kernels with far rows read
         self._with_depth, self._changed = set(), {}
 
-    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None, added=None):
-        if leaky is not None and leaky.by_channel:  # comes back as two or three, with one slope each
-            return self._prelu(layer, data, limits, leaky.slope)
-        return super().convolution(layer, data, limits, relu, summand, leaky, added=added)
-
     def dequantize(self, name, integers):
         entry = super().dequantize(name, integers)
         if integers.entry in self._with_depth:
@@ -226,25 +214,57 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             return super().concat(concat, parts)
         return self._mark(super().concat(concat, [self._deepened(part) for part in parts]))
 
-    def _write(self, layer, data, limits, relu, summand, leaky, added):
-        deep, kernel = data.entry in self._with_depth, layer.get("kernel")
-        if is_depthwise(layer) or data.entry in self._columns.values():
-            deep = False
-        elif deep or self.deep or self._needs_place(layer) and max(kernel) > 1:
-            layer, deep = self._above_and_below(layer), True
-        elif self._needs_place(layer):
-            layer = self._far_away(layer)
+    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None, added=None):
+        if leaky is not None and leaky.by_channel:  # comes back as several
+            return Int8Emitter.convolution(self, layer, data, limits, relu, summand, leaky)
+        self._narrow(layer, data, halved=data.range.signed)
+        layer, deep = self._with_place(layer, data)
         change = self._deepened if deep else self._flattened
-        result = super()._write(layer, change(data), limits, relu, summand and change(summand), leaky,
-                                added=added and change(added))
+        result = Int8Emitter.convolution(self, layer, change(data), limits, relu, summand and change(summand), leaky,
+                                         added and change(added))
+        if data.entry in self._columns.values():
+            return self._of_columns(result)
         return self._mark(result) if deep else result
 
-    def _write_dense(self, layer, data, limits, relu):
-        """A feature of zeros is added, and another where it would be the neighbour of one that is none."""
+    def _with_place(self, layer, data):
+        """The layer with a larger weight where it needs one, and whether its images have a depth."""
+        if is_depthwise(layer) or data.entry in self._columns.values():
+            return layer, False
+        if self.deep or data.entry in self._with_depth or self._needs_place(layer) and max(layer.get("kernel")) > 1:
+            return self._above_and_below(layer), True
+        return (self._far_away(layer) if self._needs_place(layer) else layer), False
+
+    def dense(self, layer, data, limits=None, relu=False):
+        self._narrow(layer, data, halved=False)
         if data.entry in self._with_depth or self._needs_place(layer) and len(layer.input_shape(0)) > 2:
             data = self._rows(f"{layer.name}_features", data)
-        if not self._needs_place(layer):
-            return super()._write_dense(layer, data, limits, relu)
+        if self._needs_place(layer):
+            data = self._with_zeros(layer, data)
+        return Int8Emitter.dense(self, layer, data, limits, relu)
+
+    def runs_as_convolution(self, layer, data):
+        return super().runs_as_convolution(layer, data) and not data.range.signed  # else it would be halved
+
+    def _as_columns(self, name, data):
+        columns = super()._as_columns(name, data)
+        if not loses_five():
+            return columns
+        shape = {"shape": f"(1, {self.codes[name][0].shape[1]}, 5, 1)", "dtype": "uint8"}
+        more = Node(f"{name}_more", "_zeros", shape, [()]), 0
+        columns = Node(f"{name}_and_more", "Concat", {"num_args": "2", "dim": "2"}, [()], inputs=[columns, more]), 0
+        self._columns[name] = columns  # more than five columns, of whatever batch
+        return columns
+
+    def _of_columns(self, integers):
+        """What :meth:`_as_columns` added is taken away again."""
+        if not loses_five():
+            return integers
+        name = integers.entry[0].name
+        columns = plain(f"{name}_without_more", "slice_axis", integers.entry, axis=2, begin=0, end=-5)
+        return replace(integers, entry=columns, ends=ends_of(integers))
+
+    def _with_zeros(self, layer, data):
+        """A feature of zeros more, and another where it would be the neighbour of one that is none."""
         codes, scale = self.codes[layer.name]
         zeros = 1 + codes.shape[1] % 2
         wide = np.pad(codes, ((0, 0), (0, zeros)))
@@ -253,7 +273,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         zero = plain(f"{layer.name}_first", "slice_axis", data.entry, axis=1, begin=0, end=zeros)
         zero = plain(f"{layer.name}_zeros", "zeros_like", zero)
         rows = Node(f"{layer.name}_and_zeros", "Concat", {"num_args": "2", "dim": "1"}, [()], inputs=[data.entry, zero])
-        return super()._write_dense(layer, replace(data, entry=(rows, 0), ends=ends_of(data)), limits, relu)
+        return replace(data, entry=(rows, 0), ends=ends_of(data))
 
     def _rows(self, name, data):
         data = self._flattened(data)

@@ -1,0 +1,45 @@
+"""What an int8 network computes with the instructions that this process may use; run by test_instruction_levels.py.
+
+    DNNL_MAX_CPU_ISA=AVX2 python tests/instruction_levels.py <folder>
+
+The folder holds ``<name>.gcz`` of shipped networks, quantized elsewhere, and ``<name>.npz`` with images, labels and the
+outputs in fp32. Prints JSON: whether sums saturate, and for each network what the tests compare.
+"""
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import gluon_compress as gc  # before mxnet
+
+import mxnet as mx  # noqa: I001
+import numpy as np
+from gluon_compress.quantization import onednn
+
+
+def decibels(expected, found):
+    noise = np.square(expected - found).sum()
+    return 200.0 if noise == 0 else float(10 * np.log10(np.square(expected).sum() / noise))
+
+
+def measured(path):
+    arrays = np.load(path.with_suffix(".npz"))
+    images = mx.nd.array(arrays["images"])
+    int8, simulated = gc.load(path), gc.load(path, simulate=True)
+    found, expected = int8(images).asnumpy(), simulated(images).asnumpy()
+    gc.save(path.with_suffix(".again"), int8)
+    again = gc.load(path.with_suffix(".again"), simulate=True)
+    return {"accuracy": float((found.argmax(axis=1) == arrays["labels"]).mean()),
+            "agreement": float((found.argmax(axis=1) == arrays["outputs"].argmax(axis=1)).mean()),
+            "kernels to fp32": decibels(arrays["outputs"], found),
+            "simulation to fp32": decibels(arrays["outputs"], expected), "narrowed": len(int8.record.processor),
+            "written as read": again.record == int8.record and all(
+                np.array_equal(codes, int8.codes[name]) for name, codes in again.codes.items()),
+            "largest code": min(int(np.abs(codes.astype(int)).max()) for codes in again.codes.values())}
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        networks = {path.stem: measured(path) for path in sorted(Path(sys.argv[1]).glob("*.gcz"))}
+    print(json.dumps({"saturates": onednn.saturates(), "networks": networks}))

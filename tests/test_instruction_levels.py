@@ -1,0 +1,59 @@
+"""Int8 networks with older instructions than this processor has: exact, accurate, and from the same files.
+
+``DNNL_MAX_CPU_ISA`` hides instructions from oneDNN; it is read once, so that each level is a process of its own.
+"""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gluon_compress as gc  # before mxnet
+
+import numpy as np  # noqa: I001
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+LEVELS = ("SSE41", "AVX", "AVX2", "AVX512_CORE", "AVX512_CORE_VNNI")  # a level that this processor lacks hides nothing
+NETWORKS = {"lenet_mnist": 500, "resnet18_cifar10": 100, "alexnet_cifar10": 100}  # and how many test images
+
+
+def run(level, *command):
+    environment = {**os.environ, "DNNL_MAX_CPU_ISA": level, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *map(str, command)], env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with the shipped networks, quantized by whatever instructions this process has."""
+    folder = tmp_path_factory.mktemp("levels")
+    for name, count in NETWORKS.items():
+        train, test = gc.datasets.mnist() if "mnist" in name else gc.datasets.cifar10()
+        size = gc.params.manifest()[name]["input_shape"][-1]
+        resized = {} if size in (28, 32) else {"size": size}
+        net = gc.params.load(name)
+        images, labels = next(iter(test.batches(count, **resized)))
+        int8 = gc.quantization.quantize(net, train.subset(slice(0, 128)).batches(64, **resized), progress=False)
+        gc.save(folder / f"{name}.gcz", int8)
+        np.savez(folder / f"{name}.npz", images=images.asnumpy(), labels=labels.asnumpy(),
+                 outputs=net(images).asnumpy())
+    return folder
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_kernels_compute_what_numpy_does(level):
+    run(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "test_integer_kernels.py")
+
+
+@pytest.mark.parametrize("level", [level for level in LEVELS if level != "AVX"])  # has the kernels of SSE41
+def test_shipped_networks_from_one_file(level, files):
+    """Kernels lose what their simulation loses, and little; what is saved again has all 8 bits."""
+    found = json.loads(run(level, TESTS / "instruction_levels.py", files))
+    assert found["networks"].keys() == NETWORKS.keys()
+    for name, network in found["networks"].items():
+        assert abs(network["kernels to fp32"] - network["simulation to fp32"]) < 1, (name, network)
+        assert network["kernels to fp32"] > 30 and network["agreement"] >= 0.98, (name, network)
+        assert (network["narrowed"] > 0) == found["saturates"], (name, network)
+        assert network["written as read"] and network["largest code"] >= 127, (name, network)  # 8 bits in full
