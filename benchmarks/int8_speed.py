@@ -4,6 +4,7 @@
     /tmp/runtimes/bin/pip install onnxruntime==1.31.1 openvino==2026.4.1 nncf==3.4.0 onnx==1.16.2 ml_dtypes
     python benchmarks/int8_speed.py --runtimes /tmp/runtimes/bin/python    # about forty minutes on two quiet cores
     python benchmarks/int8_speed.py --runtimes ... --only vgg16     # did not fit into 23 GB beside other programs
+    python benchmarks/int8_speed.py --runtimes ... --isa AVX2       # as on an older processor; also AVX512_CORE
 
 ONNX Runtime and OpenVINO live in an environment of their own, since they want NumPy 2 and MXNet does not; without
 ``--runtimes`` their columns stay empty. All of them get the same weights, random, and the same images:
@@ -18,7 +19,9 @@ ONNX Runtime and OpenVINO live in an environment of their own, since they want N
 
 Each is a process of its own. In every round each computes for a fraction of a second, in turn, so that all see the same
 machine; medians and quartiles over all passes. Rows that the results file has already are not measured again.
-Results: ``results/int8_speed.json`` and ``.txt``.
+Results: ``results/int8_speed.json`` and ``.txt``; with ``--isa`` ``int8_speed_avx2.json`` and so on. That hides
+instructions from oneDNN, on which MXNet and OpenVINO compute; ONNX Runtime's own kernels cannot be told, and use all
+that the processor has: its columns are no measurement of an older one.
 """
 import json
 import os
@@ -45,15 +48,18 @@ NETWORKS = {"resnet50": "resnet50_v1", "resnet18": "resnet18_v1", "alexnet": "al
 SIZE, BATCHES = 224, (1, 8, 32)
 ROUNDS, SECONDS = 5, 0.3
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
+ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")  # of MXNet's oneDNN, and of OpenVINO's
+ISAS = ("SSE41", "AVX2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 def interpreter(system, runtimes):
     return runtimes if system.startswith(("ONNX", "OpenVINO")) else sys.executable
 
 
-def environment(system):
+def environment(system, isa=None):
     """Two threads for all, but nothing at all for MXNet as installed; MXNet's naive engine where it is asked for."""
-    clean = {key: value for key, value in os.environ.items() if key not in (*THREAD_VARIABLES, "DNNL_MAX_CPU_ISA")}
+    clean = {key: value for key, value in os.environ.items() if key not in (*THREAD_VARIABLES, *ISA_VARIABLES)}
+    clean.update(dict.fromkeys(ISA_VARIABLES, isa) if isa else {})
     if system == "MXNet as installed":
         return clean
     engine = {"MXNET_ENGINE_TYPE": "NaiveEngine"} if system.endswith("naive engine") else {}
@@ -63,11 +69,11 @@ def environment(system):
 class System:
     """A process that computes when it is asked to, and waits otherwise."""
 
-    def __init__(self, name, folder, runtimes):
+    def __init__(self, name, folder, runtimes, isa):
         self.log = open(folder / f"{name}.log", "w")
         self.process = subprocess.Popen([interpreter(name, runtimes), "-W", "ignore", PROCESS, name, folder], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-                                        env=environment(name))
+                                        env=environment(name, isa))
 
     def __enter__(self):
         return self
@@ -108,14 +114,14 @@ def measure(systems, batch):
     return result
 
 
-def measure_network(name, batches, runtimes, work, save):
+def measure_network(name, batches, runtimes, work, save, isa=None):
     folder = Path(work) / name
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "zoo_name").exists():
         subprocess.run([sys.executable, "-W", "ignore", PROCESS, "prepare", NETWORKS[name], str(SIZE), folder],
                        check=True, stdout=subprocess.DEVNULL)
     with ExitStack() as stack:
-        systems = {system: stack.enter_context(System(system, folder, runtimes)) for system in SYSTEMS
+        systems = {system: stack.enter_context(System(system, folder, runtimes, isa)) for system in SYSTEMS
                    if interpreter(system, runtimes)}
         for batch in batches:
             row = measure(systems, batch)
@@ -161,7 +167,8 @@ def cpu_name():
 
 def write_tables(file, result):
     conditions = result["conditions"]
-    text = (f"{table(result['rows'])}\n({conditions['cpu']}, {conditions['cores']} cores, {THREADS} threads, "
+    capped = f", oneDNN limited to {conditions['isa']}" if conditions.get("isa") else ""
+    text = (f"{table(result['rows'])}\n({conditions['cpu']}{capped}, {conditions['cores']} cores, {THREADS} threads, "
             f"{SIZE}x{SIZE}, random weights; medians of passes in turn.\n"
             f"{', '.join(f'{name} {version}' for name, version in conditions['versions'].items())})\n")
     if any(len(row) < len(SYSTEMS) for row in result["rows"].values()):
@@ -176,11 +183,13 @@ def write_tables(file, result):
 @click.option("--only", type=click.Choice(sorted(NETWORKS)), multiple=True, help="These networks.")
 @click.option("--batch", "batches", type=click.IntRange(1, 32), multiple=True, default=BATCHES, show_default=True)
 @click.option("--again", is_flag=True, help="Measure rows again that are there.")
+@click.option("--isa", type=click.Choice(ISAS), help="Hide newer instructions than these from oneDNN.")
 @click.option("--work", type=click.Path(file_okay=False), help="Keep the files of the networks here.")
-def main(runtimes, only, batches, again, work):
-    file = RESULTS / "int8_speed.json"
+def main(runtimes, only, batches, again, isa, work):
+    file = RESULTS / (f"int8_speed_{isa.lower()}.json" if isa else "int8_speed.json")
     result = json.loads(file.read_text()) if file.exists() else {"rows": {}}
     result["conditions"] = {"cpu": cpu_name(), "cores": gc.runtime.status().cores, "threads": THREADS,
+                            "isa": isa,
                             "versions": {**result.get("conditions", {}).get("versions", {}), **versions(runtimes)}}
     with tempfile.TemporaryDirectory() as temporary:
         for name in only or NETWORKS:
@@ -190,7 +199,7 @@ def main(runtimes, only, batches, again, work):
                 result["rows"][f"{name}, batch {batch}"] = row
                 write_tables(file, result)
             if missing:
-                measure_network(name, missing, runtimes, work or temporary, save)
+                measure_network(name, missing, runtimes, work or temporary, save, isa)
     click.echo(f"{write_tables(file, result)}Made: {file} and {file.with_suffix('.txt').name}")
 
 
