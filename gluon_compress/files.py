@@ -11,11 +11,15 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from .progress import progress_bar
 
 CHUNK_BYTES = 1 << 20  # read at a time
 NAME_BYTES = 100       # of a file's name that are in the name of the folder it is written in
 SUFFIX = ".tmp"
+SECONDS_UNTOLD = 1     # of waiting for a lock
 
 
 def sha256_of(path):
@@ -27,10 +31,44 @@ def sha256_of(path):
     return digest.hexdigest()
 
 
+@contextmanager
 def lock(path):
-    """An inter-process lock for writing ``path``; the lock file stands beside it."""
+    """Hold an inter-process lock for writing ``path``; the lock file stands beside it. A longer wait is told."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{path}.lock")
+    place = Path(f"{path}.lock")
+    if place.is_symlink():
+        place.unlink()  # planted: a lock file is emptied when it is opened
+    held = FileLock(place)
+    try:
+        held.acquire(timeout=SECONDS_UNTOLD)
+    except Timeout:
+        tqdm.write(f"{path}: waiting for another process, which is bringing it", file=sys.stderr)
+        with progress_bar(desc=f"waiting for {Path(path).name}", bar_format="{desc}: {elapsed}") as bar:
+            while not _acquired(held):
+                bar.update()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _acquired(held):
+    try:
+        held.acquire(timeout=SECONDS_UNTOLD)
+    except Timeout:
+        return False
+    return True
+
+
+@contextmanager
+def naming(path):
+    """Let an ``OSError`` of an open file, which names none, name ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def check_path(name, path):

