@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy
 
+from .cgroups import cpu_quota
 from .parameter_server import import_mxnet
 
 SWITCH = "GLUON_COMPRESS_RUNTIME"
@@ -97,30 +98,14 @@ def restore_numpy_bool(numpy_module, mxnet_imported):
     return True
 
 
-def usable_cores(cgroup_root=Path("/sys/fs/cgroup")):
-    """Cores this process may use: its CPU affinity, capped by its container's CPU quota (v1 or v2)."""
+def usable_cores():
+    """Cores this process may use: its CPU affinity, capped by the CPU quota of its container."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
         cores = os.cpu_count() or 1
-    quota = _cgroup_quota(cgroup_root)
+    quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
-
-
-def _cgroup_quota(root):
-    """CPU quota in cores, or None without one."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()[:2]  # cgroup v2
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()  # cgroup v1
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    try:
-        return float(quota) / float(period) if float(quota) > 0 else None
-    except (ValueError, ZeroDivisionError):  # "max": no quota
-        return None
 
 
 def _set_threads(environment, library_loaded, cores):

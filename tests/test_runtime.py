@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from gluon_compress import runtime
+from gluon_compress import cgroups, runtime
 
 SILENT = {"OMP_NUM_THREADS": None, "MXNET_OMP_MAX_THREADS": None, "OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None,
           "DNNL_MAX_CPU_ISA": None, "ONEDNN_MAX_CPU_ISA": None, "GLUON_COMPRESS_RUNTIME": None,
@@ -155,27 +155,45 @@ def test_another_way_of_waiting_is_refused():
         runtime._set_waiting({"GLUON_COMPRESS_WAITING": "passive"}, False, 2)
 
 
-@pytest.mark.parametrize("files, quota", [
-    ({}, None),
-    ({"cpu.max": "max 100000"}, None),
-    ({"cpu.max": "max"}, None),
-    ({"cpu.max": "150000 100000"}, 1.5),
-    ({"cpu.max": "50000 100000\n"}, 0.5),
-    ({"cpu.max": "nonsense here"}, None),
-    ({"cpu.max": "100000 0"}, None),
-    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-    ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3.0),
-    ({"cpu/cpu.cfs_quota_us": "300000"}, None),
+@pytest.mark.parametrize("membership, files, quota", [
+    ("", {}, None),
+    ("", {"cpu.max": "max 100000"}, None),
+    ("", {"cpu.max": "max"}, None),
+    ("", {"cpu.max": "150000 100000"}, 1.5),
+    ("", {"cpu.max": "50000 100000\n"}, 0.5),
+    ("", {"cpu.max": "nonsense here"}, None),
+    ("", {"cpu.max": "100000 0"}, None),
+    ("", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+    ("", {"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3.0),
+    ("", {"cpu/cpu.cfs_quota_us": "300000"}, None),
+    # nested: the smallest of the group's and those above it
+    ("0::/a/b", {"a/b/cpu.max": "150000 100000"}, 1.5),
+    ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, 1.5),
+    ("0::/a/b", {"cpu.max": "50000 100000", "a/b/cpu.max": "300000 100000"}, 0.5),
+    ("0::/a/b", {"a/b/cpu.max": "50000 100000", "a/cpu.max": "300000 100000"}, 0.5),
+    ("0::/a/b", {"a/c/cpu.max": "50000 100000", "a/b/c/cpu.max": "50000 100000"}, None),  # not this process's
+    ("0::/", {"cpu.max": "150000 100000"}, 1.5),
+    ("0::/../../host", {"cpu.max": "150000 100000"}, 1.5),   # a container that is told of the world outside
+    ("0::/host/only", {"cpu.max": "150000 100000"}, 1.5),
+    ("9:name=systemd:/x\n4:cpu,cpuacct:/d/e\n0::/", {"cpu,cpuacct/d/cpu.cfs_quota_us": "150000",
+                                                    "cpu,cpuacct/d/cpu.cfs_period_us": "100000"}, 1.5),
+    ("4:cpu,cpuacct:/d/e", {"cpu/d/e/cpu.cfs_quota_us": "50000", "cpu/d/e/cpu.cfs_period_us": "100000",
+                            "cpu/d/cpu.cfs_quota_us": "-1", "cpu/d/cpu.cfs_period_us": "100000"}, 0.5),
+    ("4:cpuset:/d", {"cpu/d/cpu.cfs_quota_us": "50000", "cpu/d/cpu.cfs_period_us": "100000"}, None),
+    ("1:memory:/m\n0::/h", {"unified/h/cpu.max": "50000 100000"}, 0.5),
 ])
-def test_container_quotas(tmp_path, files, quota):
+def test_container_quotas(tmp_path, monkeypatch, membership, files, quota):
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text)
-    assert runtime._cgroup_quota(tmp_path) == quota
+    (tmp_path / "membership").write_text(membership)
+    found = cgroups.cpu_quota(tmp_path, tmp_path / "membership")
+    assert found == quota
+    monkeypatch.setattr(runtime, "cpu_quota", lambda: found)
     affinity = len(os.sched_getaffinity(0))
     # a started core counts as one: 1.5 cores keep two threads busy, half a core one
     expected = affinity if quota is None else min(affinity, {0.5: 1, 1.5: 2, 3.0: 3}[quota])
-    assert runtime.usable_cores(tmp_path) == expected
+    assert runtime.usable_cores() == expected
 
 
 def test_cores_follow_the_affinity(run_python):
