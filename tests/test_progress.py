@@ -26,8 +26,10 @@ def test_a_terminal_shows_the_bar_and_is_clear_afterwards():
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # 24 lines of 100 characters
     subprocess.run([sys.executable, "-c", BARS], check=True, stderr=terminal,
                    env={**os.environ, "PYTHONPATH": str(ROOT)})
-    os.write(terminal, b"end")  # so that there is something to read
-    shown = os.read(controller, 1 << 16).decode()
+    os.write(terminal, b"end")
+    shown = ""
+    while not shown.endswith("end"):  # a terminal hands on what was written in pieces
+        shown += os.read(controller, 1 << 16).decode()
     os.close(terminal)
     os.close(controller)
     assert "shown" in shown and "hidden" not in shown
