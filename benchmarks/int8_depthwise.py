@@ -1,10 +1,30 @@
+"""Depthwise networks with real weights on integers: how far the outputs are off fp32, beside NNCF's.
+
+    /other/python benchmarks/depthwise_networks.py FOLDER
+    python benchmarks/int8_depthwise.py FOLDER /other/python
+
+The other interpreter has `tflite`, `openvino` and `nncf`. For each network: the signal-to-noise ratio of the outputs
+and how often the largest one is the same, on 64 test images, after calibration on 64 training images, the same for all.
+The images are CIFAR-10's, enlarged, of 0 to 255; networks prepare them inside. Printed and written to
+benchmarks/results/int8_depthwise.json.
+"""
 import json
+import subprocess
+import sys
+from pathlib import Path
 
-import gluon_compress  # before mxnet  # noqa: F401
+import gluon_compress as gc  # before mxnet
 
-import mxnet as mx
+import mxnet as mx  # noqa: I001
 import numpy as np
+from depthwise_networks import NETWORKS
 from gluon_compress.datasets import cifar10
+from gluon_compress.quantization import quantize
+from gluon_compress.tables import format_table
+
+COUNT, BATCH = 64, 8
+RESULTS = Path(__file__).parent / "results" / "int8_depthwise.json"
+WAYS = {"ours": {}, "ours, simulated": {"simulate": True}, "ours, not equalized": {"equalize": False}}
 
 
 def symbol_block(path):
@@ -65,3 +85,47 @@ def images(size, count, train):
     data = cifar10()[0 if train else 1]
     found = [mx.image.imresize(data[index][0], size, size, interp=2).asnumpy() for index in range(count)]
     return np.stack(found).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def outputs(net, data):
+    return np.concatenate([net(mx.nd.array(batch)).asnumpy() for batch in np.split(data, len(data) // BATCH)])
+
+
+def compared(found, expected):
+    """{"snr": dB, "top1": share of images with the same largest output}."""
+    found = found.reshape(expected.shape)
+    ratio = np.square(expected).sum() / np.square(found - expected).sum()
+    same = found.argmax(axis=1) == expected.argmax(axis=1)
+    return {"snr": round(10 * float(np.log10(ratio)), 2), "top1": round(float(same.mean()), 4)}
+
+
+def measure(name, folder, interpreter):
+    """{way: what :func:`compared` says}."""
+    net = symbol_block(folder / f"{name}.npz")
+    calibration, test = (images(NETWORKS[name], COUNT, train) for train in (True, False))
+    expected = outputs(net, test)
+    batches = [mx.nd.array(batch) for batch in np.split(calibration, COUNT // BATCH)]
+    found = {way: compared(outputs(quantize(net, batches, progress=False, **settings), test), expected)
+             for way, settings in WAYS.items()}
+    np.savez(folder / "images.npz", calibration=calibration, test=test)
+    command = [interpreter, Path(__file__).with_name("depthwise_nncf.py"), folder / f"{name}.npz",
+               folder / "images.npz", folder / f"{name}_nncf.npz"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with np.load(folder / f"{name}_nncf.npz") as file:
+        return {**found, **{f"OpenVINO, {way}": compared(file[way], expected) for way in file.files}}
+
+
+def main():
+    folder, interpreter = Path(sys.argv[1]), sys.argv[2]
+    results = {name: measure(name, folder, interpreter) for name in NETWORKS}
+    rows = [(name, way, f"{each['snr']:.1f}", f"{100 * each['top1']:.1f} %")
+            for name, found in results.items() for way, each in found.items()]
+    print(format_table(("network", "system", "SNR, dB", "same top-1"), rows))
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    conditions = {"mxnet": mx.__version__, "vnni": "vnni" in flags, "images": COUNT,
+                  "runtime": gc.runtime.status().to_dict()}
+    RESULTS.write_text(json.dumps({"conditions": conditions, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """What each layer of a network costs: parameters, nonzeros, multiply-accumulates (MACs), bytes."""
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -43,6 +43,8 @@ class LayerCost:
         Multiply-accumulates per sample of the batch; 0 where they are not counted.
     fp32_bytes : int
         Four for every value, running statistics and constants included.
+    integer_bytes : int or None
+        Of the values as they are where weights are integers: codes, their scales, and four for every other value.
     """
 
     name: str
@@ -52,6 +54,12 @@ class LayerCost:
     nonzeros: int
     macs: int
     fp32_bytes: int
+    integer_bytes: int = None
+
+    @property
+    def bytes(self):
+        """Of the values as they are."""
+        return self.fp32_bytes if self.integer_bytes is None else self.integer_bytes
 
     @property
     def sparsity(self):
@@ -64,8 +72,9 @@ def layer_costs(net, example):
 
     A weight that is used twice counts its MACs twice and its parameters once, under its first name.
     """
+    if hasattr(net, "counted"):  # an Int8Network, whose own graph depends on the processor
+        return _integer_costs(net, example)
     inputs = example_inputs(example)
-    net = net.as_stored() if hasattr(net, "as_stored") else net  # an int8 network is the same on any processor
     graph = trace(net, inputs)
     shapes = graph.shapes([value.shape for value in inputs])
     members = _members(net)
@@ -74,6 +83,22 @@ def layer_costs(net, example):
     auxiliary = set(graph.symbol.list_auxiliary_states())
     names = dict.fromkeys([*members, *uses])  # a weight that is computed from the input has no members
     return [_row(name, members.get(name, []), uses[name], auxiliary) for name in names], not_counted
+
+
+def _integer_costs(net, example):
+    """Of an Int8Network: its layers, each with what it takes as codes, scales and a bias in fp32."""
+    network, owners, saved = net.counted()
+    rows, not_counted = layer_costs(network, example)
+    kept = {}
+    for row in rows:
+        owner = owners.get(row.name, row.name)
+        if owner in kept:  # the same weights, called again
+            first = kept[owner]
+            kept[owner] = replace(first, kind=f"{first.kind} + {row.kind}", macs=first.macs + row.macs)
+        else:
+            kept[owner] = row
+    return [replace(row, integer_bytes=row.fp32_bytes - saved[name]) if name in saved else row
+            for name, row in kept.items()], not_counted
 
 
 def _members(net):

@@ -9,7 +9,7 @@ from .latency import Timing, measure_latency
 from .symbol_graph import example_inputs
 from .tables import format_table
 
-HEADER = ("layer", "kind", "output", "parameters", "nonzeros", "sparsity", "MACs", "fp32 bytes")
+HEADER = ("layer", "kind", "output", "parameters", "nonzeros", "sparsity", "MACs", "bytes")
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,15 @@ class Report:
         """Four for every value, running statistics and constants included; no file needs to be that long."""
         return sum(layer.fp32_bytes for layer in self.layers)
 
+    @property
+    def bytes(self):
+        """Of the values as they are: as :attr:`fp32_bytes`, but of weights on integers codes and scales."""
+        return sum(layer.bytes for layer in self.layers)
+
     def quantities(self):
         """{what: number}, what two reports are compared by; None where it was not asked for."""
         return {"parameters": self.parameters, "nonzeros": self.nonzeros, "MACs per sample": self.macs,
-                "fp32 bytes": self.fp32_bytes, "file bytes": self.file_bytes,
+                "bytes": self.bytes, "file bytes": self.file_bytes,
                 "median ms": self.timing and self.timing.median}
 
     def comparison(self):
@@ -115,6 +120,8 @@ class Report:
     def _notes(self):
         shapes = ", ".join(map(_shape, self.input_shapes))
         notes = [f"For input {shapes}. MACs per sample, dense: products with pruned weights count."]
+        if self.bytes != self.fp32_bytes:
+            notes.append("Bytes: of integer weights their codes and scales, of everything else four for each value.")
         if self.not_counted:
             listed = ", ".join(f"{operator} ({count})" for operator, count in self.not_counted.items())
             notes.append(f"Not counted as MACs: {listed}.")
@@ -181,7 +188,7 @@ def report(net, example, baseline=None, path=None, latency=False, repeats=30, wa
 
 def _cells(costs):
     return (_number(costs.parameters), _number(costs.nonzeros), f"{100 * costs.sparsity:.1f}%",
-            _number(costs.macs), _number(costs.fp32_bytes))
+            _number(costs.macs), _number(costs.bytes))
 
 
 def _number(value):

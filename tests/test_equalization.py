@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.quantization import quantize
-from gluon_compress.quantization.equalization import find_pairs
+from gluon_compress.quantization.equalization import EXPONENTS, find_pairs
 from gluon_compress.quantization.observing import block_of
 from gluon_compress.quantization.quantize import Quantizer
 from mxnet.gluon import nn
@@ -36,6 +36,12 @@ def quantizer_of(net, example):
     return Quantizer(net, [example], None)
 
 
+def equalized(net, example):
+    """``(parameters before, Quantizer with channels rescaled)``."""
+    quantizer = quantizer_of(net, example)
+    return dict(quantizer.values), quantizer.equalized(progress=False)
+
+
 def pairs_of(net, example):
     quantizer = quantizer_of(net, example)
     return [(pair.first.name, pair.second.name) for pair in find_pairs(quantizer.graph, quantizer.inference)]
@@ -48,14 +54,14 @@ def pairs_of(net, example):
 def test_the_network_computes_the_same(network, shape, count):
     net, example = build(network, shape)
     before = values(net)
-    quantizer = quantizer_of(net, example)
-    weights = dict(quantizer.values)
-    assert len(quantizer.equalize(progress=False)) == count
+    weights, quantizer = equalized(net, example)
+    assert len(quantizer.notes) == count
+    pairs = sum(note.startswith("equalized") for note in quantizer.notes)
     same = block_of(quantizer.inference.outputs, quantizer.inference.inputs, quantizer.inference.values)
     expected = net(example).asnumpy()
     np.testing.assert_allclose(same(example).asnumpy(), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     changed = [name for name, value in quantizer.values.items() if not np.array_equal(value, weights[name])]
-    assert len(changed) >= count
+    assert len(changed) >= pairs > 0
     assert identical(before, values(net))
 
 
@@ -75,36 +81,85 @@ def test_uneven_channels_are_evened_out(second):
     assert "equalized: first -> second" in str(int8.record)
 
 
-def test_factors_are_those_of_the_formula():
+def test_factors_are_a_power_of_the_formula():
     net, example = build(chain, (16, 3, 10, 10))
-    quantizer = quantizer_of(net, example)
-    before = dict(quantizer.values)
-    quantizer.equalize(progress=False)
+    uneven(net, np.linspace(0.1, 3, CHANNELS))
+    before, quantizer = equalized(net, example)
     found = before["first.weight"][:, 0, 0, 0] / quantizer.values["first.weight"][:, 0, 0, 0]
     largest = mx.nd.relu(net.first(example)).asnumpy().max(axis=(0, 2, 3))
     weight = np.abs(before["second.weight"])
     shares = [max(weight[o, i].max() / weight[o].max() for o in range(6)) for i in range(CHANNELS)]
-    expected = np.sqrt(largest / shares)
-    np.testing.assert_allclose(found, expected / np.exp(np.log(expected).mean()), rtol=1e-4)
+    formula = np.sqrt(largest / shares)
+    formula /= np.exp(np.log(formula).mean())
+    assert min(np.abs(np.log(found) - exponent * np.log(formula)).max() for exponent in EXPONENTS) < 1e-3
     np.testing.assert_allclose(before["first.bias"] / quantizer.values["first.bias"], found, rtol=1e-4)
 
 
 def test_channels_that_are_never_used_keep_their_scale():
     net, example = build(chain, (16, 3, 10, 10))
+    uneven(net, np.linspace(0.1, 3, CHANNELS))
     weight, bias = net.first.weight.data(), net.first.bias.data()
     weight[3], bias[3] = 0, -1
     net.first.weight.set_data(weight)
     net.first.bias.set_data(bias)
-    quantizer = quantizer_of(net, example)
-    quantizer.equalize(progress=False)
+    _, quantizer = equalized(net, example)
     assert quantizer.values["first.bias"][3] == -1
     assert all(np.isfinite(value).all() for value in quantizer.values.values())
+
+
+def test_behind_a_relu6_small_channels_grow_and_nothing_is_cut():
+    """Up to what is seen in calibration the network computes the same; the largest channel keeps its scale."""
+    layer = nn.Conv2D(CHANNELS, 3, groups=CHANNELS)
+    net, example = build(chain, (16, 3, 10, 10), middle=lambda F, x: F.clip(x, 0, 6), second=layer)
+    net.first.weight.set_data(net.first.weight.data() / 4)
+    uneven(net, np.geomspace(0.02, 1, CHANNELS))
+    expected = net(example).asnumpy()
+    before, quantizer = equalized(net, example)
+    factor = before["first.weight"][:, 0, 0, 0] / quantizer.values["first.weight"][:, 0, 0, 0]
+    largest = net.first(example).asnumpy().max(axis=(0, 2, 3))
+    assert factor.max() == pytest.approx(1) and factor.min() < 0.3 and (largest / factor < 6.001).all()
+    same = block_of(quantizer.inference.outputs, quantizer.inference.inputs, quantizer.inference.values)
+    np.testing.assert_allclose(same(example).asnumpy(), expected, atol=1e-4 * np.abs(expected).max())
+    errors = [np.linalg.norm(quantize(net, [example], equalize=equalize, progress=False)(example).asnumpy() - expected)
+              for equalize in (False, True)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_pairs_without_a_gain_are_named_and_stay():
+    """All channels alike: nothing can be won."""
+    net, example = build(chain, (16, 3, 10, 10))
+    for layer in net.first, net.second, net.dense:
+        layer.weight.set_data(mx.nd.ones_like(layer.weight.data()))
+        layer.bias.set_data(mx.nd.ones_like(layer.bias.data()))
+    record = quantize(net, [example], equalize=True, progress=False).record
+    assert any(note.startswith("not equalized") and note.endswith("first -> second") for note in record.notes)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_outputs_on_the_calibration_data_are_never_further_off(seed):
+    net, example = build(chain, (16, 3, 10, 10), seed)
+    expected = net(example).asnumpy()
+    networks = [quantize(net, [example], equalize=equalize, progress=False) for equalize in (False, True)]
+    errors = [np.linalg.norm(network(example).asnumpy() - expected) for network in networks]
+    kept = any(note.startswith("equalized:") for note in networks[1].record.notes)
+    assert errors[1] < errors[0] if kept else errors[1] == errors[0]
+    assert kept or any(note.startswith(("equalization was tried and not kept", "not equalized"))
+                       for note in networks[1].record.notes)
+
+
+def test_networks_with_depthwise_convolutions_are_equalized_by_default():
+    net, example = build(chain, (16, 3, 10, 10), second=nn.Conv2D(CHANNELS, 3, groups=CHANNELS))
+    uneven(net, 10.0 ** np.linspace(-1.5, 1.5, CHANNELS))
+    assert any("equalized" in note for note in quantize(net, [example], progress=False).record.notes)
+    assert not quantize(net, [example], equalize=False, progress=False).record.notes
+    dense, example = build(chain, (16, 3, 10, 10))
+    assert not quantize(dense, [example], progress=False).record.notes
 
 
 @pytest.mark.parametrize("middle, possible", [
     (lambda F, x: x, True), (lambda F, x: F.LeakyReLU(x, act_type="leaky", slope=0.3), True),
     (lambda F, x: F.Pooling(F.relu(x), kernel=(2, 2), pool_type="avg"), True),
-    (lambda F, x: F.clip(x, 0, 6), False), (lambda F, x: F.sigmoid(x), False),
+    (lambda F, x: F.clip(x, 0, 6), True), (lambda F, x: F.clip(x, -6, 6), False), (lambda F, x: F.sigmoid(x), False),
     (lambda F, x: F.relu(x) + F.relu(x) * 0.5, False), (lambda F, x: F.LeakyReLU(x, act_type="elu"), False)])
 def test_what_lies_between_decides(middle, possible):
     net, example = build(chain, (4, 3, 10, 10), middle=middle)

@@ -341,3 +341,16 @@ def test_a_bad_example_changes_nothing(example, error, message):
 def test_an_eps_that_no_variance_can_complete():
     net, example = build(lambda: sequence(nn.Conv2D(4, 3), nn.BatchNorm(epsilon=1.5)), (2, 3, 5, 5))
     assert check(net, example, {}, ["1"]).left_out["1"].startswith("eps is 1.5")
+
+
+@pytest.mark.parametrize("name", ["features.1.beta", "output.weight", "output.bias"])
+def test_a_network_that_is_not_finite_is_refused_wherever_that_is(name):
+    net, example = build(NormNet, (4, 3, 8, 8))
+    parameter = network.parameters(net)[name]
+    value = parameter.data()
+    value[(0,) * value.ndim] = float("nan")
+    parameter.set_data(value)
+    before = values(net)
+    with pytest.raises(NetworkError, match="NaN or infinite"):
+        fold_batch_norm(net, example)
+    assert identical(before, values(net))

@@ -13,40 +13,65 @@ of one scale, against the second layer's weights (Xiao et al., "SmoothQuant", 20
 
 A depthwise second layer has a scale for each channel, too: s_i = max|x_i| then makes all channels' ranges equal, at
 no cost.
+
+Behind a ReLU6 channels can be made larger only, up to its ceiling: what a channel has above the largest value that was
+seen is cut then, as a threshold cuts it.
+
+Equalization is to reduce noise. Of s**a with a = 0, 1/4, ..., 1 each pair gets the one with the least that is expected
+at the second layer's output, of 8 bits each,
+
+    sum_i n_i |W2[:, i]|**2 + sum_o m_o sum_i E[x_i**2] / s_i**2
+
+    n_i = (s_i T / 255)**2 / 12 with T = max_i max|x_i| / s_i        m_o = (max_i |W2[o, i]| s_i / 127.5)**2 / 12
+
+and none where that is a = 0.
 """
+import math
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..graph import Node, consumers, in_order
-from .lowering import obstacle
+from .lowering import is_relu, obstacle
 from .observing import key, observe
 
+EXPONENTS = (0, 0.25, 0.5, 0.75, 1)
+LEAST_GAIN = 0.99  # of the noise: what a change must leave
 HOMOGENEOUS = ("relu", "Pooling", "Flatten", "_contrib_AdaptiveAvgPooling2D")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two layers between which channels can be scaled; ``channels`` of them."""
+    """Two layers between which channels can be scaled; ``channels`` of them, that are cut at ``ceiling``."""
 
     first: Node
     second: Node
     channels: int
+    ceiling: float = math.inf
+
+    @property
+    def depthwise(self):
+        return self.second.get("num_group", 1) > 1
 
 
-class ChannelMaximum:
-    """The largest |x| of each channel, axis 1, of all arrays observed; shape (channels,)."""
+class ChannelStatistics:
+    """The largest |x| and the mean square of each channel, axis 1, of all arrays observed; shapes (channels,)."""
 
     def __init__(self):
-        self.largest = 0.0
+        self.largest, self.mean_square, self._count = 0.0, 0.0, 0
 
     def observe(self, array):
-        self.largest = np.maximum(self.largest, np.abs(array).max(axis=(0, *range(2, array.ndim))))
+        others = (0, *range(2, array.ndim))
+        self.largest = np.maximum(self.largest, np.abs(array).max(axis=others))
+        count = array.size // array.shape[1]
+        self._count += count
+        mean_square = np.square(array, dtype=np.float64).mean(axis=others)
+        self.mean_square += (mean_square - self.mean_square) * count / self._count
 
 
 def equalize_layers(graph, inference, values, batches, progress):
-    """``(values, pairs)``: the parameters with channels rescaled, and between which layers.
+    """``(values, changed, left)``: the parameters with channels rescaled, between which pairs, and between which not.
 
     Parameters
     ----------
@@ -61,13 +86,20 @@ def equalize_layers(graph, inference, values, batches, progress):
     """
     pairs = find_pairs(graph, inference)
     if not pairs:
-        return values, []
-    seen = observe(inference, [], [pair.second.inputs[0] for pair in pairs], batches, ChannelMaximum, progress)
-    values = dict(values)
+        return values, [], []
+    seen = observe(inference, [], [pair.second.inputs[0] for pair in pairs], batches, ChannelStatistics, progress)
+    values, changed, left = dict(values), [], []
     for pair in pairs:
-        largest = seen.observers[key(pair.second.inputs[0])].largest.reshape(pair.channels, -1).max(axis=1)
-        _rescale(pair, factors(pair, largest, values[inference.weights[pair.second.name]]), inference, values)
-    return values, pairs
+        found = seen.observers[key(pair.second.inputs[0])]
+        largest = found.largest.reshape(pair.channels, -1).max(axis=1)
+        mean_square = found.mean_square.reshape(pair.channels, -1).mean(axis=1)
+        factor = least_noise(pair, largest, mean_square, values[inference.weights[pair.second.name]])
+        if factor is None:
+            left.append(pair)
+        else:
+            _rescale(pair, factor, inference, values)
+            changed.append(pair)
+    return values, changed, left
 
 
 def find_pairs(graph, inference):
@@ -84,13 +116,16 @@ def find_pairs(graph, inference):
     for second in in_order(inference.outputs):
         if not free(second, inference.weights.get(second.name)):
             continue
-        entry = second.inputs[0]
-        while len(readers[entry]) == 1 and entry not in heads and _homogeneous(entry[0]):
+        entry, ceiling = second.inputs[0], math.inf
+        while len(readers[entry]) == 1 and entry not in heads and (
+                _homogeneous(entry[0]) or entry[0].operator == "clip" and is_relu(entry[0])):
+            if entry[0].operator == "clip":
+                ceiling = min(ceiling, float(entry[0].get("a_max")))
             entry = entry[0].inputs[0]
         first = entry[0]
         if len(readers[entry]) == 1 and entry not in heads and free(
                 first, inference.weights.get(first.name), inference.biases.get(first.name)):
-            pairs.append(Pair(first, second, first.shapes[0][1]))
+            pairs.append(Pair(first, second, first.shapes[0][1], ceiling))
     return pairs
 
 
@@ -100,29 +135,61 @@ def _homogeneous(node):
             or node.operator == "LeakyReLU" and node.get("act_type", "leaky") in ("leaky", "prelu"))
 
 
-def factors(pair, largest, weight):
-    """s, of geometric mean 1 over the channels that are used at all; 1 for the others.
+def least_noise(pair, largest, mean_square, weight):
+    """s with the least noise that is expected, (channels,), or None where that is no change.
 
     Parameters
     ----------
     pair : Pair
-    largest : array (channels,)
-        max|x_i|.
+    largest, mean_square : array (channels,)
+        max|x_i| and E[x_i**2].
     weight : array
         Of the second layer: (out, in, height, width), (channels, 1, height, width) or (out, in).
     """
+    weight = np.abs(weight.astype(np.float64))
+    rows = weight.reshape(pair.channels, 1, -1) if pair.depthwise else weight.reshape(len(weight), pair.channels, -1)
+    full = factors(pair, largest, rows)
+    tried = [limited(pair, full ** exponent, largest) for exponent in EXPONENTS]
+    noises = [noise(pair, factor, largest, mean_square, rows) for factor in tried]
+    best = int(np.argmin(noises))
+    return tried[best] if noises[best] < LEAST_GAIN * noises[0] else None
+
+
+def factors(pair, largest, rows):
+    """s of the formulas above, of geometric mean 1 over the channels that are used at all; 1 for the others.
+
+    ``rows`` are the second layer's absolute weights, (out, in, places), or (in, 1, places) of a depthwise one.
+    """
     largest = largest.astype(np.float64)
-    if pair.second.get("num_group", 1) > 1:
+    if pair.depthwise:
         balance, used = largest, largest > 0
     else:
-        rows = np.abs(weight.astype(np.float64)).reshape(len(weight), pair.channels, -1).max(axis=2)
-        shares = (rows / np.maximum(rows.max(axis=1, keepdims=True), np.finfo(float).tiny)).max(axis=0)
+        ends = rows.max(axis=2)
+        shares = (ends / np.maximum(ends.max(axis=1, keepdims=True), np.finfo(float).tiny)).max(axis=0)
         used = (largest > 0) & (shares > 0)
         balance = np.sqrt(largest / np.where(used, shares, 1))
     result = np.ones(pair.channels)
     if used.any():
         result[used] = balance[used] / np.exp(np.log(balance[used]).mean())
     return result
+
+
+def limited(pair, factor, largest):
+    """Such that no channel is made larger than the ceiling, nor smaller: of a ReLU6 that would not be undone."""
+    if pair.ceiling == math.inf:
+        return factor
+    return np.clip(factor / factor.max(), np.minimum(largest / pair.ceiling, 1), 1)
+
+
+def noise(pair, factor, largest, mean_square, rows):
+    """What is expected at the second layer's output with channels divided by ``factor``: see above."""
+    step = (largest / factor).max() / 255
+    activations = (factor * step) ** 2 / 12
+    if pair.depthwise:
+        return (activations * np.square(rows).sum(axis=(1, 2))).sum()
+    steps = (rows.max(axis=2) * factor).max(axis=1) / 127.5
+    return ((activations * np.square(rows).sum(axis=2)).sum()
+            + (np.square(steps) / 12).sum() * (mean_square / factor ** 2).sum() * rows.shape[2])
 
 
 def _rescale(pair, factor, inference, values):
@@ -133,8 +200,8 @@ def _rescale(pair, factor, inference, values):
     if shift is not None:
         values[shift] = _times(values[shift], 1 / factor)
     weight = inference.weights[pair.second.name]
-    inputs = factor.repeat(values[weight].shape[0 if pair.second.get("num_group", 1) > 1 else 1] // pair.channels)
-    shape = (-1, 1, 1, 1) if pair.second.get("num_group", 1) > 1 else (1, -1) + (1,) * (values[weight].ndim - 2)
+    inputs = factor.repeat(values[weight].shape[0 if pair.depthwise else 1] // pair.channels)
+    shape = (-1, 1, 1, 1) if pair.depthwise else (1, -1) + (1,) * (values[weight].ndim - 2)
     values[weight] = _times(values[weight], inputs.reshape(shape))
 
 

@@ -90,6 +90,9 @@ def fold_batch_norm(net, example):
     changes = {}
     for norm, layer in pairs.items():
         changes.update(folded(norm, layer, before))
+    for name, value in before.items():
+        if not np.isfinite(value).all():
+            raise NetworkError(f"parameter {name} has values that are NaN or infinite; accepted: finite numbers")
     try:
         restore_snapshot(net, changes)
     except Exception:

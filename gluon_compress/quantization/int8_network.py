@@ -1,4 +1,6 @@
 """The network that runs on integers."""
+import math
+
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
@@ -67,19 +69,34 @@ class Int8Network(SymbolBlock):
                 raise ValueError(f"an input has {value.shape[2]} rows; accepted on this processor: {self._most_rows}")
         return super().forward(x, *args)
 
+    def export(self, path, epoch=0, remove_amp_cast=True):
+        """MXNet's own two files, a symbol and parameters, as ``HybridBlock.export`` writes them.
+
+        MXNet's integer kernels take weights in fp32 and make the codes by themselves, so that the parameters take as
+        many bytes as the fp32 network's. ``gluon_compress.save`` writes the codes: a quarter.
+        """
+        return super().export(path, epoch, remove_amp_cast)
+
     def fp32_values(self):
         """{structural name: float32 array} of the original network, with the weights as they were rounded."""
         layers = self.scales.layers
         return {**self.rest, **{name: dequantize_array(code, layers[name]["scale"], layers[name]["axis"])
                                 for name, code in self.codes.items()}}
 
-    def as_stored(self):
-        """This network, or where it has narrower weights here one with those that files hold: for counting."""
-        if not self.record.processor:
-            return self
-        lowering = lower(self.graph, self.codes, self.scales, self.rest, self.record,
-                         SimulatedEmitter if self.simulated else Int8Emitter, saturates=False)
-        return block_of(lowering.outputs(), lowering.graph.inputs, lowering.values())
+    def counted(self):
+        """``(network in fp32 of the same layers, {name of a call: layer}, {layer: saved bytes})``: for reports.
+
+        BatchNorms are in the layers, as they are here; a layer that is called again has another name for that. Codes of
+        so many bits and their scales take the place of four bytes for each weight.
+        """
+        inference = simplify(self.graph, self.fp32_values())
+        owners = {}
+        for name, weight in inference.weights.items():
+            owners.setdefault(weight, name)
+        saved = {owners[weight]: 4 * (codes.size - self.scales.layers[weight]["scale"].size)
+                 - math.ceil(codes.size * self.record.bits / 8) for weight, codes in self.codes.items()}
+        return (block_of(inference.outputs, inference.inputs, inference.values),
+                {name: owners[weight] for name, weight in inference.weights.items()}, saved)
 
     def summary(self):
         """The table of :class:`QuantizationRecord`."""

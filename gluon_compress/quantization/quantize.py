@@ -1,5 +1,7 @@
 """Post-training quantization: from a trained fp32 network and a few hundred inputs to one that runs on integers."""
+import copy
 import itertools
+from functools import partial
 
 import numpy as np
 
@@ -22,13 +24,14 @@ from .observing import block_of, input_batches, key, observe, parts
 from .record import QuantizationRecord
 from .weights import Scales
 
+COMPARED = 4  # batches on which equalization must have been worth it
 CONTROL_FLOW = ("_foreach", "_while_loop", "_cond")
 KINDS = {"Convolution": "Conv{}D", "Deconvolution": "Conv{}DTranspose", "FullyConnected": "Dense",
          "Embedding": "Embedding"}
 
 
 def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None, percentile=99.99, batches=None,
-             correct_bias=True, equalize=False, evaluate=None, max_accuracy_drop=None, simulate=False, progress=True):
+             correct_bias=True, equalize=None, evaluate=None, max_accuracy_drop=None, simulate=False, progress=True):
     """An :class:`Int8Network` that computes what ``net`` computes, on integers.
 
     ``net`` is not changed. Convolutions and dense layers get integer weights, one scale per output channel, with the
@@ -65,9 +68,11 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
         Take the mean error that the rounded weights make in each output channel out of its bias (Nagel et al.,
         "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2). Layers without
         bias and without BatchNorm have nothing to correct.
-    equalize : bool
-        First bring the channels of each tensor between two layers to like ranges; see equalization.py. It helps where
-        they differ much. The record names the layers.
+    equalize : bool, optional
+        First bring the channels of each tensor between two layers to like ranges; see equalization.py. By default for
+        networks with depthwise convolutions, which need it most. Pairs of layers where less noise is not expected, and
+        the whole where the outputs on the calibration data come no closer to those in fp32, stay as they are. The
+        record says which.
     evaluate : callable, optional
         ``evaluate(net)`` returns the accuracy, higher is better. For ``max_accuracy_drop``.
     max_accuracy_drop : float, optional
@@ -88,9 +93,11 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
     check_settings(method, bits, batches)
     clip = default_clip(bits) if clip is None else clip
     check_choice("clip", clip, CLIPS)
-    for name, value in (("correct_bias", correct_bias), ("equalize", equalize), ("simulate", simulate),
-                        ("progress", progress)):
+    for name, value in (("correct_bias", correct_bias), ("equalize", False if equalize is None else equalize),
+                        ("simulate", simulate), ("progress", progress)):
         check_flag(name, value)
+    new_observer = partial(RangeObserver, method, percentile, bits)
+    new_observer()  # does it accept these?
     if (max_accuracy_drop is None) != (evaluate is None):
         raise TypeError("max_accuracy_drop and evaluate go together; one of them is missing")
     if evaluate is not None and not callable(evaluate):
@@ -102,19 +109,41 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
         onednn.check_available(bits)
     quantizer = Quantizer(net, calibration_data, batches)
     excluded = quantizer.excluded(exclude)
-    equalized = quantizer.equalize(progress) if equalize else []
-    quantizer.calibrate(lambda: RangeObserver(method, percentile, bits), progress)
+    quantizer.calibrate(new_observer, progress)
 
-    def quantized(excluded):
+    def quantized(excluded, quantizer=quantizer):
         record, scales, codes, rest = quantizer.quantized(excluded, bits, clip, correct_bias)
         record.calibration = f"{method}, {quantizer.seen.samples} samples"
-        record.notes += [f"equalized: {pair.first.name} -> {pair.second.name}" for pair in equalized]
+        record.notes += quantizer.notes
         quantizer.measure_noise(record, scales, codes, rest, SimulatedEmitter if simulate else Int8Emitter)
         return Int8Network(quantizer.graph, codes, scales, rest, record, simulate)
+    result = None
+    if equalize or equalize is None and quantizer.has_depthwise():
+        quantizer, result = with_equalization(quantizer, partial(quantized, excluded), new_observer, progress)
     if evaluate is None:
-        return quantized(excluded)
-    return keep_accuracy(net, quantized, excluded, quantizer.possible, quantizer.batches[0], evaluate,
-                         max_accuracy_drop, progress)
+        return result or quantized(excluded)
+    return keep_accuracy(net, partial(quantized, quantizer=quantizer), excluded, quantizer.possible,
+                         quantizer.batches[0], evaluate, max_accuracy_drop, progress)
+
+
+def with_equalization(quantizer, quantized, new_observer, progress):
+    """``(Quantizer, Int8Network)`` with channels rescaled, or as they are where that is no gain.
+
+    ``quantized(quantizer=...)`` makes the network.
+    """
+    plain, other = quantized(quantizer=quantizer), quantizer.equalized(progress)
+    if other is None:
+        plain.record.notes += quantizer.notes
+        return quantizer, plain
+    other.calibrate(new_observer, progress)
+    result = quantized(quantizer=other)
+    before, after = (quantizer.output_error(network) for network in (plain, result))
+    if after < before:
+        return other, result
+    quantizer.notes = [f"equalization was tried and not kept: with it the outputs are {100 * after:.3g} % of their "
+                       f"norm off, without {100 * before:.3g} %"]
+    plain.record.notes += quantizer.notes
+    return quantizer, plain
 
 
 def check_settings(method, bits, batches):
@@ -168,6 +197,7 @@ class Quantizer:
             if not np.isfinite(value).all():
                 raise NetworkError(f"parameter {name} is not finite, or would not be with the scale of the BatchNorm "
                                    f"behind its layer")
+        self.notes = []
         self._simplify()
         readers = {source.parameter: node.operator for node in self.graph.nodes if node.operator not in LAYERS
                    for source, _ in node.inputs}
@@ -199,11 +229,32 @@ class Quantizer:
                       if layer_name(self.inference.weights[name]) in matched} | matched - self.layers.keys()
         return found
 
-    def equalize(self, progress):
-        """Rescale channels, and return the :class:`Pair`\\ s of layers between which that was possible."""
-        self.values, pairs = equalize_layers(self.graph, self.inference, self.values, self.batches, progress)
-        self._simplify()
-        return pairs
+    def has_depthwise(self):
+        return any(node.get("num_group", 1) > 1 for node in self.layers.values())
+
+    def equalized(self, progress):
+        """A Quantizer of the network with channels rescaled, or None where no pair of layers gains by it."""
+        other = copy.copy(self)
+        other.values, changed, left = equalize_layers(self.graph, self.inference, self.values, self.batches, progress)
+        notes = [f"{what}: {pair.first.name} -> {pair.second.name}" for what, pairs in (
+            ("equalized", changed), ("not equalized, as less noise is not to be expected", left)) for pair in pairs]
+        if not changed:
+            self.notes = notes
+            return None
+        other.notes = notes
+        other._simplify()
+        return other
+
+    def output_error(self, net):
+        """How far a network's outputs are off those in fp32, as a share of their norm; on up to COMPARED batches."""
+        inference = self.inference
+        fp32 = block_of(inference.outputs, inference.inputs, inference.values)
+        norms = np.zeros((len(inference.outputs), 2))
+        for inputs in self.batches[:COMPARED]:
+            for index, (expected, found) in enumerate(zip(_tensors(fp32, inputs), _tensors(net, inputs))):
+                norms[index] += [np.square(found - expected, dtype=np.float64).sum(),
+                                 np.square(expected, dtype=np.float64).sum()]
+        return float(np.sqrt(norms[:, 0] / np.maximum(norms[:, 1], np.finfo(float).tiny)).mean())
 
     def _simplify(self):
         self.inference = simplify(self.graph, self.values)
