@@ -122,7 +122,7 @@ def test_behind_a_relu6_small_channels_grow_and_nothing_is_cut():
     np.testing.assert_allclose(same(example).asnumpy(), expected, atol=1e-4 * np.abs(expected).max())
     errors = [np.linalg.norm(quantize(net, [example], equalize=equalize, progress=False)(example).asnumpy() - expected)
               for equalize in (False, True)]
-    assert errors[1] < 0.5 * errors[0]
+    assert errors[1] < 0.7 * errors[0]
 
 
 def test_pairs_without_a_gain_are_named_and_stay():
