@@ -236,8 +236,8 @@ def test_a_server_that_sends_a_little_now_and_then_is_given_up(raw_server, tmp_p
 
 
 def test_a_slow_but_steady_server_is_not_given_up(raw_server, tmp_path):
-    url = raw_server(answer(bytes(9999)), pause=0.05, size=1000)
-    assert download(url, tmp_path / "file", timeout=0.3, progress=False).stat().st_size == 9999
+    url = raw_server(answer(bytes(9999)), pause=0.25, size=1000)
+    assert download(url, tmp_path / "file", timeout=1.5, progress=False).stat().st_size == 9999
 
 
 @pytest.mark.parametrize("url", ["http://example.invalid/file", "ftp://127.0.0.1/file", "file:///etc/passwd", "no url",
