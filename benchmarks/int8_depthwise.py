@@ -5,8 +5,8 @@
 
 The other interpreter has `tflite`, `openvino` and `nncf`. For each network: the signal-to-noise ratio of the outputs
 and how often the largest one is the same, on 64 test images, after calibration on 64 training images, the same for all.
-The images are CIFAR-10's, enlarged, of 0 to 255; networks prepare them inside. Printed and written to
-benchmarks/results/int8_depthwise.json.
+The images are CIFAR-10's, enlarged, of 0 to 255; networks prepare them inside.
+Results: ``results/int8_depthwise.json`` and ``.txt``.
 """
 import json
 import subprocess
@@ -19,6 +19,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 from depthwise_networks import NETWORKS
 from gluon_compress.datasets import cifar10
+from gluon_compress.files import write_atomically
 from gluon_compress.quantization import quantize
 from gluon_compress.tables import format_table
 
@@ -115,16 +116,26 @@ def measure(name, folder, interpreter):
         return {**found, **{f"OpenVINO, {way}": compared(file[way], expected) for way in file.files}}
 
 
+def text(conditions, results):
+    """The table, with what it was measured on."""
+    rows = [(name, way, f"{each['snr']:.1f}", f"{100 * each['top1']:.1f} %")
+            for name, found in results.items() for way, each in found.items()]
+    return (f"{format_table(('network', 'system', 'SNR, dB', 'same top-1'), rows)}\n"
+            f"(outputs beside fp32 on {conditions['images']} test images, {conditions['images']} others for calibration;"
+            f" {'with' if conditions['vnni'] else 'without'} VNNI; weights as published)")
+
+
 def main():
     folder, interpreter = Path(sys.argv[1]), sys.argv[2]
     results = {name: measure(name, folder, interpreter) for name in NETWORKS}
-    rows = [(name, way, f"{each['snr']:.1f}", f"{100 * each['top1']:.1f} %")
-            for name, found in results.items() for way, each in found.items()]
-    print(format_table(("network", "system", "SNR, dB", "same top-1"), rows))
     flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     conditions = {"mxnet": mx.__version__, "vnni": "vnni" in flags, "images": COUNT,
                   "runtime": gc.runtime.status().to_dict()}
-    RESULTS.write_text(json.dumps({"conditions": conditions, "results": results}, indent=1) + "\n")
+    printed = text(conditions, results)
+    content = json.dumps({"conditions": conditions, "results": results}, indent=1)
+    for path, written in ((RESULTS, content), (RESULTS.with_suffix(".txt"), printed)):
+        write_atomically(path, lambda temporary, written=written: temporary.write_text(written + "\n"))
+    print(f"{printed}\nMade: {RESULTS} and .txt")
 
 
 if __name__ == "__main__":
