@@ -94,7 +94,7 @@ def main(names, execution):
 
 
 def write_tables(result, file):
-    """All rows, and beside them those of half the MACs at batch 8, which the README shows."""
+    """All rows, and beside them those of half the MACs at batch 8, which benchmarks/README.md shows."""
     found = [f"{name}, {how}" for name, how in product(NETWORKS, MULTIPLES) if f"{name}, {how}" in result]
     threads = sorted({result[key]["threads"] for key in found})
     rows = [row for key in found for row in result[key]["rows"]]

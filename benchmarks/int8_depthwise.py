@@ -121,8 +121,8 @@ def text(conditions, results):
     rows = [(name, way, f"{each['snr']:.1f}", f"{100 * each['top1']:.1f} %")
             for name, found in results.items() for way, each in found.items()]
     return (f"{format_table(('network', 'system', 'SNR, dB', 'same top-1'), rows)}\n"
-            f"(outputs beside fp32 on {conditions['images']} test images, {conditions['images']} others for calibration;"
-            f" {'with' if conditions['vnni'] else 'without'} VNNI; weights as published)")
+            f"(outputs beside fp32 on {conditions['images']} test images, {conditions['images']} others for "
+            f"calibration; {'with' if conditions['vnni'] else 'without'} VNNI; weights as published)")
 
 
 def main():

@@ -1,4 +1,4 @@
-"""The README's numbers are the measured ones, its commands the ones that are run, its map the tree."""
+"""The numbers in the pages are the measured ones, the commands the ones that are run, the map is the tree."""
 import importlib.util
 import json
 import re
@@ -8,6 +8,7 @@ import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
 import numpy as np
+import pytest
 from networks import NormNet, build, identical, values
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,9 +22,22 @@ def load_script(path):
     return module
 
 
-def test_table_is_the_one_of_the_results():
-    course = load_script(ROOT / "benchmarks" / "course.py")
-    assert course.readme_with(course.results_table()) == README
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_pages_show_the_results_and_the_modules_that_there_are(page):
+    publish, text = load_script(ROOT / "benchmarks" / "publish.py"), (ROOT / page).read_text()
+    assert ROOT / page in publish.PAGES and publish.page_with_results(text) == text
+
+
+def test_every_result_that_is_printed_is_published():
+    published = (ROOT / "benchmarks" / "README.md").read_text()
+    for path in (ROOT / "benchmarks" / "results").glob("[!0-9]*.txt"):
+        assert f"{path.name}: begin" in published or f"(results/{path.name})" in published, path.name
+
+
+def test_the_readme_is_a_manual_that_a_terminal_shows():
+    assert len(README.encode()) <= 15_000
+    prose = [line for line in README.splitlines() if not line.startswith(("|", "python3 -m venv"))]
+    assert [line for line in prose if len(line) > 100] == []
 
 
 def test_results_are_of_the_long_tutorials():
@@ -57,20 +71,14 @@ def test_the_errata_are_counted():
     assert "{} errors of the articles and {} of MXNet's integers".format(*counts) in README
 
 
-def test_the_map_names_files_that_exist():
-    tree = README[README.index("gluon_compress/\n"):README.index("## What happens")]
-    for line in tree.splitlines():
-        if found := re.match(r"    (\w+(?:\.py|/))", line):
-            assert (ROOT / "gluon_compress" / found.group(1)).exists(), line
-    for name in re.findall(r"\(tutorials/([^)]*)\)", README):
-        assert (ROOT / "tutorials" / name).exists(), name
-
-
-def test_every_module_of_pruning_is_on_the_map():
-    tree = README[README.index("gluon_compress/\n"):README.index("## What happens")]
-    for path in (ROOT / "gluon_compress" / "pruning").iterdir():
-        name = f"{path.name}/" if path.is_dir() else path.name
-        assert name in tree or path.name.startswith("__"), name
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "tutorials/ERRATA.md"])
+def test_links_lead_to_files_and_headings_that_exist(page):
+    for link in re.findall(r"\]\(([^):]*)\)", (ROOT / page).read_text()):
+        name, _, heading = link.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), link
+        headings = re.findall(r"(?m)^#+ (.*)", path.read_text()) if heading else []
+        assert not heading or heading in {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}
 
 
 def test_the_snippets_run(tmp_path, monkeypatch):

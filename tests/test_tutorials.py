@@ -47,7 +47,7 @@ def recorded(version, name):
 
 
 def of_todays_tutorial(version, name):
-    """Whether a recorded result has what its text speaks of; the README names those that are older."""
+    """Whether a recorded result has what its text speaks of; benchmarks/README.md names those that are older."""
     return "numbers" in recorded(version, name)
 
 

@@ -7,8 +7,8 @@
 #
 # Run `python tutorials/03_distillation_resnet.py` (about a minute on two cores): 3,000 training images, one seed, only
 # the first of the two students, accuracies on the first 1,000 test images. With `--long` there are 10,000 training
-# images, three seeds, both students, all test images and the row of the README's table for the article's network. Or
-# open it as a notebook.
+# images, three seeds, both students, all test images and the article's network as in benchmarks/README.md. Or open it
+# as a notebook.
 
 # %%
 import subprocess
@@ -223,8 +223,9 @@ results.finish()
 # ## All of CIFAR-10
 #
 # Some thousand images and four epochs show the direction only. `benchmarks/cifar_distillation.py` takes all images
-# and four seeds for the table in the README. A run whose result is in `benchmarks/results/cifar_distillation` is not
-# repeated: delete the files `article-*.json` there to train the article's network again, which takes an hour.
+# and four seeds for the table in benchmarks/README.md. A run whose result is in
+# `benchmarks/results/cifar_distillation` is not repeated: delete the files `article-*.json` there to train the
+# article's network again, which takes an hour.
 
 # %%
 if LONG:
@@ -235,10 +236,11 @@ if LONG:
 # ## What this shows
 #
 # - The ways differ only in the loss, so the difference is what the teacher is worth: some points for either student
-#   here. With one seed it may be chance; the long version's results stand in the README.
+#   here. With one seed it may be chance; the long version's results stand in benchmarks/README.md.
 # - After the long version's four epochs both students are about as good. Which student it is shows later: with ten
 #   epochs of all images the article's network reaches 66 %, the small ResNet 83 % without a teacher and 85 % with one,
-#   and the article's network gains nothing from it (table in the README). Choose a student that can learn the task.
+#   and the article's network gains nothing from it (table in benchmarks/README.md). Choose a student that can learn the
+#   task.
 # - A pruned copy of the teacher is the best student of all: it only has to remember.
 # - A teacher on integers teaches as well as one in fp32, in a fraction of the time. Once its logits are on disk it
 #   takes no time at all: then a step costs about what it costs with labels alone.

@@ -22,7 +22,7 @@ HEADER = ("tutorial", "seconds", "network", "test accuracy", "file bytes", "ms p
 
 
 def expected_seconds(tutorial):
-    """What it took when the README's results were measured; a minute where that is not known."""
+    """What it took when the results were measured; a minute where that is not known."""
     file = RESULTS / ("" if LONG else "quick") / f"{tutorial.stem}.json"
     return json.loads(file.read_text())["seconds"] if file.exists() else 60
 

@@ -1,0 +1,164 @@
+"""Put what the benchmarks measured, and the map of the code, into the pages that show them, between the marks there.
+
+    python benchmarks/publish.py        # measures nothing: all of it comes from benchmarks/results and from docstrings
+
+The README gets its headline numbers and the time of its first command, benchmarks/README.md the course's table and what
+the other benchmarks printed, CONTRIBUTING.md the first line of each module. ``tests/test_readme.py`` compares.
+"""
+import ast
+import json
+import re
+from pathlib import Path
+
+import click
+
+import gluon_compress  # noqa: F401  before mxnet, which files needs
+import numpy as np
+from gluon_compress.files import write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PACKAGE = ROOT / "gluon_compress"
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md")
+BETWEEN_MARKS = re.compile(r"(<!-- ([\w.]+): begin -->).*?(<!-- \2: end -->)", re.DOTALL)
+
+
+def page_with_results(text):
+    """The page ``text`` with the newest results between its marks."""
+    def filled(found):
+        begin, name, end = found.groups()
+        if name in TEXTS:
+            return f"{begin}{TEXTS[name]()}{end}"
+        return f"{begin}\n```\n{(RESULTS / name).read_text().strip()}\n```\n{end}"
+    return BETWEEN_MARKS.sub(filled, text)
+
+
+def read(name):
+    return json.loads((RESULTS / name).read_text())
+
+
+def recorded(folder):
+    """The results of all tutorials in a folder, in their order."""
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("[0-9]*.json"))]
+
+
+def times_text():
+    """How long the first command runs, and its long version where all of it is measured, in whole minutes."""
+    quick, long = ([result.get("seconds") for result in recorded(folder)] for folder in (RESULTS / "quick", RESULTS))
+    further = "" if None in long else f", with `--long` {sum(long) / 60:.0f}"
+    return f"{sum(quick) / 60:.0f} minutes on two cores{further}"
+
+
+def course_table():
+    """The table of the tutorials' long versions, in Markdown."""
+    lines = ["", "| tutorial | network | test accuracy | file bytes | MACs | ms per batch (quartiles) |",
+             "|---|---|---|---|---|---|"]
+    for result in recorded(RESULTS):
+        for row in result["rows"]:
+            title = result["tutorial"] if row is result["rows"][0] else ""
+            lines.append(f"| {title} | {row['network']} | {accuracy_text(row)} | {row['bytes']:,} | {row['macs']:,} | "
+                         f"{milliseconds_text(row)} |")
+    machine = read("machine.json")
+    lines += ["", f"{machine['cpu']}, {machine['runtime']['threads']} threads, Python {machine['python']}, "
+                  f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}. A forward pass is of 500 images (MNIST) or 100 "
+                  f"(CIFAR-10), in fp32 but for the rows on integers; the networks of a tutorial take turns."]
+    older = [result["tutorial"][:2] for result in recorded(RESULTS) if "numbers" not in result]
+    if older:
+        lines += ["", f"**Older rows**: those of tutorials {', '.join(older)} were measured on 22 November 2026, "
+                      f"before the tutorials and the file format changed. Their times are of one run, tutorials 03 and "
+                      f"06 with batches of 200, and their rows of 8-bit weights are of the last seed."]
+    return "\n".join(lines) + "\n"
+
+
+def accuracy_text(row):
+    values = [100 * value for value in row["accuracies"]]
+    spread = f" ({min(values):.2f} to {max(values):.2f}, {len(values)} seeds)" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f} %{spread}"
+
+
+def milliseconds_text(row):
+    """The median, with the quartiles unless the result is older than they are."""
+    spread = " ({:.1f} to {:.1f})".format(*row["quartiles"]) if "quartiles" in row else ""
+    return f"{row['milliseconds']:.1f}{spread}"
+
+
+def headlines():
+    """Six lines, in Markdown: what a technique makes of a network, beside what it was."""
+    rows = [pruned_file(), fewer_channels(), channels_time(), integer_accuracy(), integer_speed(), distilled()]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(["", "| technique | before | after |", "|---|---|---|", *lines, ""])
+
+
+def pruned_file():
+    rows = {row["network"]: row for row in read("01_threshold_pruning_lenet.json")["rows"]}
+    before, after = rows["LeNet, unpruned, same extra training"], rows["survivors trained, and 8-bit weights"]
+    return ("weights pruned, 8 bits: LeNet on MNIST", f"{before['bytes']:,} bytes, {accuracy_mean(before)}",
+            f"{after['bytes']:,} bytes, {accuracy_mean(after)}")
+
+
+def accuracy_mean(row):
+    return f"{100 * np.mean(row['accuracies']):.2f} %"
+
+
+def fewer_channels():
+    before, after = (read(f"cifar_channels/{name}-15epochs-1.json") for name in ("unpruned", "l1"))
+    return ("channels: ResNet-18 on CIFAR-10, after the same 15 epochs",
+            f"{before['macs'] / 1e6:.0f} million MACs, {100 * before['after']:.2f} %",
+            f"{after['macs'] / 1e6:.0f} million MACs, {100 * after['after']:.2f} %")
+
+
+def channels_time():
+    row, = (row for row in read("channel_latency.json")["resnet50, hybridized"]["rows"]
+            if (row["wanted"], row["round_to"], row["batch"]) == (2, 16, 8))
+    return ("channels: ResNet-50, half the MACs, 8 images", f"{row['before_ms']:.0f} ms", f"{row['after_ms']:.0f} ms")
+
+
+def integer_accuracy():
+    results = read("int8_accuracy.json")
+    draws = [100 * results[f"resnet18_cifar10 int8 mse draw {draw}"]["accuracy"] for draw in range(3)]
+    return ("integers: ResNet-18 on CIFAR-10", f"{100 * results['resnet18_cifar10 fp32']['accuracy']:.2f} %",
+            f"{np.mean(draws):.2f} %")
+
+
+def integer_speed():
+    row = read("int8_speed.json")["rows"]["resnet50, batch 8"]
+    fp32, ours, onnx, openvino = (8000 / row[system]["median_ms"] for system in (
+        "MXNet fp32 fused", "ours int8", "ONNX Runtime int8", "OpenVINO int8"))
+    return ("integers: ResNet-50 with VNNI, 8 images", f"{fp32:.0f} images/s",
+            f"{ours:.0f} images/s (ONNX Runtime {onnx:.0f}, OpenVINO {openvino:.0f})")
+
+
+def distilled():
+    alone, taught = ([100 * json.loads(file.read_text())["accuracy"]
+                      for file in (RESULTS / "cifar_distillation").glob(f"resnet-{way}-4-*.json")]
+                     for way in ("alone", "features"))
+    return ("distillation: ResNet-18 of width 8 on CIFAR-10", f"{np.mean(alone):.2f} %", f"{np.mean(taught):.2f} %")
+
+
+def code_map(folder=PACKAGE, indent=""):
+    """A list, in Markdown, of the modules and packages of a folder with the first lines of their docstrings."""
+    lines = []
+    for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
+        module = path / "__init__.py" if path.is_dir() else path
+        if module.suffix != ".py" or not module.exists() or path.name == "__init__.py":
+            continue
+        first = ast.get_docstring(ast.parse(module.read_text())).splitlines()[0]
+        lines.append(f"{indent}- `{path.name}{'/' if path.is_dir() else ''}`: {first}")
+        if path.is_dir():
+            lines.append(code_map(path, indent + "  "))
+    return "\n".join(lines) if indent else "\n" + "\n".join(lines) + "\n"
+
+
+TEXTS = {"times": times_text, "course": course_table, "headlines": headlines, "map": code_map}
+
+
+@click.command(help=__doc__.split("\n")[0])
+def main():
+    for page in PAGES:
+        text = page_with_results(page.read_text())
+        write_atomically(page, lambda temporary, text=text: temporary.write_text(text))
+    click.echo(f"Made: {' and '.join(map(str, PAGES))}")
+
+
+if __name__ == "__main__":
+    main()
