@@ -45,9 +45,8 @@ def build_cases(folder):
     mx.random.seed(1)
     cases = {}
     for name, make, records in (("masks and scales", _plain_net, _masks_and_scales),
-                                ("channels", _plain_net, _channels),
-                                ("branches", _branches, _nothing), ("operators", _many_operators, _nothing),
-                                ("recurrent", _recurrent, _nothing)):
+                                ("channels", _plain_net, _channels), ("branches", _branches, _nothing),
+                                ("operators", _many_operators, _nothing), ("recurrent", _recurrent, _nothing)):
         net, example = _ready(make)
         gc.save(folder / "file", net, *records(net, example))
         cases[name] = (folder / "file").read_bytes(), _network_use(make, example)
@@ -466,11 +465,12 @@ def _put_in(graph, chance):
 
 def _an_operator(chance):
     """(name, attributes, number of inputs) that mostly go together."""
-    from gluon_compress import symbol_check
+    from gluon_compress import allowed_operators, symbol_check
     operator = chance.choice(_allowed_operators())
     for _ in range(10):
         attributes = {name: _plausible(chance) for name in _attributes_of(operator) if chance.random() < 0.5}
         try:
+            allowed_operators.check_attributes(allowed_operators.canonical_names()[operator], attributes, "here")
             count, _, _ = symbol_check._signature(operator, tuple(sorted(attributes.items())))
             return operator, attributes, count
         except symbol_check.Malformed:
@@ -547,8 +547,8 @@ def lone_operator(chance):
     import numpy as np
     operator, attributes, count = _an_operator(chance)
     nodes = [{"op": "null", "name": f"input{index}", "inputs": []} for index in range(count)]
-    inputs = [[index, 0] for index in range(count)]
-    nodes.append({"op": operator, "name": "lone", "attrs": attributes, "inputs": inputs})
+    nodes.append({"op": operator, "name": "lone", "attrs": attributes,
+                  "inputs": [[index, 0] for index in range(count)]})
     graph = {"nodes": nodes, "heads": [[count, 0]], "arg_nodes": list(range(count)),
              "attrs": {"mxnet_version": ["int", 10901]}}
     shapes = [chance.choice(SHAPES) for _ in range(count)]
@@ -597,12 +597,17 @@ def forged(content, chance):
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         if tensors and chance.random() < 0.2:
             tensors = _changed_tensors(tensors, chance)
-        elif isinstance(header, dict) and "symbol" in (header.get("graph") or ()) and chance.random() < 0.5:
-            symbol = _changed_json(header["graph"]["symbol"], chance)
-            header = {**header, "graph": {**header["graph"], "symbol": symbol}}
+        elif (graph := _graph_in(header)) and chance.random() < 0.5:
+            header = {**header, "graph": {**graph, "symbol": _changed_json(graph["symbol"], chance)}}
         else:
             header = _changed_json(header, chance)
     return put_together(kind, header, tensors)
+
+
+def _graph_in(header):
+    """What a header says of a graph, as long as it has one."""
+    graph = header.get("graph") if isinstance(header, dict) else None
+    return graph if isinstance(graph, dict) and isinstance(graph.get("symbol"), str) else None
 
 
 # ---- the worker, and what keeps it

@@ -21,6 +21,10 @@ LONGEST_SYMBOL = 1 << 25         # characters of its JSON
 MOST_NUMBERS = 1 << 31           # in all tensors between the operators together
 FIRST_WITH_WHOLE_INPUTS = 10000  # MXNet 1.0.0; older files leave BatchNorm's statistics to the reader
 LARGEST = 2**31 - 1
+BATCH_NORMS = ("BatchNorm", "_npx_batch_norm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm")
+NORMS = (*BATCH_NORMS, "LayerNorm", "InstanceNorm", "GroupNorm")
+SIZE_KEEPING = ("Reshape", "reshape_like", "_np_reshape", "_npx_reshape", "Flatten", "expand_dims", "squeeze",
+                "_np_squeeze", "_npi_expand_dims")
 FLOATING_POINT = ("Activation", "BatchNorm", "Convolution", "Deconvolution", "FullyConnected", "InstanceNorm",
                   "LayerNorm", "LRN", "LeakyReLU", "Pooling", "RNN", "softmax", "log_softmax")
 
@@ -87,9 +91,33 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
     for name, shape in shapes.items():
         if name in inferred and inferred[name] and tuple(inferred[name]) != tuple(shape):
             raise Malformed(f"the graph reads {name} as {tuple(inferred[name])}, it has shape {tuple(shape)}")
+    content = json.loads(internals.tojson())
+    found = {(node, output): shape for (node, output, *_), shape in zip(content["heads"], outputs or ())}
+    for index, node in enumerate(content["nodes"]):
+        if canonical_names().get(node["op"]) in SIZE_KEEPING:
+            _check_size_kept(node["name"], found.get(tuple(node["inputs"][0][:2])), found.get((index, 0)))
+        elif canonical_names().get(node["op"]) in NORMS:
+            _check_norm(node, [found.get(tuple(link[:2])) for link in node["inputs"]])
     total = sum(math.prod(shape) for shape in outputs or () if shape and min(shape) > 0)
     if total > most:
         raise Malformed(f"the tensors between the operators have {total} numbers; accepted: at most {most}")
+
+
+def _check_size_kept(name, before, after):
+    """MXNet infers any shape that is asked for, and then writes beyond the smaller of the two."""
+    if before and after and min(*before, *after) > 0 and math.prod(before) != math.prod(after):
+        raise Malformed(f"{name} makes {after} of {before}, which has another number of elements")
+
+
+def _check_norm(node, shapes):
+    """MXNet reads as many numbers of scale, shift and statistics as there are channels, without a look at how many."""
+    known = [tuple(shape) for shape in shapes[1:] if shape and min(shape) > 0]
+    axis = int(node.get("attrs", {}).get("axis", 1))
+    data = shapes[0]
+    if node["op"] in BATCH_NORMS and data and -len(data) <= axis < len(data) and data[axis] > 0:
+        known.append((data[axis],))
+    if len(set(known)) > 1 or known and len(known[0]) != 1:
+        raise Malformed(f"{node['name']} has scale, shift and statistics of shapes {', '.join(map(str, known))}")
 
 
 def check_types(symbol, types):
