@@ -242,7 +242,7 @@ def _forward(net, example):
     try:
         net(example)
         mx.nd.waitall()
-    except (mx.MXNetError, ValueError, AssertionError, TypeError) as error:
+    except (mx.MXNetError, ValueError, AssertionError, TypeError, IndexError) as error:
         raise Refused(str(error)) from error
 
 

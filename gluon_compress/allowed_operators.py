@@ -15,7 +15,7 @@ from .schema import Malformed
 
 LAYERS = """
     Activation BatchNorm Convolution Deconvolution Dropout Embedding FullyConnected GroupNorm InstanceNorm
-    L2Normalization LRN LayerNorm LeakyReLU Pooling RNN SoftmaxActivation softmax log_softmax softmin UpSampling
+    L2Normalization LRN LayerNorm LeakyReLU Pooling RNN SoftmaxActivation softmax log_softmax UpSampling
     BilinearSampler GridGenerator SpatialTransformer Correlation ROIPooling Pad Crop im2col col2im
     _contrib_AdaptiveAvgPooling2D _contrib_BatchNormWithReLU _contrib_BilinearResize2D _contrib_DeformableConvolution
     _contrib_ModulatedDeformableConvolution _contrib_SyncBatchNorm _contrib_div_sqrt_dim

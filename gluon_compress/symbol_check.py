@@ -94,6 +94,8 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
     content = json.loads(internals.tojson())
     found = {(node, output): shape for (node, output, *_), shape in zip(content["heads"], outputs or ())}
     for index, node in enumerate(content["nodes"]):
+        if node["op"] != "null":
+            _check_alone(node, index, found)
         if canonical_names().get(node["op"]) in SIZE_KEEPING:
             _check_size_kept(node["name"], found.get(tuple(node["inputs"][0][:2])), found.get((index, 0)))
         elif canonical_names().get(node["op"]) in NORMS:
@@ -101,6 +103,30 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
     total = sum(math.prod(shape) for shape in outputs or () if shape and min(shape) > 0)
     if total > most:
         raise Malformed(f"the tensors between the operators have {total} numbers; accepted: at most {most}")
+
+
+def _check_alone(node, index, found):
+    """MXNet infers forth and back, and does not notice when both ways lead to other shapes: ask for each node alone."""
+    shapes = [found.get(tuple(link[:2])) for link in node["inputs"]]
+    if not all(shape and min(shape) > 0 for shape in shapes):
+        return
+    made = _shapes_alone(node["op"], _settings(node.get("attrs", {})), tuple(map(tuple, shapes)))
+    for output, shape in enumerate(made):
+        there = found.get((index, output))
+        if there and shape and min(*there, *shape) > 0 and tuple(there) != tuple(shape):
+            raise Malformed(f"{node['name']} makes {tuple(shape)} of {', '.join(map(str, shapes))}, read as "
+                            f"{tuple(there)}")
+
+
+@functools.lru_cache(10_000)
+def _shapes_alone(operator, attributes, shapes):
+    """The shapes of the outputs of an operator that reads tensors of these shapes."""
+    symbol = _atomic(operator, attributes)
+    try:
+        _, outputs, _ = symbol.infer_shape_partial(**dict(zip(symbol.list_inputs(), shapes)))
+    except mx.MXNetError as error:
+        raise Malformed(f"{operator} cannot read {', '.join(map(str, shapes))}: {_first_line(error)}") from error
+    return outputs or []
 
 
 def _check_size_kept(name, before, after):
@@ -162,8 +188,7 @@ def _checked_node(node, index, nodes, outputs, version):
         raise Malformed(f"{where}: no file may use this operator")
     operator = canonical_names()[operator]
     check_attributes(operator, attributes, where)
-    count, state, made = _signature(node["op"], tuple(sorted(
-        (name, value) for name, value in attributes.items() if not HIDDEN.fullmatch(name))))
+    count, state, made = _signature(node["op"], _settings(attributes))
     fewest = count if version >= FIRST_WITH_WHOLE_INPUTS else count - len(state)
     if not fewest <= len(inputs) <= count:
         raise Malformed(f"{where} reads {len(inputs)} tensors; accepted: {count}")
@@ -182,9 +207,21 @@ def _checked_link(link, outputs, where):
     return [node, output, *version]
 
 
+def _settings(attributes):
+    """Those that the operator itself reads, in an order."""
+    return tuple(sorted((name, value) for name, value in attributes.items() if not HIDDEN.fullmatch(name)))
+
+
 @functools.lru_cache(10_000)
 def _signature(operator, attributes):
     """(number of inputs, which of them it changes, number of outputs) of an operator with these attributes."""
+    symbol = _atomic(operator, attributes)
+    inputs, state = symbol.list_inputs(), set(symbol.list_auxiliary_states())
+    return len(inputs), [index for index, name in enumerate(inputs) if name in state], len(symbol.list_outputs())
+
+
+def _atomic(operator, attributes):
+    """A Symbol of this operator alone, which reads as many variables as it can."""
     names, values = [name for name, _ in attributes], [value for _, value in attributes]
     handle = SymbolHandle()
     try:
@@ -194,8 +231,7 @@ def _signature(operator, attributes):
         symbol._compose(name="node")
     except mx.MXNetError as error:
         raise Malformed(f"MXNet refuses {operator} with {dict(attributes)}: {_first_line(error)}") from error
-    inputs, state = symbol.list_inputs(), set(symbol.list_auxiliary_states())
-    return len(inputs), [index for index, name in enumerate(inputs) if name in state], len(symbol.list_outputs())
+    return symbol
 
 
 def _first_line(error):
