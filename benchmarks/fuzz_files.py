@@ -471,7 +471,7 @@ def _an_operator(chance):
         attributes = {name: _plausible(chance) for name in _attributes_of(operator) if chance.random() < 0.5}
         try:
             allowed_operators.check_attributes(allowed_operators.canonical_names()[operator], attributes, "here")
-            count, _, _ = symbol_check._signature(operator, tuple(sorted(attributes.items())))
+            count, _, _ = symbol_check._signature(operator, symbol_check.settings_of(attributes))
             return operator, attributes, count
         except symbol_check.Malformed:
             pass

@@ -76,7 +76,7 @@ NUMPY_INTERFACE = """
     _npi_minimum _npi_minimum_scalar _npi_mod _npi_mod_scalar _npi_multiply _npi_multiply_scalar _npi_nan_to_num
     _npi_negative _npi_norm _npi_not_equal _npi_not_equal_scalar _npi_pad _npi_power _npi_power_scalar _npi_reciprocal
     _npi_rint _npi_rmod_scalar _npi_rnn_param_concat _npi_rpower_scalar _npi_rsubtract_scalar _npi_rtrue_divide_scalar
-    _npi_sign _npi_sin _npi_sinh _npi_slice _npi_split _npi_hsplit _npi_dsplit _npi_sqrt _npi_square _npi_stack _npi_std
+    _npi_sign _npi_sin _npi_sinh _npi_slice _npi_split _npi_sqrt _npi_square _npi_stack _npi_std
     _npi_subtract _npi_subtract_scalar _npi_swapaxes _npi_take _npi_tan _npi_tanh
     _npi_tile _npi_tril _npi_true_divide _npi_true_divide_scalar _npi_trunc _npi_var
     _npi_vstack _npi_where _npi_where_lscalar _npi_where_rscalar _npi_where_scalar2 _npx_relu _npx_reshape

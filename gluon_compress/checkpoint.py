@@ -32,7 +32,8 @@ from .pruning import ChannelPlan, Masks
 from .pruning.rewrite import capture, put_back
 from .quantization import Int8Network, QuantizationRecord, Scales
 from .schema import REASONS, SHAPE, Malformed, anything, choice, either, fields, list_of, mapping, text
-from .symbol_check import LONGEST_SYMBOL, check_shapes, check_types, checked_content, symbol_of_text
+from .shape_check import check_shapes, check_types
+from .symbol_check import LONGEST_SYMBOL, checked_content, symbol_of_text
 from .symbol_graph import example_inputs, trace
 from .tensorfile import content_of
 

@@ -5,7 +5,7 @@ import mxnet as mx
 from mxnet.gluon import SymbolBlock
 
 from .schema import Malformed
-from .symbol_check import check_shapes
+from .shape_check import check_shapes
 
 # The numbers in all tensors of a pass together: this, and so many for each of inputs and parameters. ResNet-50 has 200
 # for each of an image's.

@@ -1,4 +1,4 @@
-"""Graphs from files: checked node by node before MXNet reads them, their shapes before anything is computed.
+"""Graphs from files: checked node by node before MXNet reads them. Their shapes come after that: :mod:`.shape_check`.
 
 MXNet trusts the JSON of a graph. A link to an output that is not there ends the process, and so do some operators with
 attributes that no network would give them. So it only ever gets what :func:`checked_content` made: known operators of
@@ -7,10 +7,8 @@ known attributes, in order, with as many inputs as each takes, joined by links t
 import ctypes
 import functools
 import json
-import math
 
 import mxnet as mx
-import numpy as np
 from mxnet.base import _LIB, SymbolHandle, c_str_array, check_call, mx_uint
 
 from .allowed_operators import HIDDEN, canonical_names, check_attributes, handle_of
@@ -18,15 +16,8 @@ from .schema import Malformed, anything, fields, integer, list_of, mapping, pair
 
 MOST_NODES = 50_000
 LONGEST_SYMBOL = 1 << 25         # characters of its JSON
-MOST_NUMBERS = 1 << 31           # in all tensors between the operators together
 FIRST_WITH_WHOLE_INPUTS = 10000  # MXNet 1.0.0; older files leave BatchNorm's statistics to the reader
 LARGEST = 2**31 - 1
-BATCH_NORMS = ("BatchNorm", "_npx_batch_norm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm")
-NORMS = (*BATCH_NORMS, "LayerNorm", "InstanceNorm", "GroupNorm")
-SIZE_KEEPING = ("Reshape", "reshape_like", "_np_reshape", "_npx_reshape", "Flatten", "expand_dims", "squeeze",
-                "_np_squeeze", "_npi_expand_dims")
-FLOATING_POINT = ("Activation", "BatchNorm", "Convolution", "Deconvolution", "FullyConnected", "InstanceNorm",
-                  "LayerNorm", "LRN", "LeakyReLU", "Pooling", "RNN", "softmax", "log_softmax")
 
 _TEXTS = mapping(text(LONGEST_SYMBOL), most=1000)
 _LINKS = list_of(list_of(integer(0, LARGEST), least=2, most=3))
@@ -44,7 +35,7 @@ def symbol_of_text(content):
     try:
         return mx.sym.load_json(json.dumps(checked))
     except mx.MXNetError as error:
-        raise Malformed(f"MXNet cannot read the graph: {_first_line(error)}") from error
+        raise Malformed(f"MXNet cannot read the graph: {first_line(error)}") from error
 
 
 def checked_content(content):
@@ -74,95 +65,6 @@ def checked_content(content):
             "attrs": {"mxnet_version": ["int", version]}}
 
 
-def check_shapes(symbol, shapes, most=MOST_NUMBERS):
-    """Raise :class:`Malformed` when tensors of these ``shapes``, {name: shape}, do not go together in ``symbol``.
-
-    Also when the tensors between its operators, as far as their shapes follow, have more than ``most`` numbers in all.
-    """
-    internals = symbol.get_internals()
-    known = set(internals.list_inputs())
-    try:
-        arguments, outputs, auxiliary = internals.infer_shape_partial(
-            **{name: tuple(shape) for name, shape in shapes.items() if name in known})
-    except (mx.MXNetError, ValueError, TypeError) as error:
-        raise Malformed(f"the shapes do not go together: {_first_line(error)}") from error
-    inferred = {**dict(zip(internals.list_arguments(), arguments or ())),
-                **dict(zip(internals.list_auxiliary_states(), auxiliary or ()))}
-    for name, shape in shapes.items():
-        if name in inferred and inferred[name] and tuple(inferred[name]) != tuple(shape):
-            raise Malformed(f"the graph reads {name} as {tuple(inferred[name])}, it has shape {tuple(shape)}")
-    content = json.loads(internals.tojson())
-    found = {(node, output): shape for (node, output, *_), shape in zip(content["heads"], outputs or ())}
-    for index, node in enumerate(content["nodes"]):
-        if node["op"] != "null":
-            _check_alone(node, index, found)
-        if canonical_names().get(node["op"]) in SIZE_KEEPING:
-            _check_size_kept(node["name"], found.get(tuple(node["inputs"][0][:2])), found.get((index, 0)))
-        elif canonical_names().get(node["op"]) in NORMS:
-            _check_norm(node, [found.get(tuple(link[:2])) for link in node["inputs"]])
-    total = sum(math.prod(shape) for shape in outputs or () if shape and min(shape) > 0)
-    if total > most:
-        raise Malformed(f"the tensors between the operators have {total} numbers; accepted: at most {most}")
-
-
-def _check_alone(node, index, found):
-    """MXNet infers forth and back, and does not notice when both ways lead to other shapes: ask for each node alone."""
-    shapes = [found.get(tuple(link[:2])) for link in node["inputs"]]
-    if not all(shape and min(shape) > 0 for shape in shapes):
-        return
-    made = _shapes_alone(node["op"], _settings(node.get("attrs", {})), tuple(map(tuple, shapes)))
-    for output, shape in enumerate(made):
-        there = found.get((index, output))
-        if there and shape and min(*there, *shape) > 0 and tuple(there) != tuple(shape):
-            raise Malformed(f"{node['name']} makes {tuple(shape)} of {', '.join(map(str, shapes))}, read as "
-                            f"{tuple(there)}")
-
-
-@functools.lru_cache(10_000)
-def _shapes_alone(operator, attributes, shapes):
-    """The shapes of the outputs of an operator that reads tensors of these shapes."""
-    symbol = _atomic(operator, attributes)
-    try:
-        _, outputs, _ = symbol.infer_shape_partial(**dict(zip(symbol.list_inputs(), shapes)))
-    except mx.MXNetError as error:
-        raise Malformed(f"{operator} cannot read {', '.join(map(str, shapes))}: {_first_line(error)}") from error
-    return outputs or []
-
-
-def _check_size_kept(name, before, after):
-    """MXNet infers any shape that is asked for, and then writes beyond the smaller of the two."""
-    if before and after and min(*before, *after) > 0 and math.prod(before) != math.prod(after):
-        raise Malformed(f"{name} makes {after} of {before}, which has another number of elements")
-
-
-def _check_norm(node, shapes):
-    """MXNet reads as many numbers of scale, shift and statistics as there are channels, without a look at how many."""
-    known = [tuple(shape) for shape in shapes[1:] if shape and min(shape) > 0]
-    axis = int(node.get("attrs", {}).get("axis", 1))
-    data = shapes[0]
-    if node["op"] in BATCH_NORMS and data and -len(data) <= axis < len(data) and data[axis] > 0:
-        known.append((data[axis],))
-    if len(set(known)) > 1 or known and len(known[0]) != 1:
-        raise Malformed(f"{node['name']} has scale, shift and statistics of shapes {', '.join(map(str, known))}")
-
-
-def check_types(symbol, types):
-    """Raise :class:`Malformed` when tensors of these ``types``, {name: NumPy's name}, do not go together in ``symbol``.
-
-    Also when a layer would compute with integers: MXNet takes its integer kernels then, which end the process.
-    """
-    internals = symbol.get_internals()
-    known = set(internals.list_inputs())
-    try:
-        _, outputs, _ = internals.infer_type_partial(**{name: kind for name, kind in types.items() if name in known})
-    except (mx.MXNetError, ValueError, TypeError) as error:
-        raise Malformed(f"the types do not go together: {_first_line(error)}") from error
-    operators = {node["name"]: node["op"] for node in json.loads(symbol.tojson())["nodes"]}
-    for output, kind in zip(internals, outputs or ()):
-        if operators.get(output.name) in FLOATING_POINT and kind is not None and np.dtype(kind).kind != "f":
-            raise Malformed(f"{output.name} is a {operators[output.name]} of type {np.dtype(kind)}; accepted: floats")
-
-
 def _version(attributes):
     """The version of MXNet that wrote the graph."""
     kind, version = attributes.get("mxnet_version", ["int", 0])
@@ -188,7 +90,7 @@ def _checked_node(node, index, nodes, outputs, version):
         raise Malformed(f"{where}: no file may use this operator")
     operator = canonical_names()[operator]
     check_attributes(operator, attributes, where)
-    count, state, made = _signature(node["op"], _settings(attributes))
+    count, state, made = _signature(node["op"], settings_of(attributes))
     fewest = count if version >= FIRST_WITH_WHOLE_INPUTS else count - len(state)
     if not fewest <= len(inputs) <= count:
         raise Malformed(f"{where} reads {len(inputs)} tensors; accepted: {count}")
@@ -207,7 +109,7 @@ def _checked_link(link, outputs, where):
     return [node, output, *version]
 
 
-def _settings(attributes):
+def settings_of(attributes):
     """Those that the operator itself reads, in an order."""
     return tuple(sorted((name, value) for name, value in attributes.items() if not HIDDEN.fullmatch(name)))
 
@@ -215,12 +117,12 @@ def _settings(attributes):
 @functools.lru_cache(10_000)
 def _signature(operator, attributes):
     """(number of inputs, which of them it changes, number of outputs) of an operator with these attributes."""
-    symbol = _atomic(operator, attributes)
+    symbol = lone_symbol(operator, attributes)
     inputs, state = symbol.list_inputs(), set(symbol.list_auxiliary_states())
     return len(inputs), [index for index, name in enumerate(inputs) if name in state], len(symbol.list_outputs())
 
 
-def _atomic(operator, attributes):
+def lone_symbol(operator, attributes):
     """A Symbol of this operator alone, which reads as many variables as it can."""
     names, values = [name for name, _ in attributes], [value for _, value in attributes]
     handle = SymbolHandle()
@@ -230,10 +132,10 @@ def _atomic(operator, attributes):
         symbol = mx.sym.Symbol(handle)
         symbol._compose(name="node")
     except mx.MXNetError as error:
-        raise Malformed(f"MXNet refuses {operator} with {dict(attributes)}: {_first_line(error)}") from error
+        raise Malformed(f"MXNet refuses {operator} with {dict(attributes)}: {first_line(error)}") from error
     return symbol
 
 
-def _first_line(error):
+def first_line(error):
     from .symbol_graph import shorten  # here, as that module reads graphs with this one
     return shorten(error)[:300] or type(error).__name__
