@@ -153,6 +153,10 @@ def check_attributes(operator, attributes, where):
         _check_product(attributes[name], f"{where}: attribute {name}")
     if operator in ("_arange", "_npi_arange"):
         _check_range(attributes, where)
+    if operator in ("_split_v2", "_npi_split"):
+        _check_split(attributes, where)
+    if attributes.get("use_length") == "None":  # a softmax takes its value without a look whether there is one
+        raise Malformed(f"{where}: attribute use_length is 'None'; accepted: True or False")
 
 
 def _check_kind(kind, name, value, where):
@@ -219,6 +223,13 @@ def _check_range(attributes, where):
         raise Malformed(f"{where} makes no range: {error}") from error
     if not abs(count) <= LARGEST_ARRAY:
         raise Malformed(f"{where} makes {count} numbers; accepted: at most {LARGEST_ARRAY}")
+
+
+def _check_split(attributes, where):
+    """Of ``_split_v2``, which takes whatever memory there is when it is to make no part at all."""
+    sections, indices = (_entries(attributes.get(name, ""), where) for name in ("sections", "indices"))
+    if not any(sections) and set(indices) <= {None}:
+        raise Malformed(f"{where} splits into no parts; accepted: sections, or indices")
 
 
 def _all_names():

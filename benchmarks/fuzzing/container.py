@@ -1,0 +1,24 @@
+"""Compressed files taken apart and put together again, with the checksum that belongs to what is in them."""
+import base64
+import json
+import lzma
+import struct
+
+import numpy as np
+from gluon_compress import tensorfile
+from safetensors.numpy import load, save
+
+
+def taken_apart(content):
+    """(kind, header, tensors) of a file's bytes."""
+    length, = struct.unpack("<Q", content[:8])
+    metadata = json.loads(content[8:8 + length])["__metadata__"]
+    return metadata["kind"], json.loads(lzma.decompress(base64.b64decode(metadata["header"]))), load(content)
+
+
+def put_together(kind, header, tensors):
+    """A file's bytes, with the checksum that belongs to them."""
+    tensors = {name: np.ascontiguousarray(tensor).reshape(tensor.shape) for name, tensor in tensors.items()}
+    text = base64.b64encode(lzma.compress(json.dumps(header).encode(), preset=0)).decode()
+    return save(tensors, {"format": "gluon_compress", "version": "2", "kind": kind, "header": text,
+                          "sha256": tensorfile._digest(kind, tensors, text)})

@@ -1,0 +1,226 @@
+"""The kinds of files that are read, a good one of each, and all that a user would do with it.
+
+A use is a function of a path. It returns what came of the file, "loaded" or "CheckpointError", or raises:
+``CheckpointError``; :class:`Refused` when something loads and then says why it cannot compute; :class:`HalfChanged`
+when a failed load has changed the network; anything else is a fault.
+"""
+import functools
+import tempfile
+from pathlib import Path
+
+import gluon_compress as gc
+import mxnet as mx
+import numpy as np
+from gluon_compress import checkpoint, network, training
+from gluon_compress.errors import NetworkError
+
+from .networks import branches, fresh, many_operators, plain_net, ready, recurrent
+
+# Of inputs to graphs of one operator.
+SHAPES = ((2, 3, 8, 8), (2, 6), (3, 4, 5), (4,), (1, 1), (2, 2, 4, 4, 4), (2, 8, 3), (6, 5), (2, 4, 6, 6))
+
+
+class Refused(Exception):
+    """What was loaded said why it cannot compute."""
+
+
+class HalfChanged(Exception):
+    """A failed load has changed the network."""
+
+
+@functools.cache
+def kind(name):
+    """``(content of a good file, use)`` of the kind of this name, one of :data:`KINDS`."""
+    mx.random.seed(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "file")
+        use = KINDS[name](path)
+        return path.read_bytes() if path.exists() else b"", use
+
+
+# ---- compressed networks
+
+def _network_of(make, records=lambda net, example: ()):
+    def build(path):
+        net, example = ready(make)
+        gc.save(path, net, *records(net, example))
+        return _network_use(make, example)
+    return build
+
+
+def _integers(bits):
+    def build(path):
+        net, example = ready(plain_net)
+        simulate = bits < 8
+        gc.save(path, gc.quantization.quantize(net, [example], bits=bits, progress=False, simulate=simulate))
+        return _network_use(plain_net, example, simulate)
+    return build
+
+
+def _masks_and_scales(net, example):
+    return gc.pruning.prune_magnitude(net, 0.6), gc.quantization.quantize_weights(net, bits=3)
+
+
+def _channels(net, example):
+    plan = gc.pruning.prune_channels(net, example, 0.5)
+    return plan, gc.quantization.quantize_weights(net, bits=8)
+
+
+def _network_use(make, example, simulate=False):
+    """Load without a network in each way, then into one; what loads makes a forward pass."""
+    kept = []  # (network, its parameters, its output) that no load has changed
+
+    def use(path):
+        refusals = 0
+        for load in (lambda: gc.load(path, simulate=simulate), lambda: gc.load(path, precision="fp32"),
+                     lambda: checkpoint.records(path)):
+            try:
+                loaded = load()
+            except gc.CheckpointError:
+                refusals += 1
+            except ValueError as error:  # of a file that holds no int8 network any more
+                if "simulate=True is for int8" not in str(error):
+                    raise
+                refusals += 1
+            else:
+                _forward(loaded, example)
+        net, before, output = kept.pop() if kept else _another(make, example)
+        try:
+            gc.load(path, net)
+        except gc.CheckpointError:
+            _check_same(before, network.snapshot(net))
+            if not np.array_equal(output, _output(net, example)):
+                raise HalfChanged from None
+            kept.append((net, before, output))
+            if refusals == 3:
+                raise
+        else:
+            _forward(net, example)
+        return "loaded"
+    return use
+
+
+def _another(make, example):
+    net, before = fresh(make)
+    return net, before, _output(net, example)
+
+
+def _output(net, example):
+    """The first of the network's outputs."""
+    output = net(example)
+    return (output[0] if isinstance(output, (list, tuple)) else output).asnumpy()
+
+
+def _lone_operator(path):
+    """There is no good one: :mod:`.graphs` makes up each. What loads computes on inputs of many shapes."""
+    def use(path):
+        net, refusals = gc.load(path), []
+        for shape in SHAPES:
+            try:
+                _forward(net, mx.nd.random.normal(shape=shape))
+            except Refused as error:
+                refusals.append(error)
+        if len(refusals) == len(SHAPES):
+            raise refusals[0]
+        return "loaded"
+    return use
+
+
+def _forward(net, example):
+    if isinstance(net, dict):  # records
+        return
+    try:
+        net(example)
+        mx.nd.waitall()
+    except (mx.MXNetError, ValueError, AssertionError, TypeError, IndexError) as error:
+        raise Refused(str(error)) from error
+
+
+def _check_same(before, after):
+    if before.keys() != after.keys() or not all(np.array_equal(before[name], after[name]) for name in before):
+        raise HalfChanged
+
+
+# ---- states of trainings and measurements
+
+class _Stopping(list):
+    """Batches that end the training in the second epoch, when they are told to."""
+
+    stops, epochs = False, 0
+
+    def __iter__(self):
+        self.epochs += 1
+        if self.stops and self.epochs == 2:
+            raise InterruptedError
+        return super().__iter__()
+
+
+def _training(optimizer, settings):
+    """A state after one epoch of two; using it goes on from there."""
+    images = mx.nd.array(np.random.RandomState(1).rand(2, 2, 8, 8))
+
+    def use(path):
+        mx.random.seed(2)
+        net, _ = ready(plain_net)
+        trainer = gc.pruning.MaskedTrainer(net, gc.pruning.prune_magnitude(net, 0.5), optimizer, settings())
+        batches, before = [(images, mx.nd.array([1, 2]))], network.snapshot(net)
+        data = _Stopping(batches)
+        data.stops = not path.exists()
+        try:
+            training.fit(net, data, 2, trainer, state_path=path, progress=False, validation_data=batches)
+        except gc.CheckpointError:
+            _check_same(before, network.snapshot(net))
+            raise
+        except NetworkError as error:  # the weights of the file lead to NaN
+            raise Refused(str(error)) from error
+        except InterruptedError:
+            pass
+        return "loaded"
+
+    def build(path):
+        use(path)
+        return use
+    return build
+
+
+def _logits(path):
+    teacher, example = ready(plain_net)
+    data = [(example, mx.nd.array([1, 2])), (example + 1, mx.nd.array([0, 2]))]
+
+    def use(path):
+        for _ in gc.distillation.cache_logits(teacher, data, path, progress=False):
+            pass
+        return "loaded"
+    use(path)
+    return use
+
+
+def _sensitivity(path):
+    net, example = ready(plain_net)
+
+    def use(path):
+        before = network.snapshot(net)
+        try:
+            gc.pruning.sensitivity(net, lambda net: 0.5, example, fractions=(0.3, 0.7), state_path=path, progress=False)
+        finally:
+            _check_same(before, network.snapshot(net))
+        return "loaded"
+    use(path)
+    return use
+
+
+def _adam():
+    return {"learning_rate": 0.01}
+
+
+def _momentum_and_scheduler():
+    return {"momentum": 0.9, "learning_rate": 0.1, "lr_scheduler": mx.lr_scheduler.FactorScheduler(1, 0.9, base_lr=0.1)}
+
+
+KINDS = {
+    "masks and scales": _network_of(plain_net, _masks_and_scales), "channels": _network_of(plain_net, _channels),
+    "branches": _network_of(branches), "operators": _network_of(many_operators), "recurrent": _network_of(recurrent),
+    "int8": _integers(8), "int4": _integers(4), "one operator": _lone_operator,
+    "training, Adam": _training("adam", _adam), "training, scheduler": _training("sgd", _momentum_and_scheduler),
+    "logits": _logits, "sensitivity": _sensitivity,
+}

@@ -1,0 +1,128 @@
+"""A process that mutates files and uses them, within limits of memory, and what keeps it, within one of time."""
+import json
+import os
+import random
+import resource
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+MEMORY = 1 << 30  # bytes that a load and a use may take
+SECONDS = 30      # that they may take
+ACCEPTED = ("CheckpointError", "loaded", "loaded, refused in use")
+BENCHMARKS = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a file, what was said, the seconds of processor time and the bytes of memory that it took."""
+
+    what: str
+    said: str = ""
+    seconds: float = 0.0
+    bytes: int = 0
+
+
+class Worker:
+    """A process that answers jobs ("forged" or "unforged", kind of file, number); another one when it died."""
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self._start()
+
+    def _start(self):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
+                       "PYTHONPATH": os.pathsep.join([str(BENCHMARKS.parent), str(BENCHMARKS)])}
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "fuzzing.worker", self._folder.name], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    @property
+    def file(self):
+        """The file that the last job was about."""
+        return Path(self._folder.name, "file")
+
+    def outcome(self, job):
+        """The :class:`Outcome` of a job."""
+        print(json.dumps(job), file=self._process.stdin, flush=True)
+        ready = self._wait()
+        if ready and (answer := self._process.stdout.readline()):
+            return Outcome(*json.loads(answer))
+        if not ready:
+            self._process.kill()
+        code = self._process.wait()
+        self._start()
+        if not ready:
+            return Outcome("hang")
+        return Outcome("crash", signal.Signals(-code).name if code < 0 else f"exit {code}")
+
+    def _wait(self):
+        """Whether there is an answer; by the second, so that a time in which all is stopped counts as one."""
+        return any(select.select([self._process.stdout], [], [], 1)[0] for _ in range(SECONDS))
+
+    def stop(self):
+        self._process.stdin.close()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+def work(folder):
+    """Answer jobs, a line each, until there are no more."""
+    answers = os.fdopen(os.dup(1), "w")
+    sys.stdout = sys.stderr
+    from fuzzing.kinds import kind
+    from fuzzing.mutations import mutated
+    warnings.simplefilter("ignore")
+    path = Path(folder, "file")
+    for line in sys.stdin:
+        what, name, number = json.loads(line)
+        content, use = kind(name)
+        path.write_bytes(mutated(content, what, random.Random(f"{name} {number} {what}")))
+        print(json.dumps(_measured(use, path)), file=answers, flush=True)
+
+
+def _measured(use, path):
+    """(outcome, what was said, seconds of processor time, bytes)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before, began = _status("VmRSS"), time.process_time()
+    _limit_memory()
+    outcome, said = _outcome(use, path)
+    taken, grown = time.process_time() - began, _status("VmHWM") - before
+    return "memory" if grown > MEMORY else outcome, said[:300], round(taken, 3), grown
+
+
+def _limit_memory():
+    limit = _status("VmSize") + 2 * MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def _status(name):
+    """A number of bytes that Linux knows of this process."""
+    return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) << 10
+
+
+def _outcome(use, path):
+    from fuzzing.kinds import HalfChanged, Refused
+    from gluon_compress import CheckpointError
+    try:
+        return use(path), ""
+    except CheckpointError as error:
+        return "CheckpointError", str(error)
+    except Refused as error:
+        return "loaded, refused in use", str(error)
+    except HalfChanged:
+        return "half changed", ""
+    except MemoryError as error:
+        return "memory", repr(error)
+    except BaseException as error:
+        return "other exception", repr(error)
+
+
+if __name__ == "__main__":
+    work(sys.argv[1])
