@@ -132,9 +132,11 @@ def build(network, shape=None, seed=0, **arguments):
 
 
 def randomize(net):
-    """Random biases, scales and statistics instead of zeros and ones; the weights stay."""
+    """Random biases, scales and statistics instead of zeros and ones, and an ``order`` of channels; weights stay."""
     for name, parameter in net.collect_params().items():
-        if parameter.data().ndim == 1 and not isinstance(parameter, Constant):
+        if name.endswith("order"):
+            parameter.set_data(mx.nd.array(np.random.RandomState(0).permutation(len(parameter.data()))))
+        elif parameter.data().ndim == 1 and not isinstance(parameter, Constant):
             low = 0.5 if name.endswith(("var", "gamma")) else -0.3
             parameter.set_data(mx.nd.random.uniform(low, 1.5 if low > 0 else 0.3, shape=parameter.data().shape))
 

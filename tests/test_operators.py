@@ -12,7 +12,8 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress.pruning import ChannelPlan, prune_channels
+from gluon_compress.errors import RecordError
+from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
 from gluon_compress.graph import Graph
 from gluon_compress.pruning.operators import RULES
 from mxnet import autograd
@@ -202,6 +203,14 @@ PASSES = {
         net.two(F.relu(net.one(net.pool(x))))), x), pool=nn.GlobalAvgPool2D, one=conv(4, 1), two=conv(8, 1)),
     "attention map": between(lambda net, F, x: F.broadcast_mul(x, F.sigmoid(net.map(x))), map=conv(1, 1)),
     "layer scale": between(lambda net, F, x, scale: F.broadcast_mul(x, scale), shapes={"scale": (1, 8, 1, 1)}),
+    "take in another order": between(lambda net, F, x, order: F.take(F.relu(x), order, axis=1), shapes={"order": (8,)}),
+    "take of some": between(lambda net, F, x, order: F.concat(net.layer(F.take(x, order, axis=-3)), x, dim=1),
+                            shapes={"order": (5,)}, layer=conv(6)),
+    "take, then grouped": between(lambda net, F, x, order: net.layer(F.take(F.relu(x), order, axis=1)),
+                                  shapes={"order": (8,)}, layer=conv(16, groups=4)),
+    "take twice": between(lambda net, F, x, order: F.take(x, order, axis=1) + net.layer(F.take(net.one(x), order,
+        axis=1)), shapes={"order": (8,)}, one=conv(8), layer=conv(8)),
+    "take of rows": between(lambda net, F, x, order: F.take(x, order, axis=2), shapes={"order": (6,)}),
     "positions": between(lambda net, F, x, positions: net.layer(F.broadcast_add(
         F.transpose(F.reshape(x, (0, 0, -1)), axes=(0, 2, 1)), positions)), layer=dense(6, flatten=False),
         shapes={"positions": (1, 36, 8)}),
@@ -380,6 +389,11 @@ PINNED = {
     "slice_axis of channels": stays(lambda net, F, x: F.slice_axis(x, axis=1, begin=0, end=4),
         "slice_axis.*by their number"),
     "slice_axis of all by number": stays(lambda net, F, x: F.slice_axis(x, axis=1, begin=0, end=8), "by their number"),
+    "take by constant positions": stays(lambda net, F, x: F.take(x, F.arange(8), axis=1), "take .*by their number"),
+    "take by computed positions": stays(lambda net, F, x: F.take(x, F.mean(x, axis=(0, 2, 3)) * 0, axis=1),
+                                        "take .*by computed positions"),
+    "take by what are no positions": stays(lambda net, F, x, shift: F.take(x, shift, axis=1), "that are no positions",
+                                           own={"shift": (8,)}),
     "slice of channels": stays(lambda net, F, x: F.slice(F.relu(x), begin=(None, 4), end=(None, 8)),
         "slice .*by their number"),
     "slice of all by number": stays(lambda net, F, x: F.slice(x, begin=(None, 0), end=(None, 8)), "by their number"),
@@ -616,3 +630,31 @@ def test_what_reads_the_number_of_channels_keeps_them(reader):
     net.initialize()
     plan = prune_channels(net, mx.nd.ones((2, 3, 7, 6)), 0.5, round_to=1)
     assert "first" not in plan.layers and "first" in plan.untouched and len(plan.layers["middle"]["kept"]) == 4
+
+
+@pytest.mark.parametrize("length", [8, 5])
+def test_positions_count_the_channels_that_are_left(length, tmp_path):
+    """Also after several steps, in a copy that knows no positions yet, and from a file."""
+    def factory():
+        return between(lambda net, F, x, order: net.last(net.layer(F.take(F.relu(x), order, axis=1))),
+                       shapes={"order": (length,)}, layer=conv(6), last=conv(4))()
+    net, inputs = make(factory)
+    original = values(net)["order"].astype(int)
+    for plan in prune_channels_in_steps(net, inputs, {"first": 0.5, "layer": 0.5}, steps=3, round_to=1):
+        kept = plan.layers["first"]["kept"]
+        expected = [kept.index(position) for position in original if position in kept]
+        assert values(net)["order"].tolist() == expected
+    again, _ = make(factory)
+    for name, value in values(again).items():
+        again._collect_params_with_prefix()[name].set_data(mx.nd.zeros(value.shape))
+    ChannelPlan.from_dict(json.loads(json.dumps(plan.to_dict()))).apply(again)
+    assert values(again)["order"].tolist() == values(net)["order"].tolist()
+    gluon_compress.save(tmp_path / "file", net, plan)
+    assert identical(values(gluon_compress.load(tmp_path / "file", make(factory)[0])), values(net))
+    record = plan.to_dict()
+    record["positions"]["order"].append(0)
+    copy, _ = make(factory)
+    before = values(copy)
+    with pytest.raises(RecordError, match="gives order .* positions"):
+        ChannelPlan.from_dict(record).apply(copy)
+    assert identical(values(copy), before)

@@ -294,7 +294,8 @@ def _plan(dependencies, groups, removed, untouched=(), held_back=()):
     for reasons in (dependencies.partly, dict(held_back)):
         for name in layers.keys() & reasons.keys():
             notes[name] = f"{notes[name]}; {reasons[name]}" if name in notes else reasons[name]
-    return ChannelPlan(layers, dependencies.slices(removed), notes, dependencies.group_counts(removed))
+    return ChannelPlan(layers, dependencies.slices(removed), notes, dependencies.group_counts(removed),
+                       dependencies.new_positions(removed))
 
 
 def _check_shapes(graph, plan, net):

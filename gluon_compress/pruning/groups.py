@@ -59,6 +59,8 @@ class Dependencies:
         {(structural parameter name, axis): the unit of each position on that axis}.
     scales : list of (str, ndarray)
         BatchNorm's gammas with the unit of each entry.
+    positions : dict
+        {structural name of a parameter of positions: (its values, the unit of each channel that they count)}.
     """
 
     def __init__(self, graph, resizable):
@@ -69,6 +71,7 @@ class Dependencies:
         self.entries = {key: roots[ids] for key, ids in tracker.entries.items()}
         self._group_counts = {weight: roots[ids] for weight, ids in tracker.group_counts.items()}
         self.scales = [(name, roots[ids]) for name, ids in tracker.scales]
+        self.positions = {name: (values, roots[ids]) for name, (values, ids) in tracker.positions.items()}
         self.producers, self.channels = {}, {}
         for producer in tracker.producers:
             self.producers.setdefault(layer_name(producer.weight), producer)
@@ -124,6 +127,8 @@ class Dependencies:
         smaller.channels = {name: left(units) for name, units in self.channels.items()}
         smaller.entries = {key: left(units) for key, units in self.entries.items()}
         smaller.scales = [(name, left(units)) for name, units in self.scales]
+        smaller.positions = {name: (self._recounted(name, gone), left(units))
+                             for name, (_, units) in self.positions.items()}
         smaller._group_counts = {weight: left(units) for weight, units in self._group_counts.items()}
         smaller._macs = [(macs * prod(self._share_left(key, gone) for key in keys), keys) for macs, keys in self._macs]
         return smaller
@@ -142,6 +147,18 @@ class Dependencies:
         """{structural weight name: number of groups left} of the grouped convolutions that lose whole groups."""
         gone = self._flags(removed)
         return {weight: int((~gone[units]).sum()) for weight, units in self._group_counts.items() if gone[units].any()}
+
+    def new_positions(self, removed):
+        """{structural name: list of its new values} of the parameters of positions that change."""
+        gone = self._flags(removed)
+        return {name: self._recounted(name, gone).tolist() for name, (_, units) in self.positions.items()
+                if gone[units].any()}
+
+    def _recounted(self, name, gone):
+        """The positions that a parameter keeps, counted among the channels that are left."""
+        values, units = self.positions[name]
+        kept = values[~gone[self.entries[name, 0]]]
+        return (np.cumsum(~gone[units]) - 1)[kept]
 
     def macs(self, removed=()):
         """Multiply-accumulates for the example without the units ``removed``."""
@@ -175,7 +192,7 @@ class Dependencies:
 
 def track(graph, resizable):
     """Follow all channels through ``graph`` by the rules of operators/; returns the :class:`Tracker`."""
-    tracker = Tracker(resizable)
+    tracker = Tracker(resizable, graph.value_of)
     labels = {}
     for node in graph.nodes:
         if node.operator == "null":

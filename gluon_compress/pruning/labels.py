@@ -46,11 +46,14 @@ class Tracker:
         {structural weight name: one label per group} of grouped convolutions that lose whole groups.
     scales : list of (str, ndarray)
         BatchNorm's gammas by name, with their labels.
+    positions : dict
+        {structural parameter name: (its values, labels of the channels that they count)}.
     """
 
-    def __init__(self, resizable):
+    def __init__(self, resizable, value_of):
         self.resizable = resizable  # weights whose owner can be told its new number of channels
-        self.entries, self.producers, self.group_counts, self.scales = {}, [], {}, []
+        self.value_of = value_of    # of a node that is a parameter, as a NumPy array
+        self.entries, self.producers, self.group_counts, self.scales, self.positions = {}, [], {}, [], {}
         self._parent = [STAYS]
         self._reasons = {}          # label: why it stays
         self._fixed = {}            # (parameter, axis): why that axis keeps its length; all axes when it is None
@@ -102,6 +105,12 @@ class Tracker:
         """``node`` loses a group with each of these channels, so its layer must take another number of groups."""
         if node.inputs[1][0].parameter not in self.resizable:
             self.pin(Labels(0, ids), f"read by {node.operator} ({node.name}), whose number of groups cannot be changed")
+
+    def count_positions(self, node, index, positions, ids):
+        """The parameter that ``node`` reads as input ``index`` holds ``positions`` among the channels ``ids``."""
+        parameter = node.inputs[index][0].parameter
+        _, known = self.positions.setdefault(parameter, (positions, ids))
+        self.same(known, ids, f"{parameter} also counts channels that stay")
 
     def fix(self, parameter, reason, axis=None):
         """A parameter that keeps its shape, or its length on ``axis``, and so do all channels that index it."""

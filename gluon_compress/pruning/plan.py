@@ -9,10 +9,12 @@ from .rewrite import resize
 
 _SIZE = integer(1, 2**31 - 1)
 _KEPT = list_of(integer(0, 2**31 - 1), least=1)
+_POSITIONS = list_of(integer(0, 2**31 - 1), least=1)
 _RECORD = fields({
     "layers": mapping(fields({"before": _SIZE, "kept": _KEPT})),
     "slices": list_of(fields({"parameter": text(), "axis": integer(0, 31), "before": _SIZE, "kept": _KEPT})),
-    "untouched": REASONS, "groups": mapping(_SIZE)})
+    "untouched": REASONS, "groups": mapping(_SIZE)},
+    optional={"positions": mapping(_POSITIONS)})
 
 
 class ChannelPlan:
@@ -28,14 +30,17 @@ class ChannelPlan:
         {layer name: why its channels stay, or some of them}.
     groups : dict
         {structural weight name: number of groups left} of the grouped convolutions that lost whole groups.
+    positions : dict
+        {structural name: new values} of the parameters by which ``take`` puts channels into another order.
     rounding : str or None
         What the numbers of channels were rounded to where that was left to :func:`prune_channels`; not saved.
     """
 
     rounding = None
 
-    def __init__(self, layers, slices, untouched, groups=None):
-        self.layers, self.slices, self.untouched, self.groups = layers, slices, untouched, dict(groups or {})
+    def __init__(self, layers, slices, untouched, groups=None, positions=None):
+        self.layers, self.slices, self.untouched = layers, slices, untouched
+        self.groups, self.positions = dict(groups or {}), dict(positions or {})
 
     def apply(self, net):
         """Remove the same channels from ``net``, initialized or not, and return it.
@@ -47,6 +52,21 @@ class ChannelPlan:
         """
         check_hybrid(net)
         named = parameters(net)
+        self._check_slices(named)
+        self._check_groups_and_positions(named)
+        values = {}
+        for cut in self.slices:
+            name, parameter = cut["parameter"], named[cut["parameter"]]
+            if parameter._data is not None:
+                value = values[name] if name in values else parameter.list_data()[0].asnumpy()
+                values[name] = value.take(cut["kept"], axis=cut["axis"])
+        for name, positions in self.positions.items():
+            if named[name]._data is not None:
+                values[name] = np.array(positions, named[name].list_data()[0].dtype)
+        resize(net, self.shapes(named), values, self.groups)
+        return net
+
+    def _check_slices(self, named):
         try:
             for cut in self.slices:
                 _check_slice(cut, named)
@@ -55,19 +75,20 @@ class ChannelPlan:
             raise RecordError(f"the plan is damaged: {error!r}") from error
         if len({(cut["parameter"], cut["axis"]) for cut in self.slices}) < len(self.slices):
             raise RecordError("the plan is damaged: it cuts one axis of a parameter twice")
+
+    def _check_groups_and_positions(self, named):
+        shapes = self.shapes(named)
+        for name in {**self.groups, **self.positions}.keys() & named.keys() - shapes.keys():
+            shapes[name] = known_shape(named[name]) or (0,)
         for name, count in self.groups.items():
             if name not in named or not isinstance(count, int) or count < 1:
                 raise RecordError(f"the plan is damaged, or of another network: it gives {name} {count} groups")
-            if self.shapes(named).get(name, (known_shape(named[name]) or (0,)))[0] % count:
+            if shapes[name][0] % count:
                 raise RecordError(f"the plan is damaged: the channels of {name} do not divide into {count} groups")
-        values = {}
-        for cut in self.slices:
-            name, parameter = cut["parameter"], named[cut["parameter"]]
-            if parameter._data is not None:
-                value = values[name] if name in values else parameter.list_data()[0].asnumpy()
-                values[name] = value.take(cut["kept"], axis=cut["axis"])
-        resize(net, self.shapes(named), values, self.groups)
-        return net
+        for name, positions in self.positions.items():
+            if shapes.get(name) != (len(positions),):
+                raise RecordError(f"the plan is damaged, or of another network: it gives {name} {len(positions)} "
+                                  f"positions")
 
     def _check_whole(self, named):
         """Raise ``RecordError`` when a layer that loses channels has a weight or bias that would keep them."""
@@ -128,13 +149,15 @@ class ChannelPlan:
         untouched = {name: reason for name, reason in self.untouched.items() if name not in other.layers}
         untouched.update({name: reason for name, reason in other.untouched.items()
                           if name in other.layers or name not in self.layers})
-        plan = ChannelPlan(layers, list(slices.values()), untouched, {**self.groups, **other.groups})
+        plan = ChannelPlan(layers, list(slices.values()), untouched, {**self.groups, **other.groups},
+                           {**self.positions, **other.positions})
         plan.rounding = self.rounding or other.rounding
         return plan
 
     def to_dict(self):
         """JSON-serializable."""
-        return {"layers": self.layers, "slices": self.slices, "untouched": self.untouched, "groups": self.groups}
+        record = {"layers": self.layers, "slices": self.slices, "untouched": self.untouched, "groups": self.groups}
+        return {**record, "positions": self.positions} if self.positions else record  # as files without them have it
 
     @classmethod
     def from_dict(cls, record):
@@ -143,7 +166,8 @@ class ChannelPlan:
             _RECORD(record, "the record")
         except Malformed as error:
             raise RecordError(f"this is no record of a channel plan, or the plan is damaged: {error}") from error
-        return cls(record["layers"], record["slices"], record["untouched"], record["groups"])
+        return cls(record["layers"], record["slices"], record["untouched"], record["groups"],
+                   record.get("positions"))
 
 
 def _after(first, second):

@@ -131,6 +131,28 @@ def _slice(node, inputs, tracker):
     return [data]
 
 
+@rule("take")
+def _take(node, inputs, tracker):
+    """Channels in another order, by a parameter of the network that holds their positions (CondenseNet)."""
+    data, indices = inputs
+    axis = axis_of(node, 0)
+    if data is None or indices is not None:
+        return stop(node, inputs, tracker, "by computed positions")
+    if data.axis != axis:
+        return [Labels(data.axis + (axis < data.axis) * (len(node.input_shape(1)) - 1), data.ids)]
+    source = node.inputs[1][0]
+    if source.parameter is None or source.constant or len(source.shapes[0]) != 1:
+        return stop(node, inputs, tracker, "it takes channels by their number")
+    values = tracker.value_of(source)
+    positions = values.astype(int)
+    if (positions != values).any() or positions.min() < 0 or positions.max() >= len(data.ids):
+        return stop(node, inputs, tracker, f"{source.parameter} holds numbers that are no positions of channels")
+    taken = Labels(axis, data.ids[positions])
+    tracker.assign(node, 1, 0, taken.ids)
+    tracker.count_positions(node, 1, positions, data.ids)
+    return [taken]
+
+
 @rule("slice_like")
 def _slice_like(node, inputs, tracker):
     data, like = inputs
