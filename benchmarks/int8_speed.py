@@ -47,7 +47,7 @@ NETWORKS = {"resnet50": "resnet50_v1", "resnet18": "resnet18_v1", "alexnet": "al
             "mobilenet_v2": "mobilenetv2_1.0", "squeezenet": "squeezenet1.0", "vgg16": "vgg16"}
 SIZE, BATCHES = 224, (1, 8, 32)
 ROUNDS, SECONDS = 5, 0.3
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
+VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "DNNL_PRIMITIVE_CACHE_CAPACITY")  # that the import sets
 ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")  # of MXNet's oneDNN, and of OpenVINO's
 ISAS = ("SSE41", "AVX2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
@@ -58,7 +58,7 @@ def interpreter(system, runtimes):
 
 def environment(system, isa=None):
     """Two threads for all, but nothing at all for MXNet as installed; MXNet's naive engine where it is asked for."""
-    clean = {key: value for key, value in os.environ.items() if key not in (*THREAD_VARIABLES, *ISA_VARIABLES)}
+    clean = {key: value for key, value in os.environ.items() if key not in (*VARIABLES, *ISA_VARIABLES)}
     clean.update(dict.fromkeys(ISA_VARIABLES, isa) if isa else {})
     if system == "MXNet as installed":
         return clean

@@ -21,7 +21,8 @@ import numpy as np
 
 RESULTS = Path(__file__).resolve().parent / "results"
 WAYS = {"as OpenMP does": {}, "active": {"GLUON_COMPRESS_WAITING": "active"}}
-VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GLUON_COMPRESS_WAITING", "OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GLUON_COMPRESS_WAITING", "OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS",
+             "DNNL_PRIMITIVE_CACHE_CAPACITY")
 ROUNDS, SECONDS = 5, 2.0
 OTHER_JOB = "import numpy\na = numpy.ones((200, 200))\nprint(flush=True)\nwhile True: a @ a"
 TASKS = {"integers": "a single image through ResNet-18 (CIFAR-10) on integers",

@@ -1,6 +1,6 @@
 """Make MXNet 1.9.1 import, and use the machine it runs on.
 
-Importing this module, which ``import gluon_compress`` does first, does four things:
+Importing this module, which ``import gluon_compress`` does first, does five things:
 
 1. **NumPy.** MXNet 1.9.1 reads ``numpy.bool``, which NumPy 1.24 removed. It is put back when it is
    missing and MXNet is still to be imported; otherwise NumPy is not touched.
@@ -13,9 +13,16 @@ Importing this module, which ``import gluon_compress`` does first, does four thi
    programs run it takes their time and is slower itself: ``benchmarks/waiting.py`` measures both.
 4. **AMX.** oneDNN 2.4.4 keeps its AMX int8 kernels opt-in, and Linux >= 5.16 wants to be asked for
    the tile registers first. We ask, and opt in only when the kernel grants them.
+5. **oneDNN's cache of primitives** is off where the processor has AVX-512. For it (N, C, 1, 1) images in channels-last
+   order, which 1x1 convolutions write there, equal those in plain order, as both lie alike in memory; it gives what was
+   made for one to the other, and MXNet's BatchNorm of a matrix (N, C), which needs the plain order, ends the process
+   (SIGSEGV). MXNet has a cache of its own. What lays weights out anew in every step of a training pays: nothing could
+   be measured of ResNet-18, AlexNet, LeNet and all inference, 5 % of MobileNet 1.0 and a fifth to a half of MobileNet
+   0.25 on 32x32 images. Where no such BatchNorm is near, ``DNNL_PRIMITIVE_CACHE_CAPACITY=1024`` brings it back.
 
-``OMP_NUM_THREADS``, ``MXNET_OMP_MAX_THREADS``, ``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``, ``DNNL_MAX_CPU_ISA`` and
-``ONEDNN_MAX_CPU_ISA`` win when they are set already. ``GLUON_COMPRESS_RUNTIME=0`` switches 2 to 4 off.
+``OMP_NUM_THREADS``, ``MXNET_OMP_MAX_THREADS``, ``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``, ``DNNL_MAX_CPU_ISA``,
+``ONEDNN_MAX_CPU_ISA`` and ``DNNL_PRIMITIVE_CACHE_CAPACITY`` win when they are set already. ``GLUON_COMPRESS_RUNTIME=0``
+switches 2 to 5 off.
 
 The variables are inherited by child processes, the kernel's grant is not: a child that runs int8
 networks must ``import gluon_compress`` as well.
@@ -40,6 +47,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
 WAITING = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100000"}  # some 0.1 ms of looking for work
 ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")  # oneDNN 2.4.4 reads the first only
 AMX_ISA = "AVX512_CORE_AMX"
+ISAS_WITHOUT_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI")
+PRIMITIVE_CACHE = "DNNL_PRIMITIVE_CACHE_CAPACITY"
 
 # arch_prctl on x86-64, its request for an extended CPU state, and the number of the AMX tile data
 # (Linux: arch/x86/include/uapi/asm/prctl.h, arch/x86/include/asm/fpu/types.h).
@@ -61,6 +70,7 @@ class RuntimeStatus:
     waiting: str
     amx: bool
     amx_reason: str
+    primitive_cache: str
 
     def to_dict(self):
         return asdict(self)
@@ -73,6 +83,7 @@ class RuntimeStatus:
             f"threads  {self.threads} of {self.cores} usable cores ({self.threads_reason})",
             f"waiting  {self.waiting}",
             f"AMX      {'on' if self.amx else 'off'} ({self.amx_reason})",
+            f"cache    {self.primitive_cache}",
         ])
 
 
@@ -171,16 +182,39 @@ def _amx_obstacle(cpuinfo, request_tiles):
     """Ask for the tile registers; return what stands in the way of AMX, or None when they are granted."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         return f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}"
-    try:
-        flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
-    except (OSError, StopIteration):
+    flags = _cpu_flags(cpuinfo)
+    if flags is None:
         return f"{cpuinfo} names no CPU flags"
-    if not {"amx_tile", "amx_int8"} <= set(flags):
+    if not {"amx_tile", "amx_int8"} <= flags:
         return "this CPU has none"
     error = request_tiles()
     if error:
         return f"the kernel refused the tile registers: {os.strerror(error) if error > 0 else error}"
     return None
+
+
+def _cpu_flags(cpuinfo):
+    """The set of what the processor can do, or None where nothing says it."""
+    try:
+        return set(next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split())
+    except (OSError, StopIteration):
+        return None
+
+
+def _switch_primitive_cache_off(environment, cpuinfo=Path("/proc/cpuinfo")):
+    """Keep MXNet's BatchNorm from ending the process, on processors where it can; return the cache's state, and why.
+
+    oneDNN reads the variable with the first primitive, also when MXNet was imported long before.
+    """
+    if PRIMITIVE_CACHE in environment:
+        return f"as {PRIMITIVE_CACHE} was set by the user"
+    flags = _cpu_flags(cpuinfo)
+    if flags is not None and "avx512f" not in flags:
+        return "on (this CPU has no AVX-512)"
+    if environment.get("DNNL_MAX_CPU_ISA", "").upper() in ISAS_WITHOUT_AVX512:
+        return "on (DNNL_MAX_CPU_ISA hides AVX-512)"
+    environment[PRIMITIVE_CACHE] = "0"
+    return f"off (with it BatchNorm can end the process: {PRIMITIVE_CACHE}=0)"
 
 
 def _prepare():
@@ -190,14 +224,15 @@ def _prepare():
     cores = usable_cores()
     if os.environ.get(SWITCH) == "0":
         reason = f"{SWITCH}=0"
-        threads, threads_reason, waiting, amx, amx_reason = 0, reason, reason, False, reason
+        threads, threads_reason, waiting, amx, amx_reason, cache = 0, reason, reason, False, reason, reason
     else:
         threads, threads_reason = _set_threads(os.environ, library_loaded, cores)
         waiting = _set_waiting(os.environ, library_loaded, threads)
         amx, amx_reason = _unlock_amx(os.environ)
+        cache = _switch_primitive_cache_off(os.environ)
     mxnet = import_mxnet()
     return RuntimeStatus(mxnet.__version__, numpy.__version__, shim, cores, threads, threads_reason, waiting,
-                         amx, amx_reason)
+                         amx, amx_reason, cache)
 
 
 _status = _prepare()

@@ -10,7 +10,7 @@ from gluon_compress import cgroups, runtime
 
 SILENT = {"OMP_NUM_THREADS": None, "MXNET_OMP_MAX_THREADS": None, "OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None,
           "DNNL_MAX_CPU_ISA": None, "ONEDNN_MAX_CPU_ISA": None, "GLUON_COMPRESS_RUNTIME": None,
-          "GLUON_COMPRESS_WAITING": None}
+          "DNNL_PRIMITIVE_CACHE_CAPACITY": None, "GLUON_COMPRESS_WAITING": None}
 AMX_CPU = "processor\t: 0\nflags\t\t: fpu sse avx512f amx_bf16 amx_tile amx_int8\n"
 PLAIN_CPU = "processor\t: 0\nflags\t\t: fpu sse avx512f\n"
 # what OpenMP itself says, as the library that MXNet is linked with sees it
@@ -115,9 +115,9 @@ import gluon_compress
 print(gluon_compress.runtime.status())
 changed = {name for name in os.environ.keys() | before.keys() if os.environ.get(name) != before.get(name)}
 print(changed & {"OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "DNNL_MAX_CPU_ISA",
-                 "ONEDNN_MAX_CPU_ISA"})
+                 "ONEDNN_MAX_CPU_ISA", "DNNL_PRIMITIVE_CACHE_CAPACITY"})
 """, **{**SILENT, "GLUON_COMPRESS_RUNTIME": "0"})
-    assert output.count("GLUON_COMPRESS_RUNTIME=0") == 3
+    assert output.count("GLUON_COMPRESS_RUNTIME=0") == 4
     assert output.splitlines()[-1] == "set()"
 
 
@@ -296,8 +296,58 @@ print(runtime.status().amx, os.environ.get("DNNL_MAX_CPU_ISA"), answer == 0)
     assert on == "False" or granted == "True"
 
 
+# ---- oneDNN's cache of primitives
+
+@pytest.mark.parametrize("environment, flags, reason", [
+    ({"DNNL_PRIMITIVE_CACHE_CAPACITY": "1024"}, PLAIN_CPU, "DNNL_PRIMITIVE_CACHE_CAPACITY was set by the user"),
+    ({"DNNL_MAX_CPU_ISA": "avx2"}, PLAIN_CPU, "DNNL_MAX_CPU_ISA hides AVX-512"),
+    ({}, "flags : fpu sse avx2\n", "this CPU has no AVX-512")])
+def test_the_primitive_cache_is_left_alone(tmp_path, environment, flags, reason):
+    (tmp_path / "cpuinfo").write_text(flags)
+    before = dict(environment)
+    assert reason in runtime._switch_primitive_cache_off(environment, tmp_path / "cpuinfo")
+    assert environment == before
+
+
+@pytest.mark.parametrize("environment", [{}, {"DNNL_MAX_CPU_ISA": "AVX512_CORE"}])
+@pytest.mark.parametrize("flags", [PLAIN_CPU, "nothing of the kind"])
+def test_the_primitive_cache_is_off_where_it_may_end_the_process(tmp_path, environment, flags):
+    (tmp_path / "cpuinfo").write_text(flags)
+    environment = dict(environment)
+    assert runtime._switch_primitive_cache_off(environment, tmp_path / "cpuinfo").startswith("off")
+    assert environment["DNNL_PRIMITIVE_CACHE_CAPACITY"] == "0"
+
+
+@pytest.mark.parametrize("mxnet_first", [False, True])
+def test_batch_norm_of_images_and_of_matrices_of_one_size(run_python, mxnet_first):
+    """With AVX-512 the first is channels-last, behind a 1x1 convolution; with oneDNN's cache the next is the end."""
+    output = run_python(("import numpy; numpy.bool = numpy.bool_; import mxnet\n" if mxnet_first else "") + """
+import gluon_compress, mxnet as mx, numpy as np
+from mxnet.gluon import nn
+convolution = nn.Conv2D(128, 1)
+convolution.initialize()
+images = convolution(mx.nd.random.normal(shape=(4, 64, 1, 1)))
+inputs = [(1, images), (1, mx.nd.random.normal(shape=(4, 128))), (1, mx.nd.random.normal(shape=(4, 128, 1))),
+          (-1, mx.nd.random.normal(shape=(2, 2, 1, 128)))]
+for axis, values in inputs:
+    for training in (False, True):
+        layer = nn.BatchNorm(axis=axis)
+        layer.initialize()
+        with mx.autograd.record(train_mode=training):
+            output = layer(values).asnumpy()
+        values = values.asnumpy()
+        rows = values.reshape(4, 128)
+        expected = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5) if training else rows / np.sqrt(1 + 1e-5)
+        assert np.abs(output.reshape(4, 128) - expected).max() < 1e-4, (axis, training)
+        values = mx.nd.array(values)
+print("fine")
+""", **SILENT, MXNET_ENGINE_TYPE="NaiveEngine")
+    assert output.split()[-1] == "fine"
+
+
 def test_status_prints_and_goes_to_json():
     status = runtime.status()
     assert status.mxnet == "1.9.1" and status.numpy == np.__version__
     assert status.to_dict()["threads"] == status.threads
-    assert [line.split()[0] for line in str(status).splitlines()] == ["MXNet", "NumPy", "threads", "waiting", "AMX"]
+    assert [line.split()[0] for line in str(status).splitlines()] == ["MXNet", "NumPy", "threads", "waiting", "AMX",
+                                                                   "cache"]
