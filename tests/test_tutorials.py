@@ -97,6 +97,14 @@ def test_opens_as_a_notebook(name):
     assert notebook.cells[0].source.startswith("# ")
 
 
+def test_what_a_version_keeps_for_its_next_run_is_not_the_others():
+    """Curves and logits of the quick version's images would be refused by the long one, which has more."""
+    for name in NAMES:
+        text = (TUTORIALS / f"{name}.py").read_text()
+        for kept in re.findall(r"(?:state_path=|\"cache\": )(.*)", text):
+            assert re.search(r"\{len\(\w+\)\}", kept), (name, kept)
+
+
 def test_rows_of_several_seeds_have_all_of_them():
     """What is measured of one seed does not stand beside the mean of three."""
     for name in filter(partial(of_todays_tutorial, "long, recorded"), NAMES):

@@ -23,7 +23,8 @@ train, test = gc.datasets.cifar10()
 # Held out of the fine-tuning. The shipped network saw these images when it was trained, so accuracies on them are
 # too high; what counts is the difference between them.
 train, validation = train.split(2000)
-validation_data = validation.subset(slice(0, 1000 if LONG else 200)).batches(100)
+held_out = validation.subset(slice(0, 1000 if LONG else 200))
+validation_data = held_out.batches(100)
 train = train.subset(slice(0, 10000 if LONG else 2000))
 results = Results("06_prune_a_resnet", (test if LONG else test.subset(slice(0, 1000))).batches(100))
 example = results.example
@@ -46,14 +47,14 @@ print("asked for features.0, went along:", ", ".join(name for name in plan.layer
 #
 # For each set of layers that go together: remove a fraction of the channels, measure, put them back. Nothing is
 # trained, and the images are not the test images. The state is kept, so that a long measurement can be
-# interrupted.
+# interrupted; it is of these images, and refused with others.
 
 # %%
 net = gc.params.load("resnet18_cifar10")
 net.hybridize(static_alloc=True, static_shape=True)
 curves = gc.pruning.sensitivity(
     net, lambda net: gc.training.evaluate(net, validation_data), example, kind="channels",
-    fractions=(0.25, 0.5, 0.75), state_path=results.path("-sensitivity.json"))
+    fractions=(0.25, 0.5, 0.75), state_path=results.path(f"-sensitivity-{len(held_out)}.json"))
 print(curves)
 results.numbers["held-out accuracy by fraction of channels removed"] = curves.curves
 results.numbers["held-out accuracy as trained"] = curves.baseline
