@@ -62,7 +62,7 @@ class Run:
             with contextlib.suppress(IndexError):  # another one took the last
                 job = left.popleft()
                 outcome = worker.outcome(job)
-                if outcome.what not in ACCEPTED:
+                if outcome.what not in ACCEPTED and worker.file.exists():
                     shutil.copy(worker.file, self._progress.with_name("-".join(map(str, job)).replace(" ", "_")))
                 self._note(job, outcome)
                 bar.update()

@@ -51,8 +51,9 @@ class Worker:
     def outcome(self, job):
         """The :class:`Outcome` of a job."""
         print(json.dumps(job), file=self._process.stdin, flush=True)
-        ready = self._wait()
-        if ready and (answer := self._process.stdout.readline()):
+        begun = self._process.stdout.readline()  # the file is made: this may take its time
+        ready = not begun or self._wait()
+        if begun and ready and (answer := self._process.stdout.readline()):
             return Outcome(*json.loads(answer))
         if not ready:
             self._process.kill()
@@ -60,7 +61,8 @@ class Worker:
         self._start()
         if not ready:
             return Outcome("hang")
-        return Outcome("crash", signal.Signals(-code).name if code < 0 else f"exit {code}")
+        said = signal.Signals(-code).name if code < 0 else f"exit {code}"
+        return Outcome("crash" if begun else "crash before the file was made", said)
 
     def _wait(self):
         """Whether there is an answer; by the second, so that a time in which all is stopped counts as one."""
@@ -73,7 +75,7 @@ class Worker:
 
 
 def work(folder):
-    """Answer jobs, a line each, until there are no more."""
+    """Answer jobs, with two lines each, until there are no more."""
     answers = os.fdopen(os.dup(1), "w")
     sys.stdout = sys.stderr
     from fuzzing.kinds import kind
@@ -83,7 +85,9 @@ def work(folder):
     for line in sys.stdin:
         what, name, number = json.loads(line)
         content, use = kind(name)
+        path.unlink(missing_ok=True)
         path.write_bytes(mutated(content, what, random.Random(f"{name} {number} {what}")))
+        print("begun", file=answers, flush=True)
         print(json.dumps(_measured(use, path)), file=answers, flush=True)
 
 
