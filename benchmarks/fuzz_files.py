@@ -4,9 +4,9 @@
     python benchmarks/fuzz_files.py --unforged 0 --forged 500 --only "one operator"
 
 Each file is loaded, in every way there is, in a process whose memory is limited; what loads is used: a forward pass, a
-training step, the batches of a cache. A process that dies is a crash, one that does not answer within 30 seconds a
-hang. Accepted outcomes are an error that is ours (CheckpointError) and a file that loads and is used, or whose network
-says with an error why it cannot compute. All others are faults, and their files are kept.
+training step, the batches of a cache. A process that dies is a crash, one that has not answered after 30 seconds of
+processor time a hang. Accepted outcomes are an error that is ours (CheckpointError) and a file that loads and is used,
+or whose network says with an error why it cannot compute. All others are faults, and their files are kept.
 
 It may be stopped at any time: with the same ``--progress`` it goes on where it was. A complete run writes
 ``results/fuzz_files.txt`` and ``.json``. How files are changed: ``fuzzing/mutations.py``; the kinds of files and how
@@ -76,9 +76,10 @@ class Run:
 
 
 def jobs_of(unforged, forged, kinds, seed):
-    """As many jobs (what, kind, number), of all kinds in turn."""
-    return [(what, kinds[index % len(kinds)], seed + index // len(kinds))
-            for what, count in (("forged", forged), ("unforged", unforged)) for index in range(count)]
+    """As many jobs (what, kind, number), of all kinds in turn, and of both in step."""
+    jobs = [((index + 1) / count, what, kinds[index % len(kinds)], seed + index // len(kinds))
+            for what, count in (("unforged", unforged), ("forged", forged)) for index in range(count)]
+    return [tuple(job) for _, *job in sorted(jobs, key=lambda job: job[0])]
 
 
 def commit():

@@ -35,6 +35,8 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
         arguments, outputs, auxiliary = internals.infer_shape_partial(
             **{name: tuple(shape) for name, shape in shapes.items() if name in known})
     except (mx.MXNetError, ValueError, TypeError) as error:
+        if known - shapes.keys() and _is_impatient(symbol):
+            return  # a network's first call, when all are known, checks them
         raise Malformed(f"the shapes do not go together: {first_line(error)}") from error
     inferred = {**dict(zip(internals.list_arguments(), arguments or ())),
                 **dict(zip(internals.list_auxiliary_states(), auxiliary or ()))}
@@ -45,6 +47,17 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
     total = sum(math.prod(shape) for shape in outputs or () if shape and min(shape) > 0)
     if total > most:
         raise Malformed(f"the tensors between the operators have {total} numbers; accepted: at most {most}")
+
+
+def _is_impatient(symbol):
+    """Whether an operator in it, such as ``Pad``, raises errors while the shape of what it reads is not known yet."""
+    for node in json.loads(symbol.tojson())["nodes"]:
+        if node["op"] != "null":
+            try:
+                lone_symbol(node["op"], settings_of(node.get("attrs", {}))).infer_shape_partial()
+            except mx.MXNetError:
+                return True
+    return False
 
 
 def _check_nodes(internals, shapes):

@@ -16,9 +16,10 @@ def taken_apart(content):
     return metadata["kind"], json.loads(lzma.decompress(base64.b64decode(metadata["header"]))), load(content)
 
 
-def put_together(kind, header, tensors):
-    """A file's bytes, with the checksum that belongs to them."""
+def put_together(kind, header, tensors, packed=None):
+    """A file's bytes, with the checksum that belongs to them; ``packed`` instead of the header, compressed."""
     tensors = {name: np.ascontiguousarray(tensor).reshape(tensor.shape) for name, tensor in tensors.items()}
-    text = base64.b64encode(lzma.compress(json.dumps(header).encode(), preset=0)).decode()
+    packed = lzma.compress(json.dumps(header).encode(), preset=0) if packed is None else packed
+    text = base64.b64encode(packed).decode()
     return save(tensors, {"format": "gluon_compress", "version": "2", "kind": kind, "header": text,
                           "sha256": tensorfile._digest(kind, tensors, text)})

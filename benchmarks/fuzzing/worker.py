@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEMORY = 1 << 30  # bytes that a load and a use may take
-SECONDS = 30      # that they may take
+SECONDS = 30      # of processor time that they may take
 ACCEPTED = ("CheckpointError", "loaded", "loaded, refused in use")
 BENCHMARKS = Path(__file__).resolve().parent.parent
 
@@ -40,7 +40,7 @@ class Worker:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
                        "PYTHONPATH": os.pathsep.join([str(BENCHMARKS.parent), str(BENCHMARKS)])}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "fuzzing.worker", self._folder.name], env=environment, text=True,
+            [sys.executable, "-W", "ignore", "-m", "fuzzing.worker", self._folder.name], env=environment, bufsize=0,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     @property
@@ -50,7 +50,7 @@ class Worker:
 
     def outcome(self, job):
         """The :class:`Outcome` of a job."""
-        print(json.dumps(job), file=self._process.stdin, flush=True)
+        self._process.stdin.write(f"{json.dumps(job)}\n".encode())
         begun = self._process.stdout.readline()  # the file is made: this may take its time
         ready = not begun or self._wait()
         if begun and ready and (answer := self._process.stdout.readline()):
@@ -65,13 +65,28 @@ class Worker:
         return Outcome("crash" if begun else "crash before the file was made", said)
 
     def _wait(self):
-        """Whether there is an answer; by the second, so that a time in which all is stopped counts as one."""
-        return any(select.select([self._process.stdout], [], [], 1)[0] for _ in range(SECONDS))
+        """Whether there is an answer before it has computed for too long, or waited ten times as long.
+
+        By the second, so that a time in which all is stopped counts as one.
+        """
+        end = _computed(self._process.pid) + SECONDS
+        for _ in range(10 * SECONDS):
+            if select.select([self._process.stdout], [], [], 1)[0]:
+                return True
+            if _computed(self._process.pid) > end:
+                return False
+        return False
 
     def stop(self):
         self._process.stdin.close()
         self._process.wait()
         self._folder.cleanup()
+
+
+def _computed(process):
+    """Seconds of processor time that it has had."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def work(folder):

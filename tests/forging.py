@@ -1,0 +1,33 @@
+"""Files whose checksum is right and whose content is a stranger's; the code is that of ``benchmarks/fuzz_files.py``."""
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+from fuzzing import worker  # noqa: E402, F401
+from fuzzing.container import put_together, taken_apart  # noqa: E402
+from fuzzing.kinds import KINDS, HalfChanged, Refused, kind  # noqa: E402, F401
+
+COMPRESSED = "compressed network"
+
+
+def forge(path, name, change=lambda header, tensors: None, packed=None):
+    """Write a good file of the kind ``name`` after ``change``, which may return another header; return its path."""
+    what, header, tensors = taken_apart(kind(name)[0])
+    replaced = change(header, tensors)
+    path.write_bytes(put_together(what, header if replaced is None else replaced, tensors, packed))
+    return path
+
+
+def network_of(nodes, parameters, inputs=("input0",), heads=None):
+    """The bytes of a compressed network: ``nodes`` of its graph after inputs and parameters, {name: array}."""
+    names = [*inputs, *parameters]
+    graph = {"nodes": [*({"op": "null", "name": name, "inputs": []} for name in names), *nodes],
+             "heads": heads or [[len(names) + len(nodes) - 1, 0]], "arg_nodes": list(range(len(names))),
+             "attrs": {"mxnet_version": ["int", 10901]}}
+    layout = {name: {"shape": list(value.shape), "dtype": value.dtype.name} for name, value in parameters.items()}
+    content = {"symbol": json.dumps(graph), "inputs": list(inputs), "dtype": "float32",
+               "names": {name: name for name in parameters}}
+    return put_together(COMPRESSED, {"layout": layout, "records": {}, "graph": content},
+                        {f"{name}/value": value for name, value in parameters.items()})

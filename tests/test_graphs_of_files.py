@@ -1,0 +1,173 @@
+"""allowed_operators.py, symbol_check.py, shape_check.py: what the graph in a file may be before MXNet computes it."""
+import json
+
+import gluon_compress as gc
+
+import mxnet as mx  # noqa: I001
+import numpy as np
+import pytest
+from forging import KINDS, forge, kind, network_of, taken_apart
+from gluon_compress import CheckpointError, allowed_operators, symbol_check
+from gluon_compress.schema import Malformed
+from mxnet.gluon import SymbolBlock
+
+IMAGE = (2, 3, 8, 8)
+FOREIGN = sorted(set(allowed_operators._all_names()) - allowed_operators.canonical_names().keys())
+
+
+def lone(operator, *parameters, first=0, **attributes):
+    """The bytes of a file of one operator, which reads an input and ``parameters``, the input at place ``first``."""
+    values = {f"p{index}": np.ones(shape, np.float32) for index, shape in enumerate(parameters)}
+    links = [[index, 0, 0] for index in range(1, 1 + len(values))]
+    links.insert(first, [0, 0, 0])
+    return network_of([{"op": operator, "name": "lone", "attrs": attributes, "inputs": links}], values)
+
+
+def use(path, content):
+    path.write_bytes(content)
+    return gc.load(path)(mx.nd.random.normal(shape=IMAGE)).asnumpy()
+
+
+def test_operators_that_are_not_listed_never_reach_mxnet():
+    assert {"_Native", "_NDArray", "Custom", "_cvimread", "_cvimdecode", "SVMOutput", "_foreach"} <= set(FOREIGN)
+    for operator in (*FOREIGN, "", "x", "\0", "Convolution\0"):
+        graph = {"nodes": [{"op": "null", "name": "x", "inputs": []},
+                           {"op": operator, "name": "y", "attrs": {"info": "0x1000"}, "inputs": [[0, 0, 0]]}],
+                 "heads": [[1, 0, 0]]}
+        with pytest.raises(Malformed, match="no file may use this operator"):
+            symbol_check.symbol_of_text(json.dumps(graph))
+
+
+@pytest.mark.parametrize("operator", ["_Native", "_NDArray", "Custom", "_cvimread", "SVMOutput"])
+def test_a_file_that_names_such_an_operator_is_refused(tmp_path, operator):
+    def change(header, tensors):
+        symbol = json.loads(header["graph"]["symbol"])
+        node = next(node for node in symbol["nodes"] if node["op"] == "Activation")
+        node["op"], node["attrs"] = operator, {"info": "0x1000"}
+        header["graph"]["symbol"] = json.dumps(symbol)
+    with pytest.raises(CheckpointError, match=f"{operator} .*no file may use this operator"):
+        gc.load(forge(tmp_path / "file", "masks and scales", change))
+
+
+def _attributes():
+    """(operator, attribute, MXNet's description of its kind) of all that a file may have."""
+    for canonical in sorted(set(allowed_operators.canonical_names().values())):
+        for name, kind_of_value in allowed_operators.declared_attributes(canonical).items():
+            yield canonical, name, kind_of_value
+
+
+@pytest.mark.parametrize("value", ["\0", "1; x", "{}", "a" * 20_000, "'", "../x"])
+def test_no_attribute_takes_what_is_not_of_its_kind(value):
+    for operator, name, _ in _attributes():
+        with pytest.raises(Malformed, match=f"attribute {name} is "):
+            allowed_operators.check_attributes(operator, {name: value}, operator)
+
+
+@pytest.mark.parametrize("value", ["0x7f0000001000", str(10**30), str(-10**30), "1e9999x", "(1, 10000000000000)"])
+def test_no_number_takes_an_address(value):
+    for operator, name, kind_of_value in _attributes():
+        number = kind_of_value.startswith(("float", "double", "real_t", "tuple of <float>", "tuple of <double>"))
+        if not kind_of_value.startswith("string") and not (number and value.strip("-(").replace(", ", "")[:1] == "1"):
+            with pytest.raises(Malformed, match=f"attribute {name} is "):
+                allowed_operators.check_attributes(operator, {name: value}, operator)
+
+
+def test_an_attribute_that_the_operator_has_not_is_refused():
+    for canonical in sorted(set(allowed_operators.canonical_names().values())):
+        with pytest.raises(Malformed, match="attribute address is none of operator"):
+            allowed_operators.check_attributes(canonical, {"address": "1"}, canonical)
+
+
+def _symbol_of(name):
+    """The graph in a good file of a kind."""
+    _, header, _ = taken_apart(kind(name)[0])
+    return json.loads(header["graph"]["symbol"])
+
+
+def _links(symbol):
+    """All links of a graph, and its heads."""
+    return [link for node in symbol["nodes"] for link in node["inputs"]] + symbol["heads"]
+
+
+@pytest.mark.parametrize("name", ["masks and scales", "branches", "operators", "recurrent", "int8"])
+def test_links_to_what_is_not_there_are_refused(tmp_path, name):
+    for number in range(len(_links(_symbol_of(name)))):
+        for position, value in ((1, 9), (1, 2**31 - 1), (0, 10**6), (0, -1), (1, -1), (1, None), (0, 0.5)):
+            def change(header, tensors, number=number, position=position, value=value):
+                symbol = json.loads(header["graph"]["symbol"])
+                _links(symbol)[number][position] = value
+                header["graph"]["symbol"] = json.dumps(symbol)
+            with pytest.raises(CheckpointError):
+                gc.load(forge(tmp_path / "file", name, change), precision="fp32" if name == "int8" else None)
+
+
+def test_a_node_reads_only_what_comes_before_it(tmp_path):
+    nodes = _symbol_of("branches")["nodes"]
+    for index, node in enumerate(nodes):
+        for link in range(len(node["inputs"])):
+            for other in (index, index + 1, len(nodes) - 1):
+                def change(header, tensors, index=index, link=link, other=other):
+                    symbol = json.loads(header["graph"]["symbol"])
+                    symbol["nodes"][index]["inputs"][link] = [other, 0, 0]
+                    header["graph"]["symbol"] = json.dumps(symbol)
+                with pytest.raises(CheckpointError, match="does not come before it"):
+                    gc.load(forge(tmp_path / "file", "branches", change))
+
+
+# Of an input of shape (2, 3, 8, 8): what MXNet infers without a look and then reads or writes beyond its arrays, or
+# what takes all memory or ends the process; beside it what is right.
+BEYOND = {
+    "fewer numbers": (lone("Reshape", shape="(8, 4)"), lone("Reshape", shape="(6, 64)")),
+    "one number": (lone("Reshape", shape="1"), lone("Reshape", shape="-1")),
+    "fewer numbers, NumPy": (lone("_np_reshape", newshape="(7,)"), lone("_np_reshape", newshape="(384,)")),
+    "a condition of fewer rows": (lone("where", (1,), IMAGE, first=1), lone("where", (2,), IMAGE, first=1)),
+    "a condition of two dimensions": (lone("where", (2, 3), IMAGE, first=1), lone("where", IMAGE, IMAGE, first=1)),
+    "an empty condition's place": (lone("where", (1, 1, 1, 1), IMAGE, first=1), lone("where", IMAGE, IMAGE, first=2)),
+    "scales of another length": (lone("BatchNorm", (3,), (2,), (3,), (3,)), lone("BatchNorm", *[(3,)] * 4)),
+    "statistics of another length": (lone("BatchNorm", *[(2,)] * 4), lone("BatchNorm", *[(8,)] * 4, axis="3")),
+    "scales of rows": (lone("LayerNorm", (8,), (4,)), lone("LayerNorm", (8,), (8,))),
+    "scales of instances": (lone("InstanceNorm", (3,), (1,)), lone("InstanceNorm", (3,), (3,))),
+    "no parts": (lone("_split_v2", indices="()"), lone("_split_v2", indices="(0, 1)")),
+    "parts of None": (lone("_npi_split", indices="None"), lone("_npi_split", indices="()", sections="2")),
+    "a length that is None": (lone("softmax", use_length="None"), lone("softmax", use_length="False")),
+    "more than all memory": (lone("tile", reps="(4096, 4096)"), lone("tile", reps="(2, 3)")),
+    "more than all memory by padding": (lone("Pad", mode="constant", pad_width="(0,0,0,0,30000,30000,30000,30000)"),
+                                        lone("Pad", mode="constant", pad_width="(0, 0, 0, 0, 1, 1, 1, 1)")),
+    "more than all memory by itself": (lone("_full", shape="(60000, 60000)", value="1"), lone("relu")),
+}
+
+
+@pytest.mark.parametrize("what", BEYOND)
+def test_what_mxnet_takes_on_trust_is_refused(tmp_path, what):
+    wrong, right = BEYOND[what]
+    with pytest.raises((CheckpointError, ValueError), match="do not fit the network|does not hold what"):
+        use(tmp_path / "wrong", wrong)
+    assert np.isfinite(use(tmp_path / "right", right)).all()
+
+
+@pytest.mark.parametrize("content, expected", [
+    (lone("Reshape", shape="(6, -1)"), lambda x: x.reshape(6, -1)),
+    (lone("where", IMAGE, IMAGE, first=1), lambda x: x),
+    (lone("tile", reps="(1, 1, 2, 1)"), lambda x: np.tile(x, (1, 1, 2, 1))),
+    (lone("_split_v2", axis="1", indices="()", sections="3"), lambda x: np.split(x, 3, axis=1)[0])])
+def test_what_goes_through_computes_what_numpy_does(tmp_path, content, expected):
+    (tmp_path / "file").write_bytes(content)
+    x = np.random.RandomState(1).rand(*IMAGE).astype(np.float32)
+    np.testing.assert_array_equal(gc.load(tmp_path / "file")(mx.nd.array(x)).asnumpy(), expected(x))
+
+
+def test_a_loaded_network_computes_on_inputs_of_other_shapes_still(tmp_path):
+    """What a shape led to is inferred once for each; a later one is looked at again."""
+    (tmp_path / "file").write_bytes(lone("Reshape", shape="(8, -1)"))
+    net = gc.load(tmp_path / "file")
+    for shape in ((2, 4), (4, 4, 4), (8,)):
+        assert net(mx.nd.ones(shape)).shape == (8, np.prod(shape) // 8)
+    with pytest.raises(ValueError, match=r"inputs of shape \(3, 3\) do not fit the network"):
+        net(mx.nd.ones((3, 3)))
+    assert net(mx.nd.ones((2, 4))).shape == (8, 1)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith(("training", "logits", "sens", "one"))])
+def test_a_good_file_of_each_kind_loads_without_a_network(tmp_path, name):
+    (tmp_path / "file").write_bytes(kind(name)[0])
+    assert isinstance(gc.load(tmp_path / "file", precision="fp32"), SymbolBlock)
