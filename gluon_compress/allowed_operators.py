@@ -108,6 +108,7 @@ BOUNDS = {
     "dim2": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1), "axis1": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1),
     "axis2": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1), "batch_axis": (0, MOST_DIMENSIONS - 1),
 }
+AVERAGES = ("_npi_mean", "_npi_std", "_npi_var")  # of integers they divide by a number of one byte, which may be zero
 # Attributes of any operator, which Gluon, Module and AttrScope set: (kind, smallest, largest).
 HIDDEN = re.compile(r"__\w{1,100}__|lr_mult|wd_mult|ctx_group|force_mirroring|mirror_stage|\w{1,100}_(lr|wd)_mult")
 HIDDEN_INTEGERS = {"__dtype__": (-1, 12), "__storage_type__": (-1, 2), "__shape__": (-1, LARGEST_INTEGER)}
@@ -151,11 +152,20 @@ def check_attributes(operator, attributes, where):
             raise Malformed(f"{place} is none of operator {operator}; accepted: {', '.join(declared) or 'none'}")
     for name in {"shape", "size"} & declared.keys() & attributes.keys():
         _check_product(attributes[name], f"{where}: attribute {name}")
+    _check_operator(operator, attributes, where)
+
+
+def _check_operator(operator, attributes, where):
+    """What ends the process, or takes all memory, in a few operators that MXNet does not check themselves."""
     if operator in ("_arange", "_npi_arange"):
         _check_range(attributes, where)
-    if operator in ("_split_v2", "_npi_split"):
+    elif operator in ("_split_v2", "_npi_split"):
         _check_split(attributes, where)
-    if attributes.get("use_length") == "None":  # a softmax takes its value without a look whether there is one
+    elif operator in AVERAGES and not attributes.get("dtype", "None").startswith(("None", "float")):
+        raise Malformed(f"{where}: attribute dtype is {attributes['dtype']!r}; accepted: float16, float32, float64")
+    elif operator == "_contrib_ROIAlign" and _entries(attributes.get("sample_ratio", "-1"), where)[:1] in ([0], [-1]):
+        raise Malformed(f"{where}: attribute sample_ratio is missing or below 1: a large box would take all memory")
+    elif attributes.get("use_length") == "None":  # a softmax takes its value without a look whether there is one
         raise Malformed(f"{where}: attribute use_length is 'None'; accepted: True or False")
 
 

@@ -7,6 +7,7 @@ reads and writes beyond its tensors. Those are looked at here.
 import functools
 import json
 import math
+import re
 
 import mxnet as mx
 import numpy as np
@@ -21,7 +22,9 @@ NORMS = (*BATCH_NORMS, "LayerNorm", "InstanceNorm", "GroupNorm")
 SIZE_KEEPING = ("Reshape", "reshape_like", "_np_reshape", "_npx_reshape", "Flatten", "expand_dims", "squeeze",
                 "_np_squeeze", "_npi_expand_dims")
 FLOATING_POINT = ("Activation", "BatchNorm", "Convolution", "Deconvolution", "FullyConnected", "InstanceNorm",
-                  "LayerNorm", "LRN", "LeakyReLU", "Pooling", "RNN", "softmax", "log_softmax")
+                  "LayerNorm", "LRN", "LeakyReLU", "Pooling", "RNN", "softmax", "log_softmax", "elemwise_div",
+                  "broadcast_div", "_div_scalar", "_rdiv_scalar", "mean", "moments", "_npi_mean", "_npi_std",
+                  "_npi_var", "_npi_average")  # of integers these end the process, the last ten by dividing by zero
 
 
 def check_shapes(symbol, shapes, most=MOST_NUMBERS):
@@ -78,6 +81,8 @@ def _check_nodes(internals, shapes):
             _check_norm(node, operator, *read)
         elif operator == "where":
             _check_condition(node["name"], *read)
+        elif operator in ("transpose", "_np_transpose") and read[0]:
+            _check_permutation(node, len(read[0]))
 
 
 def _check_alone(node, read, as_read):
@@ -121,6 +126,13 @@ def _check_condition(name, condition, chosen, other):
         raise Malformed(f"{name} chooses from {chosen or other} by a condition of shape {condition}")
 
 
+def _check_permutation(node, dimensions):
+    """Of an axis that comes twice MXNet reads beyond the array."""
+    axes = [int(axis) for axis in re.findall(r"-?\d+", node.get("attrs", {}).get("axes", ""))]
+    if axes and sorted(axis % dimensions for axis in axes) != list(range(dimensions)):
+        raise Malformed(f"{node['name']} has the axes {axes}; accepted: each of {dimensions} once")
+
+
 def check_types(symbol, types):
     """Raise :class:`Malformed` when tensors of these ``types``, {name: NumPy's name}, do not go together in ``symbol``.
 
@@ -132,7 +144,7 @@ def check_types(symbol, types):
         _, outputs, _ = internals.infer_type_partial(**{name: kind for name, kind in types.items() if name in known})
     except (mx.MXNetError, ValueError, TypeError) as error:
         raise Malformed(f"the types do not go together: {first_line(error)}") from error
-    operators = {node["name"]: node["op"] for node in json.loads(symbol.tojson())["nodes"]}
+    operators = {node["name"]: canonical_names().get(node["op"]) for node in json.loads(symbol.tojson())["nodes"]}
     for output, kind in zip(internals, outputs or ()):
         if operators.get(output.name) in FLOATING_POINT and kind is not None and np.dtype(kind).kind != "f":
             raise Malformed(f"{output.name} is a {operators[output.name]} of type {np.dtype(kind)}; accepted: floats")

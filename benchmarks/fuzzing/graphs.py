@@ -9,6 +9,7 @@ from .container import put_together
 from .json_values import EXTREME, changed_json
 from .kinds import SHAPES
 
+TYPES = ("int8", "uint8", "int32", "int64", "float16", "float64", "bool")
 
 def changed_graph(text, chance):
     """The JSON text of a graph with an operator, an attribute, a link or the order of nodes changed."""
@@ -125,32 +126,46 @@ def _attributes_of(operator):
 
 
 def lone_operator(chance):
-    """The bytes of a file whose graph is one operator, of attributes and parameters that mostly go together."""
+    """The bytes of a file whose graph is one operator, of attributes and parameters that mostly go together.
+
+    It reads the network's input, sometimes made of another type, and parameters.
+    """
     operator, attributes, count = _an_operator(chance)
-    nodes = [{"op": "null", "name": f"input{index}", "inputs": []} for index in range(count)]
-    nodes.append({"op": operator, "name": "lone", "attrs": attributes,
-                  "inputs": [[index, 0] for index in range(count)]})
-    graph = {"nodes": nodes, "heads": [[count, 0]], "arg_nodes": list(range(count)),
+    names = [f"input{index}" for index in range(count)]
+    nodes = [{"op": "null", "name": name, "inputs": []} for name in names]
+    links = [[index, 0] for index in range(count)]
+    dtype = chance.choice(TYPES) if count and chance.random() < 0.3 else None
+    if dtype:
+        nodes.append({"op": "Cast", "name": "cast", "attrs": {"dtype": dtype}, "inputs": [[0, 0]]})
+        links[0] = [count, 0]
+    nodes.append({"op": operator, "name": "lone", "attrs": attributes, "inputs": links})
+    graph = {"nodes": nodes, "heads": [[len(nodes) - 1, 0]], "arg_nodes": list(range(count)),
              "attrs": {"mxnet_version": ["int", 10901]}}
-    shapes = [chance.choice(SHAPES) for _ in range(count)]
-    if count > 1 and chance.random() < 0.7:
+    tensors, layout = {}, {}
+    for name, shape in list(zip(names, _shapes_for(graph, names, chance)))[1:]:
+        value = _values(shape, chance) if int(np.prod(shape)) < 10**6 else np.zeros((2,), np.float32)
+        with np.errstate(all="ignore"):
+            value = value.astype(dtype or value.dtype)
+        layout[name] = {"shape": list(value.shape), "dtype": value.dtype.name}
+        tensors[f"{name}/value"] = value
+    return put_together("compressed network", {
+        "layout": layout, "records": {}, "graph": {
+            "symbol": json.dumps(graph), "inputs": names[:1] or ["data"], "dtype": "float32",
+            "names": {name: name for name in layout}}}, tensors)
+
+
+def _shapes_for(graph, names, chance):
+    """Shapes of the inputs: mostly those that MXNet infers from the first one's, otherwise any."""
+    shapes = [chance.choice(SHAPES) for _ in names]
+    if len(names) > 1 and chance.random() < 0.7:
         try:
             symbol = mx.sym.load_json(json.dumps(graph))
-            arguments, _, others = symbol.infer_shape_partial(input0=shapes[0])
+            arguments, _, others = symbol.infer_shape_partial(**{names[0]: shapes[0]})
             found = dict(zip(symbol.list_arguments() + symbol.list_auxiliary_states(), arguments + others))
-            shapes = [found.get(f"input{index}") or shape for index, shape in enumerate(shapes)]
+            shapes = [found.get(name) or shape for name, shape in zip(names, shapes)]
         except mx.MXNetError:
             pass
-    tensors, layout = {}, {}
-    for index in range(1, count):
-        shape = [size if size > 0 else 2 for size in shapes[index]]
-        value = _values(shape, chance) if int(np.prod(shape)) < 10**6 else np.zeros((2,), np.float32)
-        layout[f"input{index}"] = {"shape": list(value.shape), "dtype": value.dtype.name}
-        tensors[f"input{index}/value"] = value
-    inputs = ["input0"] if count else ["data"]
-    return put_together("compressed network", {
-        "layout": layout, "records": {}, "graph": {"symbol": json.dumps(graph), "inputs": inputs, "dtype": "float32",
-                                                   "names": {name: name for name in layout}}}, tensors)
+    return [[size if size > 0 else 2 for size in shape] for shape in shapes]
 
 
 def _values(shape, chance):
@@ -161,4 +176,5 @@ def _values(shape, chance):
         value = np.floor(np.abs(value) * 3)
     elif kind == 2:
         value = value * 10.0 ** chance.choice((-30, 5, 10, 30))
-    return value.astype(chance.choice(("float32",) * 6 + ("float64", "int32", "int64", "uint8", "float16")))
+    with np.errstate(all="ignore"):
+        return value.astype(chance.choice(("float32",) * 6 + ("float64", "int32", "int64", "uint8", "float16")))
