@@ -1,4 +1,4 @@
-"""Graphs from files: checked node by node before MXNet reads them. Their shapes come after that: :mod:`.shape_check`.
+"""Graphs from files: checked node by node before MXNet reads them; their shapes come after that, in ``shape_check.py``.
 
 MXNet trusts the JSON of a graph. A link to an output that is not there ends the process, and so do some operators with
 attributes that no network would give them. So it only ever gets what :func:`checked_content` made: known operators of
