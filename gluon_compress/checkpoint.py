@@ -349,7 +349,8 @@ def _check_fits(path, named, layouts, plan):
         if not _fits(planned[name], layouts[name]["shape"]):
             raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
                                   f"{tuple(layouts[name]['shape'])} there, {shapes[name]} here (or it was saved "
-                                  f"without its ChannelPlan: load it without a network then)")
+                                  f"without its ChannelPlan, or with the last of several that were not combined by "
+                                  f"first | second: load it without a network then)")
     return False
 
 

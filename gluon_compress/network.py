@@ -69,7 +69,7 @@ def check_hybrid(net):
     """Raise ``TypeError`` unless ``net`` is a HybridBlock (a SymbolBlock is one)."""
     if not isinstance(net, HybridBlock):
         raise TypeError(f"net is a {type(net).__name__}; accepted: a gluon.HybridBlock "
-                        f"(derive from HybridBlock and write hybrid_forward instead of forward)")
+                        f"(nn.HybridSequential instead of nn.Sequential, hybrid_forward instead of forward)")
 
 
 def check_initialized(net):

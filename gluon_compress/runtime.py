@@ -214,7 +214,7 @@ def _switch_primitive_cache_off(environment, cpuinfo=Path("/proc/cpuinfo")):
     if environment.get("DNNL_MAX_CPU_ISA", "").upper() in ISAS_WITHOUT_AVX512:
         return "on (DNNL_MAX_CPU_ISA hides AVX-512)"
     environment[PRIMITIVE_CACHE] = "0"
-    return f"off (with it BatchNorm can end the process: {PRIMITIVE_CACHE}=0)"
+    return f"off ({PRIMITIVE_CACHE}=0), as BatchNorm can end the process when it is on"
 
 
 def _prepare():

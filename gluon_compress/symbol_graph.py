@@ -192,7 +192,8 @@ def misfit(inputs, what, error):
 def remedy(arrays):
     """What is mostly wrong with arrays like these, as text behind a sentence; or ""."""
     if any(np.dtype(value.dtype) in (np.uint8, np.int8) for value in arrays):
-        return " (raw pixels? scale them to float32: x.astype('float32') / 255, and normalize)"
+        return (" (raw pixels? scale them to float32: x.astype('float32') / 255, and normalize; Gluon's ToTensor() "
+                "does that, and puts channels first)")
     return remedy_of_shapes([value.shape for value in arrays])
 
 

@@ -193,8 +193,8 @@ def _steps(net, example, amount, shares, options):
             _warn_of_little_left(amount, start, example, removed, selection)
         step = _plan(dependencies, selection.groups, removed, untouched, selection.held_back(ratio))
         if options.round_to is None:
-            step.rounding = (f"kept channels are multiples of {channel_block()}, or of 8 in smaller layers, which is "
-                             f"fast here; round_to=1 keeps the ratio exactly")
+            step.rounding = (f"layers of at least 16 channels keep multiples of {channel_block()}, or of 8, which is "
+                             f"fast here, and lose more or less than was asked; round_to=1 keeps the ratio exactly")
         _check_shapes(graph, step, net)
         step.apply(net)
         plan = step if plan is None else plan | step
