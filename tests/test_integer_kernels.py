@@ -7,14 +7,16 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.graph import Node, content_of, in_order, symbol_of
+from gluon_compress.quantization import quantize
 from gluon_compress.quantization.emitters import Int8Emitter, Range, SimulatedEmitter
 from gluon_compress.quantization.inference_graph import variable
 from gluon_compress.quantization.narrow import fitting, halved_codes, narrow_codes
 from gluon_compress.quantization.observing import block_of
-from gluon_compress.quantization.onednn import saturates, threshold_for, weight_codes, weight_for
+from gluon_compress.quantization.onednn import loses_five, saturates, threshold_for, weight_codes, weight_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from mxnet.gluon import nn
 
 EMITTERS = pytest.mark.parametrize("emitter_class", [Int8Emitter, SimulatedEmitter])
 SCALE_IN, SCALE_ADDED = 0.011, 0.023
@@ -123,6 +125,53 @@ def test_no_sum_is_cut(signed, channels, groups, kernel, stride, dilate, size, d
     found = codes_of(emitter, emitter.convolution(layer, read, limits_out), {}, {"data": mx.nd.array(x)})
     expected = rounded(real, limits_out, relu=False)
     assert np.abs(found - expected).max() <= 1 and (found != expected).mean() < 1e-2  # ties
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1)])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_pointwise_convolutions_over_five_places(signed, deep, shape, narrow):
+    """oneDNN 2.4.4 computes something else with AVX-512 alone, from 128 channels on."""
+    rng = np.random.default_rng(0)
+    limits = Range(127.0 if signed else 255.0, signed)
+    weight = worst_weights(rng, (256, 16, 1, 1))
+    if not narrow:  # no two products to add: codes stay as they are
+        weight[:, np.arange(16) != 3] = 0
+    x = rng.integers(limits.codes[0], limits.codes[1] + 1, size=(3, 16, *shape))
+    scale = np.full(256, 1 / 127, np.float32)
+    used, unit = codes_here(weight, scale, signed)
+    real = np.einsum("oi,bihw->bohw", used[:, :, 0, 0].astype(np.float64), x) * unit[:, None, None]
+    limits_out = Range(1.013 * float(np.abs(real).max()), True)
+    layer = Node("layer", "Convolution", {"kernel": "(1, 1)", "num_filter": "256", "no_bias": "True"}, [real.shape],
+                 inputs=[(Node("data", "null", {}, [x.shape]), 0)])
+    others = [] if deep else [Node("other", "Convolution", {"num_group": "2"}, [()])]
+    emitter = fitting(Int8Emitter, [layer, *others], saturates())({"layer": (weight, scale)}, {})
+    read = emitter.quantize("data_codes", (variable("data", ()), 0), limits)
+    found = codes_of(emitter, emitter.convolution(layer, read, limits_out), {}, {"data": mx.nd.array(x)})
+    expected = rounded(real, limits_out, relu=False)
+    assert np.abs(found - expected).max() <= 1 and (found != expected).mean() < 1e-2  # ties
+
+
+def test_five_places_are_refused_where_they_came_later():
+    """A network without depth, whose signed 1x1 convolution has more places in the example, or what it should be."""
+    rng, net = np.random.default_rng(0), nn.HybridSequential()
+    net.add(nn.Conv2D(16, 3, padding=1, groups=16, in_channels=16), nn.Conv2D(256, 1, in_channels=16),
+            nn.Conv2D(4, 1, in_channels=256))
+    net.initialize(mx.init.Xavier())
+    images = mx.nd.array(rng.normal(size=(4, 16, 4, 4)))
+    int8 = quantize(net, [images], progress=False)
+    assert int8(images).shape == (4, 4, 4, 4)
+    five = mx.nd.array(rng.normal(size=(2, 16, 1, 5)))
+    if not loses_five():
+        expected = net(five).asnumpy()
+        assert np.abs(int8(five).asnumpy() - expected).max() < 0.1 * np.abs(expected).max()
+        return
+    with pytest.raises(ValueError, match="has 5 places, 1 x 5, with inputs of shapes .*accepted: other sizes"):
+        int8(five)
+    made_for_it = quantize(net, [five], progress=False)
+    expected = net(five).asnumpy()
+    assert np.abs(made_for_it(five).asnumpy() - expected).max() < 0.1 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("signed", [False, True])

@@ -13,7 +13,7 @@ from .emitters import Int8Emitter, SimulatedEmitter
 from .inference_graph import simplify
 from .islands import find_islands
 from .lowering import Lowering, find_fusions, leaky_activations, obstacle
-from .narrow import fitting, most_rows, notes
+from .narrow import check_places, fitting, most_rows, notes
 from .observing import block_of, set_constants
 
 
@@ -51,6 +51,7 @@ class Int8Network(SymbolBlock):
                          [mx.sym.var(name, dtype="float32") for name in lowering.graph.inputs])
         record.processor = notes(lowering.emitter)
         self._most_rows = most_rows(lowering.emitter, graph)
+        self._pointwise, self._checked = getattr(lowering.emitter, "pointwise", ()), set()
         record.islands = _islands(lowering, record)
         values = lowering.values()
         del lowering  # so that set_constants can let go of each value
@@ -67,7 +68,15 @@ class Int8Network(SymbolBlock):
                                 f"prepared in the same way")
             if isinstance(value, mx.nd.NDArray) and value.ndim == 4 and value.shape[2] > self._most_rows:
                 raise ValueError(f"an input has {value.shape[2]} rows; accepted on this processor: {self._most_rows}")
+        self._check_places([x, *args])
         return super().forward(x, *args)
+
+    def _check_places(self, inputs):
+        shapes = tuple(value.shape for value in inputs if isinstance(value, mx.nd.NDArray))
+        if self._pointwise and len(shapes) == len(inputs) and shapes not in self._checked:
+            names, symbol = self._cached_graph
+            check_places(symbol, self._pointwise, dict(zip((name.name for name in names), shapes)))
+            self._checked.add(shapes)
 
     def export(self, path, epoch=0, remove_amp_cast=True):
         """MXNet's own two files, a symbol and parameters, as ``HybridBlock.export`` writes them.

@@ -21,6 +21,7 @@ import math
 from dataclasses import replace
 from functools import partial
 
+import mxnet as mx
 import numpy as np
 
 from ..graph import Node
@@ -30,6 +31,7 @@ from .onednn import SIGNED_HIGH, SIGNED_LOW, loses_five
 LARGEST_SUM = 128  # of weights, with which 16 bits hold the sum of two products
 IMAGE_AXES = 4
 FAR = 8192  # rows: where a 1x1 kernel is sure to find padding
+LOST = 5  # places, over which some 1x1 kernels compute something else: see loses_five
 
 
 def fitting(emitter_class, layers, saturates):
@@ -114,6 +116,25 @@ def is_depthwise(layer):
     return layer.get("num_group", 1) > 1
 
 
+def is_pointwise(layer):
+    """Whether a layer node is a 1x1 convolution that moves by one place."""
+    return {*layer.get("kernel"), *(layer.get("stride", ()) or (1,))} == {1}
+
+
+def check_places(symbol, layers, input_shapes):
+    """Raise ``ValueError`` where a layer would have LOST places with inputs of these shapes, {input name: shape}.
+
+    ``layers`` are the names of an int8 network's 1x1 convolutions that would compute something else then.
+    """
+    internals = symbol.get_internals()
+    _, shapes, _ = mx.sym.Group([internals[f"{name}_output"] for name in layers]).infer_shape_partial(**input_shapes)
+    for name, shape in zip(layers, shapes):
+        if math.prod(shape[2:]) == LOST:
+            raise ValueError(f"{name} has {LOST} places, {' x '.join(map(str, shape[2:]))}, with inputs of shapes "
+                             f"{list(input_shapes.values())}, over which oneDNN's kernels for this processor compute "
+                             f"something else; accepted: other sizes, or a network quantized with this one")
+
+
 def notes(emitter):
     """{layer name: what is said of its weights}, of the layers that an emitter narrowed."""
     return {name: f"weights of {8 - np.log2(growth).mean():.1f} bits here"
@@ -193,6 +214,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         super().__init__(codes, biases)
         self.deep = deep
         self.far = []  # heights of the images that 1x1 kernels with far rows read
+        self.pointwise = []  # names of layers that must not have LOST places
         self._with_depth, self._changed = set(), {}
 
     def dequantize(self, name, integers):
@@ -232,7 +254,14 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             return layer, False
         if self.deep or data.entry in self._with_depth or self._needs_place(layer) and max(layer.get("kernel")) > 1:
             return self._above_and_below(layer), True
-        return (self._far_away(layer) if self._needs_place(layer) else layer), False
+        if self._needs_place(layer):
+            return self._far_away(layer), False
+        if not is_pointwise(layer) or not loses_five():
+            return layer, False
+        if data.range.signed and math.prod(layer.shapes[0][2:]) != LOST:  # three times the work: the padding's, too
+            self.pointwise.append(layer.name)
+            return layer, False
+        return self._far_away(layer), False
 
     def dense(self, layer, data, limits=None, relu=False):
         self._narrow(layer, data, halved=False)
@@ -290,20 +319,25 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         self.codes[name] = doubled, scale / np.float32(2)
 
     def _above_and_below(self, layer):
-        """The layer on images with a depth of one; the larger weight lies above them."""
+        """The layer on images with a depth of one; the larger weight lies above them.
+
+        A stride of two in the depth leaves the one there is, and keeps from the 1x1 kernels that lose five places.
+        """
         codes, scale = self.codes[layer.name]
         codes, size = codes[:, :, None], 1
         if self._needs_place(layer):
             codes, size = np.pad(codes, ((0, 0), (0, 0), (1, 1), (0, 0), (0, 0))), 3
             codes[:, 0, 0, 0, 0] = SIGNED_HIGH
         self.codes[layer.name] = codes, scale
-        return replace(layer, attributes=_deep_window(layer, size, dilate=True))
+        step = 2 if is_pointwise(layer) and size == 1 and loses_five() else 1
+        return replace(layer, attributes=_deep_window(layer, size, step, dilate=True))
 
     def _far_away(self, layer):
         """A 1x1 layer as one of three rows; the first, where the larger weight lies, and the last read nothing."""
         codes, scale = self.codes[layer.name]
         codes = np.pad(codes, ((0, 0), (0, 0), (1, 1), (0, 0)))
-        codes[:, 0, 0, 0] = SIGNED_HIGH
+        if self._needs_place(layer):
+            codes[:, 0, 0, 0] = SIGNED_HIGH
         self.codes[layer.name] = codes, scale
         self.far.append(layer.input_shape(0)[2])
         return replace(layer, attributes={**layer.attributes, "kernel": "(3, 1)", "pad": f"({FAR}, 0)",
@@ -338,9 +372,9 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         return self._changed[integers.entry]
 
 
-def _deep_window(node, size=1, dilate=False):
+def _deep_window(node, size=1, step=1, dilate=False):
     """The attributes of a convolution or pooling on images with a depth of one, for a window of this depth."""
-    given = {"kernel": (size, node.get("kernel")), "stride": (1, node.get("stride", ()) or (1, 1)),
+    given = {"kernel": (size, node.get("kernel")), "stride": (step, node.get("stride", ()) or (1, 1)),
              "pad": (size // 2, node.get("pad", ()) or (0, 0))}
     if dilate:
         given["dilate"] = (1, node.get("dilate", ()) or (1, 1))
