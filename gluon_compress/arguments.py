@@ -11,7 +11,7 @@ def shown(value):
     if hasattr(value, "shape"):
         return f"a {type(value).__name__} of shape {value.shape}"
     text = repr(value)
-    return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
+    return text if len(text) <= 80 and "\n" not in text and " at 0x" not in text else f"a {type(value).__name__}"
 
 
 def check_number(name, value, minimum=None, maximum=None, above=None, below=None):
@@ -44,6 +44,18 @@ def check_flag(name, value):
     """True or False, NumPy's too; ``TypeError`` otherwise: the text "no" would count as True."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {shown(value)}; accepted: True or False")
+
+
+def check_text(name, value):
+    """A string; ``TypeError`` otherwise."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {shown(value)}; accepted: text")
+
+
+def check_function(name, value, what):
+    """Something that can be called, ``what`` being its description; ``TypeError`` otherwise."""
+    if not callable(value):
+        raise TypeError(f"{name} is {shown(value)}; accepted: {what}")
 
 
 def check_choice(name, value, choices):

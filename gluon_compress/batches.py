@@ -3,7 +3,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.data import Sampler
 
-from .arguments import check_flag, check_integer
+from .arguments import check_flag, check_function, check_integer, shown
+
+__all__ = ["Batches", "Shard", "compose", "cutout", "random_crop", "random_flip"]
+
+AUGMENTATION = "a function of uint8 images (batch, height, width, channels) that gives such images"
 
 
 class Shard(Sampler):
@@ -79,6 +83,10 @@ class Batches:
 
     def __init__(self, dataset, batch_size, shuffle=False, augment=None, size=None, rank=0, workers=1):
         check_integer("batch_size", batch_size, minimum=1)
+        if not all(hasattr(dataset, name) for name in ("images", "labels", "mean", "std")):
+            raise TypeError(f"dataset is {shown(dataset)}; accepted: an ImageDataset")
+        if augment is not None:
+            check_function("augment", augment, AUGMENTATION)
         if len(dataset) == 0:
             raise ValueError("the dataset is empty")
         if size is not None:
@@ -106,7 +114,7 @@ class Batches:
         for indices in map(np.array, self._shard()):
             images = self.dataset.images[indices]
             if self.augment is not None:
-                images = self.augment(images)
+                images = _augmented(self.augment, images)
             yield indices, self._normalize(images), mx.nd.array(self.dataset.labels[indices])
 
     def _normalize(self, images):
@@ -120,9 +128,39 @@ class Batches:
         return inputs
 
 
+def _augmented(augment, images):
+    """What an augmentation makes of images; ``TypeError`` or ``ValueError`` when those are none, or not as many."""
+    found = augment(images)
+    if not isinstance(found, np.ndarray) or found.ndim != 4 or len(found) != len(images):
+        raise TypeError(f"augment gives {shown(found)} for {shown(images)}; accepted: as many images (batch, height, "
+                        f"width, channels)")
+    check_pixels("what augment gives", found)
+    return found
+
+
+def check_pixels(name, images):
+    """Raise ``ValueError`` for images that are not integers from 0 to 255."""
+    if images.dtype == np.uint8:
+        return
+    if images.dtype.kind not in "iu":
+        raise ValueError(f"{name} are of type {images.dtype}; accepted: integers from 0 to 255, best as uint8")
+    if images.size and (images.min() < 0 or images.max() > 255):
+        raise ValueError(f"{name} have values from {images.min()} to {images.max()}; accepted: 0 to 255")
+
+
+def _check_images(images):
+    """Raise ``TypeError`` or ``ValueError`` unless an augmentation can take these."""
+    if not isinstance(images, np.ndarray) or images.ndim != 4:
+        raise TypeError(f"images are {shown(images)}; accepted: a uint8 array (batch, height, width, channels)")
+    check_pixels("images", images)
+
+
 def random_crop(padding):
     """Augmentation: shift by up to ``padding`` pixels each way, filling with zeros."""
+    check_integer("padding", padding, minimum=0)
+
     def augment(images):
+        _check_images(images)
         count, height, width, _ = images.shape
         padded = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
@@ -133,13 +171,17 @@ def random_crop(padding):
 
 def random_flip(images):
     """Augmentation: mirror half of the images left to right."""
+    _check_images(images)
     flipped = np.random.rand(len(images)) < 0.5
     return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
 
 def cutout(side):
     """Augmentation: a square of ``side`` pixels, centred anywhere, set to zero (DeVries & Taylor 2017)."""
+    check_integer("side", side, minimum=1)
+
     def augment(images):
+        _check_images(images)
         count, height, width, _ = images.shape
         centre_y, centre_x = np.random.randint(0, (height, width), size=(count, 2)).T
         rows = _covered(height, centre_y - side // 2, side)
@@ -156,6 +198,9 @@ def _covered(length, start, side):
 
 def compose(*augmentations):
     """One augmentation that applies the given ones in turn."""
+    for augmentation in augmentations:
+        check_function("an augmentation", augmentation, AUGMENTATION)
+
     def augment(images):
         for augmentation in augmentations:
             images = augmentation(images)

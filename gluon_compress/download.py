@@ -1,16 +1,18 @@
 """Fetch a file over HTTP: resumed after an interruption, verified, and put in place in one step."""
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 
-from .arguments import check_flag
+from .arguments import check_flag, check_integer, check_number, shown
 from .errors import DownloadError
-from .files import CHUNK_BYTES, lock, naming, sha256_of, write_atomically
+from .files import CHUNK_BYTES, check_path, lock, naming, sha256_of, write_atomically
 from .progress import progress_bar
 from .transfer import WrongContent, check_address, fetch
 
 LIMIT_BYTES = 1 << 30  # where nothing is known of a file's size
+LONGEST_SECONDS = 1e6  # the system's timers take no more
 
 
 def download(url, path, sha256=None, timeout=10, progress=True, limit=LIMIT_BYTES):
@@ -37,6 +39,8 @@ def download(url, path, sha256=None, timeout=10, progress=True, limit=LIMIT_BYTE
 
     Raises
     ------
+    TypeError, ValueError
+        For a path, digest, time or limit that is none.
     DownloadError
         When the server cannot be reached, answers with an error, stops early, is too slow or delivers other bytes or
         more than ``limit``. ``path`` is then as it was.
@@ -44,8 +48,11 @@ def download(url, path, sha256=None, timeout=10, progress=True, limit=LIMIT_BYTE
         When the file cannot be written here.
     """
     check_flag("progress", progress)
+    check_number("timeout", timeout, above=0, maximum=LONGEST_SECONDS)
+    check_integer("limit", limit, minimum=1)
     check_address(url, sha256 is not None)
-    path = Path(path)
+    check_path("path", path)
+    path, sha256 = Path(path), _checked_digest(sha256)
     with lock(path):
         if path.exists() and sha256 is not None and sha256_of(path) == sha256:
             return path
@@ -56,6 +63,15 @@ def download(url, path, sha256=None, timeout=10, progress=True, limit=LIMIT_BYTE
             path.unlink()  # what it names is not ours to replace
         write_atomically(path, lambda temporary: os.replace(part, temporary))
     return path
+
+
+def _checked_digest(sha256):
+    """Of SHA-256, in small letters; or None."""
+    if sha256 is None:
+        return None
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise ValueError(f"sha256 is {shown(sha256)}; accepted: 64 hexadecimal digits, or None")
+    return sha256.lower()
 
 
 def _fetch_all(url, part, file, sha256, timeout, progress, limit):

@@ -15,6 +15,8 @@ from .errors import NetworkError
 from .files import check_target, write_atomically
 from .symbol_graph import example_inputs, shorten, trace
 
+__all__ = ["to_onnx", "to_symbol"]
+
 # MXNet 1.9.1 writes the operators' forms of opset 13, under whatever number the installed onnx is at. All
 # of them mean the same in 14, where BatchNormalization has the inference form that MXNet writes.
 ONNX_OPSET = 14
@@ -47,7 +49,7 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     OSError
         When the files cannot be written there.
     """
-    symbol_path, parameters_path = _symbol_paths(path_prefix, epoch)
+    symbol_path, parameters_path = symbol_paths("path_prefix", path_prefix, epoch)
     inputs = None if example is None else example_inputs(example)
     graph = trace(net, 1 if inputs is None else inputs)
     _check_inputs_used(graph)
@@ -65,18 +67,18 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     return symbol_path, parameters_path
 
 
-def _symbol_paths(path_prefix, epoch):
-    """Where symbol and parameters go; raises for places where they cannot."""
+def symbol_paths(name, path_prefix, epoch):
+    """Where symbol and parameters go; raises for places where they cannot, ``name`` being that of the argument."""
     if not isinstance(path_prefix, (str, os.PathLike)):
-        raise TypeError(f"path_prefix is {path_prefix!r}; accepted: the beginning of a file name")
+        raise TypeError(f"{name} is {path_prefix!r}; accepted: the beginning of a file name")
     text, prefix = os.fspath(path_prefix), Path(path_prefix)
     if not prefix.name or text.endswith(os.sep) or os.path.isdir(text):
-        raise ValueError(f"path_prefix is {text!r}, a directory; accepted: the beginning of a file name, such as "
+        raise ValueError(f"{name} is {text!r}, a directory; accepted: the beginning of a file name, such as "
                          f"{str(prefix / 'model')!r}")
     check_integer("epoch", epoch, minimum=0, maximum=9999)
     paths = prefix.with_name(f"{prefix.name}-symbol.json"), prefix.with_name(f"{prefix.name}-{epoch:04d}.params")
     for path in paths:
-        check_target("path_prefix with its ending", path)
+        check_target(f"{name} with its ending", path)
     return paths
 
 

@@ -73,16 +73,8 @@ def naming(path):
 
 def check_path(name, path):
     """Raise ``TypeError`` or ``ValueError`` unless ``path`` can be the path of a file."""
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise TypeError(f"{name} is {path!r}; accepted: the path of a file")
-    text = os.fspath(path)
-    try:
-        for encoding in (sys.getfilesystemencoding(), "utf-8"):  # MXNet and safetensors take the latter only
-            text.encode(encoding, "strict" if encoding == "utf-8" else "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name} is {text!a}, which is no name in {error.encoding}: where that is not what files are "
-                         f"named in, set PYTHONUTF8=1 or a locale such as C.UTF-8") from error
-    if not text or "\0" in text or text.endswith(os.sep):
+    text = _check_name(name, path, "the path of a file")
+    if text.endswith(os.sep):
         raise ValueError(f"{name} is {text!r}; accepted: the path of a file")
     try:
         mode = os.stat(text).st_mode
@@ -92,6 +84,27 @@ def check_path(name, path):
         raise ValueError(f"{name} is {text!r}, a directory; accepted: the path of a file")
     if not stat.S_ISREG(mode):
         raise ValueError(f"{name} is {text!r}, which is no regular file; accepted: the path of a file")
+
+
+def check_folder(name, path):
+    """Raise ``TypeError`` or ``ValueError`` unless ``path`` can be the path of a folder; whether it is shows later."""
+    _check_name(name, path, "the path of a folder")
+
+
+def _check_name(name, path, accepted):
+    """The path as text; ``TypeError`` or ``ValueError`` unless it can be a path of anything."""
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"{name} is {path!r}; accepted: {accepted}")
+    text = os.fspath(path)
+    try:
+        for encoding in (sys.getfilesystemencoding(), "utf-8"):  # MXNet and safetensors take the latter only
+            text.encode(encoding, "strict" if encoding == "utf-8" else "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is {text!a}, which is no name in {error.encoding}: where that is not what files are "
+                         f"named in, set PYTHONUTF8=1 or a locale such as C.UTF-8") from error
+    if not text or "\0" in text:
+        raise ValueError(f"{name} is {text!r}; accepted: {accepted}")
+    return text
 
 
 def check_writable(path):

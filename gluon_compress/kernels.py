@@ -12,7 +12,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from .arguments import check_flag
+from .arguments import check_flag, check_integer
 from .checkpoint import load, save
 from .errors import NetworkError
 from .graph import Graph, in_order
@@ -23,6 +23,8 @@ from .quantization.islands import between
 from .runtime import status
 from .symbol_graph import example_inputs, trace
 from .tables import format_table
+
+__all__ = ["Kernel", "KernelReport", "kernels_of", "measure_islands", "operator_times"]
 
 MARK = "the pass begins"
 INTEGER = ("_sg_mkldnn_", "_contrib_quantized_")  # how the names of integer operators begin
@@ -100,6 +102,7 @@ def operator_times(net, example, repeats=10, progress=True):
     The passes run in a process of its own in which each operator of the graph runs alone, and is waited for before
     the next one begins. The arguments are as for :func:`kernels_of`.
     """
+    check_integer("repeats", repeats, minimum=1)
     one_by_one = {"MXNET_ENGINE_TYPE": "NaiveEngine", "MXNET_EXEC_BULK_EXEC_INFERENCE": "0",
                   "MXNET_ELIMINATE_COMMON_EXPR": "0"}
     output = _in_process_of_its_own("time_operators", net, example, progress, str(repeats), **one_by_one)
@@ -119,6 +122,7 @@ def measure_islands(net, example, progress=True):
 
     Raises ``TypeError`` for other networks, ``NetworkError`` for one that is simulated, and whose time says nothing.
     """
+    check_flag("progress", progress)
     if not isinstance(net, Int8Network):
         raise TypeError(f"net is a {type(net).__name__}; accepted: an Int8Network")
     if net.simulated:

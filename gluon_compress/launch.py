@@ -36,6 +36,8 @@ from .parameter_server import LAUNCHED
 from .runtime import status, usable_cores
 from .workers import GOES_ON, WAITS
 
+__all__ = ["main"]
+
 FORWARDED = ("PYTHONPATH", "DMLC_", "PS_", "MXNET_", "GLUON_COMPRESS_", "OMP_")
 SECONDS_TO_END = 10  # the shell below takes 5 of them
 
@@ -271,6 +273,29 @@ def tell(message):
     print(f"[launch] {message}", file=sys.stderr, flush=True)
 
 
+def split_command(option, text):
+    """The words of a command, as a shell splits them."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}; accepted: a command as for a shell", param_hint=option) from error
+    if not words or not words[0]:
+        raise click.BadParameter(f"{text!r} is empty; accepted: a command", param_hint=option)
+    return words
+
+
+def check_command(option, name):
+    if shutil.which(name) is None:
+        raise click.BadParameter(f"there is no command {name!r}", param_hint=option)
+
+
+def check_script(path):
+    """Refuse a script that no worker would find; Python takes a folder with a __main__.py, and -m, too."""
+    if not path.startswith("-") and not os.path.isfile(path) and not os.path.isfile(os.path.join(path, "__main__.py")):
+        raise click.BadParameter(f"there is no file {path!r}; accepted: the path of a Python script",
+                                 param_hint="SCRIPT")
+
+
 @click.command(context_settings={"allow_interspersed_args": False},
                help=__doc__.replace("\n    python", "\n\n\b\n    python", 1))
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
@@ -288,10 +313,14 @@ def main(workers, servers, hosts, ssh, port, python, command):
     if port and not hosts:
         raise click.BadParameter("on one machine nothing listens on a port; accepted: with --hosts only",
                                  param_hint="--port")
-    if hosts and shutil.which(shlex.split(ssh)[0]) is None:
-        raise click.BadParameter(f"there is no command {shlex.split(ssh)[0]}", param_hint="--ssh")
+    ssh = split_command("--ssh", ssh)
+    if hosts:
+        check_command("--ssh", ssh[0])
+    else:  # which others have elsewhere
+        check_command("--python", python)
+        check_script(command[0])
     processes = cluster(workers, servers, read_hosts(hosts) if hosts else [], port, python, list(command))
-    sys.exit(run(processes, shlex.split(ssh)))
+    sys.exit(run(processes, ssh))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ record made with them would not fit a fresh copy of the network.
 """
 import difflib
 import json
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +14,10 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
+from .arguments import shown
 from .errors import NetworkError
+
+__all__ = ["Layer", "layer_name", "layers", "parameters", "restore_snapshot", "select_layers", "snapshot"]
 
 CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 
@@ -56,7 +60,12 @@ class Layer:
 
 
 def parameters(net):
-    """{structural name: Parameter} of every parameter; a shared one under its first name only."""
+    """{structural name: Parameter} of every parameter; a shared one under its first name only.
+
+    ``TypeError`` for what is no Block.
+    """
+    if not isinstance(net, Block):
+        raise TypeError(f"net is {shown(net)}; accepted: a gluon.HybridBlock")
     found, seen = {}, set()
     for name, parameter, _ in walk(net):
         if id(parameter) not in seen:
@@ -205,8 +214,21 @@ def snapshot(net):
 
 
 def restore_snapshot(net, values):
-    """Set the parameters of a :func:`snapshot`."""
+    """Set the parameters of a :func:`snapshot`.
+
+    Raises ``TypeError`` and ``ValueError`` for what is none, or one of another network; ``net`` is then unchanged.
+    """
     own = parameters(net)
+    if not isinstance(values, Mapping):
+        raise TypeError(f"values is {shown(values)}; accepted: what snapshot(net) returned")
+    for name, value in values.items():
+        shape = known_shape(own[name]) if name in own else None
+        if not isinstance(value, np.ndarray) or shape is not None and shape != value.shape:
+            raise ValueError(f"values[{name!r}] is {shown(value)}, and the parameter has shape {shape}; accepted: what "
+                             f"snapshot(net) returned")
+        if name not in own:
+            raise ValueError(f"values has {name!r}, and the network no such parameter; accepted: what snapshot(net) "
+                             f"returned")
     for name, value in values.items():
         set_values(own[name], value)
 

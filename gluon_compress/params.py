@@ -21,6 +21,7 @@ from mxnet.gluon.model_zoo import model_store, vision
 from mxnet.gluon.utils import _get_repo_file_url, check_sha1
 
 from . import models
+from .arguments import check_text
 from .download import download
 from .errors import CheckpointError, DownloadError
 from .files import lock, sha256_of, write_atomically
@@ -74,6 +75,7 @@ def path(name, base_url=None):
     DownloadError
         When the right file is nowhere; it says what was tried and where to put the file by hand.
     """
+    base_url = _checked_address(base_url)
     entries = manifest()
     _check_known(name, entries, "name in the manifest of the parameters")
     sha256 = entries[name]["sha256"]
@@ -88,7 +90,6 @@ def path(name, base_url=None):
         else:
             failures.append(f"  {file}: its content has sha256 {found}, expected {sha256}")
             warnings.warn(f"{file} is damaged and not used: its content does not match the manifest", stacklevel=2)
-    base_url = base_url or os.environ.get(URL_VARIABLE)
     if base_url:
         try:
             return download(f"{base_url.rstrip('/')}/{name}.params", cached, sha256, limit=entries[name]["bytes"])
@@ -100,6 +101,16 @@ def path(name, base_url=None):
         f"{name}: no file with the right content. Tried:", *failures,
         f"Set {URL_VARIABLE} to the address of a folder that has {name}.params, or put the file at",
         f"{cached} by hand; its content is checked by SHA-256."]))
+
+
+def _checked_address(base_url):
+    """Where to download from: an address, or "" when there is none; ``TypeError`` or ``ValueError`` otherwise."""
+    if base_url is None:
+        return os.environ.get(URL_VARIABLE, "")
+    check_text("base_url", base_url)
+    if "://" not in base_url:
+        raise ValueError(f"base_url is {base_url!r}; accepted: an address such as https://example.org/params, or None")
+    return base_url
 
 
 def load(name, ctx=None, base_url=None):
@@ -193,8 +204,12 @@ def _check_known(name, known, what):
         raise TypeError(f"name is {name!r}; accepted: a string")
     if name not in known:
         close = difflib.get_close_matches(name, known)
-        listed = f"close matches: {', '.join(close)}" if close else f"accepted: {', '.join(sorted(known))}"
-        raise ValueError(f"{name!r} is not a {what}; {listed}")
+        listed = f"close matches: {', '.join(close)}" if close else f"accepted: {_listed(sorted(known))}"
+        raise ValueError(f"name is {name!r}, which is not a {what}; {listed}")
+
+
+def _listed(names, most=12):
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _gluon_zoo():

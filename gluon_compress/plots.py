@@ -1,8 +1,15 @@
 """Figures for tutorials and READMEs, written as PNG files. Nothing here touches matplotlib's global state."""
 import math
+import numbers
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
+from .arguments import check_text, shown
 from .files import check_target, write_atomically
+from .pruning import Sensitivity
+from .quantization import QuantizationRecord
 from .report import Report
 
 LEGEND_ROWS = 30
@@ -29,8 +36,8 @@ def plot_before_after(values, path, ylabel=None, title=None):
     ImportError
         When matplotlib is not installed.
     """
-    if not values:
-        raise ValueError("values is empty; accepted: a dict of names and numbers, or of names and reports")
+    _check_texts(ylabel=ylabel, title=title)
+    _check_dict("values", values, "a dict of names and numbers, or of names and reports")
     if all(isinstance(value, Report) for value in values.values()):
         quantities = {name: report.quantities() for name, report in values.items()}
         charts = {what: {name: numbers[what] for name, numbers in quantities.items()}
@@ -67,14 +74,12 @@ def plot_curves(curves, path, xlabel, ylabel, title=None):
     xlabel, ylabel : str
     title : str, optional
     """
-    if not curves:
-        raise ValueError("curves is empty; accepted: a dict of labels and lists of (x, y)")
+    _check_texts(title=title)
+    check_text("xlabel", xlabel)
+    check_text("ylabel", ylabel)
+    _check_dict("curves", curves, "a dict of labels and lists of (x, y)")
     for label, points in curves.items():
-        if len(points) == 0:
-            raise ValueError(f"curves[{label!r}] has no points")
-        for x, y in points:
-            _check_finite(f"curves[{label!r}]", x)
-            _check_finite(f"curves[{label!r}]", y)
+        _check_points(f"curves[{label!r}]", points)
 
     def draw(figure):
         axes = figure.subplots()
@@ -99,6 +104,8 @@ def plot_sensitivity(sensitivity, path, title=None):
         As for :func:`plot_before_after`; so are the errors.
     title : str, optional
     """
+    _check_kind("sensitivity", sensitivity, Sensitivity)
+    _check_texts(title=title)
     curves, baseline = sensitivity.curves, sensitivity.baseline
     if not curves:
         raise ValueError("the sensitivity has no curves")
@@ -136,6 +143,8 @@ def plot_quantization(record, path, title=None):
         As for :func:`plot_before_after`; so are the errors.
     title : str, optional
     """
+    _check_kind("record", record, QuantizationRecord)
+    _check_texts(title=title)
     if not record.layers:
         raise ValueError("the record has no layers on integers")
     for name, layer in record.layers.items():
@@ -170,10 +179,39 @@ def _save(path, draw, size):
     return path
 
 
+def _check_texts(**texts):
+    for name, value in texts.items():
+        if value is not None:
+            check_text(name, value)
+
+
+def _check_kind(name, value, kind):
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {shown(value)}; accepted: a {kind.__name__}")
+
+
+def _check_dict(name, value, accepted):
+    """Raise ``TypeError`` or ``ValueError`` unless it is a dict with texts for keys, and not empty."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} is {shown(value)}; accepted: {accepted}")
+    if not value:
+        raise ValueError(f"{name} is empty; accepted: {accepted}")
+
+
+def _check_points(name, points):
+    """Raise ``TypeError`` or ``ValueError`` unless these are pairs of finite numbers."""
+    if not isinstance(points, (list, tuple, np.ndarray)) or not all(
+            isinstance(point, (list, tuple, np.ndarray)) and len(point) == 2 for point in points):
+        raise TypeError(f"{name} is {shown(points)}; accepted: a list of (x, y)")
+    if len(points) == 0:
+        raise ValueError(f"{name} has no points; accepted: a list of (x, y)")
+    for point in points:
+        for value in point:
+            _check_finite(name, value)
+
+
 def _check_finite(name, value):
-    try:
-        finite = math.isfinite(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; accepted: numbers (or, for all values, reports)") from None
-    if not finite:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {shown(value)}; accepted: numbers (or, for all values, reports)")
+    if not math.isfinite(value):
         raise ValueError(f"{name} is {value}; accepted: finite numbers")

@@ -41,6 +41,8 @@ import numpy
 from .cgroups import cpu_quota
 from .parameter_server import import_mxnet
 
+__all__ = ["RuntimeStatus", "status", "usable_cores"]
+
 SWITCH = "GLUON_COMPRESS_RUNTIME"
 WAITING_SWITCH = "GLUON_COMPRESS_WAITING"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")

@@ -8,6 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from .arguments import shown
 from .errors import DownloadError
 
 PIECE_BYTES = 1 << 14     # small: an interrupted download keeps whole pieces only
@@ -32,10 +33,10 @@ def check_address(url, verified):
         parts = urlsplit(url)
         scheme, host = parts.scheme, parts.hostname
     except (ValueError, TypeError, AttributeError) as error:
-        raise DownloadError(f"{url}: {error}; accepted: an https address") from error
+        raise DownloadError(f"url is {shown(url)}: {error}; accepted: an https address") from error
     if scheme == "https" and host or scheme == "http" and host and (verified or host in THIS_MACHINE):
         return
-    raise DownloadError(f"{url}: accepted: an address that begins with https:// (http:// only where a SHA-256 is known "
+    raise DownloadError(f"url is {url!r}; accepted: an address that begins with https:// (http:// only where a SHA-256 is known "
                         f"or on this machine)")
 
 

@@ -19,10 +19,14 @@ import warnings
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import Trainer
 from mxnet.kvstore import KVStoreBase
 
+from .arguments import shown
 from .errors import WorkerError, differences
 from .parameter_server import LAUNCHED
+
+__all__ = ["Workers", "connect", "in_cluster", "of_trainer"]
 
 TIMEOUT = "GLUON_COMPRESS_WORKER_TIMEOUT"
 # Keys of ours in the servers' store, which keeps what was put under a key: above the parameters' numbers, which are
@@ -71,7 +75,10 @@ def of_trainer(trainer):
 
     Raises ``ValueError`` for a distributed trainer with which the workers could not stay equal: one whose servers
     update the weights, as they would not hear of learning rates and cannot give back the optimizer's state.
+    ``TypeError`` for what is no trainer.
     """
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer is {shown(trainer)}; accepted: a gluon.Trainer")
     asked = trainer._kvstore_params
     store = trainer._kvstore if trainer._kv_initialized else asked["kvstore"]
     kind = store if isinstance(store, str) else getattr(store, "type", "")

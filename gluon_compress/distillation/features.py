@@ -7,7 +7,7 @@ import numpy as np
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
 
-from ..arguments import check_choice, check_number, mxnet_scalar
+from ..arguments import check_choice, check_number, mxnet_scalar, shown
 from ..errors import NetworkError
 from ..network import check_hybrid, check_initialized, parameters, undone_on_error
 from ..symbol_graph import call, example_inputs, trace
@@ -113,8 +113,10 @@ class FeatureMatcher(HybridBlock):
         self.student_outputs, self.teacher_outputs = tapped_student, _inference(tapped_teacher)
 
     def forward(self, inputs):
-        teacher_logits, of_teacher = self.teacher_outputs(inputs)
-        logits, of_student = self.student_outputs(inputs)
+        if not isinstance(inputs, mx.nd.NDArray):
+            raise TypeError(f"inputs is {shown(inputs)}; accepted: an NDArray, a batch of the input")
+        teacher_logits, of_teacher = call(self.teacher_outputs, (inputs,), "the input")
+        logits, of_student = call(self.student_outputs, (inputs,), "the input")
         return logits, teacher_logits, self.compare(of_student, of_teacher)
 
     def compare(self, of_student, of_teacher):

@@ -1,6 +1,8 @@
 """The first article's AlexNet."""
 from mxnet.gluon import HybridBlock, nn
 
+from ..arguments import check_integer
+
 
 class AlexNet(HybridBlock):
     """Convolutions of 96, 256, 384, 384 and 256 channels, two hidden dense layers, no dropout.
@@ -13,6 +15,8 @@ class AlexNet(HybridBlock):
     """
 
     def __init__(self, classes=1000, hidden_units=4096, **kwargs):
+        check_integer("classes", classes, minimum=1)
+        check_integer("hidden_units", hidden_units, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
             self.features = nn.HybridSequential()

@@ -1,6 +1,8 @@
 """The first article's LeNet, for 28x28 grey images."""
 from mxnet.gluon import HybridBlock, nn
 
+from ..arguments import check_integer
+
 
 class LeNet(HybridBlock):
     """Two convolutions and two dense layers, with the article's widths 20, 50 and 128.
@@ -10,6 +12,7 @@ class LeNet(HybridBlock):
     """
 
     def __init__(self, classes=10, **kwargs):
+        check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
             self.conv = nn.HybridSequential()

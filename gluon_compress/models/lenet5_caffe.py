@@ -1,6 +1,8 @@
 """LeNet-5 as Caffe ships it: the network of the published MNIST pruning tables."""
 from mxnet.gluon import HybridBlock, nn
 
+from ..arguments import check_integer
+
 
 class LeNet5Caffe(HybridBlock):
     """20 and 50 channels of 5x5, then 800 -> 500 -> ``classes``: 431,080 parameters for ten classes.
@@ -12,6 +14,7 @@ class LeNet5Caffe(HybridBlock):
     """
 
     def __init__(self, classes=10, **kwargs):
+        check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
             self.features = nn.HybridSequential()

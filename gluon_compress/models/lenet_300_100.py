@@ -1,6 +1,8 @@
 """LeNet-300-100: the fully connected network of the published MNIST pruning tables."""
 from mxnet.gluon import HybridBlock, nn
 
+from ..arguments import check_integer
+
 
 class LeNet300100(HybridBlock):
     """784 -> 300 -> 100 -> ``classes``: 266,610 parameters for ten classes.
@@ -12,6 +14,7 @@ class LeNet300100(HybridBlock):
     """
 
     def __init__(self, classes=10, **kwargs):
+        check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
             self.features = nn.HybridSequential()

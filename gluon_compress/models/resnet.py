@@ -5,7 +5,7 @@ that is convolution - batch normalization - ReLU, with the ReLU after the additi
 """
 from mxnet.gluon import HybridBlock, nn
 
-from ..arguments import check_choice, check_flag
+from ..arguments import check_choice, check_flag, check_integer
 
 # depth: (blocks per stage, whether the blocks are bottlenecks)
 BOTTLENECK_EXPANSION = 4
@@ -81,9 +81,11 @@ class ResNet(HybridBlock):
     """
 
     def __init__(self, depth=18, classes=1000, thumbnail=False, width=64, **kwargs):
-        super().__init__(**kwargs)
         check_flag("thumbnail", thumbnail)
         check_choice("depth", depth, sorted(STAGES))
+        for name, value in (("classes", classes), ("width", width)):
+            check_integer(name, value, minimum=1)
+        super().__init__(**kwargs)
         blocks_per_stage, bottleneck = STAGES[depth]
         block = _bottleneck_block if bottleneck else _basic_block
         expansion = BOTTLENECK_EXPANSION if bottleneck else 1

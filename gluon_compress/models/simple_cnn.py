@@ -1,6 +1,8 @@
 """The second article's SimpleCNN, for 28x28 grey images."""
 from mxnet.gluon import HybridBlock, nn
 
+from ..arguments import check_integer
+
 
 class SimpleCNN(HybridBlock):
     """10 and 20 channels of 5x5, then 320 -> 50 -> ``classes``: 21,840 parameters for ten classes.
@@ -9,6 +11,7 @@ class SimpleCNN(HybridBlock):
     """
 
     def __init__(self, classes=10, **kwargs):
+        check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
             self.conv1 = nn.Conv2D(10, kernel_size=5, in_channels=1)

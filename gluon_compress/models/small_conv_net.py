@@ -1,6 +1,8 @@
 """The first article's distillation student."""
 from mxnet.gluon import HybridBlock, nn
 
+from ..arguments import check_integer
+
 
 class SmallConvNet(HybridBlock):
     """One convolution of 32 channels, batch normalization, pooling and one dense layer.
@@ -10,6 +12,7 @@ class SmallConvNet(HybridBlock):
     """
 
     def __init__(self, classes=1000, **kwargs):
+        check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
             self.features = nn.HybridSequential()

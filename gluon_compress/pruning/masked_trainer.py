@@ -7,8 +7,12 @@ from mxnet.gluon import Trainer
 
 from ..arguments import check_number
 from ..errors import RecordError
+from ..schema import Malformed, anything, fields, integer, maybe
 from .gradual import GradualPruner
 from .masks import Masks, on_devices, zero_where_pruned
+
+
+_STATE = fields({"masks": anything, "step": maybe(integer(0, 2**63 - 1))})
 
 
 class MaskedTrainer(Trainer):
@@ -88,6 +92,10 @@ class MaskedTrainer(Trainer):
 
         Raises ``RecordError``, with nothing changed, when they are of another network or another kind of trainer.
         """
+        try:
+            _STATE(state, "state")
+        except Malformed as error:
+            raise RecordError(f"this is no pruning_state: {error}") from error
         if (state["step"] is None) != (self._pruner is None):
             raise RecordError("the saved state is of a MaskedTrainer with a GradualPruner and this one has none, or "
                               "the other way round")

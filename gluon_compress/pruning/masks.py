@@ -2,10 +2,12 @@
 import base64
 import hashlib
 import math
+from collections.abc import Mapping
 
 import mxnet as mx
 import numpy as np
 
+from ..arguments import check_text, shown
 from ..errors import RecordError
 from ..network import check_ready, leave_store, parameters
 from ..schema import REASONS, SHAPE, fields, mapping, text
@@ -31,7 +33,11 @@ class Masks:
     """
 
     def __init__(self, kept, left_out=None):
-        self.kept = {name: np.asarray(mask, dtype=bool) for name, mask in kept.items()}
+        if not isinstance(kept, Mapping):
+            raise TypeError(f"kept is {shown(kept)}; accepted: a dict {{parameter name: array of True and False}}")
+        self.kept = {name: _as_mask(name, mask) for name, mask in kept.items()}
+        if not isinstance(left_out, (Mapping, type(None))):
+            raise TypeError(f"left_out is {shown(left_out)}; accepted: a dict {{layer name: why}}, or None")
         self.left_out = dict(left_out or {})
 
     @property
@@ -135,6 +141,18 @@ class Masks:
                        record["left_out"])
         except ValueError as error:
             raise RecordError(f"this is no record of masks: {error}") from error
+
+
+def _as_mask(name, mask):
+    """A bool array; ``TypeError`` or ``ValueError`` for what is none, such as text, which would count as True."""
+    check_text("a name in kept", name)
+    try:
+        array = np.asarray(mask)
+    except ValueError as error:
+        raise ValueError(f"kept[{name!r}] is no array: {error}; accepted: an array of True and False") from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"kept[{name!r}] is {shown(mask)}; accepted: an array of True and False")
+    return array.astype(bool)
 
 
 def _unpacked(text, shape):

@@ -73,7 +73,7 @@ def quantize_array(x, bits=8, axis=None, clip="max", percentile=99.9):
 
 def dequantize_array(codes, scale, axis=None):
     """``codes * scale`` in float32, the inverse of :func:`quantize_array` up to ``scale / 2``."""
-    codes, scale = as_numpy(codes), as_numpy(scale)
+    codes, scale = _array("codes", codes), _array("scale", scale)
     if scale.dtype.kind not in "fiu" or not np.isfinite(scale).all():
         raise ValueError(f"scale is {scale}; accepted: finite numbers")
     scale = scale.astype(np.float32)
@@ -89,7 +89,7 @@ def dequantize_array(codes, scale, axis=None):
 
 def as_numbers(name, array):
     """A NumPy array of real, finite numbers within float32's range; else ``TypeError`` or ``ValueError``."""
-    array = as_numpy(array)
+    array = _array(name, array)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} has dtype {array.dtype}; accepted: real numbers")
     if array.size == 0:
@@ -106,6 +106,14 @@ def as_numbers(name, array):
 def as_numpy(array):
     """The content of an NDArray, which NumPy cannot read by itself, or of anything that NumPy can."""
     return array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)
+
+
+def _array(name, array):
+    """:func:`as_numpy`; ``ValueError`` that names the argument for lists of different lengths."""
+    try:
+        return as_numpy(array)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array: {error}; accepted: an array of numbers") from None
 
 
 def _check_axis(axis, dimensions):

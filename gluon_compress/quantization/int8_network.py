@@ -5,8 +5,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
+from ..arguments import shown
 from ..errors import RecordError
+from ..export import symbol_paths
 from ..graph import symbol_of
+from ..symbol_graph import misfit
 from . import onednn
 from .arrays import dequantize_array
 from .emitters import Int8Emitter, SimulatedEmitter
@@ -62,14 +65,19 @@ class Int8Network(SymbolBlock):
 
     def forward(self, x, *args):
         """As the original. Integers are refused: the kernels would take them for codes."""
+        if not isinstance(x, (mx.nd.NDArray, mx.sym.Symbol)):
+            raise TypeError(f"the input is {shown(x)}; accepted: an NDArray, a batch")
         for value in (x, *args):
             if isinstance(value, mx.nd.NDArray) and value.dtype in (np.uint8, np.int8):
                 raise TypeError(f"an input is of type {np.dtype(value.dtype)}; accepted: what the fp32 network takes, "
                                 f"prepared in the same way")
             if isinstance(value, mx.nd.NDArray) and value.ndim == 4 and value.shape[2] > self._most_rows:
                 raise ValueError(f"an input has {value.shape[2]} rows; accepted on this processor: {self._most_rows}")
-        self._check_places([x, *args])
-        return super().forward(x, *args)
+        try:
+            self._check_places([x, *args])
+            return super().forward(x, *args)
+        except mx.MXNetError as error:
+            raise misfit((x, *args), "the input", error) from None
 
     def _check_places(self, inputs):
         shapes = tuple(value.shape for value in inputs if isinstance(value, mx.nd.NDArray))
@@ -84,6 +92,7 @@ class Int8Network(SymbolBlock):
         MXNet's integer kernels take weights in fp32 and make the codes by themselves, so that the parameters take as
         many bytes as the fp32 network's. ``gluon_compress.save`` writes the codes: a quarter.
         """
+        symbol_paths("path", path, epoch)  # checks them
         return super().export(path, epoch, remove_amp_cast)
 
     def fp32_values(self):

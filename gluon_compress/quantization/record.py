@@ -2,6 +2,7 @@
 import math
 from dataclasses import dataclass, field
 
+from ..arguments import check_choice
 from ..errors import RecordError
 from ..schema import REASONS, boolean, choice, either, fields, integer, list_of, mapping, maybe, number, pair, text
 from ..tables import format_table
@@ -17,6 +18,7 @@ _RECORD = fields({"layers": mapping(_LAYER), "left_out": REASONS},
                   "accuracy": maybe(number()), "notes": list_of(text(10_000)), "islands": mapping(_ISLAND),
                   "islands_share": maybe(number(0, 1)), "islands_measured": maybe(text(10_000))})
 
+ENDS = ("input", "output", "summand")
 NARROWER = ("this processor adds two products in 16 bits: weights are narrower here where sums would be cut; files "
             "keep 8 bits")
 
@@ -63,7 +65,9 @@ class QuantizationRecord:
     islands_measured: str = None
 
     def range(self, layer, what):
-        """The :class:`Range` of a layer's "input", "output" or "summand"."""
+        """The :class:`Range` of a layer's "input", "output" or "summand"; ``ValueError`` where there is none."""
+        check_choice("layer", layer, tuple(self.layers))
+        check_choice("what", what, tuple(end for end in ENDS if self.layers[layer][end] is not None))
         threshold, signed = self.layers[layer][what]
         return Range(threshold, signed, self.bits)
 
