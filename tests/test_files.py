@@ -2,17 +2,16 @@
 import errno
 import hashlib
 import os
-import resource
 import signal
 import stat
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import gluon_compress as gc
 import numpy as np
 import pytest
+from full_disk import files_end_at
 from gluon_compress import files, tensorfile
 from gluon_compress.files import (
     CHUNK_BYTES, check_path, check_target, check_writable, lock, sha256_of, write_atomically)
@@ -261,16 +260,6 @@ def test_an_interrupt_comes_out_as_one_and_leaves_nothing(tmp_path):
 
 
 # ---- full disks, by the limit of a file's size, which fails in the same places
-
-@contextmanager
-def files_end_at(size):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
 
 def writers():
     """{what: (a function of the prefix of a path, the ends of its files' names)}: all that write."""

@@ -1,4 +1,5 @@
 """Trained parameters: the manifest, where a file comes from, what is refused; the zoos' ImageNet networks."""
+import errno
 import functools
 import hashlib
 import io
@@ -12,6 +13,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from full_disk import files_end_at
 
 from gluon_compress import datasets, models, params, training
 from gluon_compress.download import download
@@ -208,7 +210,7 @@ def test_two_processes_download_once(content, cached, shipped, home, file_server
 def test_unknown_name_lists_close_ones(shipped, home):
     write_manifest(shipped, lenet_mnist={}, resnet18_cifar10={})
     for call in (params.path, params.load):
-        with pytest.raises(ValueError, match="'lenet_mist' is not .* close matches: lenet_mnist$"):
+        with pytest.raises(ValueError, match="'lenet_mist', which is not .* close matches: lenet_mnist$"):
             call("lenet_mist")
         with pytest.raises(ValueError, match="accepted: lenet_mnist, resnet18_cifar10$"):
             call("?")
@@ -362,6 +364,17 @@ def test_pretrained_failure_says_what_to_do(zoo, file_server, monkeypatch, damag
     monkeypatch.setattr(params, "ZOO_FILE_BYTES", len(zoo["content"]))
     file_server.put(zoo["url"], zipped(zoo["file"].name, zoo["content"]))
     check_pretrained(zoo)
+
+
+@pytest.mark.parametrize("what", ["the download", "what it unpacks to"])
+def test_pretrained_on_a_full_disk_is_an_os_error_that_names_the_path(zoo, file_server, what):
+    archive = zipped(zoo["file"].name, zoo["content"])
+    file_server.put(zoo["url"], archive)
+    size = len(archive) // 2 if what == "the download" else (len(archive) + len(zoo["content"])) // 2
+    with files_end_at(size), pytest.raises(OSError) as caught:
+        params.pretrained(ZOO_NETWORK, zoo["source"])
+    assert caught.value.errno == errno.EFBIG and Path(caught.value.filename).parent == zoo["file"].parent
+    assert not zoo["file"].exists()
 
 
 @pytest.mark.parametrize("source, name, close", [
