@@ -116,10 +116,13 @@ def _checked_indices(indices, count):
     if array is None or array.ndim != 1 or array.dtype.kind not in "iub" and array.size:
         raise TypeError(f"indices is {shown(indices)}; accepted: a slice, or an array of integers or flags")
     array = array if array.size else array.astype(np.int64)
-    fits = len(array) == count if array.dtype == bool else not array.size or -count <= array.min() <= array.max() < count
+    if array.dtype == bool:
+        fits = len(array) == count
+    else:
+        fits = not array.size or -count <= array.min() <= array.max() < count
     if not fits:
-        raise ValueError(f"indices is {shown(indices)} for {count} images; accepted: integers from 0 to {count - 1}, or "
-                         f"{count} flags")
+        raise ValueError(f"indices is {shown(indices)} for {count} images; accepted: integers from 0 to {count - 1}, "
+                         f"or {count} flags")
     return array
 
 

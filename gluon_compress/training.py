@@ -19,6 +19,7 @@ from .data import as_given, check_data, check_finite_inputs, go_through, inputs_
 from .errors import NetworkError
 from .evaluation import accuracy_of, check_labels, check_net, context_of, count_correct, evaluate
 from .files import check_path, check_writable
+from .learning_rates import constant, cosine, one_cycle
 from .network import check_ready, parameters, restore_snapshot, snapshot, undone_on_error
 from .progress import progress_bar
 from .symbol_graph import call, map_arrays, shorten
@@ -52,28 +53,6 @@ class History:
             lines.append(f"{epoch['epoch']:5d}  {epoch['loss']:6.4f}  {epoch['accuracy']:8.4f}  "
                          f"{'' if validation is None else f'{validation:.4f}':>10}  {epoch['seconds']:7.1f}")
         return "\n".join(lines)
-
-
-def constant(progress):
-    """Schedule: the trainer's learning rate throughout."""
-    check_number("progress", progress, minimum=0, maximum=1)
-    return 1.0
-
-
-def cosine(progress):
-    """Schedule: from the trainer's learning rate to zero along a half cosine (Loshchilov & Hutter 2017)."""
-    check_number("progress", progress, minimum=0, maximum=1)
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def one_cycle(progress, warmup=0.2):
-    """Schedule: linearly up to the trainer's learning rate, linearly down to zero (after Smith 2018).
-
-    ``warmup`` is the share of the steps on the way up, in [0, 1).
-    """
-    check_number("progress", progress, minimum=0, maximum=1)
-    check_number("warmup", warmup, minimum=0, below=1)
-    return progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
 
 
 def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets=None,

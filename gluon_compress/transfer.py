@@ -36,8 +36,8 @@ def check_address(url, verified):
         raise DownloadError(f"url is {shown(url)}: {error}; accepted: an https address") from error
     if scheme == "https" and host or scheme == "http" and host and (verified or host in THIS_MACHINE):
         return
-    raise DownloadError(f"url is {url!r}; accepted: an address that begins with https:// (http:// only where a SHA-256 is known "
-                        f"or on this machine)")
+    raise DownloadError(f"url is {url!r}; accepted: an address that begins with https:// (http:// only where a SHA-256 "
+                        f"is known or on this machine)")
 
 
 def fetch(url, start, timeout, limit, verified):

@@ -75,6 +75,10 @@ def plan():
     return pruning.prune_channels(tiny(), EXAMPLE, 0.5, round_to=1)
 
 
+def penalty():
+    return pruning.ChannelPenalty(tiny(), EXAMPLE, 1e-4)
+
+
 def masks_of(net):
     return pruning.prune_magnitude(net, 0.5)
 
@@ -305,15 +309,17 @@ FUNCTIONS = {
                                  {"net": "block", "values": "values"}),
     "network.select_layers": (network.select_layers, {"net": tiny, "select": None, "default": ("Dense",)},
                               {"net": "whole net", "select": "select"}),
-    "pruning.Masks": (pruning.Masks, {"kept": {"conv.weight": np.ones((4, 3, 3, 3))}}, {"kept": "kept", "left_out": "reasons"}),
+    "pruning.Masks": (pruning.Masks, {"kept": {"conv.weight": np.ones((4, 3, 3, 3))}},
+                      {"kept": "kept", "left_out": "reasons"}),
     "pruning.Masks.apply": (pruning.Masks.apply, {"self": lambda: masks_of(tiny()), "net": tiny}, {"net": "whole net"}),
     "pruning.Masks.freeze": (pruning.Masks.freeze, {"self": lambda: masks_of(tiny()), "net": tiny},
                              {"net": "whole net"}),
     "pruning.Masks.from_dict": (pruning.Masks.from_dict, {"record": lambda: masks_of(tiny()).to_dict()},
                                 {"record": "record"}),
-    "pruning.ChannelPlan.apply": (pruning.ChannelPlan.apply, {"self": lambda: plan(), "net": tiny}, {"net": "any plan net"}),
-    "pruning.ChannelPlan.check_applied": (pruning.ChannelPlan.check_applied, {"self": lambda: plan(), "net": lambda: plan().apply(tiny())},
-                                          {"net": "any plan net"}),
+    "pruning.ChannelPlan.apply": (pruning.ChannelPlan.apply, {"self": plan, "net": tiny}, {"net": "any plan net"}),
+    "pruning.ChannelPlan.check_applied": (
+        pruning.ChannelPlan.check_applied, {"self": plan, "net": lambda: plan().apply(tiny())},
+        {"net": "any plan net"}),
     "pruning.ChannelPlan.from_dict": (pruning.ChannelPlan.from_dict, {"record": lambda: plan().to_dict()},
                                       {"record": "record"}),
     "pruning.Sensitivity.ratios": (pruning.Sensitivity.ratios, {"self": measured, "max_drop": 0.1},
@@ -328,8 +334,7 @@ FUNCTIONS = {
         pruning.MaskedTrainer.restore_pruning_state, {"self": masked, "state": lambda: masked().pruning_state()},
         {"state": "record"}),
     "pruning.ChannelPenalty.add_gradients": (
-        pruning.ChannelPenalty.add_gradients, {"self": lambda: pruning.ChannelPenalty(tiny(), EXAMPLE, 1e-4), "batch_size": 4},
-        {"batch_size": "batch size"}),
+        pruning.ChannelPenalty.add_gradients, {"self": penalty, "batch_size": 4}, {"batch_size": "batch size"}),
     **{f"pruning.{name}": (getattr(pruning, name), {"progress": 0.5}, {"progress": "share"})
        for name in ("cubic", "linear", "one_shot")},
     **{f"training.{name}": (getattr(training, name), {"progress": 0.5}, {"progress": "share"})
@@ -337,7 +342,8 @@ FUNCTIONS = {
     "training.one_cycle": (training.one_cycle, {"progress": 0.5}, {"progress": "share", "warmup": "share"}),
     "distillation.FeatureMatcher.forward": (
         distillation.FeatureMatcher.forward, {"self": matcher, "inputs": EXAMPLE}, {"inputs": "input"}),
-    "quantization.Int8Network.forward": (quantization.Int8Network.forward, {"self": int8, "x": EXAMPLE}, {"x": "input"}),
+    "quantization.Int8Network.forward": (quantization.Int8Network.forward, {"self": int8, "x": EXAMPLE},
+                                         {"x": "input"}),
     "quantization.Int8Network.export": (quantization.Int8Network.export, {"self": int8, "path": "net"},
                                         {"path": "prefix", "epoch": "integer"}),
     "quantization.QatNetwork.convert": (quantization.QatNetwork.convert, {"self": qat, "simulate": True},
@@ -365,7 +371,9 @@ FUNCTIONS = {
     "kernels.operator_times": (
         kernels.operator_times, {"net": tiny, "example": EXAMPLE, **QUIET},
         {"net": "net", "example": "example", "repeats": "positive", "progress": "flag"}),
-    "kernels.measure_islands": (kernels.measure_islands, {"net": int8, "example": EXAMPLE, **QUIET}, {"net": "int8 net", "example": "example", "progress": "flag"}),
+    "kernels.measure_islands": (
+        kernels.measure_islands, {"net": int8, "example": EXAMPLE, **QUIET},
+        {"net": "int8 net", "example": "example", "progress": "flag"}),
 
     # charts
     "plots.plot_before_after": (
@@ -395,11 +403,9 @@ FUNCTIONS = {
     "batches.random_crop": (batches.random_crop, {"padding": 2}, {"padding": "integer"}),
     "batches.cutout": (batches.cutout, {"side": 2}, {"side": "positive"}),
     "batches.compose": (compose, {"augment": [batches.random_flip]}, {"augment": "augmentations"}),
-    "batches.random_flip": (batches.random_flip, {"images": np.zeros((4, 6, 6, 3), np.uint8)}, {"images": "pixels"}),
-    "batches.random_crop(images)": (
-        lambda images: batches.random_crop(1)(images), {"images": np.zeros((4, 6, 6, 3), np.uint8)}, {"images": "pixels"}),
-    "batches.cutout(images)": (
-        lambda images: batches.cutout(1)(images), {"images": np.zeros((4, 6, 6, 3), np.uint8)}, {"images": "pixels"}),
+    **{f"batches.{name}": (augment, {"images": np.zeros((4, 6, 6, 3), np.uint8)}, {"images": "pixels"})
+       for name, augment in (("random_flip", batches.random_flip), ("random_crop()", batches.random_crop(1)),
+                             ("cutout()", batches.cutout(1)))},
     "params.path": (params.path, {"name": "lenet_mnist"}, {"name": "name", "base_url": "optional address"}),
     "params.load": (params.load, {"name": "simple_cnn_mnist"},
                     {"name": "name", "base_url": "optional address", "ctx": "contexts"}),
@@ -438,9 +444,10 @@ NO_ROWS = {
                      "workers.in_cluster"},
     "a piece of text in, a piece of text out": {"network.layer_name"},
     "called by other functions, with what they have checked": {
-        "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward", "distillation.FeatureMatcher.compare",
-        "pruning.ChannelPlan.shapes", "pruning.Masks.fitted", "pruning.Masks.fitted_masks", "transfer.fetch",
-        "transfer.reason_of", *(f"models.{name}.hybrid_forward" for name in models.__all__)},
+        "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward",
+        "distillation.FeatureMatcher.compare", "pruning.ChannelPlan.shapes", "pruning.Masks.fitted",
+        "pruning.Masks.fitted_masks", "transfer.fetch", "transfer.reason_of",
+        *(f"models.{name}.hybrid_forward" for name in models.__all__)},
 }
 
 

@@ -193,7 +193,8 @@ def _steps(net, example, amount, shares, options):
             _warn_of_little_left(amount, start, example, removed, selection)
         step = _plan(dependencies, selection.groups, removed, untouched, selection.held_back(ratio))
         if options.round_to is None:
-            step.rounding = (f"layers of at least 16 channels keep multiples of {channel_block()}, or of 8, which is "
+            smaller = ", or of 8" if channel_block() > 8 else ""
+            step.rounding = (f"layers of at least 16 channels keep multiples of {channel_block()}{smaller}, which is "
                              f"fast here, and lose more or less than was asked; round_to=1 keeps the ratio exactly")
         _check_shapes(graph, step, net)
         step.apply(net)
