@@ -8,6 +8,7 @@ memory, batches of 1, 8 and 128, which is the example's. The networks take turns
 Results: ``results/first_example.json`` and ``.txt``.
 """
 import json
+import os
 from pathlib import Path
 
 import click
@@ -66,13 +67,14 @@ def table(found):
 
 @click.command(help=__doc__.split("\n")[0])
 def main():
+    load = os.getloadavg()[0]
     mx.random.seed(0)
     found = measure(mx.nd.random.normal(shape=(128, 3, 32, 32)))
     cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), "unknown processor")
-    conditions = {"cpu": cpu, "threads": gc.runtime.status().threads, "mxnet": mx.__version__}
+    conditions = {"cpu": cpu, "threads": gc.runtime.status().threads, "mxnet": mx.__version__, "load before": load}
     text = (f"{table(found)}\n(median and quartiles; fp32, hybridized, static memory, {conditions['threads']} threads, "
-            f"{cpu}, MXNet {mx.__version__}; the networks take turns)\n")
+            f"{cpu}, MXNet {mx.__version__}; the networks take turns; load before: {load:.1f})\n")
     file = RESULTS / "first_example.json"
     write_atomically(file, lambda path: path.write_text(
         json.dumps({"conditions": conditions, "networks": found}, indent=2) + "\n"))
