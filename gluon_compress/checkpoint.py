@@ -30,7 +30,7 @@ from .loaded_network import LoadedNetwork
 from .network import check_context, check_hybrid, check_ready, known_shape, leave_store, parameters, set_values
 from .pruning import ChannelPlan, Masks
 from .pruning.rewrite import capture, put_back
-from .quantization import Int8Network, QuantizationRecord, Scales
+from .quantization import Int8Network, Quantized, QuantizationRecord, Scales
 from .schema import REASONS, SHAPE, Malformed, anything, choice, either, fields, list_of, mapping, text
 from .shape_check import check_shapes, check_types
 from .symbol_check import LONGEST_SYMBOL, checked_content, symbol_of_text
@@ -294,7 +294,7 @@ def _load_int8(tensors, header, simulate):
                                 dict(block.collect_params().items()))
     except NetworkError as error:
         raise Malformed(str(error)) from error
-    return Int8Network(graph, codes, found["scales"], rest, found["quantization"], simulate)
+    return Int8Network(Quantized.of(graph, found["quantization"], found["scales"], codes, rest), simulate)
 
 
 def _read_records(tensors, header):

@@ -8,7 +8,7 @@ from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.quantization import quantize
 from gluon_compress.quantization.equalization import EXPONENTS, find_pairs
 from gluon_compress.quantization.observing import block_of
-from gluon_compress.quantization.quantize import Quantizer
+from gluon_compress.quantization.quantizer import Quantizer
 from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 from networks import Net, NormNet, SharedWeights, build, identical, values
@@ -57,7 +57,7 @@ def test_the_network_computes_the_same(network, shape, count):
     weights, quantizer = equalized(net, example)
     assert len(quantizer.notes) == count
     pairs = sum(note.startswith("equalized") for note in quantizer.notes)
-    same = block_of(quantizer.inference.outputs, quantizer.inference.inputs, quantizer.inference.values)
+    same = block_of(quantizer.inference.outputs, quantizer.inference.inputs, quantizer.values)
     expected = net(example).asnumpy()
     np.testing.assert_allclose(same(example).asnumpy(), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     changed = [name for name, value in quantizer.values.items() if not np.array_equal(value, weights[name])]
@@ -118,7 +118,7 @@ def test_behind_a_relu6_small_channels_grow_and_nothing_is_cut():
     factor = before["first.weight"][:, 0, 0, 0] / quantizer.values["first.weight"][:, 0, 0, 0]
     largest = net.first(example).asnumpy().max(axis=(0, 2, 3))
     assert factor.max() == pytest.approx(1) and factor.min() < 0.3 and (largest / factor < 6.001).all()
-    same = block_of(quantizer.inference.outputs, quantizer.inference.inputs, quantizer.inference.values)
+    same = block_of(quantizer.inference.outputs, quantizer.inference.inputs, quantizer.values)
     np.testing.assert_allclose(same(example).asnumpy(), expected, atol=1e-4 * np.abs(expected).max())
     errors = [np.linalg.norm(quantize(net, [example], equalize=equalize, progress=False)(example).asnumpy() - expected)
               for equalize in (False, True)]

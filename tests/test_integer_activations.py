@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.graph import Graph, Node
-from gluon_compress.quantization import QuantizationRecord, prepare_qat, quantize
+from gluon_compress.quantization import Int8Network, Quantized, QuantizationRecord, prepare_qat, quantize
 from gluon_compress.quantization.emitters import Int8Emitter, Range, SimulatedEmitter
+from gluon_compress.quantization.fusions import Leaky
 from gluon_compress.quantization.inference_graph import variable
-from gluon_compress.quantization.lowering import Leaky
 from gluon_compress.quantization.onednn import saturates
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
@@ -211,6 +211,11 @@ def test_symbol_blocks_keep_their_activations_on_integers(tmp_path):
                           quantize(net, [example], progress=False)(example).asnumpy())
 
 
+def made_again(int8, record):
+    """The network that a file with this record stands for."""
+    return Int8Network(Quantized.of(int8.graph, record, int8.scales, int8.codes, int8.rest))
+
+
 def test_records_without_activations_are_lowered_as_they_were_made():
     """A file from before knows the ranges of the convolutions alone: their activations stay fp32."""
     net, example = built(prelu_net)
@@ -218,7 +223,7 @@ def test_records_without_activations_are_lowered_as_they_were_made():
     record = int8.record.to_dict()
     for layer in record["layers"].values():
         layer.pop("activation", None)
-    old = type(int8)(int8.graph, int8.codes, int8.scales, int8.rest, QuantizationRecord.from_dict(record))
+    old = made_again(int8, QuantizationRecord.from_dict(record))
     assert operators(old, example).count("LeakyReLU") == 3
 
 
@@ -236,4 +241,4 @@ def test_records_of_activations_that_are_not_there_are_refused():
     int8 = quantize(net, [example], progress=False)
     int8.record.layers["last"]["activation"] = "leaky"
     with pytest.raises(RecordError, match="last is another layer"):
-        type(int8)(int8.graph, int8.codes, int8.scales, int8.rest, int8.record)
+        made_again(int8, int8.record)

@@ -11,8 +11,8 @@ from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.network import snapshot
 from gluon_compress.quantization import Int8Network, QuantizationRecord, onednn, quantize
 from gluon_compress.quantization.folding import batch_norm_pairs
-from gluon_compress.quantization.inference_graph import fold_scales, simplify
-from gluon_compress.quantization.lowering import find_fusions
+from gluon_compress.quantization.fusions import find_fusions
+from gluon_compress.quantization.inference_graph import fold_scales, simplify, with_own_parameters
 from gluon_compress.quantization.observing import block_of, input_batches
 from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.model_zoo import vision
@@ -92,11 +92,13 @@ def test_int8_networks_agree_with_fp32_and_with_their_simulation(name):
 @ALL
 def test_the_simplified_graph_computes_the_same(name):
     net, example = example_of(name)
-    graph, before = Graph(net, example), snapshot(net)
-    for parameters in (before, fold_scales(graph, before)):
-        inference = simplify(graph, parameters)
-        same = block_of(inference.outputs, inference.inputs, inference.values)
-        np.testing.assert_allclose(same(example).asnumpy(), net(example).asnumpy(), rtol=1e-3, atol=1e-4)
+    graph = Graph(net, example)
+    inference, parameters = simplify(graph), fold_scales(graph, snapshot(net))
+    same = block_of(inference.outputs, inference.inputs, parameters)
+    np.testing.assert_allclose(same(example).asnumpy(), net(example).asnumpy(), rtol=1e-3, atol=1e-4)
+    outputs, own = with_own_parameters(inference, parameters)
+    same = block_of(outputs, inference.inputs, own)
+    np.testing.assert_allclose(same(example).asnumpy(), net(example).asnumpy(), rtol=1e-3, atol=1e-4)
     operators = [node.operator for node in in_order(inference.outputs)]
     pairs, reasons = batch_norm_pairs(graph)
     assert operators.count("BatchNorm") == len(reasons) and "Dropout" not in operators
@@ -344,7 +346,7 @@ def test_inputs_that_do_nothing_and_loops_are_refused():
 
 def test_shortcuts_under_a_relu_are_unsigned():
     net, example = example_of("resnet")
-    inference = simplify(Graph(net, example), snapshot(net))
+    inference = simplify(Graph(net, example))
     fusions = find_fusions(inference.outputs, set(inference.weights))
     shifted = [fusion.shifted.layer.name for fusion in fusions.values() if fusion.shifted]
     assert len(shifted) == 3 and sum(fusion.summand is not None for fusion in fusions.values()) == 8

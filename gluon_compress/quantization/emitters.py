@@ -31,38 +31,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..graph import Node
+from .fusions import Leaky
 from .inference_graph import variable
-from .lowering import Leaky
-from .onednn import SIGNED_LEVELS, ZERO_SCALE, codes_per_unit, threshold_for, weight_for
-
+from .onednn import SIGNED_LEVELS, ZERO_SCALE, threshold_for, weight_for
+from .ranges import Range
 
 LARGE_DENSE = 2 ** 18  # weights; with fewer the time does not matter
 ROUNDING = 1.5 * 2 ** 23  # float32 numbers of this size are integers
 STEEP = 2.0 ** 20
 NO_SLOPE = 1e-20  # makes a ReLU whose codes are signed: they round to 0 below it
-
-
-@dataclass(frozen=True)
-class Range:
-    """Of the values that a tensor of integers can hold: [-threshold, threshold], or [0, threshold]."""
-
-    threshold: float
-    signed: bool
-    bits: int = 8
-
-    @property
-    def codes(self):
-        """The lowest and the highest."""
-        return (-2 ** (self.bits - 1), 2 ** (self.bits - 1) - 1) if self.signed else (0, 2 ** self.bits - 1)
-
-    @property
-    def scale(self):
-        return self.threshold / self.codes[1]
-
-    @property
-    def per_unit(self):
-        """Codes per unit of the values: 1 / scale, with the kernels' rounding."""
-        return codes_per_unit(self.scale, self.signed)
 
 
 @dataclass(frozen=True)

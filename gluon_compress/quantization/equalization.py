@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Node, consumers, in_order
-from .lowering import is_relu, obstacle
+from .fusions import is_relu, obstacle
 from .observing import key, observe
 
 EXPONENTS = (0, 0.25, 0.5, 0.75, 1)
@@ -87,7 +87,8 @@ def equalize_layers(graph, inference, values, batches, progress):
     pairs = find_pairs(graph, inference)
     if not pairs:
         return values, [], []
-    seen = observe(inference, [], [pair.second.inputs[0] for pair in pairs], batches, ChannelStatistics, progress)
+    seen = observe(inference, values, [], [pair.second.inputs[0] for pair in pairs], batches, ChannelStatistics,
+                   progress)
     values, changed, left = dict(values), [], []
     for pair in pairs:
         found = seen.observers[key(pair.second.inputs[0])]

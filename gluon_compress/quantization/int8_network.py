@@ -6,16 +6,14 @@ import numpy as np
 from mxnet.gluon import SymbolBlock
 
 from ..arguments import shown
-from ..errors import RecordError
 from ..export import symbol_paths
 from ..graph import symbol_of
 from ..symbol_graph import misfit
 from . import onednn
-from .arrays import dequantize_array
 from .emitters import Int8Emitter, SimulatedEmitter
-from .inference_graph import simplify
+from .inference_graph import with_own_parameters
 from .islands import find_islands
-from .lowering import Lowering, find_fusions, leaky_activations, obstacle
+from .lowering import Lowering
 from .narrow import check_places, fitting, most_rows, notes
 from .observing import block_of, set_constants
 
@@ -31,37 +29,58 @@ class Int8Network(SymbolBlock):
 
     Attributes
     ----------
+    quantized : Quantized
+        What it was made of; the following are parts of it.
     record : QuantizationRecord
         ``print(net.record)``.
     scales : Scales
         Of the weights.
-    simulated : bool
-        True where the same arithmetic runs in fp32.
     codes : dict
         {structural name of a weight in the original network: int8 array}.
     rest : dict
-        {structural name: float32 array} of all other parameters of the original network. BatchNorm's scales are in
-        the codes.
+        {structural name: float32 array} of all other parameters of the original network.
     graph : Graph
         Of the original network.
+    simulated : bool
+        True where the same arithmetic runs in fp32.
     """
 
-    def __init__(self, graph, codes, scales, rest, record, simulate=False):
+    def __init__(self, quantized, simulate=False, lowering=None):
+        """``lowering`` is :func:`lower` of both, where it has been made already; the values are taken out of it."""
         if not simulate:
-            onednn.check_available(record.bits)
-        lowering = lower(graph, codes, scales, rest, record, SimulatedEmitter if simulate else Int8Emitter)
-        super().__init__(symbol_of(lowering.outputs()),
-                         [mx.sym.var(name, dtype="float32") for name in lowering.graph.inputs])
-        record.processor = notes(lowering.emitter)
-        self._most_rows = most_rows(lowering.emitter, graph)
+            onednn.check_available(quantized.record.bits)
+        lowering = lowering or lower(quantized, simulate)
+        super().__init__(symbol_of(lowering.outputs),
+                         [mx.sym.var(name, dtype="float32") for name in quantized.inference.inputs])
+        self.quantized, self.simulated = quantized, simulate
+        self.record.processor = notes(lowering.emitter)
+        self.record.islands = _islands(lowering, self.record)
+        self._most_rows = most_rows(lowering.emitter, self.graph)
         self._pointwise, self._checked = getattr(lowering.emitter, "pointwise", ()), set()
-        record.islands = _islands(lowering, record)
-        values = lowering.values()
-        del lowering  # so that set_constants can let go of each value
+        values = lowering.values(lowering.outputs)
+        lowering.emitter.values.clear()  # so that set_constants can let go of each value
         set_constants(self, values)
-        self.record, self.scales, self.simulated = record, scales, simulate
-        self.codes, self.rest, self.graph = codes, rest, graph
         self.hybridize(static_alloc=True, static_shape=True)
+
+    @property
+    def record(self):
+        return self.quantized.record
+
+    @property
+    def scales(self):
+        return self.quantized.scales
+
+    @property
+    def codes(self):
+        return self.quantized.codes
+
+    @property
+    def rest(self):
+        return self.quantized.rest
+
+    @property
+    def graph(self):
+        return self.quantized.graph
 
     def forward(self, x, *args):
         """As the original. Integers are refused: the kernels would take them for codes."""
@@ -97,9 +116,7 @@ class Int8Network(SymbolBlock):
 
     def fp32_values(self):
         """{structural name: float32 array} of the original network, with the weights as they were rounded."""
-        layers = self.scales.layers
-        return {**self.rest, **{name: dequantize_array(code, layers[name]["scale"], layers[name]["axis"])
-                                for name, code in self.codes.items()}}
+        return self.quantized.fp32_values()
 
     def counted(self):
         """``(network in fp32 of the same layers, {name of a call: layer}, {layer: saved bytes})``: for reports.
@@ -107,14 +124,15 @@ class Int8Network(SymbolBlock):
         BatchNorms are in the layers, as they are here; a layer that is called again has another name for that. Codes of
         so many bits and their scales take the place of four bytes for each weight.
         """
-        inference = simplify(self.graph, self.fp32_values())
+        inference = self.quantized.inference
         owners = {}
         for name, weight in inference.weights.items():
             owners.setdefault(weight, name)
         saved = {owners[weight]: 4 * (codes.size - self.scales.layers[weight]["scale"].size)
                  - math.ceil(codes.size * self.record.bits / 8) for weight, codes in self.codes.items()}
-        return (block_of(inference.outputs, inference.inputs, inference.values),
-                {name: owners[weight] for name, weight in inference.weights.items()}, saved)
+        outputs, values = with_own_parameters(inference, self.fp32_values())
+        calls = {name: owners[weight] for name, weight in inference.weights.items()}
+        return block_of(outputs, inference.inputs, values), calls, saved
 
     def summary(self):
         """The table of :class:`QuantizationRecord`."""
@@ -142,39 +160,12 @@ def _islands(lowering, record):
     return found
 
 
-def lower(graph, codes, scales, rest, record, emitter_class, saturates=None):
-    """The :class:`Lowering` of a Graph with these parameters; ``RecordError`` when the record does not fit it.
-
-    For a processor on which sums saturate or do not, by default for this one.
-    """
-    unread = {name: np.broadcast_to(np.float32(0), code.shape) for name, code in codes.items()}  # the emitter has codes
-    inference = simplify(graph, {**rest, **unread})
-    fusions, ranges, lowest = plan(inference, record)
-    saturates = onednn.saturates() if saturates is None else saturates
-    emitter = fitting(emitter_class, [fusion.layer for fusion in fusions.values()], saturates and record.bits == 8)(
-        {name: (codes[inference.weights[name]], scales.layers[inference.weights[name]]["scale"])
-         for name in record.layers},
-        {name: inference.values[f"{name}.bias"] for name in record.layers if f"{name}.bias" in inference.values})
-    return Lowering(inference, fusions, ranges, lowest, emitter)
-
-
-def plan(inference, record):
-    """``(fusions, ranges, lowest)`` of a record, for :class:`Lowering`; ``RecordError`` when it does not fit."""
-    missing = record.layers.keys() - inference.weights.keys()
-    if missing:
-        raise RecordError(f"the record of the quantization is of another network: there is no layer "
-                          f"{sorted(missing)[0]} here")
-    fusions = find_fusions(inference.outputs, set(record.layers),
-                           leaky_activations(inference.outputs, inference.values),
-                           {name for name, layer in record.layers.items() if layer.get("activation")})
-    ranges, lowest = {}, {}
-    for fusion in fusions.values():
-        name = fusion.layer.name
-        if (obstacle(fusion.layer) or (fusion.summand is None) != (record.layers[name]["summand"] is None)
-                or (fusion.leaky is None) != (record.layers[name].get("activation") is None)):
-            raise RecordError(f"the record of the quantization is of another network: {name} is another layer here")
-        ranges[fusion.data], ranges[fusion.end] = record.range(name, "input"), record.range(name, "output")
-        lowest[fusion.end] = record.layers[name]["lowest"]
-        if fusion.summand is not None:
-            ranges.setdefault(fusion.summand, record.range(name, "summand"))
-    return fusions, ranges, lowest
+def lower(quantized, simulate):
+    """The :class:`Lowering` to the integer kernels of this processor, or to their arithmetic in fp32."""
+    record, scales, biases = quantized.record, quantized.scales.layers, quantized.inference.biases
+    layers = {name: quantized.inference.weights[name] for name in record.layers}
+    emitter = fitting(SimulatedEmitter if simulate else Int8Emitter, [fusion.layer for fusion in
+                      quantized.fusions.values()], onednn.saturates() and record.bits == 8)(
+        {name: (quantized.codes[weight], scales[weight]["scale"]) for name, weight in layers.items()},
+        {name: quantized.rest[biases[name]] for name in layers if name in biases})
+    return Lowering(quantized, quantized.ranges(), emitter)

@@ -4,18 +4,18 @@ Each of them costs twice: its own fp32 arithmetic, on four times the bytes, and 
 """
 from ..graph import in_order
 from .folding import NORMS
-from .lowering import ADDITIONS, SMALL_WINDOW, is_relu, passes_integers
+from .fusions import ADDITIONS, SMALL_WINDOW, Leaky, is_relu, passes_integers
 
 
 def find_islands(lowering, left_out):
-    """{name: {"operator": MXNet's name, "reason": why it is fp32}} of a :class:`Lowering`, after its ``outputs()``.
+    """{name: {"operator": MXNet's name, "reason": why it is fp32}} of a :class:`Lowering`.
 
     ``left_out``, {layer name: reason}, is that of the record.
     """
     order = in_order(lowering.graph.outputs)
     integer = set().union(*({end[0], *fusion.inside} for end, fusion in lowering.fusions.items()))
     middle = between(order, integer)
-    found = {node.name: {"operator": node.operator, "reason": _reason(node, left_out, lowering.graph.values)}
+    found = {node.name: {"operator": node.operator, "reason": _reason(node, left_out)}
              for node in order if node in lowering.fp32 and node in middle}
     for node in lowering.converted:
         found.setdefault(node.name, {"operator": "_contrib_dequantize, _contrib_quantize_v2", "reason":
@@ -35,13 +35,13 @@ def between(order, integer):
     return after & before
 
 
-def _reason(node, left_out, values):
+def _reason(node, left_out):
     if node.name in left_out:
         return left_out[node.name]
     if node.operator == "Pooling":
         return _why_pooling(node)
     if node.operator == "LeakyReLU":
-        return _why_leaky(node, values)
+        return _why_leaky(node)
     if node.operator in NORMS:
         return "it does not follow a convolution or dense layer of its own that could take it along"
     if node.operator in ADDITIONS:
@@ -66,16 +66,16 @@ def _why_pooling(node):
     return "its windows reach beyond the border, where the kernel divides by the whole window"
 
 
-def _why_leaky(node, values):
+def _why_leaky(node):
     kind = node.get("act_type", "leaky")
     if kind not in ("leaky", "prelu"):
         return "there is no integer kernel for it"
     if kind == "prelu":
-        parameter = node.inputs[1][0].parameter
-        if parameter is None:
+        if node.inputs[1][0].parameter is None:
             return "its slopes are no parameter of the network"
-        if values[parameter].size > 1 and node.inputs[0][0].operator in ADDITIONS:
+        by_channel = Leaky(parameter=node.inputs[1]).by_channel
+        if by_channel and node.inputs[0][0].operator in ADDITIONS:
             return "behind an addition the kernels know one slope for all channels only"
-        if node.inputs[0][0].operator == "Convolution" and values[parameter].size > 1:
+        if node.inputs[0][0].operator == "Convolution" and by_channel:
             return "its convolution would have to run more than once, and sums up too many products for that"
     return "it follows no convolution of its own"

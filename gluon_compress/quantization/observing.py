@@ -88,12 +88,14 @@ def key(entry):
     return entry[0].name, entry[1]
 
 
-def observe(graph, layers, entries, batches, new_observer, progress):
+def observe(graph, values, layers, entries, batches, new_observer, progress):
     """Run the fp32 network and return the :class:`Observation` of its tensors.
 
     Parameters
     ----------
     graph : InferenceGraph
+    values : dict
+        {structural name: array} of its parameters.
     layers : list of Node
         Whose inputs to take the means of.
     entries : list of (Node, int)
@@ -107,11 +109,17 @@ def observe(graph, layers, entries, batches, new_observer, progress):
     found = Observation()
     found.observers = {key(entry): new_observer() for entry in entries}
     found.means = {layer.name: 0.0 for layer in layers}
-    net = block_of(entries, graph.inputs, graph.values)
+    net = block_of(entries, graph.inputs, values)
     for number, inputs in enumerate(progress_bar(batches, progress, desc="calibration", unit="batch")):
         for part in parts(inputs, entries):
             found.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
     return found
+
+
+def tensors_of(net, inputs):
+    """The outputs of a network for a tuple of inputs, as a list of arrays."""
+    tensors = net(*inputs)
+    return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]
 
 
 def parts(inputs, entries):
@@ -128,8 +136,7 @@ def _run(net, inputs, names, number):
         if not np.isfinite(value.asnumpy()).all():
             raise ValueError(f"batch {number} of the calibration data has values of input {name} that are not finite")
     try:
-        tensors = net(*inputs)
-        return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]
+        return tensors_of(net, inputs)
     except mx.MXNetError as error:
         shapes = ", ".join(str(value.shape) for value in inputs)
         raise ValueError(f"batch {number} of the calibration data, of shape {shapes}, does not fit the network: "

@@ -16,10 +16,9 @@ from ..graph import in_order, symbol_of
 from ..network import check_ready
 from .calibration import RangeObserver
 from .folding import NORMS
-from .inference_graph import LAYERS, simplify, variable
-from .int8_network import Int8Network, plan
+from .int8_network import Int8Network
 from .lowering import Lowering
-from .quantize import Quantizer, check_fp32, check_settings, default_clip
+from .quantizer import Quantizer, check_fp32, check_settings, default_clip
 from .training_emitter import (
     LearnedRange,
     Threshold,
@@ -29,7 +28,6 @@ from .training_emitter import (
     initial_clip,
     threshold_name,
 )
-from .weights import Scales
 
 
 def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percentile=99.99, batches=None,
@@ -80,9 +78,9 @@ def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percent
     quantizer = Quantizer(net, calibration_data, batches)
     excluded = quantizer.excluded(exclude)
     quantizer.calibrate(lambda: RangeObserver(method, percentile, bits), progress)
-    record, scales, *_ = quantizer.quantized(excluded, bits, default_clip(bits), correct_bias=False)
-    record.calibration = f"{method}, {quantizer.seen.samples} samples, then trained"
-    return QatNetwork(quantizer.graph, quantizer.values, record, scales)
+    quantized = quantizer.quantized(excluded, bits, default_clip(bits), correct_bias=False)
+    quantized.record.calibration = f"{method}, {quantizer.seen.samples} samples, then trained"
+    return QatNetwork(quantized, quantizer.values)
 
 
 class QatNetwork(SymbolBlock):
@@ -109,19 +107,17 @@ class QatNetwork(SymbolBlock):
         Of the original network.
     """
 
-    def __init__(self, graph, values, record, scales):
-        inference = simplify(graph, values)
-        _share_parameters(inference)
-        _freeze_statistics(inference)
-        lowering = _lowering(inference, record, _clips(values, scales, record.bits))
-        super().__init__(symbol_of(lowering.outputs()),
-                         [mx.sym.var(name, dtype="float32") for name in inference.inputs])
-        self.record, self.graph = record, graph
-        self._values, self._lowering = values, lowering
+    def __init__(self, quantized, values):
+        lowering = _lowering(quantized, _clips(quantized, values))
+        _freeze_statistics(lowering.outputs)
+        super().__init__(symbol_of(lowering.outputs),
+                         [mx.sym.var(name, dtype="float32") for name in quantized.inference.inputs])
+        self._quantized, self._values, self._lowering = quantized, values, lowering
         self._initialize()
 
     def _initialize(self):
-        values, emitter = self._lowering.values(), self._lowering.emitter
+        emitter = self._lowering.emitter
+        values = {**self._values, **emitter.values}
         fixed = {node.parameter for node in self.graph.nodes if node.constant}
         fixed |= {offset.name for offset, _ in emitter.offsets.values()} | emitter.constants.keys()
         fixed |= {source.parameter for node in self.graph.nodes if node.operator in NORMS
@@ -131,6 +127,14 @@ class QatNetwork(SymbolBlock):
             if name in emitter.thresholds or name in emitter.clips:
                 parameter.wd_mult = 0.0
             parameter._load_init(mx.nd.array(values[name], dtype="float32"), mx.cpu())
+
+    @property
+    def record(self):
+        return self._quantized.record
+
+    @property
+    def graph(self):
+        return self._quantized.graph
 
     def convert(self, simulate=False):
         """The :class:`Int8Network` that computes what this network does now, in inference.
@@ -151,13 +155,9 @@ class QatNetwork(SymbolBlock):
                                    f"before")
         record = self._trained_record(trained)
         values = {name: trained.get(name, value) for name, value in self._values.items()}
-        weights = {self._lowering.graph.weights[name] for name in record.layers}
-        quantized = {name: codes_and_scales(values[name], trained.get(clip_name(name)), record.bits)
-                     for name in values if name in weights}
-        scales = Scales({name: {"bits": record.bits, "axis": 0, "scale": scale}
-                         for name, (_, scale) in quantized.items()}, record.left_out)
-        return Int8Network(self.graph, {name: codes for name, (codes, _) in quantized.items()}, scales,
-                           {name: value for name, value in values.items() if name not in weights}, record, simulate)
+        weights = {name: codes_and_scales(values[name], trained.get(clip_name(name)), record.bits)
+                   for name in values if name in self._quantized.codes}
+        return Int8Network(self._quantized.with_weights(record, weights, values), simulate)
 
     def _trained_record(self, trained):
         """The record, with thresholds as they are now."""
@@ -179,15 +179,15 @@ class QatNetwork(SymbolBlock):
         return self.record.summary()
 
 
-def _clips(values, scales, bits):
+def _clips(quantized, values):
     """{name of a weight's clip: what it begins with}, of fewer than 8 bits."""
-    return {} if bits == 8 else {
-        clip_name(name): initial_clip(values[name], layer["scale"], bits) for name, layer in scales.layers.items()}
+    bits = quantized.record.bits
+    return {} if bits == 8 else {clip_name(name): initial_clip(values[name], layer["scale"], bits)
+                                 for name, layer in quantized.scales.layers.items()}
 
 
-def _lowering(inference, record, clips):
-    fusions, ranges, lowest = plan(inference, record)
-    names = {}
+def _lowering(quantized, clips):
+    fusions, ranges, names = quantized.fusions, quantized.ranges(), {}
     for fusion in fusions.values():
         names.setdefault(fusion.data, f"{fusion.layer.name}.input_threshold")
         if fusion.summand is not None:
@@ -199,25 +199,11 @@ def _lowering(inference, record, clips):
         ceiling = fusions[entry].ceiling if entry in fusions else None
         thresholds[names[entry]] = Threshold(limits.threshold, int(np.prod(node.shapes[output][1:])), ceiling)
         ranges[entry] = LearnedRange(limits.threshold, limits.signed, limits.bits, names[entry])
-    return Lowering(inference, fusions, ranges, lowest, TrainingEmitter(thresholds, clips, record.bits))
+    return Lowering(quantized, ranges, TrainingEmitter(thresholds, clips, quantized.record.bits))
 
 
-def _share_parameters(inference):
-    """Give layers the original network's parameters, one node each, instead of their own copies."""
-    nodes = in_order(inference.outputs)
-    layers = [node for node in nodes if node.operator in LAYERS and node.name in inference.weights]
-    copies = {source for layer in layers for source, _ in layer.inputs[1:]}
-    shared = {node.parameter: node for node in nodes if node.parameter is not None and node not in copies}
-    for layer in layers:
-        for index, name in enumerate((inference.weights[layer.name], inference.biases.get(layer.name)), start=1):
-            if name is not None:
-                copy_of_it, _ = layer.inputs[index]
-                inference.values[name] = inference.values[copy_of_it.name]
-                layer.inputs[index] = shared.setdefault(name, variable(name, copy_of_it.shapes[0])), 0
-
-
-def _freeze_statistics(inference):
+def _freeze_statistics(outputs):
     """BatchNorms compute in training what they do in inference."""
-    for node in in_order(inference.outputs):
+    for node in in_order(outputs):
         if node.operator in NORMS:
             node.attributes = {**node.attributes, "use_global_stats": "True"}

@@ -6,7 +6,7 @@ from ..arguments import check_choice
 from ..errors import RecordError
 from ..schema import REASONS, boolean, choice, either, fields, integer, list_of, mapping, maybe, number, pair, text
 from ..tables import format_table
-from .emitters import Range
+from .ranges import Range
 
 _RANGE = pair(number(above=0), boolean)
 _LAYER = fields({"input": _RANGE, "output": _RANGE, "summand": maybe(_RANGE), "lowest": number(),

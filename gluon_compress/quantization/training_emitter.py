@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Node
-from .emitters import Integers, Range, SimulatedEmitter, half_to_even
+from .emitters import Integers, SimulatedEmitter, half_to_even
 from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
+from .ranges import Range
 
 SMALLEST_THRESHOLD, SMALLEST_CLIP = 1e-12, 1e-3
 EPSILON = 1e-3  # BatchNorm's; 1 - EPSILON + EPSILON is 1 in float32

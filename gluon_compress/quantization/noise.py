@@ -1,0 +1,41 @@
+"""How much noise rounding makes at each layer's output."""
+import numpy as np
+
+from .observing import block_of, parts, tensors_of
+
+
+def measure_noise(quantized, values, lowering, inputs):
+    """Fill in the signal-to-noise ratios of the record.
+
+    Parameters
+    ----------
+    quantized : Quantized
+    values : dict
+        {structural name: float32 array} of the network in fp32.
+    lowering : Lowering
+        Of ``quantized``.
+    inputs : tuple of NDArray
+        A batch.
+    """
+    layers, inference = quantized.record.layers, quantized.inference
+    names = list(layers)
+    of_layers = {fusion.layer.name: end for end, fusion in quantized.fusions.items()}
+    ends = [of_layers[name] for name in names]
+    fp32 = block_of(ends, inference.inputs, values)
+    integers = [lowering.in_fp32(end) for end in ends]
+    rounded = block_of(integers, inference.inputs, lowering.values(integers))
+    shifts = {fusion.shifted.layer.name for fusion in quantized.fusions.values() if fusion.shifted}
+    power, noise = np.zeros(len(names)), np.zeros(len(names))
+    for part in parts(inputs, ends):
+        for index, (signal, value) in enumerate(zip(tensors_of(fp32, part), tensors_of(rounded, part))):
+            if names[index] in shifts:  # its output has a constant added, which the addition takes away again
+                value = value + (signal.mean() - value.mean())
+            power[index] += np.square(signal, dtype=np.float64).sum()
+            noise[index] += np.square(signal - value, dtype=np.float64).sum()
+    for name, ratio in zip(names, map(_decibels, power, noise)):
+        layers[name]["snr"] = round(ratio, 2)
+
+
+def _decibels(power, noise):
+    """10 log10(power / noise); at most 200."""
+    return float(min(200.0, 10 * np.log10(power / noise))) if noise > 0 and power > 0 else 200.0

@@ -1,0 +1,101 @@
+"""What quantization made of a network: made once, and read by all that comes after it."""
+from dataclasses import dataclass
+
+from ..errors import RecordError
+from ..graph import Graph
+from .arrays import dequantize_array
+from .fusions import find_fusions, leaky_activations, obstacle
+from .inference_graph import InferenceGraph, simplify
+from .record import QuantizationRecord
+from .weights import Scales
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A network with integer weights, and what each layer computes on integers.
+
+    It is read by what measures the noise, by :class:`Int8Network`, by :class:`QatNetwork`, which makes another of it
+    when training is over, and by ``save``. It does not depend on the processor.
+
+    Attributes
+    ----------
+    graph : Graph
+        Of the original network.
+    inference : InferenceGraph
+        Of ``graph``.
+    fusions : dict
+        {(Node, int): Fusion} of the layers of the record, in ``inference``; see :func:`find_fusions`.
+    record : QuantizationRecord
+    scales : Scales
+        Of the weights.
+    codes : dict
+        {structural name of a weight: int8 array}.
+    rest : dict
+        {structural name: float32 array} of all other parameters. BatchNorm's scales are in the codes.
+    """
+
+    graph: Graph
+    inference: InferenceGraph
+    fusions: dict
+    record: QuantizationRecord
+    scales: Scales
+    codes: dict
+    rest: dict
+
+    @classmethod
+    def of_weights(cls, graph, inference, fusions, record, weights, values):
+        """With ``weights``, {structural name: (codes, scale of each output channel)}, and all others of ``values``."""
+        scales = Scales({name: {"bits": record.bits, "axis": 0, "scale": scale}
+                         for name, (_, scale) in weights.items()}, record.left_out)
+        return cls(graph, inference, fusions, record, scales, {name: codes for name, (codes, _) in weights.items()},
+                   {name: value for name, value in values.items() if name not in weights})
+
+    def with_weights(self, record, weights, values):
+        """The same layers with another record of them and other parameters, as of :meth:`of_weights`."""
+        return self.of_weights(self.graph, self.inference, self.fusions, record, weights, values)
+
+    @classmethod
+    def of(cls, graph, record, scales, codes, rest):
+        """What these parts, of a file, belong to; ``RecordError`` where they do not fit each other."""
+        inference = simplify(graph)
+        missing = record.layers.keys() - inference.layers.keys()
+        if missing:
+            raise RecordError(f"the record of the quantization is of another network: there is no layer "
+                              f"{sorted(missing)[0]} here")
+        fusions = find_fusions(inference.outputs, set(record.layers), leaky_activations(inference.outputs),
+                               {name for name, layer in record.layers.items() if layer.get("activation")})
+        for fusion in fusions.values():
+            _check_fits(fusion, record.layers[fusion.layer.name])
+        if not inference.fits(rest):
+            raise RecordError("the record of the quantization is of another network: a BatchNorm's scale is not in the "
+                              "weights here")
+        return cls(graph, inference, fusions, record, scales, codes, rest)
+
+    def ranges(self):
+        """{(Node, int): Range} of what the fusions read and write."""
+        found = {}
+        for fusion in self.fusions.values():
+            name = fusion.layer.name
+            found[fusion.data], found[fusion.end] = (self.record.range(name, what) for what in ("input", "output"))
+            if fusion.summand is not None:
+                found.setdefault(fusion.summand, self.record.range(name, "summand"))
+        return found
+
+    def fp32_value(self, name):
+        """float32 array: a parameter of the original network, with the weights as they were rounded."""
+        if name not in self.codes:
+            return self.rest[name]
+        layer = self.scales.layers[name]
+        return dequantize_array(self.codes[name], layer["scale"], layer["axis"])
+
+    def fp32_values(self):
+        """{structural name: float32 array} of all of them."""
+        return {name: self.fp32_value(name) for name in (*self.rest, *self.codes)}
+
+
+def _check_fits(fusion, layer):
+    """Raise ``RecordError`` unless the record's entry ``layer`` was made of such a fusion."""
+    if (obstacle(fusion.layer) or (fusion.summand is None) != (layer["summand"] is None)
+            or (fusion.leaky is None) != (layer.get("activation") is None)):
+        raise RecordError(f"the record of the quantization is of another network: {fusion.layer.name} is another "
+                          f"layer here")

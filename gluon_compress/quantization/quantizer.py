@@ -1,0 +1,211 @@
+"""From a trained fp32 network and some of its inputs to integer weights and the ranges of all tensors."""
+import copy
+import itertools
+
+import numpy as np
+
+from ..arguments import check_choice, check_integer
+from ..errors import NetworkError
+from ..graph import Graph, in_order
+from ..network import check_ready, layer_name, snapshot
+from ..symbol_graph import input_names
+from . import onednn
+from .arrays import dequantize_array
+from .calibration import METHODS
+from .equalization import equalize_layers
+from .fusions import ADDITIONS, find_fusions, leaky_activations, obstacle, worth_while
+from .inference_graph import LAYERS, fold_scales, has_own_parameters, simplify
+from .observing import block_of, input_batches, key, observe, tensors_of
+from .quantized import Quantized
+from .record import QuantizationRecord
+
+COMPARED = 4  # batches on which equalization must have been worth it
+CONTROL_FLOW = ("_foreach", "_while_loop", "_cond")
+KINDS = {"Convolution": "Conv{}D", "Deconvolution": "Conv{}DTranspose", "FullyConnected": "Dense",
+         "Embedding": "Embedding"}
+
+
+def check_settings(method, bits, batches):
+    """Raise ``TypeError`` or ``ValueError`` for what neither :func:`quantize` nor :func:`prepare_qat` accepts."""
+    check_choice("method", method, METHODS)
+    check_integer("bits", bits, 2, 8)
+    if batches is not None:
+        check_integer("batches", batches, minimum=1)
+
+
+def default_clip(bits):
+    """What kept more accuracy of ResNet-18 and AlexNet: with 3 bits and more the largest weights count most."""
+    return "mse" if bits == 2 else "max"
+
+
+def check_fp32(net):
+    """Raise ``TypeError`` or ``NetworkError`` for what cannot be quantized, or is quantized already."""
+    if isinstance(getattr(net, "record", None), QuantizationRecord):
+        raise NetworkError("the network is quantized already; quantize the fp32 network that it was made from")
+    check_ready(net)
+
+
+class Quantizer:
+    """A network, BatchNorm's scales in its weights, and what calibration saw of it.
+
+    Attributes
+    ----------
+    graph : Graph
+    values : dict
+        {structural name: float32 array}.
+    inference : InferenceGraph
+    layers : dict
+        {layer name: node}; a layer that is called again has another name for that.
+    left_out : dict
+        {layer name: why it cannot run on integers}.
+    possible : list of str
+        The other layers.
+    """
+
+    def __init__(self, net, data, most_batches):
+        self.batches = list(itertools.islice(input_batches(data, net), most_batches))
+        self.graph = Graph(net, self.batches[0])
+        for name in set(input_names(net, len(self.batches[0]))) - self.graph.input_shapes.keys():
+            raise NetworkError(f"the network's outputs do not depend on its input {name}; quantize one without it")
+        for node in self.graph.nodes:
+            if node.operator in CONTROL_FLOW:
+                raise NetworkError(f"the network has {node.name}, a {node.operator}, whose body cannot be quantized; "
+                                   f"quantize the parts before and behind it")
+        self.values = fold_scales(self.graph, snapshot(net))
+        for name, value in self.values.items():
+            if not np.isfinite(value).all():
+                raise NetworkError(f"parameter {name} is not finite, or would not be with the scale of the BatchNorm "
+                                   f"behind its layer")
+        self.notes, self._fusions = [], {}
+        self.inference = simplify(self.graph)
+        self.layers = self.inference.layers
+        readers = {source.parameter: node.operator for node in self.graph.nodes if node.operator not in LAYERS
+                   for source, _ in node.inputs}
+        self.left_out = {}
+        for name, node in self.layers.items():
+            reader = readers.get(self.inference.weights[name])
+            reason = obstacle(node) or reader and f"{reader} reads its weight, too"
+            if reason:
+                self.left_out[name] = reason
+        self.possible = [name for name in self.layers if name not in self.left_out]
+        for node in self.graph.producers():
+            name = layer_name(node.inputs[1][0].parameter)
+            if name not in self.layers:
+                self.left_out[name] = ("its bias is not a parameter of the network" if not has_own_parameters(node) else
+                                       f"{_kind(node)}: there is no integer kernel for it")
+
+    def excluded(self, exclude):
+        """The layers that the user's names and kinds stand for; ``ValueError`` for one that matches nothing."""
+        if isinstance(exclude, str) or not hasattr(exclude, "__iter__"):
+            raise TypeError(f"exclude is {exclude!r}; accepted: a list of names")
+        kinds = {layer_name(node.inputs[1][0].parameter): _kind(node) for node in self.graph.producers()}
+        found = set()
+        for wanted in exclude:
+            matched = {name for name, kind in kinds.items() if wanted in (name, kind)}
+            if not matched:
+                raise ValueError(f"exclude names {wanted!r}, but there is no such layer or kind of layer; there are "
+                                 f"{', '.join(f'{name} ({kind})' for name, kind in kinds.items())}")
+            found |= {name for name in self.layers
+                      if layer_name(self.inference.weights[name]) in matched} | matched - self.layers.keys()
+        return found
+
+    def has_depthwise(self):
+        return any(node.get("num_group", 1) > 1 for node in self.layers.values())
+
+    def equalized(self, progress):
+        """A Quantizer of the network with channels rescaled, or None where no pair of layers gains by it."""
+        other = copy.copy(self)
+        other.values, changed, left = equalize_layers(self.graph, self.inference, self.values, self.batches, progress)
+        notes = [f"{what}: {pair.first.name} -> {pair.second.name}" for what, pairs in (
+            ("equalized", changed), ("not equalized, as less noise is not to be expected", left)) for pair in pairs]
+        if not changed:
+            self.notes = notes
+            return None
+        other.notes = notes
+        return other
+
+    def output_error(self, net):
+        """How far a network's outputs are off those in fp32, as a share of their norm; on up to COMPARED batches."""
+        inference = self.inference
+        fp32 = block_of(inference.outputs, inference.inputs, self.values)
+        norms = np.zeros((len(inference.outputs), 2))
+        for inputs in self.batches[:COMPARED]:
+            for index, (expected, found) in enumerate(zip(tensors_of(fp32, inputs), tensors_of(net, inputs))):
+                norms[index] += [np.square(found - expected, dtype=np.float64).sum(),
+                                 np.square(expected, dtype=np.float64).sum()]
+        return float(np.sqrt(norms[:, 0] / np.maximum(norms[:, 1], np.finfo(float).tiny)).mean())
+
+    def fusions(self, chosen):
+        """:func:`find_fusions` of these layers, with the activations that integers can have; looked for once."""
+        chosen = frozenset(chosen)
+        if chosen not in self._fusions:
+            leaky = {node: activation.with_values(self.values)
+                     for node, activation in leaky_activations(self.inference.outputs).items()}
+            self._fusions[chosen] = find_fusions(self.inference.outputs, chosen, {
+                node: activation for node, activation in leaky.items() if worth_while(activation, node.inputs[0][0])})
+        return self._fusions[chosen]
+
+    def calibrate(self, new_observer, progress):
+        """Observe every tensor that may become integers, whichever layers are left out later."""
+        entries = [(node, 0) for node in self.layers.values()] + [node.inputs[0] for node in self.layers.values()]
+        for node in in_order(self.inference.outputs):
+            if node.operator in ADDITIONS:
+                entries += [*node.inputs, (node, 0)]
+        entries += self.fusions(self.possible)
+        if not self.possible:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
+            raise ValueError(f"no layer of this network can run on integers: {reasons or 'it has none'}")
+        self.seen = observe(self.inference, self.values, list(self.layers.values()), list(dict.fromkeys(entries)),
+                            self.batches, new_observer, progress)
+
+    def quantized(self, excluded, bits, clip, correct_bias):
+        """The :class:`Quantized` with these layers left out."""
+        chosen = [name for name in self.possible if name not in excluded]
+        if not chosen:
+            raise ValueError("exclude leaves no layer to quantize")
+        left_out = {**self.left_out, **{name: "excluded" for name in self.layers if name in excluded}}
+        weights = {name: onednn.weight_codes(self.values[name], bits, clip)
+                   for name in map(self.inference.weights.get, chosen)}
+        rest = {name: value for name, value in self.values.items() if name not in weights}
+        if correct_bias:
+            for name in chosen:
+                shift = self.inference.shifts.get(name)
+                if shift is not None:
+                    rest[shift] = rest[shift] + self._mean_error(name, *weights[self.inference.weights[name]])
+        fusions = self.fusions(chosen)
+        of_layers = {fusion.layer.name: fusion for fusion in fusions.values()}
+        record = QuantizationRecord({name: self._ranges(of_layers[name]) for name in chosen}, left_out, bits,
+                                    notes=list(self.notes))
+        return Quantized.of_weights(self.graph, self.inference, fusions, record, weights, rest)
+
+    def _mean_error(self, name, codes, scale):
+        """E[(W - W_quantized) x] of each output channel."""
+        weight = self.values[self.inference.weights[name]].astype(np.float64)
+        error = weight - dequantize_array(codes, scale, 0)
+        mean = self.seen.means[name]
+        if error.ndim == 2:
+            return (error @ mean).astype(np.float32)
+        error = error.sum(axis=tuple(range(2, error.ndim)))  # (out, in / groups)
+        groups = self.layers[name].get("num_group", 1)
+        of_group = mean.reshape(groups, 1, -1).repeat(len(error) // groups, axis=1).reshape(error.shape)
+        return (error * of_group).sum(axis=1).astype(np.float32)
+
+    def _ranges(self, fusion):
+        def limits(entry, signed):
+            return [_short(self.seen.threshold(entry, signed)), signed]
+        found = {"input": limits(fusion.data, self.seen.observers[key(fusion.data)].signed),
+                 "output": limits(fusion.end, not fusion.relu),
+                 "summand": None if fusion.summand is None else limits(fusion.summand, True),
+                 "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
+        if fusion.leaky is not None:
+            found["activation"] = "leaky" if fusion.leaky.parameter is None else "prelu"
+        return found
+
+
+def _short(value):
+    """As precise as float32, and short in a file."""
+    return float(f"{value:.8g}")
+
+
+def _kind(node):
+    return KINDS[node.operator].format(len(node.get("kernel", ())))

@@ -1,0 +1,148 @@
+"""What quantization made of a network is made once, and read by all that comes after it."""
+import sys
+
+import gluon_compress as gc  # before mxnet
+
+import numpy as np  # noqa: I001
+import pytest
+from gluon_compress.errors import RecordError
+from gluon_compress.models import LeNet
+from gluon_compress.quantization import Quantized, prepare_qat, quantize
+from gluon_compress.quantization.fusions import find_fusions
+from gluon_compress.quantization.inference_graph import simplify
+from gluon_compress.quantization.lowering import Lowering
+from gluon_compress.quantization.quantizer import Quantizer
+from mxnet.gluon import nn
+from networks import Net, NormNet, build, identical
+
+STEPS = {"simplify": simplify, "find_fusions": find_fusions, "lower": Lowering.__init__}
+ONCE = {"simplify": 1, "find_fusions": 1, "lower": 1}
+QUIET = {"progress": False}
+
+
+def counted(function, *arguments, steps=STEPS, **named):
+    """``(result, {step: how often it ran})`` of a call."""
+    names = {step.__code__: name for name, step in steps.items()}
+    found = dict.fromkeys(steps, 0)
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code in names:
+            found[names[frame.f_code]] += 1
+    sys.setprofile(note)
+    try:
+        return function(*arguments, **named), found
+    finally:
+        sys.setprofile(None)
+
+
+def lenet():
+    return build(LeNet, (8, 1, 28, 28))
+
+
+@pytest.mark.parametrize("network", [LeNet, NormNet])
+@pytest.mark.parametrize("options", [{}, {"simulate": True}, {"simulate": True, "bits": 4}, {"correct_bias": False},
+                                     {"method": "entropy"}, {"equalize": False}])
+def test_quantize_runs_each_step_once(network, options):
+    net, example = lenet() if network is LeNet else build(network)
+    assert counted(quantize, net, [example], **options, **QUIET)[1] == ONCE
+
+
+def test_what_is_observed_and_what_runs_differ_with_excluded_layers():
+    """Ranges are observed for all layers, those that are excluded too; the others are fused by themselves."""
+    net, example = lenet()
+    assert counted(quantize, net, [example], exclude=["Dense"], **QUIET)[1] == {**ONCE, "find_fusions": 2}
+
+
+def test_with_equalization_only_the_two_candidates_are_lowered():
+    """The network as it is and that with channels rescaled: values differ, graphs do not."""
+    net, example = lenet()
+    int8, found = counted(quantize, net, [example], equalize=True, **QUIET)
+    assert any("equaliz" in note for note in int8.record.notes) and found == {**ONCE, "lower": 2}
+
+
+def test_with_a_bound_of_accuracy_each_network_that_is_tried_is_lowered_once():
+    """And fusions are looked for once for each set of layers; the whole set was looked at in calibration."""
+    net, example = lenet()
+    expected = net(example).asnumpy()
+
+    def closeness(other):
+        return -float(np.abs(other(example).asnumpy() - expected).mean())
+    bound = -closeness(quantize(net, [example], **QUIET)) / 2
+    int8, found = counted(quantize, net, [example], evaluate=closeness, max_accuracy_drop=bound, **QUIET,
+                          steps={**STEPS, "tried": Quantizer.quantized})
+    assert int8.record.left_out and found["simplify"] == 1
+    assert len(int8.record.layers) < found["find_fusions"] <= found["lower"] == found["tried"]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_training_and_conversion_lower_once_each_and_look_for_nothing_again(bits):
+    net, example = build(NormNet)
+    qat, found = counted(prepare_qat, net, [example], bits=bits, **QUIET)
+    assert found == ONCE
+    _, found = counted(qat.convert, simulate=True)
+    assert found == {"simplify": 0, "find_fusions": 0, "lower": 1}
+
+
+@pytest.mark.parametrize("simulate", [False, True])
+def test_saving_derives_nothing_and_loading_each_step_once(simulate, tmp_path):
+    net, example = lenet()
+    int8 = quantize(net, [example], simulate=simulate, **QUIET)
+    nothing = dict.fromkeys(STEPS, 0)
+    assert counted(gc.save, tmp_path / "net.gcz", int8)[1] == nothing
+    again, found = counted(gc.load, tmp_path / "net.gcz", simulate=simulate)
+    assert found == ONCE
+    assert np.array_equal(again(example).asnumpy(), int8(example).asnumpy())
+    assert counted(gc.load, tmp_path / "net.gcz", precision="fp32")[1] == nothing
+    assert counted(gc.report, again, example)[1] == nothing
+
+
+def test_conversion_leaves_what_was_prepared_as_it_was():
+    net, example = build(NormNet)
+    qat = prepare_qat(net, [example], **QUIET)
+    first, second = (qat.convert(simulate=True) for _ in range(2))
+    assert np.array_equal(first(example).asnumpy(), second(example).asnumpy())
+    assert first.record == second.record and first.record is not qat.record
+    assert identical(first.fp32_values(), second.fp32_values())
+
+
+def called_on_rows_and_on_a_sequence():
+    """One dense layer, on a matrix and on the last of three axes: that call has no integer kernel."""
+    def f(net, F, x):
+        rows = F.relu(net.twice(F.reshape(x, (0, -1, 6)).mean(axis=1)))
+        sequence = F.relu(net.twice(F.reshape(x, (0, -1, 6)))).mean(axis=1)
+        return net.head(rows + sequence)
+    return Net(f, twice=nn.Dense(16, flatten=False), head=nn.Dense(4))
+
+
+@pytest.mark.parametrize("simulate", [False, True])
+def test_of_a_layer_that_is_called_twice_one_call_may_stay_fp32(simulate, tmp_path):
+    net, example = build(called_on_rows_and_on_a_sequence, (16, 30))
+    expected = net(example).asnumpy()
+    int8 = quantize(net, [example], simulate=simulate, **QUIET)
+    assert {"twice", "twice_again1"} - int8.record.layers.keys() == int8.record.left_out.keys() != set()
+    gc.save(tmp_path / "net.gcz", int8)
+    for network in (int8, gc.load(tmp_path / "net.gcz", simulate=simulate)):
+        assert np.linalg.norm(network(example).asnumpy() - expected) < 0.03 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("simulate", [False, True])
+def test_a_bias_that_something_else_reads_stays_what_it_is_there(simulate):
+    """A layer on integers has a bias in units of its codes, under the same name."""
+    def f(net, F, x, **own):
+        weight, bias = own["layer.weight"], own["layer.bias"]
+        return F.broadcast_mul(F.FullyConnected(x, weight, bias, num_hidden=5), F.sigmoid(F.reshape(bias, (1, -1))))
+    net, example = build(Net, (16, 12), function=f, shapes={"layer.weight": (5, 12), "layer.bias": (5,)})
+    expected = net(example).asnumpy()
+    found = quantize(net, [example], simulate=simulate, **QUIET)(example).asnumpy()
+    assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_values_whose_batch_norm_is_not_folded_are_refused():
+    """A file may say anything: the integer network would leave that scale out."""
+    net, example = build(NormNet)
+    int8 = quantize(net, [example], simulate=True, **QUIET)
+    for changed in ("features.1.gamma", "features.1.running_mean", "features.4.bias"):
+        rest = {name: value + (name == changed) for name, value in int8.rest.items()}
+        with pytest.raises(RecordError, match="a BatchNorm's scale is not in the weights"):
+            Quantized.of(int8.graph, int8.record, int8.scales, int8.codes, rest)
+    assert isinstance(Quantized.of(int8.graph, int8.record, int8.scales, int8.codes, int8.rest), Quantized)
