@@ -22,10 +22,13 @@ from gluon_compress.costs import layer_costs
 from gluon_compress.graph import Node
 from gluon_compress.network import parameters, restore_snapshot, snapshot
 from gluon_compress.quantization.calibration import divergences
-from gluon_compress.quantization.emitters import Int8Emitter, Range, SimulatedEmitter, half_to_even
+from gluon_compress.quantization.emitter import half_to_even
 from gluon_compress.quantization.inference_graph import variable
 from gluon_compress.quantization.observing import block_of
 from gluon_compress.quantization.onednn import threshold_for
+from gluon_compress.quantization.onednn_emitter import Int8Emitter
+from gluon_compress.quantization.ranges import Range
+from gluon_compress.quantization.simulated_emitter import SimulatedEmitter
 
 ERRATA = Path(__file__).resolve().parent.parent / "tutorials" / "ERRATA.md"
 DIGIT = nd.zeros((1, 1, 28, 28))   # an example, for the shapes

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from gluon_compress.graph import Node, content_of, in_order, symbol_of
 from gluon_compress.quantization import quantize
-from gluon_compress.quantization.emitters import Int8Emitter, Range, SimulatedEmitter
 from gluon_compress.quantization.inference_graph import variable
 from gluon_compress.quantization.narrow import fitting, halved_codes, narrow_codes
 from gluon_compress.quantization.observing import block_of
 from gluon_compress.quantization.onednn import loses_five, saturates, threshold_for, weight_codes, weight_for
+from gluon_compress.quantization.onednn_emitter import Int8Emitter
+from gluon_compress.quantization.ranges import Range
+from gluon_compress.quantization.simulated_emitter import SimulatedEmitter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

@@ -1,7 +1,7 @@
 """What a layer on integers takes along, in one operator with it:
 
     convolution -> addition of a shortcut -> ReLU or leaky ReLU      one operator
-    convolution -> PReLU with a slope for each channel               two or three: see emitters.py
+    convolution -> PReLU with a slope for each channel               two or three: see onednn_emitter.py
     dense layer -> ReLU                                              one operator
 
 And which operators between two such layers pass integers on.

@@ -25,8 +25,10 @@ import mxnet as mx
 import numpy as np
 
 from ..graph import Node
-from .emitters import Emitter, Int8Emitter, SimulatedEmitter, ends_of, plain
+from .emitter import CodesEmitter, ends_of, plain
 from .onednn import SIGNED_HIGH, SIGNED_LOW, loses_five
+from .onednn_emitter import Int8Emitter
+from .simulated_emitter import SimulatedEmitter
 
 LARGEST_SUM = 128  # of weights, with which 16 bits hold the sum of two products
 IMAGE_AXES = 4
@@ -148,7 +150,7 @@ def most_rows(emitter, graph):
                default=math.inf)
 
 
-class NarrowEmitter(Emitter):
+class NarrowEmitter(CodesEmitter):
     """What both emitters below share: the codes of a layer are narrowed before it is written.
 
     Attributes
@@ -204,7 +206,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
     Parameters
     ----------
     codes, biases : dict
-        As of :class:`Emitter`.
+        As of :class:`CodesEmitter`.
     deep : bool
         Whether images get a depth of one with the first convolution. Depthwise kernels know none, and each change from
         one to the other copies the image.

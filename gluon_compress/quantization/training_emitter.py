@@ -1,6 +1,6 @@
 """How a network is written down to be trained as the integers that it will be.
 
-Codes are computed as :class:`SimulatedEmitter` computes them, but by operators that have gradients, from weights,
+Codes are computed as in the simulated network, but by operators that have gradients, from weights,
 biases and thresholds that are parameters:
 
     x / s, clipped to [low, high]  ->  c  ->  code = (c + 1.5 * 2**23) - 1.5 * 2**23
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Node
-from .emitters import Integers, SimulatedEmitter, half_to_even
+from .emitter import half_to_even, written
 from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
 from .ranges import Range
+from .simulated_emitter import FloatEmitter
 
 SMALLEST_THRESHOLD, SMALLEST_CLIP = 1e-12, 1e-3
 EPSILON = 1e-3  # BatchNorm's; 1 - EPSILON + EPSILON is 1 in float32
@@ -59,7 +59,7 @@ class Threshold:
         return value if self.ceiling is None else min(value, self.ceiling)
 
 
-class TrainingEmitter(SimulatedEmitter):
+class TrainingEmitter(FloatEmitter):
     """Fake quantization. Tensors are codes, in fp32.
 
     Parameters
@@ -73,7 +73,7 @@ class TrainingEmitter(SimulatedEmitter):
     """
 
     def __init__(self, thresholds, clips, bits):
-        super().__init__({}, {})
+        super().__init__()
         self.thresholds, self.clips, self.bits = thresholds, clips, bits
         self.offsets, self.constants = {}, {}
         self._added = {}
@@ -85,12 +85,6 @@ class TrainingEmitter(SimulatedEmitter):
         self.offsets[threshold_name(shortcut)] = entry
         self._added.setdefault(shortcut.name, []).append((1.0, entry))
         self._added.setdefault(layer.name, []).append((-1.0, entry))
-
-    def quantize(self, name, entry, limits):
-        return self._rounded(name, self._times(f"{name}_scaled", entry, self._per_unit(limits)), limits)
-
-    def dequantize(self, name, integers):
-        return self._times(name, integers.entry, self._scale(integers.range))
 
     def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None):
         output = self._layer(layer, data, self._per_unit(limits))
@@ -121,7 +115,7 @@ class TrainingEmitter(SimulatedEmitter):
         if bias is not None:
             bias = _node("broadcast_div", f"{name}_bias_scaled", bias, unit)
             inputs.append(half_to_even(f"{name}_bias", bias))
-        output = Node(name, layer.operator, {**layer.attributes, "no_bias": str(bias is None)}, [()], inputs=inputs), 0
+        output = _node(layer.operator, name, *inputs, **{**layer.attributes, "no_bias": bias is None})
         if per_unit is not None:
             unit = _node("broadcast_mul", f"{name}_multiplier", unit, per_unit)
         return self._times(f"{name}_scaled", output, unit, layer.shapes[0])
@@ -141,8 +135,8 @@ class TrainingEmitter(SimulatedEmitter):
         statistics = [self._constant(f"scaling{channels}.running_mean", np.zeros(channels)),
                       self._constant(f"scaling{channels}.running_var", np.full(channels, 1 - np.float32(EPSILON)))]
         nothing = _node("zeros_like", f"{name}_beta", gamma)
-        attributes = {"eps": str(EPSILON), "fix_gamma": "False", "use_global_stats": "True"}
-        return Node(name, "BatchNorm", attributes, [()] * 3, inputs=[entry, gamma, nothing, *statistics]), 0
+        return written("BatchNorm", name, entry, gamma, nothing, *statistics, outputs=3, eps=EPSILON, fix_gamma=False,
+                       use_global_stats=True), 0
 
     def _constant(self, name, value):
         """A parameter that is not trained, one for all that use it."""
@@ -229,11 +223,6 @@ class TrainingEmitter(SimulatedEmitter):
                                     scalar=float(limits.codes[1]))
         return self._made[key]
 
-    def _rounded(self, name, entry, limits):
-        low, high = limits.codes
-        clipped = _node("clip", f"{name}_clipped", entry, a_min=low, a_max=high)
-        return Integers(half_to_even(f"{name}_codes", clipped), limits)
-
 
 def threshold_name(layer):
     """Of what a layer's fusion writes."""
@@ -287,4 +276,4 @@ def _cut(name, entry, low, high):
 
 
 def _node(operator, name, *inputs, **attributes):
-    return Node(name, operator, {key: str(value) for key, value in attributes.items()}, [()], inputs=list(inputs)), 0
+    return written(operator, name, *inputs, **attributes), 0

@@ -1,0 +1,93 @@
+"""An integer network in ordinary fp32 operators on codes: the same arithmetic, anywhere.
+
+Integers up to 2**24 are exact in fp32, so that the simulated network computes what the real one does; only values
+half-way between two codes may be rounded to the other one.
+"""
+from abc import abstractmethod
+from dataclasses import replace
+
+import numpy as np
+
+from .emitter import CodesEmitter, Emitter, Integers, activation, half_to_even, plain, written
+from .onednn import SIGNED_LEVELS
+
+
+class FloatEmitter(Emitter):
+    """What emitters share that write down codes in fp32; a scale is a number here, or an entry."""
+
+    @abstractmethod
+    def _scale(self, limits):
+        """What a code of a range is worth."""
+
+    @abstractmethod
+    def _per_unit(self, limits):
+        """Codes of a range per unit of the values."""
+
+    @abstractmethod
+    def _times(self, name, entry, factor, shape=None):
+        """An entry times a scale; of ``shape``, by default as the entry's node knows it."""
+
+    def quantize(self, name, entry, limits):
+        return self._rounded(name, self._times(f"{name}_scaled", entry, self._per_unit(limits)), limits)
+
+    def dequantize(self, name, integers):
+        return self._times(name, integers.entry, self._scale(integers.range))
+
+    def pooling(self, pool, data):
+        pooled = plain(pool.name, pool.operator, data.entry, **pool.attributes)
+        if pool.get("pool_type", "max") == "max":
+            return Integers(pooled, data.range)
+        return self._rounded(pool.name, pooled, data.range)
+
+    def flatten(self, flatten, data):
+        return Integers(plain(flatten.name, "Flatten", data.entry), data.range)
+
+    def concat(self, concat, parts):
+        node = written("Concat", concat.name, *(part.entry for part in parts), **concat.attributes)
+        return Integers((node, 0), parts[0].range)
+
+    def _rounded(self, name, entry, limits):
+        low, high = limits.codes
+        clipped = plain(f"{name}_clipped", "clip", entry, a_min=low, a_max=high)
+        return Integers(half_to_even(f"{name}_codes", clipped), limits)
+
+
+class SimulatedEmitter(CodesEmitter, FloatEmitter):
+    """Finished codes, and scales as numbers, with the kernels' rounding."""
+
+    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None):
+        output = self._layer(layer, data, limits.per_unit)
+        if summand is not None:
+            added = self._times(f"{layer.name}_summand", summand.entry,
+                                limits.per_unit / summand.range.per_unit)
+            output = written("elemwise_add", f"{layer.name}_sum", output, added), 0
+        if leaky is not None and leaky.by_channel:
+            leaky = replace(leaky, parameter=self.parameter(f"{layer.name}.slope", leaky.slope))
+        return self._rounded(layer.name, activation(f"{layer.name}_relu", output, relu, leaky), limits)
+
+    def dense(self, layer, data, limits=None, relu=False):
+        output = self._layer(layer, data, np.float32(1) if limits is None else limits.per_unit)
+        output = activation(f"{layer.name}_relu", output, relu)
+        return output if limits is None else self._rounded(layer.name, output, limits)
+
+    def _layer(self, layer, data, per_unit):
+        """The layer's sum, ``per_unit`` to the unit, not yet rounded."""
+        name, (codes, scale) = layer.name, self.codes[layer.name]
+        output = written(layer.operator, name, data.entry, self.parameter(f"{name}.weight", codes),
+                         **{**layer.attributes, "no_bias": True}), 0
+        weight_per_unit = np.float32(SIGNED_LEVELS) / (scale * np.float32(SIGNED_LEVELS))  # in the kernels' order
+        shape = (1, -1) + (1, 1) * (layer.operator == "Convolution")
+        if name in self.biases:
+            bias = np.rint(self.biases[name] * (weight_per_unit * data.range.per_unit)).reshape(shape)
+            output = written("broadcast_add", f"{name}_biased", output, self.parameter(f"{name}.bias", bias)), 0
+        multiplier = (per_unit / data.range.per_unit / weight_per_unit).reshape(shape)
+        return written("broadcast_mul", f"{name}_scaled", output, self.parameter(f"{name}.multiplier", multiplier)), 0
+
+    def _scale(self, limits):
+        return limits.scale
+
+    def _per_unit(self, limits):
+        return limits.per_unit
+
+    def _times(self, name, entry, factor, shape=None):
+        return plain(name, "_mul_scalar", entry, scalar=repr(float(factor)))
