@@ -1,7 +1,7 @@
 """Whether two checkouts compute the same bits: networks on integers, training with rounding, pruning, files.
 
     python benchmarks/same_bits.py ../other                  # this checkout beside another; about eight minutes
-    python benchmarks/same_bits.py ../other --only lenet
+    python benchmarks/same_bits.py ../other --only lenet_mnist --only activations
     python benchmarks/same_bits.py > digests.txt             # of this checkout alone
 
 Each line is a case and the first digits of the SHA-256 of all that came out: outputs, parameters, records, bytes of
@@ -58,7 +58,6 @@ BUILT = {
     "mobilenet_v2": (lambda: vision.mobilenet_v2_0_25(classes=5), (3, 32, 32)),
     "resnet_v2": (lambda: vision.resnet18_v2(classes=5), (3, 32, 32)),
     "densenet": (lambda: vision.DenseNet(8, 4, [2, 2], classes=5), (3, 224, 224)),
-    "squeezenet": (lambda: vision.squeezenet1_1(classes=5), (3, 64, 64)),
     "bottleneck": (lambda: gc.models.ResNet(50, 10, thumbnail=True, width=4), (3, 16, 16))}
 
 
@@ -208,9 +207,9 @@ def pruned(name):
 
 
 def cases(only):
-    """Yield ``(case, {what: digest})``; of the networks whose names begin with ``only``."""
+    """Yield ``(case, {what: digest})`` of the networks that ``only`` names, by default of all."""
     for name in (*SHIPPED, *BUILT):
-        if name.startswith(only):
+        if not only or name in only:
             for part in (quantized, trained, pruned, *([bounded] if name in ("lenet_mnist", "activations") else [])):
                 for case, digests in part(name).items():
                     yield f"{name}: {case}", digests
@@ -219,24 +218,24 @@ def cases(only):
 def of_checkout(folder, only):
     """{case: digests} that a process prints in which gluon_compress is that of ``folder``."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--json", "--only", only], check=True, text=True,
-                          stdout=subprocess.PIPE, cwd=folder, env=environment)
-    found = json.loads(done.stdout.splitlines()[-1])
-    if Path(found["package"]).resolve() != (Path(folder) / "gluon_compress").resolve():
-        raise click.ClickException(f"{folder} holds no gluon_compress that could be imported: {found['package']} was")
-    return found["cases"]
+    done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--json", *(f"--only={name}" for name in only)],
+                          check=True, text=True, stdout=subprocess.PIPE, cwd=folder, env=environment)
+    package, *found = map(json.loads, done.stdout.splitlines())
+    if Path(package).resolve() != (Path(folder) / "gluon_compress").resolve():
+        raise click.ClickException(f"{folder} holds no gluon_compress that could be imported: {package} was")
+    return dict(found)
 
 
 @click.command(help=__doc__.split("\n")[0])
 @click.argument("other", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--only", default="", help="Networks whose names begin like this.")
-@click.option("--json", "as_json", is_flag=True, help="Print the digests as one line of JSON.")
+@click.option("--only", multiple=True, type=click.Choice([*SHIPPED, *BUILT]), help="Of this network; repeat for more.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line for each case.")
 def main(other, only, as_json):
     if other is None:
-        found = dict(cases(only))
-        package = str(Path(gc.__file__).parent)
-        click.echo(json.dumps({"package": package, "cases": found}) if as_json else "\n".join(
-            f"{case}: {digests}" for case, digests in found.items()))
+        if as_json:
+            click.echo(json.dumps(str(Path(gc.__file__).parent)))
+        for case, digests in cases(only):
+            click.echo(json.dumps([case, digests]) if as_json else f"{case}: {digests}")
         return
     here, there = (of_checkout(folder, only) for folder in (Path(__file__).resolve().parent.parent, other.resolve()))
     differing = 0

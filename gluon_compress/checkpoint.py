@@ -11,7 +11,6 @@ The records (masks, scales, channel plan) and the network's graph lie beside the
 loaded into a fresh copy of the original network, or with no network at all.
 """
 import json
-import math
 import warnings
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from mxnet.gluon import SymbolBlock
 
 from . import tensorfile
 from .arguments import check_flag
-from .codec import (LAYOUT, TYPES, check_stored, check_unpacked_size, codes_of, compress, decode, layout_of, mask_of,
-                    pack, store)
+from .codec import (LAYOUT, TYPES, check_stored, check_unpacked_size, codes_of, decode, encode, mask_of, put_together,
+                    take_apart)
 from .errors import CheckpointError, NetworkError
 from .files import check_path, check_target
 from .graph import Graph
@@ -38,7 +37,6 @@ from .symbol_graph import example_inputs, trace
 from .tensorfile import content_of
 
 KIND = "compressed network"
-SMALL = "scales and rest"  # of an int8 network
 RECORDS = {"masks": Masks, "scales": Scales, "plan": ChannelPlan}
 MOST_INPUTS = 1000
 
@@ -92,46 +90,32 @@ def save(path, net, *records, example=None):
     if "plan" in given:
         given["plan"].check_applied(net)
     masks = given["masks"].fitted_masks(net) if "masks" in given else {}
-    codes = given["scales"].codes(net) if "scales" in given else {}
-    tensors, layout = {}, {}
-    for name, parameter in parameters(net).items():
-        value = codes.get(name, parameter.data().asnumpy())
-        layout[name] = layout_of(name, value, parameter.dtype)
-        if name in masks:
-            tensors[f"{name}/mask"] = compress(np.packbits(masks[name]))
-            value = value[masks[name]]
-        if name in codes:
-            record = given["scales"].layers[name]
-            layout[name].update(bits=record["bits"], axis=record["axis"])
-            tensors[f"{name}/scale"] = record["scale"]
-            value = pack(value, record["bits"])
-        store(name, value, layout, tensors)
+    scales, codes = {}, {}
+    if "scales" in given:
+        scales, codes = given["scales"].layers, given["scales"].codes(net)
+    tensors, layout = encode(((name, codes[name] if name in codes else parameter.data().asnumpy(), parameter.dtype)
+                              for name, parameter in parameters(net).items()), scales, masks)
     stored = {kind: record.to_dict() if kind == "plan" else {"left_out": record.left_out}
               for kind, record in given.items()}  # masks and scales themselves are tensors
-    tensorfile.write(path, KIND, tensors, {"layout": layout, "records": stored, "graph": _graph(net, example)})
-    return Path(path).stat().st_size
+    return _write(path, tensors, {"layout": layout, "records": stored, "graph": _graph(net, example)})
 
 
 def _save_int8(path, net, records):
     if records:
         raise TypeError(f"records are given ({', '.join(type(record).__name__ for record in records)}); accepted: "
                         f"none, as an int8 network has its own")
-    tensors, layout = {}, {}
-    for name, value in {**net.rest, **net.codes}.items():
-        layout[name] = layout_of(name, value, np.float32)
-        if name in net.codes:
-            record = net.scales.layers[name]
-            layout[name].update(bits=record["bits"], axis=record["axis"])
-            value = pack(value, record["bits"])
-        store(name, value, layout, tensors)
-    # one tensor for all that is small: 100 bytes of header for each would be more than many of them
-    small = [name for name in sorted(layout) if f"{name}/value" in tensors and name not in net.codes]
-    tensors[SMALL] = np.concatenate([*(net.scales.layers[name]["scale"] for name in sorted(net.codes)),
-                                     *(tensors.pop(f"{name}/value").ravel() for name in small)])
-    graph = {"symbol": _slim(net.graph.symbol, net.graph.parameter_names), "inputs": list(net.graph.input_shapes),
-             "dtype": "float32", "shapes": net.graph.input_shapes}
-    stored = {"scales": {"left_out": net.scales.left_out}, "quantization": net.record.to_dict()}
-    tensorfile.write(path, KIND, tensors, {"layout": layout, "records": stored, "graph": graph})
+    made = net.quantized
+    tensors, layout = encode(((name, value, np.float32 if name in made.codes else value.dtype)
+                              for name, value in made.tensors().items()), made.scales.layers)
+    put_together(tensors, layout)
+    graph = {"symbol": _slim(made.graph.symbol, made.graph.parameter_names), "inputs": list(made.graph.input_shapes),
+             "dtype": "float32", "shapes": made.graph.input_shapes}
+    stored = {"scales": {"left_out": made.scales.left_out}, "quantization": made.record.to_dict()}
+    return _write(path, tensors, {"layout": layout, "records": stored, "graph": graph})
+
+
+def _write(path, tensors, header):
+    tensorfile.write(path, KIND, tensors, header)
     return Path(path).stat().st_size
 
 
@@ -143,20 +127,6 @@ def _slim(symbol, names):
             node.pop("attrs", None)
             node["name"] = names.get(node["name"], node["name"])
     return json.dumps(content)
-
-
-def _take_small_apart(tensors, layout):
-    """Put back the scales and values that :func:`_save_int8` put into one tensor."""
-    small, position = tensors.pop(SMALL), 0
-    quantized = [name for name in sorted(layout) if "bits" in layout[name]]
-    whole = [name for name in sorted(layout) if "bits" not in layout[name] and "fill" not in layout[name]]
-    sizes = {**{f"{name}/scale": layout[name]["shape"][:1] for name in quantized},
-             **{f"{name}/value": layout[name]["shape"] for name in whole}}
-    if small.ndim != 1 or small.dtype != np.float32 or small.size != sum(map(math.prod, sizes.values())):
-        raise Malformed(f"tensor {SMALL!r} of type {small.dtype} and shape {small.shape} is not all scales and rest")
-    for name, shape in sizes.items():
-        tensors[name] = small[position:position + math.prod(shape)].reshape(shape)
-        position += math.prod(shape)
 
 
 def load(path, net=None, ctx=None, precision=None, simulate=False):
@@ -272,8 +242,7 @@ def _read(path):
     """``(tensors, header)``, with the tensors that each parameter needs."""
     tensors, header = tensorfile.read(path, KIND, _HEADER)
     with content_of(path, KIND):
-        if SMALL in tensors:
-            _take_small_apart(tensors, header["layout"])
+        take_apart(tensors, header["layout"])
         check_stored(header["layout"], tensors)
     return tensors, header
 
@@ -285,8 +254,8 @@ def _load_int8(tensors, header, simulate):
     symbol = symbol_of_text(graph["symbol"])
     shapes = {**{name: layout["shape"] for name, layout in layouts.items()}, **graph["shapes"]}
     check_shapes(symbol, shapes)
-    codes = {name: codes_of(name, layout, tensors) for name, layout in layouts.items() if "bits" in layout}
-    rest = {name: decode(name, layout, tensors) for name, layout in layouts.items() if "bits" not in layout}
+    values = {name: (codes_of if "bits" in layout else decode)(name, layout, tensors)
+              for name, layout in layouts.items()}
     block = _symbol_block(graph, layouts, tensors, mx.cpu())
     tensors.clear()
     try:  # not structural names: a SymbolBlock's lack what all of its parameters' names begin with
@@ -294,7 +263,7 @@ def _load_int8(tensors, header, simulate):
                                 dict(block.collect_params().items()))
     except NetworkError as error:
         raise Malformed(str(error)) from error
-    return Int8Network(Quantized.of(graph, found["quantization"], found["scales"], codes, rest), simulate)
+    return Int8Network(Quantized.from_tensors(graph, values, found["quantization"], found["scales"]), simulate)
 
 
 def _read_records(tensors, header):
@@ -389,7 +358,8 @@ def _symbol_block(graph, layouts, tensors, ctx):
     for name, stored in names.items():
         if stored not in layouts:
             raise Malformed(f"the graph reads {name!r}, which is neither one of its inputs nor a parameter in the file")
-    check_shapes(symbol, {name: layouts[stored]["shape"] for name, stored in names.items()})
+    check_shapes(symbol, {**graph.get("shapes", {}),
+                          **{name: layouts[stored]["shape"] for name, stored in names.items()}})
     check_types(symbol, {**dict.fromkeys(graph["inputs"], graph["dtype"]),
                          **{name: layouts[stored]["dtype"] for name, stored in names.items()}})
     values = _decode_all({stored: layouts[stored] for stored in names.values()}, dict(tensors))

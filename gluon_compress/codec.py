@@ -14,6 +14,7 @@ from .quantization.arrays import largest_code
 from .schema import SHAPE, Malformed, boolean, choice, fields, integer, maybe, number
 from .unpacking import inflate
 
+TOGETHER = "scales and rest"
 TYPES = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
 # What masks and fills may unpack to when nothing but the file says so: this, and this many times its tensors.
 UNPACKED_BYTES, UNPACKED_TIMES = 64 << 20, 256
@@ -21,6 +22,61 @@ UNPACKED_BYTES, UNPACKED_TIMES = 64 << 20, 256
 LAYOUT = fields({"shape": SHAPE, "dtype": choice(*TYPES)},
                 {"bits": integer(2, 8), "axis": maybe(integer(0, 31)), "fill": number(),
                  "infinite": boolean})
+
+
+def encode(parameters, scales, masks=None):
+    """``(tensors, layouts)`` of parameters.
+
+    Parameters
+    ----------
+    parameters : iterable of (name, array, type)
+        The array holds integer codes where ``scales`` has the name; the type is that of the parameter.
+    scales : dict
+        {name: {"bits": int, "axis": int or None, "scale": float32 array}}.
+    masks : dict, optional
+        {name: bool array}: False where a value is zero, and not stored.
+    """
+    tensors, layouts = {}, {}
+    for name, value, dtype in parameters:
+        layouts[name] = layout_of(name, value, dtype)
+        if masks and name in masks:
+            tensors[f"{name}/mask"] = compress(np.packbits(masks[name]))
+            value = value[masks[name]]
+        if name in scales:
+            bits, axis, tensors[f"{name}/scale"] = (scales[name][part] for part in ("bits", "axis", "scale"))
+            layouts[name].update(bits=bits, axis=axis)
+            value = pack(value, bits)
+        store(name, value, layouts, tensors)
+    return tensors, layouts
+
+
+def put_together(tensors, layouts):
+    """Make one tensor of all scales and of all values in float32.
+
+    100 bytes of header for each would be more than many of them are.
+    """
+    parts = [f"{name}/scale" for name in sorted(layouts) if "bits" in layouts[name]]
+    parts += [f"{name}/value" for name in sorted(layouts) if "bits" not in layouts[name]]
+    parts = [part for part in parts if part in tensors and tensors[part].dtype == np.float32]
+    tensors[TOGETHER] = np.concatenate([tensors.pop(part).ravel() for part in parts])
+
+
+def take_apart(tensors, layouts):
+    """What :func:`put_together` made one tensor of, if there is one; :class:`Malformed` when it is something else."""
+    if TOGETHER not in tensors:
+        return
+    together, position = tensors.pop(TOGETHER), 0
+    quantized = [name for name in sorted(layouts) if "bits" in layouts[name]]
+    whole = [name for name in sorted(layouts) if not layouts[name].keys() & {"bits", "fill"}
+             and layouts[name]["dtype"] == "float32"]
+    sizes = {**{f"{name}/scale": layouts[name]["shape"][:1] for name in quantized},
+             **{f"{name}/value": layouts[name]["shape"] for name in whole}}
+    if together.ndim != 1 or together.dtype != np.float32 or together.size != sum(map(math.prod, sizes.values())):
+        raise Malformed(f"tensor {TOGETHER!r} of type {together.dtype} and shape {together.shape} is not all scales "
+                        f"and rest")
+    for name, shape in sizes.items():
+        tensors[name] = together[position:position + math.prod(shape)].reshape(shape)
+        position += math.prod(shape)
 
 
 def store(name, value, layout, tensors):

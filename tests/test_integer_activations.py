@@ -215,7 +215,7 @@ def test_symbol_blocks_keep_their_activations_on_integers(tmp_path):
 
 def made_again(int8, record):
     """The network that a file with this record stands for."""
-    return Int8Network(Quantized.of(int8.graph, record, int8.scales, int8.codes, int8.rest))
+    return Int8Network(Quantized.from_tensors(int8.graph, int8.quantized.tensors(), record, int8.scales))
 
 
 def test_records_without_activations_are_lowered_as_they_were_made():

@@ -3,7 +3,8 @@ import sys
 
 import gluon_compress as gc  # before mxnet
 
-import numpy as np  # noqa: I001
+import mxnet as mx  # noqa: I001
+import numpy as np
 import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet
@@ -142,7 +143,21 @@ def test_values_whose_batch_norm_is_not_folded_are_refused():
     net, example = build(NormNet)
     int8 = quantize(net, [example], simulate=True, **QUIET)
     for changed in ("features.1.gamma", "features.1.running_mean", "features.4.bias"):
-        rest = {name: value + (name == changed) for name, value in int8.rest.items()}
+        tensors = {name: value + (name == changed) for name, value in int8.quantized.tensors().items()}
         with pytest.raises(RecordError, match="a BatchNorm's scale is not in the weights"):
-            Quantized.of(int8.graph, int8.record, int8.scales, int8.codes, rest)
-    assert isinstance(Quantized.of(int8.graph, int8.record, int8.scales, int8.codes, int8.rest), Quantized)
+            Quantized.from_tensors(int8.graph, tensors, int8.record, int8.scales)
+
+
+def test_integer_constants_are_saved_and_loaded(tmp_path):
+    def f(net, F, x, order):
+        return net.head(F.take(net.dense(x), order, axis=1))
+    net = Net(f, dense=nn.Dense(6), head=nn.Dense(3))
+    net.order = net.params.get_constant("order", mx.nd.array([3, 0, 2, 2], dtype="int32"))
+    net.initialize(mx.init.Normal(1))
+    example = mx.nd.random.normal(shape=(16, 10))
+    net(example)
+    int8 = quantize(net, [example], **QUIET)
+    gc.save(tmp_path / "net.gcz", int8)
+    again = gc.load(tmp_path / "net.gcz")
+    assert again.rest["order"].dtype == np.int32 and identical(again.rest, int8.rest)
+    assert np.array_equal(again(example).asnumpy(), int8(example).asnumpy())

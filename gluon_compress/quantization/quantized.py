@@ -54,9 +54,15 @@ class Quantized:
         """The same layers with another record of them and other parameters, as of :meth:`of_weights`."""
         return self.of_weights(self.graph, self.inference, self.fusions, record, weights, values)
 
+    def tensors(self):
+        """{structural name: array} of all parameters, codes of those that have scales: what a file keeps."""
+        return {**self.rest, **self.codes}
+
     @classmethod
-    def of(cls, graph, record, scales, codes, rest):
-        """What these parts, of a file, belong to; ``RecordError`` where they do not fit each other."""
+    def from_tensors(cls, graph, tensors, record, scales):
+        """The inverse of :meth:`tensors`; ``RecordError`` where the parts do not fit each other."""
+        codes = {name: tensors[name] for name in scales.layers}
+        rest = {name: value for name, value in tensors.items() if name not in codes}
         inference = simplify(graph)
         missing = record.layers.keys() - inference.layers.keys()
         if missing:
