@@ -3,6 +3,7 @@ import numpy as np
 
 from ..arguments import check_number
 from ..progress import progress_bar
+from .observing import tensors_of
 
 
 def keep_accuracy(net, quantized, excluded, possible, inputs, evaluate, max_drop, progress):
@@ -86,6 +87,4 @@ def _damage(net, quantized, excluded, candidates, inputs, progress):
 
 
 def _outputs(net, inputs):
-    outputs = net(*inputs)
-    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    return np.concatenate([output.asnumpy().ravel() for output in outputs])
+    return np.concatenate([tensor.ravel() for tensor in tensors_of(net, inputs)])

@@ -1,10 +1,8 @@
-"""What a layer on integers takes along, in one operator with it:
+"""What a layer on integers takes along in one operator, and what between two layers passes integers on.
 
     convolution -> addition of a shortcut -> ReLU or leaky ReLU      one operator
     convolution -> PReLU with a slope for each channel               two or three: see onednn_emitter.py
     dense layer -> ReLU                                              one operator
-
-And which operators between two such layers pass integers on.
 """
 import math
 from dataclasses import dataclass, replace
