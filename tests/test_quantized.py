@@ -1,4 +1,5 @@
 """What quantization made of a network is made once, and read by all that comes after it."""
+import inspect
 import sys
 
 import gluon_compress as gc  # before mxnet
@@ -9,10 +10,15 @@ import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet
 from gluon_compress.quantization import Quantized, prepare_qat, quantize
+from gluon_compress.quantization.emitter import Emitter
 from gluon_compress.quantization.fusions import find_fusions
 from gluon_compress.quantization.inference_graph import simplify
 from gluon_compress.quantization.lowering import Lowering
+from gluon_compress.quantization.narrow import NarrowInt8Emitter, NarrowSimulatedEmitter
+from gluon_compress.quantization.onednn_emitter import Int8Emitter
 from gluon_compress.quantization.quantizer import Quantizer
+from gluon_compress.quantization.simulated_emitter import SimulatedEmitter
+from gluon_compress.quantization.training_emitter import TrainingEmitter
 from mxnet.gluon import nn
 from networks import Net, NormNet, build, identical
 
@@ -161,3 +167,19 @@ def test_integer_constants_are_saved_and_loaded(tmp_path):
     again = gc.load(tmp_path / "net.gcz")
     assert again.rest["order"].dtype == np.int32 and identical(again.rest, int8.rest)
     assert np.array_equal(again(example).asnumpy(), int8(example).asnumpy())
+
+
+@pytest.mark.parametrize("emitter_class", [Int8Emitter, NarrowInt8Emitter, SimulatedEmitter, NarrowSimulatedEmitter,
+                                           TrainingEmitter])
+def test_every_emitter_takes_what_the_interface_declares(emitter_class):
+    """By position and by name, with the same defaults; and is no kind of another one that it would have to override."""
+    declared = {name: inspect.signature(getattr(Emitter, name)) for name in Emitter.__abstractmethods__}
+    assert declared and not emitter_class.__abstractmethods__
+    for name, signature in declared.items():
+        own = inspect.signature(getattr(emitter_class, name))
+        own.bind(*signature.parameters)
+        _, *given = signature.parameters
+        own.bind(None, **dict.fromkeys(given))
+        for parameter in own.parameters.keys() & signature.parameters.keys():
+            assert own.parameters[parameter].default == signature.parameters[parameter].default
+    assert not issubclass(TrainingEmitter, SimulatedEmitter)
