@@ -29,7 +29,8 @@ from .loaded_network import LoadedNetwork
 from .network import check_context, check_hybrid, check_ready, known_shape, leave_store, parameters, set_values
 from .pruning import ChannelPlan, Masks
 from .pruning.rewrite import capture, put_back
-from .quantization import Int8Network, Quantized, QuantizationRecord, Scales
+from .quantization import Int8Network, QuantizationRecord, Scales
+from .quantization.quantized import Quantized
 from .schema import REASONS, SHAPE, Malformed, anything, choice, either, fields, list_of, mapping, text
 from .shape_check import check_shapes, check_types
 from .symbol_check import LONGEST_SYMBOL, checked_content, symbol_of_text

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.graph import Graph, Node
-from gluon_compress.quantization import Int8Network, Quantized, QuantizationRecord, prepare_qat, quantize
+from gluon_compress.quantization import Int8Network, QuantizationRecord, prepare_qat, quantize
 from gluon_compress.quantization.fusions import Leaky
 from gluon_compress.quantization.inference_graph import variable
 from gluon_compress.quantization.onednn import saturates
 from gluon_compress.quantization.onednn_emitter import Int8Emitter
+from gluon_compress.quantization.quantized import Quantized
 from gluon_compress.quantization.ranges import Range
 from gluon_compress.quantization.simulated_emitter import SimulatedEmitter
 from mxnet import autograd, gluon

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet
-from gluon_compress.quantization import Quantized, prepare_qat, quantize
+from gluon_compress.quantization import prepare_qat, quantize
 from gluon_compress.quantization.emitter import Emitter
 from gluon_compress.quantization.fusions import find_fusions
 from gluon_compress.quantization.inference_graph import simplify
 from gluon_compress.quantization.lowering import Lowering
 from gluon_compress.quantization.narrow import NarrowInt8Emitter, NarrowSimulatedEmitter
 from gluon_compress.quantization.onednn_emitter import Int8Emitter
+from gluon_compress.quantization.quantized import Quantized
 from gluon_compress.quantization.quantizer import Quantizer
 from gluon_compress.quantization.simulated_emitter import SimulatedEmitter
 from gluon_compress.quantization.training_emitter import TrainingEmitter

@@ -5,9 +5,8 @@ from .folding import FoldedNorms, fold_batch_norm
 from .int8_network import Int8Network
 from .qat import QatNetwork, prepare_qat
 from .quantize import quantize
-from .quantized import Quantized
 from .record import QuantizationRecord
 from .weights import Scales, quantize_weights
 
-__all__ = ["FoldedNorms", "Int8Network", "QatNetwork", "QuantizationRecord", "Quantized", "RangeObserver", "Scales",
+__all__ = ["FoldedNorms", "Int8Network", "QatNetwork", "QuantizationRecord", "RangeObserver", "Scales",
            "dequantize_array", "fold_batch_norm", "prepare_qat", "quantize", "quantize_array", "quantize_weights"]
