@@ -20,7 +20,7 @@ from networks import Net, build, exported
 from test_integer_kernels import SCALE_ADDED, SCALE_IN, codes_here, codes_of, data, emitter_for
 
 EMITTERS = pytest.mark.parametrize("emitter_class", [Int8Emitter, SimulatedEmitter])
-MOVING = {"expand_dims", "squeeze", "Flatten", "slice_axis", "zeros_like", "Concat"}  # by narrow.py, if sums saturate
+MOVING = {"expand_dims", "squeeze", "Flatten", "slice_axis", "zeros_like", "Concat"}  # if sums saturate
 
 
 def slopes(net, name, values):

@@ -14,7 +14,8 @@ from gluon_compress.quantization.emitter import Emitter
 from gluon_compress.quantization.fusions import find_fusions
 from gluon_compress.quantization.inference_graph import simplify
 from gluon_compress.quantization.lowering import Lowering
-from gluon_compress.quantization.narrow import NarrowInt8Emitter, NarrowSimulatedEmitter
+from gluon_compress.quantization.narrow import NarrowSimulatedEmitter
+from gluon_compress.quantization.narrow_emitter import NarrowInt8Emitter
 from gluon_compress.quantization.onednn_emitter import Int8Emitter
 from gluon_compress.quantization.quantized import Quantized
 from gluon_compress.quantization.quantizer import Quantizer

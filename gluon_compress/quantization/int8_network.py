@@ -13,7 +13,8 @@ from . import onednn
 from .inference_graph import with_own_parameters
 from .islands import find_islands
 from .lowering import Lowering
-from .narrow import check_places, fitting, most_rows, notes
+from .narrow import notes
+from .narrow_emitter import check_places, fitting, most_rows
 from .observing import block_of, set_constants
 from .onednn_emitter import Int8Emitter
 from .simulated_emitter import SimulatedEmitter
