@@ -155,6 +155,8 @@ def load(path, net=None, ctx=None, precision=None, simulate=False):
     ------
     CheckpointError
         For a damaged, truncated or foreign file, or one of another network. ``net`` is then unchanged.
+    NetworkError
+        For an int8 network of fewer than 8 bits without ``simulate``: there are no kernels for it.
     """
     check_path("path", path)
     check_context(ctx)
