@@ -184,3 +184,25 @@ def test_a_loaded_network_computes_on_inputs_of_other_shapes_still(tmp_path):
 def test_a_good_file_of_each_kind_loads_without_a_network(tmp_path, name):
     (tmp_path / "file").write_bytes(kind(name)[0])
     assert isinstance(gc.load(tmp_path / "file", precision="fp32"), SymbolBlock)
+
+
+@pytest.mark.parametrize("operator", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("before", ["Convolution", "Pooling"])
+def test_a_softmax_over_the_width_of_an_image_computes(tmp_path, operator, before):
+    """With oneDNN's kernel it would end the process where channels lie in blocks."""
+    weight = np.random.RandomState(1).randn(16, 3, 3, 3).astype(np.float32)
+    nodes = [{"op": "Convolution", "name": "image", "inputs": [[0, 0, 0], [1, 0, 0]],
+              "attrs": {"kernel": "(3, 3)", "num_filter": "16", "no_bias": "True"}}]
+    if before == "Pooling":
+        nodes.append({"op": "Pooling", "name": "pool", "inputs": [[2, 0, 0]],
+                      "attrs": {"kernel": "(2, 2)", "pool_type": "max"}})
+    nodes.append({"op": operator, "name": "lone", "inputs": [[1 + len(nodes), 0, 0]], "attrs": {"axis": "-1"}})
+    (tmp_path / "file").write_bytes(network_of(nodes, {"weight": weight}))
+    x = mx.nd.random.normal(shape=IMAGE)
+    image = mx.nd.Convolution(x, mx.nd.array(weight), kernel=(3, 3), num_filter=16, no_bias=True)
+    if before == "Pooling":
+        image = mx.nd.Pooling(image, kernel=(2, 2), pool_type="max")
+    powers = np.exp(image.asnumpy())
+    expected = powers / powers.sum(axis=-1, keepdims=True)
+    found = gc.load(tmp_path / "file")(x).asnumpy()
+    np.testing.assert_allclose(found, expected if operator == "softmax" else np.log(expected), rtol=1e-4, atol=1e-5)
