@@ -14,6 +14,7 @@ each is used: ``fuzzing/kinds.py``.
 """
 import collections
 import contextlib
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -38,7 +39,7 @@ class Run:
     """Jobs, and the results there are of them, in a file of JSON lines."""
 
     def __init__(self, jobs, progress):
-        self.results, self._progress, self._lock = {}, progress, threading.Lock()
+        self.results, self._progress, self._lock, self._commit = {}, progress, threading.Lock(), commit()
         if progress.exists():
             for line in progress.read_text().splitlines():
                 job, outcome = json.loads(line)
@@ -70,9 +71,10 @@ class Run:
 
     def _note(self, job, outcome):
         said = outcome.said if outcome.what not in ACCEPTED else ""
+        outcome = dataclasses.replace(outcome, said=said, commit=self._commit)
         with self._lock, open(self._progress, "a") as file:
             self.results[job] = outcome
-            print(json.dumps([job, [outcome.what, said, outcome.seconds, outcome.bytes]]), file=file)
+            print(json.dumps([job, dataclasses.astuple(outcome)]), file=file)
 
 
 def jobs_of(unforged, forged, kinds, seed):
@@ -83,10 +85,9 @@ def jobs_of(unforged, forged, kinds, seed):
 
 
 def commit():
-    """The commit that is checked out, or None."""
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
-                           cwd=RESULTS)
-    return found.stdout.strip() or None
+    """The commit that is checked out, or "unknown"."""
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS)
+    return found.stdout.strip() or "unknown"
 
 
 @click.command()
@@ -105,7 +106,7 @@ def main(unforged, forged, seed, only, processes, progress):
     try:
         run.go_through(processes)
     finally:
-        content = {**summary(list(run.results.items())), "commit": commit(), "machine": describe_machine()}
+        content = {**summary(list(run.results.items())), "machine": describe_machine()}
         click.echo(table(content))
     if (unforged, forged) == (UNFORGED, FORGED) and not only:
         for name, text in (("fuzz_files.json", json.dumps(content, indent=1)), ("fuzz_files.txt", table(content))):

@@ -96,7 +96,7 @@ def main(to_save, to_load):
         return click.echo(save(model, path, what))
     if to_load:
         model, way, path = to_load
-        return click.echo(peak_of_loading(model, path, way)[0])
+        return click.echo(peak_of_loading(model, path, way))
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(model, what, Path(folder)) for model in ("resnet50_v1", "vgg16") for what in FILES
                 if (model, what) != ("vgg16", "int8")]

@@ -13,6 +13,7 @@ def summary(results):
         counts[f"{what}, {name}"][outcome.what] += 1
     return {"mutations": dict(collections.Counter(what for (what, *_), _ in results)),
             "outcomes": {row: dict(counter) for row, counter in sorted(counts.items())},
+            "commits": dict(collections.Counter(outcome.commit for _, outcome in results)),
             "slowest": _extreme(results, "seconds"), "largest": _extreme(results, "bytes"),
             "faults": [[*job, outcome.what, outcome.said] for job, outcome in results if outcome.what not in ACCEPTED]}
 
@@ -37,4 +38,5 @@ def table(content):
         format_table(["mutated file", *outcomes], rows), "",
         f"slowest: {seconds:.1f} s of processor time ({', '.join(map(str, slowest))})",
         f"largest: {size >> 20} MiB more than before ({', '.join(map(str, largest))})",
+        f"commits: {', '.join(f'{count:,} at {commit}' for commit, count in content['commits'].items())}",
         f"faults: {len(content['faults'])}", *(f"  {' '.join(map(str, fault))}" for fault in content["faults"])])

@@ -21,12 +21,13 @@ BENCHMARKS = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a file, what was said, the seconds of processor time and the bytes of memory that it took."""
+    """What came of a file, what was said, the seconds of processor time and bytes of memory it took, the code's commit."""
 
     what: str
     said: str = ""
     seconds: float = 0.0
     bytes: int = 0
+    commit: str = ""
 
 
 class Worker:
