@@ -21,7 +21,7 @@ BENCHMARKS = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a file, what was said, the seconds of processor time and bytes of memory it took, the code's commit."""
+    """What came of a file, what was said, processor time in seconds and bytes of memory it took, the code's commit."""
 
     what: str
     said: str = ""
