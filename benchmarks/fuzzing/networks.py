@@ -55,7 +55,8 @@ def many_operators():
         x = F.slice_axis(F.repeat(x, repeats=2, axis=3), axis=3, begin=1, end=7)
         x = F.reshape(F.depth_to_space(F.transpose(F.slice(x, begin=(0, 0, 0, 0), end=(2, 4, 4, 4)), axes=(0, 3, 1, 2)),
                                        block_size=2), shape=(0, -1, 4))
-        x = F.batch_dot(x, x, transpose_b=True) + F.expand_dims(F.mean(right, axis=(1, 2, 3)), 1).reshape((0, 1, 1))
+        x = F.broadcast_add(F.batch_dot(x, x, transpose_b=True),
+                            F.expand_dims(F.mean(right, axis=(1, 2, 3)), 1).reshape((0, 1, 1)))
         best = F.topk(x, k=3, axis=-1, ret_typ="indices")
         picked = F.take(F.arange(0, 16, 1), best).clip(0, 9)
         hot = F.one_hot(picked, depth=10).sum(axis=2)
