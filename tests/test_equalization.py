@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.quantization import quantize
+from gluon_compress.quantization.blocks import block_of
 from gluon_compress.quantization.equalization import EXPONENTS, find_pairs
-from gluon_compress.quantization.observing import block_of
 from gluon_compress.quantization.quantizer import Quantizer
 from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision

@@ -21,10 +21,10 @@ import gluon_compress as gc
 from gluon_compress.costs import layer_costs
 from gluon_compress.graph import Node
 from gluon_compress.network import parameters, restore_snapshot, snapshot
+from gluon_compress.quantization.blocks import block_of
 from gluon_compress.quantization.calibration import divergences
 from gluon_compress.quantization.emitter import half_to_even
 from gluon_compress.quantization.inference_graph import variable
-from gluon_compress.quantization.observing import block_of
 from gluon_compress.quantization.onednn import threshold_for
 from gluon_compress.quantization.onednn_emitter import Int8Emitter
 from gluon_compress.quantization.ranges import Range

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from gluon_compress.graph import Node, content_of, in_order, symbol_of
 from gluon_compress.quantization import quantize
+from gluon_compress.quantization.blocks import block_of
 from gluon_compress.quantization.inference_graph import variable
 from gluon_compress.quantization.narrow import halved_codes, narrow_codes
 from gluon_compress.quantization.narrow_emitter import fitting
-from gluon_compress.quantization.observing import block_of
 from gluon_compress.quantization.onednn import loses_five, saturates, threshold_for, weight_codes, weight_for
 from gluon_compress.quantization.onednn_emitter import Int8Emitter
 from gluon_compress.quantization.ranges import Range

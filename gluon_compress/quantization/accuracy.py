@@ -3,7 +3,7 @@ import numpy as np
 
 from ..arguments import check_number
 from ..progress import progress_bar
-from .observing import tensors_of
+from .blocks import tensors_of
 
 
 def keep_accuracy(net, quantized, excluded, possible, inputs, evaluate, max_drop, progress):

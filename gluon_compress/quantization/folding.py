@@ -61,8 +61,9 @@ def fold_batch_norm(net, example):
     running_var = 1 - eps and running_mean = alpha * mean. All others stay as they are: after something else than
     such a layer, or where layer or BatchNorm are used twice.
 
-    With one scale for each channel, weights round as they would without; with one for a whole layer the error is
-    another, larger or smaller as the products' ranges differ more or less from channel to channel than the weights'.
+    With one scale for each channel, weights round as they would without folding. With one scale for a whole layer they
+    do not: the error is larger where the folded weights differ more in range from channel to channel, smaller where
+    they differ less.
 
     The network's outputs in inference are the same but for rounding. Training it on is another matter: there a
     BatchNorm divides by the batch's deviation, whatever the weights' scale is, and gamma = 1 is what is left. Fold

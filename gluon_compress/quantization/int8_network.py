@@ -10,12 +10,12 @@ from ..export import symbol_paths
 from ..graph import symbol_of
 from ..symbol_graph import misfit
 from . import onednn
+from .blocks import block_of, set_constants
 from .inference_graph import with_own_parameters
 from .islands import find_islands
 from .lowering import Lowering
 from .narrow import notes
 from .narrow_emitter import check_places, fitting, most_rows
-from .observing import block_of, set_constants
 from .onednn_emitter import Int8Emitter
 from .simulated_emitter import SimulatedEmitter
 

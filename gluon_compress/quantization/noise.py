@@ -1,7 +1,8 @@
 """How much noise rounding makes at each layer's output."""
 import numpy as np
 
-from .observing import block_of, parts, tensors_of
+from .blocks import block_of, tensors_of
+from .observing import parts
 
 
 def measure_noise(quantized, values, lowering, inputs):

@@ -3,12 +3,11 @@ import math
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock
 
 from ..data import go_through, inputs_of
-from ..graph import symbol_of
 from ..progress import progress_bar
 from ..symbol_graph import example_inputs, shorten, trace
+from .blocks import block_of, tensors_of
 
 MOST_BYTES = 2 ** 26  # of tensors that are looked at at once
 
@@ -35,22 +34,6 @@ def input_batches(data, net):
 
 def _as_floats(value):
     return value.astype("float32") if value.dtype in (np.float16, np.float64, np.uint8, np.int8) else value
-
-
-def block_of(outputs, inputs, values):
-    """A SymbolBlock of rewritten nodes with these parameters, which take no gradients."""
-    net = SymbolBlock(symbol_of(outputs), [mx.sym.var(name, dtype="float32") for name in inputs])
-    set_constants(net, dict(values))
-    return net
-
-
-def set_constants(net, values):
-    """Give a SymbolBlock its parameters, without gradients; takes them out of ``values``, {name: array}."""
-    for name, parameter in net.collect_params().items():
-        parameter.grad_req = "null"
-        value = values.pop(name)
-        dtype = value.dtype if value.dtype.kind in "iu" else np.float32  # indices, say
-        parameter._load_init(mx.nd.array(value, dtype=dtype), mx.cpu(), cast_dtype=True, dtype_source="saved")
 
 
 class Observation:
@@ -114,12 +97,6 @@ def observe(graph, values, layers, entries, batches, new_observer, progress):
         for part in parts(inputs, entries):
             found.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
     return found
-
-
-def tensors_of(net, inputs):
-    """The outputs of a network for a tuple of inputs, as a list of arrays."""
-    tensors = net(*inputs)
-    return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]
 
 
 def parts(inputs, entries):

@@ -11,11 +11,12 @@ from ..network import check_ready, layer_name, snapshot
 from ..symbol_graph import input_names
 from . import onednn
 from .arrays import dequantize_array
+from .blocks import block_of, tensors_of
 from .calibration import METHODS
 from .equalization import equalize_layers
 from .fusions import ADDITIONS, find_fusions, leaky_activations, obstacle, worth_while
 from .inference_graph import LAYERS, fold_scales, has_own_parameters, simplify
-from .observing import block_of, input_batches, key, observe, tensors_of
+from .observing import input_batches, key, observe
 from .quantized import Quantized
 from .record import QuantizationRecord
 
