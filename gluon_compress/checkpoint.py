@@ -354,7 +354,10 @@ def _graph(net, example):
 
 
 def _symbol_block(graph, layouts, tensors, ctx):
-    """A SymbolBlock of the graph in the file, built once names, shapes and types of its parameters go together."""
+    """A SymbolBlock of the graph in the file, built once names, shapes and types of its parameters go together.
+
+    It takes the parameters' values from ``tensors``.
+    """
     symbol = symbol_of_text(graph["symbol"])
     names = {name: graph["names"].get(name) if "names" in graph else name
              for name in symbol.list_inputs() if name not in graph["inputs"]}
@@ -365,9 +368,15 @@ def _symbol_block(graph, layouts, tensors, ctx):
                           **{name: layouts[stored]["shape"] for name, stored in names.items()}})
     check_types(symbol, {**dict.fromkeys(graph["inputs"], graph["dtype"]),
                          **{name: layouts[stored]["dtype"] for name, stored in names.items()}})
-    values = _decode_all({stored: layouts[stored] for stored in names.values()}, dict(tensors))
     net = LoadedNetwork(symbol, [mx.sym.var(name, dtype=graph["dtype"]) for name in graph["inputs"]])
     for name, parameter in net.collect_params().items():
-        value = values[names[name]]
-        parameter._load_init(mx.nd.array(value, dtype=value.dtype), ctx, cast_dtype=True, dtype_source="saved")
+        gradients, parameter.grad_req = parameter.grad_req, "null"  # which come when the value is there once only
+        parameter._load_init(_taken(names[name], layouts, tensors), ctx, cast_dtype=True, dtype_source="saved")
+        parameter.grad_req = gradients
     return net
+
+
+def _taken(name, layouts, tensors):
+    """A parameter as an NDArray; its tensors are let go of."""
+    value = _decode_all({name: layouts[name]}, tensors)[name]
+    return mx.nd.array(value, dtype=value.dtype)
