@@ -38,7 +38,7 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
         arguments, outputs, auxiliary = internals.infer_shape_partial(
             **{name: tuple(shape) for name, shape in shapes.items() if name in known})
     except (mx.MXNetError, ValueError, TypeError) as error:
-        if known - shapes.keys() and _is_impatient(symbol):
+        if known - shapes.keys() and _read_unknown(internals, error, shapes):
             return  # a network's first call, when all are known, checks them
         raise Malformed(f"the shapes do not go together: {first_line(error)}") from error
     inferred = {**dict(zip(internals.list_arguments(), arguments or ())),
@@ -52,15 +52,24 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
         raise Malformed(f"the tensors between the operators have {total} numbers; accepted: at most {most}")
 
 
-def _is_impatient(symbol):
-    """Whether an operator in it, such as ``Pad``, raises errors while the shape of what it reads is not known yet."""
-    for node in json.loads(symbol.tojson())["nodes"]:
-        if node["op"] != "null":
-            try:
-                lone_symbol(node["op"], settings_of(node.get("attrs", {}))).infer_shape_partial()
-            except mx.MXNetError:
-                return True
-    return False
+def _read_unknown(internals, error, shapes):
+    """Whether the operator that raised reads a tensor of unknown shape: ``Pad`` and ``take`` do not wait for it."""
+    content = json.loads(internals.tojson())
+    nodes, named = content["nodes"], re.search(r"Error in operator ([^\s:]+):", str(error))
+    node = next((node for node in nodes if named and node["op"] != "null" and node["name"] == named[1]), None)
+    positions = {tuple(head[:2]): position for position, head in enumerate(content["heads"])}
+    read = [positions.get(tuple(link[:2])) for link in node["inputs"]] if node is not None else []
+    return any(position is not None and _is_unknown(internals[position], shapes) for position in read)
+
+
+def _is_unknown(tensor, shapes):
+    known = set(tensor.list_inputs())
+    try:
+        _, (shape,), _ = tensor.infer_shape_partial(
+            **{name: tuple(shape) for name, shape in shapes.items() if name in known})
+    except mx.MXNetError:
+        return False  # what comes before it does not go together either
+    return not shape or min(shape) <= 0
 
 
 def _check_nodes(internals, shapes):

@@ -9,7 +9,8 @@ import pytest
 from forging import KINDS, forge, kind, network_of, taken_apart
 from gluon_compress import CheckpointError, allowed_operators, symbol_check
 from gluon_compress.schema import Malformed
-from mxnet.gluon import SymbolBlock
+from mxnet.gluon import SymbolBlock, nn
+from networks import Net
 
 IMAGE = (2, 3, 8, 8)
 FOREIGN = sorted(set(allowed_operators._all_names()) - allowed_operators.canonical_names().keys())
@@ -208,3 +209,20 @@ def test_a_softmax_over_the_width_of_an_image_computes(tmp_path, operator, befor
     expected = powers / powers.sum(axis=-1, keepdims=True)
     found = gc.load(tmp_path / "file")(x).asnumpy()
     np.testing.assert_allclose(found, expected if operator == "softmax" else np.log(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", [
+    lambda F, x, order: F.take(x, order, axis=1),
+    lambda F, x, order: F.take(x, F.arange(3), axis=-3),
+    lambda F, x, order: F.pad(x, mode="edge", pad_width=(0, 0, 0, 0, 1, 1, 1, 1)),
+    lambda F, x, order: F.slice_axis(x, axis=2, begin=1, end=None),
+    lambda F, x, order: F.expand_dims(x, axis=3).squeeze(axis=3),
+    lambda F, x, order: F.SwapAxis(x, dim1=2, dim2=3)])
+def test_operators_that_do_not_wait_for_the_shape_of_the_input_load_without_a_network(tmp_path, first):
+    net = Net(lambda net, F, x, order: net.layer(first(F, x, order)), {"order": (3,)}, layer=nn.Conv2D(4, 3))
+    net.initialize()
+    image = mx.nd.random.normal(shape=IMAGE)
+    net(image)
+    net.order.set_data(mx.nd.array([2, 0, 1]))
+    gc.save(tmp_path / "file", net)
+    np.testing.assert_array_equal(gc.load(tmp_path / "file")(image).asnumpy(), net(image).asnumpy())
