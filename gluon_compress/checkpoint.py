@@ -259,14 +259,19 @@ def _load_int8(tensors, header, simulate):
     check_shapes(symbol, shapes)
     values = {name: (codes_of if "bits" in layout else decode)(name, layout, tensors)
               for name, layout in layouts.items()}
-    block = _symbol_block(graph, layouts, tensors, mx.cpu())
+    graph = _graph_of_fp32(graph, layouts, tensors)
     tensors.clear()
+    return Int8Network(Quantized.from_tensors(graph, values, found["quantization"], found["scales"]), simulate)
+
+
+def _graph_of_fp32(graph, layouts, tensors):
+    """The :class:`Graph` of the original network, whose values are no longer in memory afterwards."""
+    block = _symbol_block(graph, layouts, tensors, mx.cpu(), trainable=False)
     try:  # not structural names: a SymbolBlock's lack what all of its parameters' names begin with
-        graph = Graph.of_shapes(block, [tuple(graph["shapes"][name]) for name in graph["inputs"]],
-                                dict(block.collect_params().items()))
+        return Graph.of_shapes(block, [tuple(graph["shapes"][name]) for name in graph["inputs"]],
+                               dict(block.collect_params().items()))
     except NetworkError as error:
         raise Malformed(str(error)) from error
-    return Int8Network(Quantized.from_tensors(graph, values, found["quantization"], found["scales"]), simulate)
 
 
 def _read_records(tensors, header):
@@ -353,7 +358,7 @@ def _graph(net, example):
             "names": {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}}
 
 
-def _symbol_block(graph, layouts, tensors, ctx):
+def _symbol_block(graph, layouts, tensors, ctx, trainable=True):
     """A SymbolBlock of the graph in the file, built once names, shapes and types of its parameters go together.
 
     It takes the parameters' values from ``tensors``.
@@ -372,7 +377,7 @@ def _symbol_block(graph, layouts, tensors, ctx):
     for name, parameter in net.collect_params().items():
         gradients, parameter.grad_req = parameter.grad_req, "null"  # which come when the value is there once only
         parameter._load_init(_taken(names[name], layouts, tensors), ctx, cast_dtype=True, dtype_source="saved")
-        parameter.grad_req = gradients
+        parameter.grad_req = gradients if trainable else "null"
     return net
 
 

@@ -98,7 +98,6 @@ class Graph:
         read = graph.symbol.list_inputs()  # an input that nothing reads is not among them
         self.input_shapes = {name: shape for name, shape in zip(graph.inputs, input_shapes) if name in read}
         self.parameter_names = {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}
-        self._parameters = named
         content = graph.content()
         self.nodes = []
         for entry in content["nodes"]:
@@ -108,10 +107,6 @@ class Graph:
             node.inputs = [(self.nodes[index], output) for index, output, *_ in entry["inputs"]]
             self.nodes.append(node)
         self.outputs = [(self.nodes[index], output) for index, output, *_ in content["heads"]]
-
-    def value_of(self, node):
-        """The value of a parameter of the network, as a NumPy array."""
-        return self._parameters[node.parameter].list_data()[0].asnumpy()
 
     def producers(self):
         """The nodes that make channels with a weight of the network: convolutions, dense layers, embeddings."""

@@ -10,7 +10,6 @@ from gluon_compress.graph import Graph
 from gluon_compress.pruning import prune_channels, prune_channels_in_steps, sensitivity
 from gluon_compress.pruning.groups import Dependencies
 from gluon_compress.pruning.importance import CRITERIA, WEIGHT_CRITERIA, unit_importance
-from gluon_compress.pruning.rewrite import resizable_parameters
 from mxnet.gluon import SymbolBlock, nn
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from networks import Branches, Net, NormNet, build, exported, identical, randomize, values
@@ -18,7 +17,7 @@ from networks import Branches, Net, NormNet, build, exported, identical, randomi
 
 def importance_of(net, example, criterion, over="group", **arguments):
     """({first layer of a group: importance of its units}, {first layer: why it has none})."""
-    dependencies = Dependencies(Graph(net, example), resizable_parameters(net))
+    dependencies = Dependencies(Graph(net, example), net)
     return [{key[0]: value for key, value in found.items()}
             for found in unit_importance(net, dependencies, criterion, over, **arguments)]
 

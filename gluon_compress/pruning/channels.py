@@ -17,7 +17,7 @@ from .groups import Dependencies
 from .importance import CRITERIA, unit_importance
 from .participants import check_leaves_channels, checked_names, taking_part
 from .plan import ChannelPlan
-from .rewrite import put_back_afterwards, resizable_parameters, resized_symbol
+from .rewrite import put_back_afterwards, resized_symbol
 from .schedules import check_schedule, linear, one_shot
 from .selection import Selection, channel_block
 
@@ -180,7 +180,7 @@ def _steps(net, example, amount, shares, options):
             plan.check_applied(net)
         graph = Graph(net, example)
         if plan is None:
-            dependencies = Dependencies(graph, resizable_parameters(net))
+            dependencies = Dependencies(graph, net)
             before = {group.key: len(group.units) for group in dependencies.groups}
             macs = dependencies.macs()
         selection, final, untouched = _prepare(net, dependencies, amount, options, before)

@@ -11,9 +11,10 @@ from math import prod
 
 import numpy as np
 
-from ..network import layer_name
+from ..network import layer_name, parameters
 from .labels import Tracker
 from .operators import RULES, unknown_operator
+from .rewrite import resizable_parameters
 
 
 @dataclass
@@ -63,8 +64,8 @@ class Dependencies:
         {structural name of a parameter of positions: (its values, the unit of each channel that they count)}.
     """
 
-    def __init__(self, graph, resizable):
-        tracker = track(graph, resizable)
+    def __init__(self, graph, net):
+        tracker = track(graph, net)
         roots, stay = tracker.classes()
         self._labels = len(roots)
         self._graph = graph
@@ -190,9 +191,9 @@ class Dependencies:
         return flags
 
 
-def track(graph, resizable):
-    """Follow all channels through ``graph`` by the rules of operators/; returns the :class:`Tracker`."""
-    tracker = Tracker(resizable, graph.value_of)
+def track(graph, net):
+    """Follow all channels through ``graph``, of ``net``, by the rules of operators/; returns the :class:`Tracker`."""
+    tracker = Tracker(resizable_parameters(net), parameters(net))
     labels = {}
     for node in graph.nodes:
         if node.operator == "null":

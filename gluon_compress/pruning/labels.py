@@ -50,9 +50,9 @@ class Tracker:
         {structural parameter name: (its values, labels of the channels that they count)}.
     """
 
-    def __init__(self, resizable, value_of):
-        self.resizable = resizable  # weights whose owner can be told its new number of channels
-        self.value_of = value_of    # of a node that is a parameter, as a NumPy array
+    def __init__(self, resizable, parameters):
+        self.resizable = resizable    # weights whose owner can be told its new number of channels
+        self.parameters = parameters  # {structural name: Parameter}
         self.entries, self.producers, self.group_counts, self.scales, self.positions = {}, [], {}, [], {}
         self._parent = [STAYS]
         self._reasons = {}          # label: why it stays

@@ -24,7 +24,7 @@ from .curves import CURVES, ROUNDING, Sensitivity
 from ..graph import Graph
 from .groups import Dependencies
 from .masks import on_devices, zero_where_pruned
-from .rewrite import capture, put_back, resizable_parameters
+from .rewrite import capture, put_back
 from .unstructured import PRUNABLE, magnitude_masks
 
 MOST_BYTES = 16 << 20  # of a saved state
@@ -170,7 +170,7 @@ def _of_channels(net, example, layers, criterion, ranking):
     chosen = every if layers is None else [layer.name for layer in select_layers(net, layers, default=())[0]]
     untouched = {name: plan.untouched.get(name, "it makes no channels") for name in every if name not in plan.layers}
     groups, sizes = {}, {}
-    for parts in _connected(Dependencies(Graph(net, example), resizable_parameters(net)).groups):
+    for parts in _connected(Dependencies(Graph(net, example), net).groups):
         names = list(dict.fromkeys(name for part in parts for name in part.layers if name in plan.layers))
         if set(names) & set(chosen):
             groups[names[0]], sizes[names[0]] = names, min(len(part.units) for part in parts)

@@ -17,7 +17,6 @@ from ..errors import NetworkError
 from ..network import parameters
 from ..graph import Graph
 from .groups import Dependencies
-from .rewrite import resizable_parameters
 
 TINY = 1e-12  # below this norm a channel is not pulled any further: its direction is noise
 
@@ -58,7 +57,7 @@ class ChannelPenalty:
         check_number("strength", strength, minimum=0)
         check_choice("kind", kind, ("bn_scale", "group_lasso"))
         self.strength, self.kind = strength, kind
-        dependencies = Dependencies(Graph(net, example), resizable_parameters(net))
+        dependencies = Dependencies(Graph(net, example), net)
         self._terms = _scale_terms(net, dependencies) if kind == "bn_scale" else _lasso_terms(net, dependencies)
         if not self._terms:
             raise ValueError(f"kind={kind!r} finds nothing to pull in this network: no prunable channels"

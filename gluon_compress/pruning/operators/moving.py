@@ -143,7 +143,7 @@ def _take(node, inputs, tracker):
     source = node.inputs[1][0]
     if source.parameter is None or source.constant or len(source.shapes[0]) != 1:
         return stop(node, inputs, tracker, "it takes channels by their number")
-    values = tracker.value_of(source)
+    values = tracker.parameters[source.parameter].list_data()[0].asnumpy()
     positions = values.astype(int)
     if (positions != values).any() or positions.min() < 0 or positions.max() >= len(data.ids):
         return stop(node, inputs, tracker, f"{source.parameter} holds numbers that are no positions of channels")
