@@ -63,11 +63,6 @@ def course_table():
     lines += ["", f"{machine['cpu']}, {machine['runtime']['threads']} threads, Python {machine['python']}, "
                   f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}. A forward pass is of 500 images (MNIST) or 100 "
                   f"(CIFAR-10), in fp32 but for the rows on integers; the networks of a tutorial take turns."]
-    older = [result["tutorial"][:2] for result in recorded(RESULTS) if "numbers" not in result]
-    if older:
-        lines += ["", f"**Older rows**: those of tutorials {', '.join(older)} were measured on 22 November 2026, "
-                      f"before the tutorials and the file format changed. Their times are of one run, tutorials 03 and "
-                      f"06 with batches of 200, and their rows of 8-bit weights are of the last seed."]
     return "\n".join(lines) + "\n"
 
 
@@ -78,9 +73,8 @@ def accuracy_text(row):
 
 
 def milliseconds_text(row):
-    """The median, with the quartiles unless the result is older than they are."""
-    spread = " ({:.1f} to {:.1f})".format(*row["quartiles"]) if "quartiles" in row else ""
-    return f"{row['milliseconds']:.1f}{spread}"
+    """The median, and the quartiles."""
+    return "{:.1f} ({:.1f} to {:.1f})".format(row["milliseconds"], *row["quartiles"])
 
 
 def headlines():

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import jupytext
@@ -46,14 +45,9 @@ def recorded(version, name):
     return json.loads((RECORDED[version] / f"{name}.json").read_text())
 
 
-def of_todays_tutorial(version, name):
-    """Whether a recorded result has what its text speaks of; benchmarks/README.md names those that are older."""
-    return "numbers" in recorded(version, name)
-
-
 def on_results_of(name):
     """Check a tutorial's conclusions on the quick version as it runs here and on what is recorded of both."""
-    versions = ["quick, run here", *(version for version in RECORDED if of_todays_tutorial(version, name))]
+    versions = ["quick, run here", *RECORDED]
     return pytest.mark.parametrize("found", [(name, version) for version in versions], ids=versions, indirect=True)
 
 
@@ -107,7 +101,7 @@ def test_what_a_version_keeps_for_its_next_run_is_not_the_others():
 
 def test_rows_of_several_seeds_have_all_of_them():
     """What is measured of one seed does not stand beside the mean of three."""
-    for name in filter(partial(of_todays_tutorial, "long, recorded"), NAMES):
+    for name in NAMES:
         for row in recorded("long, recorded", name)["rows"]:
             if "8-bit weights" in row["network"]:
                 assert len(row["accuracies"]) > 1, (name, row["network"])
