@@ -23,9 +23,8 @@ import click
 import gluon_compress as gc
 import mxnet as mx
 import numpy as np
-import publish
 from gluon_compress.files import write_atomically
-from publish import RESULTS, ROOT
+from publish import RESULTS, ROOT, publish
 
 
 
@@ -111,7 +110,7 @@ def main(numbers, quick, times):
             run(tutorial, RESULTS, ["--long"])
     if not quick:
         write(RESULTS / "machine.json", json.dumps(describe_machine(), indent=2) + "\n")
-    publish.main(standalone_mode=False)
+    publish()
 
 
 if __name__ == "__main__":

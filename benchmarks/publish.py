@@ -147,12 +147,15 @@ def code_map(folder=PACKAGE, indent=""):
 TEXTS = {"times": times_text, "course": course_table, "headlines": headlines, "map": code_map}
 
 
-@click.command(help=__doc__.split("\n")[0])
-def main():
+def publish():
+    """Rewrite the pages."""
     for page in PAGES:
         text = page_with_results(page.read_text())
         write_atomically(page, lambda temporary, text=text: temporary.write_text(text))
     click.echo(f"Made: {' and '.join(map(str, PAGES))}")
+
+
+main = click.command(help=__doc__.split("\n")[0])(publish)
 
 
 if __name__ == "__main__":

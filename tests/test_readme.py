@@ -26,6 +26,7 @@ def load_script(path):
 def test_pages_show_the_results_and_the_modules_that_there_are(page):
     publish, text = load_script(ROOT / "benchmarks" / "publish.py"), (ROOT / page).read_text()
     assert ROOT / page in publish.PAGES
+    assert text.count(": begin -->") == text.count(": end -->") == len(publish.BETWEEN_MARKS.findall(text)) > 0
     assert publish.page_with_results(text) == text, "run python benchmarks/publish.py"
 
 
