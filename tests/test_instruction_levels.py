@@ -44,7 +44,8 @@ def files(tmp_path_factory):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_kernels_compute_what_numpy_does(level):
-    run(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "test_integer_kernels.py")
+    printed = run(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "test_integer_kernels.py")
+    assert " passed" in printed and " failed" not in printed
 
 
 @pytest.mark.parametrize("level", [level for level in LEVELS if level != "AVX"])  # has the kernels of SSE41

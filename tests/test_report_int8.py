@@ -39,6 +39,15 @@ def test_a_prelu_that_runs_in_passes_counts_once():
     assert gc.report(int8, example).bytes < gc.report(net, example).bytes
 
 
+def two_convolutions(channels):
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(channels, 3, activation="relu"), nn.Conv2D(64, 3, activation="relu"), nn.Dense(10))
+    net.initialize(mx.init.Normal(0.1))
+    example = mx.nd.random.normal(shape=(4, 3, 12, 12))
+    net(example)
+    return net, example
+
+
 def test_layers_that_are_called_again_count_their_bytes_once():
     net, example = build(SharedWeights, (16, 6))
     int8 = quantize(net, [example], progress=False)
@@ -49,11 +58,7 @@ def test_layers_that_are_called_again_count_their_bytes_once():
 
 def test_the_file_has_hardly_more(tmp_path):
     """Its tensors are what is counted, and BatchNorm's parameters of 1 and 0, which are in the codes."""
-    net = nn.HybridSequential()
-    net.add(nn.Conv2D(32, 3, activation="relu"), nn.Conv2D(64, 3, activation="relu"), nn.Dense(10))
-    net.initialize(mx.init.Normal(0.1))
-    example = mx.nd.random.normal(shape=(4, 3, 12, 12))
-    net(example)
+    net, example = two_convolutions(32)
     int8 = quantize(net, [example], progress=False)
     gc.save(tmp_path / "net.gcz", int8)
     tensors = read(tmp_path / "net.gcz", "compressed network")[0]
@@ -79,11 +84,7 @@ def test_before_and_after_show_the_saving(tmp_path, monkeypatch):
 
 
 def test_exported_parameters_are_of_fp32_size_and_saved_ones_a_quarter(tmp_path):
-    net = nn.HybridSequential()
-    net.add(nn.Conv2D(64, 3, activation="relu"), nn.Conv2D(64, 3, activation="relu"), nn.Dense(10))
-    net.initialize(mx.init.Normal(0.1))
-    example = mx.nd.random.normal(shape=(4, 3, 12, 12))
-    net(example)
+    net, example = two_convolutions(64)
     int8 = quantize(net, [example], progress=False)
     expected = int8(example).asnumpy()
     int8.export(str(tmp_path / "net"))
