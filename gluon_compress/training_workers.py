@@ -45,7 +45,7 @@ def restore(run):
     path = Path(run.state_path)
     if run.others is None:
         return training_state.restore(path, run.net, run.trainer, run.identity) if path.exists() else None
-    content = run.others.from_first(path.read_bytes() if run.rank == 0 and path.exists() else b"")
+    content = run.others.from_worker(0, path.read_bytes() if run.rank == 0 and path.exists() else b"")
     if not content:
         return None
     with tempfile.TemporaryDirectory() as folder:

@@ -145,7 +145,7 @@ class Workers(KVStoreBase):
             self.pushpull("broadcast", received)
             self.wait()
         else:
-            content = self.from_first(value.asnumpy().tobytes())
+            content = self.from_worker(0, value.asnumpy().tobytes())
             received = mx.nd.array(np.frombuffer(content, value.dtype).reshape(value.shape), dtype=value.dtype)
         for array in out if isinstance(out, (list, tuple)) else [out]:
             mx.nd.identity(received.as_in_context(array.context), out=array)
@@ -174,27 +174,33 @@ class Workers(KVStoreBase):
         self.wait()
         return received.asnumpy().astype(np.uint16).view(np.float64).sum(axis=0).reshape(numbers.shape)
 
-    def from_first(self, content):
-        """The bytes that worker 0 gave."""
-        length = int(self.sum([len(content) if self.rank == 0 else 0])[0])
+    def from_worker(self, rank, content):
+        """The bytes that the worker with this rank gave; those of the others are not looked at."""
+        length = int(self.sum([len(content) if self.rank == rank else 0])[0])
         if length == 0:
             return b""
-        mine = content[:length].ljust(length + length % 2, b"\0")
-        numbers = mx.nd.array(np.frombuffer(mine, np.uint16), dtype=np.float32)
-        self.broadcast(None, numbers, numbers)
-        return numbers.asnumpy().astype(np.uint16).tobytes()[:length]
+        numbers = np.zeros((length + 1) // 2, np.float32)  # 16 bits each; a sum to which the others give zeros
+        if self.rank == rank:
+            numbers[:] = np.frombuffer(content.ljust(length + length % 2, b"\0"), np.uint16)
+        received = mx.nd.array(numbers)
+        self.pushpull("bytes", received)
+        self.wait()
+        return received.asnumpy().astype(np.uint16).tobytes()[:length]
 
     def check_same(self, description):
-        """Raise ``WorkerError``, on every worker, unless all have the same ``description``, a JSON dict."""
+        """Raise ``WorkerError``, with the same message on every worker, unless all have the same ``description``.
+
+        It is a JSON dict. Every worker says what differs, as the first one to end may be the only one to be heard.
+        """
         mine = json.loads(json.dumps(description))
-        first = json.loads(self.from_first(json.dumps(description).encode()))
+        first = json.loads(self.from_worker(0, json.dumps(description).encode()))
         flags = np.zeros(self.num_workers)
         flags[self.rank] = first != mine
         others = np.flatnonzero(self.sum(flags))
-        if first != mine:
-            raise WorkerError(f"worker {self.rank} trains something else than worker 0: {differences(first, mine)}")
-        if len(others):
-            raise WorkerError(f"worker {', '.join(map(str, others))} trains something else than worker 0 and says what")
+        messages = [self.from_worker(rank, differences(first, mine).encode()).decode() for rank in others]
+        if messages:
+            raise WorkerError("; ".join(f"worker {rank} trains something else than worker 0: {message}"
+                                        for rank, message in zip(others, messages)))
 
     def share(self, parameters):
         """Give these parameters the values that worker 0 has."""

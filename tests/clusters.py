@@ -152,7 +152,7 @@ def drift(workers, folder):
     write(folder, "drift", workers.rank, net,
           gc.training.fit(net, Data(shares(workers), 1, happens), 1, progress=False))
     for content in (b"", b"\0", b"\x80", bytes(range(256)) * 3 + b"\xff", np.array([-0.0, np.nan, 1e-310]).tobytes()):
-        assert workers.from_first(content if workers.rank == 0 else b"other") == content
+        assert workers.from_worker(0, content if workers.rank == 0 else b"other") == content
 
 
 def leave(workers, folder):
@@ -172,7 +172,7 @@ def rounded(workers, folder):
     assert array.asscalar() != 2 / 3
     assert workers.sum([1 / 3, 2.0 ** 53, -1e-300]).tolist() == [2 / 3, 2.0 ** 54, -2e-300]
     content = bytes(range(256)) * 5 + b"!"
-    assert workers.from_first(content if workers.rank == 0 else b"") == content
+    assert workers.from_worker(0, content if workers.rank == 0 else b"") == content
     for kind in (np.float64, np.float16, np.float32):
         array = mx.nd.array([[1 / 3, 1e-5 + workers.rank]], dtype=kind)
         workers.broadcast(None, array, array)

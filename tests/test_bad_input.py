@@ -439,7 +439,7 @@ NO_ROWS = {
         "quantization.FoldedNorms", "quantization.Int8Network", "quantization.QatNetwork", "runtime.RuntimeStatus",
         "training.History", "transfer.Answer", "workers.Workers"},
     "MXNet's trainers and fit call them": {f"workers.Workers.{name}" for name in (
-        "broadcast", "pushpull", "sum", "from_first", "check_same", "share", "average")},
+        "broadcast", "pushpull", "sum", "from_worker", "check_same", "share", "average")},
     "no arguments": {"params.manifest", "params.names", "runtime.status", "runtime.usable_cores", "workers.connect",
                      "workers.in_cluster"},
     "a piece of text in, a piece of text out": {"network.layer_name"},
