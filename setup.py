@@ -13,7 +13,7 @@ class BuildWithManifest(build_py):
     def run(self):
         super().run()
         if not getattr(self, "editable_mode", False):
-            self.copy_file(MANIFEST, str(Path(self.build_lib, "gluon_compress", "params_manifest.json")))
+            self.copy_file(MANIFEST, str(Path(self.build_lib, "gluon_compress", "params", "manifest.json")))
 
     def get_source_files(self):  # for a source distribution
         return super().get_source_files() + [MANIFEST]

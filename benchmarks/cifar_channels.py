@@ -18,8 +18,8 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import numpy as np
-from gluon_compress.batches import compose, cutout, random_crop, random_flip
-from gluon_compress.files import write_atomically
+from gluon_compress.datasets import compose, cutout, random_crop, random_flip
+from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 

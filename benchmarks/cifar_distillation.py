@@ -20,9 +20,9 @@ import click
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
-from gluon_compress.batches import compose, random_crop, random_flip
+from gluon_compress.datasets import compose, random_crop, random_flip
 from gluon_compress.distillation import FeatureLoss, distill
-from gluon_compress.files import write_atomically
+from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 

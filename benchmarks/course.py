@@ -23,7 +23,7 @@ import click
 import gluon_compress as gc
 import mxnet as mx
 import numpy as np
-from gluon_compress.files import write_atomically
+from gluon_compress.files.writing import write_atomically
 from publish import RESULTS, ROOT, publish
 
 

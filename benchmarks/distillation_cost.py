@@ -21,7 +21,7 @@ import click
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 from gluon_compress.distillation import FeatureLoss, distill
-from gluon_compress.files import write_atomically
+from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 from mxnet.gluon import nn

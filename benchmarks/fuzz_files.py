@@ -28,8 +28,8 @@ from course import describe_machine
 from fuzzing.kinds import KINDS
 from fuzzing.summary import summary, table
 from fuzzing.worker import ACCEPTED, Outcome, Worker
-from gluon_compress.files import write_atomically
-from gluon_compress.progress import progress_bar
+from gluon_compress.files.writing import write_atomically
+from gluon_compress.tables import progress_bar
 
 RESULTS = Path(__file__).resolve().parent / "results"
 UNFORGED, FORGED = 100_000, 20_000

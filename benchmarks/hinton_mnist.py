@@ -24,8 +24,8 @@ import click
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
-from gluon_compress.batches import random_crop
-from gluon_compress.files import write_atomically
+from gluon_compress.datasets import random_crop
+from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 from mxnet.gluon import nn

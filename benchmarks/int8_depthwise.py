@@ -19,7 +19,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 from depthwise_networks import NETWORKS
 from gluon_compress.datasets import cifar10
-from gluon_compress.files import write_atomically
+from gluon_compress.files.writing import write_atomically
 from gluon_compress.quantization import quantize
 from gluon_compress.tables import format_table
 

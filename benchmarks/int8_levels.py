@@ -17,8 +17,9 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import numpy as np
-from gluon_compress.files import write_atomically
-from gluon_compress.quantization import onednn, quantize
+from gluon_compress.files.writing import write_atomically
+from gluon_compress.quantization import quantize
+from gluon_compress.quantization.integers import onednn
 from gluon_compress.tables import format_table
 from int8_accuracy import NETWORKS, calibration_images, classes, labels, load
 

@@ -16,7 +16,7 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
-from gluon_compress.files import write_atomically
+from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet.gluon.model_zoo import vision
 

@@ -37,7 +37,7 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import numpy as np
-from gluon_compress.files import write_atomically
+from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from int8_speed_systems import SYSTEMS, THREADS
 

@@ -19,8 +19,8 @@ import click
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
-from gluon_compress.files import write_atomically
-from gluon_compress.plots import plot_curves
+from gluon_compress.files.writing import write_atomically
+from gluon_compress.measuring.plots import plot_curves
 from gluon_compress.tables import format_table
 from tqdm import tqdm
 

@@ -18,7 +18,7 @@ import mxnet as mx
 import numpy as np
 import torch
 import torch_pruning
-from gluon_compress.files import write_atomically
+from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet.gluon.model_zoo import vision
 from torch import nn

@@ -145,7 +145,7 @@ def main(task):
         serve(task)
         return
     import gluon_compress as gc
-    from gluon_compress.files import write_atomically
+    from gluon_compress.files.writing import write_atomically
     from int8_speed import cpu_name
     conditions = {"cpu": cpu_name(), "cores": gc.runtime.status().cores, "rounds": ROUNDS, "seconds": SECONDS,
                   "load before": os.getloadavg()[0]}

@@ -27,9 +27,10 @@ import click
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
-from gluon_compress.files import write_atomically
+from gluon_compress.files.writing import write_atomically
 from gluon_compress.network import parameters, restore_snapshot, snapshot
-from gluon_compress.symbol_graph import shorten, trace
+from gluon_compress.network.misfits import shorten
+from gluon_compress.network.tracing import trace
 from gluon_compress.tables import format_table
 from tqdm import tqdm
 from zoos import PROPOSALS, choose, image_size, make, run, task

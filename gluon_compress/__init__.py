@@ -1,16 +1,14 @@
 """gluon_compress: pruning, quantization and distillation for Apache MXNet 1.9.1 / Gluon."""
 from . import runtime  # first: it makes MXNet importable
 from . import (
-    batches,
     checkpoint,
     datasets,
     distillation,
     export,
-    kernels,
+    measuring,
     models,
     network,
     params,
-    plots,
     pruning,
     quantization,
     training,
@@ -18,11 +16,9 @@ from . import (
 )
 from .checkpoint import load, save
 from .errors import CheckpointError, DownloadError, GluonCompressError, NetworkError, RecordError, WorkerError
-from .latency import measure_latency
-from .report import report
+from .measuring import measure_latency, report
 
 __version__ = "0.1.0"
 __all__ = ["CheckpointError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError", "WorkerError",
-           "batches", "checkpoint", "datasets", "distillation", "export", "kernels", "load", "measure_latency",
-           "models", "network", "params", "plots", "pruning", "quantization", "report", "runtime", "save", "training",
-           "workers"]
+           "checkpoint", "datasets", "distillation", "export", "load", "measure_latency", "measuring", "models",
+           "network", "params", "pruning", "quantization", "report", "runtime", "save", "training", "workers"]

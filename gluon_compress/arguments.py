@@ -1,4 +1,5 @@
 """Checks of arguments, each with the value and what is accepted in its message."""
+import difflib
 import math
 import numbers
 import sys
@@ -62,3 +63,37 @@ def check_choice(name, value, choices):
     """One of ``choices``; ``ValueError`` otherwise."""
     if isinstance(value, bool) or not isinstance(value, (str, numbers.Number)) or value not in choices:
         raise ValueError(f"{name} is {shown(value)}; accepted: {', '.join(map(repr, choices))}")
+
+
+def check_known(name, known, what):
+    """Raise an error that lists the names close to ``name`` when ``known`` does not have it."""
+    if not isinstance(name, str):
+        raise TypeError(f"name is {name!r}; accepted: a string")
+    if name not in known:
+        close = difflib.get_close_matches(name, known)
+        listed = f"close matches: {', '.join(close)}" if close else f"accepted: {_listed(sorted(known))}"
+        raise ValueError(f"name is {name!r}, which is not a {what}; {listed}")
+
+
+def _listed(names, most=12):
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+class _Missing:
+    def __repr__(self):
+        return "missing"
+
+
+_MISSING = _Missing()  # a key that is not there, which differs from None
+
+
+def differences(there, here, prefix=""):
+    """What differs between two JSON dicts, for messages: "seed is 0 there, 1 here, ..."; "" when nothing does."""
+    found = []
+    for name in [*here, *sorted(there.keys() - here.keys())]:
+        old, new = there.get(name, _MISSING), here.get(name, _MISSING)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found.append(differences(old, new, f"{prefix}{name}."))
+        elif old != new:
+            found.append(f"{prefix}{name} is {old!r} there, {new!r} here")
+    return ", ".join(filter(None, found))

@@ -9,7 +9,7 @@ import socket
 import sys
 
 ROLES = ("scheduler", "server")
-LAUNCHED = "GLUON_COMPRESS_LAUNCHED"  # set by gluon_compress.launch, whose servers are those below
+LAUNCHED = "GLUON_COMPRESS_LAUNCHED"  # set by gluon_compress.workers, whose servers are those below
 
 
 def import_mxnet():
@@ -56,6 +56,6 @@ def _refuse(command, body, _):
 
 
 def _set_no_optimizer(store, optimizer):
-    raise ValueError(f"servers of gluon_compress.launch take no optimizer, and the trainer's "
+    raise ValueError(f"servers of gluon_compress.workers take no optimizer, and the trainer's "
                      f"{type(optimizer).__name__} would go to them; accepted: "
                      f"kvstore=gluon_compress.workers.connect(), or update_on_kvstore=False")

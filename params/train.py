@@ -16,8 +16,9 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
-from gluon_compress.batches import compose, cutout, random_crop, random_flip
-from gluon_compress.files import sha256_of, write_atomically
+from gluon_compress.datasets import compose, cutout, random_crop, random_flip
+from gluon_compress.files.locks import sha256_of
+from gluon_compress.files.writing import write_atomically
 from mxnet import gluon, init
 
 FOLDER = Path(__file__).resolve().parent

@@ -97,7 +97,7 @@ def _write():
     content["training.state"] = {"parameters": digests(parameters_of(net))}
     cached = gc.distillation.cache_logits(network(), batches(), FOLDER / "logits.safetensors", progress=False)
     content["logits.safetensors"] = {"logits": [logits.asnumpy().tolist() for _, _, logits in cached]}
-    curves = gc.pruning.sensitivity(network(), norm_of_weights, kind="weights", fractions=(0.25, 0.5),
+    curves = gc.pruning.measure_sensitivity(network(), norm_of_weights, kind="weights", fractions=(0.25, 0.5),
                                     state_path=FOLDER / "sensitivity.json", progress=False)
     content["sensitivity.json"] = {"curves": curves.to_dict()}
     (FOLDER / "content.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")

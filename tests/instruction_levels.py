@@ -14,7 +14,7 @@ import gluon_compress as gc  # before mxnet
 
 import mxnet as mx  # noqa: I001
 import numpy as np
-from gluon_compress.quantization import onednn
+from gluon_compress.quantization.integers import onednn
 
 
 def decibels(expected, found):

@@ -8,8 +8,8 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.quantization import dequantize_array, quantize_array
-from gluon_compress.quantization.arrays import largest_code
-from gluon_compress.quantization.clipping import CLIPS, best_fractions, rank
+from gluon_compress.quantization.arithmetic.arrays import largest_code
+from gluon_compress.quantization.arithmetic.clipping import CLIPS, best_fractions, rank
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

@@ -18,24 +18,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 from gluon_compress import (
-    batches,
-    checkpoint,
-    datasets,
-    distillation,
-    download,
-    export,
-    kernels,
-    launch,
-    models,
-    network,
-    params,
-    plots,
-    pruning,
-    quantization,
-    training,
-    transfer,
-    workers,
-)
+    checkpoint, datasets, distillation, export, measuring, models, network, params, pruning, quantization, training, workers)
+from gluon_compress.files import download, transfer
+from gluon_compress.measuring import plots
+from gluon_compress.workers import launch
 from gluon_compress.arguments import check_flag
 from gluon_compress.errors import GluonCompressError
 from mistakes import DATA, EXAMPLE, LABELS, MISTAKES, Plain, Tiny, tiny
@@ -104,7 +90,7 @@ def steps(**arguments):
 
 
 def channel_curves(net, example):
-    return pruning.sensitivity(net, lambda net: 1.0, example, "channels", fractions=[0.5], progress=False)
+    return pruning.measure_sensitivity(net, lambda net: 1.0, example, "channels", fractions=[0.5], progress=False)
 
 
 def within(evaluate, max_accuracy_drop):
@@ -121,7 +107,7 @@ def trainer_of(net, masks, optimizer, optimizer_params):
 
 
 def compose(augment):
-    return batches.compose(*augment)
+    return datasets.compose(*augment)
 
 
 def batch_of(augment):
@@ -139,7 +125,7 @@ def int8():
 
 @functools.cache
 def measured():
-    return pruning.sensitivity(tiny(), lambda net: 1.0, fractions=[0.5], progress=False)
+    return pruning.measure_sensitivity(tiny(), lambda net: 1.0, fractions=[0.5], progress=False)
 
 
 def qat():
@@ -240,7 +226,7 @@ FUNCTIONS = {
         pruning.sensitivity, {"net": tiny, "evaluate": lambda: lambda net: 1.0, "fractions": [0.5], **QUIET},
         {"net": "finite net", "evaluate": "evaluate", "kind": "choice", "criterion": "choice", "progress": "flag",
          "state_path": "optional path", "fractions": "fractions", "layers": "list of layers"}),
-    "pruning.sensitivity(channels)": (
+    "pruning.measure_sensitivity(channels)": (
         channel_curves, {"net": tiny, "example": EXAMPLE}, {"net": "net", "example": "example"}),
     "pruning.GradualPruner": (
         pruning.GradualPruner, {"net": tiny, "final_sparsity": 0.5, "steps": 10},
@@ -276,7 +262,7 @@ FUNCTIONS = {
                 "warmup": "integer", "baseline": "baseline"}),
     "measure_latency": (gc.measure_latency, {"net": tiny, "example": EXAMPLE, "repeats": 1},
                         {"net": "net", "example": "example", "repeats": "positive", "warmup": "integer"}),
-    "kernels.kernels_of": (kernels.kernels_of, {"net": tiny, "example": EXAMPLE, **QUIET},
+    "measuring.kernels_of": (measuring.kernels_of, {"net": tiny, "example": EXAMPLE, **QUIET},
                            {"net": "net", "example": "example", "progress": "flag"}),
     "save": (gc.save, {"path": "net.gcz", "net": tiny, "example": EXAMPLE},
              {"path": "path", "net": "whole net", "example": "optional example"}),
@@ -290,7 +276,7 @@ FUNCTIONS = {
         datasets.ImageDataset, {"images": np.zeros((4, 6, 6, 3), np.uint8), "labels": [0, 1, 1, 0], "mean": (0.5,) * 3,
                                 "std": (0.5,) * 3},
         {"images": "images", "labels": "labels", "mean": "channels", "std": "channels"}),
-    "batches.Shard": (batches.Shard, {"count": 10, "batch_size": 4},
+    "datasets.Shard": (datasets.Shard, {"count": 10, "batch_size": 4},
                       {"count": "positive", "batch_size": "positive", "shuffle": "flag", "rank": "integer",
                        "workers": "positive"}),
     "models.ResNet": (models.ResNet, {"classes": 2, "width": 4},
@@ -324,8 +310,6 @@ FUNCTIONS = {
                                       {"record": "record"}),
     "pruning.Sensitivity.ratios": (pruning.Sensitivity.ratios, {"self": measured, "max_drop": 0.1},
                                    {"max_drop": "drop"}),
-    "pruning.Sensitivity.plot": (pruning.Sensitivity.plot, {"self": measured, "path": "chart.png"},
-                                 {"path": "picture", "title": "optional text"}),
     "pruning.Sensitivity.from_dict": (pruning.Sensitivity.from_dict, {"record": lambda: measured().to_dict()},
                                       {"record": "record"}),
     "pruning.MaskedTrainer.replace_masks": (
@@ -351,9 +335,6 @@ FUNCTIONS = {
     "quantization.QuantizationRecord.range": (
         quantization.QuantizationRecord.range, {"self": lambda: int8().record, "layer": "conv", "what": "input"},
         {"layer": "names of layers", "what": "choice"}),
-    "quantization.QuantizationRecord.plot": (
-        quantization.QuantizationRecord.plot, {"self": lambda: int8().record, "path": "chart.png"},
-        {"path": "picture", "title": "optional text"}),
     "quantization.QuantizationRecord.from_dict": (
         quantization.QuantizationRecord.from_dict, {"record": lambda: int8().record.to_dict()}, {"record": "record"}),
     "quantization.Scales.codes": (
@@ -368,24 +349,24 @@ FUNCTIONS = {
     "quantization.dequantize_array": (
         quantization.dequantize_array, {"codes": np.ones(3, np.int8), "scale": np.float32(1)},
         {"codes": "codes", "scale": "scale", "axis": "axis"}),
-    "kernels.operator_times": (
-        kernels.operator_times, {"net": tiny, "example": EXAMPLE, **QUIET},
+    "measuring.operator_times": (
+        measuring.operator_times, {"net": tiny, "example": EXAMPLE, **QUIET},
         {"net": "net", "example": "example", "repeats": "positive", "progress": "flag"}),
-    "kernels.measure_islands": (
-        kernels.measure_islands, {"net": int8, "example": EXAMPLE, **QUIET},
+    "measuring.measure_islands": (
+        measuring.measure_islands, {"net": int8, "example": EXAMPLE, **QUIET},
         {"net": "int8 net", "example": "example", "progress": "flag"}),
 
     # charts
-    "plots.plot_before_after": (
+    "measuring.plots.plot_before_after": (
         plots.plot_before_after, {"values": {"a": 1.0, "b": 2}, "path": "chart.png"},
         {"values": "bars", "path": "picture", "ylabel": "optional text", "title": "optional text"}),
-    "plots.plot_curves": (
+    "measuring.plots.plot_curves": (
         plots.plot_curves, {"curves": {"a": [(0, 1), (1, 2)]}, "path": "chart.png", "xlabel": "x", "ylabel": "y"},
         {"curves": "curves", "path": "picture", "xlabel": "text", "ylabel": "text", "title": "optional text"}),
-    "plots.plot_sensitivity": (
+    "measuring.plots.plot_sensitivity": (
         plots.plot_sensitivity, {"sensitivity": measured, "path": "chart.png"},
         {"sensitivity": "plotted", "path": "picture", "title": "optional text"}),
-    "plots.plot_quantization": (
+    "measuring.plots.plot_quantization": (
         plots.plot_quantization, {"record": lambda: int8().record, "path": "chart.png"},
         {"record": "plotted", "path": "picture", "title": "optional text"}),
 
@@ -395,17 +376,17 @@ FUNCTIONS = {
     "datasets.ImageDataset.split": (datasets.ImageDataset.split, {"self": toy, "held_out": 1},
                                     {"held_out": "positive", "seed": "integer"}),
     "datasets.ImageDataset.batches": (datasets.ImageDataset.batches, {"self": toy, "batch_size": 2}, BATCHES),
-    "datasets.ImageDataset.batches(augment)": (batch_of, {"augment": lambda: batches.random_flip},
+    "datasets.ImageDataset.batches(augment)": (batch_of, {"augment": lambda: datasets.random_flip},
                                                {"augment": "augmentation"}),
     **{f"datasets.{name}": (getattr(datasets, name), {}, {"root": "folder"})
        for name in ("mnist", "fashion_mnist", "cifar10")},
-    "batches.Batches": (batches.Batches, {"dataset": toy, "batch_size": 2}, {"dataset": "data set", **BATCHES}),
-    "batches.random_crop": (batches.random_crop, {"padding": 2}, {"padding": "integer"}),
-    "batches.cutout": (batches.cutout, {"side": 2}, {"side": "positive"}),
-    "batches.compose": (compose, {"augment": [batches.random_flip]}, {"augment": "augmentations"}),
-    **{f"batches.{name}": (augment, {"images": np.zeros((4, 6, 6, 3), np.uint8)}, {"images": "pixels"})
-       for name, augment in (("random_flip", batches.random_flip), ("random_crop()", batches.random_crop(1)),
-                             ("cutout()", batches.cutout(1)))},
+    "datasets.Batches": (datasets.Batches, {"dataset": toy, "batch_size": 2}, {"dataset": "data set", **BATCHES}),
+    "datasets.random_crop": (datasets.random_crop, {"padding": 2}, {"padding": "integer"}),
+    "datasets.cutout": (datasets.cutout, {"side": 2}, {"side": "positive"}),
+    "datasets.compose": (compose, {"augment": [datasets.random_flip]}, {"augment": "augmentations"}),
+    **{f"datasets.{name}": (augment, {"images": np.zeros((4, 6, 6, 3), np.uint8)}, {"images": "pixels"})
+       for name, augment in (("random_flip", datasets.random_flip), ("random_crop()", datasets.random_crop(1)),
+                             ("cutout()", datasets.cutout(1)))},
     "params.path": (params.path, {"name": "lenet_mnist"}, {"name": "name", "base_url": "optional address"}),
     "params.load": (params.load, {"name": "simple_cnn_mnist"},
                     {"name": "name", "base_url": "optional address", "ctx": "contexts"}),
@@ -426,7 +407,7 @@ FINE = {("save", "example"): {"two inputs", "data"},  # a warning says that the 
         ("distillation.DistillationLoss", "teacher_weights"): {"list"},
         ("distillation.DistillationLoss()", "labels"): {"one class"}}
 # calls whose good end is seen in other files: they start processes, need a server or read whole data sets
-ELSEWHERE = ("kernels.kernels_of", "kernels.operator_times", "kernels.measure_islands", "datasets.mnist",
+ELSEWHERE = ("measuring.kernels_of", "measuring.operator_times", "measuring.measure_islands", "datasets.mnist",
              "datasets.fashion_mnist", "datasets.cifar10", "params.pretrained", "download.download", "launch.main")
 # {why there are no rows: names}
 NO_ROWS = {
@@ -435,7 +416,7 @@ NO_ROWS = {
     "records, which functions make, and whose from_dict has rows": {
         "pruning.ChannelPlan", "pruning.Sensitivity", "quantization.QuantizationRecord", "quantization.Scales"},
     "what functions return": {
-        "distillation.CachedLogits", "kernels.Kernel", "kernels.KernelReport", "network.Layer",
+        "distillation.CachedLogits", "measuring.Kernel", "measuring.KernelReport", "network.Layer",
         "quantization.FoldedNorms", "quantization.Int8Network", "quantization.QatNetwork", "runtime.RuntimeStatus",
         "training.History", "transfer.Answer", "workers.Workers"},
     "MXNet's trainers and fit call them": {f"workers.Workers.{name}" for name in (
@@ -507,16 +488,18 @@ def known_values(net):
 def public():
     """(name, function or class) of all that has no underscore in ``gluon_compress`` and the modules of its ``__all__``.
 
-    With the methods that take arguments, and three modules that are used by their names.
+    With the methods that take arguments, and four modules that are used by their names.
     """
     modules = {name: module for name in gc.__all__ if inspect.ismodule(module := getattr(gc, name))}
-    modules |= {name: importlib.import_module(f"gluon_compress.{name}") for name in ("download", "launch", "transfer")}
+    modules |= {"measuring.plots": plots, "download": download, "launch": launch, "transfer": transfer}
     top = {name: getattr(gc, name) for name in gc.__all__ if name not in modules}
     yield from top.items()
     for module_name, module in modules.items():
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
                and not name.startswith("_") and callable(value) and value not in top.values()]
         for name in getattr(module, "__all__", own):
+            if inspect.ismodule(getattr(module, name)):
+                continue
             value = getattr(module, name)
             yield f"{module_name}.{name}", value
             for method, function in vars(value).items() if inspect.isclass(value) else ():

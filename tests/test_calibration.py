@@ -7,7 +7,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.quantization import RangeObserver
-from gluon_compress.quantization.calibration import BINS, METHODS, divergences
+from gluon_compress.quantization.calibration.range_observer import BINS, METHODS, divergences
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

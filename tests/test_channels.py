@@ -7,9 +7,9 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.errors import NetworkError, RecordError
-from gluon_compress.models import AlexNet, LeNet, LeNet5Caffe, LeNet300100, ResNet, SimpleCNN
+from gluon_compress.models import AlexNet, LeNet, LeNet300100, LeNet5Caffe, ResNet, SimpleCNN
 from gluon_compress.pruning import ChannelPlan, prune_channels
-from gluon_compress.pruning.importance import WEIGHT_CRITERIA
+from gluon_compress.pruning.channels.criteria import WEIGHT_CRITERIA
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer, nn
 from networks import (

@@ -9,7 +9,9 @@ import gluon_compress as gc
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress import checkpoint, tensorfile
+from gluon_compress import checkpoint
+from gluon_compress.checkpoint import file as checkpoint_file
+from gluon_compress.files import tensorfile
 from gluon_compress.errors import CheckpointError, RecordError
 from gluon_compress.models import AlexNet, LeNet, SimpleCNN
 from gluon_compress.pruning import ChannelPlan, MaskedTrainer, Masks, prune_channels, prune_magnitude
@@ -177,7 +179,7 @@ def test_a_quantized_file_is_a_quarter_of_gluon_s(network, shape, arguments, sha
 def test_tensors_take_the_bytes_they_should(bits, sparsity, tmp_path):
     net, example = build(LeNet, LENET)
     gc.save(tmp_path / "net.gcz", net, *compress(net, example, bits, sparsity))
-    tensors, _ = tensorfile.read(tmp_path / "net.gcz", checkpoint.KIND)
+    tensors, _ = tensorfile.read(tmp_path / "net.gcz", checkpoint_file.KIND)
     expected = 4 * (20 + 50 + 128 + 10)  # biases
     for channels, columns in ((20, 25), (50, 180), (128, 1250), (10, 128)):
         size = channels * columns
@@ -198,7 +200,7 @@ def test_records_are_in_the_file(tmp_path):
     found = checkpoint.records(tmp_path / "net.gcz")
     assert set(found) == {"masks", "scales", "plan"}
     for record in (plan, masks, scales):
-        kind = next(kind for kind, cls in checkpoint.RECORDS.items() if isinstance(record, cls))
+        kind = next(kind for kind, cls in checkpoint_file.RECORDS.items() if isinstance(record, cls))
         assert found[kind].to_dict() == record.to_dict()
         assert str(found[kind]) == str(record)
     gc.save(tmp_path / "plain.gcz", net)
@@ -373,9 +375,9 @@ def _with_slice(**changes):
 def test_a_forged_file_with_a_right_checksum_fails_too(forge, small_file, tmp_path):
     path, content, _ = small_file
     path.write_bytes(content)
-    tensors, header = tensorfile.read(path, checkpoint.KIND)
+    tensors, header = tensorfile.read(path, checkpoint_file.KIND)
     forge(tensors, header)
-    tensorfile.write(tmp_path / "forged.gcz", checkpoint.KIND, tensors, header)
+    tensorfile.write(tmp_path / "forged.gcz", checkpoint_file.KIND, tensors, header)
     target, _ = build(NormNet, seed=1)
     before = values(target)
     with pytest.raises((CheckpointError, RecordError)):

@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from gluon_compress.distillation import cache_logits, distill
-from gluon_compress.pruning import prune_channels, reestimate_batch_norm, sensitivity
+from gluon_compress.pruning import measure_sensitivity as sensitivity, prune_channels, reestimate_batch_norm
 from gluon_compress.quantization import prepare_qat, quantize
 from gluon_compress.training import evaluate, fit
 from mxnet.gluon import HybridBlock, nn, rnn

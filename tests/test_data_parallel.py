@@ -8,8 +8,8 @@ import gluon_compress as gc
 import numpy as np
 import pytest
 from clusters import TRAININGS, Alone
-from gluon_compress import launch
-from gluon_compress.batches import Shard
+from gluon_compress.workers import launch
+from gluon_compress.datasets import Shard
 from gluon_compress.network import snapshot
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,7 +184,7 @@ def test_a_script_for_several_workers_runs_in_one_process(run_python, tmp_path):
 
 
 @pytest.mark.parametrize("kvstore, arguments, message", [
-    ("dist_sync", {}, "this process is no worker of a cluster: start the script with python -m gluon_compress.launch"),
+    ("dist_sync", {}, "this process is no worker of a cluster: start the script with python -m gluon_compress.workers"),
     ("dist_device_sync", {"update_on_kvstore": True}, "no worker of a cluster")])
 def test_a_distributed_trainer_outside_of_a_cluster_is_refused(monkeypatch, kvstore, arguments, message):
     monkeypatch.delenv("DMLC_ROLE", raising=False)

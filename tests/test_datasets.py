@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gluon_compress import batches, datasets, sources
+from gluon_compress import datasets
+from gluon_compress.datasets import images, sources
 from gluon_compress.errors import DownloadError
 from full_disk import files_end_at
 from hypothesis import given
@@ -325,7 +326,7 @@ def test_two_processes_at_once(file_server, tmp_path, start_python):
     code = f"""
 import sys
 from pathlib import Path
-from gluon_compress import sources
+from gluon_compress.datasets import sources
 sources.complete("Toy", Path(sys.argv[1]), {CHECKSUMS!r}, [sources.GzipFiles(sys.argv[2])])
 """
     processes = [start_python(code, tmp_path, source.base) for _ in range(2)]
@@ -389,7 +390,7 @@ def test_cifar_files_are_rebuilt_from_png_sheets(tmp_path):
         Image.fromarray(sheet).save(package / f"{stem}.png")
     (package / "train_lables.json").write_text(json.dumps([1, 2, 3, 4, 5, 6]))
     (package / "test_lables.json").write_text(json.dumps([7, 8, 9]))
-    datasets._rebuild_cifar_files(package, folder, [f"{stem}.bin" for stem in sheets])
+    images._rebuild_cifar_files(package, folder, [f"{stem}.bin" for stem in sheets])
     for stem, labels in sheets.items():
         expected = b""
         for label, image in zip(labels, pixels[stem], strict=True):
@@ -406,7 +407,7 @@ def test_mnist_from_gluons_repository_variable(file_server, tmp_path, monkeypatc
     for name, content in files.items():
         file_server.put(f"gluon/dataset/mnist/{name}.gz", gzip.compress(content))
     monkeypatch.setenv("MXNET_GLUON_REPO", file_server.url)
-    monkeypatch.setattr(datasets, "MNIST_SHA256", {name: hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(images, "MNIST_SHA256", {name: hashlib.sha256(content).hexdigest()
                                                    for name, content in files.items()})
     train, test = datasets.mnist(root=tmp_path / "mnist")
     assert train.labels.tolist() == [1, 2] and test.labels.tolist() == [3]
@@ -556,7 +557,7 @@ IMAGES = np.random.RandomState(3).randint(1, 256, (40, 7, 6, 2), dtype=np.uint8)
 def test_random_crop_is_one_of_the_shifts(padding):
     np.random.seed(0)
     shifts = []
-    for image, cropped in zip(IMAGES, batches.random_crop(padding)(IMAGES), strict=True):
+    for image, cropped in zip(IMAGES, datasets.random_crop(padding)(IMAGES), strict=True):
         found = []
         for down in range(-padding, padding + 1):
             for right in range(-padding, padding + 1):
@@ -574,7 +575,7 @@ def test_random_crop_is_one_of_the_shifts(padding):
 def test_random_flip_mirrors_some():
     np.random.seed(0)
     flipped = 0
-    for image, result in zip(IMAGES, batches.random_flip(IMAGES), strict=True):
+    for image, result in zip(IMAGES, datasets.random_flip(IMAGES), strict=True):
         mirrored = np.stack([[image[row, 5 - column] for column in range(6)] for row in range(7)])
         is_mirrored = np.array_equal(result, mirrored)
         assert is_mirrored or np.array_equal(result, image)
@@ -586,7 +587,7 @@ def test_random_flip_mirrors_some():
 def test_cutout_removes_one_square(side):
     np.random.seed(0)
     full = 0
-    for image, result in zip(IMAGES, batches.cutout(side)(IMAGES), strict=True):
+    for image, result in zip(IMAGES, datasets.cutout(side)(IMAGES), strict=True):
         gone = (result == 0).all(axis=-1)
         np.testing.assert_array_equal(result[~gone], image[~gone])
         rows, columns = np.flatnonzero(gone.any(axis=1)), np.flatnonzero(gone.any(axis=0))
@@ -602,9 +603,9 @@ def test_cutout_removes_one_square(side):
 
 def test_augmentations_leave_their_input_alone_and_compose_in_order():
     before = IMAGES.copy()
-    for augment in (batches.random_crop(2), batches.random_flip, batches.cutout(3)):
+    for augment in (datasets.random_crop(2), datasets.random_flip, datasets.cutout(3)):
         result = augment(IMAGES)
         assert result.shape == IMAGES.shape and result.dtype == np.uint8
         np.testing.assert_array_equal(IMAGES, before)
-    both = batches.compose(lambda images: images // 2, lambda images: images + 1)
+    both = datasets.compose(lambda images: images // 2, lambda images: images + 1)
     np.testing.assert_array_equal(both(IMAGES), IMAGES // 2 + 1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 from full_disk import files_end_at
-from gluon_compress.download import download
+from gluon_compress.files.download import download
 from gluon_compress.errors import DownloadError
 
 CONTENT = np.random.RandomState(0).bytes(300_001)  # many chunks, and a bit
@@ -118,7 +118,7 @@ def test_a_short_file_without_checksum_is_noticed(file_server, tmp_path):
 
 
 def test_two_processes_share_one_download(file_server, tmp_path, start_python):
-    code = ("import sys; from gluon_compress.download import download; from gluon_compress.files import sha256_of;"
+    code = ("import sys; from gluon_compress.files.download import download; from gluon_compress.files.locks import sha256_of;"
             "print(sha256_of(download(*sys.argv[1:])))")
     arguments = file_server.put("file", CONTENT, "held"), tmp_path / "file", SHA256
     first, second = start_python(code, *arguments), start_python(code, *arguments)
@@ -132,7 +132,7 @@ def test_two_processes_share_one_download(file_server, tmp_path, start_python):
 
 def test_a_killed_process_leaves_a_part_that_is_resumed(file_server, tmp_path, start_python):
     url = file_server.put("file", CONTENT, "slow")
-    process = start_python("import sys; from gluon_compress.download import download;"
+    process = start_python("import sys; from gluon_compress.files.download import download;"
                            "download(*sys.argv[1:3], timeout=600)", url, tmp_path / "file")
     part = tmp_path / "file.part"
     while process.poll() is None and not (part.exists() and part.stat().st_size):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.quantization import quantize
-from gluon_compress.quantization.blocks import block_of
+from gluon_compress.network.blocks import block_of
 from gluon_compress.quantization.equalization import EXPONENTS, find_pairs
 from gluon_compress.quantization.quantizer import Quantizer
 from mxnet.gluon import nn

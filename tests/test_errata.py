@@ -18,17 +18,17 @@ from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
 
 import gluon_compress as gc
-from gluon_compress.costs import layer_costs
-from gluon_compress.graph import Node
+from gluon_compress.measuring.costs import layer_costs
+from gluon_compress.network.graph import Node
 from gluon_compress.network import parameters, restore_snapshot, snapshot
-from gluon_compress.quantization.blocks import block_of
-from gluon_compress.quantization.calibration import divergences
-from gluon_compress.quantization.emitter import half_to_even
-from gluon_compress.quantization.inference_graph import variable
-from gluon_compress.quantization.onednn import threshold_for
-from gluon_compress.quantization.onednn_emitter import Int8Emitter
-from gluon_compress.quantization.ranges import Range
-from gluon_compress.quantization.simulated_emitter import SimulatedEmitter
+from gluon_compress.network.blocks import block_of
+from gluon_compress.quantization.calibration.range_observer import divergences
+from gluon_compress.quantization.integers.emitter import half_to_even
+from gluon_compress.quantization.integers.inference_graph import variable
+from gluon_compress.quantization.integers.onednn import threshold_for
+from gluon_compress.quantization.integers.onednn_emitter import Int8Emitter
+from gluon_compress.quantization.arithmetic.ranges import Range
+from gluon_compress.quantization.integers.simulated_emitter import SimulatedEmitter
 
 ERRATA = Path(__file__).resolve().parent.parent / "tutorials" / "ERRATA.md"
 DIGIT = nd.zeros((1, 1, 28, 28))   # an example, for the shapes

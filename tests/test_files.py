@@ -12,9 +12,10 @@ import gluon_compress as gc
 import numpy as np
 import pytest
 from full_disk import files_end_at
-from gluon_compress import files, tensorfile
-from gluon_compress.files import (
-    CHUNK_BYTES, check_path, check_target, check_writable, lock, sha256_of, write_atomically)
+from gluon_compress.files import tensorfile, writing as files
+from gluon_compress.files.locks import CHUNK_BYTES, lock, sha256_of
+from gluon_compress.files.paths import check_path, check_target, check_writable
+from gluon_compress.files.writing import write_atomically
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -278,11 +279,11 @@ def writers():
         "fit": (fit, [""]),
         "cache_logits": (lambda path: gc.distillation.cache_logits(
             net, [(images, labels)] * 40, path, progress=False), [""]),
-        "sensitivity": (lambda path: gc.pruning.sensitivity(
+        "sensitivity": (lambda path: gc.pruning.measure_sensitivity(
             net, lambda net: 0.5, state_path=path, progress=False), [""]),
         "to_symbol": (lambda path: gc.export.to_symbol(net, path), ["-symbol.json", "-0000.params"]),
         "to_onnx": (lambda path: gc.export.to_onnx(net, f"{path}.onnx", images, verify=False), [".onnx"]),
-        "plot": (lambda path: gc.plots.plot_before_after({"a": 1, "b": 2}, f"{path}.png"), [".png"])}
+        "plot": (lambda path: gc.measuring.plots.plot_before_after({"a": 1, "b": 2}, f"{path}.png"), [".png"])}
 
 
 @pytest.mark.parametrize("what", writers())

@@ -8,7 +8,7 @@ import gluon_compress as gc
 import numpy as np  # noqa: I001
 import pytest
 from first_files import FOLDER, digests, parameters_of
-from gluon_compress.quantization import onednn
+from gluon_compress.quantization.integers import onednn
 from networks import NormNet
 
 CONTENT = json.loads((FOLDER / "content.json").read_text())
@@ -66,7 +66,7 @@ def test_sensitivity_goes_on_from_its_state(tmp_path):
         asked.append(net)
         return first_files.norm_of_weights(net)
 
-    curves = gc.pruning.sensitivity(first_files.network(), norm_of_weights, kind="weights", fractions=(0.25, 0.5),
+    curves = gc.pruning.measure_sensitivity(first_files.network(), norm_of_weights, kind="weights", fractions=(0.25, 0.5),
                                     state_path=path, progress=False)
     assert len(asked) == 1  # of the whole network
     assert curves.curves == gc.pruning.Sensitivity.from_dict(CONTENT["sensitivity.json"]["curves"]).curves

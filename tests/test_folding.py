@@ -7,6 +7,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress import network
+from gluon_compress.network import values as values_module
 from gluon_compress.errors import NetworkError
 from gluon_compress.quantization import fold_batch_norm, quantize_array, quantize_weights
 from mxnet.gluon import nn
@@ -312,13 +313,13 @@ def test_a_failure_in_the_middle_of_writing_is_undone(monkeypatch):
     net, example = build(NormNet)
     before = values(net)
 
-    gamma, write = net.features[5].gamma, network.write_values
+    gamma, write = net.features[5].gamma, values_module.write_values
 
     def fail(parameter, value):
         if parameter is gamma and (value == 1).all():  # the new one, not the old one
             raise mx.MXNetError("no memory")
         write(parameter, value)
-    monkeypatch.setattr(network, "write_values", fail)
+    monkeypatch.setattr(values_module, "write_values", fail)
     with pytest.raises(mx.MXNetError, match="no memory"):
         fold_batch_norm(net, example)
     assert identical(before, values(net))

@@ -5,10 +5,10 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.errors import NetworkError
-from gluon_compress.graph import Graph
-from gluon_compress.kernels import measure_islands, operator_times
+from gluon_compress.network.graph import Graph
+from gluon_compress.measuring import measure_islands, operator_times
 from gluon_compress.quantization import QuantizationRecord, quantize
-from gluon_compress.quantization.onednn import saturates
+from gluon_compress.quantization.integers.onednn import saturates
 from mxnet.gluon import nn
 from networks import Net, build
 from test_integer_activations import MOVING, built, leaky_net

@@ -7,8 +7,9 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from forging import KINDS, forge, kind, network_of, taken_apart
-from gluon_compress import CheckpointError, allowed_operators, symbol_check
-from gluon_compress.schema import Malformed
+from gluon_compress import CheckpointError
+from gluon_compress.checkpoint import allowed_operators, symbol_check
+from gluon_compress.files.schema import Malformed
 from mxnet.gluon import SymbolBlock, nn
 from networks import Net
 

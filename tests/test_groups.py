@@ -6,8 +6,9 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress.costs import layer_costs
-from gluon_compress.pruning import ChannelPlan, prune_channels, rewrite
+from gluon_compress.measuring.costs import layer_costs
+from gluon_compress.network import resizing as rewrite
+from gluon_compress.pruning import ChannelPlan, prune_channels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import autograd

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import strangers
 from click.testing import CliRunner
-from gluon_compress import guard, launch
+from gluon_compress.workers import guard, launch
 
 SECRET = b"the secret of a run"
 NUMBER, OTHER = 123456789, 987654321

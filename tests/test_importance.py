@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet, ResNet
-from gluon_compress.graph import Graph
-from gluon_compress.pruning import prune_channels, prune_channels_in_steps, sensitivity
-from gluon_compress.pruning.groups import Dependencies
-from gluon_compress.pruning.importance import CRITERIA, WEIGHT_CRITERIA, unit_importance
+from gluon_compress.network.graph import Graph
+from gluon_compress.pruning import measure_sensitivity as sensitivity, prune_channels, prune_channels_in_steps
+from gluon_compress.pruning.channels.groups import Dependencies
+from gluon_compress.pruning.channels.criteria import CRITERIA, WEIGHT_CRITERIA, unit_importance
 from mxnet.gluon import SymbolBlock, nn
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from networks import Branches, Net, NormNet, build, exported, identical, randomize, values

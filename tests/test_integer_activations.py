@@ -5,15 +5,15 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.errors import RecordError
-from gluon_compress.graph import Graph, Node
+from gluon_compress.network.graph import Graph, Node
 from gluon_compress.quantization import Int8Network, QuantizationRecord, prepare_qat, quantize
-from gluon_compress.quantization.fusions import Leaky
-from gluon_compress.quantization.inference_graph import variable
-from gluon_compress.quantization.onednn import saturates
-from gluon_compress.quantization.onednn_emitter import Int8Emitter
+from gluon_compress.quantization.integers.fusions import Leaky
+from gluon_compress.quantization.integers.inference_graph import variable
+from gluon_compress.quantization.integers.onednn import saturates
+from gluon_compress.quantization.integers.onednn_emitter import Int8Emitter
 from gluon_compress.quantization.quantized import Quantized
-from gluon_compress.quantization.ranges import Range
-from gluon_compress.quantization.simulated_emitter import SimulatedEmitter
+from gluon_compress.quantization.arithmetic.ranges import Range
+from gluon_compress.quantization.integers.simulated_emitter import SimulatedEmitter
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from networks import Net, build, exported

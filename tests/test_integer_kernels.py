@@ -6,16 +6,16 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress.graph import Node, content_of, in_order, symbol_of
+from gluon_compress.network.graph import Node, content_of, in_order, symbol_of
 from gluon_compress.quantization import quantize
-from gluon_compress.quantization.blocks import block_of
-from gluon_compress.quantization.inference_graph import variable
-from gluon_compress.quantization.narrow import halved_codes, narrow_codes
-from gluon_compress.quantization.narrow_emitter import fitting
-from gluon_compress.quantization.onednn import loses_five, saturates, threshold_for, weight_codes, weight_for
-from gluon_compress.quantization.onednn_emitter import Int8Emitter
-from gluon_compress.quantization.ranges import Range
-from gluon_compress.quantization.simulated_emitter import SimulatedEmitter
+from gluon_compress.network.blocks import block_of
+from gluon_compress.quantization.integers.inference_graph import variable
+from gluon_compress.quantization.integers.narrow import halved_codes, narrow_codes
+from gluon_compress.quantization.integers.narrow_emitter import fitting
+from gluon_compress.quantization.integers.onednn import loses_five, saturates, threshold_for, weight_codes, weight_for
+from gluon_compress.quantization.integers.onednn_emitter import Int8Emitter
+from gluon_compress.quantization.arithmetic.ranges import Range
+from gluon_compress.quantization.integers.simulated_emitter import SimulatedEmitter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

@@ -4,7 +4,7 @@ import gluon_compress as gc  # before mxnet
 import mxnet as mx  # noqa: I001
 import pytest
 from gluon_compress.errors import NetworkError
-from gluon_compress.kernels import kernels_of
+from gluon_compress.measuring import kernels_of
 from gluon_compress.models import LeNet
 from gluon_compress.quantization import quantize
 from mxnet.gluon import nn

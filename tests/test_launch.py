@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from gluon_compress import launch
+from gluon_compress.workers import launch
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREVER = "import os, sys, time; os.write(1, b'%d\\n' % os.getpid()); time.sleep(600)"  # in one piece

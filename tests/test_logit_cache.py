@@ -5,7 +5,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress import CheckpointError, NetworkError
-from gluon_compress.batches import random_flip
+from gluon_compress.datasets import random_flip
 from gluon_compress.datasets import ImageDataset
 from gluon_compress.distillation import DistillationLoss, cache_logits, distill
 from gluon_compress.distillation.cache import digest_of

@@ -9,7 +9,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from clusters import MXNETS_OWN_SERVER, start_cluster
-from gluon_compress import training_state
+from gluon_compress.training import state as training_state
 from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import LeNet, SimpleCNN
 from gluon_compress.network import parameters

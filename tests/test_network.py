@@ -10,13 +10,15 @@ from gluon_compress import network
 from gluon_compress.arguments import check_choice, check_integer, check_number
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet
+from gluon_compress.network.checks import check_initialized
+from gluon_compress.network.layer import CONVOLUTIONS
+from gluon_compress.network.values import set_values
 from gluon_compress.tables import format_table
 from mxnet import gluon
 from mxnet.gluon import nn
 from networks import Assorted, NormNet, OwnWeight, SharedWeights, build, exported, identical, laid_out_anew, values
 
 LENET = (2, 1, 28, 28)
-CONVOLUTIONS = network.CONVOLUTIONS
 
 
 def test_parameters_have_the_names_that_save_parameters_writes(tmp_path):
@@ -124,7 +126,7 @@ def test_networks_that_are_not_ready():
     with pytest.raises(NetworkError, match=r"conv.0.weight is not initialized: call net.initialize"):
         network.layers(net)
     net.initialize()
-    network.check_initialized(net)
+    check_initialized(net)
     with pytest.raises(NetworkError, match=r"conv.0.weight has no data yet.*net\(example\)"):
         network.layers(net)
     net(mx.nd.zeros(LENET))
@@ -174,11 +176,11 @@ def test_a_snapshot_is_put_back_where_onednn_laid_weights_out_anew(dimensions):
 def test_values_keep_their_type_and_wait_for_a_shape():
     net = nn.Dense(2)
     net.initialize()
-    network.set_values(net.weight, np.full((2, 3), 0.5, np.float32))
+    set_values(net.weight, np.full((2, 3), 0.5, np.float32))
     net(mx.nd.ones((1, 3)))
     assert (net.weight.data().asnumpy() == 0.5).all()
     net.cast("float16")
-    network.set_values(net.weight, np.full((2, 3), 0.25))
+    set_values(net.weight, np.full((2, 3), 0.25))
     assert net.weight.data().dtype == np.float16 and (net.weight.data().asnumpy() == 0.25).all()
 
 

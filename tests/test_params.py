@@ -16,7 +16,10 @@ import pytest
 from full_disk import files_end_at
 
 from gluon_compress import datasets, models, params, training
-from gluon_compress.download import download
+from gluon_compress.params import shipped
+from gluon_compress.params import zoo as zoo_module
+from gluon_compress.params.zoo import ZOOS
+from gluon_compress.files.download import download
 from gluon_compress.errors import CheckpointError, DownloadError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +36,7 @@ def entry_of(content, **changes):
 def home(tmp_path, monkeypatch):
     """An empty cache, and no address to download from."""
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv(params.URL_VARIABLE, raising=False)
+    monkeypatch.delenv(shipped.URL_VARIABLE, raising=False)
     return tmp_path / "home"
 
 
@@ -49,7 +52,7 @@ def shipped(tmp_path, monkeypatch):
     """A params folder of our own; ``write(entries)`` its manifest."""
     folder = tmp_path / "params"
     folder.mkdir()
-    monkeypatch.setattr(params, "SHIPPED", folder)
+    monkeypatch.setattr(shipped, "SHIPPED", folder)
     return folder
 
 
@@ -116,7 +119,7 @@ def test_load_gives_the_saved_network(content, shipped, network):
 
 def test_shipped_before_cache_before_download(content, shipped, cached, file_server, monkeypatch):
     file_server.put(FILE, content)
-    monkeypatch.setenv(params.URL_VARIABLE, file_server.url)
+    monkeypatch.setenv(shipped.URL_VARIABLE, file_server.url)
     assert params.path("tiny") == cached and len(file_server.requests) == 1
     assert params.path("tiny") == cached and len(file_server.requests) == 1
     (shipped / FILE).write_bytes(content)
@@ -126,7 +129,7 @@ def test_shipped_before_cache_before_download(content, shipped, cached, file_ser
 @pytest.mark.parametrize("end", ["", "/"])
 def test_address_given_wins_over_the_variable(content, cached, file_server, monkeypatch, end):
     file_server.put(f"mine/{FILE}", content)
-    monkeypatch.setenv(params.URL_VARIABLE, file_server.url + "other")
+    monkeypatch.setenv(shipped.URL_VARIABLE, file_server.url + "other")
     assert params.path("tiny", base_url=f"{file_server.url}mine{end}").read_bytes() == content
     assert params.load("tiny", base_url=f"{file_server.url}mine{end}")(mx.nd.ones((1, 1, 28, 28))).shape == (1, 3)
     assert [name for name, _ in file_server.requests] == [f"mine/{FILE}"]
@@ -158,7 +161,7 @@ def test_error_without_address_says_what_to_do(content, shipped, home):
         params.path("tiny")
     message = str(caught.value)
     assert f"{shipped / FILE}: its content has sha256" in message
-    assert f"{params.URL_VARIABLE} is not set" in message
+    assert f"{shipped.URL_VARIABLE} is not set" in message
     assert f"put the file at\n{home / 'gluon_compress' / FILE} by hand" in message
     (home / "gluon_compress").mkdir(parents=True)
     (home / "gluon_compress" / FILE).write_bytes(content)  # following the advice helps
@@ -171,7 +174,7 @@ def test_error_without_address_says_what_to_do(content, shipped, home):
     ("slow", "tiny.params")])
 def test_failed_download_leaves_nothing_that_looks_right(content, cached, file_server, monkeypatch, behaviour,
                                                          reason):
-    monkeypatch.setattr(params, "download", functools.partial(download, timeout=0.5))  # "slow" is soon given up
+    monkeypatch.setattr(shipped, "download", functools.partial(download, timeout=0.5))  # "slow" is soon given up
     file_server.put(FILE, content, behaviour)
     with pytest.raises(DownloadError) as caught:
         params.path("tiny", file_server.url)
@@ -194,8 +197,8 @@ def test_interrupted_download_is_resumed(content, cached, file_server):
 
 def test_two_processes_download_once(content, cached, shipped, home, file_server, start_python):
     file_server.put(FILE, content, "held")
-    code = ("import sys, pathlib; from gluon_compress import params; "
-            "params.SHIPPED = pathlib.Path(sys.argv[1]); print(params.path('tiny', sys.argv[2]))")
+    code = ("import sys, pathlib; from gluon_compress import params; from gluon_compress.params import shipped; "
+            "shipped.SHIPPED = pathlib.Path(sys.argv[1]); print(params.path('tiny', sys.argv[2]))")
     processes = [start_python(code, shipped, file_server.url, MXNET_HOME=str(home)) for _ in range(2)]
     file_server.wait_for_request()
     file_server.release()
@@ -271,14 +274,14 @@ def test_wheel_has_manifest_and_all_modules(home, tmp_path, file_server, run_pyt
         "from gluon_compress import params\n"
         "params.load(sys.argv[1])\n"
         "print(json.dumps([params.__file__, params.manifest(), str(params.path(sys.argv[1]))]))",
-        name, PYTHONPATH=str(site), MXNET_HOME=str(home), **{params.URL_VARIABLE: file_server.url})
-    assert json.loads(output) == [str(site / "gluon_compress" / "params.py"), listed,
+        name, PYTHONPATH=str(site), MXNET_HOME=str(home), **{shipped.URL_VARIABLE: file_server.url})
+    assert json.loads(output) == [str(site / "gluon_compress" / "params" / "__init__.py"), listed,
                                   str(home / "gluon_compress" / f"{name}.params")]
 
 
 # The zoos
 
-@pytest.fixture(params=params.ZOOS)
+@pytest.fixture(params=ZOOS)
 def zoo(request, home, file_server, monkeypatch, tmp_path):
     """A zoo whose server is ours and whose "mobilenet0.25" has parameters drawn at random.
 
@@ -349,7 +352,7 @@ def test_pretrained_failure_says_what_to_do(zoo, file_server, monkeypatch, damag
                "other content": zipped(zoo["file"].name, damaged(zoo["content"])),
                **odd_archives(zoo["file"].name, zoo["content"])}
     if damage == "too large":
-        monkeypatch.setattr(params, "ZOO_FILE_BYTES", len(zoo["content"]) - 1)
+        monkeypatch.setattr(zoo_module, "ZOO_FILE_BYTES", len(zoo["content"]) - 1)
     behaviour = damage if damage in ("missing", "truncated") else "ok"
     file_server.put(zoo["url"], archive.get(damage, zipped(zoo["file"].name, zoo["content"])), behaviour)
     zoo["file"].parent.mkdir(parents=True)
@@ -361,7 +364,7 @@ def test_pretrained_failure_says_what_to_do(zoo, file_server, monkeypatch, damag
         assert part in str(caught.value)
     assert zoo["file"].read_bytes() == b"was here before"
     assert not list(zoo["file"].parent.glob("*.zip"))
-    monkeypatch.setattr(params, "ZOO_FILE_BYTES", len(zoo["content"]))
+    monkeypatch.setattr(zoo_module, "ZOO_FILE_BYTES", len(zoo["content"]))
     file_server.put(zoo["url"], zipped(zoo["file"].name, zoo["content"]))
     check_pretrained(zoo)
 

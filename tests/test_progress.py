@@ -10,7 +10,7 @@ import termios
 from conftest import ROOT
 
 BARS = """
-from gluon_compress.progress import progress_bar
+from gluon_compress.tables import progress_bar
 for show in (True, False):
     assert list(progress_bar(range(3), show, desc="shown" if show else "hidden")) == [0, 1, 2]
 """

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import ResNet
-from gluon_compress.quantization import QatNetwork, onednn, prepare_qat, quantize
+from gluon_compress.quantization import QatNetwork, prepare_qat, quantize
+from gluon_compress.quantization.integers import onednn
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 from networks import Branches, Function, Net, NormNet, OwnWeight, SharedWeights, build, exported, identical, values

@@ -6,15 +6,16 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.errors import CheckpointError, NetworkError, RecordError
-from gluon_compress.graph import Graph, in_order
+from gluon_compress.network.graph import Graph, in_order
 from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.network import snapshot
-from gluon_compress.quantization import Int8Network, QuantizationRecord, onednn, quantize
-from gluon_compress.quantization.blocks import block_of
+from gluon_compress.quantization import Int8Network, QuantizationRecord, quantize
+from gluon_compress.quantization.integers import onednn
+from gluon_compress.network.blocks import block_of
 from gluon_compress.quantization.folding import batch_norm_pairs
-from gluon_compress.quantization.fusions import find_fusions
-from gluon_compress.quantization.inference_graph import fold_scales, simplify, with_own_parameters
-from gluon_compress.quantization.observing import input_batches
+from gluon_compress.quantization.integers.fusions import find_fusions
+from gluon_compress.quantization.integers.inference_graph import fold_scales, simplify, with_own_parameters
+from gluon_compress.quantization.calibration.observing import input_batches
 from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.model_zoo import vision
 from networks import Assorted, Branches, Net, NormNet, OwnWeight, SharedWeights, build, exported, identical, values

@@ -10,17 +10,17 @@ import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet
 from gluon_compress.quantization import prepare_qat, quantize
-from gluon_compress.quantization.emitter import Emitter
-from gluon_compress.quantization.fusions import find_fusions
-from gluon_compress.quantization.inference_graph import simplify
-from gluon_compress.quantization.lowering import Lowering
-from gluon_compress.quantization.narrow import NarrowSimulatedEmitter
-from gluon_compress.quantization.narrow_emitter import NarrowInt8Emitter
-from gluon_compress.quantization.onednn_emitter import Int8Emitter
+from gluon_compress.quantization.integers.emitter import Emitter
+from gluon_compress.quantization.integers.fusions import find_fusions
+from gluon_compress.quantization.integers.inference_graph import simplify
+from gluon_compress.quantization.integers.lowering import Lowering
+from gluon_compress.quantization.integers.narrow import NarrowSimulatedEmitter
+from gluon_compress.quantization.integers.narrow_emitter import NarrowInt8Emitter
+from gluon_compress.quantization.integers.onednn_emitter import Int8Emitter
 from gluon_compress.quantization.quantized import Quantized
 from gluon_compress.quantization.quantizer import Quantizer
-from gluon_compress.quantization.simulated_emitter import SimulatedEmitter
-from gluon_compress.quantization.training_emitter import TrainingEmitter
+from gluon_compress.quantization.integers.simulated_emitter import SimulatedEmitter
+from gluon_compress.quantization.integers.training_emitter import TrainingEmitter
 from mxnet.gluon import nn
 from networks import Net, NormNet, build, identical
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from gluon_compress import models
 from gluon_compress.errors import NetworkError
-from gluon_compress.latency import measure_latency
-from gluon_compress.plots import plot_before_after, plot_curves
-from gluon_compress.report import Report, report
+from gluon_compress import measure_latency
+from gluon_compress.measuring.plots import plot_before_after, plot_curves
+from gluon_compress.measuring import Report, report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import image
@@ -407,7 +407,7 @@ def test_plots_are_pictures(lenet, tmp_path):
 
 
 def test_plots_leave_matplotlib_alone(run_python, tmp_path):
-    code = ("import sys; from gluon_compress.plots import plot_curves; assert 'matplotlib' not in sys.modules; "
+    code = ("import sys; from gluon_compress.measuring.plots import plot_curves; assert 'matplotlib' not in sys.modules; "
             "plot_curves({'a': [(0, 1)]}, sys.argv[1], 'x', 'y'); assert 'matplotlib.pyplot' not in sys.modules")
     run_python(code, tmp_path / "a.png", MPLBACKEND="QtAgg", DISPLAY=None)
     assert (tmp_path / "a.png").stat().st_size > 0

@@ -4,9 +4,9 @@ import gluon_compress as gc  # before mxnet
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress import plots
+from gluon_compress.measuring import plots
 from gluon_compress.quantization import quantize
-from gluon_compress.tensorfile import read
+from gluon_compress.files.tensorfile import read
 from mxnet.gluon import nn
 from networks import NormNet, SharedWeights, build
 from test_integer_activations import built, prelu_net

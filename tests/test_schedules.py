@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 from gluon_compress import training
 from gluon_compress.errors import NetworkError, RecordError
-from gluon_compress.pruning import (
-    GradualPruner,
-    MaskedTrainer,
-    Masks,
-    cubic,
-    linear,
-    one_shot,
-    prune_magnitude,
-)
+from gluon_compress.pruning import GradualPruner, MaskedTrainer, Masks, cubic, linear, one_shot, prune_magnitude
 from hypothesis import given
 from hypothesis import strategies as st
 from mxnet import autograd

@@ -9,7 +9,8 @@ import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet, ResNet
 from gluon_compress.network import parameters
-from gluon_compress.pruning import ChannelPlan, channels as pruner, prune_channels, prune_channels_in_steps, selection
+from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
+from gluon_compress.pruning.channels import pruner, selection
 from gluon_compress.pruning.schedules import cubic
 from mxnet.gluon import HybridBlock, nn
 from networks import Branches, Net, NormNet, assert_close, build, identical, values, zero_removed

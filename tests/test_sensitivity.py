@@ -13,7 +13,7 @@ import pytest
 from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import ResNet
 from gluon_compress.network import layers
-from gluon_compress.pruning import Sensitivity, prune_channels, prune_magnitude, sensitivity
+from gluon_compress.pruning import Sensitivity, measure_sensitivity as sensitivity, prune_channels, prune_magnitude
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image

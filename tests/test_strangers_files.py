@@ -164,7 +164,7 @@ def readers(path):
             "records": lambda: checkpoint.records(path),
             "fit": lambda: gc.training.fit(net, data, 1, trainer, state_path=path, progress=False),
             "cache_logits": lambda: gc.distillation.cache_logits(net, data, path, progress=False),
-            "sensitivity": lambda: gc.pruning.sensitivity(net, lambda net: 0.5, example, fractions=(0.5,),
+            "sensitivity": lambda: gc.pruning.measure_sensitivity(net, lambda net: 0.5, example, fractions=(0.5,),
                                                           state_path=path, progress=False)}
 
 

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from gluon_compress import tensorfile
+from gluon_compress.files import tensorfile
 from gluon_compress.errors import CheckpointError
 from hypothesis import given
 from hypothesis import strategies as st

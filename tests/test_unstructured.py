@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 from gluon_compress.errors import NetworkError, RecordError
 from gluon_compress.models import LeNet, LeNet300100
-from gluon_compress.pruning import (
-    Masks,
-    prune_custom,
-    prune_magnitude,
-    prune_n_m,
-    prune_random,
-    prune_threshold,
-)
+from gluon_compress.pruning import Masks, prune_custom, prune_magnitude, prune_n_m, prune_random, prune_threshold
 from mxnet.gluon import SymbolBlock, nn
 from networks import Assorted, NormNet, OwnWeight, SharedWeights, build, exported, fresh, identical, values
 from safetensors import safe_open

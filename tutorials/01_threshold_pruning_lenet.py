@@ -13,7 +13,7 @@ from course import LONG, Results, show_training
 
 import gluon_compress as gc
 from gluon_compress.network import layers
-from gluon_compress.plots import plot_curves
+from gluon_compress.measuring.plots import plot_curves
 
 import mxnet as mx
 import numpy as np

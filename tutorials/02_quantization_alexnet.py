@@ -13,9 +13,9 @@
 from course import LONG, Results, show_training
 
 import gluon_compress as gc
-from gluon_compress.batches import compose, random_crop, random_flip
+from gluon_compress.datasets import compose, random_crop, random_flip
 from gluon_compress.network import layers, parameters
-from gluon_compress.plots import plot_curves
+from gluon_compress.measuring.plots import plot_curves
 
 import mxnet as mx
 import numpy as np

@@ -18,8 +18,8 @@ from course import LONG, OUTPUT, Results, show_training
 
 import gluon_compress as gc
 from gluon_compress.distillation import FeatureLoss, distill
-from gluon_compress.latency import measure_latency
-from gluon_compress.plots import plot_curves
+from gluon_compress import measure_latency
+from gluon_compress.measuring.plots import plot_curves
 
 import mxnet as mx
 import numpy as np
@@ -249,4 +249,4 @@ if LONG:
 #
 # - T = 1 and T = 20, `hard_weight` 0.5: the best values depend on student and teacher.
 # - A QAT network as the student: `prepare_qat(net, data, bits=4)`, then `distill`.
-# - Augmented data (`gluon_compress.batches.random_flip`): the teacher labels images nobody has labelled.
+# - Augmented data (`gluon_compress.datasets.random_flip`): the teacher labels images nobody has labelled.

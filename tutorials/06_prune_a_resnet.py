@@ -14,7 +14,7 @@
 from course import LONG, Results, show_training
 
 import gluon_compress as gc
-from gluon_compress.batches import compose, random_crop, random_flip
+from gluon_compress.datasets import compose, random_crop, random_flip
 
 import mxnet as mx
 import numpy as np
@@ -52,7 +52,7 @@ print("asked for features.0, went along:", ", ".join(name for name in plan.layer
 # %%
 net = gc.params.load("resnet18_cifar10")
 net.hybridize(static_alloc=True, static_shape=True)
-curves = gc.pruning.sensitivity(
+curves = gc.pruning.measure_sensitivity(
     net, lambda net: gc.training.evaluate(net, validation_data), example, kind="channels",
     fractions=(0.25, 0.5, 0.75), state_path=results.path(f"-sensitivity-{len(held_out)}.json"))
 print(curves)

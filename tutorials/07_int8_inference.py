@@ -15,7 +15,7 @@
 from course import LONG, Results
 
 import gluon_compress as gc
-from gluon_compress.latency import measure_latency
+from gluon_compress import measure_latency
 
 import mxnet as mx
 import numpy as np
@@ -66,7 +66,7 @@ print(f"int8 and fp32 agree on {results.numbers['agreement of int8 and fp32']:.2
 # between two layers there is nothing but integers:
 
 # %%
-operators = [node["op"] for node in gc.symbol_graph.trace(int8).nodes() if node["op"] != "null"]
+operators = [node["op"] for node in gc.network.tracing.trace(int8).nodes() if node["op"] != "null"]
 for operator in dict.fromkeys(operators):
     print(f"{operators.count(operator):4d} x {operator}")
 
@@ -75,7 +75,7 @@ for operator in dict.fromkeys(operators):
 # types of input, weight and output (`u8` is an unsigned 8-bit integer) and the time in each:
 
 # %%
-print(gc.kernels.kernels_of(int8, results.example))
+print(gc.measuring.kernels_of(int8, results.example))
 
 # %% [markdown]
 # ## The same arithmetic without the kernels

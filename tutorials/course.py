@@ -5,9 +5,9 @@ from pathlib import Path
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import numpy as np
-from gluon_compress.files import write_atomically
-from gluon_compress.latency import measure_latency
-from gluon_compress.progress import progress_bar
+from gluon_compress.files.writing import write_atomically
+from gluon_compress import measure_latency
+from gluon_compress.tables import progress_bar
 from gluon_compress.tables import format_table
 
 LONG = "--long" in sys.argv[1:]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from course import LONG, OUTPUT, accuracy_text, time_text
-from gluon_compress.progress import progress_bar
+from gluon_compress.tables import progress_bar
 from gluon_compress.tables import format_table
 from tqdm import tqdm
 

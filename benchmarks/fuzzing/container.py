@@ -5,7 +5,7 @@ import lzma
 import struct
 
 import numpy as np
-from gluon_compress import tensorfile
+from gluon_compress.files import tensorfile
 from safetensors.numpy import load, save
 
 

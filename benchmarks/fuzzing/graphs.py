@@ -3,7 +3,7 @@ import json
 
 import mxnet as mx
 import numpy as np
-from gluon_compress import allowed_operators, symbol_check
+from gluon_compress.checkpoint import allowed_operators, symbol_check
 
 from .container import put_together
 from .json_values import EXTREME, changed_json

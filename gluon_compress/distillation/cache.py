@@ -11,16 +11,26 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from .. import tensorfile
 from ..arguments import check_flag
-from ..batches import Batches
-from ..data import as_given, check_data, check_repeatable, go_through, input_counts, inputs_and_label, number_of_batches
+from ..datasets.batches import Batches
 from ..errors import CheckpointError, NetworkError
-from ..files import check_path, check_writable
-from ..network import parameters
-from ..progress import progress_bar
-from ..schema import Malformed, either, fields, integer, list_of, pair as pair_of, text
-from ..symbol_graph import flat, trace
+from ..files import tensorfile
+from ..files.paths import check_path, check_writable
+from ..files.schema import Malformed, either, fields, integer, list_of, text
+from ..files.schema import pair as pair_of
+from ..network.data import (
+    as_given,
+    check_data,
+    check_repeatable,
+    go_through,
+    input_counts,
+    inputs_and_label,
+    number_of_batches,
+)
+from ..network.inputs import flat
+from ..network.tracing import trace
+from ..network.values import parameters
+from ..tables import progress_bar
 from .teachers import as_teachers, check_finite, hybridized, logits_of, naming
 
 KIND = "teacher logits"

@@ -7,6 +7,7 @@ docstring says so: weights then need not follow the size of a layer.
 Sums over features are matrix products with ones: MXNet's own, along one axis, take up to a hundred times as long.
 """
 
+
 SMALL = 1e-12  # added to squared norms, and what means of distances are at least: 0 / 0 stays 0
 ROUNDING = 1e-6  # of the squared norms: squared distances below are what float32 leaves of zero
 

@@ -9,8 +9,11 @@ from mxnet.gluon import HybridBlock, SymbolBlock, nn
 
 from ..arguments import check_choice, check_number, mxnet_scalar, shown
 from ..errors import NetworkError
-from ..network import check_hybrid, check_initialized, parameters, undone_on_error
-from ..symbol_graph import call, example_inputs, trace
+from ..network.checks import check_hybrid, check_initialized, undone_on_error
+from ..network.inputs import example_inputs
+from ..network.misfits import call
+from ..network.tracing import trace
+from ..network.values import parameters
 from .feature_losses import KINDS
 from .teachers import check_no_shared, check_teacher
 

@@ -7,8 +7,10 @@ from mxnet.gluon import HybridBlock
 from mxnet.ndarray import NDArray
 
 from ..errors import NetworkError
-from ..network import check_finite_parameters, check_ready, parameters, walk
-from ..symbol_graph import call, flat, map_arrays
+from ..network.checks import check_finite_parameters, check_ready
+from ..network.inputs import flat, map_arrays
+from ..network.misfits import call
+from ..network.values import parameters, walk
 
 
 def as_teachers(teacher):

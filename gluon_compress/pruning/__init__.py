@@ -1,17 +1,17 @@
 """Pruning: masks that stay, channels that really go."""
-from .batch_norm import reestimate_batch_norm
-from .channels import prune_channels, prune_channels_in_steps
-from .curves import Sensitivity
-from .gradual import GradualPruner
-from .masked_trainer import MaskedTrainer
-from .masks import Masks
-from .patterns import prune_n_m
-from .plan import ChannelPlan
+from .channels.batch_norm import reestimate_batch_norm
+from .channels.penalty import ChannelPenalty
+from .channels.plan import ChannelPlan
+from .channels.pruner import prune_channels, prune_channels_in_steps
 from .schedules import cubic, linear, one_shot
-from .sensitivity import sensitivity
-from .sparse_training import ChannelPenalty
-from .unstructured import prune_custom, prune_magnitude, prune_random, prune_threshold
+from .sensitivity.curves import Sensitivity
+from .sensitivity.measure import measure_sensitivity
+from .weights.gradual import GradualPruner
+from .weights.magnitude import prune_custom, prune_magnitude, prune_random, prune_threshold
+from .weights.masked_trainer import MaskedTrainer
+from .weights.masks import Masks
+from .weights.patterns import prune_n_m
 
 __all__ = ["ChannelPenalty", "ChannelPlan", "GradualPruner", "MaskedTrainer", "Masks", "Sensitivity", "cubic", "linear",
-           "one_shot", "prune_channels", "prune_channels_in_steps", "prune_custom", "prune_magnitude", "prune_n_m",
-           "prune_random", "prune_threshold", "reestimate_batch_norm", "sensitivity"]
+           "measure_sensitivity", "one_shot", "prune_channels", "prune_channels_in_steps", "prune_custom",
+           "prune_magnitude", "prune_n_m", "prune_random", "prune_threshold", "reestimate_batch_norm"]

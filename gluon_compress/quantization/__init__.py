@@ -1,10 +1,10 @@
 """Symmetric integers: arrays, the weights of networks, the ranges of activations, and networks that run on them."""
-from .arrays import dequantize_array, quantize_array
-from .calibration import RangeObserver
+from .arithmetic.arrays import dequantize_array, quantize_array
+from .calibration.range_observer import RangeObserver
 from .folding import FoldedNorms, fold_batch_norm
-from .int8_network import Int8Network
+from .integers.integer_network import Int8Network
+from .post_training import quantize
 from .qat import QatNetwork, prepare_qat
-from .quantize import quantize
 from .record import QuantizationRecord
 from .weights import Scales, quantize_weights
 

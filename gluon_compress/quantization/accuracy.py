@@ -2,8 +2,8 @@
 import numpy as np
 
 from ..arguments import check_number
-from ..progress import progress_bar
-from .blocks import tensors_of
+from ..network.blocks import tensors_of
+from ..tables import progress_bar
 
 
 def keep_accuracy(net, quantized, excluded, possible, inputs, evaluate, max_drop, progress):

@@ -32,9 +32,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Node, consumers, in_order
-from .fusions import is_relu, obstacle
-from .observing import key, observe
+from ..network.graph import Node, consumers, in_order
+from .calibration.observing import key, observe
+from .integers.fusions import is_relu, obstacle
 
 EXPONENTS = (0, 0.25, 0.5, 0.75, 1)
 LEAST_GAIN = 0.99  # of the noise: what a change must leave

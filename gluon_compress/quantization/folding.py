@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import NetworkError
-from ..graph import Graph, consumers
-from ..network import layer_name, restore_snapshot, snapshot
+from ..network.graph import Graph, consumers
+from ..network.layer import layer_name
+from ..network.values import restore_snapshot, snapshot
 from ..tables import format_table
 
 LAYERS = ("Convolution", "Deconvolution", "FullyConnected")

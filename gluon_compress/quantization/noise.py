@@ -1,8 +1,8 @@
 """How much noise rounding makes at each layer's output."""
 import numpy as np
 
-from .blocks import block_of, tensors_of
-from .observing import parts
+from ..network.blocks import block_of, tensors_of
+from .calibration.observing import parts
 
 
 def measure_noise(quantized, values, lowering, inputs):

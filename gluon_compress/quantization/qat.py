@@ -12,14 +12,13 @@ from mxnet.gluon import SymbolBlock
 
 from ..arguments import check_flag
 from ..errors import NetworkError
-from ..graph import in_order, symbol_of
-from ..network import check_ready
-from .calibration import RangeObserver
+from ..network.checks import check_ready
+from ..network.graph import in_order, symbol_of
+from .calibration.range_observer import RangeObserver
 from .folding import NORMS
-from .int8_network import Int8Network
-from .lowering import Lowering
-from .quantizer import Quantizer, check_fp32, check_settings, default_clip
-from .training_emitter import (
+from .integers.integer_network import Int8Network
+from .integers.lowering import Lowering
+from .integers.training_emitter import (
     LearnedRange,
     Threshold,
     TrainingEmitter,
@@ -28,6 +27,7 @@ from .training_emitter import (
     initial_clip,
     threshold_name,
 )
+from .quantizer import Quantizer, check_fp32, check_settings, default_clip
 
 
 def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percentile=99.99, batches=None,

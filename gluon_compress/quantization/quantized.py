@@ -2,10 +2,10 @@
 from dataclasses import dataclass
 
 from ..errors import RecordError
-from ..graph import Graph
-from .arrays import dequantize_array
-from .fusions import find_fusions, leaky_activations, obstacle
-from .inference_graph import InferenceGraph, simplify
+from ..network.graph import Graph
+from .arithmetic.arrays import dequantize_array
+from .integers.fusions import find_fusions, leaky_activations, obstacle
+from .integers.inference_graph import InferenceGraph, simplify
 from .record import QuantizationRecord
 from .weights import Scales
 

@@ -6,17 +6,19 @@ import numpy as np
 
 from ..arguments import check_choice, check_integer
 from ..errors import NetworkError
-from ..graph import Graph, in_order
-from ..network import check_ready, layer_name, snapshot
-from ..symbol_graph import input_names
-from . import onednn
-from .arrays import dequantize_array
-from .blocks import block_of, tensors_of
-from .calibration import METHODS
+from ..network.blocks import block_of, tensors_of
+from ..network.checks import check_ready
+from ..network.graph import Graph, in_order
+from ..network.layer import layer_name
+from ..network.tracing import input_names
+from ..network.values import snapshot
+from .arithmetic.arrays import dequantize_array
+from .calibration.observing import input_batches, key, observe
+from .calibration.range_observer import METHODS
 from .equalization import equalize_layers
-from .fusions import ADDITIONS, find_fusions, leaky_activations, obstacle, worth_while
-from .inference_graph import LAYERS, fold_scales, has_own_parameters, simplify
-from .observing import input_batches, key, observe
+from .integers import onednn
+from .integers.fusions import ADDITIONS, find_fusions, leaky_activations, obstacle, worth_while
+from .integers.inference_graph import LAYERS, fold_scales, has_own_parameters, simplify
 from .quantized import Quantized
 from .record import QuantizationRecord
 

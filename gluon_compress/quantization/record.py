@@ -4,9 +4,22 @@ from dataclasses import dataclass, field
 
 from ..arguments import check_choice
 from ..errors import RecordError
-from ..schema import REASONS, boolean, choice, either, fields, integer, list_of, mapping, maybe, number, pair, text
+from ..files.schema import (
+    REASONS,
+    boolean,
+    choice,
+    either,
+    fields,
+    integer,
+    list_of,
+    mapping,
+    maybe,
+    number,
+    pair,
+    text,
+)
 from ..tables import format_table
-from .ranges import Range
+from .arithmetic.ranges import Range
 
 _RANGE = pair(number(above=0), boolean)
 _LAYER = fields({"input": _RANGE, "output": _RANGE, "summand": maybe(_RANGE), "lowest": number(),
@@ -47,7 +60,7 @@ class QuantizationRecord:
     islands : dict
         {name: {"operator": MXNet's name, "reason": why there is none on integers}} of all that computes in fp32
         between integer layers; with "share", of the time of a forward pass, once
-        :func:`gluon_compress.kernels.measure_islands` has measured it.
+        :func:`gluon_compress.measuring.measure_islands` has measured it.
     islands_share, islands_measured : float and str, or None
         Of all of them together with the conversions around them, and for what.
     """
@@ -100,12 +113,6 @@ class QuantizationRecord:
         rows = [(name, island["operator"], "" if "share" not in island else f"{100 * island['share']:.1f} %",
                  island["reason"]) for name, island in self.islands.items()]
         return [f"{head}:", format_table(("operator", "kind", "time", "why"), rows)]
-
-    def plot(self, path, title=None):
-        """Write the signal-to-noise ratios as a PNG file and return its path; see
-        :func:`gluon_compress.plots.plot_quantization`."""
-        from ..plots import plot_quantization  # here, as only this needs plots
-        return plot_quantization(self, path, title)
 
     def to_dict(self):
         """JSON-serializable."""

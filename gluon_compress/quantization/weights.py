@@ -3,10 +3,12 @@ import numpy as np
 
 from ..arguments import check_flag
 from ..errors import RecordError
-from ..network import CONVOLUTIONS, check_ready, parameters, restore_snapshot, select_layers
-from ..schema import REASONS, either, fields, integer, list_of, mapping, maybe, number
+from ..files.schema import REASONS, either, fields, integer, list_of, mapping, maybe, number
+from ..network.checks import check_ready
+from ..network.layer import CONVOLUTIONS, select_layers
+from ..network.values import parameters, restore_snapshot
 from ..tables import format_table
-from .arrays import along, dequantize_array, largest_code, quantize_array
+from .arithmetic.arrays import along, dequantize_array, largest_code, quantize_array
 
 _SCALE = number(above=0)
 _RECORD = fields({"left_out": REASONS, "layers": mapping(fields({

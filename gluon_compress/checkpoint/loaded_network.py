@@ -1,0 +1,46 @@
+"""The network of a graph that came in a file."""
+import math
+
+import mxnet as mx
+from mxnet.gluon import SymbolBlock
+
+from ..files.schema import Malformed
+from .shape_check import check_shapes
+
+# The numbers in all tensors of a pass together: this, and so many for each of inputs and parameters. ResNet-50 has 200
+# for each of an image's.
+MOST_NUMBERS, MOST_TIMES = 1 << 28, 1000
+REMEMBERED = 100  # shapes
+
+
+class LoadedNetwork(SymbolBlock):
+    """A SymbolBlock that infers what inputs of new shapes lead to before it computes on them.
+
+    A small file could otherwise take all memory in the first forward pass, by padding or repeating what it is given.
+    Calls raise ``ValueError`` for inputs whose shapes do not fit the graph, or blow up in it.
+    """
+
+    def __init__(self, outputs, inputs):
+        super().__init__(outputs, inputs)
+        self._fitting = []  # [(symbol, shapes of inputs)] that went through
+
+    def forward(self, x, *args):
+        """As a SymbolBlock's."""
+        if isinstance(x, mx.nd.NDArray):
+            self._check((x, *args))
+        return super().forward(x, *args)
+
+    def _check(self, values):
+        inputs, symbol = self._cached_graph
+        shapes = [value.shape for value in values if isinstance(value, mx.nd.NDArray)]
+        if len(shapes) != len(inputs) or any(symbol is one and shapes == other for one, other in self._fitting):
+            return  # of the wrong number a SymbolBlock says so itself
+        known = {parameter.name: parameter.list_data()[0].shape for parameter in self.collect_params().values()
+                 if parameter._data is not None}
+        known.update(zip((each.name for each in inputs), shapes))
+        try:
+            check_shapes(symbol, known, MOST_NUMBERS + MOST_TIMES * sum(map(math.prod, known.values())))
+        except Malformed as error:
+            given = ", ".join(map(str, shapes))
+            raise ValueError(f"inputs of shape {given} do not fit the network: {error}") from error
+        self._fitting = [*self._fitting[1 - REMEMBERED:], (symbol, shapes)]

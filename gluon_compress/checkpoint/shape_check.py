@@ -1,0 +1,159 @@
+"""The shapes and types of a file's graph: inferred within bounds before anything is computed.
+
+MXNet's inference believes what some operators say of themselves: a reshape to another number of elements, scales of
+another length than there are channels, a condition of another shape than what it chooses from. The operator then
+reads and writes beyond its tensors. Those are looked at here.
+"""
+import functools
+import json
+import math
+import re
+
+import mxnet as mx
+import numpy as np
+
+from ..files.schema import Malformed
+from .allowed_operators import canonical_names
+from .symbol_check import first_line, lone_symbol, settings_of
+
+MOST_NUMBERS = 1 << 31  # in all tensors between the operators together
+BATCH_NORMS = ("BatchNorm", "_npx_batch_norm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm")
+NORMS = (*BATCH_NORMS, "LayerNorm", "InstanceNorm", "GroupNorm")
+SIZE_KEEPING = ("Reshape", "reshape_like", "_np_reshape", "_npx_reshape", "Flatten", "expand_dims", "squeeze",
+                "_np_squeeze", "_npi_expand_dims")
+FLOATING_POINT = ("Activation", "BatchNorm", "Convolution", "Deconvolution", "FullyConnected", "InstanceNorm",
+                  "LayerNorm", "LRN", "LeakyReLU", "Pooling", "RNN", "softmax", "log_softmax", "elemwise_div",
+                  "broadcast_div", "_div_scalar", "_rdiv_scalar", "mean", "moments", "_npi_mean", "_npi_std",
+                  "_npi_var", "_npi_average")  # of integers these end the process, the last ten by dividing by zero
+
+
+def check_shapes(symbol, shapes, most=MOST_NUMBERS):
+    """Raise :class:`Malformed` when tensors of these ``shapes``, {name: shape}, do not go together in ``symbol``.
+
+    Also when the tensors between its operators, as far as their shapes follow, have more than ``most`` numbers in all.
+    """
+    internals = symbol.get_internals()
+    known = set(internals.list_inputs())
+    try:
+        arguments, outputs, auxiliary = internals.infer_shape_partial(
+            **{name: tuple(shape) for name, shape in shapes.items() if name in known})
+    except (mx.MXNetError, ValueError, TypeError) as error:
+        if known - shapes.keys() and _read_unknown(internals, error, shapes):
+            return  # a network's first call, when all are known, checks them
+        raise Malformed(f"the shapes do not go together: {first_line(error)}") from error
+    inferred = {**dict(zip(internals.list_arguments(), arguments or ())),
+                **dict(zip(internals.list_auxiliary_states(), auxiliary or ()))}
+    for name, shape in shapes.items():
+        if name in inferred and inferred[name] and tuple(inferred[name]) != tuple(shape):
+            raise Malformed(f"the graph reads {name} as {tuple(inferred[name])}, it has shape {tuple(shape)}")
+    _check_nodes(internals, outputs or ())
+    total = sum(math.prod(shape) for shape in outputs or () if shape and min(shape) > 0)
+    if total > most:
+        raise Malformed(f"the tensors between the operators have {total} numbers; accepted: at most {most}")
+
+
+def _read_unknown(internals, error, shapes):
+    """Whether the operator that raised reads a tensor of unknown shape: ``Pad`` and ``take`` do not wait for it."""
+    content = json.loads(internals.tojson())
+    nodes, named = content["nodes"], re.search(r"Error in operator ([^\s:]+):", str(error))
+    node = next((node for node in nodes if named and node["op"] != "null" and node["name"] == named[1]), None)
+    positions = {tuple(head[:2]): position for position, head in enumerate(content["heads"])}
+    read = [positions.get(tuple(link[:2])) for link in node["inputs"]] if node is not None else []
+    return any(position is not None and _is_unknown(internals[position], shapes) for position in read)
+
+
+def _is_unknown(tensor, shapes):
+    known = set(tensor.list_inputs())
+    try:
+        _, (shape,), _ = tensor.infer_shape_partial(
+            **{name: tuple(shape) for name, shape in shapes.items() if name in known})
+    except mx.MXNetError:
+        return False  # what comes before it does not go together either
+    return not shape or min(shape) <= 0
+
+
+def _check_nodes(internals, shapes):
+    """Each operator by itself. A shape is None here when it is not known, as it depends on the network's input."""
+    content = json.loads(internals.tojson())
+    found = {(node, output): tuple(shape) if shape and min(shape) > 0 else None
+             for (node, output, *_), shape in zip(content["heads"], shapes)}
+    for index, node in enumerate(content["nodes"]):
+        if node["op"] == "null":
+            continue
+        read = [found.get(tuple(link[:2])) for link in node["inputs"]]
+        if all(read):
+            _check_alone(node, read, lambda output, index=index: found.get((index, output)))
+        operator = canonical_names().get(node["op"])
+        if operator in SIZE_KEEPING:
+            _check_size_kept(node["name"], read[0], found.get((index, 0)))
+        elif operator in NORMS:
+            _check_norm(node, operator, *read)
+        elif operator == "where":
+            _check_condition(node["name"], *read)
+        elif operator in ("transpose", "_np_transpose") and read[0]:
+            _check_permutation(node, len(read[0]))
+
+
+def _check_alone(node, read, as_read):
+    """MXNet infers forth and back, and does not notice when both ways lead to other shapes: ask for each node alone."""
+    for output, shape in enumerate(_shapes_alone(node["op"], settings_of(node.get("attrs", {})), tuple(read))):
+        if shape and min(shape) > 0 and as_read(output) not in (None, tuple(shape)):
+            raise Malformed(f"{node['name']} makes {tuple(shape)} of {', '.join(map(str, read))}, read as "
+                            f"{as_read(output)}")
+
+
+@functools.lru_cache(10_000)
+def _shapes_alone(operator, attributes, shapes):
+    """The shapes of the outputs of an operator that reads tensors of these shapes."""
+    symbol = lone_symbol(operator, attributes)
+    try:
+        _, outputs, _ = symbol.infer_shape_partial(**dict(zip(symbol.list_inputs(), shapes)))
+    except mx.MXNetError as error:
+        raise Malformed(f"{operator} cannot read {', '.join(map(str, shapes))}: {first_line(error)}") from error
+    return outputs or []
+
+
+def _check_size_kept(name, before, after):
+    """MXNet infers any shape that is asked for, and then writes beyond the smaller of the two."""
+    if before and after and math.prod(before) != math.prod(after):
+        raise Malformed(f"{name} makes {after} of {before}, which has another number of elements")
+
+
+def _check_norm(node, operator, data, *statistics):
+    """MXNet reads as many numbers of scale, shift and statistics as there are channels, without a look at how many."""
+    known = {shape for shape in statistics if shape}
+    axis = int(node.get("attrs", {}).get("axis", 1))
+    if operator in BATCH_NORMS and data and -len(data) <= axis < len(data):
+        known.add((data[axis],))
+    if len(known) > 1 or any(len(shape) != 1 for shape in known):
+        raise Malformed(f"{node['name']} has scale, shift and statistics of shapes {', '.join(map(str, known))}")
+
+
+def _check_condition(name, condition, chosen, other):
+    """MXNet compares a condition of as many dimensions or of one, and reads beyond one of another number."""
+    if condition and (chosen or other) and condition not in (chosen, other, (chosen or other)[:1]):
+        raise Malformed(f"{name} chooses from {chosen or other} by a condition of shape {condition}")
+
+
+def _check_permutation(node, dimensions):
+    """Of an axis that comes twice MXNet reads beyond the array."""
+    axes = [int(axis) for axis in re.findall(r"-?\d+", node.get("attrs", {}).get("axes", ""))]
+    if axes and sorted(axis % dimensions for axis in axes) != list(range(dimensions)):
+        raise Malformed(f"{node['name']} has the axes {axes}; accepted: each of {dimensions} once")
+
+
+def check_types(symbol, types):
+    """Raise :class:`Malformed` when tensors of these ``types``, {name: NumPy's name}, do not go together in ``symbol``.
+
+    Also when a layer would compute with integers: MXNet takes its integer kernels then, which end the process.
+    """
+    internals = symbol.get_internals()
+    known = set(internals.list_inputs())
+    try:
+        _, outputs, _ = internals.infer_type_partial(**{name: kind for name, kind in types.items() if name in known})
+    except (mx.MXNetError, ValueError, TypeError) as error:
+        raise Malformed(f"the types do not go together: {first_line(error)}") from error
+    operators = {node["name"]: canonical_names().get(node["op"]) for node in json.loads(symbol.tojson())["nodes"]}
+    for output, kind in zip(internals, outputs or ()):
+        if operators.get(output.name) in FLOATING_POINT and kind is not None and np.dtype(kind).kind != "f":
+            raise Malformed(f"{output.name} is a {operators[output.name]} of type {np.dtype(kind)}; accepted: floats")

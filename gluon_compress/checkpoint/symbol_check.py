@@ -1,0 +1,161 @@
+"""Graphs from files: checked node by node before MXNet reads them; their shapes come after that, in ``shape_check.py``.
+
+MXNet trusts the JSON of a graph. A link to an output that is not there ends the process, and so do some operators with
+attributes that no network would give them. So it only ever gets what :func:`checked_content` made: known operators of
+known attributes, in order, with as many inputs as each takes, joined by links that exist.
+"""
+import ctypes
+import functools
+import json
+
+import mxnet as mx
+from mxnet.base import _LIB, SymbolHandle, c_str_array, check_call, mx_uint
+
+from ..files.schema import Malformed, anything, fields, integer, list_of, mapping, pair, parse, text
+from ..network.misfits import shorten
+from .allowed_operators import HIDDEN, canonical_names, check_attributes, handle_of
+
+MOST_NODES = 50_000
+LONGEST_SYMBOL = 1 << 25         # characters of its JSON
+FIRST_WITH_WHOLE_INPUTS = 10000  # MXNet 1.0.0; older files leave BatchNorm's statistics to the reader
+LARGEST = 2**31 - 1
+IN_BLOCKS = ("Convolution", "Deconvolution", "Pooling")
+UNBLOCKED = ("null", "FullyConnected", "Flatten", "Reshape", "transpose", "dot", "batch_dot", "mean")
+
+_TEXTS = mapping(text(LONGEST_SYMBOL), most=1000)
+_LINKS = list_of(list_of(integer(0, LARGEST), least=2, most=3))
+_NODE = fields({"op": text(), "name": text(), "inputs": _LINKS},
+               {"attrs": _TEXTS, "attr": _TEXTS, "param": _TEXTS, "backward_source_id": integer(-1, LARGEST),
+                "control_deps": list_of(anything, most=0)})
+_SYMBOL = fields({"nodes": list_of(_NODE, least=1, most=MOST_NODES), "heads": _LINKS},
+                 {"arg_nodes": list_of(integer(0, LARGEST)), "node_row_ptr": list_of(integer(0, LARGEST)),
+                  "attrs": mapping(pair(text(), anything))})
+
+
+def symbol_of_text(content):
+    """The ``mx.sym.Symbol`` of a graph's JSON; :class:`Malformed` when it is not what :func:`checked_content` takes."""
+    checked = checked_content(content)
+    try:
+        return mx.sym.load_json(json.dumps(checked))
+    except mx.MXNetError as error:
+        raise Malformed(f"MXNet cannot read the graph: {first_line(error)}") from error
+
+
+def checked_content(content):
+    """The graph in JSON text, as ``symbol.json`` has it, as a dict of nothing but what was checked.
+
+    Raises :class:`Malformed` naming the node for: JSON that is none, operators that are not allowed, attributes that
+    are unknown, of another kind or out of bounds, inputs too many or too few, nodes out of order, and links to nodes or
+    outputs that are not there.
+    """
+    text(LONGEST_SYMBOL)(content, "the graph")
+    content = parse(content, "the graph")
+    _SYMBOL(content, "the graph")
+    version = _version(content.get("attrs", {}))
+    nodes, outputs, names = [], [], set()
+    for index, node in enumerate(content["nodes"]):
+        if node["op"] == "null" and node["name"] in names:
+            raise Malformed(f"two inputs of the graph are named {node['name']!r}")
+        names.add(node["name"])
+        checked, count = _checked_node(node, index, nodes, outputs, version)
+        nodes.append(checked)
+        outputs.append(count)
+    heads = [_checked_link(link, outputs, f"head {number}") for number, link in enumerate(content["heads"])]
+    if not heads:
+        raise Malformed("the graph has no outputs")
+    _keep_softmax_from_onednn(nodes)
+    return {"nodes": nodes, "heads": heads, "node_row_ptr": list(range(len(nodes) + 1)),
+            "arg_nodes": [index for index, node in enumerate(nodes) if node["op"] == "null"],
+            "attrs": {"mxnet_version": ["int", version]}}
+
+
+def _keep_softmax_from_onednn(nodes):
+    """Give softmaxes along the last axis of images a temperature of 1, with which MXNet computes them itself.
+
+    On processors with AVX-512 oneDNN's kernels end the process for what comes from a convolution or pooling, whose
+    channels lie in blocks.
+    """
+    blocked = []
+    for node in nodes:
+        operator = canonical_names().get(node["op"])
+        blocked.append(operator in IN_BLOCKS or operator not in UNBLOCKED
+                       and any(blocked[link[0]] for link in node["inputs"]))
+        if operator in ("softmax", "log_softmax") and blocked[-1]:
+            attributes = node.setdefault("attrs", {})
+            if attributes.get("temperature", "None") == "None" and attributes.get("axis", "-1") in ("-1", "2", "3"):
+                attributes["temperature"] = "1.0"
+
+
+def _version(attributes):
+    """The version of MXNet that wrote the graph."""
+    kind, version = attributes.get("mxnet_version", ["int", 0])
+    if kind != "int" or type(version) is not int or not 0 <= version <= 20000:
+        raise Malformed(f"the graph's mxnet_version is {kind} {str(version)[:100]}; accepted: int 0 to 20000")
+    return version
+
+
+def _checked_node(node, index, nodes, outputs, version):
+    """``(node, number of its outputs)``; ``nodes`` and their ``outputs`` come before it."""
+    operator, where = node["op"], f"node {index}, {node['op']} {node['name']!r}"
+    attributes = {**node.get("param", {}), **node.get("attr", {}), **node.get("attrs", {})}
+    inputs = [_checked_link(link, outputs, where) for link in node["inputs"]]
+    checked = {"op": operator, "name": node["name"], "inputs": inputs}
+    if attributes:
+        checked["attrs"] = attributes
+    if operator == "null":
+        if inputs:
+            raise Malformed(f"{where} is an input of the graph and reads {len(inputs)} tensors itself")
+        check_attributes("null", attributes, where)
+        return checked, 1
+    if operator not in canonical_names():
+        raise Malformed(f"{where}: no file may use this operator")
+    operator = canonical_names()[operator]
+    check_attributes(operator, attributes, where)
+    count, state, made = _signature(node["op"], settings_of(attributes))
+    fewest = count if version >= FIRST_WITH_WHOLE_INPUTS else count - len(state)
+    if not fewest <= len(inputs) <= count:
+        raise Malformed(f"{where} reads {len(inputs)} tensors; accepted: {count}")
+    for position in state:
+        if position < len(inputs) and nodes[inputs[position][0]]["op"] != "null":
+            raise Malformed(f"{where} changes what another operator computes")
+    return checked, made
+
+
+def _checked_link(link, outputs, where):
+    node, output, *version = link
+    if node >= len(outputs):
+        raise Malformed(f"{where} reads node {node}, which does not come before it")
+    if output >= outputs[node]:
+        raise Malformed(f"{where} reads output {output} of node {node}, which has {outputs[node]}")
+    return [node, output, *version]
+
+
+def settings_of(attributes):
+    """Those that the operator itself reads, in an order."""
+    return tuple(sorted((name, value) for name, value in attributes.items() if not HIDDEN.fullmatch(name)))
+
+
+@functools.lru_cache(10_000)
+def _signature(operator, attributes):
+    """(number of inputs, which of them it changes, number of outputs) of an operator with these attributes."""
+    symbol = lone_symbol(operator, attributes)
+    inputs, state = symbol.list_inputs(), set(symbol.list_auxiliary_states())
+    return len(inputs), [index for index, name in enumerate(inputs) if name in state], len(symbol.list_outputs())
+
+
+def lone_symbol(operator, attributes):
+    """A Symbol of this operator alone, which reads as many variables as it can."""
+    names, values = [name for name, _ in attributes], [value for _, value in attributes]
+    handle = SymbolHandle()
+    try:
+        check_call(_LIB.MXSymbolCreateAtomicSymbol(handle_of(operator), mx_uint(len(names)), c_str_array(names),
+                                                   c_str_array(values), ctypes.byref(handle)))
+        symbol = mx.sym.Symbol(handle)
+        symbol._compose(name="node")
+    except mx.MXNetError as error:
+        raise Malformed(f"MXNet refuses {operator} with {dict(attributes)}: {first_line(error)}") from error
+    return symbol
+
+
+def first_line(error):
+    return shorten(error)[:300] or type(error).__name__

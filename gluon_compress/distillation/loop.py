@@ -1,0 +1,194 @@
+"""The distillation loop: :func:`gluon_compress.training.fit` with a teacher."""
+from contextlib import nullcontext
+from dataclasses import asdict
+
+import mxnet as mx
+from mxnet import autograd
+from mxnet.gluon import HybridBlock
+
+from ..network.checks import check_hybrid
+from ..network.data import as_given, check_data, check_repeatable, go_through, inputs_and_label
+from ..network.trainer import training_also
+from ..training.loop import check_arguments, fit
+from .cache import cache_logits, digests_of
+from .features import FeatureMatcher, check_features
+from .loss import DistillationLoss
+from .teachers import as_teachers, check_finite, check_no_shared, check_shape, hybridized, logits_of
+
+
+def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0.1, *, label_smoothing=0.0,
+            teacher_weights=None, features=None, cache=None, **fit_arguments):
+    """Train ``student`` in place on the labels and on what its teachers say.
+
+    Teachers get the student's inputs, in the same type, in inference mode and outside the tape: their BatchNorm uses
+    the running statistics, they get no gradients, and their parameters do not change. They are hybridized meanwhile.
+
+    >>> distill(student, teacher, data, epochs=10, temperature=4)
+    >>> distill(student, [first, second], data, epochs=10)
+    >>> distill(student, teacher, data, epochs=10, features=[FeatureLoss("layer3", "layer4", "attention", 1000)])
+    >>> distill(student, teacher, data, epochs=10, cache="logits.safetensors")      # the teacher runs once
+
+    Parameters
+    ----------
+    student : HybridBlock
+    teacher : HybridBlock, or list of HybridBlock
+        Initialized, with the student's number of classes; the int8 network of ``quantization.quantize`` is one too. Of
+        several the softened probabilities are averaged.
+    train_data : iterable of (input, label) batches
+    epochs : int
+    temperature, hard_weight, label_smoothing, teacher_weights
+        As in :class:`DistillationLoss`.
+    features : list of FeatureLoss, optional
+        Losses between layers of the student and of its only teacher, in addition. Adapters (see
+        :class:`FeatureMatcher`) are trained with the student, by the same trainer, and dropped at the end.
+    cache : str or Path, optional
+        File of the teachers' logits, see :func:`cache_logits`: they are computed once, before the training, of data
+        that are not augmented. A file of other data or teachers is refused. Not together with ``features``. Several
+        workers share the file of an ``ImageDataset``; with a ``DataLoader`` of its share each needs a path of its own.
+    **fit_arguments
+        ``trainer``, ``schedule``, ``validation_data``, ``seed``, ``state_path`` and ``progress`` of
+        :func:`gluon_compress.training.fit`; with several workers as there, each with a teacher of its own, the same.
+
+    Returns
+    -------
+    training.History
+
+    Raises
+    ------
+    TypeError
+        For ``loss``, ``targets`` or ``run_details`` among the further arguments, which are this function's own, for a
+        ``cache`` that is no path, and as ``fit`` does.
+    ValueError
+        For networks that share a parameter, a teacher whose output is not ``(batch, classes)``, different
+        numbers of classes, layer names that match nothing, and whatever ``fit`` raises it for.
+    NetworkError
+        For a teacher that is not initialized, cannot be traced or whose logits are not finite, naming it.
+    CheckpointError
+        When the file at ``cache`` is damaged or of another teacher or other data; and as ``fit`` does.
+    OSError
+        When no file can be made at ``cache``, where none is; and as ``fit`` does.
+    """
+    for name in ("loss", "targets", "run_details"):
+        if name in fit_arguments:
+            raise TypeError(f"distill sets {name} itself: use temperature and hard_weight, or training.fit with "
+                            f"a loss and targets of yours")
+    check_hybrid(student)
+    check_data(train_data, "train_data")
+    teachers = as_teachers(teacher)
+    for title, each in teachers.items():
+        check_no_shared(student, each, title)
+    loss = DistillationLoss(temperature, hard_weight, label_smoothing, teacher_weights=teacher_weights)
+    loss.hybridize(static_alloc=True, static_shape=True)  # half the time of its operators one by one
+    if teacher_weights is not None and len(teacher_weights) != len(teachers):
+        raise ValueError(f"there are {len(teacher_weights)} teacher_weights for {len(teachers)} teacher(s)")
+    check_arguments(student, epochs, **fit_arguments)
+    if features is not None:
+        features = check_features(features)
+        if len(teachers) > 1 or cache is not None:
+            raise ValueError("features are given together with several teachers or a cache; accepted: one teacher, "
+                             "which runs at each step")
+        way = _BesideFeatures(student, teacher, train_data, loss, features, fit_arguments.get("seed", 0))
+    elif cache is not None:
+        way = _FromCache(student, teacher, train_data, loss, cache, fit_arguments.get("progress", True))
+    else:
+        way = _AtEachStep(student, teachers, train_data, loss)
+    fit_arguments["run_details"] = {  # what a resumed run and other workers must agree on
+        "temperature": loss.temperature, "hard_weight": loss.hard_weight, "label_smoothing": loss.label_smoothing,
+        "teachers": digests_of(teachers) if cache is None else way.digests, "teacher_weights": loss.teacher_weights,
+        "cached": cache is not None,
+        "features": None if features is None else [asdict(each) for each in features]}
+    with way.ready(fit_arguments.get("trainer")):
+        return fit(way.net, way.data, epochs, loss=way.loss, targets=way.targets, **fit_arguments)
+
+
+class _AtEachStep:
+    """What ``fit`` is given when the teachers look at each batch.
+
+    Whether their logits are finite is seen after the loss: looking means waiting for them, and by then MXNet has the
+    student's pass to compute meanwhile.
+    """
+
+    def __init__(self, student, teachers, data, loss):
+        self.net, self.data, self._teachers, self._loss = student, data, teachers, loss
+
+    def ready(self, trainer):
+        return hybridized(self._teachers.values())
+
+    def targets(self, inputs, labels):
+        return labels, logits_of(self._teachers, inputs)
+
+    def loss(self, logits, labels, of_teachers):
+        losses = self._loss(logits, labels, of_teachers)
+        check_finite(self._teachers, of_teachers)
+        return losses
+
+
+class _FromCache:
+    """What ``fit`` is given when the teachers have looked before."""
+
+    def __init__(self, student, teacher, data, loss, path, progress):
+        self.net, self.data, self.loss = student, self, loss
+        self._cached, self._logits = cache_logits(teacher, data, path, progress), None
+        self.digests = self._cached.digests
+
+    def ready(self, trainer):
+        return nullcontext()
+
+    def __len__(self):
+        return len(self._cached)
+
+    def __iter__(self):
+        """Batches (input, label); the logits are kept for the targets, which ``fit`` asks for next."""
+        for inputs, labels, logits in self._cached:
+            self._logits = logits if isinstance(logits, list) else [logits]
+            yield inputs, labels
+
+    def targets(self, inputs, labels):
+        return labels, [logits.as_in_context(labels.context) for logits in self._logits]
+
+
+class _BesideFeatures:
+    """What ``fit`` is given when layers are compared, too: as :class:`_AtEachStep`."""
+
+    def __init__(self, student, teacher, data, loss, features, seed):
+        mx.random.seed(seed % 2 ** 31)  # of a student without shapes, and of the adapters
+        self._matcher = FeatureMatcher(student, teacher, features, _first_input(data, student))
+        self.net, self.data, self._loss = _StudentWithFeatures(self._matcher), data, loss
+
+    def ready(self, trainer):
+        return training_also(trainer, self._matcher.adapters.values())
+
+    def targets(self, inputs, labels):
+        logits, features = self._matcher.teacher_outputs(inputs)
+        check_shape("the teacher", logits)
+        return labels, logits, features
+
+    def loss(self, logits, labels, teacher_logits, teacher_features):
+        losses = self._loss(logits, labels, teacher_logits)
+        of_features = self._matcher.compare(self.net.features, teacher_features)
+        check_finite(["the teacher"], [teacher_logits])
+        return losses + of_features.astype(losses.dtype, copy=False)
+
+
+class _StudentWithFeatures(HybridBlock):
+    """The student and the adapters. It gives logits, and keeps the features for the loss."""
+
+    def __init__(self, matcher):
+        super().__init__()
+        self.matcher = matcher
+        self.features = None
+
+    def forward(self, inputs):
+        if not autograd.is_recording():
+            return self.matcher.student(inputs)
+        logits, self.features = self.matcher.student_outputs(inputs)
+        return logits
+
+
+def _first_input(data, student):
+    check_repeatable(data, "train_data")
+    inputs, _ = inputs_and_label(next(go_through(data, "train_data")), "train_data", student,
+                                 next(iter(student.collect_params().values())).list_ctx()[0])
+    if len(inputs) > 1:
+        raise ValueError(f"features are for networks of one input, a batch of train_data has {len(inputs)}")
+    return as_given(inputs)

@@ -1,0 +1,52 @@
+"""Whether two forms of a network compute the same."""
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+from mxnet.gluon import SymbolBlock
+
+from ..errors import NetworkError
+from ..network.misfits import shorten
+
+
+def check_close(expected, found, what):
+    """Within a thousandth of the largest output: rounding differs, and single values may be near zero."""
+    tolerance = 1e-2 if expected.dtype == np.float16 else 1e-3
+    if expected.shape != found.shape:
+        raise NetworkError(f"{what} gives an output of shape {found.shape}, the network {expected.shape}")
+    if not np.isfinite(expected).all():
+        raise NetworkError("an output of the network is not finite on this example, so the file cannot be checked; "
+                           "look for NaN in the example and the weights")
+    scale = np.abs(expected).max()
+    difference = np.abs(expected.astype(np.float64) - found).max()
+    if not difference <= tolerance * scale + 1e-6:  # also when it is NaN
+        raise NetworkError(f"{what} computes something else than the network: an output differs by "
+                           f"{difference:.3g}, where the largest is {scale:.3g}")
+
+
+def run_graph(graph, inputs):
+    """Outputs of the graph as NumPy arrays, computed apart from the network and its compiled form."""
+    block = SymbolBlock(graph.symbol, [mx.sym.var(name, dtype=value.dtype)
+                                       for name, value in zip(graph.inputs, inputs)])
+    for name, value in graph.values().items():
+        parameter = block.params[name]
+        parameter.shape = value.shape
+        parameter.dtype = value.dtype
+        parameter.initialize(ctx=mx.cpu())
+        parameter.set_data(value)
+    return run_block(block, inputs)
+
+
+def run_block(block, inputs):
+    try:
+        with autograd.pause(train_mode=False):
+            outputs = block(*[value.as_in_context(mx.cpu()) for value in inputs])
+        return [output.asnumpy() for output in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+    except mx.MXNetError as error:
+        raise NetworkError(f"the network cannot be run on the CPU, so the file cannot be checked: "
+                           f"{shorten(error)}") from error
+
+
+def check_inputs_used(graph):
+    unused = [name for name in graph.inputs if name not in graph.symbol.list_inputs()]
+    if unused:
+        raise NetworkError(f"input {', '.join(unused)} does not reach an output, so it cannot be exported")

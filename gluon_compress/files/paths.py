@@ -1,0 +1,97 @@
+"""Paths that are going to be written, checked before the work is done."""
+import errno
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+from ..arguments import check_integer
+
+NAME_BYTES = 100  # of a file's name that are in the name of the folder it is written in
+
+
+def check_path(name, path):
+    """Raise ``TypeError`` or ``ValueError`` unless ``path`` can be the path of a file."""
+    text = _check_name(name, path, "the path of a file")
+    if text.endswith(os.sep):
+        raise ValueError(f"{name} is {text!r}; accepted: the path of a file")
+    try:
+        mode = os.stat(text).st_mode
+    except OSError:
+        return  # absent, or what stands in its way is told by whoever opens it
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{name} is {text!r}, a directory; accepted: the path of a file")
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{name} is {text!r}, which is no regular file; accepted: the path of a file")
+
+
+def check_folder(name, path):
+    """Raise ``TypeError`` or ``ValueError`` unless ``path`` can be the path of a folder; whether it is shows later."""
+    _check_name(name, path, "the path of a folder")
+
+
+def _check_name(name, path, accepted):
+    """The path as text; ``TypeError`` or ``ValueError`` unless it can be a path of anything."""
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"{name} is {path!r}; accepted: {accepted}")
+    text = os.fspath(path)
+    try:
+        for encoding in (sys.getfilesystemencoding(), "utf-8"):  # MXNet and safetensors take the latter only
+            text.encode(encoding, "strict" if encoding == "utf-8" else "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is {text!a}, which is no name in {error.encoding}: where that is not what files are "
+                         f"named in, set PYTHONUTF8=1 or a locale such as C.UTF-8") from error
+    if not text or "\0" in text:
+        raise ValueError(f"{name} is {text!r}; accepted: {accepted}")
+    return text
+
+
+def check_writable(path):
+    """Raise ``OSError``, before the work it is for, unless a file can be put at ``path``; leaves everything as it is.
+
+    Folders that are not there yet are made by :func:`write_atomically`.
+    """
+    try:
+        target = followed(path)
+        folder = target.parent
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        longest = os.pathconf(folder, "PC_NAME_MAX")
+        if any(len(os.fsencode(part)) > longest for part in target.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def check_target(name, path):
+    """:func:`check_path` and :func:`check_writable`: for what is going to be written."""
+    check_path(name, path)
+    check_writable(path)
+
+
+def followed(path):
+    """Where the content of ``path`` belongs: itself, or at the end of the links that it is."""
+    target = Path(path)
+    if target.is_symlink():
+        target = Path(os.path.realpath(target))
+        if target.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+    return target
+
+
+def symbol_paths(name, path_prefix, epoch):
+    """Where symbol and parameters go; raises for places where they cannot, ``name`` being that of the argument."""
+    if not isinstance(path_prefix, (str, os.PathLike)):
+        raise TypeError(f"{name} is {path_prefix!r}; accepted: the beginning of a file name")
+    text, prefix = os.fspath(path_prefix), Path(path_prefix)
+    if not prefix.name or text.endswith(os.sep) or os.path.isdir(text):
+        raise ValueError(f"{name} is {text!r}, a directory; accepted: the beginning of a file name, such as "
+                         f"{str(prefix / 'model')!r}")
+    check_integer("epoch", epoch, minimum=0, maximum=9999)
+    paths = prefix.with_name(f"{prefix.name}-symbol.json"), prefix.with_name(f"{prefix.name}-{epoch:04d}.params")
+    for path in paths:
+        check_target(f"{name} with its ending", path)
+    return paths

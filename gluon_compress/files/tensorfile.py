@@ -1,0 +1,137 @@
+"""Named tensors and JSON in one safetensors file: written atomically, checked by SHA-256 on reading.
+
+Nothing in such a file is ever executed: a damaged or hostile one can only fail to load.
+"""
+import base64
+import hashlib
+import json
+import lzma
+import os
+import stat
+from contextlib import contextmanager
+
+import numpy as np
+from mxnet import MXNetError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ..errors import CheckpointError, RecordError
+from .schema import Malformed, anything, parse
+from .unpacking import unpack_lzma
+from .writing import write_atomically
+
+FORMAT = "gluon_compress"
+VERSION = 2
+HEADER_BYTES = 16 << 20  # unpacked; a graph of 10,000 operators has 3 MB
+GLUON_PARAMETERS = b"\x12\1" + bytes(14)  # the beginning of what save_parameters writes
+
+
+def write(path, kind, tensors, header):
+    """Write ``{name: NumPy array}`` and a JSON-serializable ``header``; an older file is replaced at once.
+
+    ``kind`` says what the file is for; :func:`read` refuses another.
+    """
+    tensors = {name: _plain(name, tensor) for name, tensor in tensors.items()}
+    header = base64.b64encode(lzma.compress(json.dumps(header, sort_keys=True).encode())).decode()
+    metadata = {"format": FORMAT, "version": str(VERSION), "kind": kind, "header": header,
+                "sha256": _digest(kind, tensors, header)}
+    write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata))
+
+
+def read(path, kind, check=anything):
+    """``(tensors, header)`` of a file of this ``kind``, the header once ``check`` of :mod:`.schema` accepts it.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, IsADirectoryError
+        When there is no such file, or none that can be read.
+    CheckpointError
+        When it is damaged, truncated, of another format, of another kind or of a newer version, when its header is not
+        what ``check`` accepts, or unpacks to more than its tensors justify.
+    """
+    check_regular(path)
+    _check_format(path)
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is a safetensors file, but not of {FORMAT}")
+    if metadata.get("version") != str(VERSION):
+        raise CheckpointError(f"{path} has version {metadata.get('version')}; this code reads {VERSION}")
+    if metadata.get("kind") != kind:
+        raise CheckpointError(f"{path} holds a {metadata.get('kind')!r}, not a {kind!r}")
+    if metadata.get("sha256") != _digest(kind, tensors, metadata.get("header", "")):
+        raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+    with content_of(path, kind):
+        return tensors, _header(metadata.get("header", ""), tensors, check)
+
+
+@contextmanager
+def content_of(path, kind):
+    """Turn what a forged file, whose checksum is right, can lead to into a ``CheckpointError``."""
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RecordError, RecursionError, TypeError,
+            ValueError, MXNetError) as error:
+        said = error if isinstance(error, (Malformed, RecordError)) else repr(error)
+        raise CheckpointError(f"{path} does not hold what a {kind} consists of: {said}") from error
+
+
+def check_regular(path):
+    """Raise ``OSError`` or ``CheckpointError`` unless there is a plain file at ``path``: a pipe would wait for ever."""
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise TypeError(f"path is {path!r}; accepted: the path of a file")
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        with open(path, "rb"):  # which says of a directory that it is one
+            return
+    raise CheckpointError(f"{path} is no plain file but a pipe, a socket or a device")
+
+
+def _check_format(path):
+    """Name the other formats that MXNet has, and refuse a safetensors header of absurd size."""
+    with open(path, "rb") as file:
+        start, size = file.read(17), os.fstat(file.fileno()).st_size
+    if start[:16] == GLUON_PARAMETERS or start[:4] == b"PK\3\4":
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: it looks like parameters that Gluon "
+                              f"saved, which net.load_parameters({str(path)!r}) reads")
+    if start.lstrip()[:1] in (b"{", b"["):
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: it looks like JSON; MXNet's graphs are "
+                              f"read by gluon.SymbolBlock.imports(graph, inputs, parameters)")
+    length = int.from_bytes(start[:8], "little")
+    if len(start) >= 8 and not length <= min(size - 8, HEADER_BYTES + size // 8):
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: its header would have {length} bytes")
+
+
+def _header(packed, tensors, check):
+    """What the file says of its tensors. Its JSON may be as long as ``HEADER_BYTES`` and a sixteenth of them."""
+    most = HEADER_BYTES + sum(tensor.nbytes for tensor in tensors.values()) // 16
+    try:
+        packed = base64.b64decode(packed, validate=True)
+    except ValueError as error:
+        raise Malformed(f"the header is no base64: {error}") from error
+    header = parse(unpack_lzma(packed, most, "the header"), "the header")
+    check(header, "the header")
+    return header
+
+
+def _plain(name, tensor):
+    """The array, contiguous and in the machine's byte order; a scalar keeps its shape ()."""
+    tensor = np.asarray(tensor)
+    if tensor.dtype.kind not in "biuf" or tensor.dtype.itemsize > 8:
+        raise TypeError(f"tensor {name!r} is of type {tensor.dtype}; accepted: booleans, integers, and "
+                        f"floats of up to 64 bits")
+    return np.require(tensor, tensor.dtype.newbyteorder("="), "C")
+
+
+def _digest(kind, tensors, header):
+    """SHA-256 over everything a reader uses."""
+    digest = hashlib.sha256(f"{kind}\n{header}\n".encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
+    return digest.hexdigest()

@@ -1,0 +1,59 @@
+"""Unpacking what a stranger may have packed: never more than asked for."""
+import lzma
+import zlib
+
+from ..errors import DownloadError
+from .locks import CHUNK_BYTES
+from .schema import Malformed
+from .transfer import reason_of
+from .writing import naming
+
+LZMA_MEMORY = 100 << 20  # bytes; the strongest setting needs 65 MiB
+
+
+def inflate(packed, size, where):
+    """The ``size`` bytes that were deflated; :class:`Malformed` when they are fewer or more, or damaged."""
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(packed, size + 1)
+    except zlib.error as error:
+        raise Malformed(f"{where} is damaged: {error}") from error
+    if len(content) != size or not unpacker.eof or unpacker.unused_data:
+        raise Malformed(f"{where} does not unpack to {size} bytes")
+    return content
+
+
+def unpack_lzma(packed, most, where):
+    """The content of an .xz stream, at most ``most`` bytes; :class:`Malformed` otherwise."""
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY)
+    try:
+        content = unpacker.decompress(packed, most + 1)
+    except (lzma.LZMAError, EOFError) as error:
+        raise Malformed(f"{where} is damaged: {error}") from error
+    if len(content) > most:
+        raise Malformed(f"{where} unpacks to more than {most} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise Malformed(f"{where} ends too early or too late")
+    return content
+
+
+def copy_out(source, path, limit, title):
+    """Write what ``source.read`` gives, ``limit`` bytes at most, to a new file; errors in reading are the archive's."""
+    path.unlink(missing_ok=True)
+    total = 0
+    with naming(path), open(path, "xb") as target:
+        while piece := of_archive(title, lambda: source.read(CHUNK_BYTES)):
+            total += len(piece)
+            if total > limit:
+                raise DownloadError(f"{title} unpacks to more than the {limit:,} bytes that are expected at most")
+            target.write(piece)
+
+
+def of_archive(title, read):
+    """``read()``, of which every error says that the archive is damaged: there are a dozen kinds."""
+    try:
+        return read()
+    except DownloadError:
+        raise
+    except Exception as error:
+        raise DownloadError(f"{title} is damaged: {reason_of(error)}") from error

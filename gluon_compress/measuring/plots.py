@@ -1,0 +1,218 @@
+"""Figures for tutorials and READMEs, written as PNG files. Nothing here touches matplotlib's global state."""
+import math
+import numbers
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..arguments import check_text, shown
+from ..files.paths import check_target
+from ..files.writing import write_atomically
+from ..pruning import Sensitivity
+from ..quantization import QuantizationRecord
+from .reports import Report
+
+LEGEND_ROWS = 30
+
+
+def plot_before_after(values, path, ylabel=None, title=None):
+    """Write a bar chart that compares networks, and return its path.
+
+    Parameters
+    ----------
+    values : dict
+        {name: number} gives one chart. {name: Report} gives a chart for each quantity that all the
+        reports have: parameters, nonzeros, MACs, bytes, milliseconds.
+    path : str or Path
+        Ends in ``.png``; an older file is replaced only by a complete new one.
+    ylabel, title : str, optional
+
+    Raises
+    ------
+    ValueError
+        For no values, numbers that are not finite, or another kind of file.
+    TypeError
+        For values that are neither all numbers nor all reports.
+    ImportError
+        When matplotlib is not installed.
+    """
+    _check_texts(ylabel=ylabel, title=title)
+    _check_dict("values", values, "a dict of names and numbers, or of names and reports")
+    if all(isinstance(value, Report) for value in values.values()):
+        quantities = {name: report.quantities() for name, report in values.items()}
+        charts = {what: {name: numbers[what] for name, numbers in quantities.items()}
+                  for what in next(iter(quantities.values()))
+                  if all(numbers[what] is not None for numbers in quantities.values())}
+    else:
+        charts = {ylabel: dict(values)}
+    for bars in charts.values():
+        for name, value in bars.items():
+            _check_finite(f"values[{name!r}]", value)
+
+    def draw(figure):
+        for axes, (what, bars) in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts.items()):
+            drawn = axes.bar(list(bars), list(bars.values()), color=[f"C{index % 10}" for index in range(len(bars))])
+            axes.bar_label(drawn, [f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
+                                   for value in bars.values()], fontsize="small")
+            axes.set_ylabel(what or "")
+            axes.margins(y=0.12)
+            axes.tick_params(axis="x", labelrotation=20)
+        if title:
+            figure.suptitle(title)
+    return _save(path, draw, size=(max(3.2, 0.9 * len(values) + 1.2) * len(charts), 3.6))
+
+
+def plot_curves(curves, path, xlabel, ylabel, title=None):
+    """Write a line chart, and return its path.
+
+    Parameters
+    ----------
+    curves : dict
+        {label: [(x, y), ...]}, each drawn in the order given.
+    path : str or Path
+        As for :func:`plot_before_after`; so are the errors.
+    xlabel, ylabel : str
+    title : str, optional
+    """
+    _check_texts(title=title)
+    check_text("xlabel", xlabel)
+    check_text("ylabel", ylabel)
+    _check_dict("curves", curves, "a dict of labels and lists of (x, y)")
+    for label, points in curves.items():
+        _check_points(f"curves[{label!r}]", points)
+
+    def draw(figure):
+        axes = figure.subplots()
+        for label, points in curves.items():
+            axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=label)
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _save(path, draw, size=(6.4, 4))
+
+
+def plot_sensitivity(sensitivity, path, title=None):
+    """Write one curve per layer of a :class:`~gluon_compress.pruning.Sensitivity`, and return the chart's path.
+
+    Colours go from the first layer (blue) to the last (red); the legend stands beside the chart, so that networks of
+    many layers stay legible. The dashed black line is the network as it is.
+
+    Parameters
+    ----------
+    sensitivity : Sensitivity
+    path : str or Path
+        As for :func:`plot_before_after`; so are the errors.
+    title : str, optional
+    """
+    _check_kind("sensitivity", sensitivity, Sensitivity)
+    _check_texts(title=title)
+    curves, baseline = sensitivity.curves, sensitivity.baseline
+    if not curves:
+        raise ValueError("the sensitivity has no curves")
+    for name, curve in curves.items():
+        for value in (baseline, *curve.values()):
+            _check_finite(f"accuracy of {name}", value)
+    columns = math.ceil(len(curves) / LEGEND_ROWS)
+    what = "sparsity of the layer" if sensitivity.kind == "weights" else "fraction of the layer's channels removed"
+
+    def draw(figure):
+        from matplotlib import colormaps
+        axes = figure.subplots()
+        axes.axhline(baseline, color="black", linewidth=0.8, linestyle="--")
+        for index, (name, curve) in enumerate(curves.items()):
+            points = [(0.0, baseline), *sorted(curve.items())]
+            axes.plot([x for x, _ in points], [y for _, y in points], marker="osD^v"[index % 5], markersize=3.5,
+                      linewidth=1.2, linestyle=("-", "--", ":", "-.")[index % 4], label=name,
+                      color=colormaps["turbo"](0.05 + 0.9 * index / max(len(curves) - 1, 1)))
+        axes.set(xlabel=what, ylabel="accuracy", title=title or "")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="x-small", ncols=columns, loc="upper left", bbox_to_anchor=(1.01, 1))
+    legend_width = columns * (0.6 + 0.07 * max(map(len, curves)))  # inches, for names in this font
+    return _save(path, draw, size=(6.4 + legend_width, max(4, 0.18 * min(len(curves), LEGEND_ROWS))))
+
+
+def plot_quantization(record, path, title=None):
+    """Write the signal-to-noise ratio of each layer of a ``QuantizationRecord`` as bars, and return the chart's path.
+
+    Layers that stay in fp32 are named in grey, without a bar.
+
+    Parameters
+    ----------
+    record : QuantizationRecord
+    path : str or Path
+        As for :func:`plot_before_after`; so are the errors.
+    title : str, optional
+    """
+    _check_kind("record", record, QuantizationRecord)
+    _check_texts(title=title)
+    if not record.layers:
+        raise ValueError("the record has no layers on integers")
+    for name, layer in record.layers.items():
+        _check_finite(f"SNR of {name}", layer["snr"])
+    names = [*record.layers, *record.left_out]
+
+    def draw(figure):
+        axes = figure.subplots()
+        axes.barh(range(len(record.layers)), [layer["snr"] for layer in record.layers.values()], color="C0")
+        for index, reason in enumerate(record.left_out.values(), len(record.layers)):
+            axes.text(0.5, index, f"fp32: {reason}", va="center", fontsize="x-small", color="grey")
+        axes.set_yticks(range(len(names)), names, fontsize="x-small")
+        axes.invert_yaxis()
+        axes.set(xlabel="signal-to-noise ratio of the layer's output, dB", title=title or "")
+        axes.grid(axis="x", alpha=0.3)
+    return _save(path, draw, size=(7, max(2.5, 0.17 * len(names) + 1)))
+
+
+def _save(path, draw, size):
+    """Draw on a new figure and put it at ``path`` in one step."""
+    check_target("path", path)
+    path = Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"path is {str(path)!r}; accepted: a name that ends in .png")
+    try:
+        from matplotlib.figure import Figure  # not pyplot, which keeps figures and chooses a window system
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install matplotlib") from error
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))
+    return path
+
+
+def _check_texts(**texts):
+    for name, value in texts.items():
+        if value is not None:
+            check_text(name, value)
+
+
+def _check_kind(name, value, kind):
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {shown(value)}; accepted: a {kind.__name__}")
+
+
+def _check_dict(name, value, accepted):
+    """Raise ``TypeError`` or ``ValueError`` unless it is a dict with texts for keys, and not empty."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} is {shown(value)}; accepted: {accepted}")
+    if not value:
+        raise ValueError(f"{name} is empty; accepted: {accepted}")
+
+
+def _check_points(name, points):
+    """Raise ``TypeError`` or ``ValueError`` unless these are pairs of finite numbers."""
+    if not isinstance(points, (list, tuple, np.ndarray)) or not all(
+            isinstance(point, (list, tuple, np.ndarray)) and len(point) == 2 for point in points):
+        raise TypeError(f"{name} is {shown(points)}; accepted: a list of (x, y)")
+    if len(points) == 0:
+        raise ValueError(f"{name} has no points; accepted: a list of (x, y)")
+    for point in points:
+        for value in point:
+            _check_finite(name, value)
+
+
+def _check_finite(name, value):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {shown(value)}; accepted: numbers (or, for all values, reports)")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; accepted: finite numbers")

@@ -1,0 +1,206 @@
+"""One table of what a network costs: per layer, in total, on disk, in time, and against what it was before."""
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..arguments import check_flag, check_integer
+from ..files.paths import check_path
+from ..network.inputs import example_inputs
+from ..network.latency import Timing, measure_latency
+from ..tables import format_table
+from .costs import layer_costs
+
+HEADER = ("layer", "kind", "output", "parameters", "nonzeros", "sparsity", "MACs", "bytes")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`report` found. ``str()`` is a table; ``to_dict()`` goes to JSON.
+
+    Attributes
+    ----------
+    layers : list of LayerCost
+    not_counted : dict
+        {operator: how many of them}: those whose MACs are taken as 0.
+    input_shapes : list of tuple
+        Of the example, batch first.
+    file_name, file_bytes : str and int, or None
+        A file on disk, and how long it is: indices, codebooks and headers included.
+    timing : Timing or None
+    baseline : Report or None
+        The network before.
+    """
+
+    layers: list
+    not_counted: dict
+    input_shapes: list
+    file_name: str = None
+    file_bytes: int = None
+    timing: Timing = None
+    baseline: "Report" = field(default=None, repr=False)
+
+    @property
+    def parameters(self):
+        """Trained values, frozen ones included; running statistics and constants are not."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def nonzeros(self):
+        return sum(layer.nonzeros for layer in self.layers)
+
+    @property
+    def sparsity(self):
+        """Share of zeros among the parameters, in [0, 1]."""
+        return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
+
+    @property
+    def macs(self):
+        """Multiply-accumulates per sample of the batch, dense: products with zeros count."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def fp32_bytes(self):
+        """Four for every value, running statistics and constants included; no file needs to be that long."""
+        return sum(layer.fp32_bytes for layer in self.layers)
+
+    @property
+    def bytes(self):
+        """Of the values as they are: as :attr:`fp32_bytes`, but of weights on integers codes and scales."""
+        return sum(layer.bytes for layer in self.layers)
+
+    def quantities(self):
+        """{what: number}, what two reports are compared by; None where it was not asked for."""
+        return {"parameters": self.parameters, "nonzeros": self.nonzeros, "MACs per sample": self.macs,
+                "bytes": self.bytes, "file bytes": self.file_bytes,
+                "median ms": self.timing and self.timing.median}
+
+    def comparison(self):
+        """{what: {before, after, ratio}} against the baseline, ratio = before / after; {} without one."""
+        if self.baseline is None:
+            return {}
+        before = self.baseline.quantities()
+        return {name: {"before": before[name], "after": after,
+                       "ratio": before[name] / after if before[name] is not None and after else None}
+                for name, after in self.quantities().items() if before[name] is not None or after is not None}
+
+    def to_dict(self):
+        return {
+            "layers": [{**asdict(layer), "sparsity": layer.sparsity,
+                        "output_shape": layer.output_shape and list(layer.output_shape)} for layer in self.layers],
+            "total": {**self.quantities(), "sparsity": self.sparsity},
+            "not_counted": dict(self.not_counted),
+            "input_shapes": [list(shape) for shape in self.input_shapes],
+            "file_name": self.file_name,
+            "timing": self.timing and self.timing.to_dict(),
+            "comparison": self.comparison(),
+            "baseline": self.baseline and self.baseline.to_dict(),
+        }
+
+    def to_markdown(self):
+        """The same tables and notes in Markdown."""
+        tables = [_markdown(HEADER, self._rows())]
+        if self.baseline is not None:
+            tables.append(_markdown(("", "before", "after", "ratio"), self._comparison_rows()))
+        return "\n\n".join([*tables, "\n".join(f"- {note}" for note in self._notes())])
+
+    def __str__(self):
+        tables = [format_table(HEADER, self._rows())]
+        if self.baseline is not None:
+            tables.append(format_table(("", "before", "after", "ratio"), self._comparison_rows()))
+        return "\n\n".join([*tables, "\n".join(self._notes())])
+
+    def _rows(self):
+        rows = [(layer.name, layer.kind, _shape(layer.output_shape), *_cells(layer)) for layer in self.layers]
+        return [*rows, ("total", "", "", *_cells(self))]
+
+    def _comparison_rows(self):
+        return [(name, _number(values["before"]), _number(values["after"]),
+                 "-" if values["ratio"] is None else f"{values['ratio']:.2f}x")
+                for name, values in self.comparison().items()]
+
+    def _notes(self):
+        shapes = ", ".join(map(_shape, self.input_shapes))
+        notes = [f"For input {shapes}. MACs per sample, dense: products with pruned weights count."]
+        if self.bytes != self.fp32_bytes:
+            notes.append("Bytes: of integer weights their codes and scales, of everything else four for each value.")
+        if self.not_counted:
+            listed = ", ".join(f"{operator} ({count})" for operator, count in self.not_counted.items())
+            notes.append(f"Not counted as MACs: {listed}.")
+        untrained = self.fp32_bytes // 4 - self.parameters
+        if untrained:
+            notes.append(f"In the bytes, not among the parameters: {untrained:,} running statistics or constants.")
+        for label, report in (("Before", self.baseline), ("After" if self.baseline else "", self)):
+            prefix = f"{label}: " if label else ""
+            if report is not None and report.file_bytes is not None:
+                notes.append(f"{prefix}file {report.file_name}, {report.file_bytes:,} bytes.")
+            if report is not None and report.timing is not None:
+                notes.append(f"{prefix}forward pass: {report.timing}.")
+        return notes
+
+
+def report(net, example, baseline=None, path=None, latency=False, repeats=30, warmup=5):
+    """Count what ``net`` costs on ``example`` and return a :class:`Report`; the network stays as it is.
+
+    ::
+
+        print(report(net, example))
+        print(report(pruned, example, baseline=net, path="pruned.safetensors", latency=True))
+
+    Parameters
+    ----------
+    net : HybridBlock
+        With its data; a SymbolBlock will do.
+    example : NDArray, or tuple of NDArray for a network of several inputs
+        A batch ``(batch, ...)``; MACs are per sample of it.
+    baseline : HybridBlock or Report, optional
+        The network before, on the same example. For its file size as well, give
+        ``report(before, example, path=...)``.
+    path : str or Path, optional
+        A file of the network: its length on disk is reported.
+    latency : bool
+        Time the forward pass too (and the baseline's, when it is given as a network): see
+        :func:`measure_latency`, which takes ``repeats`` and ``warmup``.
+
+    Raises
+    ------
+    TypeError
+        When ``net`` is not a HybridBlock, or ``example`` not an NDArray.
+    NetworkError
+        When the network is not initialized, has shapes still to be inferred, or cannot be traced.
+    ValueError
+        When the example's shape does not fit.
+    FileNotFoundError
+        When there is no file at ``path``.
+    """
+    check_flag("latency", latency)
+    check_integer("repeats", repeats, minimum=1)
+    check_integer("warmup", warmup, minimum=0)
+    layers, not_counted = layer_costs(net, example)
+    file_bytes = None
+    if path is not None:
+        check_path("path", path)
+        file_bytes = Path(path).stat().st_size
+    if baseline is not None and not isinstance(baseline, Report):
+        baseline = report(baseline, example, latency=latency, repeats=repeats, warmup=warmup)
+    timing = measure_latency(net, example, repeats, warmup) if latency else None
+    return Report(layers, not_counted, [value.shape for value in example_inputs(example)],
+                  None if path is None else Path(path).name, file_bytes, timing, baseline)
+
+
+def _cells(costs):
+    return (_number(costs.parameters), _number(costs.nonzeros), f"{100 * costs.sparsity:.1f}%",
+            _number(costs.macs), _number(costs.bytes))
+
+
+def _number(value):
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+
+
+def _shape(shape):
+    return "-" if shape is None else "x".join(map(str, shape))
+
+
+def _markdown(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,28 @@
+"""Networks of rewritten nodes, with parameters that are not trained."""
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import SymbolBlock
+
+from .graph import symbol_of
+
+
+def block_of(outputs, inputs, values):
+    """A SymbolBlock of rewritten nodes with these parameters, which take no gradients."""
+    net = SymbolBlock(symbol_of(outputs), [mx.sym.var(name, dtype="float32") for name in inputs])
+    set_constants(net, dict(values))
+    return net
+
+
+def set_constants(net, values):
+    """Give a SymbolBlock its parameters, without gradients; takes them out of ``values``, {name: array}."""
+    for name, parameter in net.collect_params().items():
+        parameter.grad_req = "null"
+        value = values.pop(name)
+        dtype = value.dtype if value.dtype.kind in "iu" else np.float32  # indices, say
+        parameter._load_init(mx.nd.array(value, dtype=dtype), mx.cpu(), cast_dtype=True, dtype_source="saved")
+
+
+def tensors_of(net, inputs):
+    """The outputs of a network for a tuple of inputs, as a list of arrays."""
+    tensors = net(*inputs)
+    return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]

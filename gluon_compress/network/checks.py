@@ -1,0 +1,97 @@
+"""Whether a network can be worked with: hybrid, initialized, finite, on a device that is there."""
+from contextlib import contextmanager
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from ..errors import NetworkError
+from .values import parameters
+
+
+def checked_contexts(ctx):
+    """A list of contexts from one, a list of them or None."""
+    contexts = list(ctx) if isinstance(ctx, (list, tuple)) else [mx.current_context() if ctx is None else ctx]
+    if not contexts or None in contexts:
+        raise TypeError(f"ctx is {ctx!r}; accepted: an mx.Context such as mx.cpu(), a list of them, or None")
+    for context in contexts:
+        check_context(context)
+    return contexts
+
+
+def check_net(net):
+    """Raise ``TypeError`` or ``NetworkError`` unless it is an initialized HybridBlock with finite parameters."""
+    check_hybrid(net)
+    check_initialized(net)
+    if not parameters(net):
+        raise NetworkError("the network has no parameters; accepted: a network with layers that have weights")
+    check_finite_parameters(net)
+
+
+def context_of(net):
+    """The device of the network, which has parameters and is on one."""
+    return next(iter(net.collect_params().values())).list_ctx()[0]
+
+
+def check_hybrid(net):
+    """Raise ``TypeError`` unless ``net`` is a HybridBlock (a SymbolBlock is one)."""
+    if not isinstance(net, HybridBlock):
+        raise TypeError(f"net is a {type(net).__name__}; accepted: a gluon.HybridBlock "
+                        f"(nn.HybridSequential instead of nn.Sequential, hybrid_forward instead of forward)")
+
+
+def check_initialized(net):
+    """Raise ``NetworkError`` naming the first parameter that was never initialized."""
+    for name, parameter in parameters(net).items():
+        if parameter._data is None and not parameter._deferred_init:
+            raise NetworkError(f"parameter {name} is not initialized: call net.initialize() "
+                               f"or net.load_parameters(...) first")
+
+
+def check_finite_parameters(net):
+    """Raise ``NetworkError`` naming the first parameter with NaN or infinity, which a ReLU behind it would hide."""
+    for name, parameter in parameters(net).items():
+        if parameter._data is not None:
+            value = parameter.list_data()[0].asnumpy()
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise NetworkError(f"parameter {name} has values that are NaN or infinite; train or load the network "
+                                   f"again")
+
+
+@contextmanager
+def undone_on_error(net):
+    """After an error, parameters that had no data before have none again: their shapes came from the wrong input."""
+    before = [(parameter, parameter._shape, parameter._deferred_init) for parameter in parameters(net).values()
+              if parameter._data is None]
+    try:
+        yield
+    except Exception:
+        for parameter, shape, deferred in before:
+            parameter._shape, parameter._deferred_init = shape, deferred
+            parameter._data = parameter._grad = parameter._var = None
+        if before:
+            net.apply(lambda block: block._clear_cached_op() if isinstance(block, HybridBlock) else None)
+        raise
+
+
+def check_context(ctx):
+    """None or an ``mx.Context`` of a device there is; else ``TypeError`` or ``ValueError``."""
+    if ctx is None:
+        return
+    if not isinstance(ctx, mx.Context):
+        raise TypeError(f"ctx is {ctx!r}; accepted: an mx.Context such as mx.cpu(), or None")
+    try:
+        mx.nd.zeros(1, ctx).wait_to_read()
+    except mx.MXNetError as error:
+        raise ValueError(f"ctx is {ctx}, a device that cannot be used here") from error
+
+
+def check_ready(net):
+    """A HybridBlock whose parameters all hold data; else ``TypeError`` or ``NetworkError``."""
+    mx.nd.waitall()  # oneDNN may be laying weights out anew inside a forward pass that still runs
+    check_hybrid(net)
+    check_initialized(net)
+    for name, parameter in parameters(net).items():
+        if parameter._data is None:
+            raise NetworkError(f"parameter {name} has no data yet, its shape follows from the first input: "
+                               f"run net(example) once")

@@ -1,0 +1,52 @@
+"""Examples of what a network is called with: arrays, tuples of them, lists in tuples."""
+import mxnet as mx
+import numpy as np
+
+
+class ExampleInputs(tuple):
+    """The arrays of an example in a row; ``nested`` has them as the network is called with them."""
+
+    def __new__(cls, nested):
+        self = super().__new__(cls, flat(nested))
+        self.nested = nested
+        return self
+
+
+def example_inputs(example):
+    """``example`` as :class:`ExampleInputs`; else ``TypeError`` or ``ValueError``.
+
+    It is an NDArray, a tuple of them for several inputs, lists in it for inputs that are lists, or an
+    ``mx.io.DataBatch``. NumPy arrays become NDArrays.
+    """
+    if isinstance(example, mx.io.DataBatch):
+        example = tuple(example.data)
+    inputs = map_arrays(_as_array, tuple(example) if isinstance(example, (tuple, list)) else (example,))
+    wrong = [value for value in flat(inputs) if not isinstance(value, mx.nd.NDArray)]
+    if wrong or not flat(inputs):
+        raise TypeError(f"example is {f'a {type(wrong[0]).__name__}' if wrong else 'empty'}; accepted: an NDArray "
+                        f"batch of the network's input, or a tuple of them for several inputs")
+    for value in flat(inputs):
+        if value.ndim == 0 or 0 in value.shape:
+            raise ValueError(f"example has shape {value.shape}; accepted: a batch of at least one sample")
+    return ExampleInputs(inputs)
+
+
+def _as_array(value):
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+        small = value.dtype.itemsize == 1 and value.dtype.kind in "iu"
+        return mx.nd.array(value, dtype=value.dtype if small else np.float32)
+    return value
+
+
+def flat(inputs):
+    """The arrays in nested lists and tuples, in a row."""
+    if not isinstance(inputs, (tuple, list)):
+        return [inputs]
+    return [array for each in inputs for array in flat(each)]
+
+
+def map_arrays(function, inputs):
+    """The same nested lists and tuples of what ``function`` makes of each array."""
+    if isinstance(inputs, (tuple, list)):
+        return (list if isinstance(inputs, list) else tuple)(map_arrays(function, each) for each in inputs)
+    return function(inputs)

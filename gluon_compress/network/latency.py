@@ -1,0 +1,110 @@
+"""How long a forward pass takes, and under which conditions."""
+import json
+import time
+from dataclasses import asdict, dataclass
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+from mxnet.gluon import SymbolBlock
+
+from .. import runtime
+from ..arguments import check_integer
+from .checks import check_ready
+from .inputs import example_inputs, map_arrays
+from .misfits import call
+from .tracing import trace
+from .values import parameters
+
+PRECISIONS = {"float16": "fp16", "float32": "fp32", "float64": "fp64"}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Forward times in milliseconds per batch, with what they depend on.
+
+    Attributes
+    ----------
+    median, lower_quartile, upper_quartile : float
+        Milliseconds for one batch.
+    batch : int
+        Samples per batch.
+    threads : int or None
+        OpenMP threads, as ``runtime.status()`` set them; None when that is switched off.
+    repeats : int
+        Forward passes that were timed.
+    precision : str
+        ``fp32``, ``fp16``, ... after the parameters; ``int8`` when there are quantized operators.
+    execution : str
+        ``imperative`` (not hybridized), ``hybridized``, or ``fused`` (hybridized, with oneDNN's
+        fused operators).
+    """
+
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    batch: int
+    threads: int
+    repeats: int
+    precision: str
+    execution: str
+
+    def to_dict(self):
+        return asdict(self)
+
+    def __str__(self):
+        fusion = {"fused": "", "imperative": ", not fused: call net.hybridize() first for what a deployed network takes"
+                  }.get(self.execution, ", not fused")
+        threads = "default threads" if self.threads is None else f"{self.threads} thread(s)"
+        return (f"median {self.median:.3f} ms, quartiles {self.lower_quartile:.3f} to {self.upper_quartile:.3f}, "
+                f"{self.repeats} repeats, batch {self.batch}, {threads}, {self.precision}, {self.execution}{fusion}")
+
+
+def measure_latency(net, example, repeats=30, warmup=5):
+    """Time ``net(example)`` in inference mode and return a :class:`Timing`.
+
+    The network runs as it is: hybridize it first if that is what you want to know.
+
+    Parameters
+    ----------
+    net : HybridBlock
+    example : NDArray or tuple of NDArray
+        A batch, moved to the network's device.
+    repeats : int
+        Timed passes, at least 1.
+    warmup : int
+        Passes before those, at least 0; the first ones choose kernels and reorder weights.
+    """
+    check_integer("repeats", repeats, minimum=1)
+    check_integer("warmup", warmup, minimum=0)
+    check_ready(net)
+    inputs = example_inputs(example)
+    trace(net, inputs).output_shapes([value.shape for value in inputs])  # does the example fit?
+    context = next((parameter.list_ctx()[0] for parameter in parameters(net).values()), inputs[0].context)
+    inputs = example_inputs(map_arrays(lambda value: value.as_in_context(context), inputs.nested))
+    milliseconds = []
+    with autograd.pause(train_mode=False):
+        for _ in range(warmup + repeats):
+            mx.nd.waitall()
+            started = time.perf_counter()
+            call(net, inputs.nested, "example")
+            mx.nd.waitall()
+            milliseconds.append(1e3 * (time.perf_counter() - started))
+    lower, median, upper = np.percentile(milliseconds[warmup:], [25, 50, 75])
+    return Timing(float(median), float(lower), float(upper), inputs[0].shape[0], runtime.status().threads or None,
+                  repeats, *_conditions(net, inputs))
+
+
+def _conditions(net, inputs):
+    """(precision, execution) of the operators that ran."""
+    compiled = net._active or isinstance(net, SymbolBlock)
+    if compiled and net._cached_graph:
+        nodes = json.loads(net._cached_graph[1].tojson())["nodes"]
+    else:
+        nodes = trace(net, inputs).nodes()
+    quantized = any("quantized" in node["op"] or node.get("attrs", {}).get("quantized") in ("true", "True", "1")
+                    for node in nodes)
+    fused = any(node["op"].startswith("_sg_mkldnn") for node in nodes)
+    types = sorted({np.dtype(parameter.dtype).name for parameter in parameters(net).values()})
+    precision = "int8" if quantized else "+".join(PRECISIONS.get(name, name) for name in types)
+    return precision or "fp32", "fused" if fused else "hybridized" if compiled else "imperative"

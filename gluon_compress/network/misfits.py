@@ -1,0 +1,59 @@
+"""What to say of inputs that do not fit a network, instead of MXNet's C++ stack."""
+import re
+
+import mxnet as mx
+import numpy as np
+
+from .inputs import flat
+
+
+def call(net, inputs, what):
+    """``net(*inputs)``; a ``ValueError`` that says what does not fit where MXNet prints its C++ stack."""
+    try:
+        return net(*inputs)
+    except (mx.MXNetError, AssertionError) as error:
+        raise misfit(inputs, what, error) from None
+    except (TypeError, AttributeError) as error:  # too many or too few inputs; Symbols where arrays were expected
+        raise misfit(inputs, what, error) from error
+
+
+def misfit(inputs, what, error):
+    """The ``ValueError`` for inputs that a network cannot take, with the usual remedy."""
+    arrays = flat(inputs)
+    text = ", ".join(f"{value.shape} {np.dtype(value.dtype)}" for value in arrays)
+    return ValueError(f"{what}, {text}, does not fit the network{remedy(arrays)}: {reason_of(error)}"[:450])
+
+
+def remedy(arrays):
+    """What is mostly wrong with arrays like these, as text behind a sentence; or ""."""
+    if any(np.dtype(value.dtype) in (np.uint8, np.int8) for value in arrays):
+        return (" (raw pixels? scale them to float32: x.astype('float32') / 255, and normalize; Gluon's ToTensor() "
+                "does that, and puts channels first)")
+    return remedy_of_shapes([value.shape for value in arrays])
+
+
+def remedy_of_shapes(shapes):
+    """As :func:`remedy`, of shapes."""
+    for shape in shapes:
+        if len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4):
+            return " (channels last? MXNet wants (batch, channels, height, width): x.transpose((0, 3, 1, 2)))"
+        if len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)):
+            return " (a single image? MXNet wants (batch, channels, height, width))"
+    return ""
+
+
+def reason_of(error):
+    """What a user's ``hybrid_forward`` raised, in a line, with the remedy for the usual mistakes."""
+    text = shorten(error)[:250]
+    if isinstance(error, (AttributeError, TypeError)) and "Symbol" in text and "shape" in text:
+        return (f"{text}: it uses x.shape, which a graph does not know before it runs; write F.flatten(x), or "
+                f"F.reshape(x, shape=(0, -1)), where 0 keeps a length and -1 is what follows")
+    return text
+
+
+def shorten(error):
+    """The sentence in an MXNet error, without its source line, time and stack trace."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    message = next((line for line in lines if re.search(r"MXNetError|Error in operator|Check failed", line)), lines[0])
+    message = re.sub(r"^\S*Error: ", "", message.strip())
+    return re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", message).strip(" :")

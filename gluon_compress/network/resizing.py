@@ -1,0 +1,187 @@
+"""Giving a network's layers new sizes in place, and putting the old ones back.
+
+A Gluon layer knows its number of channels three times: in its parameters' shapes, in attributes that its
+operator is called with (``num_filter``), and in those that it prints. A SymbolBlock has them in its graph.
+"""
+import json
+from contextlib import contextmanager
+
+import mxnet as mx
+from mxnet.gluon import SymbolBlock, Trainer, nn
+
+from ..errors import NetworkError
+from .trainer import check_shapes
+from .values import parameters, walk
+
+SIZES = ("_units", "_in_units", "_channels", "_in_channels", "_num_groups", "_kwargs", "_cached_graph")
+RESIZABLE = ((nn.Dense, "weight"), (nn.conv_layers._Conv, "weight"), (nn.Embedding, "weight"), (nn.GroupNorm, "gamma"))
+
+
+def sized_attributes(operator, shape, groups):
+    """The attributes by which ``operator`` knows the ``shape`` of its weight, and its number of groups."""
+    if operator == "Convolution":
+        return {"num_filter": shape[0], "num_group": groups}
+    if operator == "Deconvolution":
+        return {"num_filter": shape[1] * groups, "num_group": groups}
+    if operator == "FullyConnected":
+        return {"num_hidden": shape[0]}
+    if operator == "Embedding":
+        return {"output_dim": shape[1]}
+    if operator == "GroupNorm":
+        return {"num_groups": shape[0]}  # MXNet has one gamma per group
+    return {}
+
+
+def resizable_parameters(net):
+    """Structural names of the weights, and of GroupNorm's gammas, all of whose owners can be told new sizes."""
+    owners = {}
+    for name, parameter, block in walk(net):
+        owners.setdefault(id(parameter), []).append((name.rpartition(".")[2], block))
+    return {name for name, parameter in parameters(net).items()
+            if all(_can_be_told(role, block) for role, block in owners[id(parameter)])}
+
+
+def _can_be_told(role, block):
+    """Whether the operator takes its sizes from attributes of ``block``, not from a hybrid_forward of yours."""
+    return isinstance(block, SymbolBlock) or any(
+        role == name and isinstance(block, layer) and type(block).hybrid_forward is layer.hybrid_forward
+        for layer, name in RESIZABLE)
+
+
+def resize(net, shapes, values, groups):
+    """Give parameters new shapes and values, and tell their layers.
+
+    Parameters
+    ----------
+    shapes, values : dict
+        {structural name: new shape}, {structural name: NumPy array} where the network has values.
+    groups : dict
+        {structural name of a weight: number of groups} where that changes.
+
+    Everything must have been checked before. If MXNet fails half-way, the network is as it was.
+    """
+    state = capture(net)
+    try:
+        named = parameters(net)
+        for name, shape in shapes.items():
+            named[name]._shape = tuple(shape)
+            named[name]._var = None  # the symbol in which Gluon keeps the shape; it is made again when needed
+        for name, value in values.items():
+            named[name]._init_impl(mx.nd.array(value, dtype=value.dtype), named[name].list_ctx())
+        _tell_layers(net, shapes, groups)
+        net.apply(lambda block: block._clear_cached_op())
+    except BaseException:
+        put_back(net, state)
+        raise
+    for trainer in {id(named[name]._trainer): named[name]._trainer for name in shapes}.values():
+        if isinstance(trainer, Trainer) and trainer._kv_initialized:
+            _check_at_next_step(trainer)
+
+
+def _check_at_next_step(trainer):
+    """Let a trainer that was made before say what is wrong, where MXNet would compare numbers."""
+    def update(ignore_stale_grad=False):
+        try:
+            check_shapes(trainer)
+        except ValueError as error:
+            raise NetworkError(str(error)) from None
+        del trainer._update  # its shapes are those of before
+        return trainer._update(ignore_stale_grad)
+    trainer._update = update
+
+
+def resized_symbol(symbol, shapes, groups):
+    """A copy of ``symbol`` for parameters of new shapes: ``shapes`` and ``groups`` go by the names in the graph."""
+    content = json.loads(symbol.tojson(remove_amp_cast=False))
+    nodes = content["nodes"]
+    for node in nodes:
+        if node["op"] == "null":
+            if node["name"] in shapes:
+                node.get("attrs", {}).pop("__shape__", None)
+            continue
+        weight = _second_input(nodes, node)
+        if weight in shapes:
+            attributes = node.setdefault("attrs", {})
+            count = groups.get(weight, int(attributes.get("num_group", 1)))
+            new = sized_attributes(node["op"], shapes[weight], count)
+            attributes.update({name: str(value) for name, value in new.items()})
+    return mx.sym.load_json(json.dumps(content))
+
+
+def _second_input(nodes, node):
+    """Name of the weight that an operator reads, through the casts of mixed precision; None without one."""
+    if len(node["inputs"]) < 2:
+        return None
+    source = nodes[node["inputs"][1][0]]
+    while source["op"] == "amp_cast":
+        source = nodes[source["inputs"][0][0]]
+    return source["name"]
+
+
+def capture(net):
+    """All that :func:`resize` changes, for :func:`put_back`; no array is copied."""
+    blocks = []
+    net.apply(blocks.append)
+    sizes = [{name: dict(value) if name == "_kwargs" else value
+              for name, value in vars(block).items() if name in SIZES} for block in blocks]
+    return ([(p, p._shape, p._data, p._grad) for p in parameters(net).values()], list(zip(blocks, sizes)))
+
+
+def put_back(net, state):
+    """Undo what happened to the sizes and arrays of ``net`` since ``state = capture(net)``."""
+    arrays, blocks = state
+    for parameter, shape, data, grad in arrays:
+        parameter._shape, parameter._data, parameter._grad, parameter._var = shape, data, grad, None
+    net.apply(lambda block: block._clear_cached_op())
+    for block, sizes in blocks:
+        for name, value in sizes.items():
+            if name == "_kwargs":
+                block._kwargs.clear()
+                block._kwargs.update(value)
+            elif name != "_cached_graph" or isinstance(block, SymbolBlock):
+                setattr(block, name, value)
+
+
+@contextmanager
+def put_back_afterwards(net):
+    """Within the ``with`` block channels may be removed from ``net``; behind it, it has them again."""
+    state = capture(net)
+    try:
+        yield net
+    finally:
+        try:
+            mx.nd.waitall()  # what still runs, runs on the arrays of now
+        finally:
+            put_back(net, state)
+
+
+def _tell_layers(net, shapes, groups):
+    graph_names = {name: parameter.name for name, parameter in parameters(net).items()}
+    by_graph_name = {graph_names[name]: tuple(shape) for name, shape in shapes.items()}
+    groups_by_graph_name = {graph_names[name]: count for name, count in groups.items()}
+    seen = set()
+    for name, parameter, block in walk(net):
+        if isinstance(block, SymbolBlock):
+            if id(block) not in seen:
+                seen.add(id(block))
+                inputs, symbol = block._cached_graph
+                block._cached_graph = inputs, resized_symbol(symbol, by_graph_name, groups_by_graph_name)
+        elif parameter.name in by_graph_name:
+            _tell_layer(block, name.rpartition(".")[2], by_graph_name[parameter.name],
+                        groups_by_graph_name.get(parameter.name))
+
+
+def _tell_layer(block, role, shape, groups):
+    if isinstance(block, nn.Dense) and role == "weight":
+        block._units, block._in_units = shape
+    elif isinstance(block, nn.conv_layers._Conv) and role == "weight":
+        groups = groups or block._kwargs["num_group"]
+        block._kwargs.update(sized_attributes(block._op_name, shape, groups))
+        transposed = block._op_name == "Deconvolution"
+        block._channels = block._kwargs["num_filter"]
+        block._in_channels = shape[0] if transposed else shape[1] * groups
+    elif isinstance(block, nn.Embedding) and role == "weight":
+        block._kwargs.update(sized_attributes("Embedding", shape, None))
+    elif isinstance(block, nn.GroupNorm) and role == "gamma":
+        block._num_groups = shape[0]
+        block._kwargs["num_groups"] = block._num_groups

@@ -1,0 +1,95 @@
+"""The parameters of a network by structural names (``conv.0.weight``), their values, and copies to go back to."""
+from collections.abc import Mapping
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import Block
+
+from ..arguments import shown
+from ..errors import NetworkError
+
+
+def parameters(net):
+    """{structural name: Parameter} of every parameter; a shared one under its first name only.
+
+    ``TypeError`` for what is no Block.
+    """
+    if not isinstance(net, Block):
+        raise TypeError(f"net is {shown(net)}; accepted: a gluon.HybridBlock")
+    found, seen = {}, set()
+    for name, parameter, _ in walk(net):
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            found[name] = parameter
+    return found
+
+
+def known_shape(parameter):
+    """Its shape, with 0 or -1 for unknown sizes; None when nothing is known."""
+    # parameter.shape is None after SymbolBlock.imports
+    return parameter.shape if parameter._data is None else parameter.list_data()[0].shape
+
+
+def snapshot(net):
+    """A copy of all parameters that hold data: {structural name: NumPy array}."""
+    return {name: parameter.list_data()[0].asnumpy() for name, parameter in parameters(net).items()
+            if parameter._data is not None}
+
+
+def restore_snapshot(net, values):
+    """Set the parameters of a :func:`snapshot`.
+
+    Raises ``TypeError`` and ``ValueError`` for what is none, or one of another network; ``net`` is then unchanged.
+    """
+    own = parameters(net)
+    if not isinstance(values, Mapping):
+        raise TypeError(f"values is {shown(values)}; accepted: what snapshot(net) returned")
+    for name, value in values.items():
+        shape = known_shape(own[name]) if name in own else None
+        if not isinstance(value, np.ndarray) or shape is not None and shape != value.shape:
+            raise ValueError(f"values[{name!r}] is {shown(value)}, and the parameter has shape {shape}; accepted: what "
+                             f"snapshot(net) returned")
+        if name not in own:
+            raise ValueError(f"values has {name!r}, and the network no such parameter; accepted: what snapshot(net) "
+                             f"returned")
+    for name, value in values.items():
+        set_values(own[name], value)
+
+
+def set_values(parameter, value):
+    """``parameter.set_data`` of an array, which fails on weights that oneDNN has laid out anew.
+
+    A trainer that updates on a key-value store begins anew there. Raises ``NetworkError`` when servers hold the
+    parameter.
+    """
+    if parameter._data is None:
+        parameter.set_data(mx.nd.array(value, dtype=value.dtype))  # kept until the parameter knows its shape
+    else:
+        leave_store(parameter)
+        write_values(parameter, value)
+
+
+def write_values(parameter, value):
+    """Write an array into those of the parameter, and not into the copy that a key-value store may hold."""
+    for array in parameter.list_data():
+        # not array[:] = value, which MXNet refuses for an array in one of oneDNN's layouts
+        mx.nd.identity(mx.nd.array(value, array.context, array.dtype), out=array)
+
+
+def leave_store(parameter):
+    """Let a trainer whose key-value store holds a copy of the parameter make a new one at its next step."""
+    trainer = parameter._trainer
+    if trainer is None or not trainer._kv_initialized or not trainer._update_on_kvstore:
+        return
+    if trainer._distributed:
+        raise NetworkError(f"parameter {parameter.name} is on servers, which cannot be told: change it before the "
+                           f"first step, or prune with MaskedTrainer and a GradualPruner or replace_masks")
+    trainer._reset_kvstore()
+
+
+def walk(block, prefix=""):
+    """(structural name, parameter, owner) of ``block`` and all its children."""
+    for name, parameter in block._reg_params.items():
+        yield prefix + name, parameter, block
+    for name, child in block._children.items():
+        yield from walk(child, f"{prefix}{name}.")

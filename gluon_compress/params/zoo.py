@@ -1,0 +1,119 @@
+"""ImageNet networks with their trained parameters, from Gluon's own model zoo and gluoncv's."""
+import re
+import zipfile
+from pathlib import Path
+
+import mxnet as mx
+from mxnet.gluon.model_zoo import model_store, vision
+from mxnet.gluon.utils import _get_repo_file_url, check_sha1
+
+from ..arguments import check_known
+from ..files.unpacking import copy_out
+from ..errors import DownloadError
+from ..files.download import download
+from ..files.locks import lock
+from ..files.writing import write_atomically
+
+ZOOS = ("gluon", "gluoncv")
+ZOO_FILE_BYTES = 1 << 30  # the largest have some 600 million
+
+
+def pretrained(name, source="gluon", **arguments):
+    """An ImageNet network with its trained parameters from Gluon's own model zoo or from gluoncv's.
+
+    The file is fetched to where the zoo itself looks for it (``$MXNET_HOME/models``), with a time limit and a
+    verification that leave nothing half done, and the zoo then builds and loads the network. MXNet is
+    retired: when its servers no longer answer, put the file there by hand or name a mirror in
+    ``MXNET_GLUON_REPO``; the error says which file.
+
+    Parameters
+    ----------
+    name : str
+        As in the zoo's ``get_model``, for instance ``"resnet18_v1"``.
+    source : "gluon" or "gluoncv"
+        ``mxnet.gluon.model_zoo.vision``, or gluoncv, which has more and better ones.
+    **arguments
+        Passed to the zoo's ``get_model``, for instance ``ctx``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown source or a name for which the zoo has no trained parameters.
+    ImportError
+        When gluoncv is asked for and not installed.
+    DownloadError
+        When the file is not there and cannot be had.
+    """
+    if source not in ZOOS:
+        raise ValueError(f"source is {source!r}; accepted: {', '.join(map(repr, ZOOS))}")
+    if taken := {"pretrained", "root"} & set(arguments):
+        raise TypeError(f"{taken.pop()!r} is set here and cannot be given; files are in $MXNET_HOME/models")
+    get_model, files = _gluon_zoo() if source == "gluon" else _gluoncv_zoo()
+    check_known(name, files, f"{source} network with trained parameters")
+    stem, sha1 = files[name]
+    folder = Path(mx.base.data_dir(), "models")
+    _fetch_zoo_file(folder / f"{stem}-{sha1[:8]}.params", sha1)
+    return get_model(name, pretrained=True, root=str(folder), **arguments)
+
+
+def _gluon_zoo():
+    """``(get_model, {name: (stem of the file's name, SHA-1)})`` of Gluon's own zoo."""
+    return vision.get_model, {name: (name, sha1) for name, sha1 in model_store._model_sha1.items()}
+
+
+def _gluoncv_zoo():
+    """As :func:`_gluon_zoo`. Where gluoncv has no parameters, its get_model may return an untrained network."""
+    try:
+        from gluoncv import model_zoo
+    except ImportError as error:
+        raise ImportError(f"source='gluoncv' needs gluoncv, which cannot be imported ({error}): "
+                          f"install it with \"pip install 'gluon-compress[zoo]'\"") from error
+    store = model_zoo.model_store
+    files = {}
+    for name, (stem, sha1) in zip(store.pretrained_model_list(), store._model_sha1.items()):
+        name = re.sub("^(hrnet.*_c)ls$", r"\1", name)  # hrnet_w18_c is kept as hrnet_w18_cls
+        if name in model_zoo.get_model_list():
+            files[name] = stem, sha1
+    return model_zoo.get_model, files
+
+
+def _fetch_zoo_file(file, sha1):
+    """Bring a file of a zoo to ``file``, unless it is there already; verified, else as it was."""
+    if file.exists() and check_sha1(file, sha1):
+        return
+    url = _get_repo_file_url("gluon/models", f"{file.stem}.zip")
+    archive = file.with_suffix(".zip")
+    try:
+        with lock(file):
+            if not (file.exists() and check_sha1(file, sha1)):  # another process may have brought it
+                download(url, archive)
+                try:
+                    write_atomically(file, lambda temporary: _unpack(url, archive, file.name, temporary, sha1))
+                finally:
+                    archive.unlink()
+    except DownloadError as error:
+        raise DownloadError("\n".join([
+            f"{file.stem}: the trained parameters are not at {file}, and this failed:",
+            f"  {error}",
+            f"MXNet is retired, and its servers may be gone. Put {file.name} (its sha1 is {sha1})",
+            f"into {file.parent} by hand, or set MXNET_GLUON_REPO to a mirror that has gluon/models/{archive.name}."
+        ])) from error
+
+
+class _Member:
+    """A file in a zip archive, which is opened by the first ``read``: whatever is wrong with it is met there."""
+
+    def __init__(self, file, name):
+        self.file, self.name, self.source = file, name, None
+
+    def read(self, count):
+        if self.source is None:
+            self.source = zipfile.ZipFile(self.file).open(self.name)
+        return self.source.read(count)
+
+
+def _unpack(url, archive, name, target, sha1):
+    with open(archive, "rb") as file:
+        copy_out(_Member(file, name), target, ZOO_FILE_BYTES, url)
+    if not check_sha1(target, sha1):
+        raise DownloadError(f"{url}: the content of {name} does not have sha1 {sha1}")

@@ -1,0 +1,1 @@
+"""Whole channels: found, ranked and removed, with everything that hangs together with them."""

@@ -1,0 +1,111 @@
+"""BatchNorm's running statistics, estimated anew after channels were removed.
+
+The mean and variance that a BatchNorm keeps are those of the unpruned network's activations. Estimating them
+again on a few batches, without any training, often gives back a good part of the accuracy.
+"""
+from collections import Counter
+from itertools import islice
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+
+from ...arguments import check_flag, check_integer
+from ...errors import NetworkError
+from ...network.checks import check_ready
+from ...network.data import check_data, check_finite_inputs, go_through, inputs_of, number_of_batches
+from ...network.inputs import example_inputs
+from ...network.misfits import call
+from ...network.tracing import trace
+from ...network.values import parameters, set_values
+from ...tables import progress_bar
+
+OPERATORS = ("BatchNorm", "_contrib_SyncBatchNorm")
+
+
+def reestimate_batch_norm(net, data, batches=None, progress=True):
+    """Set the running statistics to their means over batches and return how many layers that were.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Changed in place: only running means and variances.
+    data : iterable of (input, label) batches, or of inputs
+        Training images; the labels are not looked at.
+    batches : int, optional
+        How many to use, at least 1; by default all.
+    progress : bool
+        Show a progress bar on standard error.
+
+    A layer that the network calls several times gets the mean over its calls, each of which moves the statistics in
+    training.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For data or a number of batches of another kind, when there are no batches, one does not fit the network, or
+        that has no BatchNorm that uses batch statistics.
+    NetworkError
+        When statistics are not finite. Nothing is changed then.
+
+    Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3 ("PreciseBN").
+    """
+    check_ready(net)
+    check_flag("progress", progress)
+    check_data(data, "data")
+    if batches is not None:
+        check_integer("batches", batches, minimum=1)
+    named = parameters(net)
+    context = next(iter(named.values())).list_ctx()[0]
+    graph, totals, counts = None, Counter(), Counter()
+    total = min((number for number in (number_of_batches(data), batches) if number is not None), default=None)
+    for batch in progress_bar(islice(go_through(data, "data"), batches), progress, desc="BatchNorm's statistics",
+                              total=total, unit="batch"):
+        inputs = example_inputs(inputs_of(batch, "data", net, context))
+        check_finite_inputs(inputs, "data")
+        if graph is None:
+            graph = trace(net, inputs)
+            names, measure = _statistics(net, graph)
+        graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
+        with autograd.train_mode():  # each BatchNorm normalizes with the batch's own mean and variance
+            measured = call(measure, inputs, "a batch of data")
+        for name, value in zip(names, measured):  # a layer that is called twice is there twice
+            totals[name] = totals[name] + value.asnumpy().astype(np.float64)
+            counts[name] += 1
+    for name, total in totals.items():
+        if not np.isfinite(total).all():
+            raise NetworkError(f"{name} would not be finite: look for NaN in the weights and in data")
+    for name, total in totals.items():
+        set_values(named[name], total / counts[name])
+    return len(totals) // 2
+
+
+def _statistics(net, graph):
+    """(names of the running means and variances, a network whose outputs are a batch's means and variances)."""
+    structural = {id(parameter): name for name, parameter in parameters(net).items()}
+    internals = graph.symbol.get_internals()
+    nodes = graph.nodes()
+    first_output = _first_outputs(internals, nodes)
+    names, statistics = [], []
+    for node in nodes:
+        attributes = node.get("attrs", {})
+        if node["op"] not in OPERATORS or attributes.get("use_global_stats", "False") in ("True", "1"):
+            continue
+        (source, output, *_), *_, (mean, *_), (variance, *_) = node["inputs"]
+        names += [structural[id(graph.parameters[nodes[index]["name"]])] for index in (mean, variance)]
+        values = internals[first_output[source] + output]
+        axis = int(attributes.get("axis", 1))
+        centred = mx.sym.broadcast_sub(values, mx.sym.mean(values, axis=axis, exclude=True, keepdims=True))
+        statistics += [mx.sym.mean(values, axis=axis, exclude=True),
+                       mx.sym.mean(mx.sym.square(centred), axis=axis, exclude=True)]
+    if not names:
+        raise ValueError("the network has no BatchNorm that uses the statistics of batches")
+    return names, graph.block(mx.sym.Group(statistics))
+
+
+def _first_outputs(internals, nodes):
+    """Where in ``internals`` the outputs of each node begin."""
+    first = {}
+    for position, output in enumerate(internals):
+        first.setdefault(output.name, position)
+    return [first[node["name"]] for node in nodes]

@@ -1,0 +1,108 @@
+"""Several inputs: element by element, one beside the other, multiplied."""
+from math import prod
+
+import numpy as np
+
+from ..tracking import STAYS, Labels
+from .rules import only_on, rule, stop
+
+
+@rule("elemwise_add", "elemwise_sub", "elemwise_mul", "elemwise_div", "_grad_add", "add_n", "broadcast_add",
+      "broadcast_sub", "broadcast_mul", "broadcast_div", "broadcast_maximum", "broadcast_minimum", "broadcast_power",
+      "broadcast_mod", "broadcast_hypot", "broadcast_equal", "broadcast_not_equal", "broadcast_greater",
+      "broadcast_greater_equal", "broadcast_lesser", "broadcast_lesser_equal", "broadcast_logical_and",
+      "broadcast_logical_or", "broadcast_logical_xor", "_maximum", "_minimum", "_power", "_mod", "_hypot", "_equal",
+      "_not_equal", "_greater", "_greater_equal", "_lesser", "_lesser_equal", "where", "broadcast_like")
+def _elementwise(node, inputs, tracker):
+    if all(labels is None for labels in inputs):
+        return [None]
+    shapes = [node.input_shape(index) for index in range(len(inputs))]
+    if node.get("lhs_axes") is not None or node.get("rhs_axes") is not None:  # broadcast_like
+        return _broadcast_axes(node, inputs, tracker)
+    if any(len(shape) != len(node.shapes[0]) and prod(shape) > 1 for shape in shapes):
+        return stop(node, inputs, tracker, "its inputs have different numbers of axes")
+    full = [labels for index, labels in enumerate(inputs) if labels is not None
+            and len(shapes[index]) == len(node.shapes[0])
+            and shapes[index][labels.axis] == node.shapes[0][labels.axis]]
+    if not full:
+        return stop(node, inputs, tracker, "a single channel for many")
+    return [_aligned(node, inputs, full[0], tracker)]
+
+
+def _broadcast_axes(node, inputs, tracker):
+    """The first input with the lengths that some axes of the second have; only these are read."""
+    for labels, name, index in zip(inputs, ("lhs_axes", "rhs_axes"), (0, 1)):
+        dimensions = len(node.input_shape(index))
+        if labels is not None and labels.axis in {axis % dimensions for axis in node.get(name) or ()}:
+            return stop(node, inputs, tracker, "it takes the length of one axis from another")
+    return [inputs[0]]
+
+
+def _aligned(node, inputs, result, tracker):
+    """``result``, the labels of an output that each input meets position by position, or by broadcasting."""
+    axis, size = result.axis, node.shapes[0][result.axis]
+    reason = f"read by {node.operator} ({node.name}) together with channels that stay"
+    for index, (labels, (source, _)) in enumerate(zip(inputs, node.inputs)):
+        shape = node.input_shape(index)
+        here = shape[axis] if len(shape) == len(node.shapes[0]) else 1  # a single element, for all
+        if labels is not None and labels.axis == axis and here == size:
+            tracker.same(result.ids, labels.ids, reason)
+            continue
+        tracker.pin(labels, f"read by {node.operator} ({node.name}) with channels on axis {axis} of another input")
+        if source.parameter is not None and not source.constant and here == size:
+            tracker.assign(node, index, axis, result.ids)
+        elif here != 1:
+            tracker.pin(result, reason)
+    return result
+
+
+@rule("Concat", "_rnn_param_concat")
+def _concat(node, inputs, tracker):
+    axis = node.get("dim", 1) % len(node.shapes[0])
+    labelled = [labels for labels in inputs if labels is not None]
+    if not labelled:
+        return [None]
+    if all(labels.axis != axis for labels in labelled):  # the channels of all inputs meet position by position
+        return [_aligned(node, inputs, labelled[0], tracker)]
+    parts = []
+    for index, labels in enumerate(inputs):
+        labels = only_on(axis, node, labels, tracker)
+        parts.append(np.full(node.input_shape(index)[axis], STAYS) if labels is None else labels.ids)
+    return [Labels(axis, np.concatenate(parts))]
+
+
+@rule("stack")
+def _stack(node, inputs, tracker):
+    labelled = [labels for labels in inputs if labels is not None]
+    if not labelled:
+        return [None]
+    new_axis = node.get("axis", 0) % len(node.shapes[0])
+    axis = labelled[0].axis
+    for labels in inputs:
+        if labels is None or labels.axis != axis:
+            return stop(node, inputs, tracker, "together with channels that stay")
+        tracker.same(labelled[0].ids, labels.ids, f"read by stack ({node.name}) together with channels that stay")
+    return [Labels(axis + (new_axis <= axis), labelled[0].ids)]
+
+
+@rule("batch_dot")
+def _batch_dot(node, inputs, tracker):
+    """(B, M, K) times (B, K, N), either transposed on request."""
+    first, second = inputs
+    if any(len(node.input_shape(index)) != 3 for index in (0, 1)):
+        return stop(node, inputs, tracker, "of more than three axes")
+    rows, inner_first = (2, 1) if node.get("transpose_a", False) else (1, 2)
+    inner_second, columns = (2, 1) if node.get("transpose_b", False) else (1, 2)
+    contracted = [labels is not None and labels.axis == inner
+                  for labels, inner in ((first, inner_first), (second, inner_second))]
+    batched = [labels is not None and labels.axis == 0 for labels in inputs]
+    if all(contracted) or all(batched):
+        tracker.same(first.ids, second.ids, f"multiplied by channels that stay in batch_dot ({node.name})")
+        return [Labels(0, first.ids) if all(batched) else None]
+    if any(contracted) or any(batched):
+        return stop(node, inputs, tracker, "multiplied by what has no such channels")
+    if first is not None and second is not None:
+        tracker.pin(second, f"read by batch_dot ({node.name}), whose output has other channels already")
+    if first is not None:
+        return [Labels(1, first.ids)]
+    return [second and Labels(2, second.ids)]

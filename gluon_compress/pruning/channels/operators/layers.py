@@ -1,0 +1,166 @@
+"""Layers with parameters: convolutions, dense layers, embeddings, normalization, PReLU."""
+import numpy as np
+
+from ..tracking import Labels
+from .rules import axis_of, only_on, rule, stop
+
+
+@rule("Convolution")
+def _convolution(node, inputs, tracker):
+    layout = node.get("layout") or "NC"
+    return _weighted_layer(node, inputs, tracker, data_axis=layout.index("C"), out_axis=0, in_axis=layout.index("C"))
+
+
+@rule("Deconvolution")
+def _deconvolution(node, inputs, tracker):
+    layout = node.get("layout") or "NC"
+    return _weighted_layer(node, inputs, tracker, data_axis=layout.index("C"), out_axis=1, in_axis=0)
+
+
+def _weighted_layer(node, inputs, tracker, data_axis, out_axis, in_axis):
+    """A convolution: weight (out, in / groups, ...); transposed (in, out / groups, ...)."""
+    data = only_on(data_axis, node, inputs[0], tracker)
+    groups, channels = node.get("num_group", 1), node.shapes[0][data_axis]
+    if groups == 1:
+        if data is not None:
+            tracker.assign(node, 1, in_axis, data.ids)
+        out = _new_channels(node, tracker, channels, [(1, out_axis), (2, 0)])
+    elif node.inputs[1][0].parameter is None or data_axis != 1:
+        why = "its weight is computed" if data_axis == 1 else "it has groups and channels on the last axis"
+        return stop(node, inputs, tracker, why)
+    else:
+        out = _grouped(node, data, tracker, groups, channels, out_axis)
+    return [out and Labels(data_axis, out.ids)]
+
+
+def _grouped(node, data, tracker, groups, channels, out_axis):
+    """A grouped convolution loses whole groups, or the same channels of each, whichever is finer."""
+    inputs = node.input_shape(0)[1]
+    whole = _new_channels(node, tracker, channels, [(2, 0)])
+    if whole is None or data is None:
+        tracker.pin(data, f"read by {node.operator} ({node.name}), whose own channels stay")
+        tracker.pin(whole, f"a grouped {node.operator} of an input whose channels stay")
+        return whole
+    read, made = data.ids.reshape(groups, -1), whole.ids.reshape(groups, -1)
+    reason = f"in one group of {node.operator} ({node.name}) with channels that stay"
+    if inputs // groups >= groups:  # the same channels of each group
+        for rows in (read, made):
+            for row in rows[1:]:
+                tracker.same(rows[0], row, reason)
+        tracker.assign(node, 1, 1, (read if out_axis == 0 else made)[0])
+    else:  # whole groups: all that a group reads and makes goes together
+        for column in (*read.T, *made.T):
+            tracker.same(read[:, 0], column, reason)
+        tracker.count_groups(node, read[:, 0])
+        tracker.group_counts[node.inputs[1][0].parameter] = read[:, 0]
+    tracker.assign(node, 1, 0, (made if out_axis == 0 else read).ravel())
+    return whole
+
+
+@rule("FullyConnected")
+def _dense(node, inputs, tracker):
+    shape, data = node.input_shape(0), inputs[0]
+    flatten = node.get("flatten", True) or len(shape) == 2
+    if data is not None and flatten:
+        # (N, d1, C, d3) is read as (N, d1 * C * d3): which column belongs to which channel
+        data = only_on(data.axis if data.axis else -1, node, data, tracker)
+        if data is not None:
+            before, behind = int(np.prod(shape[1:data.axis])), int(np.prod(shape[data.axis + 1:]))
+            tracker.assign(node, 1, 1, np.tile(np.repeat(data.ids, behind), before))
+    elif data is not None:
+        data = only_on(len(shape) - 1, node, data, tracker)
+        if data is not None:
+            tracker.assign(node, 1, 1, data.ids)
+    out = _new_channels(node, tracker, node.shapes[0][-1], [(1, 0), (2, 0)])
+    return [out and Labels(1 if flatten else len(shape) - 1, out.ids)]
+
+
+@rule("Embedding")
+def _embedding(node, inputs, tracker):
+    tracker.pin(inputs[0], f"read by Embedding ({node.name}) as indices")
+    out = _new_channels(node, tracker, node.shapes[0][-1], [(1, 1)])
+    return [out and Labels(len(node.shapes[0]) - 1, out.ids)]
+
+
+def _new_channels(node, tracker, count, indexed):
+    """Labels of the channels that a layer makes, which index its weight and bias; None when they are not ours."""
+    weight = node.inputs[1][0].parameter
+    if weight is None:
+        return None
+    labels = Labels(0, tracker.new(count))
+    for index, axis in indexed:
+        if index < len(node.inputs):
+            tracker.assign(node, index, axis, labels.ids)
+    tracker.made(node, labels.ids)
+    if weight not in tracker.resizable:
+        tracker.pin(labels, "its number of channels is set in a hybrid_forward, where it cannot be changed")
+    elif count == 1:
+        tracker.pin(labels, "it has one channel")
+    return labels
+
+
+@rule("BatchNorm", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU")
+def _batch_norm(node, inputs, tracker):
+    data = only_on(axis_of(node, 1), node, inputs[0], tracker)
+    if data is not None:
+        for index in range(1, len(node.inputs)):  # gamma, beta, running mean and variance
+            tracker.assign(node, index, 0, data.ids)
+        gamma = node.inputs[1][0]
+        if not node.get("fix_gamma", True) and gamma.parameter is not None:
+            tracker.scales.append((gamma.parameter, data.ids))
+    return [data]
+
+
+@rule("InstanceNorm")
+def _instance_norm(node, inputs, tracker):
+    data = only_on(1, node, inputs[0], tracker)
+    if data is not None:
+        for index in (1, 2):
+            tracker.assign(node, index, 0, data.ids)
+    return [data]
+
+
+@rule("LayerNorm")
+def _layer_norm(node, inputs, tracker):
+    """Over the channels: mean and variance become those of the kept ones."""
+    data = inputs[0]
+    if data is not None and data.axis == axis_of(node, -1):
+        for index in (1, 2):
+            tracker.assign(node, index, 0, data.ids)
+    return [data]
+
+
+@rule("GroupNorm")
+def _group_norm(node, inputs, tracker):
+    """Whole groups go, so that those that stay are normalized as before."""
+    data = only_on(1, node, inputs[0], tracker)
+    if data is None:
+        return [None]
+    groups = node.get("num_groups", 1)
+    read = data.ids.reshape(groups, -1)
+    for column in read.T:
+        tracker.same(read[:, 0], column, f"in one group of GroupNorm ({node.name}) with channels that stay")
+    for index in (1, 2):  # MXNet has one gamma and one beta per group
+        tracker.assign(node, index, 0, read[:, 0])
+    tracker.count_groups(node, read[:, 0])
+    return [data]
+
+
+@rule("LeakyReLU")
+def _leaky_relu(node, inputs, tracker):
+    data = inputs[0]
+    if len(node.inputs) > 1 and data is not None:  # PReLU
+        if node.input_shape(1) == (1,):
+            return [data]
+        data = only_on(1, node, data, tracker)
+        if data is not None:
+            tracker.assign(node, 1, 0, data.ids)
+    return [data]
+
+
+@rule("L2Normalization")
+def _l2_normalization(node, inputs, tracker):
+    """By the norm of each channel, or of all together, to which what is removed adds nothing."""
+    if node.get("mode", "instance") == "spatial":
+        return [only_on(1, node, inputs[0], tracker)]
+    return [inputs[0]]

@@ -1,0 +1,231 @@
+"""Elements that only move: reshape, transpose, split, slice, tile, pad."""
+import mxnet as mx
+import numpy as np
+
+from ..tracking import STAYS, Labels
+from .rules import axis_of, only_on, rule, stop
+
+
+@rule("Flatten", "Reshape")
+def _reshape(node, inputs, tracker):
+    """The axis of the channels may be merged with others or split; of a split axis one part can shrink."""
+    data = inputs[0]
+    if data is None:
+        return [None]
+    for axis, rows in _moved(data, node.input_shape(0), node.shapes[0]):
+        if _shrinks(node, data.axis, axis, rows[0]):
+            return [_along(axis, rows, node, tracker)]
+    return stop(node, inputs, tracker, f"to the fixed shape {node.attributes.get('shape')}")
+
+
+@rule("reshape_like")
+def _reshape_like(node, inputs, tracker):
+    data, like = inputs
+    if data is None or like is None:
+        return stop(node, inputs, tracker, "to the shape of another tensor whose channels stay")
+    for axis, rows in _moved(data, node.input_shape(0), node.shapes[0]):
+        if axis == like.axis and node.shapes[0] == node.input_shape(1):
+            tracker.same(rows[0], like.ids, f"laid like channels that stay by reshape_like ({node.name})")
+            return [_along(axis, rows, node, tracker)]
+    return stop(node, inputs, tracker, "to the shape of another tensor")
+
+
+def _moved(data, shape, target):
+    """(axis, labels along it in each row) of the axes of ``target`` to which a reshape moves labels."""
+    if data.axis and shape[0] == target[0]:
+        shape, target = (1, *shape[1:]), (1, *target[1:])  # nothing is mixed with the batch
+    along_axis = [-1 if axis == data.axis else 1 for axis in range(len(shape))]
+    moved = np.broadcast_to(data.ids.reshape(along_axis), shape).reshape(target)
+    for axis in range(len(target)):
+        if (moved != moved.take([0], axis)).any():
+            yield axis, np.moveaxis(moved, axis, -1).reshape(-1, target[axis])
+
+
+def _along(axis, rows, node, tracker):
+    """:class:`Labels` of a tensor whose rows lose the same positions."""
+    for row in {row.tobytes(): row for row in rows}.values():  # once each; np.unique makes a TypeError of Ctrl-C
+        tracker.same(rows[0], row, f"laid beside channels that stay by {node.operator} ({node.name})")
+    return Labels(axis, rows[0])
+
+
+def _shrinks(node, axis, target_axis, ids):
+    """Whether MXNet reshapes an input without the first channel to an output without it, by the same attributes."""
+    size = int((ids != ids[0]).sum())  # of the target axis without that channel
+    shape, target = list(node.input_shape(0)), list(node.shapes[0])
+    smaller, rest = divmod(shape[axis] * size, target[target_axis])
+    if not smaller or rest:
+        return False
+    shape[axis], target[target_axis] = smaller, size
+    attributes = {name: value for name, value in node.attributes.items() if not name.startswith("__")}
+    operator = getattr(mx.sym, node.operator)(mx.sym.var("data"), **attributes)
+    try:
+        return operator.infer_shape_partial(data=tuple(shape))[1] == [tuple(target)]
+    except mx.MXNetError:
+        return False
+
+
+@rule("transpose")
+def _transpose(node, inputs, tracker):
+    axes = node.get("axes") or tuple(reversed(range(len(node.shapes[0]))))
+    return [inputs[0] and Labels(axes.index(inputs[0].axis), inputs[0].ids)]
+
+
+@rule("SwapAxis")
+def _swap_axis(node, inputs, tracker):
+    first, second = node.get("dim1", 0), node.get("dim2", 0)
+    dimensions = len(node.shapes[0])
+    swapped = {first % dimensions: second % dimensions, second % dimensions: first % dimensions}
+    return [inputs[0] and Labels(swapped.get(inputs[0].axis, inputs[0].axis), inputs[0].ids)]
+
+
+@rule("expand_dims")
+def _expand_dims(node, inputs, tracker):
+    axis = axis_of(node, 0)
+    return [inputs[0] and Labels(inputs[0].axis + (axis <= inputs[0].axis), inputs[0].ids)]
+
+
+@rule("squeeze")
+def _squeeze(node, inputs, tracker):
+    data, shape = inputs[0], node.input_shape(0)
+    axes = node.get("axis")
+    if axes is None:  # a layer with a single channel left would lose that axis
+        return stop(node, inputs, tracker, "it drops all axes of length one")
+    axes = {axis % len(shape) for axis in ([axes] if isinstance(axes, int) else axes)}
+    if data is not None and data.axis in axes:
+        return stop(node, inputs, tracker, "which takes its only channel as an axis to drop")
+    return [data and Labels(data.axis - sum(axis < data.axis for axis in axes), data.ids)]
+
+
+@rule("SliceChannel")
+def _split(node, inputs, tracker):
+    """Equal parts: channel i of each goes together with channel i of the others."""
+    data, parts = inputs[0], node.get("num_outputs")
+    axis, squeeze = axis_of(node, 1), node.get("squeeze_axis", False)
+    if data is None:
+        return [None] * parts
+    if data.axis != axis:
+        return [Labels(data.axis - (squeeze and axis < data.axis), data.ids)] * parts
+    if squeeze:
+        return stop(node, inputs, tracker, "it drops the axis of the channels")
+    rows = data.ids.reshape(parts, -1)
+    for row in rows[1:]:
+        tracker.same(rows[0], row, f"split beside channels that stay by {node.operator} ({node.name})")
+    return [Labels(axis, row) for row in rows]
+
+
+@rule("slice_axis")
+def _slice_axis(node, inputs, tracker):
+    data, axis = inputs[0], axis_of(node, 0)
+    if data is not None and data.axis == axis and (node.get("begin"), node.get("end")) != (0, None):
+        return stop(node, inputs, tracker, "it takes channels by their number")
+    return [data]
+
+
+@rule("slice")
+def _slice(node, inputs, tracker):
+    data = inputs[0]
+    if data is not None:
+        here = [(node.get(name) or ())[data.axis:data.axis + 1] for name in ("begin", "end", "step")]
+        if any(value not in ((), (None,), all_of_them) for value, all_of_them in zip(here, ((0,), (None,), (1,)))):
+            return stop(node, inputs, tracker, "it takes channels by their number")
+    return [data]
+
+
+@rule("take")
+def _take(node, inputs, tracker):
+    """Channels in another order, by a parameter of the network that holds their positions (CondenseNet)."""
+    data, indices = inputs
+    axis = axis_of(node, 0)
+    if data is None or indices is not None:
+        return stop(node, inputs, tracker, "by computed positions")
+    if data.axis != axis:
+        return [Labels(data.axis + (axis < data.axis) * (len(node.input_shape(1)) - 1), data.ids)]
+    source = node.inputs[1][0]
+    if source.parameter is None or source.constant or len(source.shapes[0]) != 1:
+        return stop(node, inputs, tracker, "it takes channels by their number")
+    values = tracker.parameters[source.parameter].list_data()[0].asnumpy()
+    positions = values.astype(int)
+    if (positions != values).any() or positions.min() < 0 or positions.max() >= len(data.ids):
+        return stop(node, inputs, tracker, f"{source.parameter} holds numbers that are no positions of channels")
+    taken = Labels(axis, data.ids[positions])
+    tracker.assign(node, 1, 0, taken.ids)
+    tracker.count_positions(node, 1, positions, data.ids)
+    return [taken]
+
+
+@rule("slice_like")
+def _slice_like(node, inputs, tracker):
+    data, like = inputs
+    dimensions = len(node.shapes[0])
+    axes = {axis % dimensions for axis in node.get("axes") or range(dimensions)}
+    if all(labels is None or labels.axis not in axes for labels in (data, like)):
+        return [data]
+    if data is not None and like is not None and data.axis == like.axis and len(data.ids) == len(like.ids):
+        tracker.same(data.ids, like.ids, f"cut by slice_like ({node.name}) like channels that stay")
+        return [data]
+    return stop(node, inputs, tracker, "it takes as many channels as another tensor has")
+
+
+@rule("broadcast_to", "broadcast_axis")
+def _broadcast(node, inputs, tracker):
+    data = inputs[0]
+    if data is not None and node.operator == "broadcast_to" and node.get("shape")[data.axis]:
+        return stop(node, inputs, tracker, f"to the fixed shape {node.attributes['shape']}")
+    if data is not None and node.shapes[0][data.axis] != len(data.ids):
+        return stop(node, inputs, tracker, "a single channel for many")
+    return [data]
+
+
+@rule("tile", "repeat")
+def _tile(node, inputs, tracker):
+    data, shape = inputs[0], node.input_shape(0)
+    if data is None:
+        return [None]
+    if node.operator == "repeat":
+        if node.get("axis") is None:
+            return stop(node, inputs, tracker, "flattened")
+        times = node.get("repeats") if node.get("axis") % len(shape) == data.axis else 1
+        return [Labels(data.axis, np.repeat(data.ids, times))]
+    times = node.shapes[0][len(node.shapes[0]) - len(shape) + data.axis] // shape[data.axis]
+    return [Labels(len(node.shapes[0]) - len(shape) + data.axis, np.tile(data.ids, times))]
+
+
+@rule("reverse")
+def _reverse(node, inputs, tracker):
+    data, axes = inputs[0], node.get("axis")
+    axes = {axis % len(node.shapes[0]) for axis in ([axes] if isinstance(axes, int) else axes)}
+    return [data and Labels(data.axis, data.ids[::-1] if data.axis in axes else data.ids)]
+
+
+@rule("depth_to_space")
+def _depth_to_space(node, inputs, tracker):
+    """(N, b * b * C, H, W) to (N, C, b * H, b * W): b * b channels become the pixels of one."""
+    data = only_on(1, node, inputs[0], tracker)
+    if data is None:
+        return [None]
+    rows = data.ids.reshape(node.get("block_size") ** 2, -1)
+    for row in rows[1:]:
+        tracker.same(rows[0], row, f"read by depth_to_space ({node.name}) together with channels that stay")
+    return [Labels(1, rows[0])]
+
+
+@rule("space_to_depth")
+def _space_to_depth(node, inputs, tracker):
+    data = only_on(1, node, inputs[0], tracker)
+    return [data and Labels(1, np.tile(data.ids, node.get("block_size") ** 2))]
+
+
+@rule("Pad")
+def _pad(node, inputs, tracker):
+    data = inputs[0]
+    if data is None:
+        return [None]
+    before, behind = node.get("pad_width")[2 * data.axis:2 * data.axis + 2]
+    if (before or behind) and node.get("mode") != "constant":
+        return stop(node, inputs, tracker, "it repeats channels by their number")
+    return [Labels(data.axis, np.pad(data.ids, (before, behind), constant_values=STAYS))]
+
+
+@rule("shape_array", "size_array")
+def _shape_array(node, inputs, tracker):
+    return stop(node, inputs, tracker, "it reads the number of channels")

@@ -1,0 +1,95 @@
+"""One input, whose channels stay apart: activations, pooling, reductions over other axes."""
+from ..tracking import Labels
+from .rules import axis_of, only_on, rule, stop
+
+
+@rule("Activation", "relu", "sigmoid", "tanh", "softsign", "hard_sigmoid", "clip", "_copy", "Dropout", "BlockGrad",
+      "Cast", "abs", "sign", "negative", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt",
+      "cbrt", "rcbrt", "square", "reciprocal", "erf", "erfinv", "floor", "ceil", "round", "rint", "fix", "trunc",
+      "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh", "arctanh", "degrees",
+      "radians", "gamma", "gammaln", "logical_not", "smooth_l1", "_plus_scalar", "_minus_scalar", "_rminus_scalar",
+      "_mul_scalar", "_div_scalar", "_rdiv_scalar", "_power_scalar", "_rpower_scalar", "_maximum_scalar",
+      "_minimum_scalar", "_mod_scalar", "_equal_scalar", "_not_equal_scalar", "_greater_scalar",
+      "_greater_equal_scalar", "_lesser_scalar", "_lesser_equal_scalar", "zeros_like", "ones_like", "make_loss",
+      "MakeLoss")
+def _unary(node, inputs, tracker):
+    return [inputs[0]]
+
+
+@rule("_contrib_div_sqrt_dim")
+def _div_sqrt_dim(node, inputs, tracker):
+    if inputs[0] is not None and inputs[0].axis == len(node.shapes[0]) - 1:
+        return stop(node, inputs, tracker, "it divides by the number of channels")
+    return [inputs[0]]
+
+
+@rule("Crop")
+def _crop(node, inputs, tracker):
+    """Of the pixels, to the size of a second input."""
+    if len(inputs) > 1:
+        tracker.pin(inputs[1] if inputs[1] is not None and inputs[1].axis > 1 else None, "its size is read")
+    return [only_on(1, node, inputs[0], tracker)]
+
+
+@rule("Pooling", "_contrib_AdaptiveAvgPooling2D", "UpSampling", "_contrib_BilinearResize2D")
+def _spatial(node, inputs, tracker):
+    """Over the pixels of each channel."""
+    layout = node.get("layout") or "NC"
+    if node.operator == "UpSampling" and len(inputs) > 1:
+        return stop(node, inputs, tracker, "with several inputs")
+    if len(inputs) > 1:  # BilinearResize2D takes the size of a second input
+        tracker.pin(inputs[1] if inputs[1] is not None and inputs[1].axis > 1 else None, "its size is read")
+    return [only_on(layout.index("C"), node, inputs[0], tracker)]
+
+
+@rule("_contrib_MultiBoxPrior")
+def _anchors(node, inputs, tracker):
+    """Of the height and width of an image, whatever its channels are."""
+    only_on(1, node, inputs[0], tracker)
+    return [None]
+
+
+@rule("_contrib_arange_like")
+def _arange_like(node, inputs, tracker):
+    """Positions along one axis, or of all elements."""
+    data, axis = inputs[0], node.get("axis")
+    if data is not None and (axis is None or axis % len(node.input_shape(0)) == data.axis):
+        return stop(node, inputs, tracker, "it reads the number of channels")
+    return [None]
+
+
+@rule("ROIPooling", "_contrib_ROIAlign")
+def _regions(node, inputs, tracker):
+    if node.get("position_sensitive", False):
+        return stop(node, inputs, tracker, "each part of a region reads other channels")
+    for labels in inputs[1:]:
+        tracker.pin(labels, f"read by {node.operator} ({node.name}) as regions")
+    return [only_on(1, node, inputs[0], tracker)]
+
+
+@rule("softmax", "log_softmax", "softmin")
+def _softmax(node, inputs, tracker):
+    if inputs[0] is not None and inputs[0].axis == axis_of(node, -1):
+        return stop(node, inputs, tracker, "it normalizes over the channels")
+    for labels in inputs[1:]:
+        tracker.pin(labels, f"read by {node.operator} ({node.name}) as lengths")
+    return [inputs[0]]
+
+
+@rule("sum", "mean", "max", "min", "prod", "nansum", "norm", "argmax", "argmin")
+def _reduction(node, inputs, tracker):
+    data = inputs[0]
+    if data is None:
+        return [None]
+    dimensions = len(node.input_shape(0))
+    axes = node.get("axis")
+    axes = range(dimensions) if axes in (None, ()) else (axes,) if isinstance(axes, int) else axes
+    axes = {axis % dimensions for axis in axes}
+    if node.get("exclude", False):
+        axes = set(range(dimensions)) - axes
+    if data.axis in axes:
+        if node.operator == "sum":  # that of the kept ones
+            return [None]
+        return stop(node, inputs, tracker, "it reduces over the channels")
+    keep = node.get("keepdims", False)
+    return [Labels(data.axis - (0 if keep else sum(axis < data.axis for axis in axes)), data.ids)]

@@ -1,0 +1,197 @@
+"""The record of structured pruning: which channels went, and how to take them out of another copy."""
+import numpy as np
+
+from ...errors import RecordError
+from ...files.schema import REASONS, Malformed, fields, integer, list_of, mapping, text
+from ...network.checks import check_hybrid
+from ...network.layer import layer_name
+from ...network.resizing import resize
+from ...network.values import known_shape, parameters
+from ...tables import format_table
+
+_SIZE = integer(1, 2**31 - 1)
+_KEPT = list_of(integer(0, 2**31 - 1), least=1)
+_POSITIONS = list_of(integer(0, 2**31 - 1), least=1)
+_RECORD = fields({
+    "layers": mapping(fields({"before": _SIZE, "kept": _KEPT})),
+    "slices": list_of(fields({"parameter": text(), "axis": integer(0, 31), "before": _SIZE, "kept": _KEPT})),
+    "untouched": REASONS, "groups": mapping(_SIZE)},
+    optional={"positions": mapping(_POSITIONS)})
+
+
+class ChannelPlan:
+    """Which channels a network lost: plain data, can be applied to a fresh copy of the original.
+
+    Attributes
+    ----------
+    layers : dict
+        {layer name: {"before": channels, "kept": sorted list of the channels kept}}.
+    slices : list of dict
+        One per parameter and axis: {"parameter", "axis", "before", "kept"}, ``kept`` being indices on that axis.
+    untouched : dict
+        {layer name: why its channels stay, or some of them}.
+    groups : dict
+        {structural weight name: number of groups left} of the grouped convolutions that lost whole groups.
+    positions : dict
+        {structural name: new values} of the parameters by which ``take`` puts channels into another order.
+    rounding : str or None
+        What the numbers of channels were rounded to where that was left to :func:`prune_channels`; not saved.
+    """
+
+    rounding = None
+
+    def __init__(self, layers, slices, untouched, groups=None, positions=None):
+        self.layers, self.slices, self.untouched = layers, slices, untouched
+        self.groups, self.positions = dict(groups or {}), dict(positions or {})
+
+    def apply(self, net):
+        """Remove the same channels from ``net``, initialized or not, and return it.
+
+        A trainer made before does not know the new shapes: make a new one. A plan from which you took what a layer
+        loses that reads the channels cannot be told from a whole one: the next forward pass fails.
+
+        Raises ``RecordError`` when the plan is of another network; ``net`` is then unchanged.
+        """
+        check_hybrid(net)
+        named = parameters(net)
+        self._check_slices(named)
+        self._check_groups_and_positions(named)
+        values = {}
+        for cut in self.slices:
+            name, parameter = cut["parameter"], named[cut["parameter"]]
+            if parameter._data is not None:
+                value = values[name] if name in values else parameter.list_data()[0].asnumpy()
+                values[name] = value.take(cut["kept"], axis=cut["axis"])
+        for name, positions in self.positions.items():
+            if named[name]._data is not None:
+                values[name] = np.array(positions, named[name].list_data()[0].dtype)
+        resize(net, self.shapes(named), values, self.groups)
+        return net
+
+    def _check_slices(self, named):
+        try:
+            for cut in self.slices:
+                _check_slice(cut, named)
+            self._check_whole(named)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RecordError(f"the plan is damaged: {error!r}") from error
+        if len({(cut["parameter"], cut["axis"]) for cut in self.slices}) < len(self.slices):
+            raise RecordError("the plan is damaged: it cuts one axis of a parameter twice")
+
+    def _check_groups_and_positions(self, named):
+        shapes = self.shapes(named)
+        for name in {**self.groups, **self.positions}.keys() & named.keys() - shapes.keys():
+            shapes[name] = known_shape(named[name]) or (0,)
+        for name, count in self.groups.items():
+            if name not in named or not isinstance(count, int) or count < 1:
+                raise RecordError(f"the plan is damaged, or of another network: it gives {name} {count} groups")
+            if shapes[name][0] % count:
+                raise RecordError(f"the plan is damaged: the channels of {name} do not divide into {count} groups")
+        for name, positions in self.positions.items():
+            if shapes.get(name) != (len(positions),):
+                raise RecordError(f"the plan is damaged, or of another network: it gives {name} {len(positions)} "
+                                  f"positions")
+
+    def _check_whole(self, named):
+        """Raise ``RecordError`` when a layer that loses channels has a weight or bias that would keep them."""
+        cut = {piece["parameter"]: piece for piece in self.slices}
+        for layer, channels in self.layers.items():
+            if len(channels["kept"]) == channels["before"]:
+                continue
+            own = [name for name in named if layer_name(name) == layer or name in (f"{layer}.bias", f"{layer}_bias")]
+            for name in own:
+                if name not in cut:
+                    raise RecordError(f"the plan is damaged: layer {layer} loses channels, and {name} would keep them")
+
+    def shapes(self, named):
+        """{structural name: new shape} of the parameters that the plan cuts, ``named`` being those of the network."""
+        shapes = {}
+        for cut in self.slices:
+            shape = list(shapes.get(cut["parameter"]) or known_shape(named[cut["parameter"]]))
+            shape[cut["axis"]] = len(cut["kept"])
+            shapes[cut["parameter"]] = tuple(shape)
+        return shapes
+
+    def check_applied(self, net):
+        """Raise ``RecordError`` unless ``net`` has the sizes that the plan leaves."""
+        named = parameters(net)
+        for cut in self.slices:
+            shape = (known_shape(named[cut["parameter"]]) if cut["parameter"] in named else None) or ()
+            if shape[cut["axis"]:cut["axis"] + 1] != (len(cut["kept"]),):
+                raise RecordError(f"the plan was not applied to this network, or channels were removed again since: "
+                                  f"it leaves {len(cut['kept'])} on axis {cut['axis']} of {cut['parameter']}, "
+                                  f"whose shape is {shape or 'unknown here'}")
+
+    def summary(self):
+        """A table: layer, channels before and after, and the reason where nothing was removed."""
+        rows = [(name, layer["before"], len(layer["kept"]), self._note(name, layer))
+                for name, layer in self.layers.items()]
+        rows += [(name, "", "", f"untouched: {reason}") for name, reason in self.untouched.items()
+                 if name not in self.layers]
+        table = format_table(("layer", "before", "after", "note"), rows)
+        return table if self.rounding is None else f"{table}\n{self.rounding}"
+
+    def _note(self, name, layer):
+        some = "some stay" if len(layer["kept"]) < layer["before"] else "all stay"
+        return f"{some}: {self.untouched[name]}" if name in self.untouched else ""
+
+    __str__ = __repr__ = summary
+
+    def __or__(self, other):
+        """One plan for this one and then ``other``, made on the network that this one left."""
+        if not isinstance(other, ChannelPlan):
+            return NotImplemented
+        slices = {(cut["parameter"], cut["axis"]): cut for cut in self.slices}
+        for cut in other.slices:
+            key = cut["parameter"], cut["axis"]
+            slices[key] = _after(slices[key], cut) if key in slices else cut
+        layers = dict(self.layers)
+        for name, layer in other.layers.items():
+            layers[name] = _after(layers[name], layer) if name in layers else layer
+        untouched = {name: reason for name, reason in self.untouched.items() if name not in other.layers}
+        untouched.update({name: reason for name, reason in other.untouched.items()
+                          if name in other.layers or name not in self.layers})
+        plan = ChannelPlan(layers, list(slices.values()), untouched, {**self.groups, **other.groups},
+                           {**self.positions, **other.positions})
+        plan.rounding = self.rounding or other.rounding
+        return plan
+
+    def to_dict(self):
+        """JSON-serializable."""
+        record = {"layers": self.layers, "slices": self.slices, "untouched": self.untouched, "groups": self.groups}
+        return {**record, "positions": self.positions} if self.positions else record  # as files without them have it
+
+    @classmethod
+    def from_dict(cls, record):
+        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
+        try:
+            _RECORD(record, "the record")
+        except Malformed as error:
+            raise RecordError(f"this is no record of a channel plan, or the plan is damaged: {error}") from error
+        return cls(record["layers"], record["slices"], record["untouched"], record["groups"],
+                   record.get("positions"))
+
+
+def _after(first, second):
+    """``first``, then ``second`` of what it kept."""
+    if len(first["kept"]) != second["before"]:
+        raise RecordError(f"the second plan expects {second['before']} channels where the first leaves "
+                          f"{len(first['kept'])}: it was not made on the network that the first one left")
+    return {**first, "kept": [first["kept"][index] for index in second["kept"]]}
+
+
+def _check_slice(cut, named):
+    name, axis, before, kept = cut["parameter"], cut["axis"], cut["before"], np.asarray(cut["kept"])
+    if name not in named:
+        raise RecordError(f"the plan is of another network: there is no parameter {name} here")
+    shape = known_shape(named[name])
+    whole = kept.ndim == 1 and kept.dtype.kind == "i" and all(isinstance(value, int) for value in (axis, before))
+    if not whole or axis < 0 or not kept.size or kept[0] < 0 or kept[-1] >= before or (np.diff(kept) <= 0).any():
+        raise RecordError(f"the plan is damaged: what it keeps of {name} is no sorted list of indices below "
+                          f"{before}")
+    if shape is None:
+        raise RecordError(f"the plan cannot be applied yet: the shape of {name} is not known; give the SymbolBlock "
+                          f"its parameters first")
+    if axis >= len(shape) or shape[axis] not in (0, -1, before):
+        raise RecordError(f"the plan is of another network, or was applied already: {name} has shape {shape}, "
+                          f"the plan expects {before} on axis {axis}")

@@ -1,0 +1,106 @@
+"""The curves of a sensitivity measurement, and the ratios that follow from them."""
+from dataclasses import dataclass, field
+
+from ...arguments import check_number
+from ...errors import RecordError
+from ...files.schema import REASONS, Malformed, choice, fields, list_of, mapping, maybe, number, pair, text
+from ...tables import format_table
+
+CURVES = mapping(list_of(pair(number(0, 1), number())))  # {name: [[fraction, accuracy], ...]}
+_RECORD = fields({"kind": choice("weights", "channels"), "criterion": text(), "fractions": list_of(number(0, 1)),
+                  "layers": mapping(list_of(text())), "untouched": REASONS, "baseline": maybe(number()),
+                  "curves": CURVES})
+ROUNDING = 1e-9  # in floating point 0.9 - 0.89 is more than 0.01
+
+
+@dataclass
+class Sensitivity:
+    """The curves of :func:`sensitivity`: plain data.
+
+    Attributes
+    ----------
+    kind : "weights" or "channels"
+    criterion : str
+    fractions : list of float
+        What was removed from each layer, ascending.
+    layers : dict
+        {name of a curve: the layers it is of}: one layer, named like the curve, or all those whose channels go
+        together, the first of which gives the name.
+    untouched : dict
+        {layer name: why it was not measured}.
+    baseline : float
+        Accuracy of the network as it is.
+    curves : dict
+        {name: {fraction: accuracy}}, fractions ascending; those that would leave a layer empty are missing.
+
+    >>> curves = sensitivity(net, lambda net: evaluate(net, validation_data), example, kind="channels")
+    >>> prune_channels(net, example, ratio=curves.ratios(max_drop=0.01))
+    """
+
+    kind: str
+    criterion: str
+    fractions: list
+    layers: dict
+    untouched: dict
+    baseline: float = None
+    curves: dict = field(default_factory=dict)
+
+    def ratios(self, max_drop):
+        """{layer name: the largest fraction measured at which this layer alone costs at most ``max_drop``}.
+
+        A curve is read from the left up to the first point beyond the budget: a good point behind a bad one is
+        luck. Nothing is interpolated; for finer ratios measure finer fractions. A layer that does not bear the first
+        fraction gets 0.0. All layers of a curve are named.
+
+        For channels this is a ``ratio`` of :func:`prune_channels`, for zeros a ``sparsity`` of :func:`prune_magnitude`.
+
+        The budget is that of each single layer, so that a network in which every layer loses its ratio loses more
+        than ``max_drop``: train it afterwards.
+
+        Parameters
+        ----------
+        max_drop : float
+            At least 0, in units of the accuracy: 0.01 is one point of an accuracy in [0, 1].
+        """
+        check_number("max_drop", max_drop, minimum=0)
+        found = {}
+        for name, curve in self.curves.items():
+            bearable = 0.0
+            for fraction, accuracy in sorted(curve.items()):
+                if self.baseline - accuracy > max_drop + ROUNDING:
+                    break
+                bearable = fraction
+            found.update(dict.fromkeys(self.layers[name], bearable))
+        return found
+
+    def summary(self):
+        """A table: accuracy of each curve at each fraction, "-" where nothing would be left of the layer."""
+        rows = []
+        for name, curve in self.curves.items():
+            coupled = [layer for layer in self.layers[name] if layer != name]
+            rows.append((name, f"{self.baseline:.4f}",
+                         *(f"{curve[fraction]:.4f}" if fraction in curve else "-" for fraction in self.fractions),
+                         f"with {', '.join(coupled)}" if coupled else ""))
+        empty = [""] * (len(self.fractions) + 1)
+        rows += [(name, *empty, f"untouched: {reason}") for name, reason in self.untouched.items()]
+        return format_table(("layer", "0", *(f"{fraction:g}" for fraction in self.fractions), "note"), rows)
+
+    __str__ = __repr__ = summary
+
+    def to_dict(self):
+        """JSON-serializable."""
+        return {"kind": self.kind, "criterion": self.criterion, "fractions": self.fractions, "layers": self.layers,
+                "untouched": self.untouched, "baseline": self.baseline, "curves": self.curves_as_pairs()}
+
+    def curves_as_pairs(self):
+        """{name: [[fraction, accuracy], ...]}, as JSON has no numbers for keys."""
+        return {name: [list(pair) for pair in curve.items()] for name, curve in self.curves.items()}
+
+    @classmethod
+    def from_dict(cls, record):
+        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
+        try:
+            _RECORD(record, "the record")
+        except Malformed as error:
+            raise RecordError(f"this is no record of a sensitivity measurement: {error}") from error
+        return cls(**{**record, "curves": {name: dict(pairs) for name, pairs in record["curves"].items()}})

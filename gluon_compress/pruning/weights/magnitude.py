@@ -1,0 +1,344 @@
+"""Unstructured pruning: single weights set to zero, wherever they are.
+
+The network keeps its shapes: it gets smaller on disk (see :func:`gluon_compress.save`), not faster.
+"""
+import difflib
+from collections.abc import Mapping
+from numbers import Integral
+
+import mxnet as mx
+import numpy as np
+
+from ...arguments import check_choice, check_integer, check_number
+from ...network.layer import CONVOLUTIONS, Layer, layer_name, layers, select_layers
+from ...network.values import parameters
+from .masks import Masks
+
+PRUNABLE = (*CONVOLUTIONS, "Dense")
+
+
+def prune_threshold(net, threshold, select=None):
+    """Set the weights with ``|w| <= threshold`` to zero: the first article's technique, for weights only.
+
+    Biases and BatchNorm parameters are never touched. Whether the survivors go on training is yours to
+    choose: ``masks.freeze(net)`` stops the layers, :class:`MaskedTrainer` trains what is left of them.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Changed in place.
+    threshold : float
+        Absolute, in units of the weights; at least 0.
+    select : layer class, name, function, or list of these
+        Which layers; by default the convolutions, as in the article.
+
+    Returns
+    -------
+    Masks
+
+    Raises
+    ------
+    ValueError
+        For a threshold that is negative or that would leave a layer without weights.
+    NetworkError
+        For weights that are not finite.
+    """
+    check_number("threshold", threshold, minimum=0)
+    chosen, left_out = select_layers(net, select, default=CONVOLUTIONS)
+    kept = {layer.parameter_name: np.abs(layer.value()) > threshold for layer in chosen}
+    for layer in chosen:
+        if not kept[layer.parameter_name].any():
+            raise ValueError(f"threshold={threshold} would leave layer {layer.name} without weights: "
+                             f"its largest is {np.abs(layer.value()).max():.6g}")
+    return _applied(Masks(kept, left_out), net)
+
+
+def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, amount=None, masks=None, importance=None):
+    """Set the smallest weights to zero: down to a sparsity, or an amount of those that remain.
+
+    Pruning again prunes further. ``sparsity`` says how many weights are zero in the end, those that were before
+    included; ``amount`` says how many more go, of those that remain. On the same weights, the masks equal those
+    of ``torch.nn.utils.prune.l1_unstructured`` and ``global_unstructured`` with the same ``amount``.
+
+    >>> masks = prune_magnitude(net, 0.8)                          # 80 % zeros in each layer
+    >>> masks = prune_magnitude(net, amount=0.2)                   # a fifth of the other 20 %: 84 % zeros
+    >>> masks = prune_magnitude(net, {"conv.0": 0.5, "output": 0.9})  # these layers only
+    >>> masks = prune_magnitude(net, amount=10, scope="global")    # ten weights more
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Changed in place.
+    sparsity : float or dict
+        Fraction of zeros wanted, in [0, 1); of each layer, or of all selected layers together. Or {layer or
+        parameter name: fraction}, for instance the ``ratios`` of :func:`sensitivity`; it selects the layers itself.
+        Either this or ``amount``.
+    norm : 1 or 2
+        ``|w|`` or ``w**2``. For single weights both give the same order, hence the same masks; norms
+        differ only where they sum over several weights, as in :func:`prune_channels`.
+    scope : "layer" or "global"
+        "layer" makes every layer equally sparse; "global" compares the weights of all layers.
+    select : layer class, name, function, or list of these
+        Which layers; by default convolutions and dense layers.
+    amount : int or float
+        How many of the remaining weights to prune, of each layer or of all together: an integer is a number of
+        weights, a float in [0, 1] a fraction. ``1`` is one weight, ``1.0`` all of them.
+    masks : Masks
+        What was pruned earlier; it stays pruned, and is part of the result. Without it, the weights that are
+        zero are the pruned ones; with it, a weight that is zero by chance remains (as in PyTorch).
+    importance : dict or function
+        What to go by instead of ``|w|``: ``{layer or parameter name: array of the weight's shape}`` with an
+        entry for every selected layer, or ``importance(layer)`` giving such an array, for instance
+        ``lambda layer: (layer.weight.data() * layer.weight.grad()).abs()``. The lowest go first, the pruned
+        before all; ``norm`` is not used. (PyTorch goes by its absolute value: the same unless it is negative.)
+
+    Of weights with equal importance, the first in the array go first.
+
+    Returns
+    -------
+    Masks
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a quantity out of range or larger than what remains, one that would leave a layer without weights, an
+        importance that is missing, of another shape or not finite.
+    NetworkError
+        For weights that are not finite.
+    RecordError
+        For ``masks`` of another network.
+
+    Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015, section 3.
+    """
+    return _applied(magnitude_masks(net, sparsity, norm, scope, select, amount, masks, importance), net)
+
+
+def magnitude_masks(net, sparsity=None, norm=1, scope="layer", select=None, amount=None, masks=None, importance=None):
+    """The masks of :func:`prune_magnitude`, with ``net`` unchanged."""
+    _check_quantity(sparsity, amount)
+    check_choice("norm", norm, (1, 2))
+    if isinstance(sparsity, Mapping):
+        sparsity, chosen, left_out = _of_single_layers(net, sparsity, scope, select)
+    else:
+        chosen, left_out = select_layers(net, select, default=PRUNABLE)
+    # whatever the norm: w**2 puts the weights in the same order, but for those it rounds to zero
+    return _least_important(net, chosen, left_out, importances(net, chosen, importance), scope, masks, sparsity, amount)
+
+
+def prune_random(net, amount, seed=0, scope="layer", select=None, masks=None):
+    """Set random weights to zero: what any criterion must beat.
+
+    Counts as ``torch.nn.utils.prune.random_unstructured`` does.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Changed in place.
+    amount, scope, select, masks
+        As for :func:`prune_magnitude`.
+    seed : int
+        At least 0. The same seed prunes the same weights of a network with the same layers.
+
+    Returns
+    -------
+    Masks
+
+    Raises
+    ------
+    As :func:`prune_magnitude`.
+    """
+    _check_quantity(None, amount)
+    check_integer("seed", seed, minimum=0)
+    chosen, left_out = select_layers(net, select, default=PRUNABLE)
+    generator = np.random.default_rng(seed)
+    chance = {layer.parameter_name: generator.random(layer.value().shape) for layer in chosen}
+    return _applied(_least_important(net, chosen, left_out, chance, scope, masks, None, amount), net)
+
+
+def prune_custom(net, kept):
+    """Prune by masks of your own.
+
+    >>> masks = prune_custom(net, {"conv.0": np.abs(weight) > np.abs(weight).mean(axis=0)})
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Changed in place.
+    kept : dict
+        {layer or parameter name: array of the parameter's shape}; False or 0 where a weight is to go, True or 1
+        where it stays. A layer name stands for its weight; any parameter can be named.
+
+    Returns
+    -------
+    Masks
+        ``earlier | prune_custom(...)`` prunes what either does.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a name that matches nothing, a mask of another shape or with other values, or one that would leave a
+        layer without weights.
+    NetworkError
+        For weights that are not finite.
+    """
+    if not isinstance(kept, Mapping) or not kept:
+        raise TypeError(f"kept is {kept!r}; accepted: a dict {{layer or parameter name: array of True and False}}")
+    every = layers(net)
+    named = parameters(net)
+    found = _by_parameter_name("kept", kept, every, named)
+    for name, mask in found.items():
+        value = Layer(layer_name(name), "", name, named[name], None).value()
+        found[name] = _array("kept", name, mask, value.shape)
+        if not np.isin(found[name], (0, 1)).all():
+            raise ValueError(f"kept[{name!r}] has values other than 0 and 1; accepted: True where a weight stays, "
+                             f"False where it goes")
+    masks = Masks(found, {layer.name: f"{layer.kind}, no mask given" for layer in every
+                          if layer.parameter_name not in found})
+    check_none_emptied([layer for layer in every if layer.parameter_name in found], masks.kept, "its mask")
+    return _applied(masks, net)
+
+
+def importances(net, chosen, importance=None):
+    """{parameter name: array}: ``|w|``, or the importance that the user gave for each layer of ``chosen``."""
+    values = {layer.parameter_name: layer.value() for layer in chosen}
+    if importance is None:
+        return {name: np.abs(value) for name, value in values.items()}
+    if isinstance(importance, Mapping):
+        given = _by_parameter_name("importance", importance, layers(net))
+        for layer in chosen:
+            if layer.parameter_name not in given:
+                raise ValueError(f"importance has no entry for layer {layer.name}: give one, or leave the layer "
+                                 f"out with select")
+    elif callable(importance):
+        given = {layer.parameter_name: importance(layer) for layer in chosen}
+    else:
+        raise TypeError(f"importance is {importance!r}; accepted: a dict {{layer name: array}}, a function of a "
+                        f"layer, or None")
+    return {name: _array("importance", name, given[name], value.shape) for name, value in values.items()}
+
+
+def check_none_emptied(chosen, kept, what):
+    """Raise ``ValueError`` naming a layer of which ``kept`` keeps nothing."""
+    for layer in chosen:
+        mask = kept[layer.parameter_name]
+        if not mask.any():
+            raise ValueError(f"{what} would leave layer {layer.name} {mask.shape} without weights; "
+                             f"lower it or leave the layer out")
+
+
+def _check_quantity(sparsity, amount):
+    if (sparsity is None) == (amount is None):
+        raise TypeError(f"sparsity is {sparsity} and amount is {amount}; accepted: exactly one of them")
+    if isinstance(sparsity, Mapping):
+        for name, fraction in sparsity.items():
+            check_number(f"sparsity[{name!r}]", fraction, minimum=0, below=1)
+    elif amount is None:
+        check_number("sparsity", sparsity, minimum=0, below=1)
+    elif isinstance(amount, Integral):
+        check_integer("amount", amount, minimum=0)
+    else:
+        check_number("amount", amount, minimum=0, maximum=1)
+
+
+def _of_single_layers(net, sparsity, scope, select):
+    """``({parameter name: fraction}, chosen, left_out)`` of a sparsity given layer by layer."""
+    if select is not None or scope != "layer":
+        raise TypeError(f"sparsity has a fraction for each layer, beside select={select!r} and scope={scope!r}; "
+                        f"accepted: select=None and scope='layer'")
+    every = layers(net)
+    sparsity = _by_parameter_name("sparsity", sparsity, every)
+    if not sparsity:
+        raise ValueError("sparsity is an empty dict; accepted: at least one layer")
+    return (sparsity, [layer for layer in every if layer.parameter_name in sparsity],
+            {layer.name: f"{layer.kind}, not in sparsity" for layer in every if layer.parameter_name not in sparsity})
+
+
+def _least_important(net, chosen, left_out, importance, scope, masks, sparsity, amount):
+    """The masks that prune the least important weights, the earlier pruned ones first."""
+    check_choice("scope", scope, ("layer", "global"))
+    gone = _gone(net, chosen, masks)
+    groups = [[layer] for layer in chosen] if scope == "layer" else [chosen]
+    kept = {}
+    for group in groups:
+        names = [layer.parameter_name for layer in group]
+        scores = [np.where(gone[name], -np.inf, importance[name]).ravel() for name in names]
+        pruned_already = sum(np.count_nonzero(gone[name]) for name in names)
+        together = np.concatenate(scores)
+        wanted = sparsity[names[0]] if isinstance(sparsity, Mapping) else sparsity
+        pruned = _pruned_in_total(together.size, pruned_already, wanted, amount, group)
+        parts = np.split(_all_but_lowest(together, pruned), np.cumsum([score.size for score in scores])[:-1])
+        kept.update({name: part.reshape(gone[name].shape) for name, part in zip(names, parts)})
+    result = Masks(kept, left_out)
+    if masks is not None:
+        result = masks | result
+    asked = f"amount={amount}" if sparsity is None else f"sparsity={sparsity}"
+    check_none_emptied(chosen, result.kept, f"{asked} with scope={scope!r}")
+    return result
+
+
+def _gone(net, chosen, masks):
+    """{parameter name: bool array}, True where a weight was pruned earlier."""
+    if masks is None:
+        return {layer.parameter_name: layer.value() == 0 for layer in chosen}
+    if not isinstance(masks, Masks):
+        raise TypeError(f"masks is {masks!r}; accepted: the Masks of an earlier pruning, or None")
+    masks.fitted(net)
+    return {layer.parameter_name: ~masks.kept.get(layer.parameter_name, np.ones(layer.value().shape, dtype=bool))
+            for layer in chosen}
+
+
+def _pruned_in_total(size, already, sparsity, amount, group):
+    """How many of ``size`` weights are to be pruned in the end, of which ``already`` are."""
+    if sparsity is not None:
+        return round(float(sparsity) * size)
+    remaining = size - already
+    more = int(amount) if isinstance(amount, Integral) else round(float(amount) * remaining)
+    if more > remaining:
+        raise ValueError(f"amount={amount}, but {remaining} weights remain in "
+                         f"{', '.join(f'layer {layer.name}' for layer in group)}; accepted: at most as many")
+    return already + more
+
+
+def _all_but_lowest(scores, count):
+    """False for the ``count`` lowest of ``scores`` (1-D); of equal ones the first."""
+    kept = np.ones(scores.size, dtype=bool)
+    if count:
+        highest = np.partition(scores, count - 1)[count - 1]  # of those that go
+        kept[scores < highest] = False
+        equal = np.flatnonzero(scores == highest)
+        kept[equal[:count - np.count_nonzero(~kept)]] = False
+    return kept
+
+
+def _by_parameter_name(what, given, every, named=()):
+    """``given`` with its layer names replaced by those of their weights; ``ValueError`` for an unknown name."""
+    accepted = {layer.name: layer.parameter_name for layer in every}
+    accepted.update({layer.parameter_name: layer.parameter_name for layer in every}, **{name: name for name in named})
+    found = {}
+    for name, value in given.items():
+        if name not in accepted:
+            close = difflib.get_close_matches(str(name), accepted)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(accepted)}"
+            raise ValueError(f"{what} names {name!r}, but there is no such layer or parameter: {hint}")
+        if accepted[name] in found:
+            raise ValueError(f"{what} names {accepted[name]} twice, as a layer and as a parameter")
+        found[accepted[name]] = value
+    return found
+
+
+def _array(what, name, value, shape):
+    """A finite NumPy array of ``shape``; ``TypeError`` or ``ValueError`` otherwise."""
+    try:
+        array = np.asarray(value.asnumpy() if isinstance(value, mx.nd.NDArray) else value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{what}[{name!r}] is {value!r}; accepted: an array of numbers") from error
+    if array.shape != shape:
+        raise ValueError(f"{what}[{name!r}] has shape {array.shape}; accepted: {shape}, the parameter's")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what}[{name!r}] has a value that is not finite: {array[~np.isfinite(array)][0]}")
+    return array
+
+
+def _applied(masks, net):
+    masks.apply(net)
+    return masks

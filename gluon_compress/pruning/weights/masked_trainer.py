@@ -1,0 +1,207 @@
+"""A trainer under which pruned weights stay exactly zero."""
+from collections.abc import Mapping
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import Trainer
+
+from ...arguments import check_number
+from ...errors import RecordError
+from ...files.schema import Malformed, anything, fields, integer, maybe
+from .gradual import GradualPruner
+from .masks import Masks, on_devices, zero_where_pruned
+
+_STATE = fields({"masks": anything, "step": maybe(integer(0, 2**63 - 1))})
+
+
+class MaskedTrainer(Trainer):
+    """A ``gluon.Trainer`` under which pruned weights stay exactly zero.
+
+    Masking the gradients would not be enough: momentum, or Adam's moments, from before the pruning move a weight
+    whose gradient is zero. Masking the weights would not be either: LARS and LAMB take norms over a layer, to which
+    pruned weights must not add. So the gradients are masked before each update, and the weights after it: the
+    others train as in a network that never had the pruned ones. (Of weights that are pruned during training, the
+    optimizer's momenta remain and fade.)
+
+    Parameters
+    ----------
+    net : HybridBlock
+        On one or several devices. Its pruned weights are zero from here on.
+    masks : Masks or GradualPruner
+        A pruner prunes further after each update that its schedule names.
+    optimizer, optimizer_params, **trainer_arguments
+        As for ``gluon.Trainer``.
+
+    >>> trainer = MaskedTrainer(net, masks, "adam", {"learning_rate": 1e-3})
+
+    Every optimizer, every ``kvstore`` and both ways of ``update_on_kvstore`` work. With several workers, all must
+    have the same masks, which the first step checks. Where servers update the weights (``"dist_sync"`` without
+    ``update_on_kvstore=False``), their copy cannot be masked: what is pruned later, by a pruner or
+    :meth:`replace_masks`, is zero on every worker but lives on in that copy, where the norms of LARS, LBSGD and
+    LAMB count it. Choose ``update_on_kvstore=False`` for these; :func:`~gluon_compress.training.fit` always does, and
+    servers that import gluon_compress, such as those of its launcher, allow nothing else.
+
+    ``save_states`` and ``load_states`` are Gluon's: a pickle of the optimizer without the masks.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an optimizer that MXNet does not have, and settings that it does not take or that are no numbers.
+    RecordError
+        When the masks are of another network; by the first step, when they differ between workers; by any step after
+        channels were removed.
+    """
+
+    def __init__(self, net, masks, optimizer, optimizer_params=None, **trainer_arguments):
+        self._pruner = masks if isinstance(masks, GradualPruner) else None
+        if self._pruner is not None and self._pruner.net is not net:
+            raise ValueError("the GradualPruner was made for another network: make one for this net")
+        _check_optimizer(optimizer, optimizer_params)
+        self._net = net
+        self._masks, self._masked = self._on_devices(masks if self._pruner is None else self._pruner.masks)
+        self._comparisons = 0
+        super().__init__(net.collect_params(), optimizer, optimizer_params, **trainer_arguments)
+        self._mask_weights()
+
+    @property
+    def masks(self):
+        """The :class:`Masks` that hold now."""
+        return self._masks
+
+    def replace_masks(self, masks):
+        """Hold other masks from now on; what they prune is zero at once, what they do not may grow.
+
+        Raises ``RecordError`` when they are of another network, ``ValueError`` when a GradualPruner makes the masks.
+        """
+        if self._pruner is not None:
+            raise ValueError("the masks of this trainer come from its GradualPruner; make a new MaskedTrainer")
+        self._hold(masks)
+
+    @property
+    def masks_digest(self):
+        """SHA-256 of the masks and the pruner, by which a saved training state knows them again."""
+        return self._masks.digest if self._pruner is None else self._pruner.describe()
+
+    def pruning_state(self):
+        """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
+        return {"masks": self._masks.to_dict(), "step": None if self._pruner is None else self._pruner.step}
+
+    def restore_pruning_state(self, state):
+        """Hold the masks of :meth:`pruning_state`; a pruner goes on from its step.
+
+        Raises ``RecordError``, with nothing changed, when they are of another network or another kind of trainer.
+        """
+        try:
+            _STATE(state, "state")
+        except Malformed as error:
+            raise RecordError(f"this is no pruning_state: {error}") from error
+        if (state["step"] is None) != (self._pruner is None):
+            raise RecordError("the saved state is of a MaskedTrainer with a GradualPruner and this one has none, or "
+                              "the other way round")
+        masks = Masks.from_dict(state["masks"])
+        self._hold(masks)
+        if self._pruner is not None:
+            self._pruner.masks, self._pruner.step = masks, state["step"]
+
+    def _hold(self, masks):
+        self._masks, self._masked = self._on_devices(masks)
+        self._mask_weights()
+        if self._kv_initialized:
+            self._compare_workers()
+
+    def _on_devices(self, masks):
+        """The masks, and [(Parameter, its mask on each of its devices)]."""
+        if not isinstance(masks, Masks):
+            raise TypeError(f"masks is {masks!r}; accepted: the Masks of a pruning function, several as "
+                            f"first | second, or a GradualPruner")
+        return masks, [(parameter, on_devices(parameter, mask)) for parameter, mask in masks.fitted(self._net)]
+
+    # Gluon's step() and update() go through these four.
+
+    def _init_kvstore(self):
+        super()._init_kvstore()
+        if self._update_on_kvstore and not self._distributed:
+            self._kvstore._set_updater(_MaskedUpdater(self))
+        self._compare_workers()
+
+    def _init_params(self):
+        super()._init_params()
+        # Gluon goes on while worker 0's weights are still on their way to the others. Where a gradient of the same
+        # number is reduced meanwhile, a late worker gets that for its weight: MXNet 1.9.1 loses this race at times.
+        mx.nd.waitall()
+
+    def _allreduce_grads(self):
+        self._mask_gradients()
+        super()._allreduce_grads()
+
+    def _update(self, ignore_stale_grad=False):
+        if not self._update_on_kvstore:
+            self._mask_gradients()  # update() may come without allreduce_grads()
+        super()._update(ignore_stale_grad)
+        self._mask_weights()
+        if self._pruner is not None and self._pruner.advance():
+            self._hold(self._pruner.masks)
+
+    def _mask_gradients(self):
+        for parameter, masks in self._masked:
+            shape = parameter.list_data()[0].shape
+            if shape != masks[0].shape:
+                raise RecordError(f"parameter {parameter.name} has shape {shape} now, its mask {masks[0].shape}: after "
+                                  f"channels were removed make new masks and a new MaskedTrainer")
+            if parameter.grad_req != "null" and parameter._grad_stype == "default":
+                zero_where_pruned(parameter.list_grad(), masks)
+
+    def _mask_weights(self):
+        for parameter, masks in self._masked:
+            zero_where_pruned(parameter.list_data(), masks)
+
+    def _compare_workers(self):
+        """Raise ``RecordError`` where the masks are not those of worker 0."""
+        if self._kvstore is None or self._kvstore.num_workers == 1:
+            return
+        mine = np.frombuffer(bytes.fromhex(self._masks.digest), np.uint8).astype(np.float32)
+        first = mx.nd.array(mine)
+        key = len(self._params) + self._comparisons  # a store takes each key once; Gluon's are the parameters' numbers
+        self._comparisons += 1
+        self._kvstore.broadcast(key, first, first)
+        if not np.array_equal(first.asnumpy(), mine):
+            raise RecordError(f"worker {self._kvstore.rank} has other masks than worker 0: give all the same weights "
+                              f"before pruning (the same seed or file), or send them the masks")
+
+
+NUMBERS = ("learning_rate", "lr", "wd", "momentum", "beta1", "beta2", "epsilon", "gamma1", "gamma2", "rho", "eps",
+           "clip_gradient", "rescale_grad", "eta", "lamda1", "beta", "schedule_decay", "lower_bound", "upper_bound")
+
+
+def _check_optimizer(optimizer, settings):
+    """Raise ``TypeError`` or ``ValueError`` for what MXNet takes without a look, or refuses in an assertion."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise TypeError(f"optimizer_params is {settings!r}; accepted: a dict such as {{'learning_rate': 0.1}}, or None")
+    for name, value in (settings or {}).items():
+        if name in NUMBERS and value is not None:
+            check_number(name, value, **({"minimum": 0} if name in ("learning_rate", "lr", "wd") else {}))
+    if isinstance(optimizer, mx.optimizer.Optimizer):
+        return
+    known = mx.optimizer.Optimizer.opt_registry
+    if not isinstance(optimizer, str):
+        raise TypeError(f"optimizer is {optimizer!r}; accepted: a name such as 'sgd', or an mx.optimizer.Optimizer")
+    if optimizer.lower() not in known:
+        raise ValueError(f"optimizer is {optimizer!r}; accepted: {', '.join(map(repr, sorted(known)))}")
+    try:
+        known[optimizer.lower()](**(settings or {}))
+    except (TypeError, ValueError, AssertionError) as error:
+        raise TypeError(f"optimizer_params is {settings!r}, which {optimizer} does not take: {error}") from None
+
+
+class _MaskedUpdater(mx.optimizer.Updater):
+    """Updates the copy of the weights in a local key-value store, of which no trainer holds an array."""
+
+    def __init__(self, trainer):
+        super().__init__(trainer._optimizer)
+        self._trainer = trainer
+
+    def __call__(self, index, grad, weight):
+        for parameter, masks in self._trainer._masked:
+            if self._trainer._param2idx[parameter.name] == index:
+                zero_where_pruned([weight], [masks[0].as_in_context(weight.context)])
+        super().__call__(index, grad, weight)

@@ -1,0 +1,176 @@
+"""Masks: which weights of a network are gone."""
+import base64
+import hashlib
+import math
+from collections.abc import Mapping
+
+import mxnet as mx
+import numpy as np
+
+from ...arguments import check_text, shown
+from ...errors import RecordError
+from ...files.schema import REASONS, SHAPE, fields, mapping, text
+from ...network.checks import check_ready
+from ...network.values import leave_store, parameters
+from ...tables import format_table
+
+_RECORD = fields({"kept": mapping(fields({"shape": SHAPE, "bits": text(1 << 31)})), "left_out": REASONS})
+
+
+class Masks:
+    """Which weights of a network are pruned: plain data, apart from the network.
+
+    Attributes
+    ----------
+    kept : dict
+        {structural parameter name: bool NumPy array of the parameter's shape}; False where pruned.
+    left_out : dict
+        {layer name: why it was not pruned}.
+
+    >>> masks = prune_magnitude(net, sparsity=0.9)
+    >>> masks.sparsity
+    0.9
+    >>> masks.apply(fresh_net)          # prunes the same weights there
+    """
+
+    def __init__(self, kept, left_out=None):
+        if not isinstance(kept, Mapping):
+            raise TypeError(f"kept is {shown(kept)}; accepted: a dict {{parameter name: array of True and False}}")
+        self.kept = {name: _as_mask(name, mask) for name, mask in kept.items()}
+        if not isinstance(left_out, (Mapping, type(None))):
+            raise TypeError(f"left_out is {shown(left_out)}; accepted: a dict {{layer name: why}}, or None")
+        self.left_out = dict(left_out or {})
+
+    @property
+    def sparsity(self):
+        """Fraction of pruned weights, over all masked parameters together."""
+        weights = sum(mask.size for mask in self.kept.values())
+        return sum(int((~mask).sum()) for mask in self.kept.values()) / weights if weights else 0.0
+
+    @property
+    def digest(self):
+        """SHA-256 of the names and the bits, to tell masks from others."""
+        digest = hashlib.sha256()
+        for name, mask in sorted(self.kept.items()):
+            digest.update(name.encode() + np.packbits(mask).tobytes())
+        return digest.hexdigest()
+
+    def apply(self, net):
+        """Set the pruned weights of ``net`` to zero and return ``net``.
+
+        A trainer that updates on a key-value store begins anew there, as after Gluon's ``set_data``.
+
+        Raises ``RecordError`` naming the parameter when the masks do not fit, and ``NetworkError`` when servers hold
+        the weights; ``net`` is then unchanged.
+        """
+        pairs = self.fitted(net)
+        for parameter, _ in pairs:
+            leave_store(parameter)
+        for parameter, mask in pairs:
+            zero_where_pruned(parameter.list_data(), on_devices(parameter, mask))
+        return net
+
+    def freeze(self, net):
+        """Exclude the masked parameters, whole, from training (``grad_req='null'``) and return ``net``.
+
+        The surviving weights stand still too: fine-tuning cannot repair these layers, only those that were not
+        pruned can make up for them. (The article's loop does so to its convolutions, and freezes their biases as
+        well.) :class:`MaskedTrainer` holds only the pruned weights.
+        """
+        for parameter, _ in self.fitted(net):
+            parameter.grad_req = "null"
+        return net
+
+    def fitted_masks(self, net):
+        """``kept``, once it is sure that ``net`` has zeros wherever it is False; ``RecordError`` otherwise."""
+        for (name, mask), (parameter, _) in zip(self.kept.items(), self.fitted(net)):
+            regrown = np.count_nonzero(parameter.list_data()[0].asnumpy()[~mask])
+            if regrown:
+                raise RecordError(f"{regrown} pruned weights of {name} are no longer zero: train with "
+                                  f"MaskedTrainer, or call masks.apply(net)")
+        return self.kept
+
+    def fitted(self, net):
+        """[(Parameter, mask)], or ``RecordError`` when the masks are not of this network."""
+        check_ready(net)
+        named = parameters(net)
+        for name, mask in self.kept.items():
+            if name not in named:
+                raise RecordError(f"the masks are of another network: there is no parameter {name} here")
+            shape = named[name].list_data()[0].shape
+            if shape != mask.shape:
+                raise RecordError(f"the masks are of another network: {name} has shape {shape}, "
+                                  f"its mask {mask.shape}")
+        return [(named[name], mask) for name, mask in self.kept.items()]
+
+    def summary(self):
+        """A table with a row per masked parameter and one per layer left out."""
+        rows = [(name, f"{mask.size:,}", f"{mask.size - mask.sum():,}", f"{1 - mask.mean():.4f}", "")
+                for name, mask in self.kept.items()]
+        size = sum(mask.size for mask in self.kept.values())
+        rows.append(("all masked", f"{size:,}", f"{round(self.sparsity * size):,}", f"{self.sparsity:.4f}", ""))
+        rows += [(name, "", "", "", f"untouched: {reason}") for name, reason in self.left_out.items()]
+        return format_table(("parameter", "weights", "zeros", "sparsity", "note"), rows)
+
+    __str__ = __repr__ = summary
+
+    def __or__(self, other):
+        """The masks that prune what either prunes."""
+        if not isinstance(other, Masks):
+            return NotImplemented
+        for name in self.kept.keys() & other.kept.keys():
+            if self.kept[name].shape != other.kept[name].shape:
+                raise RecordError(f"the masks are of different networks: {name} has shape {self.kept[name].shape} "
+                                  f"in one, {other.kept[name].shape} in the other")
+        kept = {name: mask & other.kept.get(name, True) for name, mask in {**other.kept, **self.kept}.items()}
+        left_out = {name: reason for name, reason in self.left_out.items() if name in other.left_out}
+        return Masks(kept, left_out)
+
+    def to_dict(self):
+        """JSON-serializable: masks as packed bits in base64."""
+        return {"kept": {name: {"shape": list(mask.shape),
+                                "bits": base64.b64encode(np.packbits(mask)).decode("ascii")}
+                         for name, mask in self.kept.items()},
+                "left_out": self.left_out}
+
+    @classmethod
+    def from_dict(cls, record):
+        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
+        try:
+            _RECORD(record, "the record")
+            return cls({name: _unpacked(mask["bits"], mask["shape"]) for name, mask in record["kept"].items()},
+                       record["left_out"])
+        except ValueError as error:
+            raise RecordError(f"this is no record of masks: {error}") from error
+
+
+def _as_mask(name, mask):
+    """A bool array; ``TypeError`` or ``ValueError`` for what is none, such as text, which would count as True."""
+    check_text("a name in kept", name)
+    try:
+        array = np.asarray(mask)
+    except ValueError as error:
+        raise ValueError(f"kept[{name!r}] is no array: {error}; accepted: an array of True and False") from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"kept[{name!r}] is {shown(mask)}; accepted: an array of True and False")
+    return array.astype(bool)
+
+
+def _unpacked(text, shape):
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text, validate=True), np.uint8))
+    count = math.prod(shape)
+    if len(bits) != -(-count // 8) * 8:
+        raise ValueError(f"{len(bits)} bits for a mask of shape {tuple(shape)}")
+    return bits[:count].reshape(shape)
+
+
+def on_devices(parameter, mask):
+    """The mask as an NDArray on each device of the parameter."""
+    return [mx.nd.array(mask, context, "uint8") for context in parameter.list_ctx()]
+
+
+def zero_where_pruned(arrays, masks):
+    """Set to zero in place, whatever layout oneDNN has given the arrays: ``set_data`` fails on some."""
+    for array, mask in zip(arrays, masks):
+        # not array *= mask: Adamax divides 0 by 0 where a gradient is zero, and NaN * 0 is NaN
+        mx.nd.where(mask, array, mx.nd.zeros_like(array), out=array)

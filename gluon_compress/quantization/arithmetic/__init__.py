@@ -1,0 +1,1 @@
+"""The arithmetic of symmetric integers, on NumPy arrays."""

@@ -1,0 +1,27 @@
+"""The values that a tensor of integers can hold."""
+from dataclasses import dataclass
+
+from ..integers.onednn import codes_per_unit
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of the values that a tensor of integers can hold: [-threshold, threshold], or [0, threshold]."""
+
+    threshold: float
+    signed: bool
+    bits: int = 8
+
+    @property
+    def codes(self):
+        """The lowest and the highest."""
+        return (-2 ** (self.bits - 1), 2 ** (self.bits - 1) - 1) if self.signed else (0, 2 ** self.bits - 1)
+
+    @property
+    def scale(self):
+        return self.threshold / self.codes[1]
+
+    @property
+    def per_unit(self):
+        """Codes per unit of the values: 1 / scale, with the kernels' rounding."""
+        return codes_per_unit(self.scale, self.signed)

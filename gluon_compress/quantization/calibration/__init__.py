@@ -1,0 +1,1 @@
+"""Ranges of activations, from some of the network's inputs."""

@@ -1,0 +1,129 @@
+"""Calibration: the ranges of a network's tensors, from a few hundred of its inputs."""
+import math
+
+import mxnet as mx
+import numpy as np
+
+from ...network.blocks import block_of, tensors_of
+from ...network.data import go_through, inputs_of
+from ...network.inputs import example_inputs
+from ...network.misfits import shorten
+from ...network.tracing import trace
+from ...tables import progress_bar
+
+MOST_BYTES = 2 ** 26  # of tensors that are looked at at once
+
+
+def input_batches(data, net):
+    """The inputs in each batch of ``data``, as tuples of NDArrays; see :mod:`gluon_compress.network.data`.
+
+    Integers of 32 and 64 bits stay what they are, all other numbers become float32.
+
+    Raises
+    ------
+    TypeError
+        For batches of another kind.
+    ValueError
+        When there are no batches, too few values in one, or raw pixels for a network that computes with floats.
+    """
+    for number, batch in enumerate(go_through(data, "the calibration data")):
+        name = f"the calibration data (batch {number})"
+        inputs = example_inputs(inputs_of(batch, name, net, mx.cpu()))
+        if any(value.dtype in (np.uint8, np.int8) for value in inputs):
+            trace(net, inputs).check_types(inputs, f"a batch of {name}")
+        yield tuple(map(_as_floats, inputs))
+
+
+def _as_floats(value):
+    return value.astype("float32") if value.dtype in (np.float16, np.float64, np.uint8, np.int8) else value
+
+
+class Observation:
+    """What calibration saw.
+
+    Attributes
+    ----------
+    observers : dict
+        {(node name, output): RangeObserver}.
+    means : dict
+        {layer name: float64 array}: the mean of each channel of a convolution's input, of each feature of a dense
+        layer's.
+    samples : int
+    """
+
+    def __init__(self):
+        self.observers, self.means, self.samples = {}, {}, 0
+
+    def add(self, layers, tensors, samples):
+        """Take in the tensors, {key: array}, of so many samples."""
+        for name, value in tensors.items():
+            self.observers[name].observe(value)
+        for layer in layers:
+            mean = _feature_means(layer, tensors[key(layer.inputs[0])])
+            self.means[layer.name] += (mean - self.means[layer.name]) * samples / (self.samples + samples)
+        self.samples += samples
+
+    def threshold(self, entry, signed):
+        """Of the tensor ``entry``, a (Node, int)."""
+        return self.observers[key(entry)].threshold(signed)
+
+
+def key(entry):
+    """By which a tensor is found in other copies of the graph too."""
+    return entry[0].name, entry[1]
+
+
+def observe(graph, values, layers, entries, batches, new_observer, progress):
+    """Run the fp32 network and return the :class:`Observation` of its tensors.
+
+    Parameters
+    ----------
+    graph : InferenceGraph
+    values : dict
+        {structural name: array} of its parameters.
+    layers : list of Node
+        Whose inputs to take the means of.
+    entries : list of (Node, int)
+    batches : list of tuple of NDArray
+    new_observer : callable
+        Makes a :class:`RangeObserver`.
+    progress : bool
+
+    Raises ``ValueError`` for inputs that do not fit, or are not finite, naming the batch.
+    """
+    found = Observation()
+    found.observers = {key(entry): new_observer() for entry in entries}
+    found.means = {layer.name: 0.0 for layer in layers}
+    net = block_of(entries, graph.inputs, values)
+    for number, inputs in enumerate(progress_bar(batches, progress, desc="calibration", unit="batch")):
+        for part in parts(inputs, entries):
+            found.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
+    return found
+
+
+def parts(inputs, entries):
+    """The batch in pieces whose tensors fit into MOST_BYTES."""
+    each = 4 * sum(math.prod(node.shapes[output][1:]) for node, output in entries)  # bytes for one sample
+    most = max(1, MOST_BYTES // each)
+    if len({len(value) for value in inputs}) > 1:
+        return [inputs]
+    return [tuple(value[start:start + most] for value in inputs) for start in range(0, len(inputs[0]), most)]
+
+
+def _run(net, inputs, names, number):
+    for name, value in zip(names, inputs):
+        if not np.isfinite(value.asnumpy()).all():
+            raise ValueError(f"batch {number} of the calibration data has values of input {name} that are not finite")
+    try:
+        return tensors_of(net, inputs)
+    except mx.MXNetError as error:
+        shapes = ", ".join(str(value.shape) for value in inputs)
+        raise ValueError(f"batch {number} of the calibration data, of shape {shapes}, does not fit the network: "
+                         f"{shorten(error)}") from error
+
+
+def _feature_means(layer, value):
+    if layer.operator == "FullyConnected":
+        value = value.reshape(len(value), -1) if layer.get("flatten", True) else value.reshape(-1, value.shape[-1])
+        return value.mean(axis=0, dtype=np.float64)
+    return value.mean(axis=tuple(axis for axis in range(value.ndim) if axis != 1), dtype=np.float64)

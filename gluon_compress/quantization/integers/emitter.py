@@ -1,0 +1,190 @@
+"""How a network on integers is written down: what each of the emitters can do, and the numbers that all of them mean.
+
+A tensor of integers is symmetric around zero, or begins there:
+
+    signed    codes in [-128, 127], scale = threshold / 127
+    unsigned  codes in [0, 255],    scale = threshold / 255
+
+(or so with fewer bits, which kernels do not know).
+
+A layer multiplies codes, adds its bias in units of their scales, and rounds once:
+
+    code_out = round((sum(code_w * code_x) + round(bias / (s_w * s_x))) * s_w * s_x / s_out)
+
+There are three ways to write that: with oneDNN's integer operators (onednn_emitter.py), in fp32, where integers up to
+2**24 are exact (simulated_emitter.py), and so that it can be trained (training_emitter.py).
+
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
+section 2.2.
+"""
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...network.graph import Node
+from ..arithmetic.ranges import Range
+from .inference_graph import variable
+
+ROUNDING = 1.5 * 2 ** 23  # float32 numbers of this size are integers
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A tensor of integers: what a node outputs, and what its codes mean.
+
+    Attributes
+    ----------
+    entry : (Node, int)
+    range : Range
+    ends : Node or None
+        Whose outputs 1 and 2 are the ends of the range, when it is not the same node.
+    """
+
+    entry: tuple
+    range: Range
+    ends: Node = None
+
+
+class Emitter(ABC):
+    """Writes operators of a network on integers, as :class:`Lowering` asks for them, one after the other.
+
+    ``layer``, ``pool``, ``flatten`` and ``concat`` are the nodes of the fp32 network, whose names the new ones have;
+    an entry is a pair (Node, int). Shapes are those of the fp32 network throughout, with whatever batch; new nodes do
+    not know theirs.
+
+    Attributes
+    ----------
+    values : dict
+        {name of a parameter node: float32 array} of what was written so far.
+    """
+
+    def __init__(self):
+        self.values = {}
+
+    def parameter(self, name, value):
+        """An entry that holds ``value``."""
+        self.values[name] = np.asarray(value, dtype=np.float32)
+        return variable(name, self.values[name].shape), 0
+
+    @abstractmethod
+    def shift(self, shortcut, layer, offset):
+        """Add a number to what the layer node ``shortcut`` computes, and take it from what ``layer`` does.
+
+        Before either of them is written.
+        """
+
+    @abstractmethod
+    def quantize(self, name, entry, limits):
+        """Integers of the range ``limits``, of an fp32 entry of any shape."""
+
+    @abstractmethod
+    def dequantize(self, name, integers):
+        """An fp32 entry with the values that integers stand for, of their shape."""
+
+    @abstractmethod
+    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None):
+        """A convolution in two dimensions with what it takes along.
+
+        Parameters
+        ----------
+        layer : Node
+            Of layout NCHW, with one group or depthwise.
+        data : Integers (batch, channels, height, width)
+        limits : Range
+            Of what comes out.
+        relu : bool
+        summand : Integers or None
+            Of the output's shape, and signed where ``limits`` is; added before the activation.
+        leaky : Leaky or None
+            The activation, where that is no ReLU.
+
+        Returns
+        -------
+        Integers (batch, filters, height, width)
+            Of the range ``limits``.
+        """
+
+    @abstractmethod
+    def dense(self, layer, data, limits=None, relu=False):
+        """A dense layer, with its ReLU.
+
+        Parameters
+        ----------
+        layer : Node
+        data : Integers (batch, ...)
+            Flattened here, where they have more axes than two.
+        limits : Range or None
+            Of what comes out.
+        relu : bool
+
+        Returns
+        -------
+        Integers (batch, units), or an entry
+            Of the range ``limits``. Without it nothing is rounded: the entry holds the sums in fp32.
+        """
+
+    @abstractmethod
+    def pooling(self, pool, data):
+        """Integers of the range of ``data``: maxima or averages over the windows of a pooling over images."""
+
+    @abstractmethod
+    def flatten(self, flatten, data):
+        """Integers (batch, features) of the range of ``data``."""
+
+    @abstractmethod
+    def concat(self, concat, parts):
+        """Integers of the range of ``parts``, a list of Integers that all have one: their codes side by side."""
+
+
+class CodesEmitter(Emitter):
+    """What emitters share that write down finished codes.
+
+    Parameters
+    ----------
+    codes : dict
+        {layer name: (int8 codes, float32 scale of each output channel)}.
+    biases : dict
+        {layer name: float32 array}, of the layers that have one.
+    """
+
+    def __init__(self, codes, biases):
+        super().__init__()
+        self.codes, self.biases = codes, biases
+
+    def shift(self, shortcut, layer, offset):
+        for node, change in ((shortcut, np.float32(offset)), (layer, -np.float32(offset))):
+            self.biases[node.name] = self.biases.get(node.name, np.zeros(node.shapes[0][1], np.float32)) + change
+
+
+def ends_of(integers):
+    return integers.ends or integers.entry[0]
+
+
+def written(operator, name, /, *inputs, outputs=1, **attributes):
+    """A new node, which reads the entries ``inputs``."""
+    return Node(name, operator, {key: str(value) for key, value in attributes.items()}, [()] * outputs,
+                inputs=list(inputs))
+
+
+def plain(name, operator, entry, /, **attributes):
+    """What an operator makes of an entry: an entry."""
+    return written(operator, name, entry, **attributes), 0
+
+
+def activation(name, entry, relu=False, leaky=None):
+    """An entry behind a ReLU or a :class:`Leaky`, whose slope is a number or a parameter; as it is with neither."""
+    if relu:
+        return plain(name, "Activation", entry, act_type="relu")
+    if leaky is None:
+        return entry
+    if leaky.by_channel:
+        return written("LeakyReLU", name, entry, leaky.parameter, act_type="prelu"), 0
+    return plain(name, "LeakyReLU", entry, act_type="leaky", slope=repr(float(leaky.slope)))
+
+
+def half_to_even(name, entry):
+    """Numbers below 2**22 rounded to integers as the kernels round them; MXNet's rint takes 2.5 and 3.5 down."""
+    for step, operator in (("up", "_plus_scalar"), ("rounded", "_minus_scalar")):
+        entry = plain(f"{name}_{step}", operator, entry, scalar=repr(ROUNDING))
+    return entry

@@ -1,0 +1,157 @@
+"""The network as inference sees it: BatchNorm inside the layer before it, and nothing that does nothing.
+
+    gamma * (W x + b - mean) / sqrt(var + eps) + beta = (alpha W) x + (alpha (b - mean) + beta)
+    with alpha = gamma / sqrt(var + eps)
+
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
+section 3.2.
+"""
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from ...network.graph import Node, in_order
+from ...network.layer import layer_name
+from ..folding import batch_norm_pairs, folded, scale_and_shift
+
+LAYERS = ("Convolution", "FullyConnected")
+IDENTITIES = ("_copy", "BlockGrad")
+
+
+@dataclass(frozen=True)
+class InferenceGraph:
+    """What :func:`simplify` makes: operators and parameters, without the parameters' values.
+
+    Attributes
+    ----------
+    outputs : list of (Node, int)
+        A parameter is one node, of its structural name, whoever reads it.
+    inputs : list of str
+        Names of the network's inputs.
+    layers : dict
+        {name: node} of convolutions and dense layers, which are named after the layer of the network; a layer that is
+        called again has another name for that. They read the data, the weight, and what shifts their output, if
+        anything does: the bias, or beta of the BatchNorm behind them.
+    shifts : dict
+        ``biases`` without those of layers that are called several times, and those that something else reads, too.
+    norms : dict
+        {BatchNorm node: layer node} of the network, of those that are in the layers.
+    """
+
+    outputs: list
+    inputs: list
+    layers: dict = field(default_factory=dict)
+    shifts: dict = field(default_factory=dict)
+    norms: dict = field(default_factory=dict)
+
+    @cached_property
+    def weights(self):
+        """{name of a layer: structural name of its weight}."""
+        return {name: node.inputs[1][0].parameter for name, node in self.layers.items()}
+
+    @cached_property
+    def biases(self):
+        """{name of a layer: structural name of what shifts its output}; missing where there is none."""
+        return {name: node.inputs[2][0].parameter for name, node in self.layers.items() if len(node.inputs) > 2}
+
+    def fits(self, values):
+        """Whether BatchNorms are folded in ``values``, {structural name: array}, as :func:`fold_scales` does it."""
+        return all((scale_and_shift(norm, values)[0] == 1).all() and not values[norm.inputs[3][0].parameter].any()
+                   and not any(values[bias.parameter].any() for bias, _ in layer.inputs[2:])
+                   for norm, layer in self.norms.items())
+
+
+def fold_scales(graph, values):
+    """``values``, {structural name: array}, with the scales of BatchNorms in the weights before them.
+
+    A folded BatchNorm is left with beta alone, which takes the layer's bias in: gamma = 1, running_mean = 0,
+    running_var = 1 - eps, bias = 0. The network computes the same.
+    """
+    values = dict(values)
+    for norm, layer in batch_norm_pairs(graph)[0].items():
+        values.update(folded(norm, layer, values))
+        beta, mean = norm.inputs[2][0].parameter, norm.inputs[3][0].parameter
+        values[beta] = values[beta] - values[mean]
+        values[mean] = np.zeros_like(values[mean])
+        for bias, _ in layer.inputs[2:]:
+            values[beta] = values[beta] + values[bias.parameter]
+            values[bias.parameter] = np.zeros_like(values[bias.parameter])
+    return values
+
+
+def simplify(graph):
+    """The :class:`InferenceGraph` of a Graph; it computes the same with the values of :func:`fold_scales`."""
+    pairs = {norm: layer for norm, layer in batch_norm_pairs(graph)[0].items() if layer.operator in LAYERS
+             and norm.operator != "_contrib_BatchNormWithReLU"}  # which goes on to a ReLU
+    taken = {layer_name(node.inputs[1][0].parameter) for node in graph.producers()}
+    taken |= {node.parameter for node in graph.nodes if node.parameter is not None}
+    layer_nodes, layers, moved, inputs = set(pairs.values()), {}, {}, []
+    for node in graph.nodes:
+        if node in layer_nodes:
+            continue  # comes with its BatchNorm
+        if node.operator in IDENTITIES or node.operator == "Dropout" and node.get("mode") != "always":
+            moved[node, 0] = moved[node.inputs[0]]
+        elif node in pairs or node.operator in LAYERS and has_own_parameters(node):
+            moved[node, 0] = (_layer(pairs.get(node, node), moved, layers, node if node in pairs else None), 0)
+        else:
+            copy = Node(node.parameter or _other_than(node.name, taken), node.operator, node.attributes, node.shapes,
+                        node.parameter, inputs=[moved[source] for source in node.inputs])
+            if node.operator == "null" and node.parameter is None:
+                inputs.append(copy.name)
+            moved.update({(node, output): (copy, output) for output in range(len(node.shapes))})
+    inputs.sort(key=[_other_than(name, taken) for name in graph.input_shapes].index)
+    return InferenceGraph([moved[output] for output in graph.outputs], inputs, layers, _shifts(graph, layers), pairs)
+
+
+def _shifts(graph, layers):
+    """{layer: what shifts its output and nothing else}: a shift for one call of a layer would be one for all."""
+    calls = Counter(node.inputs[1] for node in layers.values())
+    readings = Counter(source.parameter for node in graph.nodes for source, _ in node.inputs)
+    return {name: node.inputs[2][0].parameter for name, node in layers.items()
+            if len(node.inputs) > 2 and calls[node.inputs[1]] == 1 and readings[node.inputs[2][0].parameter] == 1}
+
+
+def has_own_parameters(layer):
+    """Whether weight and bias are parameters of the network, not computed and not its inputs."""
+    return all(source.parameter is not None for source, _ in layer.inputs[1:])
+
+
+def _other_than(name, taken):
+    """A name for an operator or an input that no layer and no parameter has."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _layer(layer, moved, layers, batch_norm):
+    """A new node for a layer, named after its weight, which beta of the BatchNorm behind it, if any, shifts."""
+    name = first = layer_name(layer.inputs[1][0].parameter)
+    again = 0
+    while name in layers:
+        again += 1
+        name = f"{first}_again{again}"
+    shift = layer.inputs[2:] if batch_norm is None else [batch_norm.inputs[2]]
+    layers[name] = Node(name, layer.operator, {**layer.attributes, "no_bias": str(not shift)},
+                        layer.shapes if batch_norm is None else batch_norm.shapes[:1],
+                        inputs=[moved[source] for source in (*layer.inputs[:2], *shift)])
+    return layers[name]
+
+
+def with_own_parameters(inference, values):
+    """``(outputs, {name: array})`` of the same graph, whose layers have a weight and a bias named after them each."""
+    copies, own = {}, dict(values)
+    for node in in_order(inference.outputs):
+        copies[node] = copy = replace(node, inputs=[(copies[source], output) for source, output in node.inputs])
+        if inference.layers.get(node.name) is node:
+            for index, kind in enumerate(("weight", "bias")[:len(node.inputs) - 1], start=1):
+                name = f"{node.name}.{kind}"
+                own[name] = values[node.inputs[index][0].parameter]
+                copy.inputs[index] = variable(name, own[name].shape), 0
+    return [(copies[node], output) for node, output in inference.outputs], own
+
+
+def variable(name, shape):
+    """A node for a parameter."""
+    return Node(name, "null", {"__shape__": str(tuple(shape))} if shape else {}, [tuple(shape)], parameter=name)

@@ -1,0 +1,173 @@
+"""The network that runs on integers."""
+import math
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import SymbolBlock
+
+from ...arguments import shown
+from ...files.paths import symbol_paths
+from ...network.blocks import block_of, set_constants
+from ...network.graph import symbol_of
+from ...network.misfits import misfit
+from . import onednn
+from .inference_graph import with_own_parameters
+from .islands import find_islands
+from .lowering import Lowering
+from .narrow import notes
+from .narrow_emitter import check_places, fitting, most_rows
+from .onednn_emitter import Int8Emitter
+from .simulated_emitter import SimulatedEmitter
+
+
+class Int8Network(SymbolBlock):
+    """A network on oneDNN's integer kernels, for inference: what :func:`quantize` returns.
+
+    On processors without VNNI or AMX it computes with narrower weights, so that no sum saturates: see narrow.py. The
+    record's summary names the layers.
+
+    Call it like the original, fp32 in and fp32 out. It is hybridized. ``gluon_compress.save`` writes it, ``load``
+    reads it.
+
+    Attributes
+    ----------
+    quantized : Quantized
+        What it was made of; the following are parts of it.
+    record : QuantizationRecord
+        ``print(net.record)``.
+    scales : Scales
+        Of the weights.
+    codes : dict
+        {structural name of a weight in the original network: int8 array}.
+    rest : dict
+        {structural name: float32 array} of all other parameters of the original network.
+    graph : Graph
+        Of the original network.
+    simulated : bool
+        True where the same arithmetic runs in fp32.
+    """
+
+    def __init__(self, quantized, simulate=False, lowering=None):
+        """``lowering`` is :func:`lower` of both, where it has been made already; the values are taken out of it."""
+        if not simulate:
+            onednn.check_available(quantized.record.bits)
+        lowering = lowering or lower(quantized, simulate)
+        super().__init__(symbol_of(lowering.outputs),
+                         [mx.sym.var(name, dtype="float32") for name in quantized.inference.inputs])
+        self.quantized, self.simulated = quantized, simulate
+        self.record.processor = notes(lowering.emitter)
+        self.record.islands = _islands(lowering, self.record)
+        self._most_rows = most_rows(lowering.emitter, self.graph)
+        self._pointwise, self._checked = getattr(lowering.emitter, "pointwise", ()), set()
+        values = lowering.values(lowering.outputs)
+        lowering.emitter.values.clear()  # so that set_constants can let go of each value
+        set_constants(self, values)
+        self.hybridize(static_alloc=True, static_shape=True)
+
+    @property
+    def record(self):
+        return self.quantized.record
+
+    @property
+    def scales(self):
+        return self.quantized.scales
+
+    @property
+    def codes(self):
+        return self.quantized.codes
+
+    @property
+    def rest(self):
+        return self.quantized.rest
+
+    @property
+    def graph(self):
+        return self.quantized.graph
+
+    def forward(self, x, *args):
+        """As the original. Integers are refused: the kernels would take them for codes."""
+        if not isinstance(x, (mx.nd.NDArray, mx.sym.Symbol)):
+            raise TypeError(f"the input is {shown(x)}; accepted: an NDArray, a batch")
+        for value in (x, *args):
+            if isinstance(value, mx.nd.NDArray) and value.dtype in (np.uint8, np.int8):
+                raise TypeError(f"an input is of type {np.dtype(value.dtype)}; accepted: what the fp32 network takes, "
+                                f"prepared in the same way")
+            if isinstance(value, mx.nd.NDArray) and value.ndim == 4 and value.shape[2] > self._most_rows:
+                raise ValueError(f"an input has {value.shape[2]} rows; accepted on this processor: {self._most_rows}")
+        try:
+            self._check_places([x, *args])
+            return super().forward(x, *args)
+        except mx.MXNetError as error:
+            raise misfit((x, *args), "the input", error) from None
+
+    def _check_places(self, inputs):
+        shapes = tuple(value.shape for value in inputs if isinstance(value, mx.nd.NDArray))
+        if self._pointwise and len(shapes) == len(inputs) and shapes not in self._checked:
+            names, symbol = self._cached_graph
+            check_places(symbol, self._pointwise, dict(zip((name.name for name in names), shapes)))
+            self._checked.add(shapes)
+
+    def export(self, path, epoch=0, remove_amp_cast=True):
+        """MXNet's own two files, a symbol and parameters, as ``HybridBlock.export`` writes them.
+
+        MXNet's integer kernels take weights in fp32 and make the codes by themselves, so that the parameters take as
+        many bytes as the fp32 network's. ``gluon_compress.save`` writes the codes: a quarter.
+        """
+        symbol_paths("path", path, epoch)  # checks them
+        return super().export(path, epoch, remove_amp_cast)
+
+    def fp32_values(self):
+        """{structural name: float32 array} of the original network, with the weights as they were rounded."""
+        return self.quantized.fp32_values()
+
+    def counted(self):
+        """``(network in fp32 of the same layers, {name of a call: layer}, {layer: saved bytes})``: for reports.
+
+        BatchNorms are in the layers, as they are here; a layer that is called again has another name for that. Codes of
+        so many bits and their scales take the place of four bytes for each weight.
+        """
+        inference = self.quantized.inference
+        owners = {}
+        for name, weight in inference.weights.items():
+            owners.setdefault(weight, name)
+        saved = {owners[weight]: 4 * (codes.size - self.scales.layers[weight]["scale"].size)
+                 - math.ceil(codes.size * self.record.bits / 8) for weight, codes in self.codes.items()}
+        outputs, values = with_own_parameters(inference, self.fp32_values())
+        calls = {name: owners[weight] for name, weight in inference.weights.items()}
+        return block_of(outputs, inference.inputs, values), calls, saved
+
+    def summary(self):
+        """The table of :class:`QuantizationRecord`."""
+        return self.record.summary()
+
+    def __repr__(self):
+        record = self.record
+        parts = [f"{_count(record.layers, 'layer')} on {record.bits}-bit integers{', simulated' * self.simulated}",
+                 record.left_out and f"{_count(record.left_out, 'layer')} in fp32",
+                 record.islands and f"{_count(record.islands, 'operator')} in fp32 between integer layers",
+                 f"calibration: {record.calibration}"]
+        return f"Int8Network({'; '.join(filter(None, parts))})"
+
+
+def _count(things, name):
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
+
+
+def _islands(lowering, record):
+    """What lies in fp32 between integer layers, with what was measured of it."""
+    found = find_islands(lowering, record.left_out)
+    for name, island in record.islands.items():
+        if "share" in island and found.get(name, {}).get("operator") == island["operator"]:
+            found[name]["share"] = island["share"]
+    return found
+
+
+def lower(quantized, simulate):
+    """The :class:`Lowering` to the integer kernels of this processor, or to their arithmetic in fp32."""
+    record, scales, biases = quantized.record, quantized.scales.layers, quantized.inference.biases
+    layers = {name: quantized.inference.weights[name] for name in record.layers}
+    emitter = fitting(SimulatedEmitter if simulate else Int8Emitter, [fusion.layer for fusion in
+                      quantized.fusions.values()], onednn.saturates() and record.bits == 8)(
+        {name: (quantized.codes[weight], scales[weight]["scale"]) for name, weight in layers.items()},
+        {name: quantized.rest[biases[name]] for name in layers if name in biases})
+    return Lowering(quantized, quantized.ranges(), emitter)

@@ -1,0 +1,249 @@
+"""Narrow codes in oneDNN's operators: places for larger weights, and kernels that compute what they should.
+
+**A larger scale.** MXNet makes the codes of a kernel by itself, too, and of the largest weight of each channel it makes
+127, always. A larger scale takes a larger weight, one without effect. Its place is where only padding is read, which
+is not computed: a convolution over (channels, height, width) becomes one over (channels, 1, height, width), with a
+kernel whose depth is three. Above and below the middle there is no image. A 1x1 convolution can have such places in its
+height, far enough away; a dense layer gets a feature that is zero. What is read of the weights is no longer in one
+piece then: nothing could be measured for 64 channels of 56x56, a sixth more time for 512 of 7x7, 8 % of ResNet-18 (AVX2
+on an EPYC, one thread, batch 8). A depth of two is no faster. Nor are unsigned codes of a signed input: the first
+layer's kernel takes 13 instead of 14 ms for them, MXNet's operators that make them 19.
+
+**Five places.** With AVX-512 alone some kernels compute something else: see :func:`onednn.loses_five`. Those are not
+used; where an image of another size than the example's would need one it is refused.
+"""
+import math
+from dataclasses import replace
+from functools import partial
+
+import mxnet as mx
+import numpy as np
+
+from ...network.graph import Node
+from .emitter import ends_of, plain
+from .narrow import NarrowEmitter, NarrowSimulatedEmitter, is_depthwise
+from .onednn import SIGNED_HIGH, SIGNED_LOW, loses_five
+from .onednn_emitter import Int8Emitter
+
+IMAGE_AXES = 4
+FAR = 8192  # rows: where a 1x1 kernel is sure to find padding
+LOST = 5  # places
+
+
+def fitting(emitter_class, layers, saturates):
+    """The class that writes down these layer nodes as ``emitter_class`` does, for a processor that saturates or not."""
+    if not saturates:
+        return emitter_class
+    if issubclass(emitter_class, Int8Emitter):
+        return partial(NarrowInt8Emitter, deep=not any(map(is_depthwise, layers)))
+    return NarrowSimulatedEmitter
+
+
+class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
+    """oneDNN's operators, with a place for a larger weight where a layer needs one.
+
+    Parameters
+    ----------
+    codes, biases : dict
+        As of :class:`CodesEmitter`.
+    deep : bool
+        Whether images get a depth of one with the first convolution. Depthwise kernels know none, and each change from
+        one to the other copies the image.
+    """
+
+    def __init__(self, codes, biases, deep=True):
+        super().__init__(codes, biases)
+        self.deep = deep
+        self.far = []  # heights of the images that 1x1 kernels with far rows read
+        self.pointwise = []  # names of layers that must not have LOST places
+        self._with_depth, self._changed = set(), {}
+
+    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None, added=None):
+        if leaky is not None and leaky.by_channel:  # comes back as several
+            return Int8Emitter.convolution(self, layer, data, limits, relu, summand, leaky)
+        self._narrow(layer, data, halved=data.range.signed)
+        layer, deep = self._with_place(layer, data)
+        change = self._deepened if deep else self._flattened
+        result = Int8Emitter.convolution(self, layer, change(data), limits, relu, summand and change(summand), leaky,
+                                         added and change(added))
+        if data.entry in self._columns.values():
+            return self._of_columns(result)
+        return self._mark(result) if deep else result
+
+    def dense(self, layer, data, limits=None, relu=False):
+        self._narrow(layer, data, halved=False)
+        if data.entry in self._with_depth or self._needs_place(layer) and len(layer.input_shape(0)) > 2:
+            data = self._rows(f"{layer.name}_features", data)
+        if self._needs_place(layer):
+            data = self._with_zeros(layer, data)
+        return Int8Emitter.dense(self, layer, data, limits, relu)
+
+    def pooling(self, pool, data):
+        if data.entry not in self._with_depth:
+            return super().pooling(pool, data)
+        return self._mark(super().pooling(replace(pool, attributes=_deep_window(pool)), data))
+
+    def flatten(self, flatten, data):
+        return self._rows(flatten.name, data) if data.entry in self._with_depth else super().flatten(flatten, data)
+
+    def concat(self, concat, parts):
+        if not any(part.entry in self._with_depth for part in parts):
+            return super().concat(concat, parts)
+        return self._mark(super().concat(concat, [self._deepened(part) for part in parts]))
+
+    def dequantize(self, name, integers):
+        entry = super().dequantize(name, integers)
+        if integers.entry in self._with_depth:
+            return plain(f"{name}_flat", "squeeze", entry, axis=2)
+        return entry
+
+    def runs_as_convolution(self, layer, data):
+        return super().runs_as_convolution(layer, data) and not data.range.signed  # else it would be halved
+
+    def _halve(self, name, data):
+        """Codes and scales of which the kernel makes the halved ones."""
+        super()._halve(name, data)
+        codes, scale = self.codes[name]
+        doubled = np.clip(2 * codes.astype(np.int16), SIGNED_LOW, SIGNED_HIGH).astype(np.int8)
+        self.codes[name] = doubled, scale / np.float32(2)
+
+    def _needs_place(self, layer):
+        return layer.name in self._limited
+
+    def _with_place(self, layer, data):
+        """The layer with a larger weight where it needs one, and whether its images have a depth."""
+        if is_depthwise(layer) or data.entry in self._columns.values():
+            return layer, False
+        if self.deep or data.entry in self._with_depth or self._needs_place(layer) and max(layer.get("kernel")) > 1:
+            return self._above_and_below(layer), True
+        if self._needs_place(layer):
+            return self._far_away(layer), False
+        if not is_pointwise(layer) or not loses_five():
+            return layer, False
+        if data.range.signed and math.prod(layer.shapes[0][2:]) != LOST:  # three times the work: the padding's, too
+            self.pointwise.append(layer.name)
+            return layer, False
+        return self._far_away(layer), False
+
+    def _above_and_below(self, layer):
+        """The layer on images with a depth of one; the larger weight lies above them.
+
+        A stride of two in the depth leaves the one there is, and keeps from the 1x1 kernels that lose five places.
+        """
+        codes, scale = self.codes[layer.name]
+        codes, size = codes[:, :, None], 1
+        if self._needs_place(layer):
+            codes, size = np.pad(codes, ((0, 0), (0, 0), (1, 1), (0, 0), (0, 0))), 3
+            codes[:, 0, 0, 0, 0] = SIGNED_HIGH
+        self.codes[layer.name] = codes, scale
+        step = 2 if is_pointwise(layer) and size == 1 and loses_five() else 1
+        return replace(layer, attributes=_deep_window(layer, size, step, dilate=True))
+
+    def _far_away(self, layer):
+        """A 1x1 layer as one of three rows; the first, where the larger weight lies, and the last read nothing."""
+        codes, scale = self.codes[layer.name]
+        codes = np.pad(codes, ((0, 0), (0, 0), (1, 1), (0, 0)))
+        if self._needs_place(layer):
+            codes[:, 0, 0, 0] = SIGNED_HIGH
+        self.codes[layer.name] = codes, scale
+        self.far.append(layer.input_shape(0)[2])
+        return replace(layer, attributes={**layer.attributes, "kernel": "(3, 1)", "pad": f"({FAR}, 0)",
+                                          "dilate": f"({FAR}, 1)"})
+
+    def _with_zeros(self, layer, data):
+        """A feature of zeros more, and another where it would be the neighbour of one that is none."""
+        codes, scale = self.codes[layer.name]
+        zeros = 1 + codes.shape[1] % 2
+        wide = np.pad(codes, ((0, 0), (0, zeros)))
+        wide[:, -1] = SIGNED_HIGH
+        self.codes[layer.name] = wide, scale
+        zero = plain(f"{layer.name}_first", "slice_axis", data.entry, axis=1, begin=0, end=zeros)
+        zero = plain(f"{layer.name}_zeros", "zeros_like", zero)
+        rows = Node(f"{layer.name}_and_zeros", "Concat", {"num_args": "2", "dim": "1"}, [()], inputs=[data.entry, zero])
+        return replace(data, entry=(rows, 0), ends=ends_of(data))
+
+    def _deepened(self, integers):
+        """The same images with a depth of one: what was fp32 gets it before it becomes integers."""
+        if integers.entry in self._with_depth:
+            return integers
+        if integers.entry not in self._changed:
+            node = integers.entry[0]
+            if node.operator == "_contrib_quantize_v2":
+                image = plain(f"{node.name}_image", "expand_dims", node.inputs[0], axis=2)
+                changed = self.quantize(f"{node.name}_deep", image, integers.range)
+            else:
+                image = plain(f"{node.name}_deep", "expand_dims", integers.entry, axis=2)
+                changed = replace(integers, entry=image, ends=ends_of(integers))
+            self._changed[integers.entry] = self._mark(changed)
+        return self._changed[integers.entry]
+
+    def _flattened(self, integers):
+        """The same images without a depth."""
+        if integers.entry not in self._with_depth:
+            return integers
+        if integers.entry not in self._changed:
+            image = plain(f"{integers.entry[0].name}_flat", "squeeze", integers.entry, axis=2)
+            self._changed[integers.entry] = replace(integers, entry=image, ends=ends_of(integers))
+        return self._changed[integers.entry]
+
+    def _rows(self, name, data):
+        data = self._flattened(data)
+        return replace(data, entry=plain(name, "Flatten", data.entry), ends=ends_of(data))
+
+    def _mark(self, integers):
+        self._with_depth.add(integers.entry)
+        return integers
+
+    def _as_columns(self, name, data):
+        columns = super()._as_columns(name, data)
+        if not loses_five():
+            return columns
+        shape = {"shape": f"(1, {self.codes[name][0].shape[1]}, {LOST}, 1)", "dtype": "uint8"}
+        more = Node(f"{name}_more", "_zeros", shape, [()]), 0
+        columns = Node(f"{name}_and_more", "Concat", {"num_args": "2", "dim": "2"}, [()], inputs=[columns, more]), 0
+        self._columns[name] = columns  # more than LOST, of whatever batch
+        return columns
+
+    def _of_columns(self, integers):
+        """What :meth:`_as_columns` added is taken away again."""
+        if not loses_five():
+            return integers
+        name = integers.entry[0].name
+        columns = plain(f"{name}_without_more", "slice_axis", integers.entry, axis=2, begin=0, end=-LOST)
+        return replace(integers, entry=columns, ends=ends_of(integers))
+
+
+def is_pointwise(layer):
+    """Whether a layer node is a 1x1 convolution that moves by one place."""
+    return {*layer.get("kernel"), *(layer.get("stride", ()) or (1,))} == {1}
+
+
+def _deep_window(node, size=1, step=1, dilate=False):
+    """The attributes of a convolution or pooling on images with a depth of one, for a window of this depth."""
+    given = {"kernel": (size, node.get("kernel")), "stride": (step, node.get("stride", ()) or (1, 1)),
+             "pad": (size // 2, node.get("pad", ()) or (0, 0))}
+    if dilate:
+        given["dilate"] = (1, node.get("dilate", ()) or (1, 1))
+    attributes = {name: value for name, value in node.attributes.items() if name != "layout"}
+    return {**attributes, **{name: str((first, *rest)) for name, (first, rest) in given.items()}}
+
+
+def most_rows(emitter, graph):
+    """How high the images may be that a network reads which this emitter wrote."""
+    heights = [shape[2] for shape in graph.input_shapes.values() if len(shape) == IMAGE_AXES]
+    return min((FAR * min(heights) // max(height, min(heights)) for height in getattr(emitter, "far", ())),
+               default=math.inf)
+
+
+def check_places(symbol, layers, input_shapes):
+    """Raise ``ValueError`` where a layer would have LOST places with inputs of these shapes, {input name: shape}.
+
+    ``layers`` are the names of an int8 network's 1x1 convolutions that would compute something else then.
+    """
+    internals = symbol.get_internals()
+    _, shapes, _ = mx.sym.Group([internals[f"{name}_output"] for name in layers]).infer_shape_partial(**input_shapes)
+    for name, shape in zip(layers, shapes):
+        if math.prod(shape[2:]) == LOST:
+            raise ValueError(f"{name} has {LOST} places, {' x '.join(map(str, shape[2:]))}, with inputs of shapes "
+                             f"{list(input_shapes.values())}, over which oneDNN's kernels for this processor compute "
+                             f"something else; accepted: other sizes, or a network quantized with this one")

@@ -1,0 +1,127 @@
+"""Post-training quantization: from a trained fp32 network and a few hundred inputs to one that runs on integers."""
+from functools import partial
+
+from ..arguments import check_choice, check_flag, check_number
+from .accuracy import keep_accuracy
+from .arithmetic.clipping import CLIPS
+from .calibration.range_observer import RangeObserver
+from .integers import onednn
+from .integers.integer_network import Int8Network, lower
+from .noise import measure_noise
+from .quantizer import Quantizer, check_fp32, check_settings, default_clip
+
+
+def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None, percentile=99.99, batches=None,
+             correct_bias=True, equalize=None, evaluate=None, max_accuracy_drop=None, simulate=False, progress=True):
+    """An :class:`Int8Network` that computes what ``net`` computes, on integers.
+
+    ``net`` is not changed. Convolutions and dense layers get integer weights, one scale per output channel, with the
+    scale of the BatchNorm behind them; activations one scale per tensor, found on the calibration data. What lies
+    between them runs on integers too where nothing is lost by it; the record names every layer that stays fp32 and
+    why.
+
+    >>> int8 = quantize(net, calibration_data)
+    >>> print(int8.record)
+    >>> save("small.gcz", int8)
+
+    Parameters
+    ----------
+    net : HybridBlock
+        A SymbolBlock is one. Trained, in fp32. Inputs with a default value are left at it; several outputs come back
+        as one list.
+    calibration_data : iterable of batches
+        A DataLoader or a list; see :mod:`gluon_compress.network.data` for what a batch may be. Some hundred
+        samples of the training data, prepared as for inference. They are kept in memory meanwhile.
+        An input that never is negative here is taken for one that never will be.
+    method : "minmax", "percentile", "entropy" or "mse"
+        How the threshold of an activation is chosen; see :class:`RangeObserver`.
+    exclude : iterable of str
+        Layers that stay fp32: their names, or kinds of layers such as "Dense".
+    bits : int
+        2 to 8, of weights and activations. The integer kernels know 8 only; others need ``simulate=True``.
+    clip : "max", "percentile" or "mse", optional
+        How the scale of a weight is chosen; see :func:`quantize_array`. By default "mse" for 2 bits, else "max".
+    percentile : float
+        For ``method="percentile"``.
+    batches : int, optional
+        Use at most as many batches.
+    correct_bias : bool
+        Take the mean error that the rounded weights make in each output channel out of its bias (Nagel et al.,
+        "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2). Layers without
+        bias and without BatchNorm have nothing to correct.
+    equalize : bool, optional
+        First bring the channels of each tensor between two layers to like ranges; see equalization.py. By default for
+        networks with depthwise convolutions, which need it most. Pairs of layers where less noise is not expected, and
+        the whole where the outputs on the calibration data come no closer to those in fp32, stay as they are. The
+        record says which.
+    evaluate : callable, optional
+        ``evaluate(net)`` returns the accuracy, higher is better. For ``max_accuracy_drop``.
+    max_accuracy_drop : float, optional
+        Keep as few layers in fp32 as it takes to lose at most this much, against ``evaluate(net)``. Take held-out
+        data, not the test set.
+    simulate : bool
+        Run the same integer arithmetic in fp32, anywhere.
+    progress : bool
+        Show progress bars on standard error.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For data, names or numbers that are not as above, and when nothing is left to quantize.
+    NetworkError
+        When the network cannot be traced, is quantized already, or int8 networks cannot run here.
+    """
+    check_settings(method, bits, batches)
+    clip = default_clip(bits) if clip is None else clip
+    check_choice("clip", clip, CLIPS)
+    for name, value in (("correct_bias", correct_bias), ("equalize", False if equalize is None else equalize),
+                        ("simulate", simulate), ("progress", progress)):
+        check_flag(name, value)
+    new_observer = partial(RangeObserver, method, percentile, bits)
+    new_observer()  # does it accept these?
+    if (max_accuracy_drop is None) != (evaluate is None):
+        raise TypeError("max_accuracy_drop and evaluate go together; one of them is missing")
+    if evaluate is not None and not callable(evaluate):
+        raise TypeError(f"evaluate is {evaluate!r}; accepted: a callable")
+    if max_accuracy_drop is not None:
+        check_number("max_accuracy_drop", max_accuracy_drop, minimum=0)
+    check_fp32(net)
+    if not simulate:
+        onednn.check_available(bits)
+    quantizer = Quantizer(net, calibration_data, batches)
+    excluded = quantizer.excluded(exclude)
+    quantizer.calibrate(new_observer, progress)
+
+    def quantized(excluded, quantizer=quantizer):
+        made = quantizer.quantized(excluded, bits, clip, correct_bias)
+        made.record.calibration = f"{method}, {quantizer.seen.samples} samples"
+        lowering = lower(made, simulate)
+        measure_noise(made, quantizer.values, lowering, quantizer.batches[0])
+        return Int8Network(made, simulate, lowering)
+    result = None
+    if equalize or equalize is None and quantizer.has_depthwise():
+        quantizer, result = with_equalization(quantizer, partial(quantized, excluded), new_observer, progress)
+    if evaluate is None:
+        return result or quantized(excluded)
+    return keep_accuracy(net, partial(quantized, quantizer=quantizer), excluded, quantizer.possible,
+                         quantizer.batches[0], evaluate, max_accuracy_drop, progress)
+
+
+def with_equalization(quantizer, quantized, new_observer, progress):
+    """``(Quantizer, Int8Network)`` with channels rescaled, or as they are where that is no gain.
+
+    ``quantized(quantizer=...)`` makes the network.
+    """
+    plain, other = quantized(quantizer=quantizer), quantizer.equalized(progress)
+    if other is None:
+        plain.record.notes += quantizer.notes
+        return quantizer, plain
+    other.calibrate(new_observer, progress)
+    result = quantized(quantizer=other)
+    before, after = (quantizer.output_error(network) for network in (plain, result))
+    if after < before:
+        return other, result
+    quantizer.notes = [f"equalization was tried and not kept: with it the outputs are {100 * after:.3g} % of their "
+                       f"norm off, without {100 * before:.3g} %"]
+    plain.record.notes += quantizer.notes
+    return quantizer, plain

@@ -1,0 +1,368 @@
+"""A plain training loop and top-1 accuracy. The techniques do not need it: any loop of yours will do."""
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+from mxnet.gluon import HybridBlock, Trainer
+from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+
+from ..arguments import check_flag, check_integer, check_number
+from ..errors import NetworkError
+from ..files.paths import check_path, check_writable
+from ..network.checks import check_net, check_ready, context_of, undone_on_error
+from ..network.data import (
+    as_given,
+    check_data,
+    check_finite_inputs,
+    check_labels,
+    go_through,
+    inputs_and_label,
+    number_of_batches,
+)
+from ..network.inputs import map_arrays
+from ..network.misfits import call, shorten
+from ..network.trainer import check_shapes
+from ..network.values import parameters, restore_snapshot, snapshot
+from ..tables import progress_bar
+from ..workers import connection as workers
+from . import state as training_state
+from . import together as training_workers
+from .evaluation import accuracy_of, count_correct
+from .history import History
+from .learning_rates import cosine
+
+
+def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets=None,
+        validation_data=None, seed=0, state_path=None, progress=True, run_details=None):
+    """Train ``net`` in place and return a :class:`History`.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Initialized, on one device.
+    train_data : iterable of (input, label) batches
+        Gone through once per epoch, for instance a Gluon ``DataLoader`` or an ``mx.io.NDArrayIter``; see
+        :mod:`gluon_compress.network.data` for what a batch may be, also of several inputs.
+    epochs : int
+        At least 1.
+    trainer : gluon.Trainer, optional
+        By default Nesterov SGD with learning rate 0.01, momentum 0.9 and weight decay 0.0005. A
+        :class:`~gluon_compress.pruning.MaskedTrainer` keeps pruned weights at zero. With
+        ``kvstore="dist_sync"``, which the default is with where this process is a worker of a cluster, several workers
+        train one network together; see below.
+    schedule : callable, optional
+        From the share of the steps done, in [0, 1), to a factor for the trainer's learning rate; by
+        default :func:`cosine`. A trainer whose optimizer has an ``lr_scheduler`` follows that instead.
+    loss : callable, optional
+        ``loss(output, *targets)`` gives one value per sample, ``(batch,)``; by default the cross entropy
+        of logits.
+    targets : callable, optional
+        ``targets(input, label)`` gives the tuple of the loss's further arguments, computed outside the tape and in
+        inference mode; by default ``(label,)``. ``input`` is a tuple for a network of several inputs.
+    validation_data : iterable of (input, label) batches, optional
+        Gone through once per epoch. When given, the network ends with the parameters of the epoch that did best on it.
+    seed : int
+        At least 0. Python's, NumPy's and MXNet's generators are seeded from it before each epoch, so that
+        the run can be repeated, and resumed to the same result.
+    state_path : str or Path, optional
+        The state of the run is kept here after each epoch. A killed run, called again with the same
+        arguments, goes on from there; a finished one returns at once. A file whose run had another number
+        of epochs or batches, seed, optimizer, loss (by name), masks, ... is refused.
+    progress : bool
+        Show a progress bar on standard error.
+    run_details : dict, optional
+        What else tells this run from others, for the file at ``state_path``: anything that JSON can write,
+        such as the settings of a loss of yours.
+
+    Whatever it raises, the network then has the parameters it came with; a state file stays for the
+    next attempt. The trainer's momenta and step counts are not put back: make a new trainer for that.
+    After Ctrl-C the network keeps what it has learnt so far.
+
+    Several workers
+    ---------------
+    Each calls ``fit`` with the same arguments and its own share of the training data
+    (:class:`~gluon_compress.datasets.Shard`); all begin with worker 0's parameters, make the steps of one process with
+    the whole batches, and end with the same network. The history counts all workers' samples, in validation too: give
+    each a share, or all of them everything. Only worker 0 shows progress, and reads and writes ``state_path``, of which
+    it tells the others. BatchNorm normalizes each share by itself, and the feature losses that compare samples do so
+    within a share. After each epoch BatchNorm's running statistics are averaged and all take worker 0's parameters,
+    which differ only where processors round differently. Runs of two workers repeat, and resume, to the bit; the
+    gradients of more are added as they arrive, so that theirs do up to rounding.
+    Whatever is raised, the workers have to be started again for more; ``state_path`` lets them go on.
+
+    Raises
+    ------
+    TypeError
+        When an argument is of another kind than above.
+    ValueError
+        For empty data, batches that do not fit the network or are not finite, labels out of range, a schedule that
+        gives no factor, and arguments that do not go together, such as a trainer of another network.
+    NetworkError
+        For a network that is not initialized, not finite, on several devices or has nothing to train, and when
+        the loss is no longer finite, or after an epoch a parameter.
+    CheckpointError
+        When the file at ``state_path`` is damaged or of another run.
+    OSError
+        When a state is to be saved and no file can be made at ``state_path``.
+    WorkerError
+        When another worker does not answer any more, or trains another network or with other arguments.
+    """
+    check_arguments(net, epochs, trainer, schedule, loss, targets, seed, state_path, progress)
+    check_data(train_data, "train_data")
+    if validation_data is not None:
+        check_data(validation_data, "validation_data")
+    if trainer is None:
+        trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
+                          kvstore="dist_sync" if workers.in_cluster() else "device")
+        _check_trainer(trainer, net)
+    run = _Run(net, train_data, epochs, trainer, cosine if schedule is None else schedule,
+               SoftmaxCrossEntropyLoss() if loss is None else loss, _labels_alone if targets is None else targets,
+               validation_data, seed, state_path, progress, _as_json(run_details),
+               others=workers.of_trainer(trainer), base_rate=trainer.learning_rate)
+    if run.others is not None:
+        check_ready(net)  # worker 0 has no values to give before
+    if state_path is not None:
+        training_state.check_savable(trainer)
+    before = snapshot(net)
+    try:
+        if run.others is not None:
+            training_workers.begin(run)
+        with undone_on_error(net):
+            history, best_parameters = _train(run)
+    except BaseException as error:
+        if run.others is not None:
+            run.others.failed = True  # they are no longer at the same step
+        if isinstance(error, Exception):
+            restore_snapshot(net, before)
+        raise
+    finally:
+        _set_learning_rate(trainer, run.base_rate)
+    if best_parameters is not None:
+        restore_snapshot(net, best_parameters)
+    return history
+
+
+def check_arguments(net, epochs, trainer=None, schedule=None, loss=None, targets=None, seed=0, state_path=None,
+                    progress=True, **_):
+    """Raise what :func:`fit` raises for these arguments, before it looks at the data."""
+    check_integer("epochs", epochs, minimum=1)
+    check_integer("seed", seed, minimum=0)
+    check_flag("progress", progress)
+    check_net(net)
+    _check_one_device(net)
+    for name, value in (("schedule", schedule), ("loss", loss), ("targets", targets)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} is {value!r}; accepted: a callable, or None")
+    if state_path is not None:
+        check_path("state_path", state_path)
+    if trainer is not None:
+        _check_trainer(trainer, net)
+        if schedule is not None and trainer._optimizer.lr_scheduler is not None:
+            raise ValueError("the trainer's optimizer has an lr_scheduler and schedule is given: choose one")
+
+
+@dataclass
+class _Run:
+    """What :func:`fit` was asked for, with its defaults."""
+
+    net: HybridBlock
+    data: Iterable
+    epochs: int
+    trainer: Trainer
+    schedule: Callable
+    loss: Callable
+    targets: Callable
+    validation_data: Iterable
+    seed: int
+    state_path: Path
+    progress: bool
+    details: dict
+    others: workers.Workers  # this process among them; None when it trains alone
+    base_rate: float  # the trainer's learning rate
+
+    def __post_init__(self):
+        """``identity``: a JSON dict of what a saved state, and the other workers, must agree with.
+
+        It is of the beginning; later the trainer's learning rate and scheduler are others.
+        """
+        self.identity = {"epochs": self.epochs, "seed": self.seed, "batches": number_of_batches(self.data),
+                         "schedule": _name(self.schedule), "loss": _name(self.loss), "targets": _name(self.targets),
+                         **training_state.describe(self.trainer), "run_details": self.details}
+
+    @property
+    def rank(self):
+        return 0 if self.others is None else self.others.rank
+
+    def rate_at(self, epoch, share):
+        """The learning rate where this share of the epoch's steps is done."""
+        progress = (epoch + share) / self.epochs
+        factor = self.schedule(progress)
+        check_number(f"schedule({progress:.4g})", factor, minimum=0)
+        return self.base_rate * factor
+
+
+def _labels_alone(inputs, labels):
+    return (labels,)
+
+
+def _name(function):
+    """Of a function, or of the class of an object that can be called."""
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _as_json(run_details):
+    """A copy as it comes back from a file, to compare with."""
+    try:
+        return json.loads(json.dumps(run_details))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"run_details is {run_details!r}; accepted: what JSON can write ({error})") from error
+
+
+def _train(run):
+    """The epochs, from the saved state on; return the history and the best parameters."""
+    history, best_parameters = History(), None
+    saved = None if run.state_path is None else training_workers.restore(run)
+    if saved is not None:
+        history.epochs, best_parameters = saved
+    saves = run.state_path is not None and run.rank == 0
+    if saves and len(history.epochs) < run.epochs:
+        check_writable(run.state_path)
+    for epoch in range(len(history.epochs), run.epochs):
+        _seed_everything(run.seed, epoch, run.rank)
+        started = time.perf_counter()
+        result = _train_epoch(run, epoch)
+        _check_finite(run.net, epoch)
+        if run.others is not None:
+            training_workers.meet(run)
+        accuracy = (None if run.validation_data is None else
+                    accuracy_of(run.net, run.validation_data, "validation_data", run.others))
+        previous_best = history.best
+        history.epochs.append({"epoch": epoch + 1, **result, "validation_accuracy": accuracy,
+                               "learning_rate": run.trainer.learning_rate, "seconds": time.perf_counter() - started})
+        if history.best is not previous_best:
+            best_parameters = snapshot(run.net)
+        if saves:
+            training_state.save(run.state_path, run.net, run.trainer, run.identity, history.epochs, best_parameters)
+    return history, best_parameters
+
+
+def _check_finite(net, epoch):
+    """MXNet's ReLU makes 0 of NaN: behind it output and loss stay finite while NaN spreads through the weights."""
+    for name, parameter in parameters(net).items():
+        if not np.isfinite(parameter.list_data()[0].asnumpy()).all():
+            raise NetworkError(f"parameter {name} is NaN or infinite after epoch {epoch + 1}: lower the learning rate, "
+                               f"or look for NaN in the data")
+
+
+def _set_learning_rate(trainer, rate):
+    """Set it, unless the optimizer has a scheduler of its own."""
+    if trainer._optimizer.lr_scheduler is None:
+        trainer.set_learning_rate(rate)
+
+
+def _check_one_device(net):
+    device = context_of(net)
+    for name, parameter in parameters(net).items():
+        if parameter.list_ctx() != [device]:
+            devices = ", ".join(map(str, parameter.list_ctx()))
+            raise NetworkError(f"parameter {name} is on {devices}; fit trains on one device, here {device}: "
+                               f"write your own loop with MaskedTrainer for several")
+
+
+def _check_trainer(trainer, net):
+    """A Trainer with something of ``net`` to train, whose optimizer's state is of today's shapes."""
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer is {trainer!r}; accepted: a gluon.Trainer, or None")
+    in_trainer = {id(parameter) for parameter in trainer._params}
+    own = parameters(net)
+    trained = {name: parameter for name, parameter in own.items() if id(parameter) in in_trainer}
+    if not trained:
+        raise ValueError(f"the trainer has none of the network's parameters ({_some(own)}): "
+                         f"make it with gluon.Trainer(net.collect_params(), ...)")
+    check_number("the trainer's learning rate", trainer.learning_rate, minimum=0)
+    if all(parameter.grad_req == "null" for parameter in trained.values()):
+        raise NetworkError(f"every parameter to train is frozen (grad_req is 'null'): {_some(trained)}")
+    summed = [name for name, parameter in trained.items() if parameter.grad_req == "add"]
+    if summed:
+        raise ValueError(f"grad_req of {_some(summed)} is 'add': gradients of all batches would pile up; accepted: "
+                         f"'write'")
+    check_shapes(trainer)
+
+
+def _some(names):
+    """The first three of the names, and how many there are."""
+    names = list(names)
+    return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
+
+
+def _seed_everything(seed, epoch, rank=0):
+    """Seed all generators; neighbouring seeds and epochs share no stream.
+
+    All workers draw the same order of the samples from Python's or NumPy's, and other Dropout from MXNet's.
+    """
+    def mixed(*numbers):
+        return int(np.random.SeedSequence(numbers).generate_state(1)[0]) >> 1  # MXNet wants 31 bits
+    random.seed(mixed(seed, epoch))
+    np.random.seed(mixed(seed, epoch))
+    mx.random.seed(mixed(seed, epoch, rank) if rank else mixed(seed, epoch))
+
+
+def _train_epoch(run, epoch):
+    """One pass over the data; return its mean loss and accuracy."""
+    context, length, title = context_of(run.net), number_of_batches(run.data), f"epoch {epoch + 1}/{run.epochs}"
+    totals = np.zeros(3)  # loss, correct, samples
+    with progress_bar(go_through(run.data, "train_data"), run.progress and run.rank == 0, desc=title, total=length,
+                      unit="batch") as bar:
+        for step, batch in enumerate(bar):
+            _set_learning_rate(run.trainer, run.rate_at(epoch, step / length if length else 0))
+            outputs, classes, losses = _losses_of(run, batch, context)
+            batch_loss = losses.sum()
+            losses.backward()  # MXNet computes it while this process looks at the numbers below
+            batch_loss = float(batch_loss.asscalar())
+            correct = count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
+            batch_totals = training_workers.sum_over_workers(run.others, batch_loss, correct, len(classes))
+            if not math.isfinite(batch_totals[0]):
+                raise NetworkError(f"the loss is {batch_totals[0]} at {title}, batch {step + 1}: "
+                                   f"lower the learning rate, or look for NaN in data and weights")
+            training_workers.step(run.trainer, run.others, int(batch_totals[2]))
+            totals += batch_totals
+            bar.set_postfix(loss=f"{totals[0] / totals[2]:.4f}", accuracy=f"{totals[1] / totals[2]:.4f}", refresh=False)
+    if run.others is not None:
+        training_workers.sum_over_workers(run.others)
+    return {"loss": float(totals[0] / totals[2]), "accuracy": float(totals[1] / totals[2])}
+
+
+def _losses_of(run, batch, context):
+    """(outputs, labels as a NumPy array, losses) of a batch, recorded."""
+    inputs, labels = inputs_and_label(batch, "train_data", run.net, context)
+    check_finite_inputs(inputs, "train_data")
+    # arrays of our own, on the same memory: recording writes into an array, on which other threads may train, too
+    inputs, labels = map_arrays(lambda array: array.detach(), inputs), labels.detach()
+    further = run.targets(as_given(inputs), labels)
+    if not isinstance(further, (tuple, list)):
+        raise TypeError(f"targets(input, label) gives a {type(further).__name__}; accepted: a tuple of the loss's "
+                        f"further arguments, such as (label,)")
+    with autograd.record():
+        outputs = call(run.net, inputs, "a batch of train_data")
+        classes = check_labels(labels, outputs)
+        try:
+            losses = run.loss(outputs, *further)
+        except mx.MXNetError as error:
+            shapes = ", ".join(str(getattr(each, "shape", type(each).__name__)) for each in (outputs, *further))
+            raise ValueError(f"the loss cannot be computed of the output and targets of shapes {shapes} (a loss for "
+                             f"numbers, with labels that are classes?): {shorten(error)[:200]}") from None
+    _check_losses(losses, len(classes))
+    return outputs, classes, losses
+
+
+def _check_losses(losses, samples):
+    if getattr(losses, "shape", None) != (samples,):
+        raise ValueError(f"the loss has shape {getattr(losses, 'shape', type(losses).__name__)} for a batch of "
+                         f"{samples}; accepted: ({samples},), one value per sample")

@@ -1,0 +1,4 @@
+"""Training over several processes or machines: the connection between them, and what starts them."""
+from .connection import Workers, connect, in_cluster, of_trainer
+
+__all__ = ["Workers", "connect", "in_cluster", "of_trainer"]

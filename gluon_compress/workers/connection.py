@@ -1,0 +1,313 @@
+"""Data parallel training over several processes or machines, on MXNet's own parameter server (ps-lite).
+
+Every worker has the whole network and a share of each batch; gradients are summed over the workers, so that a step is
+that of one process with the whole batch. ``python -m gluon_compress.workers`` starts the processes.
+
+ps-lite waits forever for a worker that has died: its heartbeats go to the scheduler alone, and workers can ask for no
+node but that one. So whoever waits here waits for a bounded time, and leaves the process without waiting afterwards.
+
+Some of MXNet 1.9.1's servers round float64 to float32, by chance, as if they had been told to (``multi_precision``). So
+what has to be exact goes through them as float32.
+"""
+import atexit
+import itertools
+import json
+import os
+import sys
+import threading
+import warnings
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import Trainer
+from mxnet.kvstore import KVStoreBase
+
+from ..arguments import differences, shown
+from ..errors import WorkerError
+from ..parameter_server import LAUNCHED
+
+__all__ = ["Workers", "connect", "in_cluster", "of_trainer"]
+
+TIMEOUT = "GLUON_COMPRESS_WORKER_TIMEOUT"
+# Keys of ours in the servers' store, which keeps what was put under a key: above the parameters' numbers, which are
+# the keys of Gluon's own trainers.
+FIRST_KEY = 1_000_000
+
+# Lines for the launcher, which knows from them who waits and who hangs.
+WAITS, GOES_ON = "\x1egluon_compress worker waits", "\x1egluon_compress worker goes on"
+SECONDS_UNTOLD = 1  # shorter waits happen at every step
+
+_connection = None
+
+
+def connect():
+    """The :class:`Workers` that this process is one of; waits for all of them to start.
+
+    One connection serves the whole process. In a process that was not started as a worker (``DMLC_ROLE``), it is alone:
+    rank 0 of 1, and the same script trains in one process.
+
+    >>> workers = connect()
+    >>> data = dataset.batches(256, shuffle=True, rank=workers.rank, workers=workers.num_workers)
+    >>> trainer = gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.05}, kvstore=workers)
+
+    Raises
+    ------
+    WorkerError
+        When not all processes have started in time.
+    """
+    if _connection is not None:
+        return _connection
+    before = os.umask(0o077)  # nobody else may connect to sockets that are files
+    try:
+        store = _bounded(lambda: mx.kv.create("dist_sync" if in_cluster() else "device"), _timeout())
+    finally:
+        os.umask(before)
+    return _adopt(store)
+
+
+def in_cluster():
+    """Whether this process was started as a worker of MXNet's parameter server."""
+    return os.environ.get("DMLC_ROLE") == "worker"
+
+
+def of_trainer(trainer):
+    """The :class:`Workers` that a trainer trains with; None for one that has no others, whatever its ``kvstore``.
+
+    Raises ``ValueError`` for a distributed trainer with which the workers could not stay equal: one whose servers
+    update the weights, as they would not hear of learning rates and cannot give back the optimizer's state.
+    ``TypeError`` for what is no trainer.
+    """
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer is {shown(trainer)}; accepted: a gluon.Trainer")
+    asked = trainer._kvstore_params
+    store = trainer._kvstore if trainer._kv_initialized else asked["kvstore"]
+    kind = store if isinstance(store, str) else getattr(store, "type", "")
+    if "dist" not in kind:
+        if in_cluster():
+            warnings.warn(f"this process is a worker of a cluster, but the trainer has kvstore {kind!r}: it trains "
+                          f"alone. With the others: kvstore=gluon_compress.workers.connect()", stacklevel=3)
+        return None
+    if not in_cluster():
+        raise ValueError(f"the trainer's kvstore is {kind!r}, but this process is no worker of a cluster: start the "
+                         f"script with python -m gluon_compress.workers")
+    if "async" in kind or asked["update_on_kvstore"]:
+        raise ValueError(f"the trainer has kvstore {kind!r} and update_on_kvstore={asked['update_on_kvstore']}: "
+                         f"servers that update the weights follow no schedule and keep the optimizer's state; "
+                         f"accepted: 'dist_sync', without update_on_kvstore")
+    if trainer._compression_params:
+        raise ValueError(f"the trainer has compression_params {trainer._compression_params}; accepted: none")
+    if not isinstance(store, Workers):
+        if trainer._kv_initialized:
+            raise ValueError(f"the trainer has made steps with kvstore {kind!r} before; make it with "
+                             f"kvstore=gluon_compress.workers.connect(), which any loop can use")
+        store = connect() if isinstance(store, str) else _adopt(store)
+    asked.update(kvstore=store, update_on_kvstore=False)
+    return store if store.num_workers > 1 else None
+
+
+class Workers(KVStoreBase):
+    """The processes that train one network together, as a ``kvstore`` for any ``gluon.Trainer``.
+
+    Of MXNet's ``dist_sync`` it differs in this: the weights are updated by each worker and not by servers, one process
+    can have several trainers one after the other, and a wait for the others ends with ``WorkerError`` after the
+    seconds in ``GLUON_COMPRESS_WORKER_TIMEOUT``, 600 by default.
+
+    Attributes
+    ----------
+    rank : int
+        The number of this worker, from 0.
+    num_workers : int
+        How many there are.
+    failed : bool
+        Whether this worker can no longer train with the others. The process then ends with status 1, as the others
+        would wait for it.
+    """
+
+    rank = num_workers = type = None  # properties of KVStoreBase
+
+    def __init__(self, store):
+        self._store = store
+        self._next_key = itertools.count(FIRST_KEY)
+        self._sums = {}  # {what is summed: its key}
+        self.failed, self.status = False, 1  # of the process, when it failed
+        self.rank, self.num_workers, self.type = store.rank, store.num_workers, store.type
+
+    @staticmethod
+    def is_capable(capability):
+        return False  # of updating the weights
+
+    def broadcast(self, key, value, out, priority=0):
+        """Put worker 0's ``value`` into ``out``; waits for it."""
+        value = value[0] if isinstance(value, (list, tuple)) else value
+        if value.dtype == np.float32:
+            # A sum to which the others give zeros: the servers' own broadcast wants a new key each time, and keeps it.
+            received = value.copy() if self.rank == 0 else mx.nd.zeros_like(value)
+            self.pushpull("broadcast", received)
+            self.wait()
+        else:
+            content = self.from_worker(0, value.asnumpy().tobytes())
+            received = mx.nd.array(np.frombuffer(content, value.dtype).reshape(value.shape), dtype=value.dtype)
+        for array in out if isinstance(out, (list, tuple)) else [out]:
+            mx.nd.identity(received.as_in_context(array.context), out=array)
+
+    def pushpull(self, key, value, out=None, priority=0):
+        """Put the sum of all workers' ``value`` into ``out``, in time; :meth:`wait` waits for it."""
+        first = value[0] if isinstance(value, (list, tuple)) else value
+        name = key, first.shape, np.dtype(first.dtype).name
+        if name not in self._sums:
+            self._sums[name] = next(self._next_key)
+            self._wait_for(lambda: self._store.init(self._sums[name], mx.nd.zeros(first.shape, dtype=first.dtype)))
+        self._store.pushpull(self._sums[name], value, out=value if out is None else out, priority=priority)
+
+    def wait(self):
+        """Wait for everything that MXNet was given to do."""
+        self._wait_for(mx.nd.waitall)
+
+    def sum(self, numbers):
+        """The sum of all workers' ``numbers``, a NumPy array of float64; exact for each worker's share."""
+        numbers = np.ascontiguousarray(numbers, np.float64)
+        # each worker's bits in a row of its own, as integers that float32 holds
+        rows = np.zeros((self.num_workers, 4 * numbers.size), np.float32)
+        rows[self.rank] = numbers.ravel().view(np.uint16)
+        received = mx.nd.array(rows)
+        self.pushpull("sum", received)
+        self.wait()
+        return received.asnumpy().astype(np.uint16).view(np.float64).sum(axis=0).reshape(numbers.shape)
+
+    def from_worker(self, rank, content):
+        """The bytes that the worker with this rank gave; those of the others are not looked at."""
+        length = int(self.sum([len(content) if self.rank == rank else 0])[0])
+        if length == 0:
+            return b""
+        numbers = np.zeros((length + 1) // 2, np.float32)  # 16 bits each; a sum to which the others give zeros
+        if self.rank == rank:
+            numbers[:] = np.frombuffer(content.ljust(length + length % 2, b"\0"), np.uint16)
+        received = mx.nd.array(numbers)
+        self.pushpull("bytes", received)
+        self.wait()
+        return received.asnumpy().astype(np.uint16).tobytes()[:length]
+
+    def check_same(self, description):
+        """Raise ``WorkerError``, with the same message on every worker, unless all have the same ``description``.
+
+        It is a JSON dict. Every worker says what differs, as the first one to end may be the only one to be heard.
+        """
+        mine = json.loads(json.dumps(description))
+        first = json.loads(self.from_worker(0, json.dumps(description).encode()))
+        flags = np.zeros(self.num_workers)
+        flags[self.rank] = first != mine
+        others = np.flatnonzero(self.sum(flags))
+        messages = [self.from_worker(rank, differences(first, mine).encode()).decode() for rank in others]
+        if messages:
+            raise WorkerError("; ".join(f"worker {rank} trains something else than worker 0: {message}"
+                                        for rank, message in zip(others, messages)))
+
+    def share(self, parameters):
+        """Give these parameters the values that worker 0 has."""
+        for parameter in parameters:
+            self.broadcast(None, parameter.list_data()[0], parameter.list_data())
+
+    def average(self, parameters):
+        """Set these parameters to their mean over the workers; those that are equal keep their bits."""
+        values = [parameter.list_data()[0].asnumpy() for parameter in parameters]
+        if not values:
+            return
+        mean = self.sum(np.concatenate([value.ravel() for value in values])) / self.num_workers
+        ends = np.cumsum([value.size for value in values])
+        for parameter, value, part in zip(parameters, values, np.split(mean, ends[:-1])):
+            for array in parameter.list_data():
+                mx.nd.identity(mx.nd.array(part.reshape(value.shape), array.context, array.dtype), out=array)
+
+    def _wait_for(self, action):
+        if self.failed:
+            raise WorkerError("this worker has failed before and the others have gone: start all of them again")
+        try:
+            _bounded(action, _timeout())
+        except BaseException:
+            self.failed = True
+            raise
+
+    def end_with_process(self):
+        """See that this process ends within a bounded time, and at once after ``sys.exit`` or an uncaught error.
+
+        ``exit()``, ``quit()`` and ``raise SystemExit`` cannot be told from a good end: it waits for the others then.
+        """
+        atexit.register(self._leave)
+        show, leave = sys.excepthook, sys.exit
+
+        def show_and_fail(*details):
+            show(*details)
+            self.failed = True
+
+        def fail_and_leave(status=None):
+            if status is not None and status != 0:
+                self.failed = True
+                self.status = status if isinstance(status, int) else 1
+            leave(status)
+        sys.excepthook, sys.exit = show_and_fail, fail_and_leave
+
+    def _leave(self):
+        """At the end of the process: MXNet waits for the others' end here, unless there is no point in it."""
+        if not self.failed:
+            try:
+                self._wait_for(lambda: setattr(self, "_store", None))
+                return
+            except WorkerError as error:
+                print(error, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.status)
+
+
+def _adopt(store):
+    """The connection of this process, from its MXNet key-value store."""
+    global _connection
+    if _connection is not None and _connection._store is not store:
+        raise ValueError("this process has another connection already: use gluon_compress.workers.connect() only")
+    if _connection is None:
+        _connection = Workers(store)
+        if _connection.num_workers > 1:
+            _connection.end_with_process()
+    return _connection
+
+
+def _timeout():
+    """Seconds to wait for the others."""
+    seconds = os.environ.get(TIMEOUT, "600")
+    try:
+        if float(seconds) > 0:
+            return min(float(seconds), threading.TIMEOUT_MAX)
+    except ValueError:
+        pass
+    raise ValueError(f"{TIMEOUT} is {seconds!r}; accepted: a number of seconds above 0")
+
+
+def _bounded(action, seconds):
+    """The result of ``action()``, which cannot be interrupted: in a thread, left behind when it takes too long."""
+    outcome = {}
+
+    def run():
+        try:
+            outcome["result"] = action()
+        except BaseException as error:
+            outcome["error"] = error
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    untold = min(SECONDS_UNTOLD, seconds / 2)
+    thread.join(untold)
+    if thread.is_alive():
+        _tell_launcher(WAITS)
+        thread.join(seconds - untold)
+        if not thread.is_alive():
+            _tell_launcher(GOES_ON)
+    if thread.is_alive():
+        raise WorkerError(f"the other workers or the servers have not answered for {seconds:g} seconds: one has died "
+                          f"or hangs. {TIMEOUT} sets the seconds to wait")
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]
+
+
+def _tell_launcher(line):
+    if LAUNCHED in os.environ:
+        os.write(2, f"{line}\n".encode())  # in one piece
