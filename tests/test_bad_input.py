@@ -5,7 +5,6 @@ The table: :data:`FUNCTIONS` has, for each public function, a call that works an
 stands neither there nor in :data:`NOTHING_TO_GET_WRONG` fails the last test.
 """
 import functools
-import importlib
 import inspect
 import os
 import re
@@ -18,7 +17,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 from gluon_compress import (
-    checkpoint, datasets, distillation, export, measuring, models, network, params, pruning, quantization, training, workers)
+    checkpoint, datasets, distillation, export, measuring, models, network, params, pruning, quantization, training,
+    workers)
 from gluon_compress.files import download, transfer
 from gluon_compress.measuring import plots
 from gluon_compress.workers import launch
@@ -326,9 +326,9 @@ FUNCTIONS = {
     "training.one_cycle": (training.one_cycle, {"progress": 0.5}, {"progress": "share", "warmup": "share"}),
     "distillation.FeatureMatcher.forward": (
         distillation.FeatureMatcher.forward, {"self": matcher, "inputs": EXAMPLE}, {"inputs": "input"}),
-    "quantization.Int8Network.forward": (quantization.Int8Network.forward, {"self": int8, "x": EXAMPLE},
+    "quantization.IntegerNetwork.forward": (quantization.IntegerNetwork.forward, {"self": int8, "x": EXAMPLE},
                                          {"x": "input"}),
-    "quantization.Int8Network.export": (quantization.Int8Network.export, {"self": int8, "path": "net"},
+    "quantization.IntegerNetwork.export": (quantization.IntegerNetwork.export, {"self": int8, "path": "net"},
                                         {"path": "prefix", "epoch": "integer"}),
     "quantization.QatNetwork.convert": (quantization.QatNetwork.convert, {"self": qat, "simulate": True},
                                         {"simulate": "flag"}),
@@ -417,7 +417,7 @@ NO_ROWS = {
         "pruning.ChannelPlan", "pruning.Sensitivity", "quantization.QuantizationRecord", "quantization.Scales"},
     "what functions return": {
         "distillation.CachedLogits", "measuring.Kernel", "measuring.KernelReport", "network.Layer",
-        "quantization.FoldedNorms", "quantization.Int8Network", "quantization.QatNetwork", "runtime.RuntimeStatus",
+        "quantization.FoldedNorms", "quantization.IntegerNetwork", "quantization.QatNetwork", "runtime.RuntimeStatus",
         "training.History", "transfer.Answer", "workers.Workers"},
     "MXNet's trainers and fit call them": {f"workers.Workers.{name}" for name in (
         "broadcast", "pushpull", "sum", "from_worker", "check_same", "share", "average")},
@@ -510,7 +510,7 @@ def public():
 
 
 # {name: arguments without rows}
-FREE = {"network.select_layers": {"default"}, "quantization.Int8Network.export": {"remove_amp_cast"},  # MXNet's own
+FREE = {"network.select_layers": {"default"}, "quantization.IntegerNetwork.export": {"remove_amp_cast"},  # MXNet's own
         "transfer.check_address": {"verified"}}
 
 

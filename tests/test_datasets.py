@@ -545,7 +545,7 @@ def test_batches_refuses(arguments, message):
 
 def test_an_empty_dataset_is_refused():
     with pytest.raises(ValueError, match="empty"):
-        batches.Batches(toy().subset(slice(0, 0)), 4)
+        datasets.Batches(toy().subset(slice(0, 0)), 4)
 
 
 # ---- augmentations against loops

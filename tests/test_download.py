@@ -118,7 +118,8 @@ def test_a_short_file_without_checksum_is_noticed(file_server, tmp_path):
 
 
 def test_two_processes_share_one_download(file_server, tmp_path, start_python):
-    code = ("import sys; from gluon_compress.files.download import download; from gluon_compress.files.locks import sha256_of;"
+    code = ("import sys; from gluon_compress.files.download import download\n"
+            "from gluon_compress.files.locks import sha256_of\n"
             "print(sha256_of(download(*sys.argv[1:])))")
     arguments = file_server.put("file", CONTENT, "held"), tmp_path / "file", SHA256
     first, second = start_python(code, *arguments), start_python(code, *arguments)

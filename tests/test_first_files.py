@@ -66,7 +66,7 @@ def test_sensitivity_goes_on_from_its_state(tmp_path):
         asked.append(net)
         return first_files.norm_of_weights(net)
 
-    curves = gc.pruning.measure_sensitivity(first_files.network(), norm_of_weights, kind="weights", fractions=(0.25, 0.5),
-                                    state_path=path, progress=False)
+    curves = gc.pruning.measure_sensitivity(first_files.network(), norm_of_weights, kind="weights",
+                                                fractions=(0.25, 0.5), state_path=path, progress=False)
     assert len(asked) == 1  # of the whole network
     assert curves.curves == gc.pruning.Sensitivity.from_dict(CONTENT["sensitivity.json"]["curves"]).curves

@@ -111,7 +111,7 @@ def test_times_are_of_the_operators_in_their_order():
 
 def test_only_networks_on_integers_have_islands():
     net, example = build(swish_net, (4, 3, 16, 16))
-    with pytest.raises(TypeError, match="accepted: an Int8Network"):
+    with pytest.raises(TypeError, match="accepted: an IntegerNetwork"):
         measure_islands(net, example)
     with pytest.raises(NetworkError, match="simulated"):
         measure_islands(quantize(net, [example], simulate=True, progress=False), example)
@@ -126,7 +126,7 @@ def test_records_of_older_files_have_no_islands():
 def test_networks_say_what_they_are():
     net, example = build(swish_net, (4, 3, 16, 16))
     int8 = quantize(net, [example], exclude=["second"], progress=False)
-    assert repr(int8).startswith("Int8Network(3 layers on 8-bit integers; 1 layer in fp32; ")
+    assert repr(int8).startswith("IntegerNetwork(3 layers on 8-bit integers; 1 layer in fp32; ")
     assert "calibration: mse, 4 samples" in str(int8)
     simulated = quantize(net, [example], bits=4, simulate=True, progress=False)
     assert "4-bit integers, simulated" in repr(simulated)

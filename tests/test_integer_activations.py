@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.network.graph import Graph, Node
-from gluon_compress.quantization import Int8Network, QuantizationRecord, prepare_qat, quantize
+from gluon_compress.quantization import IntegerNetwork, QuantizationRecord, prepare_qat, quantize
 from gluon_compress.quantization.integers.fusions import Leaky
 from gluon_compress.quantization.integers.inference_graph import variable
 from gluon_compress.quantization.integers.onednn import saturates
@@ -216,7 +216,7 @@ def test_symbol_blocks_keep_their_activations_on_integers(tmp_path):
 
 def made_again(int8, record):
     """The network that a file with this record stands for."""
-    return Int8Network(Quantized.from_tensors(int8.graph, int8.quantized.tensors(), record, int8.scales))
+    return IntegerNetwork(Quantized.from_tensors(int8.graph, int8.quantized.tensors(), record, int8.scales))
 
 
 def test_records_without_activations_are_lowered_as_they_were_made():

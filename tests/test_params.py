@@ -16,7 +16,7 @@ import pytest
 from full_disk import files_end_at
 
 from gluon_compress import datasets, models, params, training
-from gluon_compress.params import shipped
+from gluon_compress.params import shipped as shipped_module
 from gluon_compress.params import zoo as zoo_module
 from gluon_compress.params.zoo import ZOOS
 from gluon_compress.files.download import download
@@ -36,7 +36,7 @@ def entry_of(content, **changes):
 def home(tmp_path, monkeypatch):
     """An empty cache, and no address to download from."""
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv(shipped.URL_VARIABLE, raising=False)
+    monkeypatch.delenv(shipped_module.URL_VARIABLE, raising=False)
     return tmp_path / "home"
 
 
@@ -52,7 +52,7 @@ def shipped(tmp_path, monkeypatch):
     """A params folder of our own; ``write(entries)`` its manifest."""
     folder = tmp_path / "params"
     folder.mkdir()
-    monkeypatch.setattr(shipped, "SHIPPED", folder)
+    monkeypatch.setattr(shipped_module, "SHIPPED", folder)
     return folder
 
 
@@ -119,7 +119,7 @@ def test_load_gives_the_saved_network(content, shipped, network):
 
 def test_shipped_before_cache_before_download(content, shipped, cached, file_server, monkeypatch):
     file_server.put(FILE, content)
-    monkeypatch.setenv(shipped.URL_VARIABLE, file_server.url)
+    monkeypatch.setenv(shipped_module.URL_VARIABLE, file_server.url)
     assert params.path("tiny") == cached and len(file_server.requests) == 1
     assert params.path("tiny") == cached and len(file_server.requests) == 1
     (shipped / FILE).write_bytes(content)
@@ -129,7 +129,7 @@ def test_shipped_before_cache_before_download(content, shipped, cached, file_ser
 @pytest.mark.parametrize("end", ["", "/"])
 def test_address_given_wins_over_the_variable(content, cached, file_server, monkeypatch, end):
     file_server.put(f"mine/{FILE}", content)
-    monkeypatch.setenv(shipped.URL_VARIABLE, file_server.url + "other")
+    monkeypatch.setenv(shipped_module.URL_VARIABLE, file_server.url + "other")
     assert params.path("tiny", base_url=f"{file_server.url}mine{end}").read_bytes() == content
     assert params.load("tiny", base_url=f"{file_server.url}mine{end}")(mx.nd.ones((1, 1, 28, 28))).shape == (1, 3)
     assert [name for name, _ in file_server.requests] == [f"mine/{FILE}"]
@@ -161,7 +161,7 @@ def test_error_without_address_says_what_to_do(content, shipped, home):
         params.path("tiny")
     message = str(caught.value)
     assert f"{shipped / FILE}: its content has sha256" in message
-    assert f"{shipped.URL_VARIABLE} is not set" in message
+    assert f"{shipped_module.URL_VARIABLE} is not set" in message
     assert f"put the file at\n{home / 'gluon_compress' / FILE} by hand" in message
     (home / "gluon_compress").mkdir(parents=True)
     (home / "gluon_compress" / FILE).write_bytes(content)  # following the advice helps
@@ -174,7 +174,7 @@ def test_error_without_address_says_what_to_do(content, shipped, home):
     ("slow", "tiny.params")])
 def test_failed_download_leaves_nothing_that_looks_right(content, cached, file_server, monkeypatch, behaviour,
                                                          reason):
-    monkeypatch.setattr(shipped, "download", functools.partial(download, timeout=0.5))  # "slow" is soon given up
+    monkeypatch.setattr(shipped_module, "download", functools.partial(download, timeout=0.5))  # "slow" is soon given up
     file_server.put(FILE, content, behaviour)
     with pytest.raises(DownloadError) as caught:
         params.path("tiny", file_server.url)
@@ -197,7 +197,7 @@ def test_interrupted_download_is_resumed(content, cached, file_server):
 
 def test_two_processes_download_once(content, cached, shipped, home, file_server, start_python):
     file_server.put(FILE, content, "held")
-    code = ("import sys, pathlib; from gluon_compress import params; from gluon_compress.params import shipped; "
+    code = ("import sys, pathlib; from gluon_compress import params; from gluon_compress.params import shipped; from gluon_compress.params import shipped; "
             "shipped.SHIPPED = pathlib.Path(sys.argv[1]); print(params.path('tiny', sys.argv[2]))")
     processes = [start_python(code, shipped, file_server.url, MXNET_HOME=str(home)) for _ in range(2)]
     file_server.wait_for_request()
@@ -274,7 +274,7 @@ def test_wheel_has_manifest_and_all_modules(home, tmp_path, file_server, run_pyt
         "from gluon_compress import params\n"
         "params.load(sys.argv[1])\n"
         "print(json.dumps([params.__file__, params.manifest(), str(params.path(sys.argv[1]))]))",
-        name, PYTHONPATH=str(site), MXNET_HOME=str(home), **{shipped.URL_VARIABLE: file_server.url})
+        name, PYTHONPATH=str(site), MXNET_HOME=str(home), **{shipped_module.URL_VARIABLE: file_server.url})
     assert json.loads(output) == [str(site / "gluon_compress" / "params" / "__init__.py"), listed,
                                   str(home / "gluon_compress" / f"{name}.params")]
 

@@ -9,7 +9,7 @@ from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.network.graph import Graph, in_order
 from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.network import snapshot
-from gluon_compress.quantization import Int8Network, QuantizationRecord, quantize
+from gluon_compress.quantization import IntegerNetwork, QuantizationRecord, quantize
 from gluon_compress.quantization.integers import onednn
 from gluon_compress.network.blocks import block_of
 from gluon_compress.quantization.folding import batch_norm_pairs
@@ -77,7 +77,7 @@ def test_int8_networks_agree_with_fp32_and_with_their_simulation(name):
     before = values(net)  # MXNet's BatchNorm sets a fixed gamma to 1 when it runs
     int8 = quantize(net, [example], method="minmax", progress=False)
     simulated = quantize(net, [example], method="minmax", simulate=True, progress=False)
-    assert isinstance(int8, Int8Network) and not int8.simulated and simulated.simulated
+    assert isinstance(int8, IntegerNetwork) and not int8.simulated and simulated.simulated
     assert relative_error(int8(example), expected) < CLOSE
     assert relative_error(int8(example), simulated(example)) < 0.03
     assert identical(before, values(net)) and np.array_equal(net(example).asnumpy(), expected.asnumpy())
@@ -403,7 +403,7 @@ def test_saved_networks_compute_the_same(name, tmp_path):
     size = gc.save(tmp_path / "net.gcz", int8)
     assert size == (tmp_path / "net.gcz").stat().st_size
     loaded = gc.load(tmp_path / "net.gcz")
-    assert isinstance(loaded, Int8Network)
+    assert isinstance(loaded, IntegerNetwork)
     assert np.array_equal(loaded(example).asnumpy(), int8(example).asnumpy())
     assert loaded.record == int8.record
     assert all(np.array_equal(codes, int8.codes[weight]) for weight, codes in loaded.codes.items())
@@ -514,7 +514,7 @@ def test_accuracy_bound_keeps_the_layer_that_hurts():
     unharmed = quantize(net, [inputs], evaluate=evaluate, max_accuracy_drop=0.1, progress=False)
     assert not unharmed.record.left_out
     with pytest.raises(ValueError, match="max_accuracy_drop=0 is not kept with any number"):
-        quantize(net, [outlier], method="minmax", evaluate=lambda net: float(not isinstance(net, Int8Network)),
+        quantize(net, [outlier], method="minmax", evaluate=lambda net: float(not isinstance(net, IntegerNetwork)),
                  max_accuracy_drop=0, progress=False)
 
 

@@ -407,7 +407,8 @@ def test_plots_are_pictures(lenet, tmp_path):
 
 
 def test_plots_leave_matplotlib_alone(run_python, tmp_path):
-    code = ("import sys; from gluon_compress.measuring.plots import plot_curves; assert 'matplotlib' not in sys.modules; "
+    code = ("import sys; from gluon_compress.measuring.plots import plot_curves\n"
+            "assert 'matplotlib' not in sys.modules; "
             "plot_curves({'a': [(0, 1)]}, sys.argv[1], 'x', 'y'); assert 'matplotlib.pyplot' not in sys.modules")
     run_python(code, tmp_path / "a.png", MPLBACKEND="QtAgg", DISPLAY=None)
     assert (tmp_path / "a.png").stat().st_size > 0

@@ -84,7 +84,7 @@ class Results:
         ``accuracies`` are the test accuracies of all seeds, when the network is one of several. The time of the
         network as it is now is measured at the end.
         """
-        if records or isinstance(net, gc.quantization.Int8Network):
+        if records or isinstance(net, gc.quantization.IntegerNetwork):
             file = self.path(f"-{len(self.rows)}.gcz")
             gc.save(file, net, *records)
         else:
@@ -100,7 +100,7 @@ class Results:
 
     def _with_graph(self, net, file):
         """A file that can be loaded without the network's class, to measure its time at the end."""
-        if isinstance(net, gc.quantization.Int8Network):
+        if isinstance(net, gc.quantization.IntegerNetwork):
             return file
         timed = self.path(f"-{len(self.rows)}.timed.gcz")
         gc.save(timed, net, example=self.example)

@@ -201,7 +201,8 @@ def _sensitivity(path):
     def use(path):
         before = network.snapshot(net)
         try:
-            gc.pruning.measure_sensitivity(net, lambda net: 0.5, example, fractions=(0.3, 0.7), state_path=path, progress=False)
+            gc.pruning.measure_sensitivity(net, lambda net: 0.5, example, fractions=(0.3, 0.7), state_path=path,
+                                           progress=False)
         finally:
             _check_same(before, network.snapshot(net))
         return "loaded"

@@ -1,4 +1,4 @@
-"""Compressed networks on disk: small, checked on loading, never executed.
+"""Saving and loading a compressed network.
 
 What is in the file, tensor by tensor:
 
@@ -31,7 +31,7 @@ from ..network.resizing import capture, put_back
 from ..network.tracing import trace
 from ..network.values import known_shape, leave_store, parameters, set_values
 from ..pruning import ChannelPlan, Masks
-from ..quantization import Int8Network, QuantizationRecord, Scales
+from ..quantization import IntegerNetwork, QuantizationRecord, Scales
 from ..quantization.quantized import Quantized
 from .codec import (
     LAYOUT,
@@ -70,7 +70,7 @@ def save(path, net, *records, example=None):
     ----------
     path : str or Path
     net : HybridBlock
-        As the techniques left it, or what :func:`~gluon_compress.quantization.post_training` returned: that needs no
+        As the techniques left it, or what :func:`~gluon_compress.quantization.quantize` returned: that needs no
         records.
     *records : Masks, Scales, ChannelPlan
         What the techniques returned, at most one of each; combine several with ``first | second``.
@@ -96,7 +96,7 @@ def save(path, net, *records, example=None):
     >>> save("small.gcz", net, masks, scales)
     """
     check_target("path", path)
-    if isinstance(net, Int8Network):
+    if isinstance(net, IntegerNetwork):
         return _save_int8(path, net, records)
     check_ready(net)
     given = _by_kind(records)
@@ -161,7 +161,7 @@ def load(path, net=None, ctx=None, precision=None, simulate=False):
     Returns
     -------
     HybridBlock
-        ``net``, the ``SymbolBlock``, or the ``Int8Network``.
+        ``net``, the ``SymbolBlock``, or the ``IntegerNetwork``.
 
     Raises
     ------
@@ -177,8 +177,8 @@ def load(path, net=None, ctx=None, precision=None, simulate=False):
         raise ValueError(f"precision is {precision!r}; accepted: 'fp32' or None")
     if net is not None:
         check_hybrid(net)
-        if isinstance(net, Int8Network):
-            raise TypeError("net is an Int8Network; accepted: a fresh copy of the original network, or None")
+        if isinstance(net, IntegerNetwork):
+            raise TypeError("net is an IntegerNetwork; accepted: a fresh copy of the original network, or None")
     tensors, header = _read(path)
     as_integers = net is None and precision is None and "quantization" in header["records"]
     if simulate and not as_integers:
@@ -273,7 +273,7 @@ def _load_int8(tensors, header, simulate):
               for name, layout in layouts.items()}
     graph = _graph_of_fp32(graph, layouts, tensors)
     tensors.clear()
-    return Int8Network(Quantized.from_tensors(graph, values, found["quantization"], found["scales"]), simulate)
+    return IntegerNetwork(Quantized.from_tensors(graph, values, found["quantization"], found["scales"]), simulate)
 
 
 def _graph_of_fp32(graph, layouts, tensors):

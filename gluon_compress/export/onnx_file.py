@@ -48,7 +48,7 @@ def to_onnx(net, path, example, verify=True):
     ImportError
         When onnx is not installed.
     TypeError, ValueError
-        As for :func:`gluon_compress.measuring.reports`.
+        As for :func:`gluon_compress.report`.
     NetworkError
         When MXNet's converter does not know an operator, or what it wrote computes something else.
     """

@@ -32,7 +32,7 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     Raises
     ------
     TypeError, NetworkError
-        As for :func:`gluon_compress.measuring.reports`, and when the files do not give the same network again.
+        As for :func:`gluon_compress.report`, and when the files do not give the same network again.
     ValueError
         When ``path_prefix`` is a directory or ends in a slash.
     OSError

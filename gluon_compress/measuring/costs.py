@@ -73,7 +73,7 @@ def layer_costs(net, example):
 
     A weight that is used twice counts its MACs twice and its parameters once, under its first name.
     """
-    if hasattr(net, "counted"):  # an Int8Network, whose own graph depends on the processor
+    if hasattr(net, "counted"):  # an IntegerNetwork, whose own graph depends on the processor
         return _integer_costs(net, example)
     inputs = example_inputs(example)
     graph = trace(net, inputs)
@@ -87,7 +87,7 @@ def layer_costs(net, example):
 
 
 def _integer_costs(net, example):
-    """Of an Int8Network: its layers, each with what it takes as codes, scales and a bias in fp32."""
+    """Of an IntegerNetwork: its layers, each with what it takes as codes, scales and a bias in fp32."""
     network, owners, saved = net.counted()
     rows, not_counted = layer_costs(network, example)
     kept = {}

@@ -19,7 +19,7 @@ from ..network.checks import check_ready
 from ..network.graph import Graph, in_order
 from ..network.inputs import example_inputs
 from ..network.tracing import trace
-from ..quantization import Int8Network
+from ..quantization import IntegerNetwork
 from ..quantization.integers.islands import between
 from ..runtime import status
 from ..tables import format_table, progress_bar
@@ -85,7 +85,7 @@ def kernels_of(net, example, progress=True):
     Parameters
     ----------
     net : HybridBlock
-        An Int8Network is one.
+        An IntegerNetwork is one.
     example : NDArray or tuple of NDArray
     progress : bool
         Show a progress bar on standard error.
@@ -110,7 +110,7 @@ def operator_times(net, example, repeats=10, progress=True):
 
 
 def measure_islands(net, example, progress=True):
-    """What share of a forward pass an :class:`Int8Network` spends in fp32 between its integer layers, in [0, 1].
+    """What share of a forward pass an :class:`IntegerNetwork` spends in fp32 between its integer layers, in [0, 1].
 
     Writes into ``net.record.islands`` the ``share`` of each operator that is named there; conversions to integers and
     back count in the sum, which is ``record.islands_share``, and belong to none. ``record.islands_measured`` says what
@@ -123,8 +123,8 @@ def measure_islands(net, example, progress=True):
     Raises ``TypeError`` for other networks, ``NetworkError`` for one that is simulated, and whose time says nothing.
     """
     check_flag("progress", progress)
-    if not isinstance(net, Int8Network):
-        raise TypeError(f"net is a {type(net).__name__}; accepted: an Int8Network")
+    if not isinstance(net, IntegerNetwork):
+        raise TypeError(f"net is a {type(net).__name__}; accepted: an IntegerNetwork")
     if net.simulated:
         raise NetworkError("the network is simulated in fp32; accepted: one on integer kernels")
     times = operator_times(net, example, progress=progress)

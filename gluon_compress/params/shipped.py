@@ -1,4 +1,4 @@
-"""Trained parameters: our own networks', listed in ``params/manifest.json``, and the ImageNet ones of the zoos.
+"""The trained parameters of our own networks, listed in ``params/manifest.json``.
 
     net = params.load("lenet_mnist")           # trained, hybridized
     net = params.pretrained("resnet18_v1")     # Gluon's own, trained on ImageNet

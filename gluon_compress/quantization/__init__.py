@@ -2,11 +2,11 @@
 from .arithmetic.arrays import dequantize_array, quantize_array
 from .calibration.range_observer import RangeObserver
 from .folding import FoldedNorms, fold_batch_norm
-from .integers.integer_network import Int8Network
+from .integers.integer_network import IntegerNetwork
 from .post_training import quantize
 from .qat import QatNetwork, prepare_qat
 from .record import QuantizationRecord
 from .weights import Scales, quantize_weights
 
-__all__ = ["FoldedNorms", "Int8Network", "QatNetwork", "QuantizationRecord", "RangeObserver", "Scales",
+__all__ = ["FoldedNorms", "IntegerNetwork", "QatNetwork", "QuantizationRecord", "RangeObserver", "Scales",
            "dequantize_array", "fold_batch_norm", "prepare_qat", "quantize", "quantize_array", "quantize_weights"]

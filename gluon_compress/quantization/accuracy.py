@@ -17,7 +17,7 @@ def keep_accuracy(net, quantized, excluded, possible, inputs, evaluate, max_drop
     net : HybridBlock
         fp32.
     quantized : callable
-        ``quantized(excluded)`` returns the Int8Network without these layers.
+        ``quantized(excluded)`` returns the IntegerNetwork without these layers.
     excluded : set of str
     possible : list of str
         All layers that can be quantized.

@@ -6,14 +6,14 @@ from .accuracy import keep_accuracy
 from .arithmetic.clipping import CLIPS
 from .calibration.range_observer import RangeObserver
 from .integers import onednn
-from .integers.integer_network import Int8Network, lower
+from .integers.integer_network import IntegerNetwork, lower
 from .noise import measure_noise
 from .quantizer import Quantizer, check_fp32, check_settings, default_clip
 
 
 def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None, percentile=99.99, batches=None,
              correct_bias=True, equalize=None, evaluate=None, max_accuracy_drop=None, simulate=False, progress=True):
-    """An :class:`Int8Network` that computes what ``net`` computes, on integers.
+    """An :class:`IntegerNetwork` that computes what ``net`` computes, on integers.
 
     ``net`` is not changed. Convolutions and dense layers get integer weights, one scale per output channel, with the
     scale of the BatchNorm behind them; activations one scale per tensor, found on the calibration data. What lies
@@ -97,7 +97,7 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
         made.record.calibration = f"{method}, {quantizer.seen.samples} samples"
         lowering = lower(made, simulate)
         measure_noise(made, quantizer.values, lowering, quantizer.batches[0])
-        return Int8Network(made, simulate, lowering)
+        return IntegerNetwork(made, simulate, lowering)
     result = None
     if equalize or equalize is None and quantizer.has_depthwise():
         quantizer, result = with_equalization(quantizer, partial(quantized, excluded), new_observer, progress)
@@ -108,7 +108,7 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
 
 
 def with_equalization(quantizer, quantized, new_observer, progress):
-    """``(Quantizer, Int8Network)`` with channels rescaled, or as they are where that is no gain.
+    """``(Quantizer, IntegerNetwork)`` with channels rescaled, or as they are where that is no gain.
 
     ``quantized(quantizer=...)`` makes the network.
     """

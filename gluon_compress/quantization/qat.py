@@ -16,7 +16,7 @@ from ..network.checks import check_ready
 from ..network.graph import in_order, symbol_of
 from .calibration.range_observer import RangeObserver
 from .folding import NORMS
-from .integers.integer_network import Int8Network
+from .integers.integer_network import IntegerNetwork
 from .integers.lowering import Lowering
 from .integers.training_emitter import (
     LearnedRange,
@@ -137,7 +137,7 @@ class QatNetwork(SymbolBlock):
         return self._quantized.graph
 
     def convert(self, simulate=False):
-        """The :class:`Int8Network` that computes what this network does now, in inference.
+        """The :class:`IntegerNetwork` that computes what this network does now, in inference.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class QatNetwork(SymbolBlock):
         values = {name: trained.get(name, value) for name, value in self._values.items()}
         weights = {name: codes_and_scales(values[name], trained.get(clip_name(name)), record.bits)
                    for name in values if name in self._quantized.codes}
-        return Int8Network(self._quantized.with_weights(record, weights, values), simulate)
+        return IntegerNetwork(self._quantized.with_weights(record, weights, values), simulate)
 
     def _trained_record(self, trained):
         """The record, with thresholds as they are now."""

@@ -14,7 +14,7 @@ from .weights import Scales
 class Quantized:
     """A network with integer weights, and what each layer computes on integers.
 
-    It is read by what measures the noise, by :class:`Int8Network`, by :class:`QatNetwork`, which makes another of it
+    It is read by what measures the noise, by :class:`IntegerNetwork`, by :class:`QatNetwork`, which makes another of it
     when training is over, and by ``save``. It does not depend on the processor.
 
     Attributes

@@ -1,4 +1,4 @@
-"""Top-1 accuracy, and the checks of networks, outputs and labels that it shares with training."""
+"""Top-1 accuracy."""
 import numpy as np
 from mxnet import autograd
 
@@ -11,8 +11,8 @@ from ..network.misfits import call
 def evaluate(net, data):
     """Top-1 accuracy of ``net`` on ``data``, in [0, 1].
 
-    ``data`` is an iterable of (input, label) batches, see :mod:`gluon_compress.network.data`; inputs are moved to the network's
-    device.
+    ``data`` is an iterable of (input, label) batches, see :mod:`gluon_compress.network.data`; inputs are moved
+    to the network's device.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A plain training loop and top-1 accuracy. The techniques do not need it: any loop of yours will do."""
+"""The training loop."""
 import json
 import math
 import random

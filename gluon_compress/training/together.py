@@ -41,7 +41,7 @@ def _shape_and_type(parameter):
 
 
 def restore(run):
-    """What :func:`training_state.restore` gives; of worker 0's file where there are others. None without a file."""
+    """What :func:`~gluon_compress.training.state.restore` gives; of worker 0's file where there are others. None without a file."""
     path = Path(run.state_path)
     if run.others is None:
         return training_state.restore(path, run.net, run.trainer, run.identity) if path.exists() else None

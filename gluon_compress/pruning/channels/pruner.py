@@ -51,7 +51,7 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
         leaves all others alone.
         Layers whose channels go together need one name.
     criterion : str or callable
-        How channels are ranked, see importance.py: "l1", "l2" (norms of their weights, without bias), "fpgm",
+        How channels are ranked, see criteria.py: "l1", "l2" (norms of their weights, without bias), "fpgm",
         "bn_scale", "taylor" (needs ``data``), "random", or a function from a weight as a NumPy array, output
         channels first, to one number per channel.
     ignore : iterable of str

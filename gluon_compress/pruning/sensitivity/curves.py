@@ -15,7 +15,7 @@ ROUNDING = 1e-9  # in floating point 0.9 - 0.89 is more than 0.01
 
 @dataclass
 class Sensitivity:
-    """The curves of :func:`sensitivity`: plain data.
+    """The curves of :func:`measure_sensitivity`: plain data.
 
     Attributes
     ----------

@@ -71,7 +71,7 @@ def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, amou
         Changed in place.
     sparsity : float or dict
         Fraction of zeros wanted, in [0, 1); of each layer, or of all selected layers together. Or {layer or
-        parameter name: fraction}, for instance the ``ratios`` of :func:`sensitivity`; it selects the layers itself.
+        parameter name: fraction}, for instance the ``ratios`` of :func:`measure_sensitivity`; it selects the layers itself.
         Either this or ``amount``.
     norm : 1 or 2
         ``|w|`` or ``w**2``. For single weights both give the same order, hence the same masks; norms

@@ -20,7 +20,7 @@ from .onednn_emitter import Int8Emitter
 from .simulated_emitter import SimulatedEmitter
 
 
-class Int8Network(SymbolBlock):
+class IntegerNetwork(SymbolBlock):
     """A network on oneDNN's integer kernels, for inference: what :func:`quantize` returns.
 
     On processors without VNNI or AMX it computes with narrower weights, so that no sum saturates: see narrow.py. The
@@ -146,7 +146,7 @@ class Int8Network(SymbolBlock):
                  record.left_out and f"{_count(record.left_out, 'layer')} in fp32",
                  record.islands and f"{_count(record.islands, 'operator')} in fp32 between integer layers",
                  f"calibration: {record.calibration}"]
-        return f"Int8Network({'; '.join(filter(None, parts))})"
+        return f"IntegerNetwork({'; '.join(filter(None, parts))})"
 
 
 def _count(things, name):
