@@ -265,6 +265,7 @@ def test_wheel_has_manifest_and_all_modules(home, tmp_path, file_server, run_pyt
     modules = {file.relative_to(tree).as_posix() for file in (tree / "gluon_compress").rglob("*.py")}
     installed = {file.relative_to(site).as_posix() for file in site.rglob("*.py")}
     assert installed == modules and "gluon_compress/models/lenet.py" in modules
+    assert (site / "gluon_compress" / "py.typed").is_file()  # type checkers look at the annotations only with it
     listed = json.loads((tree / "params" / "manifest.json").read_text())
     name = min(listed)
     file_server.put(f"{name}.params", (ROOT / "params" / f"{name}.params").read_bytes())
