@@ -29,8 +29,8 @@ import mxnet as mx
 import numpy as np
 from gluon_compress.files.writing import write_atomically
 from gluon_compress.network import parameters, restore_snapshot, snapshot
+from gluon_compress.network.graph import Graph
 from gluon_compress.network.misfits import shorten
-from gluon_compress.network.tracing import trace
 from gluon_compress.tables import format_table
 from tqdm import tqdm
 from zoos import PROPOSALS, choose, image_size, make, run, task
@@ -52,7 +52,7 @@ def measure(key):
         original = snapshot(net)
         before = run(net, example)
         step = "tracing"
-        trace(net)
+        Graph(net)
         step = "counting"
         report = gc.report(net, example)
         row.update(parameters_before=report.parameters, macs_before=report.macs,

@@ -19,12 +19,11 @@ from mxnet.gluon.model_zoo import vision
 
 import gluon_compress as gc
 from gluon_compress.measuring.costs import layer_costs
-from gluon_compress.network.graph import Node
+from gluon_compress.network.nodes import Node, variable
 from gluon_compress.network import parameters, restore_snapshot, snapshot
 from gluon_compress.network.blocks import block_of
 from gluon_compress.quantization.calibration.range_observer import divergences
 from gluon_compress.quantization.integers.emitter import half_to_even
-from gluon_compress.quantization.integers.inference_graph import variable
 from gluon_compress.quantization.integers.onednn import threshold_for
 from gluon_compress.quantization.integers.onednn_emitter import Int8Emitter
 from gluon_compress.quantization.arithmetic.ranges import Range

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gluon_compress.measuring.costs import layer_costs
 from gluon_compress.network import resizing as rewrite
+from gluon_compress.network.nodes import nodes_of
 from gluon_compress.pruning import ChannelPlan, prune_channels
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -395,7 +396,7 @@ def test_casts_of_mixed_precision_stay():
     plan = prune_channels(net, inputs, 0.5, round_to=1)
     assert list(plan.layers) == ["conv"]
     assert net(*inputs).shape == (2, 3)
-    operators = [node["op"] for node in json.loads(net._cached_graph[1].tojson(remove_amp_cast=False))["nodes"]]
+    operators = [node.operator for node in nodes_of(net._cached_graph[1], amp_casts=True)[0]]
     assert operators.count("amp_cast") == 3
 
 

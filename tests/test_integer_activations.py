@@ -5,10 +5,10 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.errors import RecordError
-from gluon_compress.network.graph import Graph, Node
+from gluon_compress.network.graph import Graph
+from gluon_compress.network.nodes import Node, variable
 from gluon_compress.quantization import IntegerNetwork, QuantizationRecord, prepare_qat, quantize
 from gluon_compress.quantization.integers.fusions import Leaky
-from gluon_compress.quantization.integers.inference_graph import variable
 from gluon_compress.quantization.integers.onednn import saturates
 from gluon_compress.quantization.integers.onednn_emitter import Int8Emitter
 from gluon_compress.quantization.quantized import Quantized

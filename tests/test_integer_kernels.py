@@ -1,15 +1,13 @@
 """What MXNet's integer kernels compute, code by code, against NumPy in integers and double precision."""
-import json
 
 import gluon_compress  # noqa: F401
 
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress.network.graph import Node, content_of, in_order, symbol_of
+from gluon_compress.network.nodes import Node, in_order, nodes_of, symbol_of, variable
 from gluon_compress.quantization import quantize
 from gluon_compress.network.blocks import block_of
-from gluon_compress.quantization.integers.inference_graph import variable
 from gluon_compress.quantization.integers.narrow import halved_codes, narrow_codes
 from gluon_compress.quantization.integers.narrow_emitter import fitting
 from gluon_compress.quantization.integers.onednn import loses_five, saturates, threshold_for, weight_codes, weight_for
@@ -364,9 +362,9 @@ def test_graphs_are_written_as_they_were_read():
     total = Node("sum", "elemwise_add", {}, [(2, 3)], inputs=[(a, 0), (b, 0)])
     twice = Node("twice", "elemwise_mul", {}, [(2, 3)], inputs=[(total, 0), (total, 0)])
     assert [node.name for node in in_order([(twice, 0), (total, 0)])] == ["a", "b", "sum", "twice"]
-    content = content_of([(twice, 0), (total, 0)])
-    loaded = json.loads(symbol_of([(twice, 0), (total, 0)]).tojson())
-    assert loaded["heads"] == content["heads"] == [[3, 0, 0], [2, 0, 0]]
+    nodes, outputs = nodes_of(symbol_of([(twice, 0), (total, 0)]))
+    assert [node.name for node in nodes] == ["a", "b", "sum", "twice"]
+    assert outputs == [(nodes[3], 0), (nodes[2], 0)] and nodes[3].inputs == [(nodes[2], 0), (nodes[2], 0)]
     values = {"a": mx.nd.array([[1, 2, 3]]), "b": mx.nd.array([[4, 5, 6]])}
     outputs = block_of([(twice, 0), (total, 0)], ["a", "b"], {})(*values.values())
     assert [output.asnumpy().tolist() for output in outputs] == [[[25, 49, 81]], [[5, 7, 9]]]

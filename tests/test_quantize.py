@@ -6,7 +6,8 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.errors import CheckpointError, NetworkError, RecordError
-from gluon_compress.network.graph import Graph, in_order
+from gluon_compress.network.graph import Graph
+from gluon_compress.network.nodes import in_order
 from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.network import snapshot
 from gluon_compress.quantization import IntegerNetwork, QuantizationRecord, quantize

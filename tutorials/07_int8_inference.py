@@ -66,7 +66,7 @@ print(f"int8 and fp32 agree on {results.numbers['agreement of int8 and fp32']:.2
 # between two layers there is nothing but integers:
 
 # %%
-operators = [node["op"] for node in gc.network.tracing.trace(int8).nodes() if node["op"] != "null"]
+operators = [node.operator for node in gc.network.graph.Graph(int8).nodes if node.operator != "null"]
 for operator in dict.fromkeys(operators):
     print(f"{operators.count(operator):4d} x {operator}")
 

@@ -10,7 +10,6 @@ What is in the file, tensor by tensor:
 The records (masks, scales, channel plan) and the network's graph lie beside them, so that a file can be
 loaded into a fresh copy of the original network, or with no network at all.
 """
-import json
 import warnings
 from pathlib import Path
 
@@ -27,8 +26,8 @@ from ..files.tensorfile import content_of
 from ..network.checks import check_context, check_hybrid, check_ready
 from ..network.graph import Graph
 from ..network.inputs import example_inputs
+from ..network.nodes import edited_text
 from ..network.resizing import capture, put_back
-from ..network.tracing import trace
 from ..network.values import known_shape, leave_store, parameters, set_values
 from ..pruning import ChannelPlan, Masks
 from ..quantization import IntegerNetwork, QuantizationRecord, Scales
@@ -134,12 +133,10 @@ def _write(path, tensors, header):
 
 def _slim(symbol, names):
     """The symbol's JSON with structural names, and without the parameters' shapes, which are in the layout."""
-    content = json.loads(symbol.tojson())
-    for node in content["nodes"]:
-        if node["op"] == "null":
-            node.pop("attrs", None)
-            node["name"] = names.get(node["name"], node["name"])
-    return json.dumps(content)
+    def edit(node):
+        if node.operator == "null":
+            node.attributes, node.name = {}, names.get(node.name, node.name)
+    return edited_text(symbol, edit)
 
 
 def load(path, net=None, ctx=None, precision=None, simulate=False):
@@ -280,10 +277,11 @@ def _graph_of_fp32(graph, layouts, tensors):
     """The :class:`Graph` of the original network, whose values are no longer in memory afterwards."""
     block = _symbol_block(graph, layouts, tensors, mx.cpu(), trainable=False)
     try:  # not structural names: a SymbolBlock's lack what all of its parameters' names begin with
-        return Graph.of_shapes(block, [tuple(graph["shapes"][name]) for name in graph["inputs"]],
-                               dict(block.collect_params().items()))
+        fp32 = Graph(block, len(graph["inputs"]), named=dict(block.collect_params().items()))
     except NetworkError as error:
         raise Malformed(str(error)) from error
+    fp32.infer_shapes(tuple(graph["shapes"][name]) for name in graph["inputs"])
+    return fp32
 
 
 def _read_records(tensors, header):
@@ -357,17 +355,14 @@ def _graph(net, example):
     else:
         inputs = len(net._cached_graph[0]) if isinstance(net, SymbolBlock) else 1
     try:
-        graph = trace(net, inputs)
+        graph = Graph(net, inputs)
         checked_content(graph.symbol.tojson())  # or load would refuse it
-    except (NetworkError, ValueError) as error:
+    except (NetworkError, Malformed) as error:
         warnings.warn(f"the file holds no graph, so that load will need the network: {error}", stacklevel=3)
         return {"missing": str(error)}
-    if example is not None:
-        graph.output_shapes([value.shape for value in inputs])  # does it fit?
-    structural = {id(parameter): name for name, parameter in parameters(net).items()}
     return {"symbol": graph.symbol.tojson(), "inputs": graph.inputs,
             "dtype": next((np.dtype(parameter.dtype).name for parameter in graph.parameters.values()), "float32"),
-            "names": {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}}
+            "names": graph.parameter_names}
 
 
 def _symbol_block(graph, layouts, tensors, ctx, trainable=True):

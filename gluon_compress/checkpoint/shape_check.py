@@ -5,7 +5,6 @@ another length than there are channels, a condition of another shape than what i
 reads and writes beyond its tensors. Those are looked at here.
 """
 import functools
-import json
 import math
 import re
 
@@ -13,6 +12,7 @@ import mxnet as mx
 import numpy as np
 
 from ..files.schema import Malformed
+from ..network.nodes import nodes_of
 from .allowed_operators import canonical_names
 from .symbol_check import first_line, lone_symbol, settings_of
 
@@ -54,11 +54,10 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
 
 def _read_unknown(internals, error, shapes):
     """Whether the operator that raised reads a tensor of unknown shape: ``Pad`` and ``take`` do not wait for it."""
-    content = json.loads(internals.tojson())
-    nodes, named = content["nodes"], re.search(r"Error in operator ([^\s:]+):", str(error))
-    node = next((node for node in nodes if named and node["op"] != "null" and node["name"] == named[1]), None)
-    positions = {tuple(head[:2]): position for position, head in enumerate(content["heads"])}
-    read = [positions.get(tuple(link[:2])) for link in node["inputs"]] if node is not None else []
+    (nodes, entries), named = nodes_of(internals), re.search(r"Error in operator ([^\s:]+):", str(error))
+    node = next((node for node in nodes if named and node.operator != "null" and node.name == named[1]), None)
+    positions = {entry: position for position, entry in enumerate(entries)}
+    read = [positions.get(entry) for entry in node.inputs] if node is not None else []
     return any(position is not None and _is_unknown(internals[position], shapes) for position in read)
 
 
@@ -74,31 +73,30 @@ def _is_unknown(tensor, shapes):
 
 def _check_nodes(internals, shapes):
     """Each operator by itself. A shape is None here when it is not known, as it depends on the network's input."""
-    content = json.loads(internals.tojson())
-    found = {(node, output): tuple(shape) if shape and min(shape) > 0 else None
-             for (node, output, *_), shape in zip(content["heads"], shapes)}
-    for index, node in enumerate(content["nodes"]):
-        if node["op"] == "null":
+    nodes, entries = nodes_of(internals)
+    found = {entry: tuple(shape) if shape and min(shape) > 0 else None for entry, shape in zip(entries, shapes)}
+    for node in nodes:
+        if node.operator == "null":
             continue
-        read = [found.get(tuple(link[:2])) for link in node["inputs"]]
+        read = [found.get(entry) for entry in node.inputs]
         if all(read):
-            _check_alone(node, read, lambda output, index=index: found.get((index, output)))
-        operator = canonical_names().get(node["op"])
+            _check_alone(node, read, lambda output, node=node: found.get((node, output)))
+        operator = canonical_names().get(node.operator)
         if operator in SIZE_KEEPING:
-            _check_size_kept(node["name"], read[0], found.get((index, 0)))
+            _check_size_kept(node.name, read[0], found.get((node, 0)))
         elif operator in NORMS:
             _check_norm(node, operator, *read)
         elif operator == "where":
-            _check_condition(node["name"], *read)
+            _check_condition(node.name, *read)
         elif operator in ("transpose", "_np_transpose") and read[0]:
             _check_permutation(node, len(read[0]))
 
 
 def _check_alone(node, read, as_read):
     """MXNet infers forth and back, and does not notice when both ways lead to other shapes: ask for each node alone."""
-    for output, shape in enumerate(_shapes_alone(node["op"], settings_of(node.get("attrs", {})), tuple(read))):
+    for output, shape in enumerate(_shapes_alone(node.operator, settings_of(node.attributes), tuple(read))):
         if shape and min(shape) > 0 and as_read(output) not in (None, tuple(shape)):
-            raise Malformed(f"{node['name']} makes {tuple(shape)} of {', '.join(map(str, read))}, read as "
+            raise Malformed(f"{node.name} makes {tuple(shape)} of {', '.join(map(str, read))}, read as "
                             f"{as_read(output)}")
 
 
@@ -122,11 +120,11 @@ def _check_size_kept(name, before, after):
 def _check_norm(node, operator, data, *statistics):
     """MXNet reads as many numbers of scale, shift and statistics as there are channels, without a look at how many."""
     known = {shape for shape in statistics if shape}
-    axis = int(node.get("attrs", {}).get("axis", 1))
+    axis = int(node.attributes.get("axis", 1))
     if operator in BATCH_NORMS and data and -len(data) <= axis < len(data):
         known.add((data[axis],))
     if len(known) > 1 or any(len(shape) != 1 for shape in known):
-        raise Malformed(f"{node['name']} has scale, shift and statistics of shapes {', '.join(map(str, known))}")
+        raise Malformed(f"{node.name} has scale, shift and statistics of shapes {', '.join(map(str, known))}")
 
 
 def _check_condition(name, condition, chosen, other):
@@ -137,9 +135,9 @@ def _check_condition(name, condition, chosen, other):
 
 def _check_permutation(node, dimensions):
     """Of an axis that comes twice MXNet reads beyond the array."""
-    axes = [int(axis) for axis in re.findall(r"-?\d+", node.get("attrs", {}).get("axes", ""))]
+    axes = [int(axis) for axis in re.findall(r"-?\d+", node.attributes.get("axes", ""))]
     if axes and sorted(axis % dimensions for axis in axes) != list(range(dimensions)):
-        raise Malformed(f"{node['name']} has the axes {axes}; accepted: each of {dimensions} once")
+        raise Malformed(f"{node.name} has the axes {axes}; accepted: each of {dimensions} once")
 
 
 def check_types(symbol, types):
@@ -153,7 +151,7 @@ def check_types(symbol, types):
         _, outputs, _ = internals.infer_type_partial(**{name: kind for name, kind in types.items() if name in known})
     except (mx.MXNetError, ValueError, TypeError) as error:
         raise Malformed(f"the types do not go together: {first_line(error)}") from error
-    operators = {node["name"]: canonical_names().get(node["op"]) for node in json.loads(symbol.tojson())["nodes"]}
+    operators = {node.name: canonical_names().get(node.operator) for node in nodes_of(symbol)[0]}
     for output, kind in zip(internals, outputs or ()):
         if operators.get(output.name) in FLOATING_POINT and kind is not None and np.dtype(kind).kind != "f":
             raise Malformed(f"{output.name} is a {operators[output.name]} of type {np.dtype(kind)}; accepted: floats")

@@ -27,8 +27,9 @@ from ..network.data import (
     inputs_and_label,
     number_of_batches,
 )
+from ..network.graph import Graph
 from ..network.inputs import flat
-from ..network.tracing import trace
+from ..network.nodes import in_order
 from ..network.values import parameters
 from ..tables import progress_bar
 from .teachers import as_teachers, check_finite, hybridized, logits_of, naming
@@ -133,17 +134,14 @@ def digest_of(net):
     """
     number, _ = input_counts(net)
     try:
-        graph = trace(net, number)
+        graph = Graph(net, number)
     except NetworkError:
         if number == 1:
             raise
         return _digest_without_graph(net)  # an input may be a list, of a length that only a batch tells
-    structural = {parameter.name: name for name, parameter in parameters(net).items()}
-    content = graph.content()
-    nodes = [[node["op"], structural.get(node["name"]), _sources(node["inputs"]), _settings(node),
-              node.get("subgraphs")] for node in content["nodes"]]
-    digest = hashlib.sha256(json.dumps([nodes, _sources(content["heads"])], sort_keys=True).encode())
-    for name, parameter in sorted((structural[name], parameter) for name, parameter in graph.parameters.items()):
+    digest = hashlib.sha256(json.dumps(_description(graph.nodes, graph.outputs), sort_keys=True).encode())
+    for name, parameter in sorted((graph.parameter_names[name], parameter)
+                                  for name, parameter in graph.parameters.items()):
         _add_array(digest, name, parameter.list_data()[0].asnumpy())
     return digest.hexdigest()
 
@@ -155,14 +153,18 @@ def _digest_without_graph(net):
     return digest.hexdigest()
 
 
-def _sources(entries):
-    """[node, output] of each; the third number counts how often MXNet has seen BatchNorm's statistics change."""
-    return [entry[:2] for entry in entries]
+def _description(nodes, outputs):
+    """A graph as JSON: what each node computes of which others, and which are put out; the same for the body of a loop.
 
+    Names of operators are not in it.
+    """
+    index = {node: number for number, node in enumerate(nodes)}
 
-def _settings(node):
-    """The attributes of an operator without Gluon's own, such as ``__profiler_scope__``."""
-    return {name: value for name, value in node.get("attrs", {}).items() if not name.startswith("__")}
+    def numbered(entries):
+        return [[index[node], output] for node, output in entries]
+    return [[[node.operator, node.parameter, numbered(node.inputs), node.settings,
+              [_description(in_order(inner), inner) for inner in node.subgraphs] or None] for node in nodes],
+            numbered(outputs)]
 
 
 def _add_array(digest, name, array):

@@ -10,9 +10,9 @@ from mxnet.gluon import HybridBlock, SymbolBlock, nn
 from ..arguments import check_choice, check_number, mxnet_scalar, shown
 from ..errors import NetworkError
 from ..network.checks import check_hybrid, check_initialized, undone_on_error
+from ..network.graph import Graph
 from ..network.inputs import example_inputs
 from ..network.misfits import call
-from ..network.tracing import trace
 from ..network.values import parameters
 from .feature_losses import KINDS
 from .teachers import check_no_shared, check_teacher
@@ -144,7 +144,7 @@ class TappedNetwork:
         _check_no_codes(net, title, names)
         self._positions = [names.index(name) for name in layers]
         if isinstance(net, SymbolBlock):
-            graph = trace(net, 1, lambda output: _internals(output, title, names))
+            graph = Graph(net, 1, lambda output: _internals(output, title, names))
         else:
             graph = _traced(net, title, names)
         if len(graph.symbol) != 1 + len(names):
@@ -176,7 +176,7 @@ def _traced(net, title, names):
     handles = [blocks[_known(name, title, blocks)].register_forward_hook(
         lambda block, inputs, output, name=name: captured[name].append(output)) for name in names]
     try:
-        return trace(net, 1, lambda output: [_only(captured[name], name, title) for name in names])
+        return Graph(net, 1, lambda output: [_only(captured[name], name, title) for name in names])
     finally:
         for handle in handles:
             handle.detach()

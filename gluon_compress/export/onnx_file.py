@@ -11,9 +11,9 @@ from ..arguments import check_flag
 from ..errors import NetworkError
 from ..files.paths import check_target
 from ..files.writing import write_atomically
+from ..network.graph import Graph
 from ..network.inputs import example_inputs
 from ..network.misfits import shorten
-from ..network.tracing import trace
 from .comparing import check_close, check_inputs_used, run_graph
 
 # MXNet 1.9.1 writes the operators' forms of opset 13, under whatever number the installed onnx is at. All
@@ -65,7 +65,7 @@ def to_onnx(net, path, example, verify=True):
     if path.suffix != ".onnx":
         raise ValueError(f"path is {str(path)!r}; accepted: a name that ends in .onnx")
     inputs = example_inputs(example)
-    graph = trace(net, inputs)
+    graph = Graph(net, inputs)
     check_inputs_used(graph)
     batch_is_dynamic = _outputs_follow_batch(graph, inputs)
     if not batch_is_dynamic:
@@ -103,9 +103,9 @@ def _outputs_follow_batch(graph, inputs):
 
 def _check_operators(graph, supported):
     unknown = {}
-    for node in graph.nodes():
-        if node["op"] not in supported:
-            unknown.setdefault(node["op"], node["name"])
+    for node in graph.nodes:
+        if node.operator not in supported:
+            unknown.setdefault(node.operator, node.name)
     if unknown:
         listed = ", ".join(f"{operator} (in {name})" for operator, name in unknown.items())
         raise NetworkError(f"MXNet's ONNX converter does not know {listed}")
@@ -140,11 +140,10 @@ def _checker_at_opset(opset):
 def _effective_values(graph):
     """The parameters as they work: a BatchNorm with ``fix_gamma`` takes gamma for one, ONNX's does not."""
     values = graph.values()
-    nodes = graph.nodes()
-    for node in nodes:
-        if node["op"] == "BatchNorm" and node.get("attrs", {}).get("fix_gamma", "True") in ("True", "1"):
-            name = nodes[node["inputs"][1][0]]["name"]
-            values[name] = mx.nd.ones_like(values[name])
+    for node in graph.nodes:
+        if node.operator == "BatchNorm" and node.get("fix_gamma", True):
+            gamma, _ = node.inputs[1]
+            values[gamma.name] = mx.nd.ones_like(values[gamma.name])
     return values
 
 

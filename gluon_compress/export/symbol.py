@@ -7,8 +7,8 @@ from mxnet.gluon import SymbolBlock
 from ..errors import NetworkError
 from ..files.paths import symbol_paths
 from ..files.writing import write_atomically
+from ..network.graph import Graph
 from ..network.inputs import example_inputs
-from ..network.tracing import trace
 from .comparing import check_close, check_inputs_used, run_block, run_graph
 
 
@@ -40,14 +40,12 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     """
     symbol_path, parameters_path = symbol_paths("path_prefix", path_prefix, epoch)
     inputs = None if example is None else example_inputs(example)
-    graph = trace(net, 1 if inputs is None else inputs)
+    graph = Graph(net, 1 if inputs is None else inputs)
     check_inputs_used(graph)
-    if inputs is not None:
-        graph.output_shapes([value.shape for value in inputs])
 
     def write(symbol_file, parameters_file):
         graph.symbol.save(str(symbol_file))
-        auxiliary = set(graph.symbol.list_auxiliary_states())
+        auxiliary = graph.auxiliary()
         mx.nd.save(str(parameters_file), {f"{'aux' if name in auxiliary else 'arg'}:{name}": value
                                           for name, value in graph.values().items()})
         _compare_import(graph, symbol_file, parameters_file, inputs)

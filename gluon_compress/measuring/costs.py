@@ -7,8 +7,8 @@ from math import prod
 import numpy as np
 from mxnet.gluon import Constant, SymbolBlock
 
+from ..network.graph import Graph
 from ..network.inputs import example_inputs
-from ..network.tracing import trace
 from ..network.values import parameters
 
 # Operators whose MACs are counted. Each element of the named tensor meets every weight of one slice
@@ -76,12 +76,11 @@ def layer_costs(net, example):
     if hasattr(net, "counted"):  # an IntegerNetwork, whose own graph depends on the processor
         return _integer_costs(net, example)
     inputs = example_inputs(example)
-    graph = trace(net, inputs)
-    shapes = graph.shapes([value.shape for value in inputs])
+    graph = Graph(net, inputs)
     members = _members(net)
     layer_of = {parameter.name: layer for layer, its in members.items() for parameter in its}
-    uses, not_counted = _uses(graph.nodes(), shapes, layer_of, batch=inputs[0].shape[0])
-    auxiliary = set(graph.symbol.list_auxiliary_states())
+    uses, not_counted = _uses(graph.nodes, layer_of, batch=inputs[0].shape[0])
+    auxiliary = graph.auxiliary()
     names = dict.fromkeys([*members, *uses])  # a weight that is computed from the input has no members
     return [_row(name, members.get(name, []), uses[name], auxiliary) for name in names], not_counted
 
@@ -120,38 +119,35 @@ def _members(net):
     return members
 
 
-def _uses(nodes, shapes, layer_of, batch):
+def _uses(nodes, layer_of, batch):
     """{layer: [(operator, output shape, MACs per sample)]}, and {operator: how many} that are not counted."""
     uses, not_counted = defaultdict(list), Counter()
     for node in nodes:
-        if node["op"] == "null":
+        if node.operator == "null":
             continue
-        sources = [nodes[index]["name"] for index, *_ in node["inputs"]]
-        macs = {layer_of[source]: 0 for source in sources if source in layer_of}
-        if node["op"] in COUNTED:
-            owner = layer_of.get(_first_parameter(nodes, node["inputs"][1][0], layer_of), node["name"])
-            whole = _macs(node, nodes, shapes)
+        macs = {layer_of[source.name]: 0 for source, _ in node.inputs if source.name in layer_of}
+        if node.operator in COUNTED:
+            owner = layer_of.get(_first_parameter(node.inputs[1][0], layer_of), node.name)
+            whole = _macs(node)
             macs[owner] = whole // batch if whole % batch == 0 else whole / batch
         else:
-            not_counted[node["op"]] += 1
+            not_counted[node.operator] += 1
         for layer, value in macs.items():
-            uses[layer].append((node["op"], shapes[node["name"]][0], value))
+            uses[layer].append((node.operator, node.shapes[0], value))
     return uses, dict(sorted(not_counted.items()))
 
 
-def _macs(node, nodes, shapes):
+def _macs(node):
     """MACs of one operator for the whole batch."""
-    (data, data_output, *_), (weight, weight_output, *_) = node["inputs"][:2]
-    weight_shape = shapes[nodes[weight]["name"]][weight_output]
-    tensor = shapes[nodes[data]["name"]][data_output] if COUNTED[node["op"]] == "input" else shapes[node["name"]][0]
-    return prod(tensor) * prod(weight_shape[1:])
+    tensor = node.input_shape(0) if COUNTED[node.operator] == "input" else node.shapes[0]
+    return prod(tensor) * prod(node.input_shape(1)[1:])
 
 
-def _first_parameter(nodes, index, known):
+def _first_parameter(node, known):
     """Name of the parameter that a weight is, or is computed from (a fake quantization, a mask); else None."""
-    if nodes[index]["name"] in known:
-        return nodes[index]["name"]
-    found = (_first_parameter(nodes, source, known) for source, *_ in nodes[index]["inputs"])
+    if node.name in known:
+        return node.name
+    found = (_first_parameter(source, known) for source, _ in node.inputs)
     return next((name for name in found if name is not None), None)
 
 

@@ -16,9 +16,9 @@ from ..arguments import check_flag, check_integer
 from ..checkpoint.file import load, save
 from ..errors import NetworkError
 from ..network.checks import check_ready
-from ..network.graph import Graph, in_order
+from ..network.graph import Graph
 from ..network.inputs import example_inputs
-from ..network.tracing import trace
+from ..network.nodes import in_order
 from ..quantization import IntegerNetwork
 from ..quantization.integers.islands import between
 from ..runtime import status
@@ -146,7 +146,7 @@ def _in_process_of_its_own(function, net, example, progress, *arguments, **varia
     check_ready(net)
     check_flag("progress", progress)
     inputs = example_inputs(example)
-    trace(net, inputs).output_shapes([value.shape for value in inputs])  # does the example fit?
+    Graph(net, inputs)  # does the example fit?
     with tempfile.TemporaryDirectory() as folder, progress_bar(
             show=progress, desc="kernels", total=2, unit="step") as bar:
         save(Path(folder) / "net.gcz", net, example=example)
@@ -180,7 +180,7 @@ def time_operators():
     net.hybridize(static_alloc=True, static_shape=True)
     net(*inputs)
     mx.nd.waitall()
-    nodes = [node for node in trace(net, len(inputs)).nodes() if node["op"] != "null"]
+    nodes = [node for node in Graph(net, len(inputs)).nodes if node.operator != "null"]
     folder, _, repeats = sys.argv[1:]
     path = Path(folder) / "profile.json"
     mx.profiler.set_config(profile_symbolic=True, filename=str(path))
@@ -190,9 +190,9 @@ def time_operators():
         mx.nd.waitall()
     mx.profiler.set_state("stop")
     mx.profiler.dump()
-    times = _durations(json.loads(path.read_text())["traceEvents"], [node["op"] for node in nodes] * int(repeats))
+    times = _durations(json.loads(path.read_text())["traceEvents"], [node.operator for node in nodes] * int(repeats))
     medians = np.median(np.reshape(times, (int(repeats), len(nodes))), axis=0)
-    rows = [(node["name"], node["op"], time / 1000) for node, time in zip(nodes, medians)]
+    rows = [(node.name, node.operator, time / 1000) for node, time in zip(nodes, medians)]
     os.write(1, f"{MARK}{json.dumps(rows)}".encode())
 
 

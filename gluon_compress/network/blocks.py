@@ -3,7 +3,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
-from .graph import symbol_of
+from .nodes import symbol_of
 
 
 def block_of(outputs, inputs, values):

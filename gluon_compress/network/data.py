@@ -25,8 +25,8 @@ import numpy as np
 from mxnet.gluon import Block, HybridBlock, SymbolBlock
 from mxnet.gluon.data import Dataset
 
+from .graph import input_names
 from .inputs import flat, map_arrays
-from .tracing import input_names
 
 ITERABLE = "an iterable of (input, label) batches, such as a DataLoader or a list"
 PAIR = "pairs (input, label), with ((input, input), label) for several inputs"

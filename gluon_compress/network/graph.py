@@ -1,160 +1,204 @@
-"""The operators of a network and who reads them, for following what passes through it and for rewriting it."""
-import ast
-import json
-from dataclasses import dataclass, field
+"""The graph of a network: its operators, its inputs, the parameters it reads, the shapes in between."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
 
 import mxnet as mx
-from mxnet.gluon import Constant
+import numpy as np
+from mxnet.gluon import Constant, HybridBlock, Parameter, ParameterDict, SymbolBlock
+from mxnet.gluon.block import _flatten
+from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
-from .inputs import example_inputs
-from .tracing import trace
+from ..errors import NetworkError
+from .checks import check_ready
+from .inputs import ExampleInputs, example_inputs, flat, map_arrays
+from .misfits import misfit, reason_of, remedy_of_shapes, shorten
+from .nodes import Entry, Node, edited, nodes_of
 from .values import parameters
 
-MXNET_VERSION = 10901  # in the JSON of a graph
 PRODUCERS = ("Convolution", "Deconvolution", "FullyConnected", "Embedding")
-
-
-@dataclass(eq=False)
-class Node:
-    """One operator, input or parameter of the graph.
-
-    Attributes
-    ----------
-    operator : str
-        MXNet's name (``Convolution``); "null" for inputs and parameters.
-    attributes : dict
-        MXNet's strings by name; :meth:`get` gives their values.
-    inputs : list of (Node, int)
-        What it reads: a node and which of its outputs.
-    shapes : list of tuple
-        Of its outputs, for the example.
-    parameter : str or None
-        Structural name, when the node is a parameter of the network.
-    constant : bool
-        Whether that is a ``gluon.Constant``.
-    subgraph : list of (Node, int)
-        What oneDNN computes in one go, for its fused operators.
-    """
-
-    name: str
-    operator: str
-    attributes: dict
-    shapes: list
-    parameter: str = None
-    constant: bool = False
-    inputs: list = field(default_factory=list, repr=False)
-    subgraph: list = field(default_factory=list, repr=False)
-
-    def get(self, attribute, default=None):
-        """Value of an attribute: a number, bool, tuple or None where the text is one, else the text."""
-        text = self.attributes.get(attribute)
-        if text is None:
-            return default
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text
-
-    def input_shape(self, index):
-        """Shape of the tensor that it reads there."""
-        source, output = self.inputs[index]
-        return source.shapes[output]
+LONGEST_ERROR = 450
+Shape = tuple[int, ...]
 
 
 class Graph:
-    """The graph of ``net`` on ``example``, with the names in ``named``, {name: Parameter}, by default structural ones.
+    """The graph of a ready network, which stays as it is.
 
     Attributes
     ----------
+    symbol : mx.sym.Symbol
+        Every operator has a name of its own, also where the network calls one layer twice.
+    inputs : list of str
+        ``data``, or ``data0``, ``data1``, ... as ``HybridBlock.export`` names them; a SymbolBlock's own.
+    parameters : dict
+        {name in the graph: gluon.Parameter} of the parameters that the graph reads.
+    parameter_names : dict
+        {name in the graph: structural name} of the same.
     nodes : list of Node
         Inputs before their consumers.
     outputs : list of (Node, int)
         What the network returns.
-    symbol : mx.sym.Symbol
     input_shapes : dict
-        {input name: shape}.
-    parameter_names : dict
-        {name in the graph: structural name}.
-
-    Raises ``NetworkError`` when the network cannot be traced, ``ValueError`` when the example does not fit.
+        {input name: shape} of those that the graph reads; empty until there is an example, as are the nodes' shapes.
     """
 
-    def __init__(self, net, example, named=None):
-        inputs = example_inputs(example)
-        self._read(net, inputs, [value.shape for value in inputs], named)
+    def __init__(self, net: HybridBlock, inputs: object = 1, further: Callable | None = None,
+                 named: Mapping[str, Parameter] | None = None) -> None:
+        """
+        Parameters
+        ----------
+        net : HybridBlock
+        inputs : int or example
+            How many arrays the network is called with, or an example of them; see :func:`example_inputs`.
+        further : callable, optional
+            ``further(output)`` is called with the network's output, one Symbol for all of it, and gives the list of
+            Symbols that the graph puts out after it.
+        named : dict, optional
+            {name: Parameter} of the names that the nodes have, by default structural ones.
 
-    @classmethod
-    def of_shapes(cls, net, input_shapes, named=None):
-        """The same for inputs of these shapes, of which no example is at hand."""
-        graph = cls.__new__(cls)
-        graph._read(net, len(input_shapes), input_shapes, named)
-        return graph
+        Raises
+        ------
+        TypeError
+            When ``net`` is not a HybridBlock.
+        NetworkError
+            When it is not initialized, or cannot be called with Symbols.
+        ValueError
+            When the example does not fit the network.
+        """
+        example = None if isinstance(inputs, int) else example_inputs(inputs)
+        check_ready(net)
+        arrays = (None,) * inputs if example is None else example.nested
+        self.inputs = input_names(net, len(flat(arrays)))
+        symbol = _called(net, self.inputs, arrays)
+        if further is not None:
+            symbol = mx.sym.Group([symbol, *further(symbol)])
+        own = parameters(net)
+        known = _by_gluon_name(own)
+        self.parameters = {name: known[name] for name in symbol.list_inputs() if name in known}
+        structural = {id(parameter): name for name, parameter in (own if named is None else named).items()}
+        self.parameter_names = {name: structural[id(parameter)] for name, parameter in self.parameters.items()}
+        self.symbol = _tidy(symbol, self.parameters)
+        self.nodes, self.outputs = nodes_of(self.symbol)
+        for node in self.nodes:
+            node.parameter = self.parameter_names.get(node.name)
+            node.constant = isinstance(self.parameters.get(node.name), Constant)
+        self.input_shapes: dict[str, Shape] = {}
+        if example is not None:
+            self.infer_shapes([value.shape for value in example])
 
-    def _read(self, net, inputs, input_shapes, named):
-        graph = trace(net, inputs)
-        shapes = graph.shapes(input_shapes)
-        named = parameters(net) if named is None else named
-        structural = {id(parameter): name for name, parameter in named.items()}
-        self.symbol = graph.symbol
-        read = graph.symbol.list_inputs()  # an input that nothing reads is not among them
-        self.input_shapes = {name: shape for name, shape in zip(graph.inputs, input_shapes) if name in read}
-        self.parameter_names = {name: structural[id(parameter)] for name, parameter in graph.parameters.items()}
-        content = graph.content()
-        self.nodes = []
-        for entry in content["nodes"]:
-            parameter = self.parameter_names.get(entry["name"])
-            node = Node(entry["name"], entry["op"], entry.get("attrs", {}), shapes[entry["name"]], parameter,
-                        parameter is not None and isinstance(graph.parameters[entry["name"]], Constant))
-            node.inputs = [(self.nodes[index], output) for index, output, *_ in entry["inputs"]]
-            self.nodes.append(node)
-        self.outputs = [(self.nodes[index], output) for index, output, *_ in content["heads"]]
+    def infer_shapes(self, input_shapes: Iterable[Shape]) -> None:
+        """Let the nodes know the shapes that they have with such inputs; ``ValueError`` when these do not fit."""
+        input_shapes = list(input_shapes)
+        internals = self.symbol.get_internals()
+        shapes: dict[str, list[Shape]] = {}
+        for output, shape in zip(internals, self._infer(internals, input_shapes)):
+            shapes.setdefault(output.name, []).append(shape)
+        for node in self.nodes:
+            node.shapes = shapes[node.name]
+        read = set(self.symbol.list_inputs())  # an input that nothing reads is not among them
+        self.input_shapes = {name: shape for name, shape in zip(self.inputs, input_shapes) if name in read}
 
-    def producers(self):
+    def output_shapes(self, input_shapes: Iterable[Shape]) -> list[Shape]:
+        """Shape of each output of the network; ``ValueError`` when these inputs do not fit it."""
+        return self._infer(self.symbol, list(input_shapes))
+
+    def check_types(self, inputs: Iterable[mx.nd.NDArray], what: str) -> None:
+        """Raise ``ValueError`` for inputs of types that an operator does not take, such as raw pixels of 8 bits."""
+        types = {name: parameter.list_data()[0].dtype for name, parameter in self.parameters.items()}
+        types.update((name, value.dtype) for name, value in zip(self.inputs, inputs))
+        known = set(self.symbol.list_inputs())
+        try:
+            self.symbol.infer_type_partial(**{name: types[name] for name in types if name in known})
+        except mx.MXNetError as error:
+            raise misfit(inputs, what, error) from None
+
+    def producers(self) -> list[Node]:
         """The nodes that make channels with a weight of the network: convolutions, dense layers, embeddings."""
         return [node for node in self.nodes
                 if node.operator in PRODUCERS and node.inputs[1][0].parameter is not None]
 
+    def auxiliary(self) -> set[str]:
+        """Names in the graph of the parameters that operators change by themselves: BatchNorm's statistics."""
+        return set(self.symbol.list_auxiliary_states())
 
-def consumers(outputs):
-    """{(node, output): [nodes that read it]} of the graph that ends in ``outputs``; a node once for each reading."""
-    found = {}
-    for node in in_order(outputs):
-        for source in node.inputs:
-            found.setdefault(source, []).append(node)
-    return found
+    def block(self, symbol: mx.sym.Symbol) -> SymbolBlock:
+        """A SymbolBlock of ``symbol``, some other graph of the same inputs, on the network's own parameters."""
+        shared = ParameterDict("")
+        shared._params.update({parameter.name: parameter for parameter in self.parameters.values()})
+        dtype = next((parameter.dtype for parameter in self.parameters.values()), np.float32)
+        return SymbolBlock(symbol, [mx.sym.var(name, dtype=dtype) for name in self.inputs], shared)
+
+    def values(self) -> dict[str, mx.nd.NDArray]:
+        """{name in the graph: NDArray on the CPU}, copies of the parameters."""
+        return {name: parameter.list_data()[0].copyto(mx.cpu()) for name, parameter in self.parameters.items()}
+
+    def _infer(self, symbol: mx.sym.Symbol, input_shapes: list[Shape]) -> list[Shape]:
+        shapes = {name: parameter.list_data()[0].shape for name, parameter in self.parameters.items()}
+        shapes.update(zip(self.inputs, input_shapes))
+        known = set(symbol.list_inputs())
+        text = ", ".join(map(str, input_shapes))
+        try:
+            # the partial call, as infer_shape() prints all arguments before it raises
+            _, outputs, _ = symbol.infer_shape_partial(**{name: shapes[name] for name in shapes if name in known})
+        except mx.MXNetError as error:
+            raise ValueError(f"an example of shape {text} does not fit the network{remedy_of_shapes(input_shapes)}: "
+                             f"{shorten(error)}"[:LONGEST_ERROR]) from None
+        if outputs is None or any(not shape or 0 in shape for shape in outputs):
+            raise ValueError(f"the shapes inside the network do not follow from an example of shape {text}")
+        return outputs
 
 
-def in_order(outputs):
-    """The nodes that ``outputs``, a list of (Node, int), depend on, each after its inputs."""
-    ordered, stack, seen = [], [(node, False) for node, _ in reversed(outputs)], set()
-    while stack:
-        node, ready = stack.pop()
-        if ready:
-            ordered.append(node)
-        elif id(node) not in seen:
-            seen.add(id(node))
-            stack.append((node, True))
-            stack.extend((source, False) for source, _ in reversed(node.inputs) if id(source) not in seen)
-    return ordered
+def input_names(net: HybridBlock, number: int) -> list[str]:
+    """Names of so many inputs of a network in its graph: a SymbolBlock's own, else "data", or "data0", "data1", ..."""
+    if not isinstance(net, SymbolBlock):
+        return ["data"] if number == 1 else [f"data{index}" for index in range(number)]
+    names = [symbol.name for symbol in net._cached_graph[0]]
+    if len(names) != number:
+        raise ValueError(f"the SymbolBlock has {len(names)} inputs ({', '.join(names)}), the example {number}")
+    return names
 
 
-def symbol_of(outputs):
-    """The ``mx.sym.Symbol`` of rewritten nodes."""
-    return mx.sym.load_json(json.dumps(content_of(outputs)))
+def _called(net: HybridBlock, names: list[str], arrays: object) -> mx.sym.Symbol:
+    """The Symbol of all outputs of a network that is called with variables of these names, nested as ``arrays`` are."""
+    symbols = map(mx.sym.var, names)
+    try:
+        outputs, _ = _flatten(net(*map_arrays(lambda _: next(symbols), arrays)), "output")
+    except Exception as error:  # whatever the user's hybrid_forward raises
+        raise NetworkError(f"the network cannot be traced with {len(names)} symbolic input(s): {reason_of(error)} "
+                           f"(a network of several inputs wants a tuple of examples)") from error
+    return outputs[0] if len(outputs) == 1 else mx.sym.Group(outputs)
 
 
-def content_of(outputs):
-    """What :func:`symbol_of` loads, as MXNet writes it to JSON."""
-    nodes = in_order(outputs)
-    index = {id(node): number for number, node in enumerate(nodes)}
-    entries = []
-    for node in nodes:
-        entry = {"op": node.operator, "name": node.name, "attrs": dict(node.attributes),
-                 "inputs": [[index[id(source)], output, 0] for source, output in node.inputs]}
-        if node.subgraph:
-            entry["subgraphs"] = [content_of(node.subgraph)]
-        entries.append(entry)
-    return {"nodes": entries, "arg_nodes": [number for number, node in enumerate(nodes) if node.operator == "null"],
-            "node_row_ptr": list(range(len(nodes) + 1)),
-            "heads": [[index[id(node)], output, 0] for node, output in outputs],
-            "attrs": {"mxnet_version": ["int", MXNET_VERSION]}}
+def _by_gluon_name(named: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    known: dict[str, Parameter] = {}
+    for name, parameter in named.items():
+        if known.setdefault(parameter.name, parameter) is not parameter:
+            raise NetworkError(f"parameter {name} shares Gluon's name {parameter.name} with another one: "
+                               f"make one of the two blocks with another prefix")
+    return known
+
+
+def _tidy(symbol: mx.sym.Symbol, used: Mapping[str, Parameter]) -> mx.sym.Symbol:
+    """Give every operator its own name, and every parameter the shape and type it has now.
+
+    A layer that is called twice makes two operators of one name; a parameter that was pruned or cast may
+    keep what it had in its first trace.
+    """
+    taken = set(symbol.list_inputs())
+
+    def edit(node: Node) -> None:
+        if node.operator != "null":
+            node.name = _free_name(node.name, taken)
+            taken.add(node.name)
+        elif node.name in used:
+            parameter = used[node.name]
+            node.attributes["__shape__"] = str(parameter.list_data()[0].shape)
+            node.attributes["__dtype__"] = str(_DTYPE_NP_TO_MX[np.dtype(parameter.dtype).type])
+    return edited(symbol, edit)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    free, number = name, 1
+    while free in taken:
+        free, number = f"{name}_again{number}", number + 1
+    return free

@@ -18,6 +18,8 @@ def example_inputs(example):
     It is an NDArray, a tuple of them for several inputs, lists in it for inputs that are lists, or an
     ``mx.io.DataBatch``. NumPy arrays become NDArrays.
     """
+    if isinstance(example, ExampleInputs):
+        return example
     if isinstance(example, mx.io.DataBatch):
         example = tuple(example.data)
     inputs = map_arrays(_as_array, tuple(example) if isinstance(example, (tuple, list)) else (example,))

@@ -1,5 +1,4 @@
 """How long a forward pass takes, and under which conditions."""
-import json
 import time
 from dataclasses import asdict, dataclass
 
@@ -11,9 +10,10 @@ from mxnet.gluon import SymbolBlock
 from .. import runtime
 from ..arguments import check_integer
 from .checks import check_ready
+from .graph import Graph
 from .inputs import example_inputs, map_arrays
 from .misfits import call
-from .tracing import trace
+from .nodes import nodes_of
 from .values import parameters
 
 PRECISIONS = {"float16": "fp16", "float32": "fp32", "float64": "fp64"}
@@ -79,7 +79,7 @@ def measure_latency(net, example, repeats=30, warmup=5):
     check_integer("warmup", warmup, minimum=0)
     check_ready(net)
     inputs = example_inputs(example)
-    trace(net, inputs).output_shapes([value.shape for value in inputs])  # does the example fit?
+    Graph(net, inputs)  # does the example fit?
     context = next((parameter.list_ctx()[0] for parameter in parameters(net).values()), inputs[0].context)
     inputs = example_inputs(map_arrays(lambda value: value.as_in_context(context), inputs.nested))
     milliseconds = []
@@ -99,12 +99,12 @@ def _conditions(net, inputs):
     """(precision, execution) of the operators that ran."""
     compiled = net._active or isinstance(net, SymbolBlock)
     if compiled and net._cached_graph:
-        nodes = json.loads(net._cached_graph[1].tojson())["nodes"]
+        nodes, _ = nodes_of(net._cached_graph[1])
     else:
-        nodes = trace(net, inputs).nodes()
-    quantized = any("quantized" in node["op"] or node.get("attrs", {}).get("quantized") in ("true", "True", "1")
+        nodes = Graph(net, inputs).nodes
+    quantized = any("quantized" in node.operator or node.attributes.get("quantized") in ("true", "True", "1")
                     for node in nodes)
-    fused = any(node["op"].startswith("_sg_mkldnn") for node in nodes)
+    fused = any(node.operator.startswith("_sg_mkldnn") for node in nodes)
     types = sorted({np.dtype(parameter.dtype).name for parameter in parameters(net).values()})
     precision = "int8" if quantized else "+".join(PRECISIONS.get(name, name) for name in types)
     return precision or "fp32", "fused" if fused else "hybridized" if compiled else "imperative"

@@ -1,6 +1,5 @@
 """Layers: what holds weights, how it is called, and which of them a user means."""
 import difflib
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +7,7 @@ from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
 from ..errors import NetworkError
 from .checks import check_ready
+from .nodes import nodes_of
 from .values import parameters, walk
 
 CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
@@ -141,19 +141,15 @@ def _matching(every, select):
 
 def _symbol_kinds(block):
     """{parameter name: (Gluon's kind of layer, layout)} of a SymbolBlock, read off its graph."""
-    nodes = json.loads(block._cached_graph[1].tojson())["nodes"]
     kinds = {}
-    for node in nodes:
-        attributes = node.get("attrs", {})
-        if node["op"] == "FullyConnected":
+    for node in nodes_of(block._cached_graph[1])[0]:
+        if node.operator == "FullyConnected":
             kind = "Dense"
-        elif node["op"] in ("Convolution", "Deconvolution"):
-            dimensions = attributes["kernel"].count(",") + (not attributes["kernel"].endswith(",)"))
-            kind = f"Conv{dimensions}D{'Transpose' if node['op'] == 'Deconvolution' else ''}"
-        elif node["op"] == "Embedding":
+        elif node.operator in ("Convolution", "Deconvolution"):
+            kind = f"Conv{np.size(node.get('kernel'))}D{'Transpose' if node.operator == 'Deconvolution' else ''}"
+        elif node.operator == "Embedding":
             kind = "Embedding"
         else:
             continue
-        layout = attributes.get("layout", "None")
-        kinds[nodes[node["inputs"][1][0]]["name"]] = kind, None if layout == "None" else layout
+        kinds[node.inputs[1][0].name] = kind, node.get("layout")
     return kinds

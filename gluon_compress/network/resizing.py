@@ -3,13 +3,13 @@
 A Gluon layer knows its number of channels three times: in its parameters' shapes, in attributes that its
 operator is called with (``num_filter``), and in those that it prints. A SymbolBlock has them in its graph.
 """
-import json
 from contextlib import contextmanager
 
 import mxnet as mx
 from mxnet.gluon import SymbolBlock, Trainer, nn
 
 from ..errors import NetworkError
+from .nodes import Node, edited
 from .trainer import check_shapes
 from .values import parameters, walk
 
@@ -92,30 +92,27 @@ def _check_at_next_step(trainer):
 
 def resized_symbol(symbol, shapes, groups):
     """A copy of ``symbol`` for parameters of new shapes: ``shapes`` and ``groups`` go by the names in the graph."""
-    content = json.loads(symbol.tojson(remove_amp_cast=False))
-    nodes = content["nodes"]
-    for node in nodes:
-        if node["op"] == "null":
-            if node["name"] in shapes:
-                node.get("attrs", {}).pop("__shape__", None)
-            continue
-        weight = _second_input(nodes, node)
+    def edit(node: Node) -> None:
+        if node.operator == "null":
+            if node.name in shapes:
+                node.attributes.pop("__shape__", None)
+            return
+        weight = _second_input(node)
         if weight in shapes:
-            attributes = node.setdefault("attrs", {})
-            count = groups.get(weight, int(attributes.get("num_group", 1)))
-            new = sized_attributes(node["op"], shapes[weight], count)
-            attributes.update({name: str(value) for name, value in new.items()})
-    return mx.sym.load_json(json.dumps(content))
+            count = groups.get(weight, node.get("num_group", 1))
+            new = sized_attributes(node.operator, shapes[weight], count)
+            node.attributes.update({name: str(value) for name, value in new.items()})
+    return edited(symbol, edit, amp_casts=True)
 
 
-def _second_input(nodes, node):
+def _second_input(node):
     """Name of the weight that an operator reads, through the casts of mixed precision; None without one."""
-    if len(node["inputs"]) < 2:
+    if len(node.inputs) < 2:
         return None
-    source = nodes[node["inputs"][1][0]]
-    while source["op"] == "amp_cast":
-        source = nodes[source["inputs"][0][0]]
-    return source["name"]
+    source, _ = node.inputs[1]
+    while source.operator == "amp_cast":
+        source, _ = source.inputs[0]
+    return source.name
 
 
 def capture(net):

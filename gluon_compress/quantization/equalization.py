@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..network.graph import Node, consumers, in_order
+from ..network.nodes import Node, consumers, in_order
 from .calibration.observing import key, observe
 from .integers.fusions import is_relu, obstacle
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import NetworkError
-from ..network.graph import Graph, consumers
+from ..network.graph import Graph
 from ..network.layer import layer_name
+from ..network.nodes import consumers
 from ..network.values import restore_snapshot, snapshot
 from ..tables import format_table
 

@@ -13,7 +13,7 @@ from mxnet.gluon import SymbolBlock
 from ..arguments import check_flag
 from ..errors import NetworkError
 from ..network.checks import check_ready
-from ..network.graph import in_order, symbol_of
+from ..network.nodes import in_order, symbol_of
 from .calibration.range_observer import RangeObserver
 from .folding import NORMS
 from .integers.integer_network import IntegerNetwork

@@ -8,9 +8,9 @@ from ..arguments import check_choice, check_integer
 from ..errors import NetworkError
 from ..network.blocks import block_of, tensors_of
 from ..network.checks import check_ready
-from ..network.graph import Graph, in_order
+from ..network.graph import Graph, input_names
 from ..network.layer import layer_name
-from ..network.tracing import input_names
+from ..network.nodes import in_order
 from ..network.values import snapshot
 from .arithmetic.arrays import dequantize_array
 from .calibration.observing import input_batches, key, observe

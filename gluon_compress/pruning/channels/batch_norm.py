@@ -6,7 +6,6 @@ again on a few batches, without any training, often gives back a good part of th
 from collections import Counter
 from itertools import islice
 
-import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
@@ -14,9 +13,10 @@ from ...arguments import check_flag, check_integer
 from ...errors import NetworkError
 from ...network.checks import check_ready
 from ...network.data import check_data, check_finite_inputs, go_through, inputs_of, number_of_batches
+from ...network.graph import Graph
 from ...network.inputs import example_inputs
 from ...network.misfits import call
-from ...network.tracing import trace
+from ...network.nodes import plain, symbol_of, written
 from ...network.values import parameters, set_values
 from ...tables import progress_bar
 
@@ -64,8 +64,8 @@ def reestimate_batch_norm(net, data, batches=None, progress=True):
         inputs = example_inputs(inputs_of(batch, "data", net, context))
         check_finite_inputs(inputs, "data")
         if graph is None:
-            graph = trace(net, inputs)
-            names, measure = _statistics(net, graph)
+            graph = Graph(net, inputs)
+            names, measure = _statistics(graph)
         graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
         with autograd.train_mode():  # each BatchNorm normalizes with the batch's own mean and variance
             measured = call(measure, inputs, "a batch of data")
@@ -80,32 +80,23 @@ def reestimate_batch_norm(net, data, batches=None, progress=True):
     return len(totals) // 2
 
 
-def _statistics(net, graph):
+def _statistics(graph):
     """(names of the running means and variances, a network whose outputs are a batch's means and variances)."""
-    structural = {id(parameter): name for name, parameter in parameters(net).items()}
-    internals = graph.symbol.get_internals()
-    nodes = graph.nodes()
-    first_output = _first_outputs(internals, nodes)
     names, statistics = [], []
-    for node in nodes:
-        attributes = node.get("attrs", {})
-        if node["op"] not in OPERATORS or attributes.get("use_global_stats", "False") in ("True", "1"):
+    for node in graph.nodes:
+        if node.operator not in OPERATORS or node.get("use_global_stats", False):
             continue
-        (source, output, *_), *_, (mean, *_), (variance, *_) = node["inputs"]
-        names += [structural[id(graph.parameters[nodes[index]["name"]])] for index in (mean, variance)]
-        values = internals[first_output[source] + output]
-        axis = int(attributes.get("axis", 1))
-        centred = mx.sym.broadcast_sub(values, mx.sym.mean(values, axis=axis, exclude=True, keepdims=True))
-        statistics += [mx.sym.mean(values, axis=axis, exclude=True),
-                       mx.sym.mean(mx.sym.square(centred), axis=axis, exclude=True)]
+        names += [source.parameter for source, _ in node.inputs[3:]]  # which come after data, gamma and beta
+        statistics += _mean_and_variance(node)
     if not names:
         raise ValueError("the network has no BatchNorm that uses the statistics of batches")
-    return names, graph.block(mx.sym.Group(statistics))
+    return names, graph.block(symbol_of(statistics))
 
 
-def _first_outputs(internals, nodes):
-    """Where in ``internals`` the outputs of each node begin."""
-    first = {}
-    for position, output in enumerate(internals):
-        first.setdefault(output.name, position)
-    return [first[node["name"]] for node in nodes]
+def _mean_and_variance(node):
+    """Of the channels of what a BatchNorm reads, over a batch: two entries."""
+    values, over = node.inputs[0], {"axis": node.get("axis", 1), "exclude": True}
+    mean = plain(f"{node.name}_mean_kept", "mean", values, keepdims=True, **over)
+    centred = written("broadcast_sub", f"{node.name}_centred", values, mean), 0
+    square = plain(f"{node.name}_square", "square", centred)
+    return [plain(f"{node.name}_mean", "mean", values, **over), plain(f"{node.name}_variance", "mean", square, **over)]

@@ -4,7 +4,6 @@ Each criterion gives every output channel of a layer a number from the layer's w
 channels first, ``w`` of shape (channels, ...). Channels that go together (see groups.py) get the mean over
 their layers, each layer's numbers being divided by their mean first, or the first layer's.
 """
-import json
 from contextlib import contextmanager
 
 import mxnet as mx
@@ -14,9 +13,10 @@ from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
 from ...errors import NetworkError
 from ...network.data import check_finite_inputs, check_labels, go_through, inputs_and_label
+from ...network.graph import Graph
 from ...network.inputs import example_inputs
 from ...network.misfits import call, shorten
-from ...network.tracing import trace
+from ...network.nodes import edited
 from ...network.values import parameters
 
 
@@ -107,7 +107,7 @@ def _taylor(net, dependencies, over, data, loss):
             inputs = example_inputs(inputs)
             check_finite_inputs(inputs, "data")
             if inference is None:
-                graph = trace(net, inputs)
+                graph = Graph(net, inputs)
                 inference = _differentiable(graph)
             graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
             _backward(inference, loss, inputs, labels)
@@ -125,16 +125,14 @@ def _differentiable(graph):
     MXNet's own inference mode will not do: max pooling keeps no record of its maxima there, and its gradient is
     then wrong without a word. So this runs in training mode, with what differs there switched off.
     """
-    content = graph.content()
-    for node in content["nodes"]:
-        attributes = node.setdefault("attrs", {})
-        if node["op"] in ("BatchNorm", "_contrib_SyncBatchNorm"):
-            attributes["use_global_stats"] = "True"
-        elif node["op"] in ("Dropout", "RNN"):
-            attributes["p"] = "0"
-        elif node["op"] == "Embedding":
-            attributes["sparse_grad"] = "False"
-    return graph.block(mx.sym.load_json(json.dumps(content)))
+    def edit(node):
+        if node.operator in ("BatchNorm", "_contrib_SyncBatchNorm"):
+            node.attributes["use_global_stats"] = "True"
+        elif node.operator in ("Dropout", "RNN"):
+            node.attributes["p"] = "0"
+        elif node.operator == "Embedding":
+            node.attributes["sparse_grad"] = "False"
+    return graph.block(edited(graph.symbol, edit))
 
 
 def _backward(net, loss, inputs, labels):

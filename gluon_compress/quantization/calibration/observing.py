@@ -6,9 +6,9 @@ import numpy as np
 
 from ...network.blocks import block_of, tensors_of
 from ...network.data import go_through, inputs_of
+from ...network.graph import Graph
 from ...network.inputs import example_inputs
 from ...network.misfits import shorten
-from ...network.tracing import trace
 from ...tables import progress_bar
 
 MOST_BYTES = 2 ** 26  # of tensors that are looked at at once
@@ -30,7 +30,7 @@ def input_batches(data, net):
         name = f"the calibration data (batch {number})"
         inputs = example_inputs(inputs_of(batch, name, net, mx.cpu()))
         if any(value.dtype in (np.uint8, np.int8) for value in inputs):
-            trace(net, inputs).check_types(inputs, f"a batch of {name}")
+            Graph(net, inputs).check_types(inputs, f"a batch of {name}")
         yield tuple(map(_as_floats, inputs))
 
 

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...network.graph import Node
+from ...network.nodes import Node, plain, variable, written
 from ..arithmetic.ranges import Range
-from .inference_graph import variable
 
 ROUNDING = 1.5 * 2 ** 23  # float32 numbers of this size are integers
 
@@ -159,17 +158,6 @@ class CodesEmitter(Emitter):
 
 def ends_of(integers):
     return integers.ends or integers.entry[0]
-
-
-def written(operator, name, /, *inputs, outputs=1, **attributes):
-    """A new node, which reads the entries ``inputs``."""
-    return Node(name, operator, {key: str(value) for key, value in attributes.items()}, [()] * outputs,
-                inputs=list(inputs))
-
-
-def plain(name, operator, entry, /, **attributes):
-    """What an operator makes of an entry: an entry."""
-    return written(operator, name, entry, **attributes), 0
 
 
 def activation(name, entry, relu=False, leaky=None):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...network.graph import Node, consumers, in_order
+from ...network.nodes import Node, consumers, in_order
 
 ADDITIONS = ("elemwise_add", "broadcast_add")
 MOST_PRODUCTS = 2304  # in the further passes of a PReLU's convolution; with more, fp32 and conversions take less time

@@ -12,8 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ...network.graph import Node, in_order
 from ...network.layer import layer_name
+from ...network.nodes import Node, in_order, variable
 from ..folding import batch_norm_pairs, folded, scale_and_shift
 
 LAYERS = ("Convolution", "FullyConnected")
@@ -150,8 +150,3 @@ def with_own_parameters(inference, values):
                 own[name] = values[node.inputs[index][0].parameter]
                 copy.inputs[index] = variable(name, own[name].shape), 0
     return [(copies[node], output) for node, output in inference.outputs], own
-
-
-def variable(name, shape):
-    """A node for a parameter."""
-    return Node(name, "null", {"__shape__": str(tuple(shape))} if shape else {}, [tuple(shape)], parameter=name)

@@ -8,8 +8,8 @@ from mxnet.gluon import SymbolBlock
 from ...arguments import shown
 from ...files.paths import symbol_paths
 from ...network.blocks import block_of, set_constants
-from ...network.graph import symbol_of
 from ...network.misfits import misfit
+from ...network.nodes import symbol_of
 from . import onednn
 from .inference_graph import with_own_parameters
 from .islands import find_islands

@@ -2,7 +2,7 @@
 
 Each of them costs twice: its own fp32 arithmetic, on four times the bytes, and a conversion at each side.
 """
-from ...network.graph import in_order
+from ...network.nodes import in_order
 from ..folding import NORMS
 from .fusions import ADDITIONS, SMALL_WINDOW, Leaky, is_relu, passes_integers
 

@@ -11,7 +11,7 @@ the same taken away: exact, and with 255 levels instead of 127.
 """
 from dataclasses import replace
 
-from ...network.graph import Node, consumers, in_order
+from ...network.nodes import Node, consumers, in_order
 from .fusions import is_maximum, passes_integers, wanted
 
 

@@ -19,8 +19,8 @@ from functools import partial
 import mxnet as mx
 import numpy as np
 
-from ...network.graph import Node
-from .emitter import ends_of, plain
+from ...network.nodes import Node, plain
+from .emitter import ends_of
 from .narrow import NarrowEmitter, NarrowSimulatedEmitter, is_depthwise
 from .onednn import SIGNED_HIGH, SIGNED_LOW, loses_five
 from .onednn_emitter import Int8Emitter

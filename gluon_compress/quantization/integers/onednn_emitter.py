@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from .emitter import CodesEmitter, Integers, activation, ends_of, plain, written
+from ...network.nodes import plain, variable, written
+from .emitter import CodesEmitter, Integers, activation, ends_of
 from .fusions import Leaky
-from .inference_graph import variable
 from .onednn import ZERO_SCALE, threshold_for, weight_for
 
 LARGE_DENSE = 2 ** 18  # weights; with fewer the time does not matter
@@ -61,7 +61,7 @@ class Int8Emitter(CodesEmitter):
             output = written("elemwise_add", "sum", output, *_placeholders(1, "added")), 0
         inputs += _with_ends(data)[1:] + [end for part in (summand, added) if part for end in _with_ends(part)[1:]]
         node = written("_sg_mkldnn_conv", layer.name, *inputs, outputs=3, **attributes)
-        node.subgraph = [output]
+        node.subgraphs = [[output]]
         return Integers((node, 0), limits)
 
     def _prelu(self, layer, data, limits, slope):
@@ -89,7 +89,7 @@ class Int8Emitter(CodesEmitter):
             output = activation("relu", output, relu)
         node = written("_sg_mkldnn_fully_connected", layer.name, *inputs, *_with_ends(data)[1:],
                        outputs=1 if limits is None else 3, **attributes)
-        node.subgraph = [output]
+        node.subgraphs = [[output]]
         return (node, 0) if limits is None else Integers((node, 0), limits)
 
     def runs_as_convolution(self, layer, data):

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .emitter import CodesEmitter, Emitter, Integers, activation, half_to_even, plain, written
+from ...network.nodes import plain, written
+from .emitter import CodesEmitter, Emitter, Integers, activation, half_to_even
 from .onednn import SIGNED_LEVELS
 
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...network.nodes import written
 from ..arithmetic.ranges import Range
-from .emitter import half_to_even, written
+from .emitter import half_to_even
 from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
 from .simulated_emitter import FloatEmitter
 

@@ -1,0 +1,171 @@
+"""The operators of a graph as linked nodes: read from a Symbol, followed, edited, and written as a Symbol again."""
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import mxnet as mx
+
+MXNET_VERSION = 10901  # in the JSON of a graph
+
+
+@dataclass(eq=False)
+class Node:
+    """One operator, input or parameter of a graph.
+
+    Attributes
+    ----------
+    name : str
+    operator : str
+        MXNet's name (``Convolution``); "null" for inputs and parameters.
+    attributes : dict
+        MXNet's strings by name; :meth:`get` gives their values.
+    shapes : list of tuple
+        Of its outputs, for the example; ``()`` where the shape is not known.
+    parameter : str or None
+        Structural name, when the node is a parameter of the network.
+    constant : bool
+        Whether that is a ``gluon.Constant``.
+    inputs : list of (Node, int)
+        What it reads: a node and which of its outputs.
+    subgraphs : list of list of (Node, int)
+        What it computes by itself, each by its outputs: the body of a loop, or what oneDNN computes in one go.
+    """
+
+    name: str
+    operator: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    shapes: list[tuple[int, ...]] = field(default_factory=lambda: [()])
+    parameter: str | None = None
+    constant: bool = False
+    inputs: list[Entry] = field(default_factory=list, repr=False)
+    subgraphs: list[list[Entry]] = field(default_factory=list, repr=False)
+
+    def get(self, attribute: str, default: Any = None) -> Any:
+        """Value of an attribute: a number, bool, tuple or None where the text is one, else the text."""
+        text = self.attributes.get(attribute)
+        if text is None:
+            return default
+        try:
+            return ast.literal_eval(text.capitalize() if text in ("true", "false") else text)
+        except (ValueError, SyntaxError):
+            return text
+
+    def input_shape(self, index: int) -> tuple[int, ...]:
+        """Shape of the tensor that it reads there."""
+        source, output = self.inputs[index]
+        return source.shapes[output]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The attributes that the operator reads, without Gluon's own, such as ``__profiler_scope__``."""
+        return {name: value for name, value in self.attributes.items() if not name.startswith("__")}
+
+
+Entry = tuple[Node, int]  # one output of a node
+
+
+def written(operator: str, name: str, /, *inputs: Entry, outputs: int = 1, **attributes: Any) -> Node:
+    """A new node, which reads the entries ``inputs``."""
+    return Node(name, operator, {key: str(value) for key, value in attributes.items()}, [()] * outputs,
+                inputs=list(inputs))
+
+
+def plain(name: str, operator: str, entry: Entry, /, **attributes: Any) -> Entry:
+    """What an operator makes of an entry: an entry."""
+    return written(operator, name, entry, **attributes), 0
+
+
+def variable(name: str, shape: Iterable[int]) -> Node:
+    """A node for a parameter; ``shape`` is empty where it is not known."""
+    shape = tuple(shape)
+    return Node(name, "null", {"__shape__": str(shape)} if shape else {}, [shape], parameter=name)
+
+
+def consumers(outputs: list[Entry]) -> dict[Entry, list[Node]]:
+    """{(node, output): [nodes that read it]} of the graph that ends in ``outputs``; a node once for each reading."""
+    readers: dict[Entry, list[Node]] = {}
+    for node in in_order(outputs):
+        for source in node.inputs:
+            readers.setdefault(source, []).append(node)
+    return readers
+
+
+def in_order(outputs: list[Entry]) -> list[Node]:
+    """The nodes that ``outputs`` depend on, each after its inputs."""
+    ordered, seen = [], set()
+    stack = [(node, False) for node, _ in reversed(outputs)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            ordered.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((source, False) for source, _ in reversed(node.inputs) if id(source) not in seen)
+    return ordered
+
+
+def nodes_of(symbol: mx.sym.Symbol, amp_casts: bool = False) -> tuple[list[Node], list[Entry]]:
+    """``(nodes, outputs)`` of a Symbol: its nodes, each after its inputs, and the entries that it puts out.
+
+    Without the casts of mixed precision, by default.
+    """
+    return _linked(_content(symbol, amp_casts))
+
+
+def symbol_of(outputs: list[Entry]) -> mx.sym.Symbol:
+    """The ``mx.sym.Symbol`` of the nodes that ``outputs`` depend on."""
+    return mx.sym.load_json(json.dumps(content_of(outputs)))
+
+
+def edited(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: bool = False) -> mx.sym.Symbol:
+    """A copy of a Symbol after ``edit(node)`` of each node, which may change its name and its attributes."""
+    return mx.sym.load_json(edited_text(symbol, edit, amp_casts))
+
+
+def edited_text(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: bool = False) -> str:
+    """The JSON of :func:`edited`. All else stays, such as how often BatchNorm's statistics were seen to change."""
+    content = _content(symbol, amp_casts)
+    for node, entry in zip(_linked(content)[0], content["nodes"]):
+        edit(node)
+        entry["name"] = node.name
+        if node.attributes:
+            entry["attrs"] = node.attributes
+        else:
+            entry.pop("attrs", None)
+    return json.dumps(content)
+
+
+def content_of(outputs: list[Entry]) -> dict:
+    """What :func:`symbol_of` loads, as MXNet writes it to JSON."""
+    nodes = in_order(outputs)
+    index = {id(node): number for number, node in enumerate(nodes)}
+    entries = []
+    for node in nodes:
+        entry = {"op": node.operator, "name": node.name, "attrs": dict(node.attributes),
+                 "inputs": [[index[id(source)], output, 0] for source, output in node.inputs]}
+        if node.subgraphs:
+            entry["subgraphs"] = [content_of(inner) for inner in node.subgraphs]
+        entries.append(entry)
+    return {"nodes": entries, "arg_nodes": [number for number, node in enumerate(nodes) if node.operator == "null"],
+            "node_row_ptr": list(range(len(nodes) + 1)),
+            "heads": [[index[id(node)], output, 0] for node, output in outputs],
+            "attrs": {"mxnet_version": ["int", MXNET_VERSION]}}
+
+
+def _content(symbol: mx.sym.Symbol, amp_casts: bool) -> dict:
+    return json.loads(symbol.tojson(remove_amp_cast=not amp_casts))
+
+
+def _linked(content: dict) -> tuple[list[Node], list[Entry]]:
+    nodes: list[Node] = []
+    for entry in content["nodes"]:
+        node = Node(entry["name"], entry["op"], entry.get("attrs", {}))
+        node.inputs = [(nodes[index], output) for index, output, *_ in entry["inputs"]]
+        node.subgraphs = [_linked(inner)[1] for inner in entry.get("subgraphs", ())]
+        nodes.append(node)
+    return nodes, [(nodes[index], output) for index, output, *_ in content["heads"]]
