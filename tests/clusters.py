@@ -196,7 +196,7 @@ def resume(workers, folder, data=None):
 
 def die_unwatched(workers, folder):
     """As without a launcher; what the other worker finds."""
-    os.environ[gc.workers.connection.TIMEOUT] = "5"
+    os.environ[gc.workers.waiting.TIMEOUT] = "5"
 
     def happens():
         if workers.rank == 1:

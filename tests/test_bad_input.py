@@ -418,9 +418,12 @@ NO_ROWS = {
     "what functions return": {
         "distillation.CachedLogits", "measuring.Kernel", "measuring.KernelReport", "network.Layer",
         "quantization.FoldedNorms", "quantization.IntegerNetwork", "quantization.QatNetwork", "runtime.RuntimeStatus",
-        "training.History", "transfer.Answer", "workers.Workers"},
-    "MXNet's trainers and fit call them": {f"workers.Workers.{name}" for name in (
-        "broadcast", "pushpull", "sum", "from_worker", "check_same", "share", "average")},
+        "training.History", "transfer.Answer", "workers.Alone", "workers.Workers"},
+    "MXNet's trainers and fit call them": {
+        *(f"workers.Workers.{name}" for name in ("broadcast", "pushpull", "from_worker", "check_same", "share",
+                                                 "average")),
+        *(f"workers.{group}.{name}" for group in ("Alone", "Workers")
+          for name in ("check_network", "begin", "step", "meet", "sum", "file_of_first"))},
     "no arguments": {"params.manifest", "params.names", "runtime.status", "runtime.usable_cores", "workers.connect",
                      "workers.in_cluster"},
     "a piece of text in, a piece of text out": {"network.layer_name"},

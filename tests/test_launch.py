@@ -61,7 +61,7 @@ def test_one_that_fails_is_named_and_the_others_are_ended(tmp_path, capfd, code,
 @pytest.mark.parametrize("ending, status", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_nothing_stays_after_the_launcher(start_python, ending, status):
     launcher = start_python(
-        "import signal, sys; from gluon_compress import launch\n"
+        "import signal, sys; from gluon_compress.workers import launch\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a shell's background jobs ignore
         f"sys.exit(launch.run([launch.Process(f'worker {{n}}', None, {{}}, [sys.executable, '-c', {FOREVER!r}]) "
         "for n in range(2)]))")

@@ -197,7 +197,7 @@ def test_interrupted_download_is_resumed(content, cached, file_server):
 
 def test_two_processes_download_once(content, cached, shipped, home, file_server, start_python):
     file_server.put(FILE, content, "held")
-    code = ("import sys, pathlib; from gluon_compress import params; from gluon_compress.params import shipped; from gluon_compress.params import shipped; "
+    code = ("import sys, pathlib; from gluon_compress import params; from gluon_compress.params import shipped; "
             "shipped.SHIPPED = pathlib.Path(sys.argv[1]); print(params.path('tiny', sys.argv[2]))")
     processes = [start_python(code, shipped, file_server.url, MXNET_HOME=str(home)) for _ in range(2)]
     file_server.wait_for_request()

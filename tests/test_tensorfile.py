@@ -142,7 +142,7 @@ def test_a_killed_write_leaves_the_old_file(tmp_path, original, start_python):
     process = start_python("""
 import sys
 import numpy as np
-from gluon_compress import tensorfile
+from gluon_compress.files import tensorfile
 x = np.zeros(5_000_000, np.float32)
 print("writing", flush=True)
 while True:

@@ -206,7 +206,7 @@ RUN = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 import test_training as t
-from gluon_compress import training_state
+from gluon_compress.training import state as training_state
 
 optimizer, state, kill_after, result = sys.argv[2:]
 save = training_state.save

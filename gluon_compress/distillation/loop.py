@@ -9,7 +9,8 @@ from mxnet.gluon import HybridBlock
 from ..network.checks import check_hybrid
 from ..network.data import as_given, check_data, check_repeatable, go_through, inputs_and_label
 from ..network.trainer import training_also
-from ..training.loop import check_arguments, fit
+from ..training.checks import check_arguments
+from ..training.loop import fit
 from .cache import cache_logits, digests_of
 from .features import FeatureMatcher, check_features
 from .loss import DistillationLoss

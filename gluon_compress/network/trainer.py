@@ -1,11 +1,40 @@
-"""Gluon's Trainer from inside: the optimizer's state, and parameters that are trained beside its own for a while."""
-from contextlib import contextmanager
+"""Gluon's Trainer from inside: its optimizer and that one's state, its key-value store, further parameters to train."""
+from __future__ import annotations
 
-from mxnet.gluon import Trainer
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mxnet.gluon import Parameter, Trainer
+from mxnet.optimizer import Optimizer, Updater
+
+
+class PruningTrainer(Trainer):
+    """A ``gluon.Trainer`` that prunes: what a saved training state keeps of it beside the optimizer's state."""
+
+    @property
+    def masks_digest(self) -> str:
+        """What identifies the masks at the beginning of a training."""
+        raise NotImplementedError
+
+    def pruning_state(self) -> dict:
+        """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
+        raise NotImplementedError
+
+    def restore_pruning_state(self, state: dict) -> None:
+        """Go on from a :meth:`pruning_state`; ``RecordError``, with nothing changed, when it does not fit."""
+        raise NotImplementedError
+
+
+# Parameters
+
+def trained_parameters(trainer: Trainer) -> list[Parameter]:
+    """The parameters that a trainer was given, in the order of their numbers in the optimizer and the store."""
+    return trainer._params
 
 
 @contextmanager
-def training_also(trainer, parameters):
+def training_also(trainer: Trainer | None, parameters: Iterable[Parameter]) -> Iterator[None]:
     """Let a ``gluon.Trainer``, or none, update further parameters; it and its optimizer forget them afterwards.
 
     Raises ``ValueError`` for a trainer that has made a key-value store, which knows its parameters for good.
@@ -27,48 +56,133 @@ def training_also(trainer, parameters):
     try:
         yield
     finally:
-        del trainer._params[own:]
-        trainer._params_to_init = [each for each in trainer._params_to_init if each in trainer._params]
-        for index, parameter in enumerate(parameters, start=own):
-            del trainer._param2idx[parameter.name], trainer._optimizer.param_dict[index]
-            for counts in trainer._optimizer._all_index_update_counts.values():
-                counts.pop(index, None)
-            for updater in trainer._updaters:
-                updater.states.pop(index, None)
-                updater.states_synced.pop(index, None)
+        _forget(trainer, own)
 
 
-def check_shapes(trainer):
+def _forget(trainer: Trainer, own: int) -> None:
+    """Remove all parameters but the trainer's ``own`` first ones."""
+    further = list(enumerate(trainer._params))[own:]
+    del trainer._params[own:]
+    trainer._params_to_init = [each for each in trainer._params_to_init if each in trainer._params]
+    for index, parameter in further:
+        del trainer._param2idx[parameter.name], trainer._optimizer.param_dict[index]
+        for counts in trainer._optimizer._all_index_update_counts.values():
+            counts.pop(index, None)
+        for updater in trainer._updaters:
+            updater.states.pop(index, None)
+            updater.states_synced.pop(index, None)
+
+
+# The optimizer and its state
+
+def optimizer_of(trainer: Trainer) -> Optimizer:
+    """The optimizer, with its settings and its learning rate scheduler."""
+    return trainer._optimizer
+
+
+def gradient_scale(trainer: Trainer) -> float:
+    """What gradients are multiplied by, beside being divided by the batch size: the ``rescale_grad`` asked for."""
+    return trainer._scale
+
+
+def optimizer_states(trainer: Trainer) -> dict[int, Any]:
+    """{number of a parameter: the optimizer's state of it}; of the first device, the others have equal ones."""
+    return _updaters(trainer)[0].states
+
+
+def restore_optimizer_states(trainer: Trainer, states: dict[int, Any]) -> None:
+    """Put back what :func:`optimizer_states` gave, on each device."""
+    for updater in _updaters(trainer):
+        updater.states.update(states)
+        updater.states_synced.update(dict.fromkeys(states, False))  # the updater puts them on its device
+
+
+def new_state(trainer: Trainer, number: int, weight: Any) -> Any:
+    """The state that the optimizer would make for the parameter of this number, with these values."""
+    return trainer._optimizer.create_state_multi_precision(number, weight)
+
+
+def update_counts(trainer: Trainer) -> dict[int, int]:
+    """{number of a parameter: how often it was updated}."""
+    return trainer._optimizer._index_update_count
+
+
+def restore_update_counts(trainer: Trainer, total: int, counts: dict[int, int]) -> None:
+    """The number of updates in all, and for each parameter; each device has its own counts."""
+    trainer._optimizer.num_update = total
+    for device in {0, *(context.device_id for context in trainer._contexts)}:
+        trainer._optimizer._all_index_update_counts.setdefault(device, {}).clear()
+        trainer._optimizer._all_index_update_counts[device].update(counts)
+
+
+def check_shapes(trainer: Trainer) -> None:
     """Raise ``ValueError`` naming a parameter whose shape has changed since the optimizer made its state."""
     if not trainer._kv_initialized:
         return
-    for index, state in updaters(trainer)[0].states.items():
+    for index, state in optimizer_states(trainer).items():
         parameter = trainer._params[index]
-        data = parameter.list_data()[0]
-        made, needed = state_shapes(state), state_shapes(trainer._optimizer.create_state_multi_precision(index, data))
+        made, needed = _shapes(state), _shapes(new_state(trainer, index, parameter.list_data()[0]))
         if made != needed:
             raise ValueError(f"the trainer's optimizer has a state of shape {made} for parameter {parameter.name}, "
                              f"which needs {needed} now: make a new Trainer after prune_channels")
 
 
-def on_servers(trainer):
-    """Whether the servers of a distributed key-value store update the weights."""
-    if trainer._kv_initialized:
-        return trainer._distributed and trainer._update_on_kvstore
-    asked = trainer._kvstore_params
-    kind = asked["kvstore"] if isinstance(asked["kvstore"], str) else getattr(asked["kvstore"], "type", "")
-    return "dist" in kind and asked["update_on_kvstore"] is not False
-
-
-def updaters(trainer):
+def _updaters(trainer: Trainer) -> list[Updater]:
     """The objects that hold the optimizer's state, with equal content: one per device, or one for all in the store."""
     if not trainer._kv_initialized:
         trainer._init_kvstore()
     return [trainer._kvstore._updater] if trainer._kvstore and trainer._update_on_kvstore else trainer._updaters
 
 
-def state_shapes(state):
+def _shapes(state: Any) -> Any:
     """The shapes of the arrays of an optimizer state, as it is built."""
     if isinstance(state, (tuple, list)):
-        return [state_shapes(part) for part in state]
+        return [_shapes(part) for part in state]
     return getattr(state, "shape", None)
+
+
+# The key-value store
+
+def has_store(trainer: Trainer) -> bool:
+    """Whether the trainer has made its key-value store, or found that it needs none: with its first step."""
+    return trainer._kv_initialized
+
+
+def store_of(trainer: Trainer) -> Any:
+    """The key-value store that a trainer has made; before, what it was given as ``kvstore``: a name, a store, None."""
+    return trainer._kvstore if trainer._kv_initialized else trainer._kvstore_params["kvstore"]
+
+
+def kind_of_store(trainer: Trainer) -> str:
+    """The kind of :func:`store_of`, such as "device" or "dist_sync"; "" for none."""
+    store = store_of(trainer)
+    return store if isinstance(store, str) else getattr(store, "type", "")
+
+
+def asked_update_on_store(trainer: Trainer) -> bool | None:
+    """The ``update_on_kvstore`` that a trainer was given."""
+    return trainer._kvstore_params["update_on_kvstore"]
+
+
+def compression_of(trainer: Trainer) -> dict | None:
+    """The ``compression_params`` that a trainer was given."""
+    return trainer._compression_params
+
+
+def use_store(trainer: Trainer, store: Any) -> None:
+    """Let a trainer that has made none yet use this key-value store, for gradients only."""
+    trainer._kvstore_params.update(kvstore=store, update_on_kvstore=False)
+
+
+def begin_with_store(trainer: Trainer) -> None:
+    """Make the key-value store and put the parameters into it, which Gluon does after the first pass."""
+    if not trainer._kv_initialized:
+        trainer._init_kvstore()
+    trainer._init_params()
+
+
+def on_servers(trainer: Trainer) -> bool:
+    """Whether the servers of a distributed key-value store update the weights."""
+    if trainer._kv_initialized:
+        return trainer._distributed and trainer._update_on_kvstore
+    return "dist" in kind_of_store(trainer) and asked_update_on_store(trainer) is not False

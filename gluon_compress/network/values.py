@@ -69,6 +69,12 @@ def set_values(parameter, value):
         write_values(parameter, value)
 
 
+def set_values_and_shape(parameter, value):
+    """:func:`set_values`, at once also for a parameter that waits for a first forward pass to know its shape."""
+    set_values(parameter, value)
+    parameter._finish_deferred_init()
+
+
 def write_values(parameter, value):
     """Write an array into those of the parameter, and not into the copy that a key-value store may hold."""
     for array in parameter.list_data():

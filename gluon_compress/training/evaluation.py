@@ -1,14 +1,21 @@
 """Top-1 accuracy."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 import numpy as np
 from mxnet import autograd
+from mxnet.gluon import HybridBlock
+from mxnet.ndarray import NDArray
 
 from ..errors import NetworkError
 from ..network.checks import check_net, context_of, undone_on_error
 from ..network.data import check_finite_inputs, check_labels, go_through, inputs_and_label
 from ..network.misfits import call
+from ..workers.group import Alone, TrainingGroup
 
 
-def evaluate(net, data):
+def evaluate(net: HybridBlock, data: Iterable) -> float:
     """Top-1 accuracy of ``net`` on ``data``, in [0, 1].
 
     ``data`` is an iterable of (input, label) batches, see :mod:`gluon_compress.network.data`; inputs are moved
@@ -25,11 +32,11 @@ def evaluate(net, data):
         When the network is not initialized, has no parameters or such as are not finite, or puts out NaN.
     """
     check_net(net)
-    return accuracy_of(net, data, "data")
+    return accuracy_of(net, data, "data", Alone())
 
 
-def accuracy_of(net, data, name, others=None):
-    """As :func:`evaluate`; errors call the data ``name``. With ``others``, the :class:`Workers`, of all samples."""
+def accuracy_of(net: HybridBlock, data: Iterable, name: str, workers: TrainingGroup) -> float:
+    """As :func:`evaluate`, over the data of all ``workers``; errors call the data ``name``."""
     correct = samples = 0
     with undone_on_error(net):
         for batch in go_through(data, name):
@@ -40,12 +47,11 @@ def accuracy_of(net, data, name, others=None):
             classes = check_labels(labels, outputs)
             correct += count_correct(outputs, classes)
             samples += len(classes)
-    if others is not None:
-        correct, samples = others.sum([correct, samples])
+    correct, samples = workers.sum([correct, samples])
     return float(correct / samples)
 
 
-def count_correct(outputs, classes):
+def count_correct(outputs: NDArray, classes: np.ndarray) -> int:
     """How many of the logits ``(batch, classes)`` are largest at the sample's class.
 
     Raises ``NetworkError`` for NaN and infinity.

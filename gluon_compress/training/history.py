@@ -1,4 +1,6 @@
 """What a training did, epoch by epoch."""
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass, field
 
 
@@ -10,18 +12,18 @@ class History:
     they were seen), ``validation_accuracy`` (or None), ``learning_rate`` (of the last step), ``seconds``.
     """
 
-    epochs: list = field(default_factory=list)
+    epochs: list[dict] = field(default_factory=list)
 
     @property
-    def best(self):
+    def best(self) -> dict | None:
         """The epoch with the highest validation accuracy, the first of equals; None without validation."""
         validated = [epoch for epoch in self.epochs if epoch["validation_accuracy"] is not None]
         return max(validated, key=lambda epoch: epoch["validation_accuracy"], default=None)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         return asdict(self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = ["epoch    loss  accuracy  validation  seconds"]
         for epoch in self.epochs:
             validation = epoch["validation_accuracy"]

@@ -4,19 +4,19 @@ import math
 from ..arguments import check_number
 
 
-def constant(progress):
+def constant(progress: float) -> float:
     """Schedule: the trainer's learning rate throughout."""
     check_number("progress", progress, minimum=0, maximum=1)
     return 1.0
 
 
-def cosine(progress):
+def cosine(progress: float) -> float:
     """Schedule: from the trainer's learning rate to zero along a half cosine (Loshchilov & Hutter 2017)."""
     check_number("progress", progress, minimum=0, maximum=1)
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def one_cycle(progress, warmup=0.2):
+def one_cycle(progress: float, warmup: float = 0.2) -> float:
     """Schedule: linearly up to the trainer's learning rate, linearly down to zero (after Smith 2018).
 
     ``warmup`` is the share of the steps on the way up, in [0, 1).

@@ -1,11 +1,12 @@
 """The training loop."""
-import json
+from __future__ import annotations
+
 import math
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -13,10 +14,9 @@ from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
-from ..arguments import check_flag, check_integer, check_number
 from ..errors import NetworkError
-from ..files.paths import check_path, check_writable
-from ..network.checks import check_net, check_ready, context_of, undone_on_error
+from ..files.paths import check_writable
+from ..network.checks import context_of, undone_on_error
 from ..network.data import (
     as_given,
     check_data,
@@ -28,19 +28,22 @@ from ..network.data import (
 )
 from ..network.inputs import map_arrays
 from ..network.misfits import call, shorten
-from ..network.trainer import check_shapes
-from ..network.values import parameters, restore_snapshot, snapshot
+from ..network.trainer import optimizer_of
+from ..network.values import restore_snapshot, snapshot
 from ..tables import progress_bar
-from ..workers import connection as workers
+from ..workers.connection import in_cluster, of_trainer
 from . import state as training_state
-from . import together as training_workers
+from .checks import check_arguments, check_finite, check_losses, check_trainer
 from .evaluation import accuracy_of, count_correct
 from .history import History
 from .learning_rates import cosine
+from .run import Run
 
 
-def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets=None,
-        validation_data=None, seed=0, state_path=None, progress=True, run_details=None):
+def fit(net: HybridBlock, train_data: Iterable, epochs: int, trainer: Trainer | None = None,
+        schedule: Callable[[float], float] | None = None, loss: Callable[..., Any] | None = None,
+        targets: Callable[[Any, Any], tuple] | None = None, validation_data: Iterable | None = None, seed: int = 0,
+        state_path: str | Path | None = None, progress: bool = True, run_details: dict | None = None) -> History:
     """Train ``net`` in place and return a :class:`History`.
 
     Parameters
@@ -120,25 +123,22 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
         check_data(validation_data, "validation_data")
     if trainer is None:
         trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
-                          kvstore="dist_sync" if workers.in_cluster() else "device")
-        _check_trainer(trainer, net)
-    run = _Run(net, train_data, epochs, trainer, cosine if schedule is None else schedule,
-               SoftmaxCrossEntropyLoss() if loss is None else loss, _labels_alone if targets is None else targets,
-               validation_data, seed, state_path, progress, _as_json(run_details),
-               others=workers.of_trainer(trainer), base_rate=trainer.learning_rate)
-    if run.others is not None:
-        check_ready(net)  # worker 0 has no values to give before
+                          kvstore="dist_sync" if in_cluster() else "device")
+        check_trainer(trainer, net)
+    run = Run(net, train_data, epochs, trainer, cosine if schedule is None else schedule,
+              SoftmaxCrossEntropyLoss() if loss is None else loss, _labels_alone if targets is None else targets,
+              validation_data, seed, None if state_path is None else Path(state_path), progress, run_details,
+              workers=of_trainer(trainer), base_rate=trainer.learning_rate)
+    run.workers.check_network(net)
     if state_path is not None:
         training_state.check_savable(trainer)
     before = snapshot(net)
     try:
-        if run.others is not None:
-            training_workers.begin(run)
+        run.workers.begin(net, trainer, run.description)
         with undone_on_error(net):
             history, best_parameters = _train(run)
     except BaseException as error:
-        if run.others is not None:
-            run.others.failed = True  # they are no longer at the same step
+        run.workers.failed = True  # they are no longer at the same step
         if isinstance(error, Exception):
             restore_snapshot(net, before)
         raise
@@ -149,197 +149,89 @@ def fit(net, train_data, epochs, trainer=None, schedule=None, loss=None, targets
     return history
 
 
-def check_arguments(net, epochs, trainer=None, schedule=None, loss=None, targets=None, seed=0, state_path=None,
-                    progress=True, **_):
-    """Raise what :func:`fit` raises for these arguments, before it looks at the data."""
-    check_integer("epochs", epochs, minimum=1)
-    check_integer("seed", seed, minimum=0)
-    check_flag("progress", progress)
-    check_net(net)
-    _check_one_device(net)
-    for name, value in (("schedule", schedule), ("loss", loss), ("targets", targets)):
-        if value is not None and not callable(value):
-            raise TypeError(f"{name} is {value!r}; accepted: a callable, or None")
-    if state_path is not None:
-        check_path("state_path", state_path)
-    if trainer is not None:
-        _check_trainer(trainer, net)
-        if schedule is not None and trainer._optimizer.lr_scheduler is not None:
-            raise ValueError("the trainer's optimizer has an lr_scheduler and schedule is given: choose one")
-
-
-@dataclass
-class _Run:
-    """What :func:`fit` was asked for, with its defaults."""
-
-    net: HybridBlock
-    data: Iterable
-    epochs: int
-    trainer: Trainer
-    schedule: Callable
-    loss: Callable
-    targets: Callable
-    validation_data: Iterable
-    seed: int
-    state_path: Path
-    progress: bool
-    details: dict
-    others: workers.Workers  # this process among them; None when it trains alone
-    base_rate: float  # the trainer's learning rate
-
-    def __post_init__(self):
-        """``identity``: a JSON dict of what a saved state, and the other workers, must agree with.
-
-        It is of the beginning; later the trainer's learning rate and scheduler are others.
-        """
-        self.identity = {"epochs": self.epochs, "seed": self.seed, "batches": number_of_batches(self.data),
-                         "schedule": _name(self.schedule), "loss": _name(self.loss), "targets": _name(self.targets),
-                         **training_state.describe(self.trainer), "run_details": self.details}
-
-    @property
-    def rank(self):
-        return 0 if self.others is None else self.others.rank
-
-    def rate_at(self, epoch, share):
-        """The learning rate where this share of the epoch's steps is done."""
-        progress = (epoch + share) / self.epochs
-        factor = self.schedule(progress)
-        check_number(f"schedule({progress:.4g})", factor, minimum=0)
-        return self.base_rate * factor
-
-
-def _labels_alone(inputs, labels):
+def _labels_alone(inputs: Any, labels: Any) -> tuple:
+    """``targets`` by default. Saved states have its name."""
     return (labels,)
 
 
-def _name(function):
-    """Of a function, or of the class of an object that can be called."""
-    return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def _as_json(run_details):
-    """A copy as it comes back from a file, to compare with."""
-    try:
-        return json.loads(json.dumps(run_details))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"run_details is {run_details!r}; accepted: what JSON can write ({error})") from error
-
-
-def _train(run):
+def _train(run: Run) -> tuple[History, dict[str, np.ndarray] | None]:
     """The epochs, from the saved state on; return the history and the best parameters."""
-    history, best_parameters = History(), None
-    saved = None if run.state_path is None else training_workers.restore(run)
-    if saved is not None:
-        history.epochs, best_parameters = saved
-    saves = run.state_path is not None and run.rank == 0
-    if saves and len(history.epochs) < run.epochs:
-        check_writable(run.state_path)
+    history, best_parameters = _saved(run)
+    state_path = run.state_path if run.workers.rank == 0 else None
+    if state_path is not None and len(history.epochs) < run.epochs:
+        check_writable(state_path)
     for epoch in range(len(history.epochs), run.epochs):
-        _seed_everything(run.seed, epoch, run.rank)
+        _seed_everything(run.seed, epoch, run.workers.rank)
         started = time.perf_counter()
         result = _train_epoch(run, epoch)
-        _check_finite(run.net, epoch)
-        if run.others is not None:
-            training_workers.meet(run)
+        check_finite(run.net, epoch)
+        run.workers.meet(run.net)
         accuracy = (None if run.validation_data is None else
-                    accuracy_of(run.net, run.validation_data, "validation_data", run.others))
+                    accuracy_of(run.net, run.validation_data, "validation_data", run.workers))
         previous_best = history.best
         history.epochs.append({"epoch": epoch + 1, **result, "validation_accuracy": accuracy,
                                "learning_rate": run.trainer.learning_rate, "seconds": time.perf_counter() - started})
         if history.best is not previous_best:
             best_parameters = snapshot(run.net)
-        if saves:
-            training_state.save(run.state_path, run.net, run.trainer, run.identity, history.epochs, best_parameters)
+        if state_path is not None:
+            training_state.save(state_path, run.net, run.trainer, run.identity, history.epochs, best_parameters)
     return history, best_parameters
 
 
-def _check_finite(net, epoch):
-    """MXNet's ReLU makes 0 of NaN: behind it output and loss stay finite while NaN spreads through the weights."""
-    for name, parameter in parameters(net).items():
-        if not np.isfinite(parameter.list_data()[0].asnumpy()).all():
-            raise NetworkError(f"parameter {name} is NaN or infinite after epoch {epoch + 1}: lower the learning rate, "
-                               f"or look for NaN in the data")
+def _saved(run: Run) -> tuple[History, dict[str, np.ndarray] | None]:
+    """Put the saved state back, on all workers; return the history and the best parameters so far."""
+    if run.state_path is None:
+        return History(), None
+    with run.workers.file_of_first(run.state_path) as path:
+        if path is None:
+            return History(), None
+        epochs, best_parameters = training_state.restore(path, run.net, run.trainer, run.identity)
+    return History(epochs), best_parameters
 
 
-def _set_learning_rate(trainer, rate):
+def _set_learning_rate(trainer: Trainer, rate: float) -> None:
     """Set it, unless the optimizer has a scheduler of its own."""
-    if trainer._optimizer.lr_scheduler is None:
+    if optimizer_of(trainer).lr_scheduler is None:
         trainer.set_learning_rate(rate)
 
 
-def _check_one_device(net):
-    device = context_of(net)
-    for name, parameter in parameters(net).items():
-        if parameter.list_ctx() != [device]:
-            devices = ", ".join(map(str, parameter.list_ctx()))
-            raise NetworkError(f"parameter {name} is on {devices}; fit trains on one device, here {device}: "
-                               f"write your own loop with MaskedTrainer for several")
-
-
-def _check_trainer(trainer, net):
-    """A Trainer with something of ``net`` to train, whose optimizer's state is of today's shapes."""
-    if not isinstance(trainer, Trainer):
-        raise TypeError(f"trainer is {trainer!r}; accepted: a gluon.Trainer, or None")
-    in_trainer = {id(parameter) for parameter in trainer._params}
-    own = parameters(net)
-    trained = {name: parameter for name, parameter in own.items() if id(parameter) in in_trainer}
-    if not trained:
-        raise ValueError(f"the trainer has none of the network's parameters ({_some(own)}): "
-                         f"make it with gluon.Trainer(net.collect_params(), ...)")
-    check_number("the trainer's learning rate", trainer.learning_rate, minimum=0)
-    if all(parameter.grad_req == "null" for parameter in trained.values()):
-        raise NetworkError(f"every parameter to train is frozen (grad_req is 'null'): {_some(trained)}")
-    summed = [name for name, parameter in trained.items() if parameter.grad_req == "add"]
-    if summed:
-        raise ValueError(f"grad_req of {_some(summed)} is 'add': gradients of all batches would pile up; accepted: "
-                         f"'write'")
-    check_shapes(trainer)
-
-
-def _some(names):
-    """The first three of the names, and how many there are."""
-    names = list(names)
-    return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
-
-
-def _seed_everything(seed, epoch, rank=0):
+def _seed_everything(seed: int, epoch: int, rank: int = 0) -> None:
     """Seed all generators; neighbouring seeds and epochs share no stream.
 
     All workers draw the same order of the samples from Python's or NumPy's, and other Dropout from MXNet's.
     """
-    def mixed(*numbers):
+    def mixed(*numbers: int) -> int:
         return int(np.random.SeedSequence(numbers).generate_state(1)[0]) >> 1  # MXNet wants 31 bits
     random.seed(mixed(seed, epoch))
     np.random.seed(mixed(seed, epoch))
     mx.random.seed(mixed(seed, epoch, rank) if rank else mixed(seed, epoch))
 
 
-def _train_epoch(run, epoch):
+def _train_epoch(run: Run, epoch: int) -> dict[str, float]:
     """One pass over the data; return its mean loss and accuracy."""
     context, length, title = context_of(run.net), number_of_batches(run.data), f"epoch {epoch + 1}/{run.epochs}"
     totals = np.zeros(3)  # loss, correct, samples
-    with progress_bar(go_through(run.data, "train_data"), run.progress and run.rank == 0, desc=title, total=length,
-                      unit="batch") as bar:
+    shown = run.progress and run.workers.rank == 0
+    with progress_bar(go_through(run.data, "train_data"), shown, desc=title, total=length, unit="batch") as bar:
         for step, batch in enumerate(bar):
-            _set_learning_rate(run.trainer, run.rate_at(epoch, step / length if length else 0))
+            _set_learning_rate(run.trainer, run.learning_rate(epoch, step / length if length else 0))
             outputs, classes, losses = _losses_of(run, batch, context)
             batch_loss = losses.sum()
             losses.backward()  # MXNet computes it while this process looks at the numbers below
             batch_loss = float(batch_loss.asscalar())
             correct = count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
-            batch_totals = training_workers.sum_over_workers(run.others, batch_loss, correct, len(classes))
+            batch_totals = run.workers.sum_of_batch(batch_loss, correct, len(classes))
             if not math.isfinite(batch_totals[0]):
                 raise NetworkError(f"the loss is {batch_totals[0]} at {title}, batch {step + 1}: "
                                    f"lower the learning rate, or look for NaN in data and weights")
-            training_workers.step(run.trainer, run.others, int(batch_totals[2]))
+            run.workers.step(run.trainer, int(batch_totals[2]))
             totals += batch_totals
             bar.set_postfix(loss=f"{totals[0] / totals[2]:.4f}", accuracy=f"{totals[1] / totals[2]:.4f}", refresh=False)
-    if run.others is not None:
-        training_workers.sum_over_workers(run.others)
+    run.workers.end_epoch()
     return {"loss": float(totals[0] / totals[2]), "accuracy": float(totals[1] / totals[2])}
 
 
-def _losses_of(run, batch, context):
+def _losses_of(run: Run, batch: Any, context: mx.Context) -> tuple[mx.nd.NDArray, np.ndarray, mx.nd.NDArray]:
     """(outputs, labels as a NumPy array, losses) of a batch, recorded."""
     inputs, labels = inputs_and_label(batch, "train_data", run.net, context)
     check_finite_inputs(inputs, "train_data")
@@ -358,11 +250,5 @@ def _losses_of(run, batch, context):
             shapes = ", ".join(str(getattr(each, "shape", type(each).__name__)) for each in (outputs, *further))
             raise ValueError(f"the loss cannot be computed of the output and targets of shapes {shapes} (a loss for "
                              f"numbers, with labels that are classes?): {shorten(error)[:200]}") from None
-    _check_losses(losses, len(classes))
+    check_losses(losses, len(classes))
     return outputs, classes, losses
-
-
-def _check_losses(losses, samples):
-    if getattr(losses, "shape", None) != (samples,):
-        raise ValueError(f"the loss has shape {getattr(losses, 'shape', type(losses).__name__)} for a batch of "
-                         f"{samples}; accepted: ({samples},), one value per sample")

@@ -2,15 +2,33 @@
 
 ``gluon.Trainer.save_states`` pickles the optimizer, so the same content is written as tensors here.
 """
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock, Parameter, Trainer
+from mxnet.lr_scheduler import LRScheduler
 
 from ..arguments import differences
 from ..errors import CheckpointError, RecordError
 from ..files import tensorfile
 from ..files.schema import Malformed, anything, boolean, either, fields, integer, list_of, mapping, maybe, number, text
-from ..network.trainer import on_servers, updaters
-from ..network.values import parameters, set_values
+from ..network.trainer import (
+    PruningTrainer,
+    gradient_scale,
+    new_state,
+    on_servers,
+    optimizer_of,
+    optimizer_states,
+    restore_optimizer_states,
+    restore_update_counts,
+    trained_parameters,
+    update_counts,
+)
+from ..network.values import parameters, set_values_and_shape
 
 KIND = "training state"
 
@@ -36,9 +54,9 @@ _HEADER = fields({
     "pruning": maybe(fields({"masks": anything, "step": maybe(_COUNT)}))})  # the masks check themselves
 
 
-def check_savable(trainer):
+def check_savable(trainer: Trainer) -> None:
     """Raise ``ValueError`` for a trainer whose whole state cannot be saved here."""
-    name = type(trainer._optimizer).__name__
+    name = type(optimizer_of(trainer)).__name__
     if name in NOT_SAVABLE:
         raise ValueError(f"state_path is given, but the state of optimizer {name} cannot be saved: "
                          f"choose another optimizer, or state_path=None")
@@ -47,29 +65,30 @@ def check_savable(trainer):
                          "the trainer with update_on_kvstore=False, or state_path=None")
 
 
-def describe(trainer):
+def describe(trainer: Trainer) -> dict:
     """A JSON dict of what identifies a trainer: its class, optimizer, settings and masks."""
-    optimizer = trainer._optimizer
+    optimizer = optimizer_of(trainer)
     settings = {f"optimizer.{name}": value for name, value in vars(optimizer).items() if not name.startswith("_")
                 and name not in CHANGING and isinstance(value, (bool, int, float, str))}
     scheduler = optimizer.lr_scheduler
     return {"trainer": type(trainer).__name__, "optimizer": type(optimizer).__name__, **settings,
-            "learning_rate": trainer.learning_rate, "rescale_grad": trainer._scale,
+            "learning_rate": trainer.learning_rate, "rescale_grad": gradient_scale(trainer),
             "lr_scheduler": None if scheduler is None else {"class": type(scheduler).__name__, **_plain(scheduler)},
-            "masks_digest": getattr(trainer, "masks_digest", None)}
+            "masks_digest": trainer.masks_digest if isinstance(trainer, PruningTrainer) else None}
 
 
-def _plain(scheduler):
+def _plain(scheduler: LRScheduler) -> dict:
     """The plain attributes of a learning rate scheduler: its settings, and what it counts while it runs."""
     return {name: value for name, value in vars(scheduler).items()
             if isinstance(value, (bool, int, float, str)) or (isinstance(value, list) and name == "step")}
 
 
-def save(path, net, trainer, run, epochs, best_parameters):
+def save(path: Path, net: HybridBlock, trainer: Trainer, identity: dict, epochs: list[dict],
+         best_parameters: dict[str, np.ndarray] | None) -> None:
     """Write the state after an epoch, atomically.
 
-    ``run`` identifies the run (a JSON dict); ``best_parameters`` is a snapshot or None. Of a network on several
-    devices, what the first holds is written.
+    ``identity`` tells this training from others (a JSON dict); ``best_parameters`` is a snapshot or None. When the
+    network is on several devices, what the first holds is written.
     """
     check_savable(trainer)
     tensors = {f"net/{name}": parameter.list_data()[0].asnumpy()
@@ -78,18 +97,19 @@ def save(path, net, trainer, run, epochs, best_parameters):
         tensors[f"best/{name}"] = array
     names = _trained_names(net, trainer)
     structure = {names[index]: _flatten(state, f"optimizer/{names[index]}", tensors)
-                 for index, state in updaters(trainer)[0].states.items()}
-    optimizer = trainer._optimizer
-    counts = {names[index]: count for index, count in optimizer._index_update_count.items()}
+                 for index, state in optimizer_states(trainer).items()}
+    optimizer = optimizer_of(trainer)
+    counts = {names[index]: count for index, count in update_counts(trainer).items()}
     numbers = {name: getattr(optimizer, name) for name in OPTIMIZER_NUMBERS if hasattr(optimizer, name)}
-    header = {"run": run, "epochs": epochs, "states": structure, "num_update": optimizer.num_update,
+    header = {"run": identity, "epochs": epochs, "states": structure, "num_update": optimizer.num_update,
               "update_counts": counts, "optimizer_numbers": numbers, "trained": sorted(names),
               "lr_scheduler": None if optimizer.lr_scheduler is None else _plain(optimizer.lr_scheduler),
-              "pruning": trainer.pruning_state() if _prunes(trainer) else None}
+              "pruning": trainer.pruning_state() if isinstance(trainer, PruningTrainer) else None}
     tensorfile.write(path, KIND, tensors, header)
 
 
-def restore(path, net, trainer, run):
+def restore(path: Path, net: HybridBlock, trainer: Trainer,
+            identity: dict) -> tuple[list[dict], dict[str, np.ndarray] | None]:
     """Put a saved state back; return ``(epochs, best_parameters)``.
 
     Raises
@@ -98,52 +118,47 @@ def restore(path, net, trainer, run):
         When the file is damaged, or belongs to another run, network or optimizer. Nothing is changed then.
     """
     tensors, header = tensorfile.read(path, KIND, _HEADER)
-    if header["run"] != run:
-        raise CheckpointError(f"{path} is of another run: {differences(header['run'], run)}; delete it or choose "
+    if header["run"] != identity:
+        raise CheckpointError(f"{path} is of another run: {differences(header['run'], identity)}; delete it or choose "
                               f"another path")
     check_savable(trainer)
     named, names = parameters(net), _trained_names(net, trainer)
     _check_same_network(path, named, tensors)
     if header["trained"] != sorted(names):
         raise CheckpointError(f"{path} was written with a trainer of other parameters")
-    if (header["pruning"] is not None) != _prunes(trainer):
+    if (header["pruning"] is not None) != isinstance(trainer, PruningTrainer):
         raise CheckpointError(f"{path} was written with{'' if header['pruning'] else 'out'} a MaskedTrainer: "
                               f"make the same trainer again")
     with tensorfile.content_of(path, KIND):
         _check_content(header, tensors, trainer, names)
-    if header["pruning"] is not None:
+    if isinstance(trainer, PruningTrainer):
         try:
             trainer.restore_pruning_state(header["pruning"])
         except RecordError as error:
             raise CheckpointError(f"{path} has masks that do not fit: {error}") from error
     for name, parameter in named.items():
-        set_values(parameter, tensors[f"net/{name}"])
-        parameter._finish_deferred_init()  # it has its shape now
+        set_values_and_shape(parameter, tensors[f"net/{name}"])
     index_of = {name: index for index, name in enumerate(names)}
-    for updater in updaters(trainer):  # after set_values, which makes a key-value store forget what it held
-        states = {index_of[name]: _unflatten(structure, tensors) for name, structure in header["states"].items()}
-        updater.states.update(states)
-        updater.states_synced.update(dict.fromkeys(states, False))  # the updater puts them on its device
-    _restore_counts(trainer, header, index_of)
+    # after the values, which make a key-value store forget what it held
+    restore_optimizer_states(trainer, {index_of[name]: _unflatten(structure, tensors)
+                                       for name, structure in header["states"].items()})
+    restore_update_counts(trainer, header["num_update"],
+                          {index_of[name]: count for name, count in header["update_counts"].items()})
+    _restore_counted(trainer, header)
     best = _part(tensors, "best/")
     return header["epochs"], best or None
 
 
-def _restore_counts(trainer, header, index_of):
-    """The steps that the optimizer has counted, in all and for each parameter; each device has its own counts."""
-    optimizer = trainer._optimizer
-    optimizer.num_update = header["num_update"]
-    counts = {index_of[name]: count for name, count in header["update_counts"].items()}
-    for device in {0, *(context.device_id for context in trainer._contexts)}:
-        optimizer._all_index_update_counts.setdefault(device, {}).clear()
-        optimizer._all_index_update_counts[device].update(counts)
+def _restore_counted(trainer: Trainer, header: dict) -> None:
+    """The further numbers that the optimizer, and its scheduler, have counted on."""
+    optimizer = optimizer_of(trainer)
     for name, value in header["optimizer_numbers"].items():
         setattr(optimizer, name, value)
     for name, value in (header.get("lr_scheduler") or {}).items():
         setattr(optimizer.lr_scheduler, name, value)
 
 
-def _check_content(header, tensors, trainer, names):
+def _check_content(header: dict, tensors: dict[str, np.ndarray], trainer: Trainer, names: list[str]) -> None:
     """Raise :class:`Malformed` unless all that :func:`restore` puts back fits the trainer."""
     _check_epochs(header, tensors)
     _check_arrays(header, tensors, trainer, names)
@@ -151,16 +166,16 @@ def _check_content(header, tensors, trainer, names):
         if name not in names or count > header["num_update"]:
             raise Malformed(f"parameter {name} was updated {count} times of {header['num_update']}")
     for name in header["optimizer_numbers"]:
-        if not hasattr(trainer._optimizer, name):
+        if not hasattr(optimizer_of(trainer), name):
             raise Malformed(f"the optimizer has no {name}")
-    scheduler = trainer._optimizer.lr_scheduler
+    scheduler = optimizer_of(trainer).lr_scheduler
     if (scheduler is None) != (header["lr_scheduler"] is None):
         raise Malformed(f"it was written with{'out' if scheduler else ''} a learning rate scheduler")
     if scheduler is not None:
         _check_scheduler(header["lr_scheduler"], scheduler, header["num_update"])
 
 
-def _check_epochs(header, tensors):
+def _check_epochs(header: dict, tensors: dict[str, np.ndarray]) -> None:
     """The history is whole, and the best epoch's parameters are there when one was validated."""
     epochs, best = header["epochs"], _part(tensors, "best/")
     if [epoch["epoch"] for epoch in epochs] != list(range(1, len(epochs) + 1)):
@@ -171,7 +186,7 @@ def _check_epochs(header, tensors):
         raise Malformed("the parameters of the best epoch are missing, or there should be none")
 
 
-def _check_arrays(header, tensors, trainer, names):
+def _check_arrays(header: dict, tensors: dict[str, np.ndarray], trainer: Trainer, names: list[str]) -> None:
     """Parameters are finite, those of the best epoch like those of the last, optimizer states as ours makes them."""
     saved, best = _part(tensors, "net/"), _part(tensors, "best/")
     if best and {name: (array.shape, array.dtype) for name, array in best.items()} != {
@@ -180,21 +195,20 @@ def _check_arrays(header, tensors, trainer, names):
     for name, array in (*saved.items(), *best.items()):
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise Malformed(f"parameter {name} is not finite")
-    used = set()
+    used: set[str] = set()
     for name, structure in header["states"].items():
         if name not in names:
             raise Malformed(f"the optimizer has a state of {name}, which is not trained")
         index = names.index(name)
         weight = mx.nd.array(saved[name], dtype=saved[name].dtype) if name in saved else \
-            trainer._params[index].list_data()[0]
-        made = trainer._optimizer.create_state_multi_precision(index, weight)
-        _check_state(structure, made, f"optimizer/{name}", tensors, used)
+            trained_parameters(trainer)[index].list_data()[0]
+        _check_state(structure, new_state(trainer, index, weight), f"optimizer/{name}", tensors, used)
     for name in tensors.keys() - used:
         if not name.startswith(("net/", "best/")):
             raise Malformed(f"tensor {name!r} belongs to nothing")
 
 
-def _check_state(structure, made, name, tensors, used):
+def _check_state(structure: Any, made: Any, name: str, tensors: dict[str, np.ndarray], used: set[str]) -> None:
     """Whether a saved optimizer state is like one that the optimizer has ``made``: MXNet's kernels do not look."""
     if isinstance(made, (tuple, list)):
         if not isinstance(structure, list) or len(structure) != len(made):
@@ -213,7 +227,7 @@ def _check_state(structure, made, name, tensors, used):
         used.add(name)
 
 
-def _check_scheduler(saved, scheduler, num_update):
+def _check_scheduler(saved: dict, scheduler: LRScheduler, num_update: int) -> None:
     """What a scheduler counts may differ from ours, what it was made with may not."""
     own = _plain(scheduler)
     if type(scheduler).__module__ == "mxnet.lr_scheduler":
@@ -230,21 +244,16 @@ def _check_scheduler(saved, scheduler, num_update):
         raise Malformed(f"its learning rate scheduler has counted {saved['count']} of {num_update} updates")
 
 
-def _prunes(trainer):
-    """Whether it is a MaskedTrainer; this module knows of none, as ``pruning`` stands above it."""
-    return hasattr(trainer, "pruning_state")
-
-
-def _trained_names(net, trainer):
+def _trained_names(net: HybridBlock, trainer: Trainer) -> list[str]:
     """Names in ``net`` of the trainer's parameters, in its order; those of other blocks are numbered.
 
     The trainer sorts by Gluon's names, so that its order depends on how many layers were made before.
     """
     names = {id(parameter): name for name, parameter in parameters(net).items()}
-    return [names.get(id(parameter), f"other/{index}") for index, parameter in enumerate(trainer._params)]
+    return [names.get(id(parameter), f"other/{index}") for index, parameter in enumerate(trained_parameters(trainer))]
 
 
-def _check_same_network(path, named, tensors):
+def _check_same_network(path: Path, named: dict[str, Parameter], tensors: dict[str, np.ndarray]) -> None:
     saved = _part(tensors, "net/")
     for name in sorted(saved.keys() ^ named.keys()):
         raise CheckpointError(f"{path} is of another network: parameter {name} is only in "
@@ -260,12 +269,12 @@ def _check_same_network(path, named, tensors):
                                   f"{saved[name].dtype} there, {np.dtype(parameter.dtype)} here")
 
 
-def _part(tensors, prefix):
+def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """The tensors whose names begin with ``prefix``, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _flatten(state, name, tensors):
+def _flatten(state: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
     """Store the arrays of an optimizer state (None, an NDArray or a tuple of such); return its structure."""
     if state is None:
         return None
@@ -277,7 +286,7 @@ def _flatten(state, name, tensors):
     return name
 
 
-def _unflatten(structure, tensors):
+def _unflatten(structure: Any, tensors: dict[str, np.ndarray]) -> Any:
     if structure is None:
         return None
     if isinstance(structure, list):

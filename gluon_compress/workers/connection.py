@@ -9,38 +9,52 @@ node but that one. So whoever waits here waits for a bounded time, and leaves th
 Some of MXNet 1.9.1's servers round float64 to float32, by chance, as if they had been told to (``multi_precision``). So
 what has to be exact goes through them as float32.
 """
+from __future__ import annotations
+
 import atexit
 import itertools
 import json
 import os
 import sys
-import threading
+import tempfile
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import Trainer
+from mxnet.gluon import HybridBlock, Parameter, Trainer
 from mxnet.kvstore import KVStoreBase
 
 from ..arguments import differences, shown
 from ..errors import WorkerError
-from ..parameter_server import LAUNCHED
+from ..network.checks import check_ready
+from ..network.trainer import (
+    asked_update_on_store,
+    begin_with_store,
+    compression_of,
+    has_store,
+    kind_of_store,
+    store_of,
+    trained_parameters,
+    use_store,
+)
+from ..network.values import parameters
+from .group import Alone, TrainingGroup
+from .waiting import bounded
 
 __all__ = ["Workers", "connect", "in_cluster", "of_trainer"]
 
-TIMEOUT = "GLUON_COMPRESS_WORKER_TIMEOUT"
 # Keys of ours in the servers' store, which keeps what was put under a key: above the parameters' numbers, which are
 # the keys of Gluon's own trainers.
 FIRST_KEY = 1_000_000
 
-# Lines for the launcher, which knows from them who waits and who hangs.
-WAITS, GOES_ON = "\x1egluon_compress worker waits", "\x1egluon_compress worker goes on"
-SECONDS_UNTOLD = 1  # shorter waits happen at every step
-
-_connection = None
+_connection: Workers | None = None
 
 
-def connect():
+def connect() -> Workers:
     """The :class:`Workers` that this process is one of; waits for all of them to start.
 
     One connection serves the whole process. In a process that was not started as a worker (``DMLC_ROLE``), it is alone:
@@ -59,19 +73,19 @@ def connect():
         return _connection
     before = os.umask(0o077)  # nobody else may connect to sockets that are files
     try:
-        store = _bounded(lambda: mx.kv.create("dist_sync" if in_cluster() else "device"), _timeout())
+        store = bounded(lambda: mx.kv.create("dist_sync" if in_cluster() else "device"))
     finally:
         os.umask(before)
     return _adopt(store)
 
 
-def in_cluster():
+def in_cluster() -> bool:
     """Whether this process was started as a worker of MXNet's parameter server."""
     return os.environ.get("DMLC_ROLE") == "worker"
 
 
-def of_trainer(trainer):
-    """The :class:`Workers` that a trainer trains with; None for one that has no others, whatever its ``kvstore``.
+def of_trainer(trainer: Trainer) -> TrainingGroup:
+    """The :class:`Workers` that a trainer trains with; :class:`Alone` when it has no others, whatever its ``kvstore``.
 
     Raises ``ValueError`` for a distributed trainer with which the workers could not stay equal: one whose servers
     update the weights, as they would not hear of learning rates and cannot give back the optimizer's state.
@@ -79,38 +93,41 @@ def of_trainer(trainer):
     """
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer is {shown(trainer)}; accepted: a gluon.Trainer")
-    asked = trainer._kvstore_params
-    store = trainer._kvstore if trainer._kv_initialized else asked["kvstore"]
-    kind = store if isinstance(store, str) else getattr(store, "type", "")
+    store, kind = store_of(trainer), kind_of_store(trainer)
     if "dist" not in kind:
         if in_cluster():
             warnings.warn(f"this process is a worker of a cluster, but the trainer has kvstore {kind!r}: it trains "
                           f"alone. With the others: kvstore=gluon_compress.workers.connect()", stacklevel=3)
-        return None
-    if not in_cluster():
-        raise ValueError(f"the trainer's kvstore is {kind!r}, but this process is no worker of a cluster: start the "
-                         f"script with python -m gluon_compress.workers")
-    if "async" in kind or asked["update_on_kvstore"]:
-        raise ValueError(f"the trainer has kvstore {kind!r} and update_on_kvstore={asked['update_on_kvstore']}: "
-                         f"servers that update the weights follow no schedule and keep the optimizer's state; "
-                         f"accepted: 'dist_sync', without update_on_kvstore")
-    if trainer._compression_params:
-        raise ValueError(f"the trainer has compression_params {trainer._compression_params}; accepted: none")
+        return Alone()
+    _check_distributed(trainer, kind)
     if not isinstance(store, Workers):
-        if trainer._kv_initialized:
+        if has_store(trainer):
             raise ValueError(f"the trainer has made steps with kvstore {kind!r} before; make it with "
                              f"kvstore=gluon_compress.workers.connect(), which any loop can use")
         store = connect() if isinstance(store, str) else _adopt(store)
-    asked.update(kvstore=store, update_on_kvstore=False)
-    return store if store.num_workers > 1 else None
+    use_store(trainer, store)
+    return store if store.num_workers > 1 else Alone()
 
 
-class Workers(KVStoreBase):
+def _check_distributed(trainer: Trainer, kind: str) -> None:
+    """Raise ``ValueError`` for a distributed trainer with which the workers could not stay equal."""
+    if not in_cluster():
+        raise ValueError(f"the trainer's kvstore is {kind!r}, but this process is no worker of a cluster: start the "
+                         f"script with python -m gluon_compress.workers")
+    if "async" in kind or asked_update_on_store(trainer):
+        raise ValueError(f"the trainer has kvstore {kind!r} and update_on_kvstore={asked_update_on_store(trainer)}: "
+                         f"servers that update the weights follow no schedule and keep the optimizer's state; "
+                         f"accepted: 'dist_sync', without update_on_kvstore")
+    if compression_of(trainer):
+        raise ValueError(f"the trainer has compression_params {compression_of(trainer)}; accepted: none")
+
+
+class Workers(KVStoreBase, TrainingGroup):
     """The processes that train one network together, as a ``kvstore`` for any ``gluon.Trainer``.
 
-    Of MXNet's ``dist_sync`` it differs in this: the weights are updated by each worker and not by servers, one process
-    can have several trainers one after the other, and a wait for the others ends with ``WorkerError`` after the
-    seconds in ``GLUON_COMPRESS_WORKER_TIMEOUT``, 600 by default.
+    It differs from MXNet's ``dist_sync`` in three ways: each worker updates the weights itself, not the servers; one
+    process can have several trainers, one after the other; and a wait for the others ends with ``WorkerError`` after
+    the seconds in ``GLUON_COMPRESS_WORKER_TIMEOUT``, 600 by default.
 
     Attributes
     ----------
@@ -123,20 +140,20 @@ class Workers(KVStoreBase):
         would wait for it.
     """
 
-    rank = num_workers = type = None  # properties of KVStoreBase
+    rank, num_workers, type = 0, 1, ""  # properties of KVStoreBase, which cannot be set
 
-    def __init__(self, store):
+    def __init__(self, store: Any) -> None:
         self._store = store
         self._next_key = itertools.count(FIRST_KEY)
-        self._sums = {}  # {what is summed: its key}
+        self._sums: dict[tuple, int] = {}  # {what is summed: its key}
         self.failed, self.status = False, 1  # of the process, when it failed
         self.rank, self.num_workers, self.type = store.rank, store.num_workers, store.type
 
     @staticmethod
-    def is_capable(capability):
+    def is_capable(capability: str) -> bool:
         return False  # of updating the weights
 
-    def broadcast(self, key, value, out, priority=0):
+    def broadcast(self, key: Any, value: Any, out: Any, priority: int = 0) -> None:
         """Put worker 0's ``value`` into ``out``; waits for it."""
         value = value[0] if isinstance(value, (list, tuple)) else value
         if value.dtype == np.float32:
@@ -150,7 +167,7 @@ class Workers(KVStoreBase):
         for array in out if isinstance(out, (list, tuple)) else [out]:
             mx.nd.identity(received.as_in_context(array.context), out=array)
 
-    def pushpull(self, key, value, out=None, priority=0):
+    def pushpull(self, key: Any, value: Any, out: Any = None, priority: int = 0) -> None:
         """Put the sum of all workers' ``value`` into ``out``, in time; :meth:`wait` waits for it."""
         first = value[0] if isinstance(value, (list, tuple)) else value
         name = key, first.shape, np.dtype(first.dtype).name
@@ -159,11 +176,11 @@ class Workers(KVStoreBase):
             self._wait_for(lambda: self._store.init(self._sums[name], mx.nd.zeros(first.shape, dtype=first.dtype)))
         self._store.pushpull(self._sums[name], value, out=value if out is None else out, priority=priority)
 
-    def wait(self):
+    def wait(self) -> None:
         """Wait for everything that MXNet was given to do."""
         self._wait_for(mx.nd.waitall)
 
-    def sum(self, numbers):
+    def sum(self, numbers: Sequence[float] | np.ndarray) -> np.ndarray:
         """The sum of all workers' ``numbers``, a NumPy array of float64; exact for each worker's share."""
         numbers = np.ascontiguousarray(numbers, np.float64)
         # each worker's bits in a row of its own, as integers that float32 holds
@@ -174,7 +191,7 @@ class Workers(KVStoreBase):
         self.wait()
         return received.asnumpy().astype(np.uint16).view(np.float64).sum(axis=0).reshape(numbers.shape)
 
-    def from_worker(self, rank, content):
+    def from_worker(self, rank: int, content: bytes) -> bytes:
         """The bytes that the worker with this rank gave; those of the others are not looked at."""
         length = int(self.sum([len(content) if self.rank == rank else 0])[0])
         if length == 0:
@@ -187,27 +204,67 @@ class Workers(KVStoreBase):
         self.wait()
         return received.asnumpy().astype(np.uint16).tobytes()[:length]
 
-    def check_same(self, description):
+    @contextmanager
+    def file_of_first(self, path: Path) -> Iterator[Path | None]:
+        """A copy of worker 0's file at ``path``, which goes afterwards; None when it has none."""
+        content = self.from_worker(0, path.read_bytes() if self.rank == 0 and path.exists() else b"")
+        if not content:
+            yield None
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, path.name)
+            copy.write_bytes(content)
+            yield copy
+
+    def check_same(self, description: dict) -> None:
         """Raise ``WorkerError``, with the same message on every worker, unless all have the same ``description``.
 
         It is a JSON dict. Every worker says what differs, as the first one to end may be the only one to be heard.
         """
-        mine = json.loads(json.dumps(description))
+        own = json.loads(json.dumps(description))
         first = json.loads(self.from_worker(0, json.dumps(description).encode()))
         flags = np.zeros(self.num_workers)
-        flags[self.rank] = first != mine
+        flags[self.rank] = first != own
         others = np.flatnonzero(self.sum(flags))
-        messages = [self.from_worker(rank, differences(first, mine).encode()).decode() for rank in others]
+        messages = [self.from_worker(rank, differences(first, own).encode()).decode() for rank in others]
         if messages:
             raise WorkerError("; ".join(f"worker {rank} trains something else than worker 0: {message}"
                                         for rank, message in zip(others, messages)))
 
-    def share(self, parameters):
+    def check_network(self, net: HybridBlock) -> None:
+        """Raise ``NetworkError`` for a parameter without data: worker 0 has no value to give the others."""
+        check_ready(net)
+
+    def begin(self, net: HybridBlock, trainer: Trainer, description: dict) -> None:
+        """Make sure that all workers train the same, and give all worker 0's parameters."""
+        named = parameters(net)
+        self.check_same({
+            **{f"parameter {name}": _shape_and_type(parameter) for name, parameter in named.items()}, **description,
+            "parameters of the trainer": [_shape_and_type(parameter) for parameter in trained_parameters(trainer)]})
+        begin_with_store(trainer)  # Gluon would give all worker 0's after the first pass, which moves BatchNorm's
+        self.share(named.values())
+
+    def step(self, trainer: Trainer, samples: int) -> None:
+        """A step of the trainer with the gradients of all workers' samples; ``samples`` is their number."""
+        trainer.allreduce_grads()
+        self.wait()  # a bounded time, before the parameters depend on it
+        trainer.update(samples)
+
+    def meet(self, net: HybridBlock) -> None:
+        """After an epoch, average BatchNorm's statistics, and give all what worker 0 has learnt.
+
+        That is what the others have learnt too, up to the rounding of other processors.
+        """
+        named = parameters(net).values()
+        self.average([parameter for parameter in named if parameter.grad_req == "null"])
+        self.share(parameter for parameter in named if parameter.grad_req != "null")
+
+    def share(self, parameters: Iterable[Parameter]) -> None:
         """Give these parameters the values that worker 0 has."""
         for parameter in parameters:
             self.broadcast(None, parameter.list_data()[0], parameter.list_data())
 
-    def average(self, parameters):
+    def average(self, parameters: Sequence[Parameter]) -> None:
         """Set these parameters to their mean over the workers; those that are equal keep their bits."""
         values = [parameter.list_data()[0].asnumpy() for parameter in parameters]
         if not values:
@@ -218,16 +275,16 @@ class Workers(KVStoreBase):
             for array in parameter.list_data():
                 mx.nd.identity(mx.nd.array(part.reshape(value.shape), array.context, array.dtype), out=array)
 
-    def _wait_for(self, action):
+    def _wait_for(self, action: Callable[[], Any]) -> None:
         if self.failed:
             raise WorkerError("this worker has failed before and the others have gone: start all of them again")
         try:
-            _bounded(action, _timeout())
+            bounded(action)
         except BaseException:
             self.failed = True
             raise
 
-    def end_with_process(self):
+    def end_with_process(self) -> None:
         """See that this process ends within a bounded time, and at once after ``sys.exit`` or an uncaught error.
 
         ``exit()``, ``quit()`` and ``raise SystemExit`` cannot be told from a good end: it waits for the others then.
@@ -246,7 +303,7 @@ class Workers(KVStoreBase):
             leave(status)
         sys.excepthook, sys.exit = show_and_fail, fail_and_leave
 
-    def _leave(self):
+    def _leave(self) -> None:
         """At the end of the process: MXNet waits for the others' end here, unless there is no point in it."""
         if not self.failed:
             try:
@@ -259,7 +316,7 @@ class Workers(KVStoreBase):
         os._exit(self.status)
 
 
-def _adopt(store):
+def _adopt(store: Any) -> Workers:
     """The connection of this process, from its MXNet key-value store."""
     global _connection
     if _connection is not None and _connection._store is not store:
@@ -271,43 +328,5 @@ def _adopt(store):
     return _connection
 
 
-def _timeout():
-    """Seconds to wait for the others."""
-    seconds = os.environ.get(TIMEOUT, "600")
-    try:
-        if float(seconds) > 0:
-            return min(float(seconds), threading.TIMEOUT_MAX)
-    except ValueError:
-        pass
-    raise ValueError(f"{TIMEOUT} is {seconds!r}; accepted: a number of seconds above 0")
-
-
-def _bounded(action, seconds):
-    """The result of ``action()``, which cannot be interrupted: in a thread, left behind when it takes too long."""
-    outcome = {}
-
-    def run():
-        try:
-            outcome["result"] = action()
-        except BaseException as error:
-            outcome["error"] = error
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    untold = min(SECONDS_UNTOLD, seconds / 2)
-    thread.join(untold)
-    if thread.is_alive():
-        _tell_launcher(WAITS)
-        thread.join(seconds - untold)
-        if not thread.is_alive():
-            _tell_launcher(GOES_ON)
-    if thread.is_alive():
-        raise WorkerError(f"the other workers or the servers have not answered for {seconds:g} seconds: one has died "
-                          f"or hangs. {TIMEOUT} sets the seconds to wait")
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["result"]
-
-
-def _tell_launcher(line):
-    if LAUNCHED in os.environ:
-        os.write(2, f"{line}\n".encode())  # in one piece
+def _shape_and_type(parameter: Parameter) -> str:
+    return f"{parameter.shape} {np.dtype(parameter.dtype)}"

@@ -34,7 +34,7 @@ import click
 from ..parameter_server import LAUNCHED
 from ..runtime import status, usable_cores
 from . import guard
-from .connection import GOES_ON, WAITS
+from .waiting import GOES_ON, WAITS
 
 __all__ = ["main"]
 

@@ -3,18 +3,18 @@ from collections.abc import Mapping
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import Trainer
 
 from ...arguments import check_number
 from ...errors import RecordError
 from ...files.schema import Malformed, anything, fields, integer, maybe
+from ...network.trainer import PruningTrainer
 from .gradual import GradualPruner
 from .masks import Masks, on_devices, zero_where_pruned
 
 _STATE = fields({"masks": anything, "step": maybe(integer(0, 2**63 - 1))})
 
 
-class MaskedTrainer(Trainer):
+class MaskedTrainer(PruningTrainer):
     """A ``gluon.Trainer`` under which pruned weights stay exactly zero.
 
     Masking the gradients would not be enough: momentum, or Adam's moments, from before the pruning move a weight
