@@ -93,8 +93,15 @@ def optimizer_states(trainer: Trainer) -> dict[int, Any]:
 def restore_optimizer_states(trainer: Trainer, states: dict[int, Any]) -> None:
     """Put back what :func:`optimizer_states` gave, on each device."""
     for updater in _updaters(trainer):
-        updater.states.update(states)
+        updater.states.update({number: _copied(state) for number, state in states.items()})
         updater.states_synced.update(dict.fromkeys(states, False))  # the updater puts them on its device
+
+
+def _copied(state: Any) -> Any:
+    """An optimizer state in arrays of its own, which the optimizer writes into."""
+    if isinstance(state, (tuple, list)):
+        return tuple(map(_copied, state))
+    return None if state is None else state.copy()
 
 
 def new_state(trainer: Trainer, number: int, weight: Any) -> Any:
