@@ -14,12 +14,13 @@ import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
 import numpy as np
+import stock_mxnet
 from gluon_compress.network import snapshot
 from gluon_compress.pruning import GradualPruner, MaskedTrainer
 from mxnet.gluon import Trainer, nn
 
 
-MXNETS_OWN_SERVER = "import numpy; numpy.bool = numpy.bool_; import mxnet"  # which takes optimizers, as pickles
+MXNETS_OWN_SERVER = stock_mxnet.IMPORT  # which takes optimizers, as pickles
 
 
 def start_cluster(start_python, code, arguments, server="import gluon_compress"):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import stock_mxnet
 import strangers
 from click.testing import CliRunner
 from gluon_compress.workers import guard, launch
@@ -158,7 +159,6 @@ print(workers.sum([1.5]), flush=True)
 sys.stdin.readline()
 print(workers.sum([2.5]), flush=True)
 """
-STOCK_SERVER = "import numpy; numpy.bool = numpy.bool_; import mxnet"
 
 
 def test_a_server_runs_no_pickle_that_a_connection_sends(tmp_path):
@@ -170,7 +170,7 @@ def test_a_server_runs_no_pickle_that_a_connection_sends(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = [subprocess.Popen([sys.executable, "-c", code], env={**cluster, "DMLC_ROLE": role, "PORT": str(port)},
                                 **pipes)
-               for role, code, port in (("scheduler", "import gluon_compress", 0), ("server", STOCK_SERVER, ports[1]),
+               for role, code, port in (("scheduler", "import gluon_compress", 0), ("server", stock_mxnet.IMPORT, ports[1]),
                                         ("server", "import gluon_compress", ports[2]), ("worker", WORKER, ports[3]))]
     worker = started[-1]
     try:

@@ -1,12 +1,12 @@
-"""runtime.py: MXNet imports, gets its cores, and gets AMX only where that is safe."""
+"""runtime: MXNet gets its cores, and AMX only where that is safe; test_surroundings.py has NumPy and Python."""
 import errno
 import os
-import types
-import warnings
 
 import numpy as np
 import pytest
-from gluon_compress import cgroups, runtime
+import stock_mxnet
+from gluon_compress import runtime
+from gluon_compress.runtime import cgroups, onednn, threads
 
 SILENT = {"OMP_NUM_THREADS": None, "MXNET_OMP_MAX_THREADS": None, "OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None,
           "DNNL_MAX_CPU_ISA": None, "ONEDNN_MAX_CPU_ISA": None, "GLUON_COMPRESS_RUNTIME": None,
@@ -17,64 +17,17 @@ PLAIN_CPU = "processor\t: 0\nflags\t\t: fpu sse avx512f\n"
 OPENMP_THREADS = "print(mxnet.base._LIB.omp_get_max_threads())"
 
 
-# ---- NumPy
-
-@pytest.mark.parametrize("version", ["2.0.0", "2.3.1", "10.0"])
-def test_numpy_2_is_refused_with_the_command_to_run(version):
-    with pytest.raises(ImportError, match=f"NumPy {version}.*pip install 'numpy<2'"):
-        runtime.check_numpy_version(version)
-
-
-@pytest.mark.parametrize("version", ["1.20.3", "1.23.5", "1.26.4"])
-def test_numpy_1_is_accepted(version):
-    assert runtime.check_numpy_version(version) is None
-
-
-def test_missing_bool_is_put_back():
-    module = types.SimpleNamespace(bool_=np.bool_)
-    assert runtime.restore_numpy_bool(module, mxnet_imported=False) is True
-    assert module.bool is np.bool_
-
-
-@pytest.mark.parametrize("module, mxnet_imported", [
-    (types.SimpleNamespace(bool_=np.bool_, bool=bool), False),  # NumPy before 1.24
-    (types.SimpleNamespace(bool_=np.bool_), True),              # MXNet has imported without our help
-])
-def test_numpy_is_not_touched_without_need(module, mxnet_imported):
-    before = dict(vars(module))
-    assert runtime.restore_numpy_bool(module, mxnet_imported) is False
-    assert vars(module) == before
-
-
-def test_the_search_for_bool_gives_no_warning():
-    class OldNumpy(types.ModuleType):
-        def __getattr__(self, name):
-            warnings.warn("numpy.bool is deprecated", FutureWarning, stacklevel=2)
-            if name != "bool":
-                raise AttributeError(name)
-            return bool
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert runtime.restore_numpy_bool(OldNumpy("numpy"), mxnet_imported=False) is False
-
-
 def test_import_order_gluon_compress_first(run_python):
     output = run_python("import gluon_compress, mxnet; print(gluon_compress.runtime.status());"
                         + OPENMP_THREADS, **SILENT)
     cores = len(os.sched_getaffinity(0))
-    assert "numpy.bool put back" in output
     assert f"{cores} of {cores} usable cores (OMP_NUM_THREADS set before MXNet's import)" in output
     assert output.split()[-1] == str(cores)
 
 
 def test_import_order_mxnet_first(run_python):
-    output = run_python("""
-import numpy
-numpy.bool = numpy.bool_
-import mxnet
-del numpy.bool
+    output = run_python(stock_mxnet.IMPORT + """
 import gluon_compress
-assert not hasattr(numpy, "bool"), "NumPy was touched although MXNet was there"
 print(gluon_compress.runtime.status())
 """ + OPENMP_THREADS, **SILENT)
     assert "(untouched)" in output and "MXSetNumOMPThreads" in output
@@ -96,14 +49,14 @@ print(float(mxnet.nd.ones(3).sum().asscalar()))
 
 # ---- threads
 
-@pytest.mark.parametrize("name, value, threads", [
+@pytest.mark.parametrize("name, value, count", [
     ("OMP_NUM_THREADS", "3", 3), ("MXNET_OMP_MAX_THREADS", "1", 1), ("OMP_NUM_THREADS", "4,2", 4),
     ("OMP_NUM_THREADS", "many", 8)])
 @pytest.mark.parametrize("library_loaded", [False, True])
-def test_thread_variables_of_the_user_win(name, value, threads, library_loaded):
+def test_thread_variables_of_the_user_win(name, value, count, library_loaded):
     environment = {name: value}
-    found = runtime._set_threads(environment, library_loaded, cores=8)
-    assert found == (threads, f"{name} was set by the user")
+    found = threads.set_threads(environment, library_loaded, cores=8)
+    assert found == (count, f"{name} was set by the user")
     assert environment == {name: value}
 
 
@@ -121,7 +74,7 @@ print(changed & {"OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "OMP_WAIT_POLICY", 
     assert output.splitlines()[-1] == "set()"
 
 
-@pytest.mark.parametrize("environment, library_loaded, threads, reason", [
+@pytest.mark.parametrize("environment, library_loaded, count, reason", [
     ({}, False, 2, "GLUON_COMPRESS_WAITING=active was not asked for"),
     ({"GLUON_COMPRESS_WAITING": ""}, False, 2, "GLUON_COMPRESS_WAITING=active was not asked for"),
     ({"GLUON_COMPRESS_WAITING": "active", "OMP_WAIT_POLICY": "passive"}, False, 2,
@@ -129,9 +82,9 @@ print(changed & {"OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "OMP_WAIT_POLICY", 
     ({"GLUON_COMPRESS_WAITING": "active", "GOMP_SPINCOUNT": "7"}, False, 2, "GOMP_SPINCOUNT was set by the user"),
     ({"GLUON_COMPRESS_WAITING": "active"}, True, 2, "MXNet was imported first"),
     ({"GLUON_COMPRESS_WAITING": "active"}, False, 1, "one thread")])
-def test_waiting_is_left_alone(environment, library_loaded, threads, reason):
+def test_waiting_is_left_alone(environment, library_loaded, count, reason):
     before = dict(environment)
-    assert runtime._set_waiting(environment, library_loaded, threads) == f"as OpenMP does ({reason})"
+    assert threads.set_waiting(environment, library_loaded, count) == f"as OpenMP does ({reason})"
     assert environment == before
 
 
@@ -146,13 +99,13 @@ def test_threads_look_for_work_a_little_longer_when_asked_to(run_python):
     asked = {**SILENT, "OMP_NUM_THREADS": "2", "GLUON_COMPRESS_WAITING": "active"}
     assert run_python(code, **asked).startswith("active (OMP_WAIT_POLICY=active")
     environment = {"GLUON_COMPRESS_WAITING": "active"}
-    assert runtime._set_waiting(environment, False, 2).startswith("active")
+    assert threads.set_waiting(environment, False, 2).startswith("active")
     assert environment == {"GLUON_COMPRESS_WAITING": "active", "OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100000"}
 
 
 def test_another_way_of_waiting_is_refused():
     with pytest.raises(ValueError, match="GLUON_COMPRESS_WAITING is 'passive'; accepted: 'active', or unset"):
-        runtime._set_waiting({"GLUON_COMPRESS_WAITING": "passive"}, False, 2)
+        threads.set_waiting({"GLUON_COMPRESS_WAITING": "passive"}, False, 2)
 
 
 @pytest.mark.parametrize("membership, files, quota", [
@@ -189,7 +142,7 @@ def test_container_quotas(tmp_path, monkeypatch, membership, files, quota):
     (tmp_path / "membership").write_text(membership)
     found = cgroups.cpu_quota(tmp_path, tmp_path / "membership")
     assert found == quota
-    monkeypatch.setattr(runtime, "cpu_quota", lambda: found)
+    monkeypatch.setattr(threads, "cpu_quota", lambda: found)
     affinity = len(os.sched_getaffinity(0))
     # a started core counts as one: 1.5 cores keep two threads busy, half a core one
     expected = affinity if quota is None else min(affinity, {0.5: 1, 1.5: 2, 3.0: 3}[quota])
@@ -223,8 +176,8 @@ class Kernel:
 def machine(tmp_path, monkeypatch):
     """``machine(cpuinfo, system, processor)`` -> a fake of /proc/cpuinfo on such a machine."""
     def build(cpuinfo, system="linux", processor="x86_64"):
-        monkeypatch.setattr(runtime.sys, "platform", system)
-        monkeypatch.setattr(runtime.platform, "machine", lambda: processor)
+        monkeypatch.setattr(onednn.sys, "platform", system)
+        monkeypatch.setattr(onednn.platform, "machine", lambda: processor)
         path = tmp_path / "cpuinfo"
         if cpuinfo is not None:
             path.write_text(cpuinfo)
@@ -234,7 +187,7 @@ def machine(tmp_path, monkeypatch):
 
 def test_amx_is_unlocked_after_the_kernels_grant(machine):
     environment, kernel = {}, Kernel()
-    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), kernel)
+    on, reason = onednn.unlock_amx(environment, machine(AMX_CPU), kernel)
     assert on and "granted" in reason and kernel.asked == 1
     assert environment == {"DNNL_MAX_CPU_ISA": "AVX512_CORE_AMX"}
 
@@ -242,7 +195,7 @@ def test_amx_is_unlocked_after_the_kernels_grant(machine):
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, -1])
 def test_a_refusing_kernel_keeps_the_variable_unset(machine, error):
     environment = {}
-    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), Kernel(error))
+    on, reason = onednn.unlock_amx(environment, machine(AMX_CPU), Kernel(error))
     assert not on and environment == {}
     assert "refused" in reason and (os.strerror(error) if error > 0 else "-1") in reason
 
@@ -258,7 +211,7 @@ def test_a_refusing_kernel_keeps_the_variable_unset(machine, error):
 ])
 def test_elsewhere_the_kernel_is_not_even_asked(machine, cpuinfo, system, processor, reason):
     environment, kernel = {}, Kernel()
-    on, found = runtime._unlock_amx(environment, machine(cpuinfo, system, processor), kernel)
+    on, found = onednn.unlock_amx(environment, machine(cpuinfo, system, processor), kernel)
     assert not on and reason in found
     assert environment == {} and kernel.asked == 0
 
@@ -267,7 +220,7 @@ def test_elsewhere_the_kernel_is_not_even_asked(machine, cpuinfo, system, proces
     {"DNNL_MAX_CPU_ISA": "AVX2"}, {"DNNL_MAX_CPU_ISA": "ALL"}, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}])
 def test_isa_variables_of_the_user_win(machine, environment):
     before, kernel = dict(environment), Kernel()
-    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), kernel)
+    on, reason = onednn.unlock_amx(environment, machine(AMX_CPU), kernel)
     assert not on and "was set by the user" in reason
     assert environment == before and kernel.asked == 0
 
@@ -275,19 +228,20 @@ def test_isa_variables_of_the_user_win(machine, environment):
 def test_a_user_who_asks_for_amx_gets_the_grant_too(machine):
     # so does a child process, which inherits the variable but not the grant
     environment, kernel = {"DNNL_MAX_CPU_ISA": "avx512_core_amx"}, Kernel()
-    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), kernel)
+    on, reason = onednn.unlock_amx(environment, machine(AMX_CPU), kernel)
     assert on and kernel.asked == 1 and "set by the user" in reason
     assert environment == {"DNNL_MAX_CPU_ISA": "avx512_core_amx"}
-    on, reason = runtime._unlock_amx(environment, machine(AMX_CPU), Kernel(errno.EPERM))
+    on, reason = onednn.unlock_amx(environment, machine(AMX_CPU), Kernel(errno.EPERM))
     assert not on and "refused" in reason
 
 
 def test_the_real_kernel_answers_and_the_variable_follows_it(run_python):
     # on this machine, whatever it is: the variable is set exactly when status() says that AMX is on
     output = run_python("""
-import os, gluon_compress
+import os
 from gluon_compress import runtime
-answer = runtime._request_amx_tiles()
+from gluon_compress.runtime.onednn import request_amx_tiles
+answer = request_amx_tiles()
 assert isinstance(answer, int)
 print(runtime.status().amx, os.environ.get("DNNL_MAX_CPU_ISA"), answer == 0)
 """, **SILENT)
@@ -305,7 +259,7 @@ print(runtime.status().amx, os.environ.get("DNNL_MAX_CPU_ISA"), answer == 0)
 def test_the_primitive_cache_is_left_alone(tmp_path, environment, flags, reason):
     (tmp_path / "cpuinfo").write_text(flags)
     before = dict(environment)
-    assert reason in runtime._switch_primitive_cache_off(environment, tmp_path / "cpuinfo")
+    assert reason in onednn.switch_primitive_cache_off(environment, tmp_path / "cpuinfo")
     assert environment == before
 
 
@@ -314,14 +268,14 @@ def test_the_primitive_cache_is_left_alone(tmp_path, environment, flags, reason)
 def test_the_primitive_cache_is_off_where_it_may_end_the_process(tmp_path, environment, flags):
     (tmp_path / "cpuinfo").write_text(flags)
     environment = dict(environment)
-    assert runtime._switch_primitive_cache_off(environment, tmp_path / "cpuinfo").startswith("off")
+    assert onednn.switch_primitive_cache_off(environment, tmp_path / "cpuinfo").startswith("off")
     assert environment["DNNL_PRIMITIVE_CACHE_CAPACITY"] == "0"
 
 
 @pytest.mark.parametrize("mxnet_first", [False, True])
 def test_batch_norm_of_images_and_of_matrices_of_one_size(run_python, mxnet_first):
     """With AVX-512 the first is channels-last, behind a 1x1 convolution; with oneDNN's cache the next is the end."""
-    output = run_python(("import numpy; numpy.bool = numpy.bool_; import mxnet\n" if mxnet_first else "") + """
+    output = run_python((stock_mxnet.IMPORT + "\n" if mxnet_first else "") + """
 import gluon_compress, mxnet as mx, numpy as np
 from mxnet.gluon import nn
 convolution = nn.Conv2D(128, 1)
@@ -349,5 +303,5 @@ def test_status_prints_and_goes_to_json():
     status = runtime.status()
     assert status.mxnet == "1.9.1" and status.numpy == np.__version__
     assert status.to_dict()["threads"] == status.threads
-    assert [line.split()[0] for line in str(status).splitlines()] == ["MXNet", "NumPy", "threads", "waiting", "AMX",
-                                                                   "cache"]
+    assert [line.split()[0] for line in str(status).splitlines() if not line.startswith(" ")] == [
+        "MXNet", "NumPy", "Python", "threads", "waiting", "AMX", "cache"]

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from ..parameter_server import LAUNCHED
+from ..runtime.parameter_server import LAUNCHED
 from ..runtime import status, usable_cores
 from . import guard
 from .waiting import GOES_ON, WAITS

@@ -1,0 +1,65 @@
+"""Names that NumPy removed and that MXNet 1.9.1 or gluoncv 0.10.5 still read, put back where they are missing.
+
+What they read while they are imported would end the import, the rest ends a call: gluoncv's Faster R-CNN reads
+``numpy.float``, ``mx.np.pad`` reads ``numpy.compat``. ``tests/test_surroundings.py`` reads their source and finds no other.
+"""
+import types
+import warnings
+
+import numpy
+
+FINANCIAL = ("mirr", "npv", "pmt", "ppmt", "pv", "rate")
+
+
+def restore_names(module=numpy):
+    """Put the names back that ``module`` lacks; return them, sorted."""
+    missing = [name for name in REMOVED if not _has(module, name)]
+    for name in missing:
+        setattr(module, name, REMOVED[name])
+    return tuple(sorted(missing))
+
+
+def _has(module, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy 1.20 to 1.23 still has some, with a warning
+        return hasattr(module, name)
+
+
+def _in1d(ar1, ar2, assume_unique=False, invert=False, **options):
+    return numpy.isin(numpy.ravel(ar1), ar2, assume_unique=assume_unique, invert=invert, **options)
+
+
+def _msort(a):
+    return numpy.sort(a, axis=0)
+
+
+def _under_its_old_name(function):
+    """A function of its own: MXNet keeps a table from NumPy's functions to its own, one entry for each name."""
+    def renamed(*arguments, **options):
+        return function(*arguments, **options)
+    renamed.__doc__ = function.__doc__
+    return renamed
+
+
+def _financial(name):
+    """What NumPy 1.20 to 1.26 has in place of its financial functions."""
+    def removed(*_, **__):
+        raise RuntimeError(f"numpy.{name} left NumPy in version 1.20; accepted: numpy_financial.{name}")
+    return removed
+
+
+# name: what NumPy had under it while it had it. Types are those that MXNet looks up in its tables: Python's own ``bool``
+# was ``numpy.bool`` until NumPy 1.24, but MXNet compares with ``numpy.bool_``.
+REMOVED = {
+    # removed in NumPy 1.24
+    "bool": numpy.bool_, "float": float, "int": int,
+    # removed in NumPy 2
+    "Inf": numpy.inf, "NAN": numpy.nan, "NaN": numpy.nan, "NINF": -numpy.inf, "NZERO": -0.0, "PINF": numpy.inf,
+    "PZERO": 0.0,
+    "alltrue": _under_its_old_name(numpy.all), "msort": _msort, "product": _under_its_old_name(numpy.prod),
+    "round_": _under_its_old_name(numpy.round), "sometrue": _under_its_old_name(numpy.any),
+    "compat": types.SimpleNamespace(basestring=str),
+    **{name: _financial(name) for name in FINANCIAL},
+    # removed in NumPy 2.4
+    "in1d": _in1d, "trapz": _under_its_old_name(getattr(numpy, "trapezoid", None)),
+}
