@@ -173,8 +173,6 @@ def test_a_fixed_batch_is_announced(tmp_path):
     (lambda F, x: F.contrib.fft(x), "does not know _contrib_fft"),
     (lambda F, x: F.L2Normalization(x), "L2Normalization"),
     (lambda F, x: F.LRN(x, nsize=5), "computes something else"),  # the converter takes knorm for 1, it is 2
-    (lambda F, x: F.Pooling(x, kernel=(3, 3), stride=(2, 2), pool_type="avg", pooling_convention="full"),
-     "computes something else"),
     (lambda F, x: F.log(x - 2), "not finite")])
 def test_what_cannot_be_converted_leaves_the_file(function, reason, tmp_path):
     path = tmp_path / "net.onnx"

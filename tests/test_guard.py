@@ -170,7 +170,8 @@ def test_a_server_runs_no_pickle_that_a_connection_sends(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = [subprocess.Popen([sys.executable, "-c", code], env={**cluster, "DMLC_ROLE": role, "PORT": str(port)},
                                 **pipes)
-               for role, code, port in (("scheduler", "import gluon_compress", 0), ("server", stock_mxnet.IMPORT, ports[1]),
+               for role, code, port in (("scheduler", "import gluon_compress", 0),
+                                        ("server", stock_mxnet.IMPORT, ports[1]),
                                         ("server", "import gluon_compress", ports[2]), ("worker", WORKER, ports[3]))]
     worker = started[-1]
     try:

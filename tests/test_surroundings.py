@@ -1,27 +1,49 @@
 """What MXNet and gluoncv find of NumPy and of Python's standard library: everything that their source reads."""
 import ast
+import functools
 import importlib
 import importlib.util
-import pkgutil
+import json
+import os
+import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 
-PACKAGES = ("mxnet", "gluoncv", "autocfg")
+import mxnet as mx
+import numpy as np
+import pytest
+from gluon_compress import runtime
+from gluon_compress.runtime import numpy_names, standard_library
+
+# the modules that Python has removed since 3.10, by PEP 594 and what came before it
+REMOVED = {"aifc", "asynchat", "asyncore", "audioop", "cgi", "cgitb", "chunk", "crypt", "distutils", "imghdr", "imp",
+           "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd", "sndhdr", "spwd", "sunau",
+           "telnetlib", "uu", "xdrlib"}
+# read where they cannot be met: on Windows, by Python 2, for PyTorch, or beside a check of Python's version
+NEVER_MET = {"ctypes.windll", "ctypes.FormatError", "ctypes.GetLastError"}
+NEVER_USED = ("gluoncv/torch/", "mxnet/tools/", "autocfg/type_check.py")
 
 
-def sources():
+@functools.cache
+def names_read():
+    """[(path of a module, a name it reads of another one)] in MXNet, gluoncv, and what gluoncv alone brings along."""
+    return [(path, name) for path, tree in sources("mxnet", "gluoncv", "autocfg") for name in reads(tree)]
+
+
+def sources(*packages):
     """(path below its package's parent, syntax tree) of every module of the packages."""
-    for package in PACKAGES:
+    for package in packages:
         folder = Path(importlib.util.find_spec(package).origin).parent
         for path in sorted(folder.rglob("*.py")):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "\d" in a string that is not raw
-                yield path.relative_to(folder.parent), ast.parse(path.read_text())
+                yield path.relative_to(folder.parent).as_posix(), ast.parse(path.read_text())
 
 
 def reads(tree):
-    """What a module reads of others by their full names: "numpy.linalg.norm", "collections.abc.Mapping", "distutils"."""
+    """What a module reads of others by their full names: "numpy.float", "collections.abc.Mapping", "distutils"."""
     called = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -35,33 +57,139 @@ def reads(tree):
 
 
 def exists(name):
-    first, _, rest = name.partition(".")
-    found = importlib.import_module(first)
-    path = first
-    for part in filter(None, rest.split(".")):
+    first, *rest = name.split(".")
+    found, path = importlib.import_module(first), first
+    for part in rest:
         path += f".{part}"
         if not hasattr(found, part):
-            try:
-                importlib.import_module(path)
-            except ImportError:
-                return False
+            importlib.import_module(path)
         found = getattr(found, part)
     return True
 
-if __name__ == "__main__":
-    import gluon_compress
-    import collections
-    bad=collections.defaultdict(list)
-    n=0
-    for path, tree in sources():
-        for name in reads(tree):
-            n+=1
-            f=name.partition(".")[0]
-            if f in sys.stdlib_module_names or f in ("numpy","distutils","imp","asyncore","cgi","pipes"):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    try: e=exists(name)
-                    except ImportError: e=False
-                if not e: bad[name].append(str(path))
-    print(sys.version, n)
-    for k,v in bad.items(): print(k,v)
+
+def missing(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated is not removed
+        try:
+            return not exists(name)
+        except ImportError:
+            return True
+
+
+def test_everything_that_mxnet_and_gluoncv_read_of_numpy_and_python_is_there():
+    checked = sys.stdlib_module_names | REMOVED | {"numpy"}
+    names = [(path, name) for path, name in names_read() if name.partition(".")[0] in checked and
+             not path.startswith(NEVER_USED)]
+    gone = {name for name in {name for _, name in names} if missing(name)} - NEVER_MET
+    assert len(names) > 5000
+    assert not {(path, name) for path, name in names if name in gone}
+
+
+def test_only_names_are_put_back_that_mxnet_or_gluoncv_read():
+    read = {name.removeprefix("numpy.") for _, name in names_read()}
+    read |= set(mx.numpy_dispatch_protocol._NUMPY_ARRAY_FUNCTION_LIST)  # read with getattr
+    assert set(numpy_names.REMOVED) <= read
+
+
+def test_names_that_numpy_has_stay_what_they_are():
+    old = types.SimpleNamespace(**dict.fromkeys(numpy_names.REMOVED, "as it was"))
+    assert numpy_names.restore_names(old) == ()
+    assert set(vars(old).values()) == {"as it was"}
+
+
+def test_every_name_is_put_back_where_it_is_missing_and_only_once():
+    new = types.SimpleNamespace()
+    assert numpy_names.restore_names(new) == tuple(sorted(numpy_names.REMOVED)) == tuple(sorted(vars(new)))
+    assert numpy_names.restore_names(new) == ()
+
+
+def test_the_search_for_names_gives_no_warning():
+    class OldNumpy(types.ModuleType):
+        def __getattr__(self, name):
+            warnings.warn(f"numpy.{name} is deprecated", FutureWarning, stacklevel=2)
+            return bool
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert numpy_names.restore_names(OldNumpy("numpy")) == ()
+
+
+@pytest.mark.parametrize("name, by_hand", [
+    ("alltrue", lambda a: all(a.flat)), ("sometrue", lambda a: any(a.flat)), ("round_", lambda a: np.rint(a)),
+    ("product", lambda a: np.exp(np.log(a).sum())), ("msort", lambda a: np.array([sorted(c) for c in a.T]).T),
+    ("trapz", lambda a: (a[:, 1:] + a[:, :-1]).sum(1) / 2),
+    ("in1d", lambda a: np.array([value in (1, 2.5) for value in a.flat]))])
+def test_functions_do_what_they_did(name, by_hand):
+    values = np.array([[3.0, 1.0, 2.5], [0.5, 7.25, 1.0]])
+    new = types.SimpleNamespace()
+    numpy_names.restore_names(new)
+    arguments = (values, (1, 2.5)) if name == "in1d" else (values,)
+    np.testing.assert_allclose(getattr(new, name)(*arguments), by_hand(values))
+
+
+@pytest.mark.parametrize("name", numpy_names.FINANCIAL)
+def test_financial_functions_say_where_they_are(name):
+    new = types.SimpleNamespace()
+    numpy_names.restore_names(new)
+    with pytest.raises(RuntimeError, match=f"accepted: numpy_financial.{name}"):
+        getattr(new, name)(0.1, 2, 3)
+
+
+def test_status_lists_what_was_put_back(run_python):
+    """In a process of its own, asked before and after the import."""
+    before, after, status = run_python("""
+import json, warnings, numpy
+warnings.simplefilter("ignore")
+before = {name for name in dir(numpy)}
+import gluon_compress
+print(json.dumps(sorted(before)))
+print(json.dumps(sorted(dir(numpy))))
+print(json.dumps(gluon_compress.runtime.status().numpy_names))
+""").splitlines()
+    assert set(json.loads(after)) - set(json.loads(before)) >= set(json.loads(status))
+    assert json.loads(status), "no NumPy of these days has all"
+
+
+def test_mxnets_own_numpy_interface_reaches_numpy_and_back():
+    """Of functions that MXNet does not have NumPy's is called; of MXNet's arrays NumPy's functions call MXNet's."""
+    array = mx.np.array([[3.0, 1.0], [2.0, 4.0]])
+    assert isinstance(np.sum(array), mx.np.ndarray) and float(np.sum(array)) == 10
+    assert isinstance(np.concatenate([array, array]), mx.np.ndarray)
+    assert isinstance(np.add(array, array), mx.np.ndarray)
+    np.testing.assert_array_equal(mx.np.msort(array).asnumpy(), [[2, 1], [3, 4]])
+    np.testing.assert_array_equal(mx.np.pad(array, ((1, 1), (1, 1))).asnumpy(), np.pad(array.asnumpy(), 1))
+
+
+def test_gluoncvs_detectors_are_made():
+    """Their anchors read numpy.float."""
+    from gluoncv import model_zoo
+    net = model_zoo.get_model("faster_rcnn_resnet50_v1b_voc", pretrained=False, pretrained_base=False)
+    assert net.classes
+
+
+def test_a_missing_mxnet_is_told_with_the_command_that_brings_it(start_python):
+    process = start_python("import sys; sys.modules['mxnet'] = None; import gluon_compress")
+    error = process.communicate()[1].splitlines()[-1]
+    assert "works on MXNet 1.9.1, which is not installed; accepted: pip install --no-deps mxnet==1.9.1" in error
+
+
+# ---- Python
+
+@pytest.mark.parametrize("setuptools_is_there", [False, True])
+def test_distutils_without_setuptools_hook_at_pythons_start(setuptools_is_there):
+    """A Python without its site-packages (-S), or with them and without their start-up files."""
+    code = (f"import runpy; print(runpy.run_path({standard_library.__file__!r})['restore_distutils']()); "
+            f"import distutils.version")
+    folder = str(Path(importlib.util.find_spec("setuptools").origin).parent.parent) if setuptools_is_there else ""
+    result = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True,
+                            env={**os.environ, "PYTHONPATH": folder})
+    if sys.version_info < (3, 12):
+        assert result.stdout == "Python's own\n", result.stderr
+    elif setuptools_is_there:
+        assert result.stdout == "setuptools' copy\n", result.stderr
+    else:
+        assert "accepted: pip install setuptools" in result.stderr
+
+
+def test_status_names_the_distutils_that_is_imported():
+    import distutils
+    assert ("setuptools" in distutils.__file__) == (runtime.status().distutils == "setuptools' copy")

@@ -2,8 +2,8 @@
 
 Importing this module, which ``import gluon_compress`` does first, does six things:
 
-1. **NumPy.** MXNet 1.9.1 and gluoncv read names that NumPy 1.24, 2.0 and 2.4 removed, ``numpy.bool`` first of them. Those
-   that are missing are put back (``numpy_names.py``); what NumPy has is not touched.
+1. **NumPy.** MXNet 1.9.1 and gluoncv read names that NumPy 1.24, 2.0 and 2.4 removed, ``numpy.bool`` first of them.
+   Those that are missing are put back (``numpy_names.py``); what NumPy has is not touched.
 2. **Python.** MXNet imports ``distutils``, which Python 3.12 removed; setuptools' copy takes its place.
 3. **Threads.** MXNet's OpenMP default is half of the logical cores. ``OMP_NUM_THREADS`` is set to
    the number of cores this process may use.
@@ -28,6 +28,7 @@ switches 3 to 6 off.
 The variables are inherited by child processes, the kernel's grant is not: a child that runs int8
 networks must ``import gluon_compress`` as well.
 """
+import importlib.util
 import os
 import sys
 import textwrap
@@ -78,7 +79,14 @@ class RuntimeStatus:
         ])
 
 
+def _check_mxnet_is_there():
+    if importlib.util.find_spec("mxnet") is None:
+        raise ImportError("gluon_compress works on MXNet 1.9.1, which is not installed; accepted: pip install --no-deps "
+                          "mxnet==1.9.1 (without --no-deps pip takes NumPy 2 away, which works)")
+
+
 def _prepare():
+    _check_mxnet_is_there()
     names, distutils = restore_names(), restore_distutils()
     library_loaded = "mxnet.base" in sys.modules  # also after an import of MXNet that failed
     cores = usable_cores()

@@ -1,7 +1,8 @@
 """Names that NumPy removed and that MXNet 1.9.1 or gluoncv 0.10.5 still read, put back where they are missing.
 
 What they read while they are imported would end the import, the rest ends a call: gluoncv's Faster R-CNN reads
-``numpy.float``, ``mx.np.pad`` reads ``numpy.compat``. ``tests/test_surroundings.py`` reads their source and finds no other.
+``numpy.float``, ``mx.np.pad`` reads ``numpy.compat``. ``tests/test_surroundings.py`` reads their source and finds no
+other.
 """
 import types
 import warnings
@@ -48,8 +49,8 @@ def _financial(name):
     return removed
 
 
-# name: what NumPy had under it while it had it. Types are those that MXNet looks up in its tables: Python's own ``bool``
-# was ``numpy.bool`` until NumPy 1.24, but MXNet compares with ``numpy.bool_``.
+# name: what NumPy had under it while it had it; but ``bool`` was Python's own, which MXNet would not find in its tables
+# of types, as ``numpy.bool_`` stands there.
 REMOVED = {
     # removed in NumPy 1.24
     "bool": numpy.bool_, "float": float, "int": int,
@@ -61,5 +62,5 @@ REMOVED = {
     "compat": types.SimpleNamespace(basestring=str),
     **{name: _financial(name) for name in FINANCIAL},
     # removed in NumPy 2.4
-    "in1d": _in1d, "trapz": _under_its_old_name(getattr(numpy, "trapezoid", None)),
+    "in1d": _in1d, "trapz": _under_its_old_name(numpy.trapezoid if hasattr(numpy, "trapezoid") else numpy.trapz),
 }

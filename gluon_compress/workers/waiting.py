@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import WorkerError
-from ..parameter_server import LAUNCHED
+from ..runtime.parameter_server import LAUNCHED
 
 TIMEOUT = "GLUON_COMPRESS_WORKER_TIMEOUT"
 
