@@ -81,8 +81,8 @@ class RuntimeStatus:
 
 def _check_mxnet_is_there():
     if importlib.util.find_spec("mxnet") is None:
-        raise ImportError("gluon_compress works on MXNet 1.9.1, which is not installed; accepted: pip install --no-deps "
-                          "mxnet==1.9.1 (without --no-deps pip takes NumPy 2 away, which works)")
+        raise ImportError("gluon_compress works on MXNet 1.9.1, which is not installed; accepted: pip install "
+                          "--no-deps mxnet==1.9.1 (without --no-deps pip replaces NumPy 2, which works)")
 
 
 def _prepare():

@@ -225,7 +225,7 @@ class Workers(KVStoreBase, TrainingGroup):
         first = json.loads(self.from_worker(0, json.dumps(description).encode()))
         flags = np.zeros(self.num_workers)
         flags[self.rank] = first != own
-        others = np.flatnonzero(self.sum(flags))
+        others = np.flatnonzero(self.sum(flags)).tolist()
         messages = [self.from_worker(rank, differences(first, own).encode()).decode() for rank in others]
         if messages:
             raise WorkerError("; ".join(f"worker {rank} trains something else than worker 0: {message}"
