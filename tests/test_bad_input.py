@@ -222,8 +222,8 @@ FUNCTIONS = {
     "pruning.reestimate_batch_norm": (
         pruning.reestimate_batch_norm, {"net": tiny, "data": DATA, **QUIET},
         {"net": "whole net", "data": "inputs", "batches": "optional positive", "progress": "flag"}),
-    "pruning.sensitivity": (
-        pruning.sensitivity, {"net": tiny, "evaluate": lambda: lambda net: 1.0, "fractions": [0.5], **QUIET},
+    "pruning.measure_sensitivity": (
+        pruning.measure_sensitivity, {"net": tiny, "evaluate": lambda: lambda net: 1.0, "fractions": [0.5], **QUIET},
         {"net": "finite net", "evaluate": "evaluate", "kind": "choice", "criterion": "choice", "progress": "flag",
          "state_path": "optional path", "fractions": "fractions", "layers": "list of layers"}),
     "pruning.measure_sensitivity(channels)": (
@@ -416,7 +416,8 @@ NO_ROWS = {
     "records, which functions make, and whose from_dict has rows": {
         "pruning.ChannelPlan", "pruning.Sensitivity", "quantization.QuantizationRecord", "quantization.Scales"},
     "what functions return": {
-        "distillation.CachedLogits", "measuring.Kernel", "measuring.KernelReport", "network.Layer",
+        "distillation.CachedLogits", "measuring.Kernel", "measuring.KernelReport", "measuring.Report",
+        "measuring.Timing", "network.Layer",
         "quantization.FoldedNorms", "quantization.IntegerNetwork", "quantization.QatNetwork", "runtime.RuntimeStatus",
         "training.History", "transfer.Answer", "workers.Alone", "workers.Workers"},
     "MXNet's trainers and fit call them": {
@@ -501,9 +502,9 @@ def public():
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
                and not name.startswith("_") and callable(value) and value not in top.values()]
         for name in getattr(module, "__all__", own):
-            if inspect.ismodule(getattr(module, name)):
-                continue
             value = getattr(module, name)
+            if inspect.ismodule(value) or value in top.values():
+                continue
             yield f"{module_name}.{name}", value
             for method, function in vars(value).items() if inspect.isclass(value) else ():
                 function = getattr(function, "__func__", function)

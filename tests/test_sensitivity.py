@@ -13,6 +13,7 @@ import pytest
 from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import ResNet
 from gluon_compress.network import layers
+from gluon_compress.measuring.plots import plot_sensitivity
 from gluon_compress.pruning import Sensitivity, measure_sensitivity as sensitivity, prune_channels, prune_magnitude
 from hypothesis import given
 from hypothesis import strategies as st
@@ -512,16 +513,16 @@ def test_plot(tmp_path):
 
     def colours(path):
         return len(np.unique((image.imread(path)[..., :3] * 255).astype(int).reshape(-1, 3), axis=0))
-    few = record(2, 0.7).plot(tmp_path / "few.png")
-    many = record(40, 0.7).plot(tmp_path / "many.png", title="forty layers")
+    few = plot_sensitivity(record(2, 0.7), tmp_path / "few.png")
+    many = plot_sensitivity(record(40, 0.7), tmp_path / "many.png", title="forty layers")
     assert image.imread(many).shape[1] > image.imread(few).shape[1]  # the legend has two columns
     assert colours(many) > 2 * colours(few)
-    other = record(2, 0.3).plot(tmp_path / "other.png")
+    other = plot_sensitivity(record(2, 0.3), tmp_path / "other.png")
     assert (image.imread(other) != image.imread(few)).any()
     with pytest.raises(ValueError, match="no curves"):
-        Sensitivity("weights", "l1", [0.5], {}, {}, 0.9).plot(few)
+        plot_sensitivity(Sensitivity("weights", "l1", [0.5], {}, {}, 0.9), few)
     with pytest.raises(ValueError, match=r"\.png"):
-        record(2, 0.3).plot(tmp_path / "few.jpg")
+        plot_sensitivity(record(2, 0.3), tmp_path / "few.jpg")
 
 
 def test_progress_bar(capsys, monkeypatch):

@@ -58,7 +58,8 @@ curves = gc.pruning.measure_sensitivity(
 print(curves)
 results.numbers["held-out accuracy by fraction of channels removed"] = curves.curves
 results.numbers["held-out accuracy as trained"] = curves.baseline
-curves.plot(results.path(".png"), title="ResNet-18 on CIFAR-10: channels removed from one set of layers")
+gc.measuring.plots.plot_sensitivity(
+    curves, results.path(".png"), title="ResNet-18 on CIFAR-10: channels removed from one set of layers")
 
 # %% [markdown]
 # Read the table stage by stage. With three quarters of the channels gone, those that run through a whole stage

@@ -38,7 +38,8 @@ results.add("ResNet-18, fp32", net)
 int8 = gc.quantization.quantize(net, calibration)
 results.add("... on integers", int8)
 print(int8.record)
-int8.record.plot(results.path(".png"), title="ResNet-18 on CIFAR-10 in 8 bits: signal to noise")
+gc.measuring.plots.plot_quantization(
+    int8.record, results.path(".png"), title="ResNet-18 on CIFAR-10 in 8 bits: signal to noise")
 
 # %% [markdown]
 # Accuracy alone hides much: two networks can be equally often wrong on different images. So count the images on which
