@@ -8,7 +8,7 @@ from gluon_compress import CheckpointError, NetworkError
 from gluon_compress.datasets import random_flip
 from gluon_compress.datasets import ImageDataset
 from gluon_compress.distillation import DistillationLoss, cache_logits, distill
-from gluon_compress.distillation.cache import digest_of
+from gluon_compress.network.digest import digest_of
 from gluon_compress.training import fit
 from mxnet import autograd
 from mxnet.gluon import Trainer, nn
@@ -111,6 +111,45 @@ def test_another_batch_size_of_a_dataset_reads_the_same_file(tmp_path):
     content = (tmp_path / "logits").read_bytes()
     check_triples(cache_logits(teacher, dataset().batches(5, shuffle=True), tmp_path / "logits"), teacher)
     assert (tmp_path / "logits").read_bytes() == content
+
+
+class Numbered:
+    """Data of a user's own, which tell the numbers of their samples: in another order in each pass."""
+
+    def __init__(self, seed=0):
+        self.batches, self.passes = fixed_batches(seed), 0
+        self.inputs, self.labels = (mx.nd.concat(*parts, dim=0) for parts in zip(*self.batches))
+
+    def __len__(self):
+        return 2
+
+    def fingerprint(self):
+        return str(self.inputs.sum().asscalar())
+
+    def number_of_samples(self):
+        return COUNT
+
+    def in_order(self):
+        return self.batches
+
+    def indexed(self):
+        self.passes += 1
+        for indices in np.array_split(np.roll(np.arange(COUNT), self.passes), 2):
+            yield indices, self.inputs[indices], self.labels[indices]
+
+    def __iter__(self):
+        for _, inputs, labels in self.indexed():
+            yield inputs, labels
+
+
+def test_logits_follow_the_samples_of_any_data_that_number_them(tmp_path):
+    teacher, data = teacher_net(), Numbered()
+    cached = cache_logits(teacher, data, tmp_path / "logits", progress=False)
+    for _ in range(2):
+        check_triples(cached, teacher)
+    assert data.passes == 2  # the teacher saw the samples in order, and once
+    with pytest.raises(CheckpointError, match="logits of other data"):
+        cache_logits(teacher, Numbered(seed=1), tmp_path / "logits", progress=False)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

@@ -1,10 +1,21 @@
 """Whole batches of images without a Python call per image."""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
 import mxnet as mx
 import numpy as np
 
 from ..arguments import check_function, check_integer, shown
+from ..files.digests import add_array
 from .augmentation import AUGMENTATION, augmented
 from .shard import Shard
+
+if TYPE_CHECKING:
+    from .images import ImageDataset  # which makes Batches
 
 
 class Batches:
@@ -28,7 +39,9 @@ class Batches:
         The number of this worker, from 0, and how many there are.
     """
 
-    def __init__(self, dataset, batch_size, shuffle=False, augment=None, size=None, rank=0, workers=1):
+    def __init__(self, dataset: ImageDataset, batch_size: int, shuffle: bool = False,
+                 augment: Callable[[np.ndarray], np.ndarray] | None = None, size: int | None = None, rank: int = 0,
+                 workers: int = 1) -> None:
         check_integer("batch_size", batch_size, minimum=1)
         if not all(hasattr(dataset, name) for name in ("images", "labels", "mean", "std")):
             raise TypeError(f"dataset is {shown(dataset)}; accepted: an ImageDataset")
@@ -43,17 +56,41 @@ class Batches:
         self.rank, self.workers = rank, workers
         self._shard()  # checks them
 
-    def _shard(self):
+    def _shard(self) -> Shard:
         return Shard(len(self.dataset), self.batch_size, self.shuffle, self.rank, self.workers)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._shard())
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[mx.nd.NDArray, mx.nd.NDArray]]:
         for _, inputs, labels in self.indexed():
             yield inputs, labels
 
-    def indexed(self):
+    # These make it gluon_compress.network.data.IndexedData.
+
+    def number_of_samples(self) -> int:
+        """The samples of the dataset, of which this worker may have a share."""
+        return len(self.dataset)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the dataset's images and labels, and of how they are normalized and resized.
+
+        Raises ``ValueError`` with ``augment``, which gives other images each time.
+        """
+        if self.augment is not None:
+            raise ValueError("the data have augment, so that their images differ from pass to pass; accepted here: "
+                             "batches(..., augment=None)")
+        dataset = self.dataset
+        digest = hashlib.sha256(json.dumps([dataset.mean, dataset.std, self.size]).encode())
+        add_array(digest, "images", dataset.images)
+        add_array(digest, "labels", dataset.labels)
+        return digest.hexdigest()
+
+    def in_order(self) -> Batches:
+        """The batches of the whole dataset, from the first sample to the last, without ``augment``."""
+        return Batches(self.dataset, self.batch_size, size=self.size)
+
+    def indexed(self) -> Iterator[tuple[np.ndarray, mx.nd.NDArray, mx.nd.NDArray]]:
         """One pass, as an iteration makes it: ``(indices, inputs, labels)``.
 
         ``indices`` is a NumPy array ``(batch,)`` of where the samples stand in the dataset.
@@ -64,7 +101,7 @@ class Batches:
                 images = augmented(self.augment, images)
             yield indices, self._normalize(images), mx.nd.array(self.dataset.labels[indices])
 
-    def _normalize(self, images):
+    def _normalize(self, images: np.ndarray) -> mx.nd.NDArray:
         # (x / 255 - mean) / std, the arithmetic of Gluon's ToTensor and Normalize
         channels = mx.nd.array(images, dtype=np.uint8).astype(np.float32).transpose((0, 3, 1, 2)) / 255
         mean = mx.nd.array(self.dataset.mean).reshape((1, -1, 1, 1))

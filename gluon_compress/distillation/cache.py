@@ -1,45 +1,54 @@
-"""A teacher's logits, computed once and kept on disk; of data that do not change from epoch to epoch.
+"""A teacher's logits, computed once and kept on disk, for data that do not change from epoch to epoch.
 
-Of an ImageDataset's batches the logits are kept by sample, so that each epoch may have another order. Any other data
-have to come in the same batches each time, which is checked batch by batch.
+For :class:`~gluon_compress.network.data.IndexedData`, such as an ImageDataset's batches, the logits are kept by sample,
+so that each epoch may have another order. Any other data have to come in the same batches each time, which is checked
+batch by batch.
 """
+from __future__ import annotations
+
 import hashlib
-import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd
+from mxnet.gluon import HybridBlock
 
 from ..arguments import check_flag
-from ..datasets.batches import Batches
-from ..errors import CheckpointError, NetworkError
+from ..errors import CheckpointError
 from ..files import tensorfile
+from ..files.digests import add_array
 from ..files.paths import check_path, check_writable
 from ..files.schema import Malformed, either, fields, integer, list_of, text
 from ..files.schema import pair as pair_of
 from ..network.data import (
+    IndexedData,
     as_given,
     check_data,
     check_repeatable,
     go_through,
-    input_counts,
     inputs_and_label,
     number_of_batches,
 )
-from ..network.graph import Graph
+from ..network.hybridizing import hybridized
 from ..network.inputs import flat
-from ..network.nodes import in_order
-from ..network.values import parameters
 from ..tables import progress_bar
-from .teachers import as_teachers, check_finite, hybridized, logits_of, naming
+from .teachers import as_teachers, check_finite, digests_of, logits_of
 
 KIND = "teacher logits"
 _HEADER = fields({"teachers": list_of(text(), least=1, most=10_000),
                   "data": either(text(), list_of(pair_of(text(), integer(1, 2**31 - 1)), least=1))})
 
+# What a file says of its data: a fingerprint of all samples, or [SHA-256, number of samples] of each batch.
+Description = str | list[Any]
+# (numbers of the samples from 0, inputs, labels) of a batch
+IndexedBatch = tuple[np.ndarray, Any, mx.nd.NDArray]
 
-def cache_logits(teacher, data, path, progress=True):
+
+def cache_logits(teacher: HybridBlock | list[HybridBlock], data: Iterable, path: str | Path,
+                 progress: bool = True) -> CachedLogits:
     """``data`` with the teacher's logits: an iterable of ``(input, label, logits)`` batches.
 
     >>> for inputs, labels, logits in cache_logits(teacher, train.batches(128, shuffle=True), "logits.safetensors"):
@@ -51,8 +60,9 @@ def cache_logits(teacher, data, path, progress=True):
     teacher : HybridBlock, or list of HybridBlock
         Initialized, with one input. Called in inference mode when the file is not there yet; otherwise only compared.
     data : iterable of (input, label) batches
-        ``ImageDataset.batches``, shuffled or not, without ``augment``; or anything that gives the same batches each
-        time, such as a list of them or a ``DataLoader`` with ``shuffle=False``.
+        ``ImageDataset.batches``, shuffled or not, without ``augment``, or data of yours that are
+        :class:`~gluon_compress.network.data.IndexedData`; or anything that gives the same batches each time, such as a
+        list of them or a ``DataLoader`` with ``shuffle=False``.
     path : str or Path
         Where the logits are, as float32; made when there is no such file. They are held in memory as a whole.
     progress : bool
@@ -79,7 +89,7 @@ def cache_logits(teacher, data, path, progress=True):
     """
     teachers = as_teachers(teacher)
     check_flag("progress", progress)
-    source = _DatasetSource(data) if isinstance(data, Batches) else _FixedSource(data, next(iter(teachers.values())))
+    source = _BySample(data) if isinstance(data, IndexedData) else _ByBatch(data, next(iter(teachers.values())))
     check_path("the path of cached logits", path)
     digests = digests_of(teachers)
     if Path(path).exists():
@@ -100,91 +110,37 @@ def cache_logits(teacher, data, path, progress=True):
 class CachedLogits:
     """Batches ``(input, label, logits)``: what :func:`cache_logits` returns.
 
-    ``logits`` is an NDArray ``(batch, classes)``; of a list of teachers, a list of such. ``digests`` are the teachers'
-    SHA-256, as :func:`digest_of` gives them.
+    ``logits`` is an NDArray ``(batch, classes)``; for a list of teachers, a list of such. ``digests`` are the teachers'
+    SHA-256, as :func:`~gluon_compress.network.digest.digest_of` gives them.
     """
 
-    def __init__(self, source, path, header, logits):
-        self.digests = header["teachers"]
+    def __init__(self, source: _Source, path: str | Path, header: dict, logits: list[np.ndarray]) -> None:
+        self.digests: list[str] = header["teachers"]
         self._source, self._path, self._description, self._logits = source, path, header["data"], logits
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._source.length(self._description)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple]:
         for indices, inputs, labels in self._source.indexed(self._path, self._description):
             logits = [mx.nd.array(each[indices], flat(inputs)[0].context) for each in self._logits]
             yield inputs, labels, logits[0] if len(logits) == 1 else logits
 
 
-def digests_of(teachers):
-    """:func:`digest_of` each; errors name the teacher."""
-    found = []
-    for title, teacher in teachers.items():
-        with naming(title), autograd.pause(train_mode=False):
-            found.append(digest_of(teacher))
-    return found
-
-
-def digest_of(net):
-    """SHA-256 of what a network computes: its operators, how they are joined, and its parameters.
-
-    Names are not part of it, which Gluon counts up from network to network. Raises ``NetworkError`` for a network that
-    is not initialized or cannot be traced.
-    """
-    number, _ = input_counts(net)
-    try:
-        graph = Graph(net, number)
-    except NetworkError:
-        if number == 1:
-            raise
-        return _digest_without_graph(net)  # an input may be a list, of a length that only a batch tells
-    digest = hashlib.sha256(json.dumps(_description(graph.nodes, graph.outputs), sort_keys=True).encode())
-    for name, parameter in sorted((graph.parameter_names[name], parameter)
-                                  for name, parameter in graph.parameters.items()):
-        _add_array(digest, name, parameter.list_data()[0].asnumpy())
-    return digest.hexdigest()
-
-
-def _digest_without_graph(net):
-    digest = hashlib.sha256(repr(net).encode())
-    for name, parameter in sorted(parameters(net).items()):
-        _add_array(digest, name, parameter.list_data()[0].asnumpy())
-    return digest.hexdigest()
-
-
-def _description(nodes, outputs):
-    """A graph as JSON: what each node computes of which others, and which are put out; the same for the body of a loop.
-
-    Names of operators are not in it.
-    """
-    index = {node: number for number, node in enumerate(nodes)}
-
-    def numbered(entries):
-        return [[index[node], output] for node, output in entries]
-    return [[[node.operator, node.parameter, numbered(node.inputs), node.settings,
-              [_description(in_order(inner), inner) for inner in node.subgraphs] or None] for node in nodes],
-            numbered(outputs)]
-
-
-def _add_array(digest, name, array):
-    digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-    digest.update(np.ascontiguousarray(array))
-
-
-def _check_teachers(path, there, here):
-    if len(there) != len(here):
-        raise CheckpointError(f"{path} has the logits of {len(there)} teacher(s), {len(here)} are given: delete it or "
+def _check_teachers(path: str | Path, saved: list[str], given: list[str]) -> None:
+    """Raise ``CheckpointError`` unless the teachers' digests in the file are those of the teachers given."""
+    if len(saved) != len(given):
+        raise CheckpointError(f"{path} has the logits of {len(saved)} teacher(s), {len(given)} are given: delete it or "
                               f"choose another path")
-    for index, (old, new) in enumerate(zip(there, here)):
+    for index, (old, new) in enumerate(zip(saved, given)):
         if old != new:
-            which = "the teacher" if len(here) == 1 else f"teacher[{index}]"
+            which = "the teacher" if len(given) == 1 else f"teacher[{index}]"
             raise CheckpointError(f"{path} has the logits of another network than {which}, or of other parameters: "
                                   f"delete it or choose another path")
 
 
-def _check_logits(tensors, teachers, samples):
-    """Raise :class:`Malformed` unless there are finite logits of each teacher for so many samples."""
+def _check_logits(tensors: dict[str, np.ndarray], teachers: int, samples: int) -> None:
+    """Raise :class:`Malformed` unless there are finite logits of each teacher for this number of samples."""
     names = {f"logits/{index}" for index in range(teachers)}
     if tensors.keys() != names:
         raise Malformed(f"its tensors are {', '.join(sorted(tensors))}; accepted: {', '.join(sorted(names))}")
@@ -194,114 +150,133 @@ def _check_logits(tensors, teachers, samples):
                             f"float32 for {samples} samples")
 
 
-def _compute(teachers, batches, total, progress):
+def _compute(teachers: dict[str, HybridBlock], batches: Iterable, total: int | None,
+             progress: bool) -> dict[str, np.ndarray]:
     """{name: logits (samples, classes)} of all (input, label) batches."""
-    found = [[] for _ in teachers]
+    parts: list[list[np.ndarray]] = [[] for _ in teachers]
     with hybridized(teachers.values()):
         for inputs, _ in progress_bar(batches, progress, desc="teacher's logits", total=total, unit="batch"):
-            every = logits_of(teachers, inputs)
-            check_finite(teachers, every)
-            for parts, logits in zip(found, every):
-                parts.append(logits.asnumpy().astype(np.float32))
-    return {f"logits/{index}": np.concatenate(parts) for index, parts in enumerate(found)}
+            of_teachers = logits_of(teachers, inputs)
+            check_finite(teachers, of_teachers)
+            for own_parts, logits in zip(parts, of_teachers):
+                own_parts.append(logits.asnumpy().astype(np.float32))
+    return {f"logits/{index}": np.concatenate(own_parts) for index, own_parts in enumerate(parts)}
 
 
-class _DatasetSource:
-    """The samples of an ImageDataset, by index."""
+class _Source(ABC):
+    """Where samples come from, whose logits are kept; a ``description`` says in the file which samples they are."""
 
-    def __init__(self, data):
-        if data.augment is not None:
-            raise ValueError("the data have augment, but the logits are of images that stay as they are; accepted: "
-                             "batches(..., augment=None), or no cache")
-        self.data = data
+    @abstractmethod
+    def compute(self, teachers: dict[str, HybridBlock],
+                progress: bool) -> tuple[dict[str, np.ndarray], Description]:
+        """{name: logits} of all samples, and their description."""
 
-    def compute(self, teachers, progress):
-        ordered = Batches(self.data.dataset, self.data.batch_size, size=self.data.size)
-        return _compute(teachers, ordered, len(ordered), progress), self._digest()
+    @abstractmethod
+    def check(self, path: str | Path, description: Description) -> None:
+        """Raise ``CheckpointError`` when the description, in the file at ``path``, is one of other data."""
 
-    def check(self, path, description):
-        if description != self._digest():
+    @abstractmethod
+    def length(self, description: Description) -> int:
+        """How many batches a pass has."""
+
+    @abstractmethod
+    def samples(self, description: Description) -> int:
+        """How many samples there are."""
+
+    @abstractmethod
+    def indexed(self, path: str | Path, description: Description) -> Iterator[IndexedBatch]:
+        """One pass over the data; ``CheckpointError`` where they are not the ones described."""
+
+
+class _BySample(_Source):
+    """Samples in any order, by their numbers."""
+
+    def __init__(self, data: IndexedData) -> None:
+        self._data, self._fingerprint = data, data.fingerprint()
+
+    def compute(self, teachers: dict[str, HybridBlock],
+                progress: bool) -> tuple[dict[str, np.ndarray], Description]:
+        in_order = self._data.in_order()
+        return _compute(teachers, in_order, number_of_batches(in_order), progress), self._fingerprint
+
+    def check(self, path: str | Path, description: Description) -> None:
+        if description != self._fingerprint:
             raise CheckpointError(f"{path} has the logits of other data, or of these in another order: delete it or "
                                   f"choose another path")
 
-    def length(self, description):
-        return len(self.data)
+    def length(self, description: Description) -> int:
+        return len(self._data)
 
-    def samples(self, description):
-        return len(self.data.dataset)
+    def samples(self, description: Description) -> int:
+        return self._data.number_of_samples()
 
-    def indexed(self, path, description):
-        return self.data.indexed()
-
-    def _digest(self):
-        dataset = self.data.dataset
-        digest = hashlib.sha256(json.dumps([dataset.mean, dataset.std, self.data.size]).encode())
-        _add_array(digest, "images", dataset.images)
-        _add_array(digest, "labels", dataset.labels)
-        return digest.hexdigest()
+    def indexed(self, path: str | Path, description: Description) -> Iterator[IndexedBatch]:
+        return self._data.indexed()
 
 
-class _FixedSource:
-    """Batches that are the same each time; the description is the SHA-256 and the number of samples of each."""
+class _ByBatch(_Source):
+    """Batches that are the same each time."""
 
-    def __init__(self, data, net):
+    def __init__(self, data: Iterable, net: HybridBlock) -> None:
         check_data(data, "data")
         check_repeatable(data, "data")
-        self.data, self._net = data, net
+        self._data, self._net = data, net
 
-    def compute(self, teachers, progress):
-        description = []
+    def compute(self, teachers: dict[str, HybridBlock],
+                progress: bool) -> tuple[dict[str, np.ndarray], Description]:
+        description: list[list] = []
 
-        def batches():
-            for batch in go_through(self.data, "data"):
+        def batches() -> Iterator[tuple]:
+            for batch in go_through(self._data, "data"):
                 inputs, labels = self._as_arrays(batch)
-                description.append([_digest_of_batch(inputs, labels), len(flat(inputs)[0])])
+                description.append(_describe(inputs, labels))
                 yield inputs, labels
-        tensors = _compute(teachers, batches(), number_of_batches(self.data), progress)
-        if self._first_digest() != description[0][0]:
+        tensors = _compute(teachers, batches(), number_of_batches(self._data), progress)
+        if self._first() != description[0]:
             raise ValueError("the data are not the same when gone through again; accepted for cached logits: the same "
                              "batches each time, without shuffle and augmentation, or the batches of an ImageDataset")
         return tensors, description
 
-    def check(self, path, description):
-        if isinstance(description, str) or self._first_digest() != description[0][0]:
+    def check(self, path: str | Path, description: Description) -> None:
+        if isinstance(description, str) or self._first()[0] != description[0][0]:
             raise self._refusal(path, 1)
 
-    def length(self, description):
+    def length(self, description: Description) -> int:
         return len(description)
 
-    def samples(self, description):
-        return sum(count for _, count in description)
+    def samples(self, description: Description) -> int:
+        return sum(int(batch[1]) for batch in description)
 
-    def indexed(self, path, description):
+    def indexed(self, path: str | Path, description: Description) -> Iterator[IndexedBatch]:
         start = count = 0
-        for batch in go_through(self.data, "data"):
+        for batch in go_through(self._data, "data"):
             inputs, labels = self._as_arrays(batch)
-            samples = len(flat(inputs)[0])
-            if count == len(description) or [_digest_of_batch(inputs, labels), samples] != description[count]:
+            if count == len(description) or _describe(inputs, labels) != description[count]:
                 raise self._refusal(path, count + 1)
+            samples = len(flat(inputs)[0])
             yield np.arange(start, start + samples), inputs, labels
             start, count = start + samples, count + 1
         if count != len(description):
             raise CheckpointError(f"{path} has the logits of {len(description)} batches, the data have {count}: delete "
                                   f"it or choose another path")
 
-    def _first_digest(self):
-        return _digest_of_batch(*self._as_arrays(next(go_through(self.data, "data"))))
+    def _first(self) -> list:
+        return _describe(*self._as_arrays(next(go_through(self._data, "data"))))
 
-    def _as_arrays(self, batch):
+    def _as_arrays(self, batch: Any) -> tuple[Any, mx.nd.NDArray]:
         inputs, labels = inputs_and_label(batch, "data", self._net, mx.cpu())
         return as_given(inputs), labels
 
-    def _refusal(self, path, number):
+    def _refusal(self, path: str | Path, number: int) -> CheckpointError:
         return CheckpointError(f"batch {number} of the data is not the one whose logits are in {path}: other data, "
                                f"another order or batch size, or augmentation. Give the same batches each time, or "
                                f"delete the file")
 
 
-def _digest_of_batch(inputs, labels):
+def _describe(inputs: Any, labels: mx.nd.NDArray) -> list:
+    """[SHA-256, number of samples] of a batch."""
     digest = hashlib.sha256()
     for array in flat(inputs):
-        _add_array(digest, "inputs", array.asnumpy())
-    _add_array(digest, "labels", labels.asnumpy())
-    return digest.hexdigest()
+        add_array(digest, "inputs", array.asnumpy())
+    add_array(digest, "labels", labels.asnumpy())
+    return [digest.hexdigest(), len(flat(inputs)[0])]

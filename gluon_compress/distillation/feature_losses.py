@@ -6,13 +6,15 @@ docstring says so: weights then need not follow the size of a layer.
 
 Sums over features are matrix products with ones: MXNet's own, along one axis, take up to a hundred times as long.
 """
+from __future__ import annotations
 
+from typing import Any
 
 SMALL = 1e-12  # added to squared norms, and what means of distances are at least: 0 / 0 stays 0
 ROUNDING = 1e-6  # of the squared norms: squared distances below are what float32 leaves of zero
 
 
-def hint(F, student, teacher):
+def hint(F: Any, student: Any, teacher: Any) -> Any:
     """Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, equation 3, over the number of elements.
 
     ``student`` is what the adapter (the paper's regressor ``r``) made of the student's features. Both are of one
@@ -25,7 +27,7 @@ def hint(F, student, teacher):
     return 0.5 * F.reshape(F.broadcast_div(F.dot(squares, one_per_element, transpose_b=True), number), (-1,))  # (B,)
 
 
-def attention(F, student, teacher):
+def attention(F: Any, student: Any, teacher: Any) -> Any:
     """Zagoruyko & Komodakis, "Paying More Attention to Attention", 2017, equation 2 with p = 2.
 
     As in the authors' code, the norm of the difference is squared and divided by the number of positions; their
@@ -37,7 +39,7 @@ def attention(F, student, teacher):
     return F.mean(F.square(of_student - of_teacher), axis=1)                                  # (B,)
 
 
-def similarity(F, student, teacher):
+def similarity(F: Any, student: Any, teacher: Any) -> Any:
     """Tung & Mori, "Similarity-Preserving Knowledge Distillation", 2019, equation 4; features of any shape.
 
     It compares the samples of a batch with each other: its value depends on who is in the batch.
@@ -47,7 +49,7 @@ def similarity(F, student, teacher):
     return F.mean(F.square(of_teacher - of_student), axis=1)                                  # (B,)
 
 
-def relational(F, student, teacher):
+def relational(F: Any, student: Any, teacher: Any) -> Any:
     """Park et al., "Relational Knowledge Distillation", 2019, section 3.2: RKD-D over the number of pairs.
 
     As in the authors' code these are all b**2 pairs of the batch, and the mean distance is that of samples which
@@ -58,25 +60,25 @@ def relational(F, student, teacher):
     return F.mean(F.smooth_l1(of_student - of_teacher, scalar=1), axis=1)                     # (B,)
 
 
-def _ones_like_first(F, array, axis):
+def _ones_like_first(F: Any, array: Any, axis: int) -> Any:
     """Ones in the shape of the first slice along this axis, which stays, as 1."""
     return F.ones_like(F.slice_axis(array, axis=axis, begin=0, end=1))
 
 
-def _sum_over_channels(F, features):
+def _sum_over_channels(F: Any, features: Any) -> Any:
     """(B, C, H, W) -> (B, H * W)"""
     positions = F.reshape(features, (0, 0, -1))                                               # (B, C, H * W)
     one_per_channel = _ones_like_first(F, positions, axis=2)                                  # (B, C, 1)
     return F.flatten(F.batch_dot(one_per_channel, positions, transpose_a=True))
 
 
-def _similarities(F, features):
+def _similarities(F: Any, features: Any) -> Any:
     """G: Q Q^T with rows of norm 1; (B, B)."""
     rows = F.flatten(features)
     return F.L2Normalization(F.dot(rows, rows, transpose_b=True), mode="instance", eps=SMALL)
 
 
-def _distances(F, features):
+def _distances(F: Any, features: Any) -> Any:
     """||t_i - t_j|| over the mean of these distances; (B, B)."""
     rows = F.flatten(features)
     one_per_sample = _ones_like_first(F, rows, axis=1)                                        # (B, 1)

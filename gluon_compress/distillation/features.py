@@ -1,20 +1,23 @@
 """Features of a teacher for a student: losses between any named layers of any two networks."""
-import difflib
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, SymbolBlock, nn
+from mxnet.gluon import HybridBlock, Parameter, nn
 
 from ..arguments import check_choice, check_number, mxnet_scalar, shown
 from ..errors import NetworkError
 from ..network.checks import check_hybrid, check_initialized, undone_on_error
-from ..network.graph import Graph
 from ..network.inputs import example_inputs
 from ..network.misfits import call
 from ..network.values import parameters
 from .feature_losses import KINDS
+from .tapping import TappedNetwork
 from .teachers import check_no_shared, check_teacher
 
 IMAGES, UNITS = 4, 2  # dimensions of features (batch, channels, height, width) and (batch, units)
@@ -44,7 +47,7 @@ class FeatureLoss:
     kind: str = "hint"
     weight: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("student_layer", "teacher_layer"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; accepted: the name of a layer")
@@ -91,7 +94,8 @@ class FeatureMatcher(HybridBlock):
         For a network that is not initialized or cannot be traced.
     """
 
-    def __init__(self, student, teacher, features, example):
+    def __init__(self, student: HybridBlock, teacher: HybridBlock, features: list[FeatureLoss],
+                 example: mx.nd.NDArray) -> None:
         features = check_features(features)
         check_hybrid(student)
         check_initialized(student)
@@ -115,49 +119,24 @@ class FeatureMatcher(HybridBlock):
         self.losses.hybridize()
         self.student_outputs, self.teacher_outputs = tapped_student, _inference(tapped_teacher)
 
-    def forward(self, inputs):
+    def forward(self, inputs: mx.nd.NDArray) -> tuple[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray]:
         if not isinstance(inputs, mx.nd.NDArray):
             raise TypeError(f"inputs is {shown(inputs)}; accepted: an NDArray, a batch of the input")
         teacher_logits, of_teacher = call(self.teacher_outputs, (inputs,), "the input")
         logits, of_student = call(self.student_outputs, (inputs,), "the input")
         return logits, teacher_logits, self.compare(of_student, of_teacher)
 
-    def compare(self, of_student, of_teacher):
+    def compare(self, of_student: list[mx.nd.NDArray], of_teacher: list[mx.nd.NDArray]) -> mx.nd.NDArray:
         """The weighted sum of the losses ``(batch,)``, float32, between two lists of features."""
         return sum(loss(ours, theirs) for loss, ours, theirs in zip(self.losses, of_student, of_teacher))
 
     @property
-    def adapters(self):
+    def adapters(self) -> dict[str, Parameter]:
         """{structural name: Parameter} of the adapters."""
         return parameters(self.losses)
 
 
-class TappedNetwork:
-    """A network that gives the outputs of named layers with its own: ``output, features = tapped(inputs)``.
-
-    It is a graph of the network on the network's own parameters. ``title`` is how errors call the network.
-    """
-
-    def __init__(self, net, title, layers):
-        self.title, self.layers = title, layers
-        names = list(dict.fromkeys(layers))
-        _check_no_codes(net, title, names)
-        self._positions = [names.index(name) for name in layers]
-        if isinstance(net, SymbolBlock):
-            graph = Graph(net, 1, lambda output: _internals(output, title, names))
-        else:
-            graph = _traced(net, title, names)
-        if len(graph.symbol) != 1 + len(names):
-            raise ValueError(f"the {title} has {len(graph.symbol) - len(names)} outputs; accepted: one, the logits")
-        self._block = graph.block(graph.symbol)
-        self._block.hybridize(**{name: value for name, value in net._flags if net._active})
-
-    def __call__(self, inputs):
-        output, *features = self._block(inputs)
-        return output, [features[position] for position in self._positions]
-
-
-def check_features(features):
+def check_features(features: Any) -> list[FeatureLoss]:
     """The list of features; ``TypeError`` or ``ValueError`` when it is none."""
     if isinstance(features, FeatureLoss) or not isinstance(features, (list, tuple)):
         raise TypeError(f"features is {features!r}; accepted: a list of FeatureLoss")
@@ -169,83 +148,16 @@ def check_features(features):
     return list(features)
 
 
-def _traced(net, title, names):
-    """The graph of ``net`` with the outputs of its blocks of these names, which forward hooks see go by."""
-    blocks = dict(_descendants(net))
-    captured = {name: [] for name in names}
-    handles = [blocks[_known(name, title, blocks)].register_forward_hook(
-        lambda block, inputs, output, name=name: captured[name].append(output)) for name in names]
-    try:
-        return Graph(net, 1, lambda output: [_only(captured[name], name, title) for name in names])
-    finally:
-        for handle in handles:
-            handle.detach()
-
-
-def _descendants(block, prefix=""):
-    """(structural name, block) of all blocks in a block."""
-    for name, child in block._children.items():
-        yield prefix + name, child
-        yield from _descendants(child, f"{prefix}{name}.")
-
-
-def _only(outputs, name, title):
-    """The one Symbol that a block put out."""
-    if len(outputs) != 1:
-        raise ValueError(f"layer {name} of the {title} is called {len(outputs)} times; accepted: a layer that is "
-                         f"called once, such as the block around it")
-    if not isinstance(outputs[0], mx.sym.Symbol) or len(outputs[0]) != 1:
-        raise ValueError(f"layer {name} of the {title} has several outputs; accepted: a layer with one")
-    return outputs[0]
-
-
-def _internals(output, title, names):
-    """The outputs of these names inside a SymbolBlock's graph; ``_output`` at their ends may be left out."""
-    internals = output.get_internals()
-    inputs = set(output.list_inputs())
-    there = [name for name in internals.list_outputs() if name not in inputs]
-    full = [_known(f"{name}_output" if f"{name}_output" in there else name, title, there) for name in names]
-    return [_as_floats(internals, name, there) for name in full]
-
-
-def _check_no_codes(net, title, names):
-    """Raise ``ValueError`` for a layer that computes integers as floats, without their scale."""
-    record = getattr(net, "record", None)
-    if record is None or not getattr(net, "simulated", True):  # a QatNetwork is
-        return
-    for name in names:
-        if name.removesuffix("_output") in record.layers:
-            raise ValueError(f"layer {name} of the {title} gives integers as floats, without their scale; accepted: "
-                             f"outputs behind it in its graph, layers that stay fp32, or another network: the fp32 one "
-                             f"or that of quantize(..., simulate=False)")
-
-
-def _as_floats(internals, name, there):
-    """An output; of one that has integers, which its range goes with, the numbers that they stand for."""
-    ends = f"{name}_min", f"{name}_max"
-    if not set(ends) <= set(there):
-        return internals[name]
-    return mx.sym.contrib.dequantize(internals[name], *(internals[end] for end in ends))
-
-
-def _known(name, title, names):
-    if name not in names:
-        close = difflib.get_close_matches(name, names)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ValueError(f"the {title} has no layer {name!r}: {hint}There are {', '.join(names) or 'none'}")
-    return name
-
-
-def _inference(tapped):
+def _inference(tapped: TappedNetwork) -> Callable[[Any], tuple[mx.nd.NDArray, list[mx.nd.NDArray]]]:
     """The tapped network in inference mode, off the tape."""
-    def run(inputs):
+    def run(inputs: Any) -> tuple[mx.nd.NDArray, list[mx.nd.NDArray]]:
         with autograd.pause(train_mode=False):
             return tapped(inputs)
     return run
 
 
-def _features(tapped, example):
-    """The features of an example, each checked: (layer, NDArray)."""
+def _features(tapped: TappedNetwork, example: mx.nd.NDArray) -> list[mx.nd.NDArray]:
+    """The features of an example, each checked."""
     with autograd.pause(train_mode=False):
         output, features = tapped(example)
     if output.ndim != 2:
@@ -263,7 +175,7 @@ def _features(tapped, example):
     return features
 
 
-def _comparison(feature, of_student, of_teacher):
+def _comparison(feature: FeatureLoss, of_student: mx.nd.NDArray, of_teacher: mx.nd.NDArray) -> _Comparison:
     """The :class:`_Comparison` of two features that go together; ``ValueError`` naming the layers otherwise."""
     both = (f"{feature.kind} between layer {feature.student_layer} of the student, {of_student.shape}, and layer "
             f"{feature.teacher_layer} of the teacher, {of_teacher.shape}")
@@ -279,7 +191,7 @@ def _comparison(feature, of_student, of_teacher):
     return _Comparison(feature, sizes, adapter)
 
 
-def _pooled_sizes(ours, theirs):
+def _pooled_sizes(ours: tuple[int, int], theirs: tuple[int, int]) -> tuple:
     """(height, width) to pool each side to, or None for a side that has the smaller size already."""
     smaller = tuple(map(min, ours, theirs))
     return tuple(None if size == smaller else smaller for size in (ours, theirs))
@@ -291,14 +203,14 @@ class _Comparison(HybridBlock):
     ``sizes``, (height, width) of both, are those of the example where they matter, otherwise None.
     """
 
-    def __init__(self, feature, sizes, adapter):
+    def __init__(self, feature: FeatureLoss, sizes: tuple | None, adapter: tuple[int, int, int] | None) -> None:
         super().__init__()
         self._feature, self._sizes = feature, sizes
         self._pooled = (None, None) if sizes is None else _pooled_sizes(*sizes)
         with self.name_scope():
             self.adapter = None if adapter is None else _adapter(*adapter)
 
-    def forward(self, of_student, of_teacher):
+    def forward(self, of_student: mx.nd.NDArray, of_teacher: mx.nd.NDArray) -> mx.nd.NDArray:
         sizes = of_student.shape[2:], of_teacher.shape[2:]
         differ = self._pooled != (None, None) or sizes[0] != sizes[1]
         if self._sizes is not None and differ and sizes != self._sizes:
@@ -307,7 +219,7 @@ class _Comparison(HybridBlock):
                              f"{self._sizes} for the example; accepted where they differ: inputs of one size")
         return super().forward(of_student.astype(np.float32, copy=False), of_teacher.astype(np.float32, copy=False))
 
-    def hybrid_forward(self, F, of_student, of_teacher):
+    def hybrid_forward(self, F: Any, of_student: Any, of_teacher: Any) -> Any:
         of_student, of_teacher = (
             features if size is None else F.contrib.AdaptiveAvgPooling2D(features, output_size=size)
             for features, size in zip((of_student, of_teacher), self._pooled))
@@ -316,7 +228,7 @@ class _Comparison(HybridBlock):
         return mxnet_scalar(self._feature.weight) * KINDS[self._feature.kind](F, of_student, of_teacher)
 
 
-def _adapter(channels, wanted, dimensions):
+def _adapter(channels: int, wanted: int, dimensions: int) -> HybridBlock:
     if dimensions == IMAGES:
         return nn.Conv2D(wanted, 1, in_channels=channels)
     return nn.Dense(wanted, in_units=channels)

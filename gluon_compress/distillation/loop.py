@@ -1,24 +1,33 @@
 """The distillation loop: :func:`gluon_compress.training.fit` with a teacher."""
-from contextlib import nullcontext
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 from mxnet import autograd
-from mxnet.gluon import HybridBlock
+from mxnet.gluon import HybridBlock, Trainer
 
 from ..network.checks import check_hybrid
 from ..network.data import as_given, check_data, check_repeatable, go_through, inputs_and_label
+from ..network.hybridizing import hybridized
 from ..network.trainer import training_also
 from ..training.checks import check_arguments
+from ..training.history import History
 from ..training.loop import fit
-from .cache import cache_logits, digests_of
-from .features import FeatureMatcher, check_features
+from .cache import cache_logits
+from .features import FeatureLoss, FeatureMatcher, check_features
 from .loss import DistillationLoss
-from .teachers import as_teachers, check_finite, check_no_shared, check_shape, hybridized, logits_of
+from .teachers import as_teachers, check_finite, check_no_shared, check_shape, digests_of, logits_of
 
 
-def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0.1, *, label_smoothing=0.0,
-            teacher_weights=None, features=None, cache=None, **fit_arguments):
+def distill(student: HybridBlock, teacher: HybridBlock | list[HybridBlock], train_data: Iterable, epochs: int,
+            temperature: float = 4.0, hard_weight: float = 0.1, *, label_smoothing: float = 0.0,
+            teacher_weights: list[float] | None = None, features: list[FeatureLoss] | None = None,
+            cache: str | Path | None = None, **fit_arguments: Any) -> History:
     """Train ``student`` in place on the labels and on what its teachers say.
 
     Teachers get the student's inputs, in the same type, in inference mode and outside the tape: their BatchNorm uses
@@ -88,18 +97,18 @@ def distill(student, teacher, train_data, epochs, temperature=4.0, hard_weight=0
         if len(teachers) > 1 or cache is not None:
             raise ValueError("features are given together with several teachers or a cache; accepted: one teacher, "
                              "which runs at each step")
-        way = _BesideFeatures(student, teacher, train_data, loss, features, fit_arguments.get("seed", 0))
+        teaching = _BesideFeatures(student, teachers, train_data, loss, features, fit_arguments.get("seed", 0))
     elif cache is not None:
-        way = _FromCache(student, teacher, train_data, loss, cache, fit_arguments.get("progress", True))
+        teaching = _FromCache(student, teacher, train_data, loss, cache, fit_arguments.get("progress", True))
     else:
-        way = _AtEachStep(student, teachers, train_data, loss)
+        teaching = _AtEachStep(student, teachers, train_data, loss)
     fit_arguments["run_details"] = {  # what a resumed run and other workers must agree on
         "temperature": loss.temperature, "hard_weight": loss.hard_weight, "label_smoothing": loss.label_smoothing,
-        "teachers": digests_of(teachers) if cache is None else way.digests, "teacher_weights": loss.teacher_weights,
+        "teachers": teaching.digests, "teacher_weights": loss.teacher_weights,
         "cached": cache is not None,
         "features": None if features is None else [asdict(each) for each in features]}
-    with way.ready(fit_arguments.get("trainer")):
-        return fit(way.net, way.data, epochs, loss=way.loss, targets=way.targets, **fit_arguments)
+    with teaching.ready(fit_arguments.get("trainer")):
+        return fit(teaching.net, teaching.data, epochs, loss=teaching.loss, targets=teaching.targets, **fit_arguments)
 
 
 class _AtEachStep:
@@ -109,16 +118,18 @@ class _AtEachStep:
     student's pass to compute meanwhile.
     """
 
-    def __init__(self, student, teachers, data, loss):
+    def __init__(self, student: HybridBlock, teachers: dict[str, HybridBlock], data: Iterable,
+                 loss: DistillationLoss) -> None:
         self.net, self.data, self._teachers, self._loss = student, data, teachers, loss
+        self.digests = digests_of(teachers)
 
-    def ready(self, trainer):
+    def ready(self, trainer: Trainer | None) -> AbstractContextManager:
         return hybridized(self._teachers.values())
 
-    def targets(self, inputs, labels):
+    def targets(self, inputs: Any, labels: mx.nd.NDArray) -> tuple:
         return labels, logits_of(self._teachers, inputs)
 
-    def loss(self, logits, labels, of_teachers):
+    def loss(self, logits: mx.nd.NDArray, labels: mx.nd.NDArray, of_teachers: list[mx.nd.NDArray]) -> mx.nd.NDArray:
         losses = self._loss(logits, labels, of_teachers)
         check_finite(self._teachers, of_teachers)
         return losses
@@ -127,44 +138,50 @@ class _AtEachStep:
 class _FromCache:
     """What ``fit`` is given when the teachers have looked before."""
 
-    def __init__(self, student, teacher, data, loss, path, progress):
+    def __init__(self, student: HybridBlock, teacher: HybridBlock | list[HybridBlock], data: Iterable,
+                 loss: DistillationLoss, path: str | Path, progress: bool) -> None:
         self.net, self.data, self.loss = student, self, loss
-        self._cached, self._logits = cache_logits(teacher, data, path, progress), None
+        self._cached = cache_logits(teacher, data, path, progress)
+        self._logits: list[mx.nd.NDArray] = []
         self.digests = self._cached.digests
 
-    def ready(self, trainer):
+    def ready(self, trainer: Trainer | None) -> AbstractContextManager:
         return nullcontext()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._cached)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple]:
         """Batches (input, label); the logits are kept for the targets, which ``fit`` asks for next."""
         for inputs, labels, logits in self._cached:
             self._logits = logits if isinstance(logits, list) else [logits]
             yield inputs, labels
 
-    def targets(self, inputs, labels):
+    def targets(self, inputs: Any, labels: mx.nd.NDArray) -> tuple:
         return labels, [logits.as_in_context(labels.context) for logits in self._logits]
 
 
 class _BesideFeatures:
     """What ``fit`` is given when layers are compared, too: as :class:`_AtEachStep`."""
 
-    def __init__(self, student, teacher, data, loss, features, seed):
-        mx.random.seed(seed % 2 ** 31)  # of a student without shapes, and of the adapters
+    def __init__(self, student: HybridBlock, teachers: dict[str, HybridBlock], data: Iterable, loss: DistillationLoss,
+                 features: list[FeatureLoss], seed: int) -> None:
+        [teacher] = teachers.values()
+        mx.random.seed(seed % 2 ** 31)  # for the shapes of a student that has none yet, and for the adapters
         self._matcher = FeatureMatcher(student, teacher, features, _first_input(data, student))
         self.net, self.data, self._loss = _StudentWithFeatures(self._matcher), data, loss
+        self.digests = digests_of(teachers)
 
-    def ready(self, trainer):
+    def ready(self, trainer: Trainer | None) -> AbstractContextManager:
         return training_also(trainer, self._matcher.adapters.values())
 
-    def targets(self, inputs, labels):
+    def targets(self, inputs: Any, labels: mx.nd.NDArray) -> tuple:
         logits, features = self._matcher.teacher_outputs(inputs)
         check_shape("the teacher", logits)
         return labels, logits, features
 
-    def loss(self, logits, labels, teacher_logits, teacher_features):
+    def loss(self, logits: mx.nd.NDArray, labels: mx.nd.NDArray, teacher_logits: mx.nd.NDArray,
+             teacher_features: list[mx.nd.NDArray]) -> mx.nd.NDArray:
         losses = self._loss(logits, labels, teacher_logits)
         of_features = self._matcher.compare(self.net.features, teacher_features)
         check_finite(["the teacher"], [teacher_logits])
@@ -174,19 +191,19 @@ class _BesideFeatures:
 class _StudentWithFeatures(HybridBlock):
     """The student and the adapters. It gives logits, and keeps the features for the loss."""
 
-    def __init__(self, matcher):
+    def __init__(self, matcher: FeatureMatcher) -> None:
         super().__init__()
         self.matcher = matcher
-        self.features = None
+        self.features: list[mx.nd.NDArray] = []
 
-    def forward(self, inputs):
+    def forward(self, inputs: mx.nd.NDArray) -> mx.nd.NDArray:
         if not autograd.is_recording():
             return self.matcher.student(inputs)
         logits, self.features = self.matcher.student_outputs(inputs)
         return logits
 
 
-def _first_input(data, student):
+def _first_input(data: Iterable, student: HybridBlock) -> mx.nd.NDArray:
     check_repeatable(data, "train_data")
     inputs, _ = inputs_and_label(next(go_through(data, "train_data")), "train_data", student,
                                  next(iter(student.collect_params().values())).list_ctx()[0])

@@ -1,4 +1,8 @@
 """The distillation loss of Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015."""
+from __future__ import annotations
+
+from typing import Any
+
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.loss import Loss
@@ -50,8 +54,8 @@ class DistillationLoss(Loss):
     probabilities.
     """
 
-    def __init__(self, temperature=4.0, hard_weight=0.1, label_smoothing=0.0, sparse_label=True, teacher_weights=None,
-                 **kwargs):
+    def __init__(self, temperature: float = 4.0, hard_weight: float = 0.1, label_smoothing: float = 0.0,
+                 sparse_label: bool = True, teacher_weights: list[float] | None = None, **kwargs: Any) -> None:
         check_number("temperature", temperature, minimum=1e-6, maximum=1e3)  # beyond, T**2 * rounding hides the loss
         check_number("hard_weight", hard_weight, minimum=0, maximum=1)
         check_number("label_smoothing", label_smoothing, minimum=0, below=1)
@@ -61,7 +65,7 @@ class DistillationLoss(Loss):
         self.label_smoothing, self.sparse_label = mxnet_scalar(label_smoothing), sparse_label
         self.teacher_weights = _shares(teacher_weights)
 
-    def forward(self, student_logits, labels, teacher_logits, sample_weight=None):
+    def forward(self, student_logits: Any, labels: Any, teacher_logits: Any, sample_weight: Any = None) -> Any:
         teachers = _as_list(teacher_logits)
         if self.teacher_weights is not None and len(self.teacher_weights) != len(teachers):
             raise ValueError(f"there are {len(self.teacher_weights)} teacher_weights for the logits of "
@@ -77,7 +81,8 @@ class DistillationLoss(Loss):
                 for array in (student_logits, labels, sample_weight, *teachers))
         return super().forward(student_logits, labels, teachers, sample_weight)
 
-    def hybrid_forward(self, F, student_logits, labels, teachers, sample_weight=None):
+    def hybrid_forward(self, F: Any, student_logits: Any, labels: Any, teachers: list,
+                       sample_weight: Any = None) -> Any:
         T = self.temperature
         hard = self._hard(F, F.log_softmax(student_logits, axis=-1, temperature=1.0), labels)  # (B,)
         # KL(p || q) = sum p * (log p - log q)
@@ -87,7 +92,7 @@ class DistillationLoss(Loss):
         loss = self.hard_weight * hard + (1 - self.hard_weight) * T ** 2 * soft
         return loss if sample_weight is None else loss * sample_weight.reshape((-1,))
 
-    def _hard(self, F, log_probabilities, labels):
+    def _hard(self, F: Any, log_probabilities: Any, labels: Any) -> Any:
         """CE(y, softmax(s)) = -sum y * log softmax(s), with y = (1 - e) * label + e / classes."""
         of_label = (F.pick(log_probabilities, labels, axis=-1) if self.sparse_label
                     else F.sum(log_probabilities * labels, axis=-1))
@@ -95,7 +100,7 @@ class DistillationLoss(Loss):
             return -of_label
         return -(1 - self.label_smoothing) * of_label - self.label_smoothing * F.mean(log_probabilities, axis=-1)
 
-    def _mean(self, F, log_probabilities):
+    def _mean(self, F: Any, log_probabilities: list) -> Any:
         """log sum_k w_k * p_k from the teachers' log p_k, without leaving the logarithms' range."""
         if len(log_probabilities) == 1:
             return log_probabilities[0]
@@ -107,7 +112,7 @@ class DistillationLoss(Loss):
         return largest + F.log(total)
 
 
-def _log_softened(F, logits, T):
+def _log_softened(F: Any, logits: Any, T: float) -> Any:
     """log softmax(logits / T), finite also where logits / T is not.
 
     With a temperature, 1 too, MXNet computes it; without one oneDNN, which near 0 is off by ten times as much.
@@ -115,7 +120,7 @@ def _log_softened(F, logits, T):
     return F.clip(F.log_softmax(logits, axis=-1, temperature=T), LOWEST, 0)
 
 
-def _shares(weights):
+def _shares(weights: Any) -> list[float] | None:
     """The weights as fractions of their sum, or None."""
     if weights is None:
         return None
@@ -126,7 +131,7 @@ def _shares(weights):
     return [mxnet_scalar(float(weight) / sum(weights)) for weight in weights]
 
 
-def _as_list(teacher_logits):
+def _as_list(teacher_logits: Any) -> list:
     """The logits of each teacher; those of (teachers, batch, classes) are taken apart."""
     if isinstance(teacher_logits, (list, tuple)):
         if not teacher_logits:
@@ -137,7 +142,7 @@ def _as_list(teacher_logits):
     return [teacher_logits]
 
 
-def _check_logits(student_logits, teachers):
+def _check_logits(student_logits: Any, teachers: list) -> None:
     for array in (student_logits, *teachers):
         if not isinstance(array, mx.nd.NDArray):
             raise TypeError(f"logits are a {type(array).__name__}; accepted: NDArrays")
@@ -154,7 +159,7 @@ def _check_logits(student_logits, teachers):
                              f"loss(student_logits, labels, teacher_logits))")
 
 
-def _check_arrays(labels, sample_weight, batch):
+def _check_arrays(labels: Any, sample_weight: Any, batch: int) -> None:
     for name, array in (("labels", labels), ("sample_weight", sample_weight)):
         absent = name == "sample_weight" and array is None
         if not absent and not isinstance(array, mx.nd.NDArray):
@@ -164,7 +169,7 @@ def _check_arrays(labels, sample_weight, batch):
                          f"or ({batch}, 1)")
 
 
-def _check_classes(labels, shape):
+def _check_classes(labels: mx.nd.NDArray, shape: tuple[int, int]) -> None:
     batch, classes = shape
     if labels.shape not in ((batch,), (batch, 1)):
         raise ValueError(f"labels have shape {labels.shape} for logits {shape}; accepted: integers ({batch},) or "
@@ -175,7 +180,7 @@ def _check_classes(labels, shape):
         raise ValueError(f"a label is {values[wrong][0]}; accepted: integers from 0 to {classes - 1}")
 
 
-def _check_probabilities(labels, shape):
+def _check_probabilities(labels: mx.nd.NDArray, shape: tuple[int, int]) -> None:
     if labels.shape != shape:
         raise ValueError(f"labels have shape {labels.shape} for logits {shape} and sparse_label=False; accepted: "
                          f"probabilities {shape}")

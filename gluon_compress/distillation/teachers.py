@@ -1,5 +1,9 @@
-"""What the networks that teach have in common: checks, inference mode, speed."""
-from contextlib import ExitStack, contextmanager
+"""What the networks that teach have in common: checks, digests, inference mode."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from mxnet import autograd
@@ -8,12 +12,13 @@ from mxnet.ndarray import NDArray
 
 from ..errors import NetworkError
 from ..network.checks import check_finite_parameters, check_ready
+from ..network.digest import digest_of
 from ..network.inputs import flat, map_arrays
 from ..network.misfits import call
 from ..network.values import parameters, walk
 
 
-def as_teachers(teacher):
+def as_teachers(teacher: Any) -> dict[str, HybridBlock]:
     """A HybridBlock or a list of them as {how errors call it: HybridBlock}, each checked."""
     if not isinstance(teacher, (list, tuple)):
         check_teacher(teacher)
@@ -26,7 +31,7 @@ def as_teachers(teacher):
     return teachers
 
 
-def check_teacher(teacher, title="the teacher"):
+def check_teacher(teacher: Any, title: str = "the teacher") -> None:
     """Raise ``TypeError`` or ``NetworkError`` unless it is a HybridBlock that can be called at once, and finite."""
     with naming(title):
         check_ready(teacher)
@@ -34,7 +39,7 @@ def check_teacher(teacher, title="the teacher"):
 
 
 @contextmanager
-def naming(title):
+def naming(title: str) -> Iterator[None]:
     """Put the teacher's title before what a ``TypeError`` or ``NetworkError`` says."""
     try:
         yield
@@ -42,7 +47,7 @@ def naming(title):
         raise type(error)(f"{title}: {error}") from error
 
 
-def check_no_shared(student, teacher, title="the teacher"):
+def check_no_shared(student: HybridBlock, teacher: HybridBlock, title: str = "the teacher") -> None:
     """Raise ``ValueError`` when training the student would change the teacher."""
     if student is teacher:
         raise ValueError(f"student and {title.removeprefix('the ')} are the same network")
@@ -53,7 +58,16 @@ def check_no_shared(student, teacher, title="the teacher"):
                              f"change the teacher")
 
 
-def logits_of(teachers, inputs):
+def digests_of(teachers: dict[str, HybridBlock]) -> list[str]:
+    """The SHA-256 of what each teacher computes; errors name the teacher."""
+    digests = []
+    for title, teacher in teachers.items():
+        with naming(title), autograd.pause(train_mode=False):
+            digests.append(digest_of(teacher))
+    return digests
+
+
+def logits_of(teachers: dict[str, HybridBlock], inputs: Any) -> list[NDArray]:
     """The logits of each teacher ``(batch, classes)``, in inference mode and off the tape.
 
     ``teachers`` as :func:`as_teachers` gives them, on any device; ``inputs`` an array, or a tuple of several. Raises
@@ -61,62 +75,30 @@ def logits_of(teachers, inputs):
     wait for them.
     """
     with autograd.pause(train_mode=False):
-        every = [_on_its_device(title, teacher, inputs if isinstance(inputs, tuple) else (inputs,))
-                 for title, teacher in teachers.items()]
-    for title, logits in zip(teachers, every):
+        of_teachers = [_on_its_device(title, teacher, inputs if isinstance(inputs, tuple) else (inputs,))
+                       for title, teacher in teachers.items()]
+    for title, logits in zip(teachers, of_teachers):
         check_shape(title, logits)
-    return every
+    return of_teachers
 
 
-def _on_its_device(title, teacher, inputs):
-    here = flat(inputs)[0].context
-    context = next((parameter.list_ctx()[0] for _, parameter, _ in walk(teacher)), here)
-    outputs = call(teacher, map_arrays(lambda array: array.as_in_context(context), inputs), f"what {title} is given")
-    return outputs.as_in_context(here) if isinstance(outputs, NDArray) else outputs
+def _on_its_device(title: str, teacher: HybridBlock, inputs: tuple) -> Any:
+    """What a teacher makes of inputs, computed on the teacher's device, on that of the inputs."""
+    device_of_inputs = flat(inputs)[0].context
+    device = next((parameter.list_ctx()[0] for _, parameter, _ in walk(teacher)), device_of_inputs)
+    outputs = call(teacher, map_arrays(lambda array: array.as_in_context(device), inputs), f"what {title} is given")
+    return outputs.as_in_context(device_of_inputs) if isinstance(outputs, NDArray) else outputs
 
 
-def check_shape(title, logits):
+def check_shape(title: str, logits: Any) -> None:
     """Raise ``ValueError`` for other outputs than ``(batch, classes)``."""
     if not isinstance(logits, NDArray) or logits.ndim != 2:
         raise ValueError(f"{title}'s output is {getattr(logits, 'shape', type(logits).__name__)}; "
                          f"accepted: logits (batch, classes)")
 
 
-def check_finite(titles, every):
+def check_finite(titles: Iterable[str], of_teachers: Iterable[NDArray]) -> None:
     """Raise ``NetworkError`` when logits are NaN or infinite, naming the teacher."""
-    for title, logits in zip(titles, every):
+    for title, logits in zip(titles, of_teachers):
         if not np.isfinite(logits.asnumpy()).all():
             raise NetworkError(f"{title}'s logits are NaN or infinite; look for NaN in its weights and in the data")
-
-
-@contextmanager
-def hybridized(nets):
-    """Hybridize the networks that are not, and leave them as they were afterwards."""
-    with ExitStack() as stack:
-        for net in nets:
-            stack.enter_context(_hybridized(net))
-        yield
-
-
-@contextmanager
-def _hybridized(net):
-    if net._active:
-        yield
-        return
-    blocks = list(_blocks(net))
-    before = [(block._active, block._flags, block._backend) for block in blocks]
-    net.hybridize()
-    try:
-        yield
-    finally:
-        for block, state in zip(blocks, before):
-            block._active, block._flags, block._backend = state
-            block._clear_cached_op()
-
-
-def _blocks(net):
-    """The HybridBlocks of a network, itself among them."""
-    if isinstance(net, HybridBlock):
-        yield net
-    for child in net._children.values():
-        yield from _blocks(child)

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..errors import CheckpointError, RecordError
+from .digests import add_array
 from .schema import Malformed, anything, parse
 from .unpacking import unpack_lzma
 from .writing import write_atomically
@@ -131,7 +132,5 @@ def _digest(kind, tensors, header):
     """SHA-256 over everything a reader uses."""
     digest = hashlib.sha256(f"{kind}\n{header}\n".encode())
     for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
-        digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
+        add_array(digest, name, tensors[name])
     return digest.hexdigest()

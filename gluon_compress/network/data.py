@@ -17,8 +17,11 @@ Where no labels are needed they may be missing: ``input``, or ``(input, input)``
 **An input** is an NDArray or a NumPy array, the batch on its first axis. NumPy arrays become float32, except those of 8
 bits: raw pixels must be scaled first. **Labels** are an NDArray or what NumPy makes an array of numbers of.
 """
+from __future__ import annotations
+
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import mxnet as mx
 import numpy as np
@@ -30,6 +33,29 @@ from .inputs import flat, map_arrays
 
 ITERABLE = "an iterable of (input, label) batches, such as a DataLoader or a list"
 PAIR = "pairs (input, label), with ((input, input), label) for several inputs"
+
+
+@runtime_checkable
+class IndexedData(Protocol):
+    """Data that tell which sample is where, so that what was computed of each sample fits a pass in any order.
+
+    ``ImageDataset.batches`` is such; data of yours are with these methods, beside those of an iterable of batches.
+    """
+
+    def __len__(self) -> int:
+        """How many batches a pass has."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all samples, in their order; ``ValueError`` where they differ from pass to pass."""
+
+    def number_of_samples(self) -> int:
+        """How many samples there are."""
+
+    def in_order(self) -> Iterable:
+        """The batches (input, label) of all samples, from the first to the last."""
+
+    def indexed(self) -> Iterator[tuple[np.ndarray, Any, Any]]:
+        """One pass: (indices, inputs, labels), with the numbers ``(batch,)`` of the samples from 0."""
 
 
 def go_through(data, name):

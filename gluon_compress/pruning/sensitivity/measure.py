@@ -4,7 +4,6 @@ One layer at a time is pruned, the network is evaluated without any training, an
 Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3.2, for channels; Han et al., "Learning both
 Weights and Connections for Efficient Neural Networks", 2015, figure 6, for weights.
 """
-import hashlib
 import json
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from ...arguments import check_choice, check_flag, check_number, differences
 from ...errors import CheckpointError
+from ...files.digests import digest_of_arrays
 from ...files.paths import check_target
 from ...files.schema import Malformed, anything, fields, mapping, number, parse
 from ...files.tensorfile import check_regular
@@ -117,7 +117,7 @@ def measure_sensitivity(net, evaluate, example=None, kind="weights", fractions=F
 def _measure(net, evaluate, prune, record, todo, ranking, state_path, progress):
     """Fill in the record: the baseline, and the (name, fraction) of ``todo`` but for those that the state has."""
     before = snapshot(net)
-    run = {"parameters_sha256": _digest(before), "kind": record.kind, "criterion": record.criterion,
+    run = {"parameters_sha256": digest_of_arrays(before), "kind": record.kind, "criterion": record.criterion,
            "fractions": record.fractions, "layers": record.layers,
            **{name: _name(value) if callable(value) else str(value)
               for name, value in ranking.items() if name != "data"}}
@@ -232,14 +232,6 @@ def _check_has_name(what, function):
 def _name(function):
     """Of a criterion or a loss: itself, or of a function, or of the class of an object that can be called."""
     return function if isinstance(function, str) else getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def _digest(values):
-    """SHA-256 of a snapshot."""
-    digest = hashlib.sha256()
-    for name, value in sorted(values.items()):
-        digest.update(f"{name} {value.dtype.str} {value.shape}\n".encode() + value.tobytes())
-    return digest.hexdigest()
 
 
 def _save(path, run, record):
