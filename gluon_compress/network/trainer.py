@@ -9,23 +9,6 @@ from mxnet.gluon import Parameter, Trainer
 from mxnet.optimizer import Optimizer, Updater
 
 
-class PruningTrainer(Trainer):
-    """A ``gluon.Trainer`` that prunes: what a saved training state keeps of it beside the optimizer's state."""
-
-    @property
-    def masks_digest(self) -> str:
-        """What identifies the masks at the beginning of a training."""
-        raise NotImplementedError
-
-    def pruning_state(self) -> dict:
-        """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
-        raise NotImplementedError
-
-    def restore_pruning_state(self, state: dict) -> None:
-        """Go on from a :meth:`pruning_state`; ``RecordError``, with nothing changed, when it does not fit."""
-        raise NotImplementedError
-
-
 # Parameters
 
 def trained_parameters(trainer: Trainer) -> list[Parameter]:

@@ -8,12 +8,15 @@ A file of ours is taken from the checkout's ``params`` folder, else from the cac
 from the address in the environment variable ``GLUON_COMPRESS_PARAMS_URL``. Wherever it comes from, it
 must have the SHA-256 of the manifest.
 """
+from __future__ import annotations
+
 import json
 import os
 import warnings
 from pathlib import Path
 
 import mxnet as mx
+from mxnet.gluon import HybridBlock
 
 from .. import models
 from ..arguments import check_known, check_text
@@ -27,7 +30,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / "params"                     # i
 INSTALLED_MANIFEST = Path(__file__).with_name("manifest.json")                # in an installed wheel: see setup.py
 
 
-def manifest():
+def manifest() -> dict[str, dict]:
     """``{name: entry}``: how each file was trained, on what, how accurate it is, its size and SHA-256.
 
     Raises ``CheckpointError`` when the manifest is absent or damaged.
@@ -41,12 +44,12 @@ def manifest():
         raise CheckpointError(f"the manifest of the parameters cannot be read: {file}: {error}") from error
 
 
-def names():
+def names() -> list[str]:
     """The names :func:`load` and :func:`path` know, sorted."""
     return sorted(manifest())
 
 
-def path(name, base_url=None):
+def path(name: str, base_url: str | None = None) -> Path:
     """The verified parameter file of ``name``; see above for where it is looked for.
 
     A damaged file in the ``params`` folder is passed over with a warning and left as it is. A damaged file
@@ -95,7 +98,7 @@ def path(name, base_url=None):
         f"{cached} by hand; its content is checked by SHA-256."]))
 
 
-def _checked_address(base_url):
+def _checked_address(base_url: str | None) -> str:
     """Where to download from: an address, or "" when there is none; ``TypeError`` or ``ValueError`` otherwise."""
     if base_url is None:
         return os.environ.get(URL_VARIABLE, "")
@@ -105,7 +108,7 @@ def _checked_address(base_url):
     return base_url
 
 
-def load(name, ctx=None, base_url=None):
+def load(name: str, ctx: mx.Context | list[mx.Context] | None = None, base_url: str | None = None) -> HybridBlock:
     """The trained network ``name``: an instance of a class of :mod:`gluon_compress.models`, hybridized.
 
     Parameters
@@ -115,7 +118,7 @@ def load(name, ctx=None, base_url=None):
     ctx : mxnet.Context or list of them, optional
         By default the current context.
     base_url : str, optional
-        As of :func:`path`.
+        As for :func:`path`.
 
     Raises
     ------

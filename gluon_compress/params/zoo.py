@@ -1,24 +1,30 @@
 """ImageNet networks with their trained parameters, from Gluon's own model zoo and gluoncv's."""
+from __future__ import annotations
+
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import mxnet as mx
+from mxnet.gluon import HybridBlock
 from mxnet.gluon.model_zoo import model_store, vision
-from mxnet.gluon.utils import _get_repo_file_url, check_sha1
+from mxnet.gluon.utils import check_sha1
 
 from ..arguments import check_known
-from ..files.unpacking import copy_out
 from ..errors import DownloadError
 from ..files.download import download
 from ..files.locks import lock
+from ..files.unpacking import copy_out
 from ..files.writing import write_atomically
+from ..network.repository import repository_url, zoo_checksums
 
 ZOOS = ("gluon", "gluoncv")
 ZOO_FILE_BYTES = 1 << 30  # the largest have some 600 million
 
 
-def pretrained(name, source="gluon", **arguments):
+def pretrained(name: str, source: str = "gluon", **arguments: Any) -> HybridBlock:
     """An ImageNet network with its trained parameters from Gluon's own model zoo or from gluoncv's.
 
     The file is fetched to where the zoo itself looks for it (``$MXNET_HOME/models``), with a time limit and a
@@ -56,12 +62,12 @@ def pretrained(name, source="gluon", **arguments):
     return get_model(name, pretrained=True, root=str(folder), **arguments)
 
 
-def _gluon_zoo():
+def _gluon_zoo() -> tuple[Callable[..., HybridBlock], dict[str, tuple[str, str]]]:
     """``(get_model, {name: (stem of the file's name, SHA-1)})`` of Gluon's own zoo."""
-    return vision.get_model, {name: (name, sha1) for name, sha1 in model_store._model_sha1.items()}
+    return vision.get_model, {name: (name, sha1) for name, sha1 in zoo_checksums(model_store).items()}
 
 
-def _gluoncv_zoo():
+def _gluoncv_zoo() -> tuple[Callable[..., HybridBlock], dict[str, tuple[str, str]]]:
     """As :func:`_gluon_zoo`. Where gluoncv has no parameters, its get_model may return an untrained network."""
     try:
         from gluoncv import model_zoo
@@ -70,18 +76,18 @@ def _gluoncv_zoo():
                           f"install it with \"pip install 'gluon-compress[zoo]'\"") from error
     store = model_zoo.model_store
     files = {}
-    for name, (stem, sha1) in zip(store.pretrained_model_list(), store._model_sha1.items()):
+    for name, (stem, sha1) in zip(store.pretrained_model_list(), zoo_checksums(store).items()):
         name = re.sub("^(hrnet.*_c)ls$", r"\1", name)  # hrnet_w18_c is kept as hrnet_w18_cls
         if name in model_zoo.get_model_list():
             files[name] = stem, sha1
     return model_zoo.get_model, files
 
 
-def _fetch_zoo_file(file, sha1):
+def _fetch_zoo_file(file: Path, sha1: str) -> None:
     """Bring a file of a zoo to ``file``, unless it is there already; verified, else as it was."""
     if file.exists() and check_sha1(file, sha1):
         return
-    url = _get_repo_file_url("gluon/models", f"{file.stem}.zip")
+    url = repository_url("gluon/models", f"{file.stem}.zip")
     archive = file.with_suffix(".zip")
     try:
         with lock(file):
@@ -103,16 +109,17 @@ def _fetch_zoo_file(file, sha1):
 class _Member:
     """A file in a zip archive, which is opened by the first ``read``: whatever is wrong with it is met there."""
 
-    def __init__(self, file, name):
-        self.file, self.name, self.source = file, name, None
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self.file, self.name = file, name
+        self.source: IO[bytes] | None = None
 
-    def read(self, count):
+    def read(self, count: int) -> bytes:
         if self.source is None:
             self.source = zipfile.ZipFile(self.file).open(self.name)
         return self.source.read(count)
 
 
-def _unpack(url, archive, name, target, sha1):
+def _unpack(url: str, archive: Path, name: str, target: Path, sha1: str) -> None:
     with open(archive, "rb") as file:
         copy_out(_Member(file, name), target, ZOO_FILE_BYTES, url)
     if not check_sha1(target, sha1):

@@ -16,8 +16,8 @@ from ..arguments import differences
 from ..errors import CheckpointError, RecordError
 from ..files import tensorfile
 from ..files.schema import Malformed, anything, boolean, either, fields, integer, list_of, mapping, maybe, number, text
+from ..network.hooked_trainer import PruningTrainer
 from ..network.trainer import (
-    PruningTrainer,
     gradient_scale,
     new_state,
     on_servers,

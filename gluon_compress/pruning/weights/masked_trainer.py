@@ -1,13 +1,16 @@
 """A trainer under which pruned weights stay exactly zero."""
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import Any
 
 import mxnet as mx
-import numpy as np
+from mxnet.gluon import HybridBlock, Parameter
 
 from ...arguments import check_number
 from ...errors import RecordError
 from ...files.schema import Malformed, anything, fields, integer, maybe
-from ...network.trainer import PruningTrainer
+from ...network.hooked_trainer import PruningTrainer, has_dense_gradient
 from .gradual import GradualPruner
 from .masks import Masks, on_devices, zero_where_pruned
 
@@ -20,8 +23,8 @@ class MaskedTrainer(PruningTrainer):
     Masking the gradients would not be enough: momentum, or Adam's moments, from before the pruning move a weight
     whose gradient is zero. Masking the weights would not be either: LARS and LAMB take norms over a layer, to which
     pruned weights must not add. So the gradients are masked before each update, and the weights after it: the
-    others train as in a network that never had the pruned ones. (Of weights that are pruned during training, the
-    optimizer's momenta remain and fade.)
+    others train as in a network that never had the pruned ones. (The optimizer's momenta of weights that are pruned
+    during training remain and fade.)
 
     Parameters
     ----------
@@ -52,23 +55,23 @@ class MaskedTrainer(PruningTrainer):
         channels were removed.
     """
 
-    def __init__(self, net, masks, optimizer, optimizer_params=None, **trainer_arguments):
+    def __init__(self, net: HybridBlock, masks: Masks | GradualPruner, optimizer: str | mx.optimizer.Optimizer,
+                 optimizer_params: dict | None = None, **trainer_arguments: Any) -> None:
         self._pruner = masks if isinstance(masks, GradualPruner) else None
         if self._pruner is not None and self._pruner.net is not net:
             raise ValueError("the GradualPruner was made for another network: make one for this net")
         _check_optimizer(optimizer, optimizer_params)
         self._net = net
         self._masks, self._masked = self._on_devices(masks if self._pruner is None else self._pruner.masks)
-        self._comparisons = 0
         super().__init__(net.collect_params(), optimizer, optimizer_params, **trainer_arguments)
         self._mask_weights()
 
     @property
-    def masks(self):
+    def masks(self) -> Masks:
         """The :class:`Masks` that hold now."""
         return self._masks
 
-    def replace_masks(self, masks):
+    def replace_masks(self, masks: Masks) -> None:
         """Hold other masks from now on; what they prune is zero at once, what they do not may grow.
 
         Raises ``RecordError`` when they are of another network, ``ValueError`` when a GradualPruner makes the masks.
@@ -78,15 +81,15 @@ class MaskedTrainer(PruningTrainer):
         self._hold(masks)
 
     @property
-    def masks_digest(self):
+    def masks_digest(self) -> str:
         """SHA-256 of the masks and the pruner, by which a saved training state knows them again."""
         return self._masks.digest if self._pruner is None else self._pruner.describe()
 
-    def pruning_state(self):
+    def pruning_state(self) -> dict:
         """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
         return {"masks": self._masks.to_dict(), "step": None if self._pruner is None else self._pruner.step}
 
-    def restore_pruning_state(self, state):
+    def restore_pruning_state(self, state: dict) -> None:
         """Hold the masks of :meth:`pruning_state`; a pruner goes on from its step.
 
         Raises ``RecordError``, with nothing changed, when they are of another network or another kind of trainer.
@@ -103,77 +106,54 @@ class MaskedTrainer(PruningTrainer):
         if self._pruner is not None:
             self._pruner.masks, self._pruner.step = masks, state["step"]
 
-    def _hold(self, masks):
+    def _hold(self, masks: Masks) -> None:
         self._masks, self._masked = self._on_devices(masks)
         self._mask_weights()
-        if self._kv_initialized:
-            self._compare_workers()
+        if self.has_met_workers:
+            self._meet_workers()
 
-    def _on_devices(self, masks):
+    def _on_devices(self, masks: Any) -> tuple[Masks, list]:
         """The masks, and [(Parameter, its mask on each of its devices)]."""
         if not isinstance(masks, Masks):
             raise TypeError(f"masks is {masks!r}; accepted: the Masks of a pruning function, several as "
                             f"first | second, or a GradualPruner")
         return masks, [(parameter, on_devices(parameter, mask)) for parameter, mask in masks.fitted(self._net)]
 
-    # Gluon's step() and update() go through these four.
-
-    def _init_kvstore(self):
-        super()._init_kvstore()
-        if self._update_on_kvstore and not self._distributed:
-            self._kvstore._set_updater(_MaskedUpdater(self))
-        self._compare_workers()
-
-    def _init_params(self):
-        super()._init_params()
-        # Gluon goes on while worker 0's weights are still on their way to the others. Where a gradient of the same
-        # number is reduced meanwhile, a late worker gets that for its weight: MXNet 1.9.1 loses this race at times.
-        mx.nd.waitall()
-
-    def _allreduce_grads(self):
-        self._mask_gradients()
-        super()._allreduce_grads()
-
-    def _update(self, ignore_stale_grad=False):
-        if not self._update_on_kvstore:
-            self._mask_gradients()  # update() may come without allreduce_grads()
-        super()._update(ignore_stale_grad)
-        self._mask_weights()
-        if self._pruner is not None and self._pruner.advance():
-            self._hold(self._pruner.masks)
-
-    def _mask_gradients(self):
+    def _before_update(self) -> None:
         for parameter, masks in self._masked:
             shape = parameter.list_data()[0].shape
             if shape != masks[0].shape:
                 raise RecordError(f"parameter {parameter.name} has shape {shape} now, its mask {masks[0].shape}: after "
                                   f"channels were removed make new masks and a new MaskedTrainer")
-            if parameter.grad_req != "null" and parameter._grad_stype == "default":
+            if has_dense_gradient(parameter):
                 zero_where_pruned(parameter.list_grad(), masks)
 
-    def _mask_weights(self):
+    def _before_stored_update(self, parameter: Parameter, weight: mx.nd.NDArray) -> None:
+        for masked, masks in self._masked:
+            if masked is parameter:
+                zero_where_pruned([weight], [masks[0].as_in_context(weight.context)])
+
+    def _after_update(self) -> None:
+        self._mask_weights()
+        if self._pruner is not None and self._pruner.advance():
+            self._hold(self._pruner.masks)
+
+    def _meet_workers(self) -> None:
+        """Raise ``RecordError`` where the masks are not those of worker 0."""
+        if not self.as_worker_0(bytes.fromhex(self._masks.digest)):
+            raise RecordError(f"worker {self.rank} has other masks than worker 0: give all the same weights before "
+                              f"pruning (the same seed or file), or send them the masks")
+
+    def _mask_weights(self) -> None:
         for parameter, masks in self._masked:
             zero_where_pruned(parameter.list_data(), masks)
-
-    def _compare_workers(self):
-        """Raise ``RecordError`` where the masks are not those of worker 0."""
-        if self._kvstore is None or self._kvstore.num_workers == 1:
-            return
-        mine = np.frombuffer(bytes.fromhex(self._masks.digest), np.uint8).astype(np.float32)
-        first = mx.nd.array(mine)
-        key = len(self._params) + self._comparisons  # a store takes each key once; Gluon's are the parameters' numbers
-        self._comparisons += 1
-        self._kvstore.broadcast(key, first, first)
-        if not np.array_equal(first.asnumpy(), mine):
-            raise RecordError(f"worker {self._kvstore.rank} has other masks than worker 0: give all the same weights "
-                              f"before pruning (the same seed or file), or send them the masks")
 
 
 NUMBERS = ("learning_rate", "lr", "wd", "momentum", "beta1", "beta2", "epsilon", "gamma1", "gamma2", "rho", "eps",
            "clip_gradient", "rescale_grad", "eta", "lamda1", "beta", "schedule_decay", "lower_bound", "upper_bound")
 
 
-def _check_optimizer(optimizer, settings):
+def _check_optimizer(optimizer: Any, settings: Any) -> None:
     """Raise ``TypeError`` or ``ValueError`` for what MXNet takes without a look, or refuses in an assertion."""
     if settings is not None and not isinstance(settings, Mapping):
         raise TypeError(f"optimizer_params is {settings!r}; accepted: a dict such as {{'learning_rate': 0.1}}, or None")
@@ -191,17 +171,3 @@ def _check_optimizer(optimizer, settings):
         known[optimizer.lower()](**(settings or {}))
     except (TypeError, ValueError, AssertionError) as error:
         raise TypeError(f"optimizer_params is {settings!r}, which {optimizer} does not take: {error}") from None
-
-
-class _MaskedUpdater(mx.optimizer.Updater):
-    """Updates the copy of the weights in a local key-value store, of which no trainer holds an array."""
-
-    def __init__(self, trainer):
-        super().__init__(trainer._optimizer)
-        self._trainer = trainer
-
-    def __call__(self, index, grad, weight):
-        for parameter, masks in self._trainer._masked:
-            if self._trainer._param2idx[parameter.name] == index:
-                zero_where_pruned([weight], [masks[0].as_in_context(weight.context)])
-        super().__call__(index, grad, weight)

@@ -1,0 +1,109 @@
+"""A Gluon Trainer that prunes, from inside: what happens around its updates, and what saved trainings keep of it."""
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import Parameter, Trainer
+
+
+class PruningTrainer(Trainer):
+    """A ``gluon.Trainer`` that prunes. A derived class says what happens around each update of the weights."""
+
+    _comparisons = 0  # with other workers, so far
+
+    # What a derived class says
+
+    def _before_update(self) -> None:
+        """The gradients are computed, the weights are not updated yet. May be called twice in a step."""
+        raise NotImplementedError
+
+    def _before_stored_update(self, parameter: Parameter, weight: mx.nd.NDArray) -> None:
+        """As :meth:`_before_update`, for the copy of a parameter's values that a local key-value store updates."""
+        raise NotImplementedError
+
+    def _after_update(self) -> None:
+        """The weights are updated."""
+        raise NotImplementedError
+
+    def _meet_workers(self) -> None:
+        """The key-value store is made, and the other workers can be reached through it."""
+        raise NotImplementedError
+
+    @property
+    def masks_digest(self) -> str:
+        """What identifies the masks at the beginning of a training."""
+        raise NotImplementedError
+
+    def pruning_state(self) -> dict:
+        """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
+        raise NotImplementedError
+
+    def restore_pruning_state(self, state: dict) -> None:
+        """Go on from a :meth:`pruning_state`; ``RecordError``, with nothing changed, when it does not fit."""
+        raise NotImplementedError
+
+    # What it can ask
+
+    @property
+    def rank(self) -> int:
+        """The number of this worker, from 0."""
+        return self._kvstore.rank if self._kvstore is not None else 0
+
+    @property
+    def has_met_workers(self) -> bool:
+        """Whether :meth:`_meet_workers` has been called."""
+        return self._kv_initialized
+
+    def as_worker_0(self, content: bytes) -> bool:
+        """Whether this worker has the bytes that worker 0 has; all workers ask at the same step."""
+        if self._kvstore is None or self._kvstore.num_workers == 1:
+            return True
+        own = np.frombuffer(content, np.uint8).astype(np.float32)
+        first = mx.nd.array(own)
+        key = len(self._params) + self._comparisons  # a store takes each key once; Gluon's are the parameters' numbers
+        self._comparisons += 1
+        self._kvstore.broadcast(key, first, first)
+        return np.array_equal(first.asnumpy(), own)
+
+    # Gluon's step() and update() go through these four.
+
+    def _init_kvstore(self) -> None:
+        super()._init_kvstore()
+        if self._update_on_kvstore and not self._distributed:
+            self._kvstore._set_updater(_HookedUpdater(self))
+        self._meet_workers()
+
+    def _init_params(self) -> None:
+        super()._init_params()
+        # Gluon goes on while worker 0's weights are still on their way to the others. Where a gradient of the same
+        # number is reduced meanwhile, a late worker gets that for its weight: MXNet 1.9.1 loses this race at times.
+        mx.nd.waitall()
+
+    def _allreduce_grads(self) -> None:
+        self._before_update()
+        super()._allreduce_grads()
+
+    def _update(self, ignore_stale_grad: bool = False) -> None:
+        if not self._update_on_kvstore:
+            self._before_update()  # update() may come without allreduce_grads()
+        super()._update(ignore_stale_grad)
+        self._after_update()
+
+
+class _HookedUpdater(mx.optimizer.Updater):
+    """Updates the copy of the weights in a local key-value store, of which no trainer holds an array."""
+
+    def __init__(self, trainer: PruningTrainer) -> None:
+        super().__init__(trainer._optimizer)
+        self._trainer = trainer
+
+    def __call__(self, index: int, grad: Any, weight: mx.nd.NDArray) -> None:
+        self._trainer._before_stored_update(self._trainer._params[index], weight)
+        super().__call__(index, grad, weight)
+
+
+def has_dense_gradient(parameter: Parameter) -> bool:
+    """Whether a parameter is trained, with a gradient of its own shape and not one of some rows."""
+    return parameter.grad_req != "null" and parameter._grad_stype == "default"
