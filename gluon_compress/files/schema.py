@@ -7,8 +7,14 @@ returns nothing. Those here make one:
                     optional={"fill": number()})
     LAYOUT(json.loads(text), "layout")
 """
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+Check = Callable[[Any, str], None]
 
 LONGEST_NAME = 1000  # of a parameter, a layer or an attribute
 MOST_ITEMS = 1_000_000
@@ -18,7 +24,7 @@ class Malformed(ValueError):
     """Something in a file is not what its format says."""
 
 
-def parse(text, where):
+def parse(text: str | bytes, where: str) -> Any:
     """The content of JSON text; :class:`Malformed` when it is none, or is nested beyond what Python can read."""
     try:
         return json.loads(text)
@@ -26,16 +32,16 @@ def parse(text, where):
         raise Malformed(f"{where} is no JSON: {error}") from error
 
 
-def integer(minimum, maximum):
-    def check(value, where):
+def integer(minimum: int, maximum: int) -> Check:
+    def check(value: Any, where: str) -> None:
         if type(value) is not int or not minimum <= value <= maximum:
             _refuse(value, where, f"an integer from {minimum} to {maximum}")
     return check
 
 
-def number(minimum=-math.inf, maximum=math.inf, above=-math.inf):
+def number(minimum: float = -math.inf, maximum: float = math.inf, above: float = -math.inf) -> Check:
     """A finite number of float64, or an integer that one can hold."""
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         fits = type(value) is float or type(value) is int and abs(value) < 1 << 1023
         if not fits or not math.isfinite(value) or not minimum <= value <= maximum or not value > above:
             bounds = [f"{word} {bound}" for word, bound in (("at least", minimum), ("at most", maximum),
@@ -44,35 +50,35 @@ def number(minimum=-math.inf, maximum=math.inf, above=-math.inf):
     return check
 
 
-def text(longest=LONGEST_NAME):
-    def check(value, where):
+def text(longest: int = LONGEST_NAME) -> Check:
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or len(value) > longest:
             _refuse(value, where, f"a text of at most {longest} characters")
     return check
 
 
-def boolean(value, where):
+def boolean(value: Any, where: str) -> None:
     if not isinstance(value, bool):
         _refuse(value, where, "true or false")
 
 
-def choice(*accepted):
-    def check(value, where):
+def choice(*accepted: Any) -> Check:
+    def check(value: Any, where: str) -> None:
         if not any(type(value) is type(each) and value == each for each in accepted):
             _refuse(value, where, ", ".join(map(repr, accepted)))
     return check
 
 
-def maybe(kind):
+def maybe(kind: Check) -> Check:
     """null, or what ``kind`` accepts."""
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if value is not None:
             kind(value, where)
     return check
 
 
-def list_of(kind, least=0, most=MOST_ITEMS):
-    def check(value, where):
+def list_of(kind: Check, least: int = 0, most: int = MOST_ITEMS) -> Check:
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or not least <= len(value) <= most:
             _refuse(value, where, f"a list of {least} to {most} items")
         for index, item in enumerate(value):
@@ -80,9 +86,9 @@ def list_of(kind, least=0, most=MOST_ITEMS):
     return check
 
 
-def pair(first, second):
+def pair(first: Check, second: Check) -> Check:
     """A list of two."""
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or len(value) != 2:
             _refuse(value, where, "a list of two")
         first(value[0], f"{where}[0]")
@@ -90,9 +96,9 @@ def pair(first, second):
     return check
 
 
-def mapping(kind, most=MOST_ITEMS):
+def mapping(kind: Check, most: int = MOST_ITEMS) -> Check:
     """An object of any names, each with what ``kind`` accepts."""
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, dict) or len(value) > most:
             _refuse(value, where, f"an object of at most {most} entries")
         for name, item in value.items():
@@ -102,11 +108,11 @@ def mapping(kind, most=MOST_ITEMS):
     return check
 
 
-def fields(required, optional=None):
+def fields(required: dict[str, Check], optional: dict[str, Check] | None = None) -> Check:
     """An object of these names and no others: {name: check}."""
     known = {**required, **(optional or {})}
 
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
             _refuse(value, where, f"an object of {', '.join(known)}")
         for name in value:
@@ -120,9 +126,9 @@ def fields(required, optional=None):
     return check
 
 
-def either(*kinds):
+def either(*kinds: Check) -> Check:
     """What one of ``kinds`` accepts; the message is that of the last."""
-    def check(value, where):
+    def check(value: Any, where: str) -> None:
         for kind in kinds[:-1]:
             try:
                 return kind(value, where)
@@ -132,7 +138,7 @@ def either(*kinds):
     return check
 
 
-def anything(value, where):
+def anything(value: Any, where: str) -> None:
     """JSON that is only ever compared."""
 
 
@@ -140,6 +146,6 @@ SHAPE = list_of(integer(0, 2**31 - 1), most=32)  # of an array; NumPy and MXNet 
 REASONS = mapping(text(10_000))                  # {layer name: why it was left out}
 
 
-def _refuse(value, where, accepted):
+def _refuse(value: Any, where: str, accepted: str) -> NoReturn:
     shown = repr(value)
     raise Malformed(f"{where} is {shown if len(shown) <= 100 else shown[:100] + '...'}; accepted: {accepted}")

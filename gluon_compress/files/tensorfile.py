@@ -2,13 +2,17 @@
 
 Nothing in such a file is ever executed: a damaged or hostile one can only fail to load.
 """
+from __future__ import annotations
+
 import base64
 import hashlib
 import json
 import lzma
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from mxnet import MXNetError
@@ -17,7 +21,7 @@ from safetensors.numpy import save_file
 
 from ..errors import CheckpointError, RecordError
 from .digests import add_array
-from .schema import Malformed, anything, parse
+from .schema import Check, Malformed, anything, parse
 from .unpacking import unpack_lzma
 from .writing import write_atomically
 
@@ -27,7 +31,7 @@ HEADER_BYTES = 16 << 20  # unpacked; a graph of 10,000 operators has 3 MB
 GLUON_PARAMETERS = b"\x12\1" + bytes(14)  # the beginning of what save_parameters writes
 
 
-def write(path, kind, tensors, header):
+def write(path: str | os.PathLike, kind: str, tensors: dict[str, np.ndarray], header: Any) -> None:
     """Write ``{name: NumPy array}`` and a JSON-serializable ``header``; an older file is replaced at once.
 
     ``kind`` says what the file is for; :func:`read` refuses another.
@@ -39,7 +43,7 @@ def write(path, kind, tensors, header):
     write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata))
 
 
-def read(path, kind, check=anything):
+def read(path: str | os.PathLike, kind: str, check: Check = anything) -> tuple[dict[str, np.ndarray], Any]:
     """``(tensors, header)`` of a file of this ``kind``, the header once ``check`` of :mod:`.schema` accepts it.
 
     Raises
@@ -71,7 +75,7 @@ def read(path, kind, check=anything):
 
 
 @contextmanager
-def content_of(path, kind):
+def content_of(path: str | os.PathLike, kind: str) -> Iterator[None]:
     """Turn what a forged file, whose checksum is right, can lead to into a ``CheckpointError``."""
     try:
         yield
@@ -81,7 +85,7 @@ def content_of(path, kind):
         raise CheckpointError(f"{path} does not hold what a {kind} consists of: {said}") from error
 
 
-def check_regular(path):
+def check_regular(path: Any) -> None:
     """Raise ``OSError`` or ``CheckpointError`` unless there is a plain file at ``path``: a pipe would wait for ever."""
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise TypeError(f"path is {path!r}; accepted: the path of a file")
@@ -92,7 +96,7 @@ def check_regular(path):
     raise CheckpointError(f"{path} is no plain file but a pipe, a socket or a device")
 
 
-def _check_format(path):
+def _check_format(path: str | os.PathLike) -> None:
     """Name the other formats that MXNet has, and refuse a safetensors header of absurd size."""
     with open(path, "rb") as file:
         start, size = file.read(17), os.fstat(file.fileno()).st_size
@@ -107,7 +111,7 @@ def _check_format(path):
         raise CheckpointError(f"{path} is damaged or not a safetensors file: its header would have {length} bytes")
 
 
-def _header(packed, tensors, check):
+def _header(packed: str, tensors: dict[str, np.ndarray], check: Check) -> Any:
     """What the file says of its tensors. Its JSON may be as long as ``HEADER_BYTES`` and a sixteenth of them."""
     most = HEADER_BYTES + sum(tensor.nbytes for tensor in tensors.values()) // 16
     try:
@@ -119,7 +123,7 @@ def _header(packed, tensors, check):
     return header
 
 
-def _plain(name, tensor):
+def _plain(name: str, tensor: Any) -> np.ndarray:
     """The array, contiguous and in the machine's byte order; a scalar keeps its shape ()."""
     tensor = np.asarray(tensor)
     if tensor.dtype.kind not in "biuf" or tensor.dtype.itemsize > 8:
@@ -128,7 +132,7 @@ def _plain(name, tensor):
     return np.require(tensor, tensor.dtype.newbyteorder("="), "C")
 
 
-def _digest(kind, tensors, header):
+def _digest(kind: str, tensors: dict[str, np.ndarray], header: str) -> str:
     """SHA-256 over everything a reader uses."""
     digest = hashlib.sha256(f"{kind}\n{header}\n".encode())
     for name in sorted(tensors):

@@ -1,9 +1,13 @@
 """What a server sends, as pieces within bounds of time and size; whatever is wrong with it is a ``DownloadError``."""
+from __future__ import annotations
+
 import queue
 import re
 import threading
 import time
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -22,12 +26,12 @@ class Answer:
     """``status``, ``length`` of the body or None, ``content_range``, and an iterator of its ``pieces``."""
 
     status: int
-    length: int
+    length: int | None
     content_range: str
-    pieces: object
+    pieces: Generator[bytes, None, None]
 
 
-def check_address(url, verified):
+def check_address(url: Any, verified: bool) -> None:
     """Raise ``DownloadError`` for addresses that are not fetched; plain http only for content that is verified."""
     try:
         parts = urlsplit(url)
@@ -40,14 +44,15 @@ def check_address(url, verified):
                         f"is known or on this machine)")
 
 
-def fetch(url, start, timeout, limit, verified):
+def fetch(url: str, start: int, timeout: float, limit: int, verified: bool) -> Answer:
     """The :class:`Answer` for ``url`` from byte ``start`` on.
 
     ``timeout`` is in seconds: for the connection and between two pieces; and in each such time spent waiting
     ``BYTES_PER_SECOND`` must arrive. ``limit``: bytes that are expected at most, those before ``start`` included.
     """
     check_address(url, verified)
-    received, stop = queue.Queue(maxsize=64), threading.Event()
+    received: queue.Queue = queue.Queue(maxsize=64)
+    stop = threading.Event()
     threading.Thread(target=_receive, args=(url, start, timeout, verified, received, stop), daemon=True).start()
     try:
         status, reason, headers = _next(url, received, 3 * timeout)
@@ -58,7 +63,8 @@ def fetch(url, start, timeout, limit, verified):
         raise
 
 
-def _checked_length(url, status, reason, headers, start, limit):
+def _checked_length(url: str, status: int, reason: str, headers: Mapping[str, str], start: int,
+                    limit: int) -> int | None:
     """The length of the body, or None; raise for an answer that is not the file."""
     if status == 416 and start:
         return None
@@ -79,12 +85,13 @@ def _checked_length(url, status, reason, headers, start, limit):
     return int(length)
 
 
-def _receive(url, start, timeout, verified, received, stop):
+def _receive(url: str, start: int, timeout: float, verified: bool, received: queue.Queue,
+             stop: threading.Event) -> None:
     """Put what comes from the network into a queue: an answer's beginning, its pieces, None; or an exception.
 
     In a thread of its own, as no library ends a request whose server sends a byte now and then.
     """
-    def put(item):
+    def put(item: Any) -> None:
         while not stop.is_set():
             try:
                 return received.put(item, timeout=1)
@@ -92,7 +99,7 @@ def _receive(url, start, timeout, verified, received, stop):
                 pass
         raise ConnectionAbortedError
 
-    def check_redirection(answer, **_):
+    def check_redirection(answer: requests.Response, **_: Any) -> None:
         if answer.is_redirect:
             try:
                 check_address(urljoin(answer.url, answer.headers["Location"]), verified)
@@ -114,7 +121,7 @@ def _receive(url, start, timeout, verified, received, stop):
             put(error)
 
 
-def _next(url, received, seconds):
+def _next(url: str, received: queue.Queue, seconds: float) -> Any:
     try:
         item = received.get(timeout=seconds)
     except queue.Empty:
@@ -126,7 +133,8 @@ def _next(url, received, seconds):
     return item
 
 
-def _pieces(url, start, timeout, limit, received, stop):
+def _pieces(url: str, start: int, timeout: float, limit: int, received: queue.Queue,
+            stop: threading.Event) -> Generator[bytes, None, None]:
     """The body; ``DownloadError`` when it comes too slowly or is longer than expected."""
     total, waited, since = start, 0, 0
     try:
@@ -153,7 +161,7 @@ class WrongContent(DownloadError):
     """Other content than expected, of which nothing is worth keeping."""
 
 
-def reason_of(error):
+def reason_of(error: BaseException) -> str:
     """What is behind a library's error, in one short line."""
     if isinstance(error, requests.TooManyRedirects):
         return "it is redirected again and again"
@@ -165,6 +173,6 @@ def reason_of(error):
     return _short(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
-def _short(text):
+def _short(text: Any) -> str:
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
     return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]}..."

@@ -1,6 +1,11 @@
 """Unpacking what a stranger may have packed: never more than asked for."""
+from __future__ import annotations
+
 import lzma
 import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
 from ..errors import DownloadError
 from .locks import CHUNK_BYTES
@@ -11,7 +16,14 @@ from .writing import naming
 LZMA_MEMORY = 100 << 20  # bytes; the strongest setting needs 65 MiB
 
 
-def inflate(packed, size, where):
+class Readable(Protocol):
+    """A file, or a member of an archive."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+
+
+def inflate(packed: bytes, size: int, where: str) -> bytes:
     """The ``size`` bytes that were deflated; :class:`Malformed` when they are fewer or more, or damaged."""
     unpacker = zlib.decompressobj()
     try:
@@ -23,7 +35,7 @@ def inflate(packed, size, where):
     return content
 
 
-def unpack_lzma(packed, most, where):
+def unpack_lzma(packed: bytes, most: int, where: str) -> bytes:
     """The content of an .xz stream, at most ``most`` bytes; :class:`Malformed` otherwise."""
     unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY)
     try:
@@ -37,7 +49,7 @@ def unpack_lzma(packed, most, where):
     return content
 
 
-def copy_out(source, path, limit, title):
+def copy_out(source: Readable, path: Path, limit: int, title: str) -> None:
     """Write what ``source.read`` gives, ``limit`` bytes at most, to a new file; errors in reading are the archive's."""
     path.unlink(missing_ok=True)
     total = 0
@@ -49,7 +61,7 @@ def copy_out(source, path, limit, title):
             target.write(piece)
 
 
-def of_archive(title, read):
+def of_archive(title: str, read: Callable[[], Any]) -> Any:
     """``read()``, of which every error says that the archive is damaged: there are a dozen kinds."""
     try:
         return read()

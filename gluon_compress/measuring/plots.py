@@ -1,8 +1,11 @@
 """Figures for tutorials and READMEs, written as PNG files. Nothing here touches matplotlib's global state."""
+from __future__ import annotations
+
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +19,8 @@ from .reports import Report
 LEGEND_ROWS = 30
 
 
-def plot_before_after(values, path, ylabel=None, title=None):
+def plot_before_after(values: Mapping[str, Any], path: str | Path, ylabel: str | None = None,
+                      title: str | None = None) -> Path:
     """Write a bar chart that compares networks, and return its path.
 
     Parameters
@@ -50,7 +54,7 @@ def plot_before_after(values, path, ylabel=None, title=None):
         for name, value in bars.items():
             _check_finite(f"values[{name!r}]", value)
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         for axes, (what, bars) in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts.items()):
             drawn = axes.bar(list(bars), list(bars.values()), color=[f"C{index % 10}" for index in range(len(bars))])
             axes.bar_label(drawn, [f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
@@ -63,7 +67,8 @@ def plot_before_after(values, path, ylabel=None, title=None):
     return _save(path, draw, size=(max(3.2, 0.9 * len(values) + 1.2) * len(charts), 3.6))
 
 
-def plot_curves(curves, path, xlabel, ylabel, title=None):
+def plot_curves(curves: Mapping[str, Sequence], path: str | Path, xlabel: str, ylabel: str,
+                title: str | None = None) -> Path:
     """Write a line chart, and return its path.
 
     Parameters
@@ -82,7 +87,7 @@ def plot_curves(curves, path, xlabel, ylabel, title=None):
     for label, points in curves.items():
         _check_points(f"curves[{label!r}]", points)
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         axes = figure.subplots()
         for label, points in curves.items():
             axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=label)
@@ -92,7 +97,7 @@ def plot_curves(curves, path, xlabel, ylabel, title=None):
     return _save(path, draw, size=(6.4, 4))
 
 
-def plot_sensitivity(sensitivity, path, title=None):
+def plot_sensitivity(sensitivity: Sensitivity, path: str | Path, title: str | None = None) -> Path:
     """Write one curve per layer of a :class:`~gluon_compress.pruning.Sensitivity`, and return the chart's path.
 
     Colours go from the first layer (blue) to the last (red); the legend stands beside the chart, so that networks of
@@ -116,7 +121,7 @@ def plot_sensitivity(sensitivity, path, title=None):
     columns = math.ceil(len(curves) / LEGEND_ROWS)
     what = "sparsity of the layer" if sensitivity.kind == "weights" else "fraction of the layer's channels removed"
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         from matplotlib import colormaps
         axes = figure.subplots()
         axes.axhline(baseline, color="black", linewidth=0.8, linestyle="--")
@@ -132,7 +137,7 @@ def plot_sensitivity(sensitivity, path, title=None):
     return _save(path, draw, size=(6.4 + legend_width, max(4, 0.18 * min(len(curves), LEGEND_ROWS))))
 
 
-def plot_quantization(record, path, title=None):
+def plot_quantization(record: QuantizationRecord, path: str | Path, title: str | None = None) -> Path:
     """Write the signal-to-noise ratio of each layer of a ``QuantizationRecord`` as bars, and return the chart's path.
 
     Layers that stay in fp32 are named in grey, without a bar.
@@ -152,7 +157,7 @@ def plot_quantization(record, path, title=None):
         _check_finite(f"SNR of {name}", layer["snr"])
     names = [*record.layers, *record.left_out]
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         axes = figure.subplots()
         axes.barh(range(len(record.layers)), [layer["snr"] for layer in record.layers.values()], color="C0")
         for index, reason in enumerate(record.left_out.values(), len(record.layers)):
@@ -164,7 +169,7 @@ def plot_quantization(record, path, title=None):
     return _save(path, draw, size=(7, max(2.5, 0.17 * len(names) + 1)))
 
 
-def _save(path, draw, size):
+def _save(path: str | Path, draw: Callable[[Any], None], size: tuple[float, float]) -> Path:
     """Draw on a new figure and put it at ``path`` in one step."""
     check_target("path", path)
     path = Path(path)
@@ -180,18 +185,18 @@ def _save(path, draw, size):
     return path
 
 
-def _check_texts(**texts):
+def _check_texts(**texts: Any) -> None:
     for name, value in texts.items():
         if value is not None:
             check_text(name, value)
 
 
-def _check_kind(name, value, kind):
+def _check_kind(name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind):
         raise TypeError(f"{name} is {shown(value)}; accepted: a {kind.__name__}")
 
 
-def _check_dict(name, value, accepted):
+def _check_dict(name: str, value: Any, accepted: str) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless it is a dict with texts for keys, and not empty."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} is {shown(value)}; accepted: {accepted}")
@@ -199,7 +204,7 @@ def _check_dict(name, value, accepted):
         raise ValueError(f"{name} is empty; accepted: {accepted}")
 
 
-def _check_points(name, points):
+def _check_points(name: str, points: Any) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless these are pairs of finite numbers."""
     if not isinstance(points, (list, tuple, np.ndarray)) or not all(
             isinstance(point, (list, tuple, np.ndarray)) and len(point) == 2 for point in points):
@@ -211,7 +216,7 @@ def _check_points(name, points):
             _check_finite(name, value)
 
 
-def _check_finite(name, value):
+def _check_finite(name: str, value: Any) -> None:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {shown(value)}; accepted: numbers (or, for all values, reports)")
     if not math.isfinite(value):

@@ -1,13 +1,19 @@
 """One table of what a network costs: per layer, in total, on disk, in time, and against what it was before."""
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+from mxnet.gluon import HybridBlock
 
 from ..arguments import check_flag, check_integer
 from ..files.paths import check_path
 from ..network.inputs import example_inputs
 from ..network.latency import Timing, measure_latency
 from ..tables import format_table
-from .costs import layer_costs
+from .costs import LayerCost, layer_costs
 
 HEADER = ("layer", "kind", "output", "parameters", "nonzeros", "sparsity", "MACs", "bytes")
 
@@ -30,50 +36,50 @@ class Report:
         The network before.
     """
 
-    layers: list
-    not_counted: dict
-    input_shapes: list
-    file_name: str = None
-    file_bytes: int = None
-    timing: Timing = None
-    baseline: "Report" = field(default=None, repr=False)
+    layers: list[LayerCost]
+    not_counted: dict[str, int]
+    input_shapes: list[tuple[int, ...]]
+    file_name: str | None = None
+    file_bytes: int | None = None
+    timing: Timing | None = None
+    baseline: Report | None = field(default=None, repr=False)
 
     @property
-    def parameters(self):
+    def parameters(self) -> int:
         """Trained values, frozen ones included; running statistics and constants are not."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
-    def nonzeros(self):
+    def nonzeros(self) -> int:
         return sum(layer.nonzeros for layer in self.layers)
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """Share of zeros among the parameters, in [0, 1]."""
         return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
 
     @property
-    def macs(self):
+    def macs(self) -> int:
         """Multiply-accumulates per sample of the batch, dense: products with zeros count."""
         return sum(layer.macs for layer in self.layers)
 
     @property
-    def fp32_bytes(self):
+    def fp32_bytes(self) -> int:
         """Four for every value, running statistics and constants included; no file needs to be that long."""
         return sum(layer.fp32_bytes for layer in self.layers)
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """Of the values as they are: as :attr:`fp32_bytes`, but of weights on integers codes and scales."""
         return sum(layer.bytes for layer in self.layers)
 
-    def quantities(self):
+    def quantities(self) -> dict[str, Any]:
         """{what: number}, what two reports are compared by; None where it was not asked for."""
         return {"parameters": self.parameters, "nonzeros": self.nonzeros, "MACs per sample": self.macs,
                 "bytes": self.bytes, "file bytes": self.file_bytes,
                 "median ms": self.timing and self.timing.median}
 
-    def comparison(self):
+    def comparison(self) -> dict[str, dict]:
         """{what: {before, after, ratio}} against the baseline, ratio = before / after; {} without one."""
         if self.baseline is None:
             return {}
@@ -82,7 +88,7 @@ class Report:
                        "ratio": before[name] / after if before[name] is not None and after else None}
                 for name, after in self.quantities().items() if before[name] is not None or after is not None}
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         return {
             "layers": [{**asdict(layer), "sparsity": layer.sparsity,
                         "output_shape": layer.output_shape and list(layer.output_shape)} for layer in self.layers],
@@ -95,29 +101,29 @@ class Report:
             "baseline": self.baseline and self.baseline.to_dict(),
         }
 
-    def to_markdown(self):
+    def to_markdown(self) -> str:
         """The same tables and notes in Markdown."""
         tables = [_markdown(HEADER, self._rows())]
         if self.baseline is not None:
             tables.append(_markdown(("", "before", "after", "ratio"), self._comparison_rows()))
         return "\n\n".join([*tables, "\n".join(f"- {note}" for note in self._notes())])
 
-    def __str__(self):
+    def __str__(self) -> str:
         tables = [format_table(HEADER, self._rows())]
         if self.baseline is not None:
             tables.append(format_table(("", "before", "after", "ratio"), self._comparison_rows()))
         return "\n\n".join([*tables, "\n".join(self._notes())])
 
-    def _rows(self):
+    def _rows(self) -> list[tuple[str, ...]]:
         rows = [(layer.name, layer.kind, _shape(layer.output_shape), *_cells(layer)) for layer in self.layers]
         return [*rows, ("total", "", "", *_cells(self))]
 
-    def _comparison_rows(self):
+    def _comparison_rows(self) -> list[tuple[str, ...]]:
         return [(name, _number(values["before"]), _number(values["after"]),
                  "-" if values["ratio"] is None else f"{values['ratio']:.2f}x")
                 for name, values in self.comparison().items()]
 
-    def _notes(self):
+    def _notes(self) -> list[str]:
         shapes = ", ".join(map(_shape, self.input_shapes))
         notes = [f"For input {shapes}. MACs per sample, dense: products with pruned weights count."]
         if self.bytes != self.fp32_bytes:
@@ -137,7 +143,8 @@ class Report:
         return notes
 
 
-def report(net, example, baseline=None, path=None, latency=False, repeats=30, warmup=5):
+def report(net: HybridBlock, example: Any, baseline: HybridBlock | Report | None = None, path: str | Path | None = None,
+           latency: bool = False, repeats: int = 30, warmup: int = 5) -> Report:
     """Count what ``net`` costs on ``example`` and return a :class:`Report`; the network stays as it is.
 
     ::
@@ -186,21 +193,21 @@ def report(net, example, baseline=None, path=None, latency=False, repeats=30, wa
                   None if path is None else Path(path).name, file_bytes, timing, baseline)
 
 
-def _cells(costs):
+def _cells(costs: LayerCost | Report) -> tuple[str, ...]:
     return (_number(costs.parameters), _number(costs.nonzeros), f"{100 * costs.sparsity:.1f}%",
             _number(costs.macs), _number(costs.bytes))
 
 
-def _number(value):
+def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
 
 
-def _shape(shape):
+def _shape(shape: tuple[int, ...] | None) -> str:
     return "-" if shape is None else "x".join(map(str, shape))
 
 
-def _markdown(header, rows):
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,4 +1,8 @@
 """The first article's AlexNet."""
+from __future__ import annotations
+
+from typing import Any
+
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_integer
@@ -14,7 +18,7 @@ class AlexNet(HybridBlock):
     Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", 2012, section 3.
     """
 
-    def __init__(self, classes=1000, hidden_units=4096, **kwargs):
+    def __init__(self, classes: int = 1000, hidden_units: int = 4096, **kwargs: Any) -> None:
         check_integer("classes", classes, minimum=1)
         check_integer("hidden_units", hidden_units, minimum=1)
         super().__init__(**kwargs)
@@ -35,5 +39,5 @@ class AlexNet(HybridBlock):
                 nn.Dense(hidden_units, activation="relu"),
                 nn.Dense(classes))
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.dense(F.flatten(self.features(x)))

@@ -1,4 +1,8 @@
 """The first article's LeNet, for 28x28 grey images."""
+from __future__ import annotations
+
+from typing import Any
+
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_integer
@@ -11,7 +15,7 @@ class LeNet(HybridBlock):
     Input ``(batch, 1, 28, 28)``, output logits ``(batch, classes)``.
     """
 
-    def __init__(self, classes=10, **kwargs):
+    def __init__(self, classes: int = 10, **kwargs: Any) -> None:
         check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
@@ -26,5 +30,5 @@ class LeNet(HybridBlock):
                 nn.Dense(128, activation="relu"),
                 nn.Dense(classes))
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.dense(F.flatten(self.conv(x)))

@@ -1,4 +1,8 @@
 """LeNet-5 as Caffe ships it: the network of the published MNIST pruning tables."""
+from __future__ import annotations
+
+from typing import Any
+
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_integer
@@ -13,7 +17,7 @@ class LeNet5Caffe(HybridBlock):
     Han et al., "Deep Compression", 2016, table 3.
     """
 
-    def __init__(self, classes=10, **kwargs):
+    def __init__(self, classes: int = 10, **kwargs: Any) -> None:
         check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
@@ -27,5 +31,5 @@ class LeNet5Caffe(HybridBlock):
                 nn.Dense(500, activation="relu", in_units=800))
             self.output = nn.Dense(classes, in_units=500)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))

@@ -1,4 +1,8 @@
 """LeNet-300-100: the fully connected network of the published MNIST pruning tables."""
+from __future__ import annotations
+
+from typing import Any
+
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_integer
@@ -13,7 +17,7 @@ class LeNet300100(HybridBlock):
     Compression", 2016, table 2.
     """
 
-    def __init__(self, classes=10, **kwargs):
+    def __init__(self, classes: int = 10, **kwargs: Any) -> None:
         check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
@@ -24,5 +28,5 @@ class LeNet300100(HybridBlock):
                 nn.Dense(100, activation="relu", in_units=300))
             self.output = nn.Dense(classes, in_units=100)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))

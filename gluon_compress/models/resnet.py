@@ -3,6 +3,10 @@
 He et al., "Deep Residual Learning for Image Recognition", 2015, section 3.3 and table 1: version 1,
 that is convolution - batch normalization - ReLU, with the ReLU after the addition.
 """
+from __future__ import annotations
+
+from typing import Any
+
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_choice, check_flag, check_integer
@@ -15,16 +19,16 @@ STAGES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3
 class Residual(HybridBlock):
     """``relu(body(x) + shortcut(x))``; the shortcut is the identity when it is None."""
 
-    def __init__(self, body, shortcut, **kwargs):
+    def __init__(self, body: HybridBlock, shortcut: HybridBlock | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.body = body
         self.shortcut = shortcut
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return F.relu(self.body(x) + (x if self.shortcut is None else self.shortcut(x)))
 
 
-def _basic_block(channels, strides, in_channels):
+def _basic_block(channels: int, strides: int, in_channels: int) -> Residual:
     """Two 3x3 convolutions, ``channels`` wide."""
     body = nn.HybridSequential()
     body.add(
@@ -36,7 +40,7 @@ def _basic_block(channels, strides, in_channels):
     return Residual(body, _projection(channels, strides, in_channels))
 
 
-def _bottleneck_block(channels, strides, in_channels):
+def _bottleneck_block(channels: int, strides: int, in_channels: int) -> Residual:
     """1x1, 3x3 and 1x1 convolutions, ``channels / 4`` wide inside."""
     middle = channels // BOTTLENECK_EXPANSION
     body = nn.HybridSequential()
@@ -52,7 +56,7 @@ def _bottleneck_block(channels, strides, in_channels):
     return Residual(body, _projection(channels, strides, in_channels))
 
 
-def _projection(channels, strides, in_channels):
+def _projection(channels: int, strides: int, in_channels: int) -> HybridBlock | None:
     """The 1x1 convolution of a shortcut whose ends differ in shape (option B of the paper), or None."""
     if strides == 1 and channels == in_channels:
         return None
@@ -80,7 +84,8 @@ class ResNet(HybridBlock):
     classes there are 11,689,512 trained parameters, with 34 21,797,672 and with 50 25,557,032.
     """
 
-    def __init__(self, depth=18, classes=1000, thumbnail=False, width=64, **kwargs):
+    def __init__(self, depth: int = 18, classes: int = 1000, thumbnail: bool = False, width: int = 64,
+                 **kwargs: Any) -> None:
         check_flag("thumbnail", thumbnail)
         check_choice("depth", depth, sorted(STAGES))
         for name, value in (("classes", classes), ("width", width)):
@@ -104,11 +109,11 @@ class ResNet(HybridBlock):
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=in_channels)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
 
 
-def _stem(width, thumbnail):
+def _stem(width: int, thumbnail: bool) -> tuple[HybridBlock, ...]:
     if thumbnail:
         return (nn.Conv2D(width, 3, padding=1, use_bias=False, in_channels=3),
                 nn.BatchNorm(),

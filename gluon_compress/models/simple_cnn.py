@@ -1,4 +1,8 @@
 """The second article's SimpleCNN, for 28x28 grey images."""
+from __future__ import annotations
+
+from typing import Any
+
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_integer
@@ -10,7 +14,7 @@ class SimpleCNN(HybridBlock):
     Input ``(batch, 1, 28, 28)``, output logits ``(batch, classes)``.
     """
 
-    def __init__(self, classes=10, **kwargs):
+    def __init__(self, classes: int = 10, **kwargs: Any) -> None:
         check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
@@ -19,7 +23,7 @@ class SimpleCNN(HybridBlock):
             self.fc1 = nn.Dense(50, in_units=320)
             self.fc2 = nn.Dense(classes, in_units=50)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         x = F.relu(self.conv1(x))                                                  # (B, 10, 24, 24)
         x = F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type="max")            # (B, 10, 12, 12)
         x = F.relu(self.conv2(x))                                                  # (B, 20, 8, 8)

@@ -1,4 +1,8 @@
 """The first article's distillation student."""
+from __future__ import annotations
+
+from typing import Any
+
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_integer
@@ -11,7 +15,7 @@ class SmallConvNet(HybridBlock):
     classes it has 82,890 trained parameters, nearly all in the dense layer.
     """
 
-    def __init__(self, classes=1000, **kwargs):
+    def __init__(self, classes: int = 1000, **kwargs: Any) -> None:
         check_integer("classes", classes, minimum=1)
         super().__init__(**kwargs)
         with self.name_scope():
@@ -24,5 +28,5 @@ class SmallConvNet(HybridBlock):
                 nn.Flatten())
             self.output = nn.Dense(classes)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))

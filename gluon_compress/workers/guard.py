@@ -13,6 +13,8 @@ carries those connections to the guards of the others, which take them only from
 
 What follows is not encrypted: who can listen to the network sees it, and who can change packets can change it.
 """
+from __future__ import annotations
+
 import hmac
 import json
 import os
@@ -21,7 +23,9 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 SECRET = "GLUON_COMPRESS_GUARD_SECRET"
 FOLDER = Path("/tmp")  # where MXNet's ps-lite puts its sockets
@@ -35,20 +39,21 @@ PIECE_BYTES = 1 << 20
 class Guard:
     """``own``: numbers of the sockets of this machine; ``others``: {number: (address, port) of its guard}."""
 
-    def __init__(self, secret, address, port, own, others, folder=FOLDER):
+    def __init__(self, secret: bytes, address: str, port: int, own: Iterable[int], others: dict[int, tuple[str, int]],
+                 folder: Path = FOLDER) -> None:
         self.secret, self.own, self.others, self.folder = secret, set(own), others, folder
         self.strangers = threading.Semaphore(STRANGERS)
         self.told = 0
         self.server = socket.create_server((address, port))
         self.doors = {number: door for number in others if (door := self._open_door(number))}
 
-    def start(self):
+    def start(self) -> None:
         """Begin to carry connections, in threads."""
         _in_thread(self._accept, self.server, self._let_in)
         for number, door in self.doors.items():
             _in_thread(self._accept, door, self._go_out, number)
 
-    def close(self):
+    def close(self) -> None:
         """Listen no longer, and remove the files."""
         self.server.close()
         for number, door in self.doors.items():
@@ -57,10 +62,10 @@ class Guard:
                 self._path(number).unlink(missing_ok=True)
             self._path(number, ".guard").unlink(missing_ok=True)
 
-    def _path(self, number, end=""):
+    def _path(self, number: int, end: str = "") -> Path:
         return self.folder / f"{number}{end}"
 
-    def _open_door(self, number):
+    def _open_door(self, number: int) -> socket.socket | None:
         """A socket in place of that of a process elsewhere; None where that process, or a guard, is here after all."""
         door, path = socket.socket(socket.AF_UNIX), self._path(number, ".guard")
         try:
@@ -77,7 +82,7 @@ class Guard:
             return None
         return door
 
-    def _accept(self, listener, handle, *arguments):
+    def _accept(self, listener: socket.socket, handle: Callable[..., object], *arguments: Any) -> None:
         while True:
             try:
                 connection, peer = listener.accept()
@@ -88,7 +93,7 @@ class Guard:
                 continue
             _in_thread(handle, connection, peer, *arguments)
 
-    def _let_in(self, connection, peer):
+    def _let_in(self, connection: socket.socket, peer: Any) -> None:
         """Carry a connection from another guard to the socket it asks for."""
         try:
             number = self._identify(connection)
@@ -107,7 +112,7 @@ class Guard:
             return connection.close()
         _carry(connection, inside)
 
-    def _identify(self, connection):
+    def _identify(self, connection: socket.socket) -> int | None:
         """The number of the socket that another guard asks for; None for a stranger."""
         try:
             connection.settimeout(SECONDS)
@@ -122,7 +127,7 @@ class Guard:
         except (OSError, ValueError):
             return None
 
-    def _go_out(self, connection, _, number):
+    def _go_out(self, connection: socket.socket, _: Any, number: int) -> None:
         """Carry a connection of a process here to the guard of the one that it is meant for."""
         try:
             outside = socket.create_connection(self.others[number], timeout=SECONDS)
@@ -140,21 +145,21 @@ class Guard:
         outside.close()
         connection.close()
 
-    def _sign(self, direction, content):
+    def _sign(self, direction: bytes, content: bytes) -> bytes:
         return hmac.digest(self.secret, direction + content, "sha256")
 
-    def _tell(self, peer):
+    def _tell(self, peer: Any) -> None:
         self.told += 1
         if self.told <= STRANGERS:
             print(f"refused a connection from {peer[0]}, which does not know the secret of this run", file=sys.stderr,
                   flush=True)
 
 
-def _in_thread(function, *arguments):
+def _in_thread(function: Callable[..., object], *arguments: Any) -> None:
     threading.Thread(target=function, args=arguments, daemon=True).start()
 
 
-def _receive(connection, count):
+def _receive(connection: socket.socket, count: int) -> bytes:
     """Exactly so many bytes."""
     content = bytearray()
     while len(content) < count:
@@ -165,7 +170,7 @@ def _receive(connection, count):
     return bytes(content)
 
 
-def _carry(first, second):
+def _carry(first: socket.socket, second: socket.socket) -> None:
     """Carry what both sides send to the other, until one closes."""
     for connection in (first, second):
         if connection.family == socket.AF_INET:
@@ -174,7 +179,7 @@ def _carry(first, second):
     _carry_one_way(second, first)
 
 
-def _carry_one_way(source, target):
+def _carry_one_way(source: socket.socket, target: socket.socket) -> None:
     buffer = memoryview(bytearray(PIECE_BYTES))
     try:
         while count := source.recv_into(buffer):
@@ -188,7 +193,7 @@ def _carry_one_way(source, target):
             pass  # closed by the other direction
 
 
-def main():
+def main() -> None:
     """The process of a guard: ``python -m gluon_compress.workers.guard JSON``, the secret in the environment."""
     asked = json.loads(sys.argv[1])
     os.umask(0o077)
@@ -197,7 +202,7 @@ def main():
     try:
         guard = Guard(os.environ.pop(SECRET).encode(), asked["address"], asked["port"], asked["own"], others)
     except OSError as error:
-        sys.exit(f"port {asked['port']} of {asked['address']} cannot be listened on: {os.strerror(error.errno)}; "
+        sys.exit(f"port {asked['port']} of {asked['address']} cannot be listened on: {os.strerror(error.errno or 0)}; "
                  f"accepted: a free port of all hosts (--port), and hosts by the addresses that they have themselves")
     try:
         guard.start()

@@ -12,6 +12,8 @@ know a secret of this run; it travels by ssh. What they send is not encrypted: t
 where nobody else listens or changes packets, or name the hosts by the addresses of a tunnel between them (WireGuard, or
 ssh -w, whose ends have addresses).
 """
+from __future__ import annotations
+
 import ipaddress
 import json
 import os
@@ -27,7 +29,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import IO, Any, TextIO
 
 import click
 
@@ -66,15 +70,15 @@ class Process:
     """
 
     name: str
-    host: str
-    environment: dict
-    command: list
+    host: str | None
+    environment: dict[str, Any]
+    command: list[str]
     secret: str = ""
     waits: bool = False
-    handle: subprocess.Popen = None
-    readers: list = field(default_factory=list)
+    handle: Any = None  # subprocess.Popen, once it is started
+    readers: list[threading.Thread] = field(default_factory=list)
 
-    def start(self, ssh, ended):
+    def start(self, ssh: Sequence[str], ended: queue.Queue) -> None:
         """Start it; its end is put into the queue ``ended``."""
         variables = [f"{name}={value}" for name, value in self.environment.items()]
         socket_file = guard.FOLDER / str(self.environment["PORT"]) if "PORT" in self.environment else None
@@ -97,7 +101,7 @@ class Process:
             reader.start()
         threading.Thread(target=lambda: ended.put((self, self.handle.wait())), daemon=True).start()
 
-    def _forward(self, source, target):
+    def _forward(self, source: IO[bytes], target: TextIO) -> None:
         for line in source:
             text = line.decode(errors="replace").rstrip("\r\n").split("\r")[-1]  # of a progress bar, how it ends
             if text in (WAITS, GOES_ON):
@@ -106,14 +110,14 @@ class Process:
                 target.write(f"[{self.name}] {text}\n")  # in one piece
                 target.flush()
 
-    def end(self):
+    def end(self) -> None:
         """Ask it to end."""
         try:
             self.handle.stdin.close()
         except BrokenPipeError:
             pass
 
-    def wait(self, until):
+    def wait(self, until: float) -> None:
         """Wait for its end, and by force from the time ``until`` on; then for the rest of what it printed."""
         try:
             self.handle.wait(max(0.1, until - time.monotonic()))
@@ -124,22 +128,23 @@ class Process:
             reader.join(1)
 
 
-def cluster(workers, servers, hosts, port, python, command):
+def cluster(workers: int, servers: int, hosts: list[str], port: int | None, python: str,
+            command: list[str]) -> list[Process]:
     """The :class:`Process` list of guards, a scheduler, servers and workers, on these hosts in turn.
 
     ``hosts`` is [] for this machine; ``port`` is the guards', None for any.
     """
-    addresses = {host: address(host) for host in hosts} or {None: "127.0.0.1"}
+    addresses: dict[Any, str] = {host: address(host) for host in hosts} or {None: "127.0.0.1"}
     check_reachable(addresses)
     # MXNet numbers its nodes by their addresses, as texts and from the last on, then by their ports
-    places = sorted(addresses, key=addresses.get, reverse=True)
+    places = sorted(addresses, key=addresses.__getitem__, reverse=True)
     numbers = socket_numbers(1 + workers + servers)
     common = {**forwarded_variables(), LAUNCHED: 1, "DMLC_LOCAL": 1, "DMLC_PS_ROOT_URI": addresses[places[0]],
               "DMLC_PS_ROOT_PORT": numbers[0], "DMLC_NUM_WORKER": workers, "DMLC_NUM_SERVER": servers}
     if not hosts and "OMP_NUM_THREADS" not in common:
         common["OMP_NUM_THREADS"] = max(1, usable_cores() // workers)
 
-    def process(role, number, place, own_command):
+    def process(role: str, number: int | None, place: str | None, own_command: list[str]) -> Process:
         environment = {**common, "DMLC_ROLE": role, "DMLC_NODE_HOST": addresses[place], "PORT": numbers.pop(0)}
         return Process(role if number is None else f"{role} {number}", place, environment, own_command)
     serve = [python, "-c", "import gluon_compress"]  # which ends when the workers have
@@ -150,7 +155,7 @@ def cluster(workers, servers, hosts, port, python, command):
     return [*guards(processes, addresses, port, python), *processes]
 
 
-def guards(processes, addresses, port, python):
+def guards(processes: list[Process], addresses: dict[Any, str], port: int | None, python: str) -> list[Process]:
     """A guard on each machine, which lets these processes reach those on the others; none for a single machine."""
     places = {number: host for host, number in addresses.items() if any(one.host == host for one in processes)}
     if len(places) < 2:
@@ -159,7 +164,7 @@ def guards(processes, addresses, port, python):
     machine_of = {one.environment["PORT"]: addresses[one.host] for one in processes}
     environment = forwarded_variables()
 
-    def arguments(machine):
+    def arguments(machine: str) -> dict[str, Any]:
         return {"address": machine, "port": port, "own": [one for one in machine_of if machine_of[one] == machine],
                 "others": {one: (other, port) for one, other in machine_of.items() if other != machine}}
     return [Process(f"guard of {machine}", host, environment,
@@ -167,7 +172,7 @@ def guards(processes, addresses, port, python):
             for machine, host in places.items()]
 
 
-def address(host):
+def address(host: str) -> str:
     """The numeric address of ``host`` or ``user@host``."""
     try:
         return socket.gethostbyname(host.rpartition("@")[2])
@@ -176,7 +181,7 @@ def address(host):
                                  param_hint="--hosts") from error
 
 
-def check_reachable(addresses):
+def check_reachable(addresses: dict[Any, str]) -> None:
     """Refuse a host under an address that only it knows itself by, unless it is the only one."""
     local = [host for host, number in addresses.items() if ipaddress.ip_address(number).is_loopback]
     if 0 < len(local) < len(addresses):
@@ -184,7 +189,7 @@ def check_reachable(addresses):
                                  f"find it: write the one of its network", param_hint="--hosts")
 
 
-def read_hosts(path):
+def read_hosts(path: str) -> list[str]:
     """The hosts in a file, one per line; what follows a # is a comment."""
     with open(path) as lines:
         hosts = [line.partition("#")[0].strip() for line in lines]
@@ -198,27 +203,27 @@ def read_hosts(path):
     return hosts
 
 
-def free_port():
+def free_port() -> int:
     """A free port of this machine, which is probably free on others too."""
     with socket.create_server(("", 0)) as server:
         return server.getsockname()[1]
 
 
-def socket_numbers(count):
+def socket_numbers(count: int) -> list[int]:
     """Numbers of MXNet's sockets, in ascending order: no ports but names of files, far from those of other runs."""
     return sorted(random.SystemRandom().sample(range(10**8, 10**9), count))
 
 
-def forwarded_variables():
+def forwarded_variables() -> dict[str, Any]:
     """Of this process's environment, what the others need; not the threads that our import of MXNet chose."""
     chosen = "set by the user" in status().threads_reason
     return {name: value for name, value in os.environ.items() if name.startswith(FORWARDED)
             and (chosen or not name.startswith("OMP_"))}
 
 
-def run(processes, ssh=()):
+def run(processes: Sequence[Process], ssh: Sequence[str] = ()) -> int:
     """Start all, wait for the workers; return 0, or 1 when a process failed and the others were ended."""
-    ended = queue.Queue()
+    ended: queue.Queue = queue.Queue()
     running = []
     try:
         for process in processes:
@@ -253,7 +258,7 @@ def run(processes, ssh=()):
             process.wait(until)
 
 
-def waited_for(process, working):
+def waited_for(process: Process, working: list[Process]) -> str:
     """Who did not come, when a worker ended because it had waited for the others for too long."""
     if not process.waits:
         return ""
@@ -261,7 +266,7 @@ def waited_for(process, working):
     return f", having waited for {', '.join(missing) or 'the servers'} to no end"
 
 
-def how(code):
+def how(code: int) -> str:
     """How a process ended, from its status; a shell says 128 + n for signal n."""
     number = -code if code < 0 else code - 128
     if number in set(signal.Signals):
@@ -269,11 +274,11 @@ def how(code):
     return f"ended with status {code}"
 
 
-def tell(message):
+def tell(message: str) -> None:
     print(f"[launch] {message}", file=sys.stderr, flush=True)
 
 
-def split_command(option, text):
+def split_command(option: str, text: str) -> list[str]:
     """The words of a command, as a shell splits them."""
     try:
         words = shlex.split(text)
@@ -284,12 +289,12 @@ def split_command(option, text):
     return words
 
 
-def check_command(option, name):
+def check_command(option: str, name: str) -> None:
     if shutil.which(name) is None:
         raise click.BadParameter(f"there is no command {name!r}", param_hint=option)
 
 
-def check_script(path):
+def check_script(path: str) -> None:
     """Refuse a script that no worker would find; Python takes a folder with a __main__.py, and -m, too."""
     if not path.startswith("-") and not os.path.isfile(path) and not os.path.isfile(os.path.join(path, "__main__.py")):
         raise click.BadParameter(f"there is no file {path!r}; accepted: the path of a Python script",
@@ -309,7 +314,8 @@ def check_script(path):
               help="On which each of the hosts listens. Default: one that is free here.")
 @click.option("--python", default=sys.executable, help="Default: the one that runs this.")
 @click.argument("command", nargs=-1, required=True, metavar="SCRIPT [ARGUMENTS]...")
-def main(workers, servers, hosts, ssh, port, python, command):
+def main(workers: int, servers: int, hosts: str | None, ssh: str, port: int | None, python: str,
+         command: tuple[str, ...]) -> None:
     if port and not hosts:
         raise click.BadParameter("on one machine nothing listens on a port; accepted: with --hosts only",
                                  param_hint="--port")
