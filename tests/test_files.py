@@ -12,7 +12,7 @@ import gluon_compress as gc
 import numpy as np
 import pytest
 from full_disk import files_end_at
-from gluon_compress.files import tensorfile, writing as files
+from gluon_compress.files import tensorfile, workplace
 from gluon_compress.files.locks import CHUNK_BYTES, lock, sha256_of
 from gluon_compress.files.paths import check_path, check_target, check_writable
 from gluon_compress.files.writing import write_atomically
@@ -204,7 +204,7 @@ def test_what_a_kill_leaves_is_removed_by_the_next_call(tmp_path, monkeypatch, m
         die()
     with monkeypatch.context() as patch:
         if moment == "before it has the lock":
-            patch.setattr(files, "_lock_new", die)
+            patch.setattr(workplace, "_lock_new", die)
         number = in_another_process(lambda: write_atomically(tmp_path / "file", write))
     assert os.waitpid(number, 0)[1] == signal.SIGKILL
     assert len(os.listdir(tmp_path)) == 1
