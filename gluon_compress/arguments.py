@@ -65,18 +65,25 @@ def check_choice(name, value, choices):
         raise ValueError(f"{name} is {shown(value)}; accepted: {', '.join(map(repr, choices))}")
 
 
-def check_known(name, known, what):
-    """Raise an error that lists the names close to ``name`` when ``known`` does not have it."""
-    if not isinstance(name, str):
-        raise TypeError(f"name is {name!r}; accepted: a string")
+def check_known(beginning, name, known, what):
+    """One of the names in ``known``; ``ValueError`` otherwise, see :func:`unknown`."""
     if name not in known:
-        close = difflib.get_close_matches(name, known)
-        listed = f"close matches: {', '.join(close)}" if close else f"accepted: {_listed(sorted(known))}"
-        raise ValueError(f"name is {name!r}, which is not a {what}; {listed}")
+        raise unknown(beginning, name, known, what)
 
 
-def _listed(names, most=12):
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def unknown(beginning, name, known, what):
+    """The ``ValueError`` for a name that matches nothing, a sentence with this beginning: "select names"."""
+    return ValueError(f"{beginning} {name!r}, but there is no such {what}; {nearest(name, known)}")
+
+
+def nearest(name, known, most=12):
+    """How a message about an unknown name ends: with the names that are close to it, or with those that there are."""
+    close = difflib.get_close_matches(str(name), known)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    names = list(known)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"accepted: {', '.join(names[:most])}{more}"
 
 
 class _Missing:

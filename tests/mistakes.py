@@ -94,6 +94,8 @@ CHOICES = {"unknown": "nope", "number": 17, "list": ["l1"], "bool": True, "empty
 FUNCTION_VALUES = {"text": "cosine", "number": 3, "list": [1]}
 SCHEDULES = {**FUNCTION_VALUES, "gives -1": lambda: lambda progress: -1, "gives NaN": lambda: lambda progress: NAN,
              "gives text": lambda: lambda progress: "1", "gives None": lambda: lambda progress: None}
+LAYERS = {"unknown": "nope", "number": 3, "list": ["conv", "nope"], "class": lambda: nn.Embedding, "numbers": [3],
+          "kind": "Conv1D", "block": lambda: tiny().conv, "bool": True}
 MISTAKES = {
     "any net": (NET_WORDS, NETS), "net": (NET_WORDS, {**WHOLE_NETS, "x.shape": lambda: tiny(Shape)}),
     "whole net": (NET_WORDS, WHOLE_NETS), "finite net": (NET_WORDS, {**WHOLE_NETS, **NOT_FINITE}),
@@ -108,8 +110,8 @@ MISTAKES = {
     "share": ("{name}", {**NUMBERS, "negative": -0.1, "too large": 1.5}),
     "number": ("{name}", {**NUMBERS, "negative": -0.1}),
     "choice": ("{name}", CHOICES), "function": ("{name}", FUNCTION_VALUES), "schedule": ("schedule", SCHEDULES),
-    "names": ("{name}|layer", {"number": 3, "unknown": ["nope"], "numbers": [3]}),
-    "select": ("select", {"unknown": "nope", "number": 3, "list": ["conv", "nope"], "class": lambda: nn.Embedding}),
+    "select": ("select", {**LAYERS, "none": lambda: lambda layer: False}),
+    "exclude": ("exclude", {**LAYERS, "all": lambda: lambda layer: True}),
     "loss": ("loss|labels", {**FUNCTION_VALUES, "of numbers": mx.gluon.loss.L2Loss,
                              "a mean": lambda: lambda *a: mx.gluon.loss.SoftmaxCrossEntropyLoss()(*a).mean(),
                              "a number": lambda: lambda *a: 1.0}),
@@ -145,7 +147,6 @@ MISTAKES = {
                                   "gives text": lambda: lambda layer: "x"}),
     "fractions": ("fraction", {"None": None, "text": "x", "number": 0.5, "empty": [], "NaN": [NAN], "too large": [1.5],
                                "texts": ["a"], "negative": [-0.1]}),
-    "list of layers": ("layer", {"number": 3, "unknown": ["nope"], "numbers": [3], "a name": "nope"}),
     "evaluate": ("evaluate", {"text": "x", "number": 3, "gives text": lambda: lambda net: "x",
                               "gives NaN": lambda: lambda net: NAN, "gives None": lambda: lambda net: None}),
     "details": ("run_details", {"not JSON": {"a": {1}}, "arrays": {"a": np.ones(2)}, "function": lambda: len}),

@@ -42,14 +42,13 @@ def test_numpy_flags_are_flags(value):
 FIT = {"net": "trained net", "train_data": "data", "epochs": "positive", "trainer": "trainer", "schedule": "schedule",
        "loss": "loss", "targets": "targets", "validation_data": "optional inputs", "seed": "integer",
        "state_path": "optional path", "progress": "flag", "run_details": "details"}
-CHANNELS = {"net": "net", "example": "example", "ratio": "share", "criterion": "choice", "ignore": "names",
+WHICH = {"select": "select", "exclude": "exclude"}
+CHANNELS = {"net": "net", "example": "example", "ratio": "share", "criterion": "choice", **WHICH,
             "scope": "choice", "over": "choice", "max_ratio": "share", "round_to": "optional positive",
-            "seed": "integer",
-            "progress": "flag"}
-MAGNITUDE = {"net": "finite net", "scope": "choice", "select": "select", "masks": "optional masks"}
+            "seed": "integer", "progress": "flag"}
+MAGNITUDE = {"net": "finite net", "scope": "choice", **WHICH, "masks": "optional masks"}
 CALIBRATION = {"net": "finite net", "calibration_data": "inputs", "bits": "integer", "method": "choice",
-               "exclude": "names",
-               "batches": "optional positive", "percentile": "number", "progress": "flag"}
+               **WHICH, "batches": "optional positive", "percentile": "number", "progress": "flag"}
 QUIET = {"progress": False}
 
 
@@ -192,7 +191,7 @@ FUNCTIONS = {
          "example": EXAMPLE},
         {"student": "any net", "teacher": "finite net", "features": "features", "example": "example"}),
     "pruning.prune_threshold": (pruning.prune_threshold, {"net": tiny, "threshold": 0.01, "select": None},
-                                {"net": "finite net", "threshold": "number", "select": "select"}),
+                                {"net": "finite net", "threshold": "number", **WHICH}),
     "pruning.prune_magnitude": (pruning.prune_magnitude, {"net": tiny, "sparsity": 0.5},
                                 {**MAGNITUDE, "sparsity": "share", "norm": "choice", "importance": "importance"}),
     "pruning.prune_magnitude(amount)": (amount, {"net": tiny, "amount": 0.5}, {"amount": "optional share"}),
@@ -201,7 +200,7 @@ FUNCTIONS = {
     "pruning.prune_custom": (pruning.prune_custom, {"net": tiny, "kept": {"conv": np.ones((4, 3, 3, 3))}},
                              {"net": "whole net", "kept": "masks"}),
     "pruning.prune_n_m": (pruning.prune_n_m, {"net": tiny, "n": 1, "m": 3, "select": "conv"},
-                          {"net": "finite net", "n": "positive", "m": "positive", "select": "select",
+                          {"net": "finite net", "n": "positive", "m": "positive", **WHICH,
                            "importance": "importance"}),
     "pruning.prune_channels": (pruning.prune_channels, {"net": tiny, "example": EXAMPLE, "ratio": 0.5}, CHANNELS),
     "pruning.prune_channels(macs)": (macs, {"net": tiny, "example": EXAMPLE, "macs": 0.5}, {"macs": "share"}),
@@ -225,7 +224,7 @@ FUNCTIONS = {
     "pruning.measure_sensitivity": (
         pruning.measure_sensitivity, {"net": tiny, "evaluate": lambda: lambda net: 1.0, "fractions": [0.5], **QUIET},
         {"net": "finite net", "evaluate": "evaluate", "kind": "choice", "criterion": "choice", "progress": "flag",
-         "state_path": "optional path", "fractions": "fractions", "layers": "list of layers"}),
+         "state_path": "optional path", "fractions": "fractions", **WHICH}),
     "pruning.measure_sensitivity(channels)": (
         channel_curves, {"net": tiny, "example": EXAMPLE}, {"net": "net", "example": "example"}),
     "pruning.GradualPruner": (
@@ -237,7 +236,7 @@ FUNCTIONS = {
         {"net": "whole net", "masks": "masks", "optimizer": "optimizer", "optimizer_params": "settings"}),
     "pruning.ChannelPenalty": (
         pruning.ChannelPenalty, {"net": tiny, "example": EXAMPLE, "strength": 1e-4},
-        {"net": "net", "example": "example", "strength": "number", "kind": "choice"}),
+        {"net": "net", "example": "example", "strength": "number", "kind": "choice", **WHICH}),
     "quantization.quantize": (
         quantization.quantize, {"net": tiny, "calibration_data": DATA, "simulate": True, **QUIET},
         {**CALIBRATION, "clip": "choice", "correct_bias": "flag", "equalize": "optional flag", "simulate": "flag"}),
@@ -248,10 +247,10 @@ FUNCTIONS = {
         quantization.prepare_qat, {"net": tiny, "calibration_data": DATA, **QUIET}, CALIBRATION),
     "quantization.quantize_weights": (
         quantization.quantize_weights, {"net": tiny},
-        {"net": "finite net", "bits": "integer", "per_channel": "flag", "select": "select", "clip": "choice",
+        {"net": "finite net", "bits": "integer", "per_channel": "flag", **WHICH, "clip": "choice",
          "percentile": "percentile"}),
     "quantization.fold_batch_norm": (quantization.fold_batch_norm, {"net": tiny, "example": EXAMPLE},
-                                     {"net": "finite net", "example": "example"}),
+                                     {"net": "finite net", "example": "example", **WHICH}),
     "quantization.quantize_array": (quantization.quantize_array, {"x": np.ones(3)},
                                     {"x": "numbers", "axis": "axis", "bits": "integer", "clip": "choice",
                                      "percentile": "percentile"}),
@@ -293,8 +292,8 @@ FUNCTIONS = {
     "network.snapshot": (network.snapshot, {"net": tiny}, {"net": "block"}),
     "network.restore_snapshot": (network.restore_snapshot, {"net": tiny, "values": {"conv.bias": np.ones(4)}},
                                  {"net": "block", "values": "values"}),
-    "network.select_layers": (network.select_layers, {"net": tiny, "select": None, "default": ("Dense",)},
-                              {"net": "whole net", "select": "select"}),
+    "network.select_layers": (network.select_layers, {"net": tiny, "default": ("Dense",)},
+                              {"net": "whole net", **WHICH}),
     "pruning.Masks": (pruning.Masks, {"kept": {"conv.weight": np.ones((4, 3, 3, 3))}},
                       {"kept": "kept", "left_out": "reasons"}),
     "pruning.Masks.apply": (pruning.Masks.apply, {"self": lambda: masks_of(tiny()), "net": tiny}, {"net": "whole net"}),

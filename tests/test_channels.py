@@ -124,8 +124,8 @@ def test_every_layer_is_in_the_plan(name):
 
 def test_reasons_for_untouched_layers():
     net, example = make("LeNet")
-    assert prune_channels(net, example, 0.5, ignore="conv.0", round_to=1).untouched == {
-        "conv.0": "ignored", "dense.1": "its channels are the network's output"}
+    assert prune_channels(net, example, 0.5, exclude="conv.0", round_to=1).untouched == {
+        "conv.0": "excluded", "dense.1": "its channels are the network's output"}
     net, example = make("LeNet")
     assert prune_channels(net, example, {"conv.2": 0.5}, round_to=1).untouched["dense.0"] == "not in ratio"
 
@@ -293,11 +293,14 @@ FAILURES = [
     (True, {}, TypeError, "ratio is True"),
     (None, {}, TypeError, "nothing given; accepted: one of ratio, macs and latency"),
     (0.99, {}, ValueError, r"ratio=0.99 would remove all \d+ channels of layer .*less than 0.9"),
-    ({"conv.9": 0.5}, {}, ValueError, "ratio names 'conv.9': there is no such layer; accepted: conv.0"),
-    ({"dense.1": 0.5}, {}, ValueError, "ratio names 'dense.1': its channels are the network's output"),
+    ({"conv.9": 0.5}, {}, ValueError, "ratio names 'conv.9', but .*; did you mean conv.2 or conv.0"),
+    ({"dense.1": 0.5}, {}, ValueError, "ratio names 'dense.1', but its .* output; accepted: conv.0"),
     ({"conv.0": 1.5}, {}, ValueError, "ratio of conv.0 is 1.5"),
-    (0.5, {"ignore": ["conv.1"]}, ValueError, "ignore names 'conv.1'.*there are .*conv"),
-    (0.5, {"ignore": "conv"}, ValueError, "ignore names 'conv'"),
+    (0.5, {"exclude": ["conv.1"]}, ValueError, "exclude names 'conv.1'.*did you mean conv"),
+    (0.5, {"exclude": "conv"}, ValueError, "exclude names 'conv'"),
+    (0.5, {"select": "conv"}, ValueError, "select names 'conv'"),
+    (0.5, {"select": "dense.1"}, ValueError, "leave no layer .*: dense.1: its channels are the network's output"),
+    ({"conv.0": 0.5}, {"select": "conv.0"}, TypeError, "beside select='conv.0' .*; accepted: select=None"),
     (0.5, {"criterion": "l3"}, ValueError, "criterion is 'l3'; accepted: 'l1', 'l2'"),
     (0.5, {"example": mx.nd.zeros((1, 1, 3, 3))}, ValueError, "does not fit"),
     (0.5, {"example": mx.nd.zeros((1, 784))}, ValueError, "does not fit"),
@@ -315,11 +318,11 @@ def test_a_failure_changes_nothing(ratio, arguments, error, message):
     assert repr(net) == drawing
 
 
-def test_ignore_takes_any_iterable():
+def test_exclude_takes_any_iterable():
     net, example = make("LeNet")
-    plan = prune_channels(net, example, 0.5, ignore=(name for name in ["conv.0", "dense.0"]), round_to=1)
+    plan = prune_channels(net, example, 0.5, exclude=(name for name in ["conv.0", "dense.0"]), round_to=1)
     assert list(plan.layers) == ["conv.2"]
-    assert plan.untouched["conv.0"] == plan.untouched["dense.0"] == "ignored"
+    assert plan.untouched["conv.0"] == plan.untouched["dense.0"] == "excluded"
 
 
 @pytest.mark.parametrize("name", ["LeNet", "ResNet50", "NormNet"])
@@ -404,12 +407,12 @@ def test_records_that_are_no_plan_change_nothing(changes):
 
 
 @pytest.mark.parametrize("arguments, error", [
-    ({"ratio": 0.5, "ignore": 3}, TypeError), ({"ratio": 0.5, "ignore": None}, TypeError),
-    ({"ratio": {}}, ValueError), ({"ratio": {"conv.0": 0.5}, "ignore": ["conv.0"]}, ValueError)])
-def test_ratio_and_ignore_that_make_no_sense(arguments, error):
+    ({"ratio": 0.5, "exclude": 3}, TypeError), ({"ratio": 0.5, "select": 3}, TypeError),
+    ({"ratio": {}}, ValueError), ({"ratio": {"conv.0": 0.5}, "exclude": ["conv.0"]}, ValueError)])
+def test_ratio_and_exclude_that_make_no_sense(arguments, error):
     net, example = make("LeNet")
     before = values(net)
-    with pytest.raises(error, match="ratio is|ignore is"):
+    with pytest.raises(error, match="ratio is|exclude is|select is"):
         prune_channels(net, example, **{"round_to": 1, **arguments})
     assert identical(before, values(net))
 

@@ -60,7 +60,7 @@ def test_every_fp32_operator_between_integers_is_named(name):
 def test_layers_left_in_fp32_are_islands_with_their_reason():
     net, example = built(leaky_net)
     int8 = quantize(net, [example], exclude=["second"], progress=False)
-    assert int8.record.islands["second"] == {"operator": "Convolution", "reason": "excluded"}
+    assert int8.record.islands["second"] == {"operator": "Convolution", "reason": "Conv2D, excluded"}
     reasons = [island["reason"] for island in int8.record.islands.values()]
     assert reasons.count("it follows no convolution of its own") == 1
 

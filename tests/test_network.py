@@ -80,13 +80,16 @@ SELECTIONS = [
     (["dense.1", nn.Conv2D], ["conv.0", "conv.2", "dense.1"]),
     (("conv.2", "conv.2"), ["conv.2"]),
     (lambda layer: layer.weight.shape[0] == 50, ["conv.2"]),
+    ("Dense", ["dense.0", "dense.1"]),
+    ([lambda layer: layer.weight.shape[0] == 50, "Dense"], ["conv.2", "dense.0", "dense.1"]),
+    ((name for name in ("conv.0", "conv.0")), ["conv.0"]),
 ]
 
 
 @pytest.mark.parametrize(("select", "expected"), SELECTIONS)
 def test_select_layers(select, expected):
     net, _ = build(LeNet, LENET)
-    chosen, left_out = network.select_layers(net, select, CONVOLUTIONS)
+    chosen, left_out = network.select_layers(net, select, default=CONVOLUTIONS)
     assert [layer.name for layer in chosen] == expected
     assert set(left_out) == {"conv.0", "conv.2", "dense.0", "dense.1"} - set(expected)
     assert all(left_out.values())
@@ -94,13 +97,12 @@ def test_select_layers(select, expected):
 
 BAD_SELECTIONS = [
     ("conv", r"'conv'.*did you mean conv.2 or conv.0"),
-    ("xyz", r"'xyz'.*there are conv.0, conv.2, dense.0, dense.1"),
+    ("xyz", r"'xyz'.*accepted: conv.0, conv.2, dense.0, dense.1, Conv2D, Dense"),
     (["conv.0", "dense.7"], r"'dense.7'.*dense.0"),
     ([], "matches no layer"),
-    (nn.Embedding, r"matches no layer.*conv.0 \(Conv2D\)"),
-    (lambda layer: False, "matches no layer"),
-    (5, "select names 5"),
-    ([None], "select names None"),
+    (nn.Embedding, "names 'Embedding', but there is no such layer or kind of layer; accepted: .*Conv2D"),
+    ([nn.Dense, "Embedding"], "names 'Embedding', but there is no such"),
+    (lambda layer: False, r"matches no layer.*conv.0 \(Conv2D\)"),
 ]
 
 
@@ -108,13 +110,39 @@ BAD_SELECTIONS = [
 def test_a_selection_that_matches_nothing_is_an_error_with_a_hint(select, message):
     net, _ = build(LeNet, LENET)
     with pytest.raises(ValueError, match=message):
-        network.select_layers(net, select, CONVOLUTIONS)
+        network.select_layers(net, select, default=CONVOLUTIONS)
 
 
-def test_a_layer_object_is_no_selection():
+@pytest.mark.parametrize("argument", ["select", "exclude"])
+@pytest.mark.parametrize("wanted", [5, [None], [["conv.0"]], "a layer"])
+def test_what_is_no_selection(argument, wanted):
     net, _ = build(LeNet, LENET)
-    with pytest.raises(ValueError, match="there is no such layer"):
-        network.select_layers(net, net.conv[0], CONVOLUTIONS)
+    wanted = net.conv[0] if wanted == "a layer" else wanted
+    with pytest.raises(TypeError, match=f"{argument} .* accepted: the name of a layer, a kind or class of la"):
+        network.select_layers(net, **{argument: wanted})
+
+
+@pytest.mark.parametrize(("wanted", "names"), SELECTIONS[1:-1])
+@pytest.mark.parametrize("select", [None, "Conv2D", ["conv.2", nn.Dense]])
+def test_excluded_layers_are_left_out_of_those_selected(select, wanted, names):
+    net, _ = build(LeNet, LENET)
+    selected = [layer.name for layer in network.select_layers(net, select)[0]]
+    rest = [name for name in selected if name not in names]
+    if not rest:
+        with pytest.raises(ValueError, match="exclude=.* leaves no layer of those selected; the network has conv.0"):
+            network.select_layers(net, select, wanted)
+        return
+    chosen, left_out = network.select_layers(net, select, wanted)
+    assert [layer.name for layer in chosen] == rest
+    assert {name for name, reason in left_out.items() if reason.endswith(", excluded")} == set(names)
+    assert {name for name, reason in left_out.items() if reason.endswith(", not selected")} == {
+        "conv.0", "conv.2", "dense.0", "dense.1"} - set(selected) - set(names)
+
+
+@pytest.mark.parametrize("nothing", [None, (), [], lambda layer: False])
+def test_nothing_excluded(nothing):
+    net, _ = build(LeNet, LENET)
+    assert len(network.select_layers(net, exclude=nothing)[0]) == 4
 
 
 def test_networks_that_are_not_ready():

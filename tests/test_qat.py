@@ -549,7 +549,7 @@ def test_wrong_arguments():
             ({"bits": 1}, ValueError, "bits"), ({"bits": 9}, ValueError, "bits"), ({"bits": 2.5}, TypeError, "bits"),
             ({"method": "best"}, ValueError, "method"), ({"batches": 0}, ValueError, "batches"),
             ({"percentile": 0}, ValueError, "percentile"), ({"exclude": ["hiden"]}, ValueError, "hiden"),
-            ({"exclude": "hidden"}, TypeError, "exclude"), ({"exclude": ["Dense"]}, ValueError, "no layer")]:
+            ({"exclude": 5}, TypeError, "exclude"), ({"exclude": ["Dense"]}, ValueError, "no layer")]:
         with pytest.raises(error, match=message):
             prepare_qat(net, [example], progress=False, **arguments)
     for data, error, message in [
@@ -600,5 +600,5 @@ def test_the_record():
     assert record.layers["hidden"]["input"][0] == pytest.approx(found["hidden.input_threshold"])
     assert record.layers["hidden"]["output"][0] == record.layers["second"]["input"][0]
     assert record.layers["hidden"]["output"] != qat.record.layers["hidden"]["output"]
-    assert record.left_out == {"output": "excluded"} and "trained" in record.calibration
+    assert record.left_out == {"output": "Dense, excluded"} and "trained" in record.calibration
     assert "hidden" in qat.summary()

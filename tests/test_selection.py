@@ -367,10 +367,10 @@ def test_layers_whose_channels_go_together():
     assert list(plan.layers) == ["left", "right"]
     assert plan.layers["left"] == plan.layers["right"]
     net, example = build(Branches)
-    plan = prune_channels(net, example, 0.5, ignore=["right"], round_to=1)
-    assert plan.untouched["left"] == "its channels go with those of right, which is ignored"
+    plan = prune_channels(net, example, 0.5, exclude=["right"], round_to=1)
+    assert plan.untouched["left"] == "its channels go with those of right, which is excluded"
     with pytest.raises(ValueError, match="ratio names 'left', whose channels go together with those of 'right', which"):
-        prune_channels(*build(Branches), {"left": 0.5}, ignore=["right"], round_to=1)
+        prune_channels(*build(Branches), {"left": 0.5}, exclude=["right"], round_to=1)
     with pytest.raises(ValueError, match="for layers whose channels go together; accepted: one ratio for all"):
         prune_channels(*build(Branches), {"left": 0.5, "right": 0.25}, round_to=1)
 
@@ -386,13 +386,13 @@ def test_layers_whose_channels_go_together():
     ({"ratio": 0.5, "max_ratio": 0}, ValueError, "max_ratio is 0; accepted: a finite number more than 0"),
     ({"macs": 0}, ValueError, "macs is 0; accepted: a finite number more than 0"),
     ({"latency": 0}, ValueError, "latency is 0; accepted: a finite number more than 0"),
-    ({"ratio": {"left": 0.5}, "scope": "global"}, TypeError, "beside scope='global'; accepted: scope='layer'"),
-    ({"ratio": 0.5, "ignore": [["left"]]}, TypeError, r"ignore is \(\['left'\],\); accepted: a list of layer names"),
-    ({"ratio": 0.5, "ignore": 3}, TypeError, "ignore is 3; accepted: a list of layer names"),
+    ({"ratio": {"left": 0.5}, "scope": "global"}, TypeError, "scope='global'; accepted: select=None and scope="),
+    ({"ratio": 0.5, "exclude": [["left"]]}, TypeError, r"exclude names \['left'\]; accepted: the name of a layer"),
+    ({"ratio": 0.5, "exclude": 3}, TypeError, "exclude is 3; accepted: the name of a layer, .* or a list of these"),
     ({"ratio": 0.5, "round_to": 0}, ValueError, "round_to is 0"),
     ({"ratio": 0.5, "round_to": 2.5}, TypeError, "round_to is 2.5"),
     ({"ratio": {"left": 2}}, ValueError, "ratio of left is 2"),
-    ({"ratio": 0.5, "ignore": ["stem", "left", "side", "head"]}, ValueError, "leaves no layer to prune"),
+    ({"ratio": 0.5, "exclude": ["stem", "left", "side", "head"]}, ValueError, "leave no layer that can lose channels"),
 ])
 @pytest.mark.parametrize("steps", [None, 2])
 def test_bad_arguments_change_nothing(arguments, error, message, steps):

@@ -259,7 +259,7 @@ def test_a_state_of_another_run_is_refused(tmp_path):
             ({"kind": "weights"}, "kind is 'channels' there, 'weights' here"),
             ({"criterion": "l2"}, "criterion is 'l1' there, 'l2' here"),
             ({"over": "first"}, "over is missing there, 'first' here"),
-            ({"layers": "features.0"}, "layers.features.4 is .* there, missing here")):
+            ({"select": "features.0"}, "layers.features.4 is .* there, missing here")):
         with pytest.raises(CheckpointError, match=f"state.json is of another run: {difference}"):
             sensitivity(net, agreement, example, state_path=path, progress=False,
                         **{"kind": "channels", "fractions": FEW, **change})
@@ -495,7 +495,7 @@ def test_fractions_that_would_empty_a_layer_are_left_out_there():
 
 def test_record_is_plain_data():
     net, example, agreement = norm_net()
-    record = sensitivity(net, agreement, example, "channels", FEW, layers=["features.0"], progress=False)
+    record = sensitivity(net, agreement, example, "channels", FEW, select=["features.0"], progress=False)
     again = Sensitivity.from_dict(json.loads(json.dumps(record.to_dict())))
     assert again == record and str(again) == record.summary() and again.ratios(0.2) == record.ratios(0.2)
     curve = record.curves["features.0"]
@@ -559,8 +559,8 @@ def test_bad_arguments():
             ({"fractions": (0.0, 0.5)}, ValueError, "fraction is 0.0"),
             ({"fractions": ("0.5",)}, TypeError, "fraction is '0.5'"),
             ({"fractions": (0.5, 0.5)}, ValueError, "none of them twice"),
-            ({"layers": "layers.7"}, ValueError, "layers.7"),
-            ({"layers": []}, ValueError, "matches no layer"),
+            ({"select": "layers.7"}, ValueError, "layers.7"),
+            ({"select": []}, ValueError, "matches no layer"),
             ({"criterion": "bn_scale"}, ValueError, "criterion is 'bn_scale'"),
             ({"criterion": abs}, ValueError, "criterion is"),
             ({"seed": 3}, TypeError, "seed given for kind='weights'"),
@@ -569,8 +569,8 @@ def test_bad_arguments():
             ({"kind": "channels", "example": example, "criterion": "taylor"}, ValueError, "data is missing"),
             ({"kind": "channels", "example": example, "criterion": "l3"}, ValueError, "criterion is 'l3'"),
             ({"kind": "channels", "example": example, "ratio": 0.5}, TypeError, "no argument 'ratio'"),
-            ({"kind": "channels", "example": example, "layers": "layers.8"}, ValueError, "layers.8"),
-            ({"kind": "channels", "example": example, "layers": "layers.2"}, ValueError, "the network's output")):
+            ({"kind": "channels", "example": example, "select": "layers.8"}, ValueError, "layers.8"),
+            ({"kind": "channels", "example": example, "select": "layers.2"}, ValueError, "the network's output")):
         with pytest.raises(error, match=message):
             sensitivity(net, **{"evaluate": agreement, "progress": False, **arguments})
     assert agreement.calls == 0 and identical(before, values(net))

@@ -1,13 +1,13 @@
 """Networks that give the outputs of their inner layers, too."""
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from typing import Any
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock
 
+from ..arguments import check_known
 from ..network.graph import Graph
 from ..network.hybridizing import hybridize_like, named_blocks
 
@@ -91,8 +91,5 @@ def _as_floats(internals: mx.sym.Symbol, name: str, known: Collection[str]) -> m
 
 def _known(name: str, title: str, names: Collection[str]) -> str:
     """The name; ``ValueError`` with those close to it when it is none of ``names``."""
-    if name not in names:
-        close = difflib.get_close_matches(name, names)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ValueError(f"the {title} has no layer {name!r}: {hint}There are {', '.join(names) or 'none'}")
+    check_known(f"features names the {title}'s layer", name, names, "layer")
     return name

@@ -1,16 +1,18 @@
 """Layers: what holds weights, how it is called, and which of them a user means."""
-import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
+from ..arguments import shown, unknown
 from ..errors import NetworkError
 from .checks import check_ready
 from .nodes import nodes_of
 from .values import parameters, walk
 
 CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+SELECTIONS = "the name of a layer, a kind or class of layers, a function of a Layer"
 
 
 @dataclass(frozen=True)
@@ -75,18 +77,20 @@ def layer_name(parameter_name):
     return parameter_name.removesuffix(".weight").removesuffix("_weight")
 
 
-def select_layers(net, select, default):
-    """Split the layers of ``net`` into ``(chosen, left_out)``.
+def select_layers(net, select=None, exclude=(), default=None):
+    """Split the layers of ``net`` into those that a technique takes and those that it leaves out.
 
     Parameters
     ----------
     net : HybridBlock
-    select : None, layer class, name, function, or a list of classes or names
-        None takes the layers whose kind is in ``default``; a class such as ``nn.Dense`` all layers of that
-        type; a name such as ``"conv.0"`` that layer; a function every layer for which
-        ``select(layer)`` is true.
-    default : tuple of str
-        Kinds.
+    select : str, class, function, or an iterable of these, optional
+        A layer's name, ``"conv.0"``; a kind of layer by its name, ``"Dense"``, or class, ``nn.Dense``; a function
+        that is true for the layers wanted, ``lambda layer: layer.weight.shape[0] > 64``. What any of several stands
+        for is selected.
+    exclude : the same
+        Which of the selected layers to leave out.
+    default : tuple of str, optional
+        The kinds that are selected where ``select`` is None; by default all.
 
     Returns
     -------
@@ -96,47 +100,77 @@ def select_layers(net, select, default):
 
     Raises
     ------
+    TypeError
+        For anything else.
     ValueError
-        For a name or a selection that matches nothing.
+        For a name, kind or class that matches nothing, and when no layer is left.
     """
-    every = layers(net)
+    return choose_layers(layers(net), select, exclude, default)
+
+
+def choose_layers(candidates, select=None, exclude=(), default=None):
+    """:func:`select_layers` among these layers."""
+    selected, excluded = _names(candidates, select, exclude, default)
+    reason = "not in the default selection" if select is None else "not selected"
+    left_out = {layer.name: f"{layer.kind}, {'excluded' if layer.name in excluded else reason}"
+                for layer in candidates if layer.name not in selected - excluded}
+    return [layer for layer in candidates if layer.name not in left_out], left_out
+
+
+def selected_and_excluded(net, select, exclude):
+    """``(names of the layers selected, names of those excluded)``, for what goes by names; nothing without layers."""
+    candidates = layers(net)
+    return _names(candidates, select, exclude) if candidates else (set(), set())
+
+
+def _names(candidates, select, exclude, default=None):
     if select is None:
-        chosen = [layer for layer in every if layer.kind in default]
-        reason = "not in the default selection"
+        selected = {layer.name for layer in candidates if default is None or layer.kind in default}
     else:
-        chosen = _matching(every, select)
-        reason = "not selected"
-    if not chosen:
-        raise ValueError(f"select={select!r} matches no layer; the network has "
-                         f"{', '.join(f'{layer.name} ({layer.kind})' for layer in every) or 'no weights'}")
-    taken = {layer.name for layer in chosen}
-    return chosen, {layer.name: f"{layer.kind}, {reason}" for layer in every if layer.name not in taken}
+        selected = matching_names("select", select, candidates)
+    excluded = matching_names("exclude", exclude, candidates)
+    if not selected - excluded:
+        present = ", ".join(f"{layer.name} ({layer.kind})" for layer in candidates) or "no weights"
+        raise ValueError(f"exclude={_told(exclude)} leaves no layer of those selected; the network has {present}"
+                         if selected else f"select={_told(select)} matches no layer; the network has {present}")
+    return selected, excluded
+
+
+def matching_names(argument, wanted, candidates):
+    """The names of the layers that ``select`` or ``exclude``, which ``argument`` says, stands for."""
+    if wanted is None:
+        return set()
+    if isinstance(wanted, (str, Block)) or callable(wanted):  # a class can be called
+        wanted = [wanted]
+    if not isinstance(wanted, Iterable):
+        raise TypeError(f"{argument} is {shown(wanted)}; accepted: {SELECTIONS}, or a list of these")
+    return set().union(*(_matching_one(argument, item, candidates) for item in wanted))
+
+
+def _matching_one(argument, item, candidates):
+    if isinstance(item, str):
+        matched = {layer.name for layer in candidates if item in (layer.name, layer.kind)}
+    elif isinstance(item, type):
+        matched = {layer.name for layer in candidates if isinstance(layer.block, item) or layer.kind == item.__name__}
+    elif callable(item) and not isinstance(item, Block):
+        return {layer.name for layer in candidates if item(layer)}
+    else:
+        raise TypeError(f"{argument} names {shown(item)}; accepted: {SELECTIONS}")
+    if not matched:
+        known = dict.fromkeys([layer.name for layer in candidates] + [layer.kind for layer in candidates])
+        raise unknown(f"{argument} names", getattr(item, "__name__", item), known, "layer or kind of layer")
+    return matched
+
+
+def _told(selection):
+    """A selection for messages: what was given, but for an iterable that is used up by now."""
+    return repr(selection) if isinstance(selection, (str, list, tuple, set, type(None))) else shown(selection)
 
 
 def _gluon_kind(cls):
     """Name of the class of ``gluon.nn`` that ``cls`` is or derives from, else its own."""
     ours = (base.__name__ for base in cls.__mro__ if base.__module__.startswith("mxnet.gluon.nn."))
     return next(ours, cls.__name__)
-
-
-def _matching(every, select):
-    if callable(select) and not isinstance(select, (type, Block)):
-        return [layer for layer in every if select(layer)]
-    if not isinstance(select, (list, tuple, set)):
-        select = [select]
-    names = [layer.name for layer in every]
-    matched = set()
-    for item in select:
-        if isinstance(item, type):
-            matched |= {layer.name for layer in every
-                        if isinstance(layer.block, item) or layer.kind == item.__name__}
-        elif item in names:
-            matched.add(item)
-        else:
-            close = difflib.get_close_matches(str(item), names)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
-            raise ValueError(f"select names {item!r}, but there is no such layer: {hint}")
-    return [layer for layer in every if layer.name in matched]
 
 
 def _symbol_kinds(block):

@@ -72,7 +72,8 @@ def path(name: str, base_url: str | None = None) -> Path:
     """
     base_url = _checked_address(base_url)
     entries = manifest()
-    check_known(name, entries, "name in the manifest of the parameters")
+    check_text("name", name)
+    check_known("name is", name, sorted(entries), "network in the manifest of the parameters")
     sha256 = entries[name]["sha256"]
     shipped = SHIPPED / f"{name}.params"
     cached = Path(mx.base.data_dir(), "gluon_compress", f"{name}.params")

@@ -12,7 +12,7 @@ from mxnet.gluon import HybridBlock
 from mxnet.gluon.model_zoo import model_store, vision
 from mxnet.gluon.utils import check_sha1
 
-from ..arguments import check_known
+from ..arguments import check_known, check_text
 from ..errors import DownloadError
 from ..files.download import download
 from ..files.locks import lock
@@ -55,7 +55,8 @@ def pretrained(name: str, source: str = "gluon", **arguments: Any) -> HybridBloc
     if taken := {"pretrained", "root"} & set(arguments):
         raise TypeError(f"{taken.pop()!r} is set here and cannot be given; files are in $MXNET_HOME/models")
     get_model, files = _gluon_zoo() if source == "gluon" else _gluoncv_zoo()
-    check_known(name, files, f"{source} network with trained parameters")
+    check_text("name", name)
+    check_known("name is", name, sorted(files), f"network with trained parameters in {source}")
     stem, sha1 = files[name]
     folder = Path(mx.base.data_dir(), "models")
     _fetch_zoo_file(folder / f"{stem}-{sha1[:8]}.params", sha1)

@@ -6,7 +6,7 @@ from ..network.blocks import tensors_of
 from ..tables import progress_bar
 
 
-def keep_accuracy(net, quantized, excluded, possible, inputs, evaluate, max_drop, progress):
+def keep_accuracy(net, quantized, inputs, evaluate, max_drop, progress):
     """The quantized network with the fewest layers in fp32 that keeps the accuracy, of those that are tried.
 
     Layers are ranked by what quantizing one alone does to the network's outputs; the worst one, two, four, ... go back
@@ -17,10 +17,7 @@ def keep_accuracy(net, quantized, excluded, possible, inputs, evaluate, max_drop
     net : HybridBlock
         fp32.
     quantized : callable
-        ``quantized(excluded)`` returns the IntegerNetwork without these layers.
-    excluded : set of str
-    possible : list of str
-        All layers that can be quantized.
+        ``quantized(in_fp32)`` returns the IntegerNetwork with the layers of these names in fp32.
     inputs : tuple of NDArray
         A batch to rank the layers on.
     evaluate, max_drop, progress
@@ -29,16 +26,16 @@ def keep_accuracy(net, quantized, excluded, possible, inputs, evaluate, max_drop
     Raises ``ValueError`` when the accuracy is lost with any single layer.
     """
     baseline = _accuracy(evaluate, net, "the fp32 network")
-    result = quantized(excluded)
+    result = quantized()
     accuracy = _accuracy(evaluate, result, "the quantized network")
     if baseline - accuracy > max_drop:
-        candidates = [name for name in possible if name not in excluded]
-        damage = _damage(net, quantized, excluded, candidates, inputs, progress)
+        candidates = list(result.record.layers)
+        damage = _damage(net, quantized, candidates, inputs, progress)
         ranked = sorted(candidates, key=damage.get, reverse=True)
         accuracies, networks = {}, {}
 
         def fits(count):
-            networks[count] = quantized(excluded | set(ranked[:count]))
+            networks[count] = quantized(ranked[:count])
             accuracies[count] = _accuracy(evaluate, networks[count], f"the network with {count} layers in fp32")
             return baseline - accuracies[count] <= max_drop
         count = _fewest(fits, len(ranked) - 1)
@@ -75,13 +72,13 @@ def _fewest(fits, most):
     return count
 
 
-def _damage(net, quantized, excluded, candidates, inputs, progress):
+def _damage(net, quantized, candidates, inputs, progress):
     """{layer: relative error of the outputs when it alone is quantized}."""
     expected = _outputs(net, inputs)
     norm = np.linalg.norm(expected)
     damage = {}
     for name in progress_bar(candidates, progress, desc="one layer at a time", unit="layer"):
-        alone = quantized(excluded | set(candidates) - {name})
+        alone = quantized([other for other in candidates if other != name])
         damage[name] = float(np.linalg.norm(_outputs(alone, inputs) - expected) / norm) if norm else 0.0
     return damage
 

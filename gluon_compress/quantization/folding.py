@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import NetworkError
 from ..network.graph import Graph
-from ..network.layer import layer_name
+from ..network.layer import layer_name, selected_and_excluded
 from ..network.nodes import consumers
 from ..network.values import restore_snapshot, snapshot
 from ..tables import format_table
@@ -52,7 +52,7 @@ class FoldedNorms:
     __str__ = __repr__ = summary
 
 
-def fold_batch_norm(net, example):
+def fold_batch_norm(net, example, select=None, exclude=()):
     """Move the scale of each BatchNorm into the weights of the layer whose output it reads.
 
         fold_batch_norm(net, example)
@@ -77,6 +77,9 @@ def fold_batch_norm(net, example):
         A SymbolBlock is one. Changed in place.
     example : NDArray or tuple of NDArray
         A batch of its input; only the shape counts.
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers take in the scale of the BatchNorm after them, by default all that can, and which do not; see
+        :func:`~gluon_compress.network.select_layers`.
 
     Returns
     -------
@@ -90,6 +93,12 @@ def fold_batch_norm(net, example):
     """
     graph, before = Graph(net, example), snapshot(net)
     pairs, reasons = batch_norm_pairs(graph)
+    selected, excluded = selected_and_excluded(net, select, exclude)
+    for norm, layer in list(pairs.items()):
+        name = layer_name(layer.inputs[1][0].parameter)
+        if name in excluded or name not in selected:
+            reasons[norm] = f"{name} is {'excluded' if name in excluded else 'not selected'}"
+            del pairs[norm]
     changes = {}
     for norm, layer in pairs.items():
         changes.update(folded(norm, layer, before))

@@ -11,8 +11,9 @@ from .noise import measure_noise
 from .quantizer import Quantizer, check_fp32, check_settings, default_clip
 
 
-def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None, percentile=99.99, batches=None,
-             correct_bias=True, equalize=None, evaluate=None, max_accuracy_drop=None, simulate=False, progress=True):
+def quantize(net, calibration_data, method="mse", select=None, exclude=(), bits=8, clip=None, percentile=99.99,
+             batches=None, correct_bias=True, equalize=None, evaluate=None, max_accuracy_drop=None, simulate=False,
+             progress=True):
     """An :class:`IntegerNetwork` that computes what ``net`` computes, on integers.
 
     ``net`` is not changed. Convolutions and dense layers get integer weights, one scale per output channel, with the
@@ -35,8 +36,9 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
         An input that never is negative here is taken for one that never will be.
     method : "minmax", "percentile", "entropy" or "mse"
         How the threshold of an activation is chosen; see :class:`RangeObserver`.
-    exclude : iterable of str
-        Layers that stay fp32: their names, or kinds of layers such as "Dense".
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers run on integers, by default all that can, and which stay fp32:
+        ``exclude=["features.0", "Dense"]``; see :func:`~gluon_compress.network.select_layers`.
     bits : int
         2 to 8, of weights and activations. The integer kernels know 8 only; others need ``simulate=True``.
     clip : "max", "percentile" or "mse", optional
@@ -89,22 +91,22 @@ def quantize(net, calibration_data, method="mse", exclude=(), bits=8, clip=None,
     if not simulate:
         onednn.check_available(bits)
     quantizer = Quantizer(net, calibration_data, batches)
-    excluded = quantizer.excluded(exclude)
+    quantizer.choose(net, select, exclude)
     quantizer.calibrate(new_observer, progress)
 
-    def quantized(excluded, quantizer=quantizer):
-        made = quantizer.quantized(excluded, bits, clip, correct_bias)
+    def quantized(in_fp32=(), quantizer=quantizer):
+        made = quantizer.quantized(bits, clip, correct_bias, in_fp32)
         made.record.calibration = f"{method}, {quantizer.seen.samples} samples"
         lowering = lower(made, simulate)
         measure_noise(made, quantizer.values, lowering, quantizer.batches[0])
         return IntegerNetwork(made, simulate, lowering)
     result = None
     if equalize or equalize is None and quantizer.has_depthwise():
-        quantizer, result = with_equalization(quantizer, partial(quantized, excluded), new_observer, progress)
+        quantizer, result = with_equalization(quantizer, quantized, new_observer, progress)
     if evaluate is None:
-        return result or quantized(excluded)
-    return keep_accuracy(net, partial(quantized, quantizer=quantizer), excluded, quantizer.possible,
-                         quantizer.batches[0], evaluate, max_accuracy_drop, progress)
+        return result or quantized()
+    return keep_accuracy(net, partial(quantized, quantizer=quantizer), quantizer.batches[0], evaluate,
+                         max_accuracy_drop, progress)
 
 
 def with_equalization(quantizer, quantized, new_observer, progress):

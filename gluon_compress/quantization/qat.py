@@ -30,7 +30,7 @@ from .integers.training_emitter import (
 from .quantizer import Quantizer, check_fp32, check_settings, default_clip
 
 
-def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percentile=99.99, batches=None,
+def prepare_qat(net, calibration_data, bits=8, select=None, exclude=(), method="mse", percentile=99.99, batches=None,
                 progress=True):
     """A :class:`QatNetwork` that begins with the weights of ``net`` and is to be trained.
 
@@ -54,8 +54,9 @@ def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percent
         For the thresholds that training begins with, as for :func:`quantize`.
     bits : int
         2 to 8, of weights and activations. Networks of other than 8 can be converted with ``simulate=True`` only.
-    exclude : iterable of str
-        Layers that stay fp32, and are trained so: their names, or kinds of layers such as "Dense".
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers are rounded, by default all that can be, and which stay fp32 and are trained so:
+        ``exclude=["features.0", "Dense"]``; see :func:`~gluon_compress.network.select_layers`.
     method : "minmax", "percentile", "entropy" or "mse"
         How the first threshold of an activation is chosen; see :class:`RangeObserver`.
     percentile : float
@@ -76,9 +77,9 @@ def prepare_qat(net, calibration_data, bits=8, exclude=(), method="mse", percent
     check_flag("progress", progress)
     check_fp32(net)
     quantizer = Quantizer(net, calibration_data, batches)
-    excluded = quantizer.excluded(exclude)
+    quantizer.choose(net, select, exclude)
     quantizer.calibrate(lambda: RangeObserver(method, percentile, bits), progress)
-    quantized = quantizer.quantized(excluded, bits, default_clip(bits), correct_bias=False)
+    quantized = quantizer.quantized(bits, default_clip(bits), correct_bias=False)
     quantized.record.calibration = f"{method}, {quantizer.seen.samples} samples, then trained"
     return QatNetwork(quantized, quantizer.values)
 

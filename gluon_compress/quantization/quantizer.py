@@ -1,6 +1,7 @@
 """From a trained fp32 network and some of its inputs to integer weights and the ranges of all tensors."""
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from ..errors import NetworkError
 from ..network.blocks import block_of, tensors_of
 from ..network.checks import check_ready
 from ..network.graph import Graph, input_names
-from ..network.layer import layer_name
+from ..network.layer import choose_layers, layer_name, layers
 from ..network.nodes import in_order
 from ..network.values import snapshot
 from .arithmetic.arrays import dequantize_array
@@ -63,6 +64,8 @@ class Quantizer:
         {layer name: why it cannot run on integers}.
     possible : list of str
         The other layers.
+    not_wanted : dict
+        {layer name: why it stays fp32 although it could run on integers}; see :meth:`choose`.
     """
 
     def __init__(self, net, data, most_batches):
@@ -84,7 +87,7 @@ class Quantizer:
         self.layers = self.inference.layers
         readers = {source.parameter: node.operator for node in self.graph.nodes if node.operator not in LAYERS
                    for source, _ in node.inputs}
-        self.left_out = {}
+        self.left_out, self.not_wanted = {}, {}
         for name, node in self.layers.items():
             reader = readers.get(self.inference.weights[name])
             reason = obstacle(node) or reader and f"{reader} reads its weight, too"
@@ -97,20 +100,13 @@ class Quantizer:
                 self.left_out[name] = ("its bias is not a parameter of the network" if not has_own_parameters(node) else
                                        f"{_kind(node)}: there is no integer kernel for it")
 
-    def excluded(self, exclude):
-        """The layers that the user's names and kinds stand for; ``ValueError`` for one that matches nothing."""
-        if isinstance(exclude, str) or not hasattr(exclude, "__iter__"):
-            raise TypeError(f"exclude is {exclude!r}; accepted: a list of names")
+    def choose(self, net, select, exclude):
+        """Note the layers that the user does not select, or excludes, see :func:`select_layers`: they stay fp32."""
         kinds = {layer_name(node.inputs[1][0].parameter): _kind(node) for node in self.graph.producers()}
-        found = set()
-        for wanted in exclude:
-            matched = {name for name, kind in kinds.items() if wanted in (name, kind)}
-            if not matched:
-                raise ValueError(f"exclude names {wanted!r}, but there is no such layer or kind of layer; there are "
-                                 f"{', '.join(f'{name} ({kind})' for name, kind in kinds.items())}")
-            found |= {name for name in self.layers
-                      if layer_name(self.inference.weights[name]) in matched} | matched - self.layers.keys()
-        return found
+        candidates = [replace(layer, kind=kinds[layer.name]) for layer in layers(net) if layer.name in kinds]
+        _, left_out = choose_layers(candidates, select, exclude)
+        of_nodes = {name: layer_name(self.inference.weights[name]) for name in self.layers}
+        self.not_wanted = {name: left_out[layer] for name, layer in of_nodes.items() if layer in left_out}
 
     def has_depthwise(self):
         return any(node.get("num_group", 1) > 1 for node in self.layers.values())
@@ -161,12 +157,12 @@ class Quantizer:
         self.seen = observe(self.inference, self.values, list(self.layers.values()), list(dict.fromkeys(entries)),
                             self.batches, new_observer, progress)
 
-    def quantized(self, excluded, bits, clip, correct_bias):
-        """The :class:`Quantized` with these layers left out."""
-        chosen = [name for name in self.possible if name not in excluded]
+    def quantized(self, bits, clip, correct_bias, in_fp32=()):
+        """The :class:`Quantized`, with these layers in fp32 besides those that the user left out."""
+        chosen = [name for name in self.possible if name not in self.not_wanted and name not in in_fp32]
         if not chosen:
-            raise ValueError("exclude leaves no layer to quantize")
-        left_out = {**self.left_out, **{name: "excluded" for name in self.layers if name in excluded}}
+            raise ValueError("select and exclude leave no layer that can be quantized")
+        left_out = {**self.left_out, **self.not_wanted}
         weights = {name: onednn.weight_codes(self.values[name], bits, clip)
                    for name in map(self.inference.weights.get, chosen)}
         rest = {name: value for name, value in self.values.items() if name not in weights}

@@ -100,7 +100,7 @@ def _check_scale(name, layer):
         raise ValueError(f"the scales of {name} are not finite and positive, one for all or several along an axis")
 
 
-def quantize_weights(net, bits=8, per_channel=True, select=None, clip="max", percentile=99.9):
+def quantize_weights(net, bits=8, per_channel=True, select=None, exclude=(), clip="max", percentile=99.9):
     """Round the weights to ``bits`` bits: each becomes ``code * scale`` with an integer code.
 
     The network still computes in float32, with the rounded weights; :func:`gluon_compress.save` stores
@@ -121,8 +121,9 @@ def quantize_weights(net, bits=8, per_channel=True, select=None, clip="max", per
         2 to 8, the sign counted.
     per_channel : bool
         One scale per output channel (per row of an embedding), or one per layer.
-    select : layer class, name, function, or list of these
-        Which layers; by default convolutions, dense layers and embeddings.
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default
+        convolutions, dense layers and embeddings.
     clip, percentile
         What the largest code stands for, as of :func:`quantize_array`. "mse" changes the weights least, which need
         not mean the best accuracy: try them. In a channel of fewer than 1000 weights the 99.9th percentile is the
@@ -139,7 +140,7 @@ def quantize_weights(net, bits=8, per_channel=True, select=None, clip="max", per
         is then unchanged.
     """
     check_flag("per_channel", per_channel)
-    chosen, left_out = select_layers(net, select, default=QUANTIZABLE)
+    chosen, left_out = select_layers(net, select, exclude, QUANTIZABLE)
     quantized, weights = {}, {}
     for layer in chosen:
         axis = _output_axis(layer.kind) if per_channel else None

@@ -15,7 +15,9 @@ import numpy as np
 from ...arguments import check_choice, check_number
 from ...errors import NetworkError
 from ...network.graph import Graph
+from ...network.layer import selected_and_excluded
 from ...network.values import parameters
+from .chosen_groups import choose_groups
 from .groups import Dependencies
 
 TINY = 1e-12  # below this norm a channel is not pulled any further: its direction is noise
@@ -48,17 +50,28 @@ class ChannelPenalty:
         "group_lasso": ``v_u`` are all the weights that go with unit ``u``, in the layers that make and those that read
         its channels; Wen et al., "Learning Structured Sparsity in Deep Neural Networks", NeurIPS 2016, section
         3.1, over the groups of Fang et al., "DepGraph", CVPR 2023.
+    select, exclude : name, kind, class or function of layers, or several of these
+        Whose channels to pull, as for :func:`prune_channels`.
+
+    Attributes
+    ----------
+    left_out : dict
+        {layer name: why its channels are not pulled}.
 
     Raises ``ValueError`` when there is nothing to pull, ``NetworkError`` for a frozen parameter among them. Make a
     new one after channels were removed.
     """
 
-    def __init__(self, net, example, strength, kind="bn_scale"):
+    def __init__(self, net, example, strength, kind="bn_scale", select=None, exclude=()):
         check_number("strength", strength, minimum=0)
         check_choice("kind", kind, ("bn_scale", "group_lasso"))
         self.strength, self.kind = strength, kind
         dependencies = Dependencies(Graph(net, example), net)
-        self._terms = _scale_terms(net, dependencies) if kind == "bn_scale" else _lasso_terms(net, dependencies)
+        self.left_out = dict(dependencies.untouched)
+        names = selected_and_excluded(net, select, exclude)
+        groups = dependencies.groups and choose_groups(dependencies.groups, *names, self.left_out)
+        terms = _scale_terms if kind == "bn_scale" else _lasso_terms
+        self._terms = terms(parameters(net), dependencies, groups)
         if not self._terms:
             raise ValueError(f"kind={kind!r} finds nothing to pull in this network: no prunable channels"
                              f"{' with a BatchNorm behind them' if kind == 'bn_scale' else ''}")
@@ -112,10 +125,10 @@ def _squares(term):
     return total
 
 
-def _scale_terms(net, dependencies):
+def _scale_terms(named, dependencies, groups):
     """One term per gamma, whose prunable entries are units of their own."""
-    named, terms = parameters(net), []
-    prunable = np.concatenate([group.units for group in dependencies.groups] or [[]])
+    terms = []
+    prunable = np.concatenate([group.units for group in groups] or [[]])
     for name in dict.fromkeys(name for name, _ in dependencies.scales):
         mine = np.isin(dependencies.entries[name, 0], prunable)
         if mine.any():
@@ -123,10 +136,10 @@ def _scale_terms(net, dependencies):
     return terms
 
 
-def _lasso_terms(net, dependencies):
+def _lasso_terms(named, dependencies, groups):
     """One term per group: the weights that its units index."""
-    named, terms = parameters(net), []
-    for group in dependencies.groups:
+    terms = []
+    for group in groups:
         number = {unit: index for index, unit in enumerate(group.units.tolist())}
         terms.append([_Member(name, named[name], axis, np.array([number.get(unit, -1) for unit in units.tolist()]))
                       for (name, axis), units in dependencies.entries.items()

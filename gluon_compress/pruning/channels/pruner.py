@@ -10,14 +10,15 @@ from ...errors import NetworkError
 from ...network.data import check_repeatable
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
+from ...network.layer import selected_and_excluded
 from ...network.latency import measure_latency
 from ...network.resizing import put_back_afterwards, resized_symbol
 from ...network.values import parameters
 from ...tables import progress_bar
 from ..schedules import check_schedule, linear, one_shot
+from .chosen_groups import check_leaves_channels, choose_by_ratio, choose_groups
 from .criteria import CRITERIA, unit_importance
 from .groups import Dependencies
-from .participants import check_leaves_channels, checked_names, taking_part
 from .plan import ChannelPlan
 from .selection import Selection, channel_block
 
@@ -26,8 +27,9 @@ LATENCY_BISECTIONS = 7
 MOST = 0.75  # of the channels: who cuts more for a latency, has mostly mistaken the batch
 
 
-def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=None, latency=None, scope="layer",
-                   over="group", max_ratio=1.0, round_to=None, data=None, loss=None, seed=0, progress=True):
+def prune_channels(net, example, ratio=None, criterion="l1", select=None, exclude=(), *, macs=None, latency=None,
+                   scope="layer", over="group", max_ratio=1.0, round_to=None, data=None, loss=None, seed=0,
+                   progress=True):
     """Remove the least important output channels of the layers of a network, and all that hangs on them.
 
     The network's own graph tells what goes together: through additions, products with broadcasting,
@@ -54,8 +56,12 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
         How channels are ranked, see criteria.py: "l1", "l2" (norms of their weights, without bias), "fpgm",
         "bn_scale", "taylor" (needs ``data``), "random", or a function from a weight as a NumPy array, output
         channels first, to one number per channel.
-    ignore : iterable of str
-        Names of layers that keep their channels.
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers lose channels, by default all that can, and which keep theirs; see
+        :func:`~gluon_compress.network.select_layers`. What counts is the channels that a layer makes: one that is
+        excluded still loses input channels where the layer before it loses the channels. Layers whose channels go
+        together lose them when one of them is selected and none excluded. Not ``select`` beside a ``ratio`` for
+        each layer.
     macs : float
         Share of the multiply-accumulates to keep at most, in (0, 1): 0.5 for half.
     latency : float
@@ -101,14 +107,14 @@ def prune_channels(net, example, ratio=None, criterion="l1", ignore=(), *, macs=
     Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3; Fang et al., "DepGraph", 2023.
     """
     return next(prune_channels_in_steps(
-        net, example, ratio, steps=1, schedule=one_shot, criterion=criterion, ignore=ignore, macs=macs,
-        latency=latency, scope=scope, over=over, max_ratio=max_ratio, round_to=round_to, data=data, loss=loss,
-        seed=seed, progress=progress))
+        net, example, ratio, steps=1, schedule=one_shot, criterion=criterion, select=select, exclude=exclude,
+        macs=macs, latency=latency, scope=scope, over=over, max_ratio=max_ratio, round_to=round_to, data=data,
+        loss=loss, seed=seed, progress=progress))
 
 
-def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, criterion="l1", ignore=(), *,
-                            macs=None, latency=None, scope="layer", over="group", max_ratio=1.0, round_to=None,
-                            data=None, loss=None, seed=0, progress=True):
+def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, criterion="l1", select=None,
+                            exclude=(), *, macs=None, latency=None, scope="layer", over="group", max_ratio=1.0,
+                            round_to=None, data=None, loss=None, seed=0, progress=True):
     """Remove channels bit by bit, to fine-tune in between: a generator of the plans so far.
 
     >>> for plan in prune_channels_in_steps(net, example, ratio=0.5, steps=5):
@@ -127,14 +133,14 @@ def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, 
     the step before. Raises ``RecordError`` when channels were removed otherwise between two steps.
     """
     _check_arguments(criterion, scope, over, max_ratio, round_to, data, loss, seed)
-    _check_amount(ratio, macs, latency, scope)
+    _check_amount(ratio, macs, latency, scope, select)
     check_flag("progress", progress)
     check_integer("steps", steps, minimum=1)
     check_schedule(schedule)
     if criterion == "taylor" and steps > 1:
         check_repeatable(data, "data")
-    options = _Options(criterion, checked_names("ignore", ignore), scope, over, max_ratio, round_to, data, loss, seed,
-                       progress)
+    options = _Options(criterion, *selected_and_excluded(net, select, exclude), scope, over, max_ratio, round_to,
+                       data, loss, seed, progress)
     amount = _Amount(ratio, macs, latency)
     return _steps(net, example, amount, [schedule(step / steps) for step in range(1, steps + 1)], options)
 
@@ -142,7 +148,8 @@ def prune_channels_in_steps(net, example, ratio=None, steps=5, schedule=linear, 
 @dataclass(frozen=True)
 class _Options:
     criterion: object
-    ignore: tuple
+    selected: set  # names of layers
+    excluded: set
     scope: str
     over: str
     max_ratio: float
@@ -226,7 +233,11 @@ def _prepare(net, dependencies, amount, options, before):
     if not groups:
         raise ValueError(f"criterion={options.criterion!r} ranks no layer of this network: "
                          f"{'; '.join(f'{key[0]}: {reason}' for key, reason in unranked.items())}")
-    groups, ratio = taking_part(groups, amount.ratio, options.ignore, untouched, dependencies)
+    ratio = amount.ratio
+    if isinstance(ratio, dict):
+        groups, ratio = choose_by_ratio(groups, ratio, options.excluded, untouched)
+    else:
+        groups = choose_groups(groups, options.selected, options.excluded, untouched)
     selection = Selection(groups, importance, before, options.scope, options.max_ratio, options.round_to)
     if ratio is not None:
         check_leaves_channels(selection, ratio)
@@ -332,14 +343,15 @@ def _check_arguments(criterion, scope, over, max_ratio, round_to, data, loss, se
         raise TypeError(f"loss is {loss!r}; accepted: a function loss(output, label), or None")
 
 
-def _check_amount(ratio, macs, latency, scope):
+def _check_amount(ratio, macs, latency, scope, select):
     given = {name: value for name, value in (("ratio", ratio), ("macs", macs), ("latency", latency))
              if value is not None}
     if len(given) != 1:
         raise TypeError(f"{' and '.join(given) or 'nothing'} given; accepted: one of ratio, macs and latency")
     if isinstance(ratio, dict):
-        if scope != "layer":
-            raise TypeError(f"ratio has a fraction for each layer, beside scope={scope!r}; accepted: scope='layer'")
+        if scope != "layer" or select is not None:
+            raise TypeError(f"ratio has a fraction for each layer, beside select={select!r} and scope={scope!r}; "
+                            f"accepted: select=None and scope='layer'")
         for name, value in ratio.items():
             check_number(f"ratio of {name}", value, minimum=0, below=1)
     elif ratio is not None:

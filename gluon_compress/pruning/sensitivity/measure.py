@@ -19,11 +19,11 @@ from ...files.writing import write_atomically
 from ...network.checks import check_ready
 from ...network.data import check_repeatable
 from ...network.graph import Graph
-from ...network.layer import layers as layers_of
-from ...network.layer import select_layers
+from ...network.layer import layers, select_layers, selected_and_excluded
 from ...network.resizing import capture, put_back
 from ...network.values import parameters, snapshot, write_values
 from ...tables import progress_bar
+from ..channels.chosen_groups import reasons_of_excluded
 from ..channels.groups import Dependencies
 from ..channels.pruner import prune_channels
 from ..weights.magnitude import PRUNABLE, magnitude_masks
@@ -37,8 +37,8 @@ NORMS = {"l1": 1, "l2": 2}
 RANKING = ("over", "data", "loss", "seed")  # the arguments of prune_channels that go with a criterion
 
 
-def measure_sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS, layers=None, criterion="l1",
-                state_path=None, progress=True, **ranking):
+def measure_sensitivity(net, evaluate, example=None, kind="weights", fractions=FRACTIONS, select=None, exclude=(),
+                        criterion="l1", state_path=None, progress=True, **ranking):
     """Measure how the accuracy falls when single layers are pruned, without any training.
 
     Parameters
@@ -56,9 +56,10 @@ def measure_sensitivity(net, evaluate, example=None, kind="weights", fractions=F
         Zeros, as by :func:`prune_magnitude`, or channels removed, as by :func:`prune_channels`.
     fractions : iterable of float
         What to remove of a layer's weights or channels, each in (0, 1). One that leaves a layer none is left out there.
-    layers : layer class, name, function, or list of these
-        Which layers; by default convolutions and dense layers, or all that can lose channels. Layers whose
-        channels go together are measured once, all together, when one of them is selected.
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default
+        convolutions and dense layers, or all that can lose channels. Layers whose channels go together are measured
+        once, all together, when one of them is selected and none excluded.
     criterion : str or callable
         "l1" or "l2" for weights; for channels whatever :func:`prune_channels` takes.
     state_path : str or Path, optional
@@ -98,9 +99,9 @@ def measure_sensitivity(net, evaluate, example=None, kind="weights", fractions=F
             _check_has_name(name, function)
     fractions = _ascending(fractions)
     if kind == "weights":
-        prune, groups, sizes, untouched = _of_weights(net, layers, criterion, ranking)
+        prune, groups, sizes, untouched = _of_weights(net, select, exclude, criterion, ranking)
     else:
-        prune, groups, sizes, untouched = _of_channels(net, example, layers, criterion, ranking)
+        prune, groups, sizes, untouched = _of_channels(net, example, select, exclude, criterion, ranking)
     leaves_some = {name: [fraction for fraction in fractions if round(fraction * sizes[name]) < sizes[name]]
                    for name in groups}
     for name in [name for name in groups if not leaves_some[name]]:
@@ -145,12 +146,12 @@ def _measure(net, evaluate, prune, record, todo, ranking, state_path, progress):
             bar.update()
 
 
-def _of_weights(net, layers, criterion, ranking):
+def _of_weights(net, select, exclude, criterion, ranking):
     """``(prune(layer names, fraction), {name: layer names}, {name: weights}, {layer name: why it takes no part})``."""
     check_choice("criterion", criterion, tuple(NORMS))
     if ranking:
         raise TypeError(f"{', '.join(ranking)} given for kind='weights'; accepted for kind='channels' only")
-    chosen, left_out = select_layers(net, layers, default=PRUNABLE)
+    chosen, left_out = select_layers(net, select, exclude, PRUNABLE)
 
     def prune(names, fraction):
         masks = magnitude_masks(net, fraction, norm=NORMS[criterion], select=names)
@@ -160,7 +161,7 @@ def _of_weights(net, layers, criterion, ranking):
             {layer.name: layer.value().size for layer in chosen}, left_out)
 
 
-def _of_channels(net, example, layers, criterion, ranking):
+def _of_channels(net, example, select, exclude, criterion, ranking):
     """As :func:`_of_weights`; the sizes are numbers of channels, of the smallest part of what goes together."""
     for name in ranking:
         if name not in RANKING:
@@ -169,16 +170,18 @@ def _of_channels(net, example, layers, criterion, ranking):
     if example is None:
         raise TypeError("example is missing; kind='channels' needs a batch of the network's input")
     plan = prune_channels(net, example, 0.0, criterion, round_to=1, **ranking)  # removes nothing, tells what could go
-    every = [layer.name for layer in layers_of(net)]
-    chosen = every if layers is None else [layer.name for layer in select_layers(net, layers, default=())[0]]
-    untouched = {name: plan.untouched.get(name, "it makes no channels") for name in every if name not in plan.layers}
+    selected, excluded = selected_and_excluded(net, select, exclude)
+    untouched = {layer.name: plan.untouched.get(layer.name, "it makes no channels") for layer in layers(net)
+                 if layer.name not in plan.layers}
     groups, sizes = {}, {}
     for parts in _connected(Dependencies(Graph(net, example), net).groups):
         names = list(dict.fromkeys(name for part in parts for name in part.layers if name in plan.layers))
-        if set(names) & set(chosen):
-            groups[names[0]], sizes[names[0]] = names, min(len(part.units) for part in parts)
-        else:
+        if excluded & set(names):
+            untouched.update(reasons_of_excluded(names, excluded))
+        elif not selected & set(names):
             untouched.update(dict.fromkeys(names, "not selected"))
+        else:
+            groups[names[0]], sizes[names[0]] = names, min(len(part.units) for part in parts)
 
     def prune(names, fraction):
         prune_channels(net, example, dict.fromkeys(names, fraction), criterion, round_to=1, **ranking)

@@ -41,7 +41,7 @@ class GradualPruner:
         Updates before the first pruning, at least 0.
     initial_sparsity : float
         At ``begin``, from 0 to ``final_sparsity``.
-    scope, select, masks
+    scope, select, exclude, masks
         As for :func:`prune_magnitude`.
 
     Attributes
@@ -62,7 +62,7 @@ class GradualPruner:
     """
 
     def __init__(self, net, final_sparsity, steps, schedule=cubic, frequency=None, begin=0, initial_sparsity=0,
-                 scope="layer", select=None, masks=None):
+                 scope="layer", select=None, exclude=(), masks=None):
         check_integer("steps", steps, minimum=1)
         frequency = max(1, steps // 100) if frequency is None else frequency
         check_integer("frequency", frequency, minimum=1, maximum=steps)
@@ -70,14 +70,16 @@ class GradualPruner:
         check_number("final_sparsity", final_sparsity, minimum=0, below=1)
         check_number("initial_sparsity", initial_sparsity, minimum=0, maximum=final_sparsity)
         check_schedule(schedule)
-        magnitude_masks(net, final_sparsity, scope=scope, select=select, masks=masks)  # fails now, not at the end
-        chosen, _ = select_layers(net, select, default=PRUNABLE)
+        chosen, left_out = select_layers(net, select, exclude, PRUNABLE)
+        names = [layer.name for layer in chosen]  # not to ask ``select`` again
+        magnitude_masks(net, final_sparsity, scope=scope, select=names, masks=masks)  # fails now, not at the end
         self.net = net
         self.step = 0
         self._initial, self._final, self._schedule = initial_sparsity, final_sparsity, schedule
         self._begin, self._steps, self._frequency = begin, steps, frequency
-        self._scope, self._names = scope, [layer.name for layer in chosen]  # not to ask ``select`` again
-        nothing_yet = magnitude_masks(net, 0, scope=scope, select=select, masks=masks or Masks({}))
+        self._scope, self._names = scope, names
+        kept = magnitude_masks(net, 0, scope=scope, select=names, masks=masks or Masks({})).kept
+        nothing_yet = Masks(kept, left_out)
         self.masks = nothing_yet if masks is None else nothing_yet | masks
         self._prune_when_due()
         self.masks.apply(net)

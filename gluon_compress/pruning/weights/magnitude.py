@@ -2,22 +2,21 @@
 
 The network keeps its shapes: it gets smaller on disk (see :func:`gluon_compress.save`), not faster.
 """
-import difflib
 from collections.abc import Mapping
 from numbers import Integral
 
 import mxnet as mx
 import numpy as np
 
-from ...arguments import check_choice, check_integer, check_number
-from ...network.layer import CONVOLUTIONS, Layer, layer_name, layers, select_layers
+from ...arguments import check_choice, check_integer, check_number, unknown
+from ...network.layer import CONVOLUTIONS, Layer, layer_name, layers, matching_names, select_layers
 from ...network.values import parameters
 from .masks import Masks
 
 PRUNABLE = (*CONVOLUTIONS, "Dense")
 
 
-def prune_threshold(net, threshold, select=None):
+def prune_threshold(net, threshold, select=None, exclude=()):
     """Set the weights with ``|w| <= threshold`` to zero: the first article's technique, for weights only.
 
     Biases and BatchNorm parameters are never touched. Whether the survivors go on training is yours to
@@ -29,8 +28,9 @@ def prune_threshold(net, threshold, select=None):
         Changed in place.
     threshold : float
         Absolute, in units of the weights; at least 0.
-    select : layer class, name, function, or list of these
-        Which layers; by default the convolutions, as in the article.
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default the
+        convolutions, as in the article.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def prune_threshold(net, threshold, select=None):
         For weights that are not finite.
     """
     check_number("threshold", threshold, minimum=0)
-    chosen, left_out = select_layers(net, select, default=CONVOLUTIONS)
+    chosen, left_out = select_layers(net, select, exclude, CONVOLUTIONS)
     kept = {layer.parameter_name: np.abs(layer.value()) > threshold for layer in chosen}
     for layer in chosen:
         if not kept[layer.parameter_name].any():
@@ -53,7 +53,8 @@ def prune_threshold(net, threshold, select=None):
     return _applied(Masks(kept, left_out), net)
 
 
-def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, amount=None, masks=None, importance=None):
+def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, exclude=(), amount=None, masks=None,
+                    importance=None):
     """Set the smallest weights to zero: down to a sparsity, or an amount of those that remain.
 
     Pruning again prunes further. ``sparsity`` says how many weights are zero in the end, those that were before
@@ -71,15 +72,17 @@ def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, amou
         Changed in place.
     sparsity : float or dict
         Fraction of zeros wanted, in [0, 1); of each layer, or of all selected layers together. Or {layer or
-        parameter name: fraction}, for instance the ``ratios`` of :func:`measure_sensitivity`; it selects the layers itself.
+        parameter name: fraction}, for instance the ``ratios`` of :func:`measure_sensitivity`; it selects the layers
+        itself.
         Either this or ``amount``.
     norm : 1 or 2
         ``|w|`` or ``w**2``. For single weights both give the same order, hence the same masks; norms
         differ only where they sum over several weights, as in :func:`prune_channels`.
     scope : "layer" or "global"
         "layer" makes every layer equally sparse; "global" compares the weights of all layers.
-    select : layer class, name, function, or list of these
-        Which layers; by default convolutions and dense layers.
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default
+        convolutions and dense layers.
     amount : int or float
         How many of the remaining weights to prune, of each layer or of all together: an integer is a number of
         weights, a float in [0, 1] a fraction. ``1`` is one weight, ``1.0`` all of them.
@@ -110,22 +113,23 @@ def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, amou
 
     Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015, section 3.
     """
-    return _applied(magnitude_masks(net, sparsity, norm, scope, select, amount, masks, importance), net)
+    return _applied(magnitude_masks(net, sparsity, norm, scope, select, exclude, amount, masks, importance), net)
 
 
-def magnitude_masks(net, sparsity=None, norm=1, scope="layer", select=None, amount=None, masks=None, importance=None):
+def magnitude_masks(net, sparsity=None, norm=1, scope="layer", select=None, exclude=(), amount=None, masks=None,
+                    importance=None):
     """The masks of :func:`prune_magnitude`, with ``net`` unchanged."""
     _check_quantity(sparsity, amount)
     check_choice("norm", norm, (1, 2))
     if isinstance(sparsity, Mapping):
-        sparsity, chosen, left_out = _of_single_layers(net, sparsity, scope, select)
+        sparsity, chosen, left_out = _of_single_layers(net, sparsity, scope, select, exclude)
     else:
-        chosen, left_out = select_layers(net, select, default=PRUNABLE)
+        chosen, left_out = select_layers(net, select, exclude, PRUNABLE)
     # whatever the norm: w**2 puts the weights in the same order, but for those it rounds to zero
     return _least_important(net, chosen, left_out, importances(net, chosen, importance), scope, masks, sparsity, amount)
 
 
-def prune_random(net, amount, seed=0, scope="layer", select=None, masks=None):
+def prune_random(net, amount, seed=0, scope="layer", select=None, exclude=(), masks=None):
     """Set random weights to zero: what any criterion must beat.
 
     Counts as ``torch.nn.utils.prune.random_unstructured`` does.
@@ -134,7 +138,7 @@ def prune_random(net, amount, seed=0, scope="layer", select=None, masks=None):
     ----------
     net : HybridBlock
         Changed in place.
-    amount, scope, select, masks
+    amount, scope, select, exclude, masks
         As for :func:`prune_magnitude`.
     seed : int
         At least 0. The same seed prunes the same weights of a network with the same layers.
@@ -149,7 +153,7 @@ def prune_random(net, amount, seed=0, scope="layer", select=None, masks=None):
     """
     _check_quantity(None, amount)
     check_integer("seed", seed, minimum=0)
-    chosen, left_out = select_layers(net, select, default=PRUNABLE)
+    chosen, left_out = select_layers(net, select, exclude, PRUNABLE)
     generator = np.random.default_rng(seed)
     chance = {layer.parameter_name: generator.random(layer.value().shape) for layer in chosen}
     return _applied(_least_important(net, chosen, left_out, chance, scope, masks, None, amount), net)
@@ -240,17 +244,22 @@ def _check_quantity(sparsity, amount):
         check_number("amount", amount, minimum=0, maximum=1)
 
 
-def _of_single_layers(net, sparsity, scope, select):
+def _of_single_layers(net, sparsity, scope, select, exclude):
     """``({parameter name: fraction}, chosen, left_out)`` of a sparsity given layer by layer."""
     if select is not None or scope != "layer":
         raise TypeError(f"sparsity has a fraction for each layer, beside select={select!r} and scope={scope!r}; "
                         f"accepted: select=None and scope='layer'")
-    every = layers(net)
-    sparsity = _by_parameter_name("sparsity", sparsity, every)
+    candidates = layers(net)
+    sparsity = _by_parameter_name("sparsity", sparsity, candidates)
     if not sparsity:
         raise ValueError("sparsity is an empty dict; accepted: at least one layer")
-    return (sparsity, [layer for layer in every if layer.parameter_name in sparsity],
-            {layer.name: f"{layer.kind}, not in sparsity" for layer in every if layer.parameter_name not in sparsity})
+    excluded = matching_names("exclude", exclude, candidates)
+    chosen = [layer for layer in candidates if layer.parameter_name in sparsity]
+    if both := [layer.name for layer in chosen if layer.name in excluded]:
+        raise ValueError(f"sparsity and exclude both name {', '.join(both)}; accepted: a layer in one of them")
+    return sparsity, chosen, {
+        layer.name: f"{layer.kind}, {'excluded' if layer.name in excluded else 'not in sparsity'}"
+        for layer in candidates if layer.parameter_name not in sparsity}
 
 
 def _least_important(net, chosen, left_out, importance, scope, masks, sparsity, amount):
@@ -317,9 +326,7 @@ def _by_parameter_name(what, given, every, named=()):
     found = {}
     for name, value in given.items():
         if name not in accepted:
-            close = difflib.get_close_matches(str(name), accepted)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(accepted)}"
-            raise ValueError(f"{what} names {name!r}, but there is no such layer or parameter: {hint}")
+            raise unknown(f"{what} names", name, accepted, "layer or parameter")
         if accepted[name] in found:
             raise ValueError(f"{what} names {accepted[name]} twice, as a layer and as a parameter")
         found[accepted[name]] = value

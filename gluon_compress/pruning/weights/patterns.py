@@ -7,7 +7,7 @@ from .magnitude import PRUNABLE, check_none_emptied, importances
 from .masks import Masks
 
 
-def prune_n_m(net, n=2, m=4, select=None, importance=None):
+def prune_n_m(net, n=2, m=4, select=None, exclude=(), importance=None):
     """Of every ``m`` consecutive weights along the input axis keep the ``n`` largest.
 
     The input axis is the one over which a layer sums to make an output: that of the input channels in a
@@ -21,9 +21,10 @@ def prune_n_m(net, n=2, m=4, select=None, importance=None):
         Changed in place.
     n, m : int
         1 <= n <= m.
-    select : layer class, name, function, or list of these
-        Which layers; by default those convolutions and dense layers whose input axis is a multiple of ``m``. The
-        others are named in ``left_out``; one that was selected is an error.
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default those
+        convolutions and dense layers whose input axis is a multiple of ``m``. The others are named in ``left_out``;
+        one that was selected is an error.
     importance : dict or function
         As for :func:`prune_magnitude`.
 
@@ -45,7 +46,7 @@ def prune_n_m(net, n=2, m=4, select=None, importance=None):
     """
     check_integer("m", m, minimum=1)
     check_integer("n", n, minimum=1, maximum=m)
-    chosen, left_out = select_layers(net, select, default=PRUNABLE)
+    chosen, left_out = select_layers(net, select, exclude, PRUNABLE)
     obstacles = {layer.name: _obstacle(layer, m) for layer in chosen}
     obstacles = {name: reason for name, reason in obstacles.items() if reason}
     if obstacles and (select is not None or len(obstacles) == len(chosen)):

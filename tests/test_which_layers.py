@@ -1,0 +1,147 @@
+"""One vocabulary: every technique understands ``select`` and ``exclude`` alike, and names what it left out."""
+import gluon_compress  # noqa: F401
+
+import mxnet as mx  # noqa: I001
+import numpy as np
+import pytest
+from gluon_compress import pruning, quantization
+from mxnet.gluon import nn
+from networks import NormNet, build, values
+
+QUIET = {"progress": False}
+SHAPE = (2, 4, 8, 8)
+LAYERS = {"features.0": "Conv2D", "features.4": "Conv2D", "features.9": "Dense", "output": "Dense"}
+
+
+def gradual(net, example, **which):
+    return pruning.GradualPruner(net, 0.9, steps=1, initial_sparsity=0.5, **which).masks
+
+
+def sensitivity(kind):
+    def measure(net, example, **which):
+        return pruning.measure_sensitivity(net, lambda net: 1.0, example, kind, [0.5], **which, **QUIET)
+    return measure
+
+
+def penalty(net, example, **which):
+    term = pruning.ChannelPenalty(net, example, 1.0, "group_lasso", **which)
+    before = {name: parameter.grad() * 1 for name, parameter in net._collect_params_with_prefix().items()
+              if parameter.grad_req != "null"}
+    term.add_gradients(1)
+    for name, gradient in before.items():  # the pull becomes a change, for the tests below
+        parameter = net._collect_params_with_prefix()[name]
+        parameter.set_data(parameter.data() + parameter.grad() - gradient)
+    return term
+
+
+# name: (the call, how the tests see what it took)
+TECHNIQUES = {
+    "prune_threshold": lambda net, example, **which: pruning.prune_threshold(net, 0.1, **which),
+    "prune_magnitude": lambda net, example, **which: pruning.prune_magnitude(net, 0.5, **which),
+    "prune_random": lambda net, example, **which: pruning.prune_random(net, 0.5, **which),
+    "prune_n_m": lambda net, example, **which: pruning.prune_n_m(net, 1, 2, **which),
+    "GradualPruner": gradual,
+    "prune_channels": lambda net, example, **which: pruning.prune_channels(net, example, 0.5, round_to=1, **which),
+    "prune_channels_in_steps": lambda net, example, **which: list(pruning.prune_channels_in_steps(
+        net, example, 0.5, steps=2, round_to=1, **which))[-1],
+    "ChannelPenalty": penalty,
+    "measure_sensitivity of weights": sensitivity("weights"),
+    "measure_sensitivity of channels": sensitivity("channels"),
+    "quantize_weights": lambda net, example, **which: quantization.quantize_weights(net, **which),
+    "quantize": lambda net, example, **which: quantization.quantize(
+        net, [example], simulate=True, **which, **QUIET).record,
+    "prepare_qat": lambda net, example, **which: quantization.prepare_qat(net, [example], **which, **QUIET).record,
+    "fold_batch_norm": lambda net, example, **which: quantization.fold_batch_norm(net, example, **which),
+}
+WITHOUT_OUTPUT = {"prune_channels", "prune_channels_in_steps", "ChannelPenalty", "measure_sensitivity of channels"}
+
+
+def network():
+    net, example = build(NormNet, SHAPE)
+    with mx.autograd.record():
+        loss = net(example).sum()
+    loss.backward()
+    return net, example
+
+
+def taken(name, record):
+    """The layers that a record says the technique took."""
+    if name == "ChannelPenalty":
+        return set(LAYERS) - set(record.left_out)
+    if name == "fold_batch_norm":
+        return set(record.folded.values())
+    layers = getattr(record, "kept", None) or record.layers
+    return {layer.removesuffix(".weight") for layer in layers}
+
+
+def own_channels(name, net, before, layer):
+    """Whether the layer's weight is as it was; for techniques of channels, whether it makes as many."""
+    now = values(net)[f"{layer}.weight"]
+    if name.startswith("prune_channels"):
+        return len(now) == len(before[f"{layer}.weight"])
+    return np.array_equal(now, before[f"{layer}.weight"])
+
+
+CHOICES = [({"exclude": "features.4"}, {"features.0", "features.9", "output"}, {"features.4"}),
+           ({"exclude": ["features.4", nn.Dense]}, {"features.0"}, {"features.4", "features.9", "output"}),
+           ({"select": "Conv2D"}, {"features.0", "features.4"}, set()),
+           ({"select": nn.Conv2D, "exclude": lambda layer: layer.name == "features.0"}, {"features.4"}, {"features.0"}),
+           ({"select": ["features.0", lambda layer: layer.kind == "Dense"], "exclude": ("output",)},
+            {"features.0", "features.9"}, {"output"})]
+
+
+@pytest.mark.parametrize(("which", "wanted", "excluded"), CHOICES)
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_a_technique_takes_what_is_selected_and_not_excluded_and_names_the_others(name, which, wanted, excluded):
+    net, example = network()
+    able = taken(name, TECHNIQUES[name](*network()))
+    if name == "prune_threshold":
+        able |= {"features.9", "output"}  # which it leaves alone by default
+    before = values(net)
+    record = TECHNIQUES[name](net, example, **which)
+    expected = wanted & able
+    if name == "prune_threshold" and "select" not in which:
+        expected -= {"features.9", "output"}  # its default are the convolutions
+    assert taken(name, record) == expected
+    if name == "fold_batch_norm":
+        told = " ".join(record.left_out.values())
+        assert all(layer in told for layer in able - expected)
+    else:
+        reasons = record.left_out if hasattr(record, "left_out") else record.untouched
+        assert set(reasons) == LAYERS.keys() - expected
+        assert {layer for layer, reason in reasons.items() if reason.endswith("excluded")} == excluded & (
+            able if name in WITHOUT_OUTPUT else LAYERS.keys())
+    if name not in ("ChannelPenalty", "quantize", "prepare_qat") and not name.startswith("measure"):
+        for layer in LAYERS.keys() - expected:
+            assert own_channels(name, net, before, layer)
+        for layer in expected:
+            assert not own_channels(name, net, before, layer)
+
+
+@pytest.mark.parametrize("argument", ["select", "exclude"])
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_every_technique_refuses_an_unknown_layer_in_the_same_words(name, argument):
+    net, example = network()
+    before = values(net)
+    with pytest.raises(ValueError, match=f"^{argument} names 'features.44', but there is no such layer or kind of "
+                                         f"layer; did you mean features.4"):
+        TECHNIQUES[name](net, example, **{argument: ["features.44"]})
+    assert all(np.array_equal(before[parameter], value) for parameter, value in values(net).items())
+
+
+def test_an_excluded_layer_keeps_its_channels_but_not_those_that_it_reads():
+    net, example = build(NormNet)
+    before = values(net)
+    pruning.prune_channels(net, example, 0.5, exclude="features.4", round_to=1)
+    after = values(net)
+    assert after["features.4.weight"].shape[0] == before["features.4.weight"].shape[0]
+    assert after["features.4.weight"].shape[1] == before["features.4.weight"].shape[1] // 2
+
+
+def test_steps_go_by_the_layers_as_they_were_in_the_beginning():
+    net, example = build(NormNet)
+    small = min(len(values(net)[f"{name}.weight"]) for name in ("features.0", "features.4"))
+    plans = list(pruning.prune_channels_in_steps(net, example, 0.5, steps=3, round_to=1,
+                                                 exclude=lambda layer: layer.weight.shape[0] < small))
+    kept = [len(plan.layers["features.0"]["kept"]) for plan in plans]
+    assert "features.4" in plans[-1].layers and kept == sorted(set(kept), reverse=True)  # fewer from step to step
