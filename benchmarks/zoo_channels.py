@@ -83,9 +83,9 @@ def made(key):
 
 
 def describe(plan):
-    reasons = Counter(re.sub(r" \([^()]*\)", "", reason) for name, reason in plan.untouched.items()
+    reasons = Counter(re.sub(r" \([^()]*\)", "", reason) for name, reason in plan.left_out.items()
                       if name not in plan.layers)
-    return {"pruned": len(plan.layers), "partly": sum(name in plan.layers for name in plan.untouched),
+    return {"pruned": len(plan.layers), "partly": sum(name in plan.layers for name in plan.left_out),
             "untouched": sum(reasons.values()), "reasons": dict(reasons.most_common())}
 
 

@@ -57,7 +57,7 @@ def masks_as_json(masks):
 
 def scales_as_json(scales):
     return {"layers": {name: {"bits": layer["bits"], "axis": layer["axis"], **digests({"scale": layer["scale"]})}
-                       for name, layer in scales.layers.items()}, "left_out": scales.left_out}
+                       for name, layer in scales.weights.items()}, "left_out": scales.left_out}
 
 
 def train(state_path):

@@ -302,8 +302,8 @@ FUNCTIONS = {
     "pruning.Masks.from_dict": (pruning.Masks.from_dict, {"record": lambda: masks_of(tiny()).to_dict()},
                                 {"record": "record"}),
     "pruning.ChannelPlan.apply": (pruning.ChannelPlan.apply, {"self": plan, "net": tiny}, {"net": "any plan net"}),
-    "pruning.ChannelPlan.check_applied": (
-        pruning.ChannelPlan.check_applied, {"self": plan, "net": lambda: plan().apply(tiny())},
+    "pruning.ChannelPlan.check": (
+        pruning.ChannelPlan.check, {"self": plan, "net": lambda: plan().apply(tiny())},
         {"net": "any plan net"}),
     "pruning.ChannelPlan.from_dict": (pruning.ChannelPlan.from_dict, {"record": lambda: plan().to_dict()},
                                       {"record": "record"}),

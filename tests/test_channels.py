@@ -114,20 +114,20 @@ def test_every_layer_is_in_the_plan(name):
     net, example = make(name)
     plan = prune_channels(net, example, 0.4, round_to=1)
     layers = {key.removesuffix(".weight") for key in values(net) if key.endswith("weight")}
-    assert plan.layers.keys() | plan.untouched.keys() == layers
-    assert not plan.layers.keys() & plan.untouched.keys()
+    assert plan.layers.keys() | plan.left_out.keys() == layers
+    assert not plan.layers.keys() & plan.left_out.keys()
     for layer, layout in plan.layers.items():
         assert len(layout["kept"]) == layout["before"] - round(0.4 * layout["before"])
         assert len(values(net)[f"{layer}.weight"]) == len(layout["kept"])
         assert layer in plan.summary()
 
 
-def test_reasons_for_untouched_layers():
+def test_reasons_for_layers_left_out():
     net, example = make("LeNet")
-    assert prune_channels(net, example, 0.5, exclude="conv.0", round_to=1).untouched == {
+    assert prune_channels(net, example, 0.5, exclude="conv.0", round_to=1).left_out == {
         "conv.0": "excluded", "dense.1": "its channels are the network's output"}
     net, example = make("LeNet")
-    assert prune_channels(net, example, {"conv.2": 0.5}, round_to=1).untouched["dense.0"] == "not in ratio"
+    assert prune_channels(net, example, {"conv.2": 0.5}, round_to=1).left_out["dense.0"] == "not in ratio"
 
 
 @pytest.mark.parametrize(("criterion", "order"), [("l1", 1), ("l2", 2)])
@@ -217,24 +217,24 @@ def test_weights_of_a_block_of_yours_keep_their_rows_and_lose_columns():
     original, _ = build(OwnWeight)
     plan = prune_channels(net, example, 0.5, round_to=1)
     assert list(plan.layers) == ["conv"]
-    assert plan.untouched["mix"]
+    assert plan.left_out["mix"]
     zero_removed(original, plan)
     assert_close(net(example), original(example))
 
 
-@pytest.mark.parametrize(("network", "pruned", "untouched"), [
+@pytest.mark.parametrize(("network", "pruned", "left_out"), [
     (SharedWeights, {"first": 3, "second": 3}, {"output": "its channels are the network's output"}),
     (Assorted, {"up": 3, "grouped": 6}, {"embedding": "fixed shape",
                                          "output": "its channels are the network's output"}),
     (Branches, {"stem": 4, "left": 3, "right": 3}, {name: "its channels are the network's output"
                                                     for name in ("side", "head")})])
-def test_layers_of_all_kinds(network, pruned, untouched):
+def test_layers_of_all_kinds(network, pruned, left_out):
     net, example = build(network)
     original, _ = build(network)
     plan = prune_channels(net, example, 0.5, round_to=1)
     assert {name: len(layer["kept"]) for name, layer in plan.layers.items()} == pruned
-    assert plan.untouched.keys() == untouched.keys()
-    assert all(untouched[name] in reason for name, reason in plan.untouched.items())
+    assert plan.left_out.keys() == left_out.keys()
+    assert all(left_out[name] in reason for name, reason in plan.left_out.items())
     zero_removed(original, plan)
     assert_close(net(example), original(example))
 
@@ -322,7 +322,7 @@ def test_exclude_takes_any_iterable():
     net, example = make("LeNet")
     plan = prune_channels(net, example, 0.5, exclude=(name for name in ["conv.0", "dense.0"]), round_to=1)
     assert list(plan.layers) == ["conv.2"]
-    assert plan.untouched["conv.0"] == plan.untouched["dense.0"] == "excluded"
+    assert plan.left_out["conv.0"] == plan.left_out["dense.0"] == "excluded"
 
 
 @pytest.mark.parametrize("name", ["LeNet", "ResNet50", "NormNet"])
@@ -400,7 +400,7 @@ SLICE = {"parameter": "conv.0.weight", "axis": 0, "before": 20, "kept": [0, 1]}
 def test_records_that_are_no_plan_change_nothing(changes):
     net, example = make("LeNet")
     before = values(net)
-    record = None if changes is None else {"layers": {}, "slices": [], "untouched": {}, "groups": {}, **changes}
+    record = None if changes is None else {"layers": {}, "slices": [], "left_out": {}, "groups": {}, **changes}
     with pytest.raises(RecordError, match="damaged|no record of a channel plan"):
         ChannelPlan.from_dict(record).apply(net)
     assert identical(before, values(net))

@@ -28,7 +28,8 @@ def test_a_network_loads_with_the_same_bits_and_records(name):
     as_json = {"masks": first_files.masks_as_json, "scales": first_files.scales_as_json,
                "plan": lambda plan: plan.to_dict()}
     for kind, record in found.items():
-        assert json.loads(json.dumps(as_json[kind](record))) == content[kind]
+        expected = {{"untouched": "left_out"}.get(name, name): value for name, value in content[kind].items()}
+        assert json.loads(json.dumps(as_json[kind](record))) == expected
 
 
 @pytest.mark.parametrize("bits", [8, 4])

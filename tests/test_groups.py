@@ -151,7 +151,7 @@ def test_random_networks(names, size, ratio, criterion, scope, over, round_to):
     original, _ = ready(Random(names, size), IMAGE)
     copy, _ = ready(Random(names, size), IMAGE)
     plan = prune_channels(net, example, ratio, criterion, scope=scope, over=over, round_to=round_to)
-    assert plan.untouched["head"] == "its channels are the network's output"
+    assert plan.left_out["head"] == "its channels are the network's output"
     assert identical(values(ChannelPlan.from_dict(json.loads(json.dumps(plan.to_dict()))).apply(copy)), values(net))
     zero_removed(original, plan)
     assert_close(net(example), original(example))
@@ -215,7 +215,7 @@ def test_what_another_reader_needs_stays(name):
     plan = agrees(make, IMAGE)
     assert "last" in plan.layers
     assert layer not in plan.layers
-    assert "is also read by" in plan.untouched[layer]
+    assert "is also read by" in plan.left_out[layer]
 
 
 class OwnUnits(nn.Dense):
@@ -245,7 +245,7 @@ class Borrowed(HybridBlock):
 def test_sizes_that_a_hybrid_forward_sets_stay(make, name):
     plan = agrees(make, IMAGE)
     assert list(plan.layers) == ["last"]
-    assert "hybrid_forward" in plan.untouched[name]
+    assert "hybrid_forward" in plan.left_out[name]
 
 
 class Scaled(HybridBlock):
@@ -310,7 +310,7 @@ def test_inputs_that_nothing_reads():
 def test_parameters_and_inputs_as_outputs():
     plan = agrees(lambda: Net(lambda n, F, x, w: (n.head(n.last(F.broadcast_mul(n.first(x), w))), w, x),
                               {"w": (1, 4, 1, 1)}, first=conv(4), last=conv(6), head=nn.Dense(3)), IMAGE)
-    assert plan.untouched["first"] == "it is an output of the network"
+    assert plan.left_out["first"] == "it is an output of the network"
     assert list(plan.layers) == ["last"]
 
 

@@ -496,7 +496,7 @@ def test_summary_shows_every_layer():
     assert lines[3].split() == ["output.weight", "80", "40", "0.5000"]
     assert lines[4].split() == ["all", "masked", "296", "148", "0.5000"]
     assert "features.4" in lines[5]
-    assert "untouched: Conv2D, not selected" in lines[5]
+    assert "left out: Conv2D, not selected" in lines[5]
     assert len(lines) == 7
 
 

@@ -490,7 +490,7 @@ def test_channels_pass_through(name, ratio):
     original, _ = make(factory, shapes)
     before = run(original, inputs)
     plan = prune_channels(net, inputs, ratio, round_to=1)
-    assert set(plan.untouched) <= {"head", "one", "two"} if name.startswith("two inputs") else {"head"}
+    assert set(plan.left_out) <= {"head", "one", "two"} if name.startswith("two inputs") else {"head"}
     zero_removed(original, plan)
     more = examples(shapes, batch=3)  # not the batch that the channels were followed with
     for batch in (inputs, more):
@@ -572,10 +572,10 @@ def test_recurrent_layers_are_named_in_the_plan():
                                cell=lambda: mx.gluon.rnn.RNNCell(4)))
     plan = prune_channels(net, inputs, 0.5, round_to=1)
     assert set(plan.layers) == {"stem", "first", "one", "state"}
-    assert "hybrid_forward" in plan.untouched["cell.i2h"]
+    assert "hybrid_forward" in plan.left_out["cell.i2h"]
     net, inputs = make(between(lambda net, F, x: net.layer(F.reshape(x, (-1, 1, 4))),
         layer=lambda: mx.gluon.rnn.LSTM(4)))
-    untouched = prune_channels(net, inputs, 0.5, round_to=1).untouched
+    untouched = prune_channels(net, inputs, 0.5, round_to=1).left_out
     assert {"layer.l0_i2h", "layer.l0_h2h"} < set(untouched)
 
 
@@ -587,7 +587,7 @@ def test_channels_that_stay(name):
     plan = prune_channels(net, inputs, 0.5, round_to=1)
     assert list(plan.layers)[0] == "stem"
     assert "first" not in plan.layers
-    assert re.search(why, plan.untouched["first"]), plan.untouched["first"]
+    assert re.search(why, plan.left_out["first"]), plan.left_out["first"]
     zero_removed(original, plan)
     assert_close(run(net, inputs), run(original, inputs))
 
@@ -629,7 +629,7 @@ def test_what_reads_the_number_of_channels_keeps_them(reader):
               last=nn.Conv2D(4, 1, in_channels=8))
     net.initialize()
     plan = prune_channels(net, mx.nd.ones((2, 3, 7, 6)), 0.5, round_to=1)
-    assert "first" not in plan.layers and "first" in plan.untouched and len(plan.layers["middle"]["kept"]) == 4
+    assert "first" not in plan.layers and "first" in plan.left_out and len(plan.layers["middle"]["kept"]) == 4
 
 
 @pytest.mark.parametrize("length", [8, 5])

@@ -416,7 +416,7 @@ def test_saved_networks_compute_the_same(name, tmp_path):
     np.testing.assert_allclose(fresh(example).asnumpy(), fp32(example).asnumpy(), rtol=1e-4, atol=1e-4)
     assert relative_error(fresh(example), net(example)) < CLOSE
     for weight, codes in int8.codes.items():
-        scale = int8.scales.layers[weight]["scale"]
+        scale = int8.scales.weights[weight]["scale"]
         np.testing.assert_array_equal(values(fresh)[weight], codes * scale.reshape(-1, *[1] * (codes.ndim - 1)))
 
 

@@ -21,7 +21,7 @@ def test_bytes_are_those_of_codes_scales_and_the_rest(name, bits, simulate):
     found, before = gc.report(int8, example), gc.report(net, example)
     assert found.macs == before.macs
     codes = sum(-(-code.size * bits // 8) for code in int8.codes.values())
-    scales = sum(4 * layer["scale"].size for layer in int8.scales.layers.values())
+    scales = sum(4 * layer["scale"].size for layer in int8.scales.weights.values())
     weights = sum(code.size for code in int8.codes.values())
     assert found.bytes == codes + scales + found.fp32_bytes - 4 * weights
     assert sum(layer.bytes for layer in found.layers) == found.bytes < 0.6 * before.bytes

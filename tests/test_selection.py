@@ -80,17 +80,17 @@ def test_layers_that_lose_nothing_by_a_limit_are_named(arguments, note):
     before = values(net)
     for plan in (prune_channels(net, example, **{"round_to": 1, **arguments}),
                  list(prune_channels_in_steps(net, example, steps=2, **{"round_to": 1, **arguments}))[-1]):
-        assert [plan.untouched[name] for name in ("conv.0", "conv.2", "dense.0")] == [note] * 3
+        assert [plan.left_out[name] for name in ("conv.0", "conv.2", "dense.0")] == [note] * 3
         assert f"all stay: {note}" in plan.summary()
     assert identical(before, values(net))
 
 
 def test_layers_that_lose_nothing_as_asked_are_not_named():
     plan = prune_channels(*build(LeNet, (2, 1, 28, 28)), {"conv.0": 0.0, "conv.2": 0.5}, round_to=8)
-    assert plan.untouched.keys() == {"dense.0", "dense.1"}
+    assert plan.left_out.keys() == {"dense.0", "dense.1"}
     net, example = build(LeNet, (2, 1, 28, 28))
     plans = prune_channels_in_steps(net, example, 0.2, steps=2, round_to=12)  # 20 channels: 18 are nearer to 24
-    assert [("conv.0" in plan.untouched, len(plan.layers["conv.0"]["kept"])) for plan in plans] == [
+    assert [("conv.0" in plan.left_out, len(plan.layers["conv.0"]["kept"])) for plan in plans] == [
         (True, 20), (False, 12)]
 
 
@@ -102,7 +102,7 @@ def test_multiples_are_of_channels_where_several_go_together(channels, groups, r
                          function=lambda net, F, x: net.output(F.relu(net.grouped(net.first(x)))))
     plan = prune_channels(net, example, 0.5, round_to=round_to)
     assert len(plan.layers["first"]["kept"]) == len(plan.layers["grouped"]["kept"]) == kept
-    assert ("grouped" in plan.untouched) == (kept == channels)
+    assert ("grouped" in plan.left_out) == (kept == channels)
 
 
 def test_a_multiple_is_one_of_each_layer():
@@ -120,9 +120,9 @@ def test_channels_that_must_stay_come_on_top_of_a_multiple():
                          output=nn.Dense(3))
     plan = prune_channels(net, example, 0.5, round_to=16)
     assert [len(plan.layers[name]["kept"]) for name in ("all", "some")] == [20, 16]
-    assert "all" in plan.untouched and "some" not in plan.untouched
+    assert "all" in plan.left_out and "some" not in plan.left_out
     for plan in prune_channels_in_steps(net, example, 0.5, steps=2, round_to=1):
-        assert "all" in plan.untouched and "some" not in plan.untouched
+        assert "all" in plan.left_out and "some" not in plan.left_out
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
@@ -368,7 +368,7 @@ def test_layers_whose_channels_go_together():
     assert plan.layers["left"] == plan.layers["right"]
     net, example = build(Branches)
     plan = prune_channels(net, example, 0.5, exclude=["right"], round_to=1)
-    assert plan.untouched["left"] == "its channels go with those of right, which is excluded"
+    assert plan.left_out["left"] == "its channels go with those of right, which is excluded"
     with pytest.raises(ValueError, match="ratio names 'left', whose channels go together with those of 'right', which"):
         prune_channels(*build(Branches), {"left": 0.5}, exclude=["right"], round_to=1)
     with pytest.raises(ValueError, match="for layers whose channels go together; accepted: one ratio for all"):

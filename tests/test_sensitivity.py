@@ -381,7 +381,7 @@ def test_channels_of_a_residual_network():
     everything = prune_channels(*build(ResNet, (2, 3, 16, 16), depth=18, classes=10, thumbnail=True, width=8), 0.5,
                                 round_to=1)
     together = [layer for group in record.layers.values() for layer in group]
-    assert sorted(together) == sorted(everything.layers) and record.untouched == everything.untouched
+    assert sorted(together) == sorted(everything.layers) and record.left_out == everything.left_out
     for name in ("features.5.0.body.0", "features.6.0.body.3"):
         copy, _ = build(ResNet, (2, 3, 16, 16), depth=18, classes=10, thumbnail=True, width=8)
         plan = prune_channels(copy, example, {name: 0.75}, round_to=1)
@@ -433,7 +433,7 @@ def test_no_layer_is_missing(kind, network, select):
         return
     record = sensitivity(net, lambda net: 0.5, example, kind, (0.5,), select, progress=False)
     measured = [layer for group in record.layers.values() for layer in group]
-    assert sorted(measured) == sorted(expected) and sorted(record.untouched) == sorted(every.keys() - expected)
+    assert sorted(measured) == sorted(expected) and sorted(record.left_out) == sorted(every.keys() - expected)
     assert record.curves == {name: {0.5: 0.5} for name in record.layers}
     assert all(name in record.summary() for name in every)
 
@@ -486,7 +486,7 @@ def test_fractions_that_would_empty_a_layer_are_left_out_there():
     assert record.curves == {"first": {0.7: 1.0}, "second": {0.7: 1.0, 0.8: 1.0}}
     assert record.summary().splitlines()[2].split() == ["first", "1.0000", "1.0000", "-"]
     record = sensitivity(net, lambda net: 1.0, example, "channels", (0.8,), progress=False)
-    assert list(record.curves) == ["second"] and "none of its 2 channels" in record.untouched["first"]
+    assert list(record.curves) == ["second"] and "none of its 2 channels" in record.left_out["first"]
     record = sensitivity(net, lambda net: 1.0, fractions=(0.5, 0.98), progress=False)
     assert record.curves == {"first": {0.5: 1.0}, "second": {0.5: 1.0, 0.98: 1.0}, "third": {0.5: 1.0}}
     with pytest.raises(ValueError, match="no layer can be measured: .*first: each fraction"):

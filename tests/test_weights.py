@@ -28,13 +28,13 @@ def test_weights_become_the_nearest_multiples_of_their_scale(bits, per_channel):
     before = values(net)
     scales = quantize_weights(net, bits, per_channel)
     after = values(net)
-    assert scales.layers.keys() == WEIGHTS
+    assert scales.weights.keys() == WEIGHTS
     q_max = 2 ** (bits - 1) - 1
     for name in WEIGHTS:
         axis = 0 if per_channel else None
-        assert (scales.layers[name]["bits"], scales.layers[name]["axis"]) == (bits, axis)
+        assert (scales.weights[name]["bits"], scales.weights[name]["axis"]) == (bits, axis)
         for original, rounded, scale in zip(rows(before[name], axis), rows(after[name], axis),
-                                            np.atleast_1d(scales.layers[name]["scale"])):
+                                            np.atleast_1d(scales.weights[name]["scale"])):
             np.testing.assert_allclose(scale, np.abs(original).max() / q_max, rtol=1e-6)
             levels = np.arange(-q_max, q_max + 1) * np.float64(scale)
             nearest = np.abs(original[..., None] - levels).argmin(axis=-1)
@@ -51,7 +51,7 @@ def test_weights_that_onednn_laid_out_anew_are_quantized(dimensions):
     before = values(net)
     scales = quantize_weights(net, per_channel=False)
     after = values(net)
-    for name, layer in scales.layers.items():
+    for name, layer in scales.weights.items():
         np.testing.assert_allclose(after[name], np.round(before[name] / layer["scale"]) * layer["scale"], rtol=1e-5)
     assert np.isfinite(net(example).asnumpy()).all()
 
@@ -59,7 +59,7 @@ def test_weights_that_onednn_laid_out_anew_are_quantized(dimensions):
 def test_one_scale_per_output_channel_of_every_kind_of_layer():
     net, _ = build(Assorted)
     scales = quantize_weights(net)
-    assert {name: (layer["axis"], layer["scale"].shape) for name, layer in scales.layers.items()} == {
+    assert {name: (layer["axis"], layer["scale"].shape) for name, layer in scales.weights.items()} == {
         "embedding.weight": (0, (11,)), "up.weight": (1, (5,)), "grouped.weight": (0, (10,)),
         "output.weight": (0, (3,))}
 
@@ -72,7 +72,7 @@ def test_a_transposed_convolution_s_output_channels_are_on_axis_1(network, tmp_p
     net.weight.set_data(mx.nd.array(weight))
     block = exported(net, example, tmp_path)
     for each in (net, block):
-        (layer,) = quantize_weights(each).layers.values()
+        (layer,) = quantize_weights(each).weights.values()
         np.testing.assert_allclose(layer["scale"], np.arange(1, 6) / 127, rtol=1e-6)
 
 
@@ -94,7 +94,7 @@ def test_codes_times_scales_are_the_weights_exactly():
     for name, codes in scales.codes(net).items():
         assert codes.dtype == np.int8
         assert np.abs(codes).max() == 31
-        scale = scales.layers[name]["scale"].reshape([-1] + [1] * (codes.ndim - 1))
+        scale = scales.weights[name]["scale"].reshape([-1] + [1] * (codes.ndim - 1))
         np.testing.assert_array_equal(codes.astype(np.float32) * scale, values(net)[name])
 
 
@@ -103,7 +103,7 @@ def test_a_layer_of_zeros_stays_one():
     net.conv[2].weight.set_data(mx.nd.zeros((50, 20, 3, 3)))
     scales = quantize_weights(net)
     assert not values(net)["conv.2.weight"].any()
-    assert (scales.layers["conv.2.weight"]["scale"] == 1).all()
+    assert (scales.weights["conv.2.weight"]["scale"] == 1).all()
 
 
 def test_pruned_weights_stay_zero():
@@ -122,7 +122,7 @@ def test_selected_layers_alone_are_quantized(select, expected):
     net, _ = build(NormNet)
     before = values(net)
     scales = quantize_weights(net, 4, select=select)
-    assert scales.layers.keys() == expected
+    assert scales.weights.keys() == expected
     assert {f"{name}.weight" for name in scales.left_out} == WEIGHTS - expected
     others = before.keys() - expected
     assert identical({name: before[name] for name in others}, {name: values(net)[name] for name in others})
@@ -131,14 +131,15 @@ def test_selected_layers_alone_are_quantized(select, expected):
 def test_weights_of_a_block_of_yours_are_left_out_or_named():
     net, _ = build(OwnWeight)
     assert set(quantize_weights(net).left_out) == {"mix", "positions"}
-    assert set(quantize_weights(net, select=["mix"]).layers) == {"mix_weight"}
+    scales = quantize_weights(net, select=["mix"])
+    assert set(scales.weights) == {"mix_weight"} and set(scales.layers) == {"mix"}
 
 
 def test_a_symbol_block_is_quantized_like_its_original(tmp_path):
     net, example = build(NormNet)
     block = exported(net, example, tmp_path)
     ours, theirs = quantize_weights(net, 5), quantize_weights(block, 5)
-    for one, other in zip(ours.layers.values(), theirs.layers.values()):
+    for one, other in zip(ours.weights.values(), theirs.weights.values()):
         np.testing.assert_array_equal(one["scale"], other["scale"])
     np.testing.assert_array_equal(net(example).asnumpy(), block(example).asnumpy())
 
@@ -170,15 +171,15 @@ def test_scales_survive_json():
         assert identical(scales.codes(net), again.codes(net))
         assert str(again) == str(scales)
         assert again.left_out == scales.left_out
-        for name, layer in scales.layers.items():
-            assert layer["scale"].tobytes() == again.layers[name]["scale"].tobytes()
+        for name, layer in scales.weights.items():
+            assert layer["scale"].tobytes() == again.weights[name]["scale"].tobytes()
 
 
 def test_summary_shows_every_layer():
     net, _ = build(NormNet)
     lines = quantize_weights(net, 4, select="output").summary().splitlines()
     assert lines[2].split()[:5] == ["output.weight", "4", "axis", "0", "5"]
-    assert all("untouched" in line for line in lines[3:])
+    assert all("left out" in line for line in lines[3:])
     assert len(lines) == 6
 
 
@@ -225,10 +226,10 @@ def test_every_channel_is_clipped_by_itself_and_uses_the_largest_code(clip, bits
     net, _ = build(Assorted)
     before = values(net)
     scales = quantize_weights(net, bits, clip=clip, percentile=80)
-    assert scales.layers.keys() == {"embedding.weight", "up.weight", "grouped.weight", "output.weight"}
+    assert scales.weights.keys() == {"embedding.weight", "up.weight", "grouped.weight", "output.weight"}
     for name, codes in scales.codes(net).items():
         for original, its_codes, scale in zip(channels(name, before[name]), channels(name, codes),
-                                              scales.layers[name]["scale"]):
+                                              scales.weights[name]["scale"]):
             alone, its_scale = quantize_array(original, bits, clip=clip, percentile=80)
             np.testing.assert_array_equal(its_codes, alone)
             assert scale == its_scale
@@ -248,7 +249,7 @@ def test_clipped_weights_go_through_the_file_and_json(clip, per_channel, tmp_pat
     np.testing.assert_array_equal(loaded(example).asnumpy(), expected)
     again = gc.checkpoint.records(tmp_path / "net.gcz")["scales"]
     assert identical(codes, again.codes(loaded))
-    for name, layer in again.layers.items():
+    for name, layer in again.weights.items():
         assert identical({name: values(loaded)[name]}, {name: dequantize_array(codes[name], layer["scale"],
                                                                                layer["axis"])})
 

@@ -78,7 +78,7 @@ def test_model_zoo(name):
     before = net(example)
     plan = prune_channels(net, example, 0.4, round_to=1)
     output = {"squeezenet": "output.0", "mobilenetv2": "output.0"}.get(name.split("_")[0].rstrip("01."), "output")
-    assert plan.untouched == {output: "its channels are the network's output"}
+    assert plan.left_out == {output: "its channels are the network's output"}
     for layer, layout in plan.layers.items():
         assert len(layout["kept"]) == layout["before"] - round(0.4 * layout["before"]) or "densenet" in name, layer
     zero_removed(original, plan)
@@ -103,6 +103,6 @@ def test_gluoncv(name):
     net, example = build(get_model, name, size, **arguments)
     original = copy_with(copies(net), get_model, name, **arguments)
     plan = prune_channels(net, example, 0.5, round_to=1)
-    assert all(layer.startswith(tuple(stays.split())) for layer in plan.untouched), plan.untouched
+    assert all(layer.startswith(tuple(stays.split())) for layer in plan.left_out), plan.left_out
     zero_removed(original, plan)
     assert_close(flat(net(example)), flat(original(example)))

@@ -1,95 +1,96 @@
 """How one parameter is stored in a compressed file, and how it is read back, everything checked before it is built.
 
-A *layout* says what a parameter is, ``{"shape", "dtype"}`` and with integer codes ``{"bits", "axis"}``; tensors named
-``<parameter>/value``, ``/mask`` and ``/scale`` hold it. A ``fill`` stands for one value throughout.
+A *layout* says what a parameter is: its shape and its type, and what the forms of the records say of it. Tensors named
+``<parameter>/value``, and ``<parameter>/<part>`` for the parts of its forms, hold it. Codes of fewer than 8 ``bits``
+lie without gaps; a ``fill`` stands for one value throughout. Which forms there are stands in records.py.
 """
+from __future__ import annotations
+
 import math
-import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from ..errors import NetworkError
-from ..files.schema import SHAPE, Malformed, boolean, choice, fields, integer, maybe, number
-from ..files.unpacking import inflate
-from ..quantization import dequantize_array
-from ..quantization.arithmetic.arrays import largest_code
+from ..files.schema import SHAPE, Malformed, boolean, choice, fields, integer, number
+from ..records import KINDS, Check, Form, Record
 
 TOGETHER = "scales and rest"
 TYPES = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
 # What masks and fills may unpack to when nothing but the file says so: this, and this many times its tensors.
 UNPACKED_BYTES, UNPACKED_TIMES = 64 << 20, 256
 
-LAYOUT = fields({"shape": SHAPE, "dtype": choice(*TYPES)},
-                {"bits": integer(2, 8), "axis": maybe(integer(0, 31)), "fill": number(),
-                 "infinite": boolean})
+Tensors = dict[str, np.ndarray]
+Layout = dict[str, Any]
 
 
-def encode(parameters, scales, masks=None):
-    """``(tensors, layouts)`` of parameters.
+def known_forms() -> list[type[Form]]:
+    """The forms of all records, in the order in which they encode."""
+    forms = [(record.form.rank, name, record.form) for name, record in KINDS.items() if record.form]
+    return [form for _, _, form in sorted(forms, key=lambda entry: entry[:2])]
 
-    Parameters
-    ----------
-    parameters : iterable of (name, array, type)
-        The array holds integer codes where ``scales`` has the name; the type is that of the parameter.
-    scales : dict
-        {name: {"bits": int, "axis": int or None, "scale": float32 array}}.
-    masks : dict, optional
-        {name: bool array}: False where a value is zero, and not stored.
+
+def all_parts() -> list[str]:
+    """Of the tensors of a parameter: that of its values and those of all forms."""
+    return ["value", *(part for form in known_forms() for part in form.parts)]
+
+
+def layout_check() -> Check:
+    """The check of a layout, with the settings of all forms."""
+    settings = {name: check for form in known_forms() for name, check in form.settings.items()}
+    return fields({"shape": SHAPE, "dtype": choice(*TYPES)},
+                  {"bits": integer(2, 8), "fill": number(), "infinite": boolean, **settings})
+
+
+# ---- writing
+
+def encode(parameters: Iterable[tuple[str, np.ndarray, Any]],
+           records: Iterable[Record]) -> tuple[Tensors, dict[str, Layout]]:
+    """``(tensors, layouts)`` of parameters ``(name, array, type)``, with the forms that the records have them in.
+
+    The type is that of the parameter; the array may hold codes instead, where a form stores such.
     """
-    tensors, layouts = {}, {}
+    forms: dict[str, list[Form]] = {}
+    for record in sorted(records, key=lambda record: record.form.rank if record.form else 0):
+        for name, form in record.forms().items():
+            forms.setdefault(name, []).append(form)
+    tensors: Tensors = {}
+    layouts: dict[str, Layout] = {}
     for name, value, dtype in parameters:
         layouts[name] = layout_of(name, value, dtype)
-        if masks and name in masks:
-            tensors[f"{name}/mask"] = compress(np.packbits(masks[name]))
-            value = value[masks[name]]
-        if name in scales:
-            bits, axis, tensors[f"{name}/scale"] = (scales[name][part] for part in ("bits", "axis", "scale"))
-            layouts[name].update(bits=bits, axis=axis)
-            value = pack(value, bits)
-        store(name, value, layouts, tensors)
+        for form in forms.get(name, ()):
+            value = form.encode(value)
+            layouts[name].update(form.layout(), **{"bits": form.bits} if form.stores_codes else {})
+            tensors.update((f"{name}/{part}", tensor) for part, tensor in form.tensors().items())
+        if "bits" in layouts[name]:
+            value = pack(value, layouts[name]["bits"])
+        _store(name, value, layouts, tensors)
     return tensors, layouts
 
 
-def put_together(tensors, layouts):
-    """Make one tensor of all scales and of all values in float32.
+def put_together(tensors: Tensors, layouts: Mapping[str, Layout]) -> None:
+    """Make one tensor of all parts in float32 that forms allow it of, and of all values in float32.
 
     100 bytes of header for each would be more than many of them are.
     """
-    parts = [f"{name}/scale" for name in sorted(layouts) if "bits" in layouts[name]]
-    parts += [f"{name}/value" for name in sorted(layouts) if "bits" not in layouts[name]]
-    parts = [part for part in parts if part in tensors and tensors[part].dtype == np.float32]
+    parts = [part for part in _sizes_together(layouts) if part in tensors]
     tensors[TOGETHER] = np.concatenate([tensors.pop(part).ravel() for part in parts])
 
 
-def take_apart(tensors, layouts):
-    """What :func:`put_together` made one tensor of, if there is one; :class:`Malformed` when it is something else."""
-    if TOGETHER not in tensors:
-        return
-    together, position = tensors.pop(TOGETHER), 0
-    quantized = [name for name in sorted(layouts) if "bits" in layouts[name]]
-    whole = [name for name in sorted(layouts) if not layouts[name].keys() & {"bits", "fill"}
-             and layouts[name]["dtype"] == "float32"]
-    sizes = {**{f"{name}/scale": layouts[name]["shape"][:1] for name in quantized},
-             **{f"{name}/value": layouts[name]["shape"] for name in whole}}
-    if together.ndim != 1 or together.dtype != np.float32 or together.size != sum(map(math.prod, sizes.values())):
-        raise Malformed(f"tensor {TOGETHER!r} of type {together.dtype} and shape {together.shape} is not all scales "
-                        f"and rest")
-    for name, shape in sizes.items():
-        tensors[name] = together[position:position + math.prod(shape)].reshape(shape)
-        position += math.prod(shape)
+def _sizes_together(layouts: Mapping[str, Layout]) -> dict[str, tuple[int, ...]]:
+    """{tensor: shape} of what :func:`put_together` makes one tensor of, in its order."""
+    sizes = {f"{name}/{part}": shape for form in known_forms() for name in sorted(layouts)
+             if form.settings and form.settings.keys() <= layouts[name].keys()
+             for part, shape in form.part_shapes(layouts[name]).items()}
+    sizes.update((f"{name}/value", tuple(layouts[name]["shape"])) for name in sorted(layouts)
+                 if not layouts[name].keys() & {"bits", "fill"} and layouts[name]["dtype"] == "float32")
+    return sizes
 
 
-def store(name, value, layout, tensors):
-    """Put an array into the file, or into its header when all its values are the same."""
-    if value.size > 1 and value.dtype.kind == "f" and (value == value.flat[0]).all() and np.isfinite(value.flat[0]):
-        layout[name]["fill"] = float(value.flat[0])
-    else:
-        tensors[f"{name}/value"] = value
-
-
-def layout_of(name, value, dtype):
+def layout_of(name: str, value: np.ndarray, dtype: Any) -> Layout:
     """The layout of a parameter that has this value; ``NetworkError`` for NaN. Infinity, of a mask, is noted."""
-    layout = {"shape": list(value.shape), "dtype": np.dtype(dtype).name}
+    layout: Layout = {"shape": list(value.shape), "dtype": np.dtype(dtype).name}
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         if np.isnan(value).any():
             raise NetworkError(f"parameter {name} holds NaN: load or train the network again; accepted: numbers")
@@ -97,28 +98,39 @@ def layout_of(name, value, dtype):
     return layout
 
 
-def pack(codes, bits):
+def _store(name: str, value: np.ndarray, layouts: dict[str, Layout], tensors: Tensors) -> None:
+    """Put an array into the file, or into its header when all its values are the same."""
+    if value.size > 1 and value.dtype.kind == "f" and (value == value.flat[0]).all() and np.isfinite(value.flat[0]):
+        layouts[name]["fill"] = float(value.flat[0])
+    else:
+        tensors[f"{name}/value"] = value
+
+
+def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     """Codes as int8, or as a stream of ``bits`` bits each when there are fewer than 8."""
     if bits == 8:
         return codes
-    shifted = (codes.ravel() + largest_code(bits)).astype(np.uint8)  # 0 ... 2 * q_max
+    shifted = (codes.ravel() + _largest(bits)).astype(np.uint8)  # 0 ... 2 * largest
     return np.packbits(np.unpackbits(shifted[:, None], axis=1, count=bits, bitorder="little"))
 
 
-def unpack(packed, bits, count):
+def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """The ``count`` codes of :func:`pack`."""
     if bits == 8:
         return packed
     stream = np.unpackbits(packed, count=count * bits).reshape(count, bits)
     shifted = np.packbits(stream, axis=1, bitorder="little").ravel()
-    return shifted.astype(np.int8) - np.int8(largest_code(bits))
+    return shifted.astype(np.int8) - np.int8(_largest(bits))
 
 
-def compress(array):
-    """An array's bytes, deflated: of a sparse mask a third is left."""
-    return np.frombuffer(zlib.compress(array.tobytes(), 9), np.uint8)
+def _largest(bits: int) -> int:
+    """The largest code of so many bits; the smallest is as far below zero, of 8 bits one farther."""
+    return 2 ** (bits - 1) - 1
 
 
-def check_unpacked_size(layouts, tensors):
+# ---- checks before reading
+
+def check_unpacked_size(layouts: Mapping[str, Layout], tensors: Tensors) -> None:
     """Raise :class:`Malformed` when masks and fills say of more numbers than the file can justify."""
     total = sum(math.prod(layout["shape"]) * np.dtype(layout["dtype"]).itemsize for layout in layouts.values())
     stored = sum(tensor.nbytes for tensor in tensors.values())
@@ -127,96 +139,112 @@ def check_unpacked_size(layouts, tensors):
                         f"give it to load")
 
 
-def check_stored(layouts, tensors):
+def take_apart(tensors: Tensors, layouts: Mapping[str, Layout]) -> None:
+    """What :func:`put_together` made one tensor of, if there is one; :class:`Malformed` when it is something else."""
+    if TOGETHER not in tensors:
+        return
+    together, sizes, position = tensors.pop(TOGETHER), _sizes_together(layouts), 0
+    if together.ndim != 1 or together.dtype != np.float32 or together.size != sum(map(math.prod, sizes.values())):
+        raise Malformed(f"tensor {TOGETHER!r} of type {together.dtype} and shape {together.shape} is not all scales "
+                        f"and rest")
+    for name, shape in sizes.items():
+        tensors[name] = together[position:position + math.prod(shape)].reshape(shape)
+        position += math.prod(shape)
+
+
+def check_stored(layouts: Mapping[str, Layout], tensors: Tensors) -> None:
     """Raise :class:`Malformed` unless the tensors are those that the layouts need, of the right types and sizes."""
     for name, layout in layouts.items():
         _check_parameter(name, layout, tensors)
-    needed = {f"{name}/{part}" for name in layouts for part in ("value", "mask", "scale")}
+    needed = {f"{name}/{part}" for name in layouts for part in all_parts()}
     for name in tensors.keys() - needed:
         raise Malformed(f"tensor {name!r} belongs to no parameter")
 
 
-def _check_parameter(name, layout, tensors):
-    value, mask, scale = (tensors.get(f"{name}/{part}") for part in ("value", "mask", "scale"))
+def _check_parameter(name: str, layout: Layout, tensors: Tensors) -> None:
+    value, forms, stored = tensors.get(f"{name}/value"), forms_of(name, layout, tensors), layout["dtype"]
     if ("fill" in layout) == (value is not None):
         raise Malformed(f"{name} has {'both a fill and' if 'fill' in layout else 'neither a fill nor'} a value")
-    if mask is not None and (mask.dtype != np.uint8 or mask.ndim != 1):
-        raise Malformed(f"the mask of {name} is of type {mask.dtype} and shape {mask.shape}; accepted: a row of uint8")
-    if ("bits" in layout) != (scale is not None) or ("bits" in layout) != ("axis" in layout):
-        raise Malformed(f"{name} has only some of bits, axis and a scale")
-    if scale is not None:
-        _check_scale(name, layout, scale)
+    for form in forms:
+        form.check(name, layout, parts_of(form, name, tensors))
+        stored = form.stored_type(stored)
+    if "bits" in layout and (value is None or stored != "int8"):
+        raise Malformed(f"{name} has codes and {'a fill' if value is None else f'type {stored}'}")
     if value is not None:
-        expected = layout["dtype"] if "bits" not in layout else "int8" if layout["bits"] == 8 else "uint8"
+        expected = "uint8" if layout.get("bits", 8) < 8 else stored
         if value.dtype != expected:
             raise Malformed(f"the values of {name} are of type {value.dtype}; accepted: {expected}")
-        if mask is None and value.size != stored_count(layout, math.prod(layout["shape"])):
+        if all(form.keeps_shape for form in forms) and value.size != _stored_count(layout, math.prod(layout["shape"])):
             raise Malformed(f"{name} of shape {layout['shape']} has {value.size} stored values")
 
 
-def _check_scale(name, layout, scale):
-    axis, shape = layout["axis"], layout["shape"]
-    if layout["dtype"] not in ("float16", "float32", "float64") or "fill" in layout:
-        raise Malformed(f"{name} has codes and is of type {layout['dtype']}")
-    if axis is not None and axis >= len(shape) or scale.shape != (() if axis is None else (shape[axis],)):
-        raise Malformed(f"{name} of shape {shape} has scales of shape {scale.shape} along axis {axis}")
-    if scale.dtype != np.float32 or not (np.isfinite(scale) & (scale > 0)).all():
-        raise Malformed(f"the scales of {name} are not all positive, finite and of type float32")
+def forms_of(name: str, layout: Layout, tensors: Tensors) -> list[type[Form]]:
+    """The forms that a parameter has, in the order of encoding; :class:`Malformed` where one is there in part."""
+    found = []
+    for form in known_forms():
+        there = [f"{name}/{part}" in tensors for part in form.parts] + [each in layout for each in form.settings]
+        if any(there) and not all(there):
+            raise Malformed(f"{name} has only some of {', '.join((*form.parts, *form.settings))}")
+        if any(there):
+            found.append(form)
+    if sum(form.stores_codes for form in found) != ("bits" in layout):
+        raise Malformed(f"{name} has bits and no codes, or codes without bits, or codes of codes")
+    return found
 
 
-def stored_count(layout, count):
+def parts_of(form: type[Form], name: str, tensors: Tensors) -> Tensors:
+    """{part: tensor} of a form that the parameter has."""
+    return {part: tensors[f"{name}/{part}"] for part in form.parts}
+
+
+def _stored_count(layout: Layout, count: int) -> int:
     """How many numbers a tensor has that stores ``count`` values: itself, or the bytes of their codes."""
     bits = layout.get("bits", 8)
     return count if bits == 8 else -(-count * bits // 8)
 
 
-def mask_of(name, layout, tensors):
-    count = math.prod(layout["shape"])
-    bits = inflate(tensors[f"{name}/mask"].tobytes(), -(-count // 8), f"the mask of {name}")
-    return np.unpackbits(np.frombuffer(bits, np.uint8), count=count).view(bool).reshape(layout["shape"])
+# ---- reading
+
+def read_forms(form: type[Form], layouts: Mapping[str, Layout], tensors: Tensors) -> dict[str, Form]:
+    """{parameter: form} of all parameters that have it, once :func:`check_stored` went through."""
+    return {name: form.read(name, layout, parts_of(form, name, tensors)) for name, layout in layouts.items()
+            if form in forms_of(name, layout, tensors)}
 
 
-def codes_of(name, layout, tensors, mask=None):
-    """The integer codes of a quantized parameter, of those that ``mask`` keeps; each within its bits."""
-    count = math.prod(layout["shape"]) if mask is None else int(mask.sum())
-    packed = tensors[f"{name}/value"]
-    if packed.size != stored_count(layout, count):
-        raise Malformed(f"{name} has {packed.size} bytes of codes for {count} values")
-    codes = unpack(packed.ravel(), layout["bits"], count)
-    if layout["bits"] < 8 and codes.size and codes.max() > largest_code(layout["bits"]):
-        raise Malformed(f"{name} has a code of more than {layout['bits']} bits")
-    return codes if mask is not None else codes.reshape(layout["shape"])
+def decode(name: str, layout: Layout, tensors: Tensors, as_codes: bool = False) -> np.ndarray:
+    """The array of a parameter, once :func:`check_stored` went through; :class:`Malformed` when it is not finite.
 
-
-def decode(name, layout, tensors):
-    """The array of a parameter, once :func:`check_stored` went through; :class:`Malformed` when it is not finite."""
-    mask = mask_of(name, layout, tensors) if f"{name}/mask" in tensors else None
-    if "fill" in layout:
-        value = np.full(layout["shape"] if mask is None else int(mask.sum()), layout["fill"], layout["dtype"])
-    elif "bits" in layout:
-        value = codes_of(name, layout, tensors, mask)
-    else:
-        value = tensors[f"{name}/value"]
-    if mask is not None:
-        value = _scattered(name, value, mask)
+    ``as_codes`` leaves the integer codes where it has such.
+    """
+    forms = [form.read(name, layout, parts_of(form, name, tensors)) for form in forms_of(name, layout, tensors)]
+    value = _stored_value(name, layout, forms, tensors)
+    for form in reversed(forms):
+        if as_codes and form.stores_codes:
+            break
+        value = form.decode(value)
     value = value.reshape(layout["shape"])
-    if "bits" in layout:
-        with np.errstate(over="ignore"):
-            value = dequantize_array(value, tensors[f"{name}/scale"], layout["axis"]).astype(layout["dtype"])
     _check_finite(name, layout, value)
     return value
 
 
-def _scattered(name, value, mask):
-    kept = int(mask.sum())
-    if value.size != kept:
-        raise Malformed(f"{name} has {value.size} values where its mask keeps {kept}")
-    scattered = np.zeros(mask.shape, value.dtype)
-    scattered[mask] = value.ravel()
-    return scattered
+def _stored_value(name: str, layout: Layout, forms: list[Form], tensors: Tensors) -> np.ndarray:
+    """What the forms of a parameter left of it."""
+    shape, dtype = tuple(layout["shape"]), layout["dtype"]
+    for form in forms:
+        shape, dtype = form.stored_shape(shape), form.stored_type(dtype)
+    if "fill" in layout:
+        return np.full(shape, layout["fill"], dtype)
+    count, value = math.prod(shape), tensors[f"{name}/value"]
+    if value.size != _stored_count(layout, count):
+        raise Malformed(f"{name} has {value.size} stored values where there should be {_stored_count(layout, count)}")
+    if "bits" in layout:
+        value = unpack(value.ravel(), layout["bits"], count)
+        if layout["bits"] < 8 and value.size and value.max() > _largest(layout["bits"]):
+            raise Malformed(f"{name} has a code of more than {layout['bits']} bits")
+    return value.reshape(shape)
 
 
-def _check_finite(name, layout, value):
+def _check_finite(name: str, layout: Layout, value: np.ndarray) -> None:
     if value.dtype.kind != "f" or np.isfinite(value).all():
         return
     if np.isnan(value).any() or not layout.get("infinite"):

@@ -26,3 +26,15 @@ def tensors_of(net, inputs):
     """The outputs of a network for a tuple of inputs, as a list of arrays."""
     tensors = net(*inputs)
     return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]
+
+
+def number_of_inputs(net):
+    """How many arrays a network is called with: a SymbolBlock says so itself, of all others it is taken to be one."""
+    return len(net._cached_graph[0]) if isinstance(net, SymbolBlock) else 1
+
+
+def give_values(parameter, value, context, trainable=True):
+    """Give a parameter that is not initialized an array of its own type; no memory for gradients without need."""
+    gradients, parameter.grad_req = parameter.grad_req, "null"  # which come when the value is there once only
+    parameter._load_init(mx.nd.array(value, dtype=value.dtype), context, cast_dtype=True, dtype_source="saved")
+    parameter.grad_req = gradients if trainable else "null"

@@ -30,6 +30,22 @@ def known_shape(parameter):
     return parameter.shape if parameter._data is None else parameter.list_data()[0].shape
 
 
+def has_values(parameter):
+    """Whether a parameter is initialized and knows its shape."""
+    return parameter._data is not None
+
+
+def take_values(parameter, value, context=None):
+    """Give a parameter its values, initialized or not, on ``context`` when given, else where it is or the CPU."""
+    waits = parameter._deferred_init  # until it knows its shape
+    if context is not None and (has_values(parameter) or waits):
+        parameter.reset_ctx(context)
+    if has_values(parameter):
+        set_values(parameter, value)
+    else:
+        parameter._load_init(mx.nd.array(value, dtype=parameter.dtype), None if waits else context or mx.cpu())
+
+
 def snapshot(net):
     """A copy of all parameters that hold data: {structural name: NumPy array}."""
     return {name: parameter.list_data()[0].asnumpy() for name, parameter in parameters(net).items()

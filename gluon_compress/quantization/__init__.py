@@ -6,7 +6,8 @@ from .integers.integer_network import IntegerNetwork
 from .post_training import quantize
 from .qat import QatNetwork, prepare_qat
 from .record import QuantizationRecord
-from .weights import Scales, quantize_weights
+from .scales import Scales
+from .weights import quantize_weights
 
 __all__ = ["FoldedNorms", "IntegerNetwork", "QatNetwork", "QuantizationRecord", "RangeObserver", "Scales",
            "dequantize_array", "fold_batch_norm", "prepare_qat", "quantize", "quantize_array", "quantize_weights"]

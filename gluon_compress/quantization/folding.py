@@ -11,16 +11,21 @@ and BatchNorm is left with a shift. Weights are then quantized with the scale wi
 section 3.2. The shift stays in the BatchNorm rather than go into the bias, so that the network keeps its layers and
 its parameters; a compiler that fuses BatchNorm into the layer finds alpha = 1.
 """
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ..errors import NetworkError
+from ..files.schema import REASONS, fields, mapping, text
 from ..network.graph import Graph
 from ..network.layer import layer_name, selected_and_excluded
 from ..network.nodes import consumers
 from ..network.values import restore_snapshot, snapshot
+from ..records import Record
 from ..tables import format_table
 
 LAYERS = ("Convolution", "Deconvolution", "FullyConnected")
@@ -28,8 +33,8 @@ NORMS = ("BatchNorm", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU")
 SUFFIXES = (".gamma", "_gamma")
 
 
-@dataclass
-class FoldedNorms:
+@dataclass(repr=False)
+class FoldedNorms(Record):
     """What :func:`fold_batch_norm` did.
 
     Attributes
@@ -40,16 +45,21 @@ class FoldedNorms:
         {BatchNorm: why its scale stayed}.
     """
 
-    folded: dict = field(default_factory=dict)
-    left_out: dict = field(default_factory=dict)
+    title = "record of folded BatchNorms"
+    schema = fields({"folded": mapping(text()), "left_out": REASONS})
 
-    def summary(self):
+    folded: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> str:
         """A table with a row for each BatchNorm."""
         rows = [(norm, layer, "") for norm, layer in self.folded.items()]
-        rows += [(norm, "", f"untouched: {reason}") for norm, reason in self.left_out.items()]
+        rows += [(norm, "", f"left out: {reason}") for norm, reason in self.left_out.items()]
         return format_table(("BatchNorm", "scale now in", "note"), rows)
 
-    __str__ = __repr__ = summary
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serializable."""
+        return {"folded": self.folded, "left_out": self.left_out}
 
 
 def fold_batch_norm(net, example, select=None, exclude=()):

@@ -184,7 +184,7 @@ def _clips(quantized, values):
     """{name of a weight's clip: what it begins with}, of fewer than 8 bits."""
     bits = quantized.record.bits
     return {} if bits == 8 else {clip_name(name): initial_clip(values[name], layer["scale"], bits)
-                                 for name, layer in quantized.scales.layers.items()}
+                                 for name, layer in quantized.scales.weights.items()}
 
 
 def _lowering(quantized, clips):

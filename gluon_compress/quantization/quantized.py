@@ -1,17 +1,25 @@
 """What quantization made of a network: made once, and read by all that comes after it."""
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ..errors import RecordError
 from ..network.graph import Graph
+from ..records import NetworkRecord, Record
 from .arithmetic.arrays import dequantize_array
 from .integers.fusions import find_fusions, leaky_activations, obstacle
 from .integers.inference_graph import InferenceGraph, simplify
+from .integers.integer_network import IntegerNetwork
 from .record import QuantizationRecord
-from .weights import Scales
+from .scales import Scales
 
 
-@dataclass(frozen=True)
-class Quantized:
+@dataclass(frozen=True, repr=False)
+class Quantized(NetworkRecord, in_files="quantization"):
     """A network with integer weights, and what each layer computes on integers.
 
     It is read by what measures the noise, by :class:`IntegerNetwork`, by :class:`QatNetwork`, which makes another of it
@@ -34,6 +42,9 @@ class Quantized:
         {structural name: float32 array} of all other parameters. BatchNorm's scales are in the codes.
     """
 
+    title = QuantizationRecord.title
+    schema = QuantizationRecord.schema
+
     graph: Graph
     inference: InferenceGraph
     fusions: dict
@@ -54,14 +65,39 @@ class Quantized:
         """The same layers with another record of them and other parameters, as of :meth:`of_weights`."""
         return self.of_weights(self.graph, self.inference, self.fusions, record, weights, values)
 
-    def tensors(self):
+    @property
+    def left_out(self) -> dict[str, str]:  # type: ignore[override]  # an attribute of records that are no part of it
+        """That of ``record``."""
+        return self.record.left_out
+
+    def summary(self) -> str:
+        """That of ``record``."""
+        return self.record.summary()
+
+    def to_dict(self) -> dict[str, Any]:
+        """That of ``record``: what a file keeps beside the tensors."""
+        return self.record.to_dict()
+
+    @classmethod
+    def from_dict(cls, record: Any) -> QuantizationRecord:
+        """What can be had of :meth:`to_dict` without the network: ``record``."""
+        return QuantizationRecord.from_dict(record)
+
+    def beside(self) -> tuple[Record, ...]:
+        """The scales."""
+        return (self.scales,)
+
+    def tensors(self) -> dict[str, np.ndarray]:
         """{structural name: array} of all parameters, codes of those that have scales: what a file keeps."""
         return {**self.rest, **self.codes}
 
     @classmethod
-    def from_tensors(cls, graph, tensors, record, scales):
+    def from_tensors(cls, graph: Graph, tensors: dict[str, np.ndarray], records: Mapping[str, Any]) -> Quantized:
         """The inverse of :meth:`tensors`; ``RecordError`` where the parts do not fit each other."""
-        codes = {name: tensors[name] for name in scales.layers}
+        if "scales" not in records:
+            raise RecordError("a network on integers has no scales")
+        record, scales = records["quantization"], records["scales"]
+        codes = {name: tensors[name] for name in scales.weights}
         rest = {name: value for name, value in tensors.items() if name not in codes}
         inference = simplify(graph)
         missing = record.layers.keys() - inference.layers.keys()
@@ -87,12 +123,16 @@ class Quantized:
                 found.setdefault(fusion.summand, self.record.range(name, "summand"))
         return found
 
+    def network(self, simulate: bool = False) -> IntegerNetwork:
+        """The :class:`IntegerNetwork`."""
+        return IntegerNetwork(self, simulate)
+
     def fp32_value(self, name):
         """float32 array: a parameter of the original network, with the weights as they were rounded."""
         if name not in self.codes:
             return self.rest[name]
-        layer = self.scales.layers[name]
-        return dequantize_array(self.codes[name], layer["scale"], layer["axis"])
+        weight = self.scales.weights[name]
+        return dequantize_array(self.codes[name], weight["scale"], weight["axis"])
 
     def fp32_values(self):
         """{structural name: float32 array} of all of them."""

@@ -1,9 +1,11 @@
 """What quantization did to each layer: plain data."""
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..arguments import check_choice
-from ..errors import RecordError
 from ..files.schema import (
     REASONS,
     boolean,
@@ -18,6 +20,7 @@ from ..files.schema import (
     pair,
     text,
 )
+from ..records import Record
 from ..tables import format_table
 from .arithmetic.ranges import Range
 
@@ -26,18 +29,13 @@ _LAYER = fields({"input": _RANGE, "output": _RANGE, "summand": maybe(_RANGE), "l
                  "snr": maybe(either(choice(math.inf, -math.inf), number()))},
                 {"activation": choice("leaky", "prelu")})
 _ISLAND = fields({"operator": text(), "reason": text(10_000)}, {"share": number(0, 1)})
-_RECORD = fields({"layers": mapping(_LAYER), "left_out": REASONS},
-                 {"bits": integer(2, 8), "calibration": text(10_000), "baseline_accuracy": maybe(number()),
-                  "accuracy": maybe(number()), "notes": list_of(text(10_000)), "islands": mapping(_ISLAND),
-                  "islands_share": maybe(number(0, 1)), "islands_measured": maybe(text(10_000))})
-
 ENDS = ("input", "output", "summand")
 NARROWER = ("this processor adds two products in 16 bits: weights are narrower here where sums would be cut; files "
             "keep 8 bits")
 
 
-@dataclass
-class QuantizationRecord:
+@dataclass(repr=False)
+class QuantizationRecord(Record):
     """The fate of every layer, and all that the integer network needs besides the weights.
 
     Attributes
@@ -65,26 +63,32 @@ class QuantizationRecord:
         Of all of them together with the conversions around them, and for what.
     """
 
-    layers: dict
-    left_out: dict
+    title = "record of a quantization"
+    schema = fields({"layers": mapping(_LAYER), "left_out": REASONS},
+                    {"bits": integer(2, 8), "calibration": text(10_000), "baseline_accuracy": maybe(number()),
+                     "accuracy": maybe(number()), "notes": list_of(text(10_000)), "islands": mapping(_ISLAND),
+                     "islands_share": maybe(number(0, 1)), "islands_measured": maybe(text(10_000))})
+
+    layers: dict[str, dict[str, Any]]
+    left_out: dict[str, str]
     bits: int = 8
     calibration: str = ""
-    baseline_accuracy: float = None
-    accuracy: float = None
-    notes: list = field(default_factory=list)
-    processor: dict = field(default_factory=dict, compare=False)
-    islands: dict = field(default_factory=dict)
-    islands_share: float = None
-    islands_measured: str = None
+    baseline_accuracy: float | None = None
+    accuracy: float | None = None
+    notes: list[str] = field(default_factory=list)
+    processor: dict[str, str] = field(default_factory=dict, compare=False)
+    islands: dict[str, dict[str, Any]] = field(default_factory=dict)
+    islands_share: float | None = None
+    islands_measured: str | None = None
 
-    def range(self, layer, what):
+    def range(self, layer: str, what: str) -> Range:
         """The :class:`Range` of a layer's "input", "output" or "summand"; ``ValueError`` where there is none."""
         check_choice("layer", layer, tuple(self.layers))
         check_choice("what", what, tuple(end for end in ENDS if self.layers[layer][end] is not None))
         threshold, signed = self.layers[layer][what]
         return Range(threshold, signed, self.bits)
 
-    def summary(self):
+    def summary(self) -> str:
         """A table of the layers: what each runs on, thresholds of input and output, signal-to-noise ratio, reason.
 
         And what computes in fp32 between integer layers.
@@ -101,9 +105,7 @@ class QuantizationRecord:
             lines.append(f"accuracy {self.accuracy:.4f}, of the fp32 network {self.baseline_accuracy:.4f}")
         return "\n".join(lines)
 
-    __str__ = __repr__ = summary
-
-    def _islands(self):
+    def _islands(self) -> list[str]:
         """Lines about fp32 between integer layers."""
         if not self.islands:
             return ["between integer layers nothing computes in fp32"] if self.layers else []
@@ -114,23 +116,14 @@ class QuantizationRecord:
                  island["reason"]) for name, island in self.islands.items()]
         return [f"{head}:", format_table(("operator", "kind", "time", "why"), rows)]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-serializable."""
         return {"layers": self.layers, "left_out": self.left_out, "bits": self.bits, "calibration": self.calibration,
                 "baseline_accuracy": self.baseline_accuracy, "accuracy": self.accuracy, "notes": self.notes,
                 "islands": self.islands, "islands_share": self.islands_share,
                 "islands_measured": self.islands_measured}
 
-    @classmethod
-    def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`; ``RecordError`` when it is none."""
-        try:
-            _RECORD(record, "the record")
-            return cls(**record)
-        except (TypeError, ValueError) as error:
-            raise RecordError(f"this is no record of a quantization: {error}") from error
 
-
-def _ends(limits):
+def _ends(limits: list[Any]) -> str:
     threshold, signed = limits
     return f"{-threshold if signed else 0:.4g} to {threshold:.4g}"

@@ -1,103 +1,13 @@
 """Weight quantization: the weights of a network become integer multiples of a scale."""
-import numpy as np
+from __future__ import annotations
 
 from ..arguments import check_flag
-from ..errors import RecordError
-from ..files.schema import REASONS, either, fields, integer, list_of, mapping, maybe, number
-from ..network.checks import check_ready
 from ..network.layer import CONVOLUTIONS, select_layers
-from ..network.values import parameters, restore_snapshot
-from ..tables import format_table
-from .arithmetic.arrays import along, dequantize_array, largest_code, quantize_array
+from ..network.values import restore_snapshot
+from .arithmetic.arrays import dequantize_array, quantize_array
+from .scales import Scales
 
-_SCALE = number(above=0)
-_RECORD = fields({"left_out": REASONS, "layers": mapping(fields({
-    "bits": integer(2, 8), "axis": maybe(integer(0, 31)), "scale": either(list_of(_SCALE), _SCALE)}))})
 QUANTIZABLE = (*CONVOLUTIONS, "Dense", "Embedding")
-
-
-class Scales:
-    """How the weights of a network were quantized: plain data, apart from the network.
-
-    Attributes
-    ----------
-    layers : dict
-        {structural parameter name: {"bits": int, "axis": int or None, "scale": float32 array}}.
-    left_out : dict
-        {layer name: why it was not quantized}.
-    """
-
-    def __init__(self, layers, left_out=None):
-        self.layers = {name: {**layer, "scale": np.asarray(layer["scale"], dtype=np.float32)}
-                       for name, layer in layers.items()}
-        self.left_out = dict(left_out or {})
-
-    def codes(self, net):
-        """{parameter name: int8 codes} of the weights ``net`` has now.
-
-        Raises ``RecordError`` naming the layer when a weight is no longer a multiple of its scale, as after
-        training; quantize again then.
-        """
-        check_ready(net)
-        named = parameters(net)
-        return {name: self._codes_of(name, named) for name in self.layers}
-
-    def _codes_of(self, name, named):
-        if name not in named:
-            raise RecordError(f"the scales are of another network: there is no parameter {name} here")
-        bits, axis, scale = (self.layers[name][key] for key in ("bits", "axis", "scale"))
-        weight = named[name].list_data()[0].asnumpy()
-        expected = () if axis is None else weight.shape[axis:axis + 1]
-        if scale.shape != expected:
-            raise RecordError(f"the scales are of another network: {name} has shape {weight.shape}, "
-                              f"its scale {scale.shape}")
-        q_max = largest_code(bits)
-        codes = np.rint(weight.astype(np.float64) / along(scale, axis, weight.ndim))
-        codes = np.clip(codes, -q_max - 1, q_max).astype(np.int8)  # -128 in int8 networks only
-        if not np.array_equal(dequantize_array(codes, scale, axis).astype(weight.dtype), weight):
-            raise RecordError(f"the weights of {name} are not multiples of their scale: they changed since "
-                              f"quantize_weights, call it again")
-        return codes
-
-    def summary(self):
-        """A table with a row per quantized parameter and one per layer left out."""
-        rows = [(name, layer["bits"], "tensor" if layer["axis"] is None else f"axis {layer['axis']}",
-                 layer["scale"].size, f"{layer['scale'].min():.3g}", f"{layer['scale'].max():.3g}", "")
-                for name, layer in self.layers.items()]
-        rows += [(name, "", "", "", "", "", f"untouched: {reason}") for name, reason in self.left_out.items()]
-        return format_table(("parameter", "bits", "scale per", "scales", "smallest", "largest", "note"), rows)
-
-    __str__ = __repr__ = summary
-
-    def __or__(self, other):
-        """Both together; where both have a parameter, ``other`` counts, as the later one."""
-        if not isinstance(other, Scales):
-            return NotImplemented
-        left_out = {name: reason for name, reason in self.left_out.items() if name in other.left_out}
-        return Scales({**self.layers, **other.layers}, left_out)
-
-    def to_dict(self):
-        """JSON-serializable; the float32 scales survive exactly."""
-        return {"layers": {name: {**layer, "scale": layer["scale"].tolist()} for name, layer in self.layers.items()},
-                "left_out": self.left_out}
-
-    @classmethod
-    def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
-        try:
-            _RECORD(record, "the record")
-            found = cls(record["layers"], record["left_out"])
-            for name, layer in found.layers.items():
-                _check_scale(name, layer)
-            return found
-        except ValueError as error:
-            raise RecordError(f"this is no record of scales: {error}") from error
-
-
-def _check_scale(name, layer):
-    scale = layer["scale"]
-    if scale.ndim != (layer["axis"] is not None) or not (np.isfinite(scale) & (scale > 0)).all():
-        raise ValueError(f"the scales of {name} are not finite and positive, one for all or several along an axis")
 
 
 def quantize_weights(net, bits=8, per_channel=True, select=None, exclude=(), clip="max", percentile=99.9):
@@ -151,6 +61,6 @@ def quantize_weights(net, bits=8, per_channel=True, select=None, exclude=(), cli
     return Scales(quantized, left_out)
 
 
-def _output_axis(kind):
+def _output_axis(kind: str) -> int:
     """Transposed convolutions store (in, out, ...), all others (out, in, ...)."""
     return 1 if kind.endswith("Transpose") else 0

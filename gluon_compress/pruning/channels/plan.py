@@ -1,25 +1,26 @@
 """The record of structured pruning: which channels went, and how to take them out of another copy."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from mxnet.gluon import HybridBlock, Parameter
 
 from ...errors import RecordError
-from ...files.schema import REASONS, Malformed, fields, integer, list_of, mapping, text
+from ...files.schema import REASONS, fields, integer, list_of, mapping, text
 from ...network.checks import check_hybrid
 from ...network.layer import layer_name
 from ...network.resizing import resize
-from ...network.values import known_shape, parameters
+from ...network.values import has_values, known_shape, parameters
+from ...records import Record
 from ...tables import format_table
 
 _SIZE = integer(1, 2**31 - 1)
 _KEPT = list_of(integer(0, 2**31 - 1), least=1)
 _POSITIONS = list_of(integer(0, 2**31 - 1), least=1)
-_RECORD = fields({
-    "layers": mapping(fields({"before": _SIZE, "kept": _KEPT})),
-    "slices": list_of(fields({"parameter": text(), "axis": integer(0, 31), "before": _SIZE, "kept": _KEPT})),
-    "untouched": REASONS, "groups": mapping(_SIZE)},
-    optional={"positions": mapping(_POSITIONS)})
 
-
-class ChannelPlan:
+class ChannelPlan(Record, in_files="plan"):
     """Which channels a network lost: plain data, can be applied to a fresh copy of the original.
 
     Attributes
@@ -28,7 +29,7 @@ class ChannelPlan:
         {layer name: {"before": channels, "kept": sorted list of the channels kept}}.
     slices : list of dict
         One per parameter and axis: {"parameter", "axis", "before", "kept"}, ``kept`` being indices on that axis.
-    untouched : dict
+    left_out : dict
         {layer name: why its channels stay, or some of them}.
     groups : dict
         {structural weight name: number of groups left} of the grouped convolutions that lost whole groups.
@@ -38,17 +39,25 @@ class ChannelPlan:
         What the numbers of channels were rounded to where that was left to :func:`prune_channels`; not saved.
     """
 
-    rounding = None
+    title = "record of a channel plan, or the plan is damaged"
+    schema = fields({
+        "layers": mapping(fields({"before": _SIZE, "kept": _KEPT})),
+        "slices": list_of(fields({"parameter": text(), "axis": integer(0, 31), "before": _SIZE, "kept": _KEPT})),
+        "left_out": REASONS, "groups": mapping(_SIZE)},
+        optional={"positions": mapping(_POSITIONS)})
+    resizes = True
+    rounding: str | None = None
 
-    def __init__(self, layers, slices, untouched, groups=None, positions=None):
-        self.layers, self.slices, self.untouched = layers, slices, untouched
+    def __init__(self, layers: dict[str, dict[str, Any]], slices: list[dict[str, Any]], left_out: dict[str, str],
+                 groups: Mapping[str, int] | None = None, positions: Mapping[str, list[int]] | None = None) -> None:
+        self.layers, self.slices, self.left_out = layers, slices, left_out
         self.groups, self.positions = dict(groups or {}), dict(positions or {})
 
-    def apply(self, net):
+    def apply(self, net: HybridBlock) -> HybridBlock:
         """Remove the same channels from ``net``, initialized or not, and return it.
 
-        A trainer made before does not know the new shapes: make a new one. A plan from which you took what a layer
-        loses that reads the channels cannot be told from a whole one: the next forward pass fails.
+        A trainer made before does not know the new shapes: make a new one. If you delete the slices of a layer that
+        reads the channels, the plan still applies, and the next forward pass fails.
 
         Raises ``RecordError`` when the plan is of another network; ``net`` is then unchanged.
         """
@@ -59,16 +68,16 @@ class ChannelPlan:
         values = {}
         for cut in self.slices:
             name, parameter = cut["parameter"], named[cut["parameter"]]
-            if parameter._data is not None:
+            if has_values(parameter):
                 value = values[name] if name in values else parameter.list_data()[0].asnumpy()
                 values[name] = value.take(cut["kept"], axis=cut["axis"])
         for name, positions in self.positions.items():
-            if named[name]._data is not None:
+            if has_values(named[name]):
                 values[name] = np.array(positions, named[name].list_data()[0].dtype)
         resize(net, self.shapes(named), values, self.groups)
         return net
 
-    def _check_slices(self, named):
+    def _check_slices(self, named: Mapping[str, Parameter]) -> None:
         try:
             for cut in self.slices:
                 _check_slice(cut, named)
@@ -78,7 +87,7 @@ class ChannelPlan:
         if len({(cut["parameter"], cut["axis"]) for cut in self.slices}) < len(self.slices):
             raise RecordError("the plan is damaged: it cuts one axis of a parameter twice")
 
-    def _check_groups_and_positions(self, named):
+    def _check_groups_and_positions(self, named: Mapping[str, Parameter]) -> None:
         shapes = self.shapes(named)
         for name in {**self.groups, **self.positions}.keys() & named.keys() - shapes.keys():
             shapes[name] = known_shape(named[name]) or (0,)
@@ -92,7 +101,7 @@ class ChannelPlan:
                 raise RecordError(f"the plan is damaged, or of another network: it gives {name} {len(positions)} "
                                   f"positions")
 
-    def _check_whole(self, named):
+    def _check_whole(self, named: Mapping[str, Parameter]) -> None:
         """Raise ``RecordError`` when a layer that loses channels has a weight or bias that would keep them."""
         cut = {piece["parameter"]: piece for piece in self.slices}
         for layer, channels in self.layers.items():
@@ -103,7 +112,7 @@ class ChannelPlan:
                 if name not in cut:
                     raise RecordError(f"the plan is damaged: layer {layer} loses channels, and {name} would keep them")
 
-    def shapes(self, named):
+    def shapes(self, named: Mapping[str, Parameter]) -> dict[str, tuple[int, ...]]:
         """{structural name: new shape} of the parameters that the plan cuts, ``named`` being those of the network."""
         shapes = {}
         for cut in self.slices:
@@ -112,7 +121,7 @@ class ChannelPlan:
             shapes[cut["parameter"]] = tuple(shape)
         return shapes
 
-    def check_applied(self, net):
+    def check(self, net: HybridBlock) -> None:
         """Raise ``RecordError`` unless ``net`` has the sizes that the plan leaves."""
         named = parameters(net)
         for cut in self.slices:
@@ -122,25 +131,21 @@ class ChannelPlan:
                                   f"it leaves {len(cut['kept'])} on axis {cut['axis']} of {cut['parameter']}, "
                                   f"whose shape is {shape or 'unknown here'}")
 
-    def summary(self):
+    def summary(self) -> str:
         """A table: layer, channels before and after, and the reason where nothing was removed."""
         rows = [(name, layer["before"], len(layer["kept"]), self._note(name, layer))
                 for name, layer in self.layers.items()]
-        rows += [(name, "", "", f"untouched: {reason}") for name, reason in self.untouched.items()
+        rows += [(name, "", "", f"left out: {reason}") for name, reason in self.left_out.items()
                  if name not in self.layers]
         table = format_table(("layer", "before", "after", "note"), rows)
         return table if self.rounding is None else f"{table}\n{self.rounding}"
 
-    def _note(self, name, layer):
+    def _note(self, name: str, layer: dict[str, Any]) -> str:
         some = "some stay" if len(layer["kept"]) < layer["before"] else "all stay"
-        return f"{some}: {self.untouched[name]}" if name in self.untouched else ""
+        return f"{some}: {self.left_out[name]}" if name in self.left_out else ""
 
-    __str__ = __repr__ = summary
-
-    def __or__(self, other):
+    def combined(self, other: ChannelPlan) -> ChannelPlan:
         """One plan for this one and then ``other``, made on the network that this one left."""
-        if not isinstance(other, ChannelPlan):
-            return NotImplemented
         slices = {(cut["parameter"], cut["axis"]): cut for cut in self.slices}
         for cut in other.slices:
             key = cut["parameter"], cut["axis"]
@@ -148,31 +153,32 @@ class ChannelPlan:
         layers = dict(self.layers)
         for name, layer in other.layers.items():
             layers[name] = _after(layers[name], layer) if name in layers else layer
-        untouched = {name: reason for name, reason in self.untouched.items() if name not in other.layers}
-        untouched.update({name: reason for name, reason in other.untouched.items()
-                          if name in other.layers or name not in self.layers})
-        plan = ChannelPlan(layers, list(slices.values()), untouched, {**self.groups, **other.groups},
+        left_out = {name: reason for name, reason in self.left_out.items() if name not in other.layers}
+        left_out.update({name: reason for name, reason in other.left_out.items()
+                         if name in other.layers or name not in self.layers})
+        plan = ChannelPlan(layers, list(slices.values()), left_out, {**self.groups, **other.groups},
                            {**self.positions, **other.positions})
         plan.rounding = self.rounding or other.rounding
         return plan
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-serializable."""
-        record = {"layers": self.layers, "slices": self.slices, "untouched": self.untouched, "groups": self.groups}
+        record = {"layers": self.layers, "slices": self.slices, "left_out": self.left_out, "groups": self.groups}
         return {**record, "positions": self.positions} if self.positions else record  # as files without them have it
 
-    @classmethod
-    def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
-        try:
-            _RECORD(record, "the record")
-        except Malformed as error:
-            raise RecordError(f"this is no record of a channel plan, or the plan is damaged: {error}") from error
-        return cls(record["layers"], record["slices"], record["untouched"], record["groups"],
-                   record.get("positions"))
+    def new_shapes(self, shapes: Mapping[str, Any]) -> dict[str, Any]:
+        """The shapes that a copy of the original network has after :meth:`apply`, where it has not lost them yet."""
+        found = {name: list(shape or ()) for name, shape in shapes.items()}
+        for cut in self.slices:
+            if found[cut["parameter"]][cut["axis"]] == cut["before"]:
+                found[cut["parameter"]][cut["axis"]] = len(cut["kept"])
+        return found
+
+    def resize(self, net: HybridBlock) -> None:
+        self.apply(net)
 
 
-def _after(first, second):
+def _after(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """``first``, then ``second`` of what it kept."""
     if len(first["kept"]) != second["before"]:
         raise RecordError(f"the second plan expects {second['before']} channels where the first leaves "
@@ -180,7 +186,7 @@ def _after(first, second):
     return {**first, "kept": [first["kept"][index] for index in second["kept"]]}
 
 
-def _check_slice(cut, named):
+def _check_slice(cut: dict[str, Any], named: Mapping[str, Parameter]) -> None:
     name, axis, before, kept = cut["parameter"], cut["axis"], cut["before"], np.asarray(cut["kept"])
     if name not in named:
         raise RecordError(f"the plan is of another network: there is no parameter {name} here")

@@ -184,7 +184,7 @@ def _steps(net, example, amount, shares, options):
     start = measure_latency(net, example, repeats=10).median if amount.latency is not None else None
     for share in shares:
         if plan is not None:
-            plan.check_applied(net)
+            plan.check(net)
         graph = Graph(net, example)
         if plan is None:
             dependencies = Dependencies(graph, net)

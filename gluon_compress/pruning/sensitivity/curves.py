@@ -1,20 +1,20 @@
 """The curves of a sensitivity measurement, and the ratios that follow from them."""
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import Any
 
 from ...arguments import check_number
-from ...errors import RecordError
-from ...files.schema import REASONS, Malformed, choice, fields, list_of, mapping, maybe, number, pair, text
+from ...files.schema import REASONS, choice, fields, list_of, mapping, maybe, number, pair, text
+from ...records import Record
 from ...tables import format_table
 
 CURVES = mapping(list_of(pair(number(0, 1), number())))  # {name: [[fraction, accuracy], ...]}
-_RECORD = fields({"kind": choice("weights", "channels"), "criterion": text(), "fractions": list_of(number(0, 1)),
-                  "layers": mapping(list_of(text())), "untouched": REASONS, "baseline": maybe(number()),
-                  "curves": CURVES})
 ROUNDING = 1e-9  # in floating point 0.9 - 0.89 is more than 0.01
 
 
-@dataclass
-class Sensitivity:
+@dataclass(repr=False)
+class Sensitivity(Record):
     """The curves of :func:`measure_sensitivity`: plain data.
 
     Attributes
@@ -26,7 +26,7 @@ class Sensitivity:
     layers : dict
         {name of a curve: the layers it is of}: one layer, named like the curve, or all those whose channels go
         together, the first of which gives the name.
-    untouched : dict
+    left_out : dict
         {layer name: why it was not measured}.
     baseline : float
         Accuracy of the network as it is.
@@ -37,15 +37,20 @@ class Sensitivity:
     >>> prune_channels(net, example, ratio=curves.ratios(max_drop=0.01))
     """
 
+    title = "record of a sensitivity measurement"
+    schema = fields({"kind": choice("weights", "channels"), "criterion": text(), "fractions": list_of(number(0, 1)),
+                     "layers": mapping(list_of(text())), "left_out": REASONS, "baseline": maybe(number()),
+                     "curves": CURVES})
+
     kind: str
     criterion: str
-    fractions: list
-    layers: dict
-    untouched: dict
-    baseline: float = None
-    curves: dict = field(default_factory=dict)
+    fractions: list[float]
+    layers: dict[str, list[str]]
+    left_out: dict[str, str]
+    baseline: float | None = None
+    curves: dict[str, dict[float, float]] = field(default_factory=dict)
 
-    def ratios(self, max_drop):
+    def ratios(self, max_drop: float) -> dict[str, float]:
         """{layer name: the largest fraction measured at which this layer alone costs at most ``max_drop``}.
 
         A curve is read from the left up to the first point beyond the budget: a good point behind a bad one is
@@ -73,7 +78,7 @@ class Sensitivity:
             found.update(dict.fromkeys(self.layers[name], bearable))
         return found
 
-    def summary(self):
+    def summary(self) -> str:
         """A table: accuracy of each curve at each fraction, "-" where nothing would be left of the layer."""
         rows = []
         for name, curve in self.curves.items():
@@ -82,25 +87,18 @@ class Sensitivity:
                          *(f"{curve[fraction]:.4f}" if fraction in curve else "-" for fraction in self.fractions),
                          f"with {', '.join(coupled)}" if coupled else ""))
         empty = [""] * (len(self.fractions) + 1)
-        rows += [(name, *empty, f"untouched: {reason}") for name, reason in self.untouched.items()]
+        rows += [(name, *empty, f"left out: {reason}") for name, reason in self.left_out.items()]
         return format_table(("layer", "0", *(f"{fraction:g}" for fraction in self.fractions), "note"), rows)
 
-    __str__ = __repr__ = summary
-
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-serializable."""
         return {"kind": self.kind, "criterion": self.criterion, "fractions": self.fractions, "layers": self.layers,
-                "untouched": self.untouched, "baseline": self.baseline, "curves": self.curves_as_pairs()}
+                "left_out": self.left_out, "baseline": self.baseline, "curves": self.curves_as_pairs()}
 
-    def curves_as_pairs(self):
+    def curves_as_pairs(self) -> dict[str, list[list[float]]]:
         """{name: [[fraction, accuracy], ...]}, as JSON has no numbers for keys."""
         return {name: [list(pair) for pair in curve.items()] for name, curve in self.curves.items()}
 
     @classmethod
-    def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
-        try:
-            _RECORD(record, "the record")
-        except Malformed as error:
-            raise RecordError(f"this is no record of a sensitivity measurement: {error}") from error
+    def of_checked(cls, record: dict[str, Any]) -> Sensitivity:
         return cls(**{**record, "curves": {name: dict(pairs) for name, pairs in record["curves"].items()}})

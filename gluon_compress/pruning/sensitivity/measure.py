@@ -171,7 +171,7 @@ def _of_channels(net, example, select, exclude, criterion, ranking):
         raise TypeError("example is missing; kind='channels' needs a batch of the network's input")
     plan = prune_channels(net, example, 0.0, criterion, round_to=1, **ranking)  # removes nothing, tells what could go
     selected, excluded = selected_and_excluded(net, select, exclude)
-    untouched = {layer.name: plan.untouched.get(layer.name, "it makes no channels") for layer in layers(net)
+    untouched = {layer.name: plan.left_out.get(layer.name, "it makes no channels") for layer in layers(net)
                  if layer.name not in plan.layers}
     groups, sizes = {}, {}
     for parts in _connected(Dependencies(Graph(net, example), net).groups):

@@ -1,23 +1,68 @@
 """Masks: which weights of a network are gone."""
+from __future__ import annotations
+
 import base64
 import hashlib
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock, Parameter
 
 from ...arguments import check_text, shown
 from ...errors import RecordError
-from ...files.schema import REASONS, SHAPE, fields, mapping, text
+from ...files.schema import REASONS, SHAPE, Malformed, fields, mapping, text
+from ...files.unpacking import inflate
 from ...network.checks import check_ready
 from ...network.values import leave_store, parameters
+from ...records import Form, Record
 from ...tables import format_table
 
-_RECORD = fields({"kept": mapping(fields({"shape": SHAPE, "bits": text(1 << 31)})), "left_out": REASONS})
+
+class KeptValues(Form):
+    """A mask, deflated, of one bit for each value, and of the values those that it keeps; the others are zero."""
+
+    parts = ("mask",)
+    rank = 1
+    keeps_shape = False
+
+    def __init__(self, name: str, mask: np.ndarray) -> None:
+        self.name, self.mask = name, mask
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        return values[self.mask]
+
+    def decode(self, stored: np.ndarray) -> np.ndarray:
+        values = np.zeros(self.mask.shape, stored.dtype)
+        values[self.mask] = stored
+        return values
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        deflated = zlib.compress(np.packbits(self.mask).tobytes(), 9)  # of a sparse mask a third is left
+        return {"mask": np.frombuffer(deflated, np.uint8)}
+
+    def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (int(self.mask.sum()),)
+
+    @classmethod
+    def check(cls, name: str, layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+        mask = tensors["mask"]
+        if mask.dtype != np.uint8 or mask.ndim != 1:
+            raise Malformed(f"the mask of {name} is of type {mask.dtype} and shape {mask.shape}; accepted: a row of "
+                            f"uint8")
+
+    @classmethod
+    def read(cls, name: str, layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> KeptValues:
+        count = math.prod(layout["shape"])
+        bits = inflate(tensors["mask"].tobytes(), -(-count // 8), f"the mask of {name}")
+        mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=count).view(bool)
+        return cls(name, mask.reshape(layout["shape"]))
 
 
-class Masks:
+class Masks(Record, in_files="masks", form=KeptValues):
     """Which weights of a network are pruned: plain data, apart from the network.
 
     Attributes
@@ -33,7 +78,11 @@ class Masks:
     >>> masks.apply(fresh_net)          # prunes the same weights there
     """
 
-    def __init__(self, kept, left_out=None):
+    title = "record of masks"
+    schema = fields({"kept": mapping(fields({"shape": SHAPE, "bits": text(1 << 31)})), "left_out": REASONS})
+    header_schema = fields({"left_out": REASONS})
+
+    def __init__(self, kept: Mapping[str, Any], left_out: Mapping[str, str] | None = None) -> None:
         if not isinstance(kept, Mapping):
             raise TypeError(f"kept is {shown(kept)}; accepted: a dict {{parameter name: array of True and False}}")
         self.kept = {name: _as_mask(name, mask) for name, mask in kept.items()}
@@ -42,20 +91,20 @@ class Masks:
         self.left_out = dict(left_out or {})
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """Fraction of pruned weights, over all masked parameters together."""
         weights = sum(mask.size for mask in self.kept.values())
         return sum(int((~mask).sum()) for mask in self.kept.values()) / weights if weights else 0.0
 
     @property
-    def digest(self):
+    def digest(self) -> str:
         """SHA-256 of the names and the bits, to tell masks from others."""
         digest = hashlib.sha256()
         for name, mask in sorted(self.kept.items()):
             digest.update(name.encode() + np.packbits(mask).tobytes())
         return digest.hexdigest()
 
-    def apply(self, net):
+    def apply(self, net: HybridBlock) -> HybridBlock:
         """Set the pruned weights of ``net`` to zero and return ``net``.
 
         A trainer that updates on a key-value store begins anew there, as after Gluon's ``set_data``.
@@ -70,7 +119,7 @@ class Masks:
             zero_where_pruned(parameter.list_data(), on_devices(parameter, mask))
         return net
 
-    def freeze(self, net):
+    def freeze(self, net: HybridBlock) -> HybridBlock:
         """Exclude the masked parameters, whole, from training (``grad_req='null'``) and return ``net``.
 
         The surviving weights stand still too: fine-tuning cannot repair these layers, only those that were not
@@ -81,7 +130,7 @@ class Masks:
             parameter.grad_req = "null"
         return net
 
-    def fitted_masks(self, net):
+    def fitted_masks(self, net: HybridBlock) -> dict[str, np.ndarray]:
         """``kept``, once it is sure that ``net`` has zeros wherever it is False; ``RecordError`` otherwise."""
         for (name, mask), (parameter, _) in zip(self.kept.items(), self.fitted(net)):
             regrown = np.count_nonzero(parameter.list_data()[0].asnumpy()[~mask])
@@ -90,7 +139,7 @@ class Masks:
                                   f"MaskedTrainer, or call masks.apply(net)")
         return self.kept
 
-    def fitted(self, net):
+    def fitted(self, net: HybridBlock) -> list[tuple[Parameter, np.ndarray]]:
         """[(Parameter, mask)], or ``RecordError`` when the masks are not of this network."""
         check_ready(net)
         named = parameters(net)
@@ -103,21 +152,17 @@ class Masks:
                                   f"its mask {mask.shape}")
         return [(named[name], mask) for name, mask in self.kept.items()]
 
-    def summary(self):
+    def summary(self) -> str:
         """A table with a row per masked parameter and one per layer left out."""
         rows = [(name, f"{mask.size:,}", f"{mask.size - mask.sum():,}", f"{1 - mask.mean():.4f}", "")
                 for name, mask in self.kept.items()]
         size = sum(mask.size for mask in self.kept.values())
         rows.append(("all masked", f"{size:,}", f"{round(self.sparsity * size):,}", f"{self.sparsity:.4f}", ""))
-        rows += [(name, "", "", "", f"untouched: {reason}") for name, reason in self.left_out.items()]
+        rows += [(name, "", "", "", f"left out: {reason}") for name, reason in self.left_out.items()]
         return format_table(("parameter", "weights", "zeros", "sparsity", "note"), rows)
 
-    __str__ = __repr__ = summary
-
-    def __or__(self, other):
+    def combined(self, other: Masks) -> Masks:
         """The masks that prune what either prunes."""
-        if not isinstance(other, Masks):
-            return NotImplemented
         for name in self.kept.keys() & other.kept.keys():
             if self.kept[name].shape != other.kept[name].shape:
                 raise RecordError(f"the masks are of different networks: {name} has shape {self.kept[name].shape} "
@@ -126,7 +171,7 @@ class Masks:
         left_out = {name: reason for name, reason in self.left_out.items() if name in other.left_out}
         return Masks(kept, left_out)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-serializable: masks as packed bits in base64."""
         return {"kept": {name: {"shape": list(mask.shape),
                                 "bits": base64.b64encode(np.packbits(mask)).decode("ascii")}
@@ -134,17 +179,25 @@ class Masks:
                 "left_out": self.left_out}
 
     @classmethod
-    def from_dict(cls, record):
-        """The inverse of :meth:`to_dict`; ``RecordError`` for what that did not write."""
-        try:
-            _RECORD(record, "the record")
-            return cls({name: _unpacked(mask["bits"], mask["shape"]) for name, mask in record["kept"].items()},
-                       record["left_out"])
-        except ValueError as error:
-            raise RecordError(f"this is no record of masks: {error}") from error
+    def of_checked(cls, record: dict[str, Any]) -> Masks:
+        return cls({name: _unpacked(mask["bits"], mask["shape"]) for name, mask in record["kept"].items()},
+                   record["left_out"])
+
+    def check(self, net: HybridBlock) -> None:
+        self.fitted_masks(net)
+
+    def forms(self) -> dict[str, Form]:
+        return {name: KeptValues(name, mask) for name, mask in self.kept.items()}
+
+    def header(self) -> dict[str, Any]:
+        return {"left_out": self.left_out}
+
+    @classmethod
+    def from_file(cls, header: dict[str, Any], forms: Mapping[str, Any]) -> Masks:
+        return cls({name: form.mask for name, form in forms.items()}, header["left_out"])
 
 
-def _as_mask(name, mask):
+def _as_mask(name: str, mask: Any) -> np.ndarray:
     """A bool array; ``TypeError`` or ``ValueError`` for what is none, such as text, which would count as True."""
     check_text("a name in kept", name)
     try:
@@ -156,7 +209,7 @@ def _as_mask(name, mask):
     return array.astype(bool)
 
 
-def _unpacked(text, shape):
+def _unpacked(text: str, shape: list[int]) -> np.ndarray:
     bits = np.unpackbits(np.frombuffer(base64.b64decode(text, validate=True), np.uint8))
     count = math.prod(shape)
     if len(bits) != -(-count // 8) * 8:
@@ -164,12 +217,12 @@ def _unpacked(text, shape):
     return bits[:count].reshape(shape)
 
 
-def on_devices(parameter, mask):
+def on_devices(parameter: Parameter, mask: np.ndarray) -> list[mx.nd.NDArray]:
     """The mask as an NDArray on each device of the parameter."""
     return [mx.nd.array(mask, context, "uint8") for context in parameter.list_ctx()]
 
 
-def zero_where_pruned(arrays, masks):
+def zero_where_pruned(arrays: Iterable[mx.nd.NDArray], masks: Iterable[mx.nd.NDArray]) -> None:
     """Set to zero in place, whatever layout oneDNN has given the arrays: ``set_data`` fails on some."""
     for array, mask in zip(arrays, masks):
         # not array *= mask: Adamax divides 0 by 0 where a gradient is zero, and NaN * 0 is NaN

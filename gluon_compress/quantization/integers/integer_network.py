@@ -65,6 +65,11 @@ class IntegerNetwork(SymbolBlock):
         self.hybridize(static_alloc=True, static_shape=True)
 
     @property
+    def stored_as(self):
+        """What :func:`gluon_compress.save` keeps of it."""
+        return self.quantized
+
+    @property
     def record(self):
         return self.quantized.record
 
@@ -130,7 +135,7 @@ class IntegerNetwork(SymbolBlock):
         owners = {}
         for name, weight in inference.weights.items():
             owners.setdefault(weight, name)
-        saved = {owners[weight]: 4 * (codes.size - self.scales.layers[weight]["scale"].size)
+        saved = {owners[weight]: 4 * (codes.size - self.scales.weights[weight]["scale"].size)
                  - math.ceil(codes.size * self.record.bits / 8) for weight, codes in self.codes.items()}
         outputs, values = with_own_parameters(inference, self.fp32_values())
         calls = {name: owners[weight] for name, weight in inference.weights.items()}
@@ -164,7 +169,7 @@ def _islands(lowering, record):
 
 def lower(quantized, simulate):
     """The :class:`Lowering` to the integer kernels of this processor, or to their arithmetic in fp32."""
-    record, scales, biases = quantized.record, quantized.scales.layers, quantized.inference.biases
+    record, scales, biases = quantized.record, quantized.scales.weights, quantized.inference.biases
     layers = {name: quantized.inference.weights[name] for name in record.layers}
     emitter = fitting(SimulatedEmitter if simulate else Int8Emitter, [fusion.layer for fusion in
                       quantized.fusions.values()], onednn.saturates() and record.bits == 8)(
