@@ -59,7 +59,7 @@ class Form:
     bits: int = 8
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """What is stored of these values; ``RecordError`` where they do not allow it."""
+        """What is stored of these values, of zeros zeros; ``RecordError`` where they do not allow it."""
         raise NotImplementedError
 
     def decode(self, stored: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from gluon_compress.measuring import plots
 from gluon_compress.workers import launch
 from gluon_compress.arguments import check_flag
 from gluon_compress.errors import GluonCompressError
+from gluon_compress.records import Record
 from mistakes import DATA, EXAMPLE, LABELS, MISTAKES, Plain, Tiny, tiny
 from mxnet.gluon import HybridBlock
 from networks import identical
@@ -301,6 +302,8 @@ FUNCTIONS = {
                              {"net": "whole net"}),
     "pruning.Masks.from_dict": (pruning.Masks.from_dict, {"record": lambda: masks_of(tiny()).to_dict()},
                                 {"record": "record"}),
+    "pruning.Masks.check": (pruning.Masks.check, {"self": lambda: pruning.Masks({}), "net": tiny},
+                            {"net": "whole net"}),
     "pruning.ChannelPlan.apply": (pruning.ChannelPlan.apply, {"self": plan, "net": tiny}, {"net": "any plan net"}),
     "pruning.ChannelPlan.check": (
         pruning.ChannelPlan.check, {"self": plan, "net": lambda: plan().apply(tiny())},
@@ -336,6 +339,11 @@ FUNCTIONS = {
         {"layer": "names of layers", "what": "choice"}),
     "quantization.QuantizationRecord.from_dict": (
         quantization.QuantizationRecord.from_dict, {"record": lambda: int8().record.to_dict()}, {"record": "record"}),
+    "quantization.FoldedNorms.from_dict": (
+        quantization.FoldedNorms.from_dict, {"record": {"folded": {"norm": "conv"}, "left_out": {}}},
+        {"record": "record"}),
+    "quantization.Scales.check": (
+        quantization.Scales.check, {"self": lambda: quantization.Scales({}), "net": tiny}, {"net": "whole net"}),
     "quantization.Scales.codes": (
         quantization.Scales.codes, {"self": lambda: quantization.Scales({}), "net": tiny}, {"net": "whole net"}),
     "quantization.Scales.from_dict": (
@@ -505,11 +513,19 @@ def public():
             if inspect.ismodule(value) or value in top.values():
                 continue
             yield f"{module_name}.{name}", value
-            for method, function in vars(value).items() if inspect.isclass(value) else ():
+            for method, function in methods_of(value).items() if inspect.isclass(value) else ():
                 function = getattr(function, "__func__", function)
                 if not method.startswith("_") and inspect.isfunction(function) and \
                         len(inspect.signature(function).parameters) > 1:
                     yield f"{module_name}.{name}.{method}", function
+
+
+def methods_of(cls):
+    """{name: method} of a class; of a record those that users call, and not those that only ``checkpoint`` does."""
+    if not issubclass(cls, Record):
+        return vars(cls)
+    own = {name: method for name, method in vars(cls).items() if name not in vars(Record) or name == "check"}
+    return {**own, "from_dict": cls.from_dict}
 
 
 # {name: arguments without rows}

@@ -153,7 +153,7 @@ def test_values_whose_batch_norm_is_not_folded_are_refused():
     for changed in ("features.1.gamma", "features.1.running_mean", "features.4.bias"):
         tensors = {name: value + (name == changed) for name, value in int8.quantized.tensors().items()}
         with pytest.raises(RecordError, match="a BatchNorm's scale is not in the weights"):
-            Quantized.from_tensors(int8.graph, tensors, int8.record, int8.scales)
+            Quantized.from_tensors(int8.graph, tensors, {"quantization": int8.record, "scales": int8.scales})
 
 
 def test_integer_constants_are_saved_and_loaded(tmp_path):

@@ -33,7 +33,11 @@ class KeptValues(Form):
         self.name, self.mask = name, mask
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        return values[self.mask]
+        kept = values[self.mask]
+        if np.count_nonzero(kept) < np.count_nonzero(values):
+            raise RecordError(f"pruned weights of {self.name} are stored as something else than zero; accepted: records "
+                              f"whose form keeps zeros, beside masks")
+        return kept
 
     def decode(self, stored: np.ndarray) -> np.ndarray:
         values = np.zeros(self.mask.shape, stored.dtype)
