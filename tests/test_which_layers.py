@@ -107,7 +107,7 @@ def test_a_technique_takes_what_is_selected_and_not_excluded_and_names_the_other
         told = " ".join(record.left_out.values())
         assert all(layer in told for layer in able - expected)
     else:
-        reasons = record.left_out if hasattr(record, "left_out") else record.untouched
+        reasons = record.left_out
         assert set(reasons) == LAYERS.keys() - expected
         assert {layer for layer, reason in reasons.items() if reason.endswith("excluded")} == excluded & (
             able if name in WITHOUT_OUTPUT else LAYERS.keys())

@@ -35,8 +35,8 @@ class KeptValues(Form):
     def encode(self, values: np.ndarray) -> np.ndarray:
         kept = values[self.mask]
         if np.count_nonzero(kept) < np.count_nonzero(values):
-            raise RecordError(f"pruned weights of {self.name} are stored as something else than zero; accepted: records "
-                              f"whose form keeps zeros, beside masks")
+            raise RecordError(f"pruned weights of {self.name} are stored as something else than zero; accepted: "
+                              f"records whose form keeps zeros, beside masks")
         return kept
 
     def decode(self, stored: np.ndarray) -> np.ndarray:
