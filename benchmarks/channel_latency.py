@@ -12,19 +12,17 @@ are timed in turn, so that both see the same machine; fp32, static memory. Resul
 """
 import json
 from itertools import product
-from pathlib import Path
 
 import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
-from gluon_compress.files.writing import write_atomically
 from gluon_compress import measure_latency
 from gluon_compress.tables import format_table
 from mxnet.gluon.model_zoo import vision
+from recording import RESULTS, write_json, write_text
 
-RESULTS = Path(__file__).resolve().parent / "results"
 NETWORKS = {"resnet18": "resnet18_v1", "resnet50": "resnet50_v1", "mobilenet": "mobilenet1.0", "vgg16": "vgg16"}
 SPEED_UPS, BATCHES = (1.5, 2, 4), (1, 8)
 MULTIPLES = {"hybridized": (1, 16), "fused": (16, 32)}
@@ -88,7 +86,7 @@ def main(names, execution):
     result = json.loads(file.read_text()) if file.exists() else {}
     for name, how in product(names or NETWORKS, execution):
         result[f"{name}, {how}"] = {"threads": gc.runtime.status().threads, "rows": measure(name, how)}
-        write_atomically(file, lambda path: path.write_text(json.dumps(result, indent=2) + "\n"))
+        write_json(file, result)
     text = write_tables(result, file)
     click.echo(f"{text}Made: {file}, {file.with_suffix('.txt').name} and channel_latency_half.txt")
 
@@ -101,8 +99,8 @@ def write_tables(result, file):
     conditions = f"(fp32, static memory, 224x224, threads: {threads}, random weights; before and after in turn)\n"
     half = f"{table([row for row in rows if row['wanted'] == 2 and row['batch'] == 8])}\n{conditions}"
     text = f"{table(rows)}\n{conditions}"
-    write_atomically(file.with_suffix(".txt"), lambda path: path.write_text(text))
-    write_atomically(file.with_name("channel_latency_half.txt"), lambda path: path.write_text(half))
+    write_text(file.with_suffix(".txt"), text)
+    write_text(file.with_name("channel_latency_half.txt"), half)
     return text
 
 

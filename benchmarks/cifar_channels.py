@@ -12,18 +12,17 @@ them all, with means over the seeds, is ``results/cifar_channels.txt``.
 """
 import json
 import time
-from pathlib import Path
 
 import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import numpy as np
+import recording
 from gluon_compress.datasets import compose, cutout, random_crop, random_flip
-from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 
-RESULTS = Path(__file__).resolve().parent / "results" / "cifar_channels"
+RESULTS = recording.RESULTS / "cifar_channels"
 NETWORK = "resnet18_cifar10"
 CRITERIA = ("unpruned", "l1", "bn_scale", "fpgm", "taylor")
 SEEDS = (1, 2)
@@ -60,7 +59,7 @@ def run(criterion, seed, epochs):
               "after": gc.training.evaluate(net, test),
               "macs": report.macs, "parameters": report.parameters, "epochs": epochs,
               "learning_rate": LEARNING_RATE, "seconds": round(time.time() - started)}
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
+    recording.write_json(path, result)
     path.with_suffix(".state").unlink()
     click.echo(f"{result}\nMade: {path}")
 
@@ -99,7 +98,7 @@ def main(criterion, seed, epochs):
             f"(one shot, all layers together, multiples of 16 channels; NAG, learning rate "
             f"{LEARNING_RATE} one cycle, weight decay {WEIGHT_DECAY}, batch {BATCH}, crop, flip and cutout)\n")
     file = RESULTS.with_suffix(".txt")
-    write_atomically(file, lambda path: path.write_text(text))
+    recording.write_text(file, text)
     click.echo(f"{text}Made: {file}")
 
 

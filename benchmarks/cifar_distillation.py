@@ -13,20 +13,19 @@ are ``results/cifar_distillation.txt``.
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
+import recording
 from gluon_compress.datasets import compose, random_crop, random_flip
 from gluon_compress.distillation import FeatureLoss, distill
-from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 
-RESULTS = Path(__file__).resolve().parent / "results" / "cifar_distillation"
+RESULTS = recording.RESULTS / "cifar_distillation"
 TEACHER = "resnet18_cifar10"
 BATCH, MOMENTUM, WEIGHT_DECAY = 128, 0.9, 5e-4
 AUGMENTATION = compose(random_crop(4), random_flip)
@@ -99,7 +98,7 @@ def run(name, way, seed, temperature=TEMPERATURE):
     result = {"student": name, "way": way, "seed": seed, "temperature": temperature, "epochs": student.epochs,
               "accuracy": gc.training.evaluate(net, test), "macs": gc.report(net, example).macs,
               "seconds": round(time.time() - started)}
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=1) + "\n"))
+    recording.write_json(path, result)
     path.with_suffix(".state").unlink()
     click.echo(f"{result}\nMade: {path}")
 
@@ -148,7 +147,7 @@ def main(students, ways, seeds):
             run("article", "distilled", 1, temperature)
     text = tables()
     file = RESULTS.with_suffix(".txt")
-    write_atomically(file, lambda path: path.write_text(text))
+    recording.write_text(file, text)
     click.echo(f"{text}Made: {file} and a file for each run in {RESULTS}")
 
 

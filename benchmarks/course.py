@@ -11,26 +11,17 @@ in ``results/quick``. Times are worth something on a quiet machine only.
 """
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import click
 
-import gluon_compress as gc
+import gluon_compress  # noqa: F401  before mxnet
 import mxnet as mx
-import numpy as np
-from gluon_compress.files.writing import write_atomically
-from publish import RESULTS, ROOT, publish
-
-
-
-def write(path, text):
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+from publish import ROOT, publish
+from recording import RESULTS, describe_machine, write_json, write_text
 
 
 def run(tutorial, results, arguments):
@@ -47,8 +38,8 @@ def run(tutorial, results, arguments):
     measured = json.loads((tutorial.parent / "output" / f"{tutorial.stem}.json").read_text())
     measured.update(seconds=round(time.perf_counter() - began, 1), cpu_seconds=round(cpu_seconds() - began_cpu, 1),
                     machine=describe_machine())
-    write(results / f"{tutorial.stem}.txt", "".join(lines))
-    write(results / f"{tutorial.stem}.json", json.dumps(measured, indent=2) + "\n")
+    write_text(results / f"{tutorial.stem}.txt", "".join(lines))
+    write_json(results / f"{tutorial.stem}.json", measured)
 
 
 def cpu_seconds():
@@ -65,29 +56,11 @@ def time_again(tutorial):
     measured = json.loads(file.read_text())
     example = mx.nd.random.normal(shape=tuple(measured["example_shape"]))
     course.measure_times(measured["rows"], example, rounds=20)
-    write(file, json.dumps(measured, indent=2) + "\n")
+    write_json(file, measured)
     printed = file.with_suffix(".txt").read_text()
     begin, end = printed.index("\nnetwork  ") + 1, printed.index("\n(", printed.index("\nnetwork  "))
-    write(file.with_suffix(".txt"), printed[:begin] + course.table(measured["rows"]) + printed[end:])
+    write_text(file.with_suffix(".txt"), printed[:begin] + course.table(measured["rows"]) + printed[end:])
     click.echo(f"{tutorial.stem}\n{course.table(measured['rows'])}")
-
-
-def describe_machine():
-    return {"cpu": cpu_name(), "cores": os.cpu_count(), "load before": round(os.getloadavg()[2], 1),
-            "system": platform.platform(), "python": platform.python_version(), "mxnet": mx.__version__,
-            "numpy": np.__version__, "runtime": gc.runtime.status().to_dict()}
-
-
-def cpu_name():
-    """The model and the widest integer instructions it has."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name, flags = (next(line.split(":", 1)[1].strip() for line in lines if line.startswith(start))
-                       for start in ("model name", "flags"))
-    except (OSError, StopIteration):
-        return platform.processor()
-    widest = [flag for flag in ("amx_int8", "avx512_vnni", "avx_vnni", "avx2") if flag in flags.split()][:1]
-    return f"{name} ({', '.join(widest)})"
 
 
 @click.command(help=__doc__.split("\n")[0])
@@ -109,7 +82,7 @@ def main(numbers, quick, times):
         else:
             run(tutorial, RESULTS, ["--long"])
     if not quick:
-        write(RESULTS / "machine.json", json.dumps(describe_machine(), indent=2) + "\n")
+        write_json(RESULTS / "machine.json", describe_machine())
     publish()
 
 

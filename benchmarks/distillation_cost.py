@@ -10,7 +10,6 @@ before the first epoch, stands apart: checks and digests of the teacher, with lo
 reading the file.
 Results: ``results/distillation_cost.json`` and ``.txt``.
 """
-import json
 import tempfile
 import time
 from functools import partial
@@ -20,13 +19,13 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
+import recording
 from gluon_compress.distillation import FeatureLoss, distill
-from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 from mxnet.gluon import nn
 
-RESULTS = Path(__file__).resolve().parent / "results" / "distillation_cost.json"
+RESULTS = recording.RESULTS / "distillation_cost.json"
 ROUNDS, EPOCHS, BATCH = 10, 3, 128
 RATIOS = {  # title: (way, what its time is compared with)
     "distilled, over forward + alone": ("distilled", ("forward", "alone")),
@@ -141,8 +140,7 @@ def main():
             results[name] = measure(setting, batches, Path(folder))
     text = text_of(results)
     file = RESULTS.with_suffix(".txt")
-    write_atomically(RESULTS, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
-    write_atomically(file, lambda path: path.write_text(text))
+    recording.write_result(RESULTS, results, text)
     click.echo(f"{text}Made: {RESULTS}, {file}")
 
 

@@ -7,20 +7,17 @@ which keeps as many channels as this processor's kernels like; and with ``round_
 memory, batches of 1, 8 and 128, which is the example's. The networks take turns, so that all see the same machine.
 Results: ``results/first_example.json`` and ``.txt``.
 """
-import json
 import os
-from pathlib import Path
 
 import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
-from gluon_compress.files.writing import write_atomically
+import recording
 from gluon_compress import measure_latency
 from gluon_compress.tables import format_table
 
-RESULTS = Path(__file__).resolve().parent / "results"
 WAYS = {"as it is": None, "ratio=0.3": {}, "ratio=0.3, round_to=1": {"round_to": 1}}
 ROUNDS = {1: 60, 8: 40, 128: 8}  # {images of a batch: rounds of PASSES passes of each network}
 PASSES = 3
@@ -70,15 +67,12 @@ def main():
     load = os.getloadavg()[0]
     mx.random.seed(0)
     found = measure(mx.nd.random.normal(shape=(128, 3, 32, 32)))
-    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), "unknown processor")
+    cpu = recording.cpu_name()
     conditions = {"cpu": cpu, "threads": gc.runtime.status().threads, "mxnet": mx.__version__, "load before": load}
     text = (f"{table(found)}\n(median and quartiles; fp32, hybridized, static memory, {conditions['threads']} threads, "
             f"{cpu}, MXNet {mx.__version__}; the networks take turns; load before: {load:.1f})\n")
-    file = RESULTS / "first_example.json"
-    write_atomically(file, lambda path: path.write_text(
-        json.dumps({"conditions": conditions, "networks": found}, indent=2) + "\n"))
-    write_atomically(file.with_suffix(".txt"), lambda path: path.write_text(text))
+    file = recording.RESULTS / "first_example.json"
+    recording.write_result(file, {"conditions": conditions, "networks": found}, text)
     click.echo(f"{text}Made: {file} and {file.with_suffix('.txt').name}")
 
 

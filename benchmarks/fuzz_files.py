@@ -24,14 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
-from course import describe_machine
 from fuzzing.kinds import KINDS
 from fuzzing.summary import summary, table
 from fuzzing.worker import ACCEPTED, Outcome, Worker
-from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import progress_bar
+from recording import RESULTS, describe_machine, write_result
 
-RESULTS = Path(__file__).resolve().parent / "results"
 UNFORGED, FORGED = 100_000, 20_000
 
 
@@ -109,8 +107,7 @@ def main(unforged, forged, seed, only, processes, progress):
         content = {**summary(list(run.results.items())), "machine": describe_machine()}
         click.echo(table(content))
     if (unforged, forged) == (UNFORGED, FORGED) and not only:
-        for name, text in (("fuzz_files.json", json.dumps(content, indent=1)), ("fuzz_files.txt", table(content))):
-            write_atomically(RESULTS / name, lambda path, text=text: path.write_text(f"{text}\n"))
+        write_result(RESULTS / "fuzz_files.json", content, table(content))
     sys.exit(1 if content["faults"] else 0)
 
 

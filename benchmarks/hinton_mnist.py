@@ -17,20 +17,19 @@ that is best on the training images is taken, of which the student has not seen 
 Each seed is a file in ``results/hinton_mnist/``; the table of them all is ``results/hinton_mnist.txt``.
 """
 import json
-from pathlib import Path
 
 import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
+import recording
 from gluon_compress.datasets import random_crop
-from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet import gluon
 from mxnet.gluon import nn
 
-RESULTS = Path(__file__).resolve().parent / "results" / "hinton_mnist"
+RESULTS = recording.RESULTS / "hinton_mnist"
 SEEDS = (1, 2, 3, 4, 5)
 TEACHER_HIDDEN, STUDENT_HIDDEN = 1200, 800
 INPUT_DROPOUT, HIDDEN_DROPOUT, JITTER = 0.2, 0.5, 2
@@ -123,7 +122,7 @@ def run(seed, train_set, test_set):
     result["without_3"], result["without_3_on_3"] = errors(scores, labels)
     result["shifted"], result["shifted_on_3"] = errors(scores + bias * np.eye(10)[MISSING], labels)
     result["bias"] = bias
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=1) + "\n"))
+    recording.write_json(path, result)
 
 
 def table():
@@ -148,7 +147,7 @@ def main(seeds):
         run(seed, train_set, test_set)
     text = table()
     file = RESULTS.with_suffix(".txt")
-    write_atomically(file, lambda path: path.write_text(text))
+    recording.write_text(file, text)
     click.echo(f"{text}Made: {file} and a file for each seed in {RESULTS}")
 
 

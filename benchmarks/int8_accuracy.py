@@ -11,22 +11,21 @@ Each measurement goes into ``results/int8_accuracy.json``, the tables into ``.tx
 """
 import json
 from itertools import product
-from pathlib import Path
 
 import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
+import recording
 from gluon_compress.datasets import compose, random_crop, random_flip
-from gluon_compress.files.writing import write_atomically
 from gluon_compress.network import parameters
 from gluon_compress.quantization import fold_batch_norm, prepare_qat, quantize, quantize_weights
 from gluon_compress.tables import format_table
 from mxnet import gluon
 from tqdm import tqdm
 
-RESULTS = Path(__file__).resolve().parent / "results" / "int8_accuracy.json"
+RESULTS = recording.RESULTS / "int8_accuracy.json"
 STATES = RESULTS.with_name("int8_accuracy_states")
 NETWORKS = ("lenet_mnist", "alexnet_cifar10", "resnet18_cifar10")
 METHODS = ("mse", "minmax", "percentile", "entropy")  # the first is quantize's default
@@ -164,10 +163,10 @@ def main(only):
     for key, arguments in tqdm(todo.items(), unit="measurement"):
         if key not in results:
             results[key] = measure(key, *arguments)
-            write_atomically(RESULTS, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
+            recording.write_json(RESULTS, results)
     text = tables(results) + "\n"
     file = RESULTS.with_suffix(".txt")
-    write_atomically(file, lambda path: path.write_text(text))
+    recording.write_text(file, text)
     click.echo(f"{text}Made: {RESULTS}, {file}")
 
 

@@ -17,14 +17,14 @@ import gluon_compress as gc  # before mxnet
 
 import mxnet as mx  # noqa: I001
 import numpy as np
+import recording
 from depthwise_networks import NETWORKS
 from gluon_compress.datasets import cifar10
-from gluon_compress.files.writing import write_atomically
 from gluon_compress.quantization import quantize
 from gluon_compress.tables import format_table
 
 COUNT, BATCH = 64, 8
-RESULTS = Path(__file__).parent / "results" / "int8_depthwise.json"
+RESULTS = recording.RESULTS / "int8_depthwise.json"
 WAYS = {"ours": {}, "ours, simulated": {"simulate": True}, "ours, not equalized": {"equalize": False}}
 
 
@@ -128,13 +128,10 @@ def text(conditions, results):
 def main():
     folder, interpreter = Path(sys.argv[1]), sys.argv[2]
     results = {name: measure(name, folder, interpreter) for name in NETWORKS}
-    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    conditions = {"mxnet": mx.__version__, "vnni": "vnni" in flags, "images": COUNT,
+    conditions = {"mxnet": mx.__version__, "vnni": "vnni" in " ".join(recording.cpu_flags()), "images": COUNT,
                   "runtime": gc.runtime.status().to_dict()}
     printed = text(conditions, results)
-    content = json.dumps({"conditions": conditions, "results": results}, indent=1)
-    for path, written in ((RESULTS, content), (RESULTS.with_suffix(".txt"), printed)):
-        write_atomically(path, lambda temporary, written=written: temporary.write_text(written + "\n"))
+    recording.write_result(RESULTS, {"conditions": conditions, "results": results}, printed)
     print(f"{printed}\nMade: {RESULTS} and .txt")
 
 

@@ -17,13 +17,13 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import numpy as np
-from gluon_compress.files.writing import write_atomically
+import recording
 from gluon_compress.quantization import quantize
 from gluon_compress.quantization.integers import onednn
 from gluon_compress.tables import format_table
 from int8_accuracy import NETWORKS, calibration_images, classes, labels, load
 
-RESULTS = Path(__file__).resolve().parent / "results" / "int8_levels.json"
+RESULTS = recording.RESULTS / "int8_levels.json"
 LEVELS = ("SSE41", "AVX2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
@@ -39,13 +39,12 @@ def measure(folder):
 
 def write(rows):
     names = list(NETWORKS)
-    text = format_table(("instructions", "sums of 16 bits", *names), [
+    table = format_table(("instructions", "sums of 16 bits", *names), [
         (level, "yes" if row["saturates"] else "no", *(f"{100 * row['networks'][name][0]:.2f} %" for name in names))
         for level, row in rows.items()])
-    write_atomically(RESULTS, lambda path: path.write_text(json.dumps(rows, indent=2) + "\n"))
-    write_atomically(RESULTS.with_suffix(".txt"), lambda path: path.write_text(
-        text + "\n\n(all 10,000 test images, one draw of 512 calibration images, the same file for all levels)\n"))
-    return text
+    recording.write_result(RESULTS, rows, f"{table}\n\n(all 10,000 test images, one draw of 512 calibration images, "
+                                          f"the same file for all levels)")
+    return table
 
 
 @click.command(help=__doc__.split("\n")[0])

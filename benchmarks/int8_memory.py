@@ -6,7 +6,6 @@ Each in a process of its own: the largest resident size that Linux reports for i
 only imported MXNet. Batches of 8 images of 224x224; calibration with 32 images, which stay in memory meanwhile. The
 table is ``results/int8_memory.txt``.
 """
-import json
 import subprocess
 import sys
 import tempfile
@@ -16,11 +15,11 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
-from gluon_compress.files.writing import write_atomically
+import recording
 from gluon_compress.tables import format_table
 from mxnet.gluon.model_zoo import vision
 
-RESULTS = Path(__file__).resolve().parent / "results" / "int8_memory.json"
+RESULTS = recording.RESULTS / "int8_memory.json"
 SHAPE, PASSES, CALIBRATION_BATCHES = (8, 3, 224, 224), 5, 4
 TASKS = ("import alone", "fp32 inference", "int8 inference", "quantizing")
 MEBIBYTE = 2 ** 20
@@ -81,12 +80,10 @@ def main(task, folder):
         net.save_parameters(str(folder / "net.params"))
         gc.save(folder / "net.gcz", gc.quantization.quantize(net, [images()], method="minmax", progress=False))
         peaks = {task: peak(task, folder) for task in TASKS}
-    write_atomically(RESULTS, lambda path: path.write_text(json.dumps(peaks, indent=1) + "\n"))
     text = format_table(("ResNet-50, batch 8", "peak MiB", "above the import"), [
         (task, f"{peaks[task] / MEBIBYTE:.0f}", f"{(peaks[task] - peaks['import alone']) / MEBIBYTE:.0f}")
         for task in TASKS]) + f"\n(largest resident size, {gc.runtime.status().threads} threads)\n"
-    file = RESULTS.with_suffix(".txt")
-    write_atomically(file, lambda path: path.write_text(text))
+    file = recording.write_result(RESULTS, peaks, text)
     click.echo(f"{text}Made: {RESULTS}, {file}")
 
 

@@ -25,7 +25,6 @@ that the processor has: its columns are no measurement of an older one.
 """
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -37,11 +36,10 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import numpy as np
-from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from int8_speed_systems import SYSTEMS, THREADS
+from recording import RESULTS, cpu_name, write_result
 
-RESULTS = Path(__file__).resolve().parent / "results"
 PROCESS = Path(__file__).with_name("int8_speed_systems.py")
 NETWORKS = {"resnet50": "resnet50_v1", "resnet18": "resnet18_v1", "alexnet": "alexnet",
             "mobilenet_v2": "mobilenetv2_1.0", "squeezenet": "squeezenet1.0", "vgg16": "vgg16"}
@@ -157,14 +155,6 @@ def versions(runtimes):
     return found
 
 
-def cpu_name():
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
-    kernels = [flag for flag in ("avx2", "avx512_vnni", "amx_int8") if flag in flags]
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{model} ({', '.join(kernels)})"
-
-
 def write_tables(file, result):
     conditions = result["conditions"]
     capped = f", oneDNN limited to {conditions['isa']}" if conditions.get("isa") else ""
@@ -173,8 +163,7 @@ def write_tables(file, result):
             f"{', '.join(f'{name} {version}' for name, version in conditions['versions'].items())})\n")
     if any(len(row) < len(SYSTEMS) for row in result["rows"].values()):
         text += "Columns with - were not measured: no --runtimes PYTHON with ONNX Runtime and OpenVINO was given.\n"
-    write_atomically(file, lambda path: path.write_text(json.dumps(result, indent=2) + "\n"))
-    write_atomically(file.with_suffix(".txt"), lambda path: path.write_text(text))
+    write_result(file, result, text)
     return text
 
 

@@ -7,7 +7,6 @@ ResNet-50 on integers too. Each file is loaded in a process of its own: the larg
 while ``gc.load`` runs, less the size before, beside the bytes of the network's parameters in fp32. A network into
 which a file is loaded was initialized before. The table is ``results/load_memory.txt``.
 """
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,12 +16,11 @@ import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
-from course import describe_machine
-from gluon_compress.files.writing import write_atomically
+import recording
 from gluon_compress.tables import format_table
 from mxnet.gluon.model_zoo import vision
 
-RESULTS = Path(__file__).resolve().parent / "results" / "load_memory.json"
+RESULTS = recording.RESULTS / "load_memory.json"
 FILES = ("as it is", "masks", "8 bits", "masks, 4 bits", "int8")
 WAYS = ("without a network", "into a network")
 MEBIBYTE = 2 ** 20
@@ -101,9 +99,8 @@ def main(to_save, to_load):
         rows = [measure(model, what, Path(folder)) for model in ("resnet50_v1", "vgg16") for what in FILES
                 if (model, what) != ("vgg16", "int8")]
     click.echo(table(rows))
-    content = {"rows": rows, "machine": describe_machine()}
-    write_atomically(RESULTS, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
-    write_atomically(RESULTS.with_suffix(".txt"), lambda path: path.write_text(table(rows) + "\n"))
+    content = {"rows": rows, "machine": recording.describe_machine()}
+    recording.write_result(RESULTS, content, table(rows))
 
 
 if __name__ == "__main__":

@@ -12,19 +12,18 @@ goes on), ``.txt`` (the table) and ``.png`` (means over the seeds).
 """
 import json
 from itertools import product
-from pathlib import Path
 
 import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
-from gluon_compress.files.writing import write_atomically
+import recording
 from gluon_compress.measuring.plots import plot_curves
 from gluon_compress.tables import format_table
 from tqdm import tqdm
 
-RESULTS = Path(__file__).resolve().parent / "results" / "mnist_sparsity.json"
+RESULTS = recording.RESULTS / "mnist_sparsity.json"
 NETWORKS = {"lenet_mnist": "LeNet", "simple_cnn_mnist": "SimpleCNN"}
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 SEEDS = (1, 2, 3, 4, 5)
@@ -89,8 +88,7 @@ def write_results(accuracies):
     rows = [{"network": network, "way": way, "sparsity": sparsity, "seed": seed,
              "accuracy": accuracies[network, way, sparsity, seed]}
             for network, way, sparsity, seed in every_cell() if (network, way, sparsity, seed) in accuracies]
-    text = json.dumps({"conditions": conditions(), "cells": rows}, indent=1) + "\n"
-    write_atomically(RESULTS, lambda path: path.write_text(text))
+    recording.write_json(RESULTS, {"conditions": conditions(), "cells": rows})
 
 
 def conditions():
@@ -168,7 +166,7 @@ def main(table_only):
         accuracies[cell] = measure(train, test, *cell)
         write_results(accuracies)
     text = table(accuracies)
-    write_atomically(RESULTS.with_suffix(".txt"), lambda path: path.write_text(text))
+    recording.write_text(RESULTS.with_suffix(".txt"), text)
     draw(accuracies)
     click.echo(text)
     click.echo(f"Made: {RESULTS}, .txt and .png")

@@ -8,22 +8,19 @@ Both remove half of the channels of every layer but the last, by the L1 norm ove
 one run that is not counted. The torch networks are written out below, since torchvision is not needed otherwise;
 the parameter counts before and after are printed, so that it can be seen that they are the same networks.
 """
-import json
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
+import recording
 import torch
 import torch_pruning
-from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 from mxnet.gluon.model_zoo import vision
 from torch import nn
 
-RESULTS = Path(__file__).resolve().parent / "results"
 RATIO, REPEATS, THREADS = 0.5, 5, 2
 
 
@@ -135,9 +132,8 @@ def main():
              f"{max(entry['seconds']):.3f}", f"{entry['before']:,}", f"{entry['after']:,}")
             for name, both in result["networks"].items() for who, entry in both.items()]
     text = format_table(("network", "tool", "median s", "least", "most", "parameters", "after"), rows) + "\n"
-    file = RESULTS / "pruning_time.json"
-    write_atomically(file, lambda path: path.write_text(json.dumps(result, indent=2) + "\n"))
-    write_atomically(file.with_suffix(".txt"), lambda path: path.write_text(text))
+    file = recording.RESULTS / "pruning_time.json"
+    recording.write_result(file, result, text)
     print(f"{text}Made: {file} and {file.with_suffix('.txt').name}")
 
 

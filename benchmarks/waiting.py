@@ -14,12 +14,10 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 import click
 import numpy as np
 
-RESULTS = Path(__file__).resolve().parent / "results"
 WAYS = {"as OpenMP does": {}, "active": {"GLUON_COMPRESS_WAITING": "active"}}
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GLUON_COMPRESS_WAITING", "OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS",
              "DNNL_PRIMITIVE_CACHE_CAPACITY")
@@ -145,16 +143,14 @@ def main(task):
         serve(task)
         return
     import gluon_compress as gc
-    from gluon_compress.files.writing import write_atomically
-    from int8_speed import cpu_name
-    conditions = {"cpu": cpu_name(), "cores": gc.runtime.status().cores, "rounds": ROUNDS, "seconds": SECONDS,
+    import recording
+    conditions = {"cpu": recording.cpu_name(), "cores": gc.runtime.status().cores, "rounds": ROUNDS, "seconds": SECONDS,
                   "load before": os.getloadavg()[0]}
     result = {"conditions": conditions, "tasks": {name: measure(name) for name in TASKS}}
     text = (f"{table(result)}\n\n({conditions['cpu']}, {conditions['cores']} cores; medians of {ROUNDS} rounds of "
             f"{SECONDS:g} seconds, in turn; load before: {conditions['load before']:.1f})\n")
-    file = RESULTS / "waiting.json"
-    write_atomically(file, lambda path: path.write_text(json.dumps(result, indent=2) + "\n"))
-    write_atomically(file.with_suffix(".txt"), lambda path: path.write_text(text))
+    file = recording.RESULTS / "waiting.json"
+    recording.write_result(file, result, text)
     click.echo(f"{text}Made: {file} and {file.with_suffix('.txt').name}")
 
 

@@ -20,14 +20,13 @@ import time
 from collections import Counter
 from contextlib import redirect_stdout
 from fnmatch import fnmatch
-from pathlib import Path
 
 import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
 import mxnet as mx
 import numpy as np
-from gluon_compress.files.writing import write_atomically
+import recording
 from gluon_compress.network import parameters, restore_snapshot, snapshot
 from gluon_compress.network.graph import Graph
 from gluon_compress.network.misfits import shorten
@@ -35,7 +34,7 @@ from gluon_compress.tables import format_table
 from tqdm import tqdm
 from zoos import PROPOSALS, choose, image_size, make, run, task
 
-RESULTS = Path(__file__).resolve().parent / "results" / "zoo_channels.json"
+RESULTS = recording.RESULTS / "zoo_channels.json"
 RATIO = 0.5
 TOLERANCE = 1e-4
 TIME_LIMIT = 3600  # seconds for one network
@@ -201,8 +200,7 @@ def write_results(rows, chosen, left_out):
     content = {"ratio": RATIO, "proposals": PROPOSALS, "left_out": names,
                "same_network": {key: others for key, others in chosen.items() if others}, "rows": rows}
     text = table(rows, chosen, left_out)
-    write_atomically(RESULTS, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
-    write_atomically(RESULTS.with_suffix(".txt"), lambda path: path.write_text(text))
+    recording.write_result(RESULTS, content, text)
     return text
 
 
