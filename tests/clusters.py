@@ -157,9 +157,10 @@ def drift(workers, folder):
 
 
 def leave(workers, folder):
-    """Worker 1 leaves; worker 0 waits for it."""
+    """Worker 1 leaves; worker 0 waits for it. Python's own functions are what they were."""
+    assert sys.excepthook is sys.__excepthook__ and type(sys.exit) is type(len)
     if workers.rank == 1:
-        sys.exit(3)
+        raise SystemExit(3)
     workers.sum([0])
 
 

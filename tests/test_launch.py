@@ -3,6 +3,7 @@ import json
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -71,6 +72,21 @@ def test_nothing_stays_after_the_launcher(start_python, ending, status):
     launcher.wait(timeout=60)
     assert launcher.returncode == status
     assert wait_for_end(numbers)
+
+
+@pytest.mark.parametrize("command", ["folder/train.py", "folder", "-m train", "-m package"])
+def test_a_worker_s_script_finds_what_python_gives_it(tmp_path, command):
+    """The same names, arguments, paths and status as without the launcher's text around it."""
+    told = "import json, sys; json.dump([__name__, __file__, sys.argv, sys.path], sys.stdout); sys.exit('the end')"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "package").mkdir()
+    for name in ("folder/train.py", "folder/__main__.py", "train.py", "package/__init__.py", "package/__main__.py"):
+        (tmp_path / name).write_text("" if name.endswith("__init__.py") else told)
+    plain, watched = (subprocess.run([sys.executable, *text, *command.split(), "--epochs", "it's"], cwd=tmp_path,
+                                     capture_output=True, text=True, check=False)
+                      for text in ([], ["-c", launch.SCRIPT.read_text()]))
+    assert json.loads(watched.stdout) == json.loads(plain.stdout)
+    assert (watched.returncode, watched.stderr) == (plain.returncode, plain.stderr) == (1, "the end\n")
 
 
 def test_a_cluster_through_ssh(tmp_path, monkeypatch):

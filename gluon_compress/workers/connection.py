@@ -136,8 +136,9 @@ class Workers(KVStoreBase, TrainingGroup):
     num_workers : int
         How many there are.
     failed : bool
-        Whether this worker can no longer train with the others. The process then ends with status 1, as the others
-        would wait for it.
+        Whether this worker can no longer train with the others. The process then ends with status 1, and at once, as
+        it does after an error that nobody catches. After a good end it waits for the others. A script that
+        ``python -m gluon_compress.workers`` did not start waits for them after ``sys.exit(1)``, too.
     """
 
     rank, num_workers, type = 0, 1, ""  # properties of KVStoreBase, which cannot be set
@@ -284,28 +285,9 @@ class Workers(KVStoreBase, TrainingGroup):
             self.failed = True
             raise
 
-    def end_with_process(self) -> None:
-        """See that this process ends within a bounded time, and at once after ``sys.exit`` or an uncaught error.
-
-        ``exit()``, ``quit()`` and ``raise SystemExit`` cannot be told from a good end: it waits for the others then.
-        """
-        atexit.register(self._leave)
-        show, leave = sys.excepthook, sys.exit
-
-        def show_and_fail(*details):
-            show(*details)
-            self.failed = True
-
-        def fail_and_leave(status=None):
-            if status is not None and status != 0:
-                self.failed = True
-                self.status = status if isinstance(status, int) else 1
-            leave(status)
-        sys.excepthook, sys.exit = show_and_fail, fail_and_leave
-
     def _leave(self) -> None:
         """At the end of the process: MXNet waits for the others' end here, unless there is no point in it."""
-        if not self.failed:
+        if not self.failed and not _ends_with_error():
             try:
                 self._wait_for(lambda: setattr(self, "_store", None))
                 return
@@ -324,8 +306,22 @@ def _adopt(store: Any) -> Workers:
     if _connection is None:
         _connection = Workers(store)
         if _connection.num_workers > 1:
-            _connection.end_with_process()
+            atexit.register(_connection._leave)
     return _connection
+
+
+def end_badly(status: int) -> None:
+    """Let this process end with a status other than 0, and without waiting for the others: they will be ended.
+
+    The launcher's :mod:`~gluon_compress.workers.script` calls it, which sees how the main program ends.
+    """
+    if _connection is not None:
+        _connection.failed, _connection.status = True, status
+
+
+def _ends_with_error() -> bool:
+    """Whether Python ends for an error that nobody caught: it keeps the last one. ``sys.exit`` leaves no trace."""
+    return not hasattr(sys, "ps1") and getattr(sys, "last_value", None) is not None
 
 
 def _shape_and_type(parameter: Parameter) -> str:

@@ -31,6 +31,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, TextIO
 
 import click
@@ -42,6 +43,7 @@ from .waiting import GOES_ON, WAITS
 
 __all__ = ["main"]
 
+SCRIPT = Path(__file__).with_name("script.py")  # what a worker's Python runs
 FORWARDED = ("PYTHONPATH", "DMLC_", "PS_", "MXNET_", "GLUON_COMPRESS_", "OMP_")
 SECONDS_TO_END = 10  # the shell below takes 5 of them
 
@@ -148,10 +150,12 @@ def cluster(workers: int, servers: int, hosts: list[str], port: int | None, pyth
         environment = {**common, "DMLC_ROLE": role, "DMLC_NODE_HOST": addresses[place], "PORT": numbers.pop(0)}
         return Process(role if number is None else f"{role} {number}", place, environment, own_command)
     serve = [python, "-c", "import gluon_compress"]  # which ends when the workers have
+    other_options = command[0].startswith("-") and command[0] != "-m"  # of Python: -c, -W, ...
+    work = [python, "-u", *([] if other_options else ["-c", SCRIPT.read_text()]), *command]
     processes = [process("scheduler", None, places[0], serve),
                  *(process("server", number, places[number % len(places)], serve) for number in range(servers)),
-                 *(process("worker", number, places[number * len(places) // workers], [python, "-u", *command])
-                   for number in range(workers))]
+                 *(process("worker", number, places[number * len(places) // workers], work)
+                 for number in range(workers))]
     return [*guards(processes, addresses, port, python), *processes]
 
 
