@@ -32,7 +32,7 @@ KINDS: dict[str, type[Record]] = {}  # {what a file calls them: class} of the re
 class Form:
     """How a file stores one parameter that a record is about.
 
-    A parameter may have the forms of several records: they encode its values one after the other, by ``rank``, and
+    A parameter may have the forms of several records: they encode its values one after the other, by ``stage``, and
     decode them in reverse. What they leave is stored; integer codes of fewer than 8 bits without gaps.
 
     Attributes
@@ -41,7 +41,7 @@ class Form:
         Names of the tensors that lie beside the values.
     settings : dict
         {name: check of :mod:`.files.schema`} of what the file's header says beside shape and type.
-    rank : int
+    stage : int
         Forms that give values another shape have a higher one than those that compute with them.
     keeps_shape : bool
         Whether what is stored has the parameter's shape.
@@ -53,7 +53,7 @@ class Form:
 
     parts: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[dict[str, Check]] = {}
-    rank: ClassVar[int] = 0
+    stage: ClassVar[int] = 0
     keeps_shape: ClassVar[bool] = True
     stores_codes: ClassVar[bool] = False
     bits: int = 8

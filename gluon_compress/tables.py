@@ -1,10 +1,14 @@
 """Text on a terminal: tables for records and reports, and progress bars."""
+from __future__ import annotations
+
 import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tqdm import tqdm
 
 
-def progress_bar(iterable=None, show=True, **options):
+def progress_bar(iterable: Iterable[Any] | None = None, show: bool = True, **options: Any) -> tqdm:
     """A ``tqdm`` bar that goes away when it is done.
 
     Without ``show`` there is none, and none either where standard error is neither a terminal nor a notebook: in a
@@ -14,19 +18,19 @@ def progress_bar(iterable=None, show=True, **options):
     return tqdm(iterable, disable=not (show and watched), leave=False, **options)
 
 
-def format_table(header, rows):
+def format_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     """Aligned columns; numbers to the right, text to the left. ``rows`` hold strings or numbers."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     numeric = [all(_is_number(row[column]) for row in cells[1:]) and len(rows) > 0 for column in range(len(header))]
 
-    def line(row):
+    def line(row: list[str]) -> str:
         return "  ".join(cell.rjust(width) if right else cell.ljust(width)
                          for cell, width, right in zip(row, widths, numeric)).rstrip()
     return "\n".join([line(cells[0]), "  ".join("-" * width for width in widths), *map(line, cells[1:])])
 
 
-def _is_number(text):
+def _is_number(text: str) -> bool:
     try:
         return text in ("", "-") or isinstance(float(text.rstrip("%x").replace(",", "")), float)
     except ValueError:

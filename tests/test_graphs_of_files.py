@@ -9,12 +9,13 @@ import pytest
 from forging import KINDS, forge, kind, network_of, taken_apart
 from gluon_compress import CheckpointError
 from gluon_compress.checkpoint import allowed_operators, symbol_check
+from gluon_compress.network import registry
 from gluon_compress.files.schema import Malformed
 from mxnet.gluon import SymbolBlock, nn
 from networks import Net
 
 IMAGE = (2, 3, 8, 8)
-FOREIGN = sorted(set(allowed_operators._all_names()) - allowed_operators.canonical_names().keys())
+FOREIGN = sorted(set(registry.all_names()) - allowed_operators.canonical_names().keys())
 
 
 def lone(operator, *parameters, first=0, **attributes):

@@ -340,3 +340,25 @@ def test_two_records_cannot_have_one_name_in_files():
         class Third(Record, in_files="third", form=Taken):
             pass
     assert "third" not in KINDS  # nothing was registered
+
+
+def test_a_sensitivity_without_baseline_prints_and_has_no_ratios():
+    curves = Sensitivity("weights", "l1", [0.5], {"output": ["output"]}, {}, None, {"output": {0.5: 0.8}})
+    assert "0.8000" in str(Sensitivity.from_dict(json.loads(json.dumps(curves.to_dict()))))
+    with pytest.raises(RecordError, match="no baseline"):
+        curves.ratios(0.1)
+    with pytest.raises(RecordError, match="does not say of which layers"):
+        Sensitivity.from_dict({**curves.to_dict(), "layers": {}})
+
+
+def test_a_weight_of_the_lowest_code_has_no_codes_of_fewer_than_8_bits(tmp_path):
+    """They go from -7 to 7 with 4 bits, and a file has no place for -8."""
+    net = nn.Dense(1, in_units=2, use_bias=False)
+    net.initialize()
+    net.weight.set_data(mx.nd.array([[-8, 3]]))
+    scales = {bits: Scales({"weight": {"bits": bits, "axis": None, "scale": 1.0}}) for bits in (4, 5)}
+    with pytest.raises(RecordError, match="not multiples"):
+        gc.save(tmp_path / "net", net, scales[4])
+    gc.save(tmp_path / "net", net, scales[5])
+    assert np.array_equal(values(gc.load(tmp_path / "net", nn.Dense(1, in_units=2, use_bias=False)))["weight"],
+                          [[-8, 3]])

@@ -4,14 +4,16 @@ An operator not listed here never reaches MXNet: some take addresses of function
 run a user's Python (`Custom`), read files (`_cvimread`), or end the process on input that a file can give them
 (`SVMOutput`). The names and kinds of attributes come from MXNet's own registry; the bounds are ours.
 """
-import ctypes
+from __future__ import annotations
+
 import functools
 import math
 import re
-
-from mxnet.base import _LIB, check_call, mx_uint
+from collections.abc import Mapping
+from typing import Any
 
 from ..files.schema import Malformed
+from ..network.registry import all_names, description_of
 
 LAYERS = """
     Activation BatchNorm Convolution Deconvolution Dropout Embedding FullyConnected GroupNorm InstanceNorm
@@ -109,7 +111,7 @@ BOUNDS = {
     "axis2": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1), "batch_axis": (0, MOST_DIMENSIONS - 1),
 }
 AVERAGES = ("_npi_mean", "_npi_std", "_npi_var")  # of integers they divide by a number of one byte, which may be zero
-# Attributes of any operator, which Gluon, Module and AttrScope set: (kind, smallest, largest).
+# Attributes of any operator, which Gluon, Module and AttrScope set; the integers among them with (smallest, largest).
 HIDDEN = re.compile(r"__\w{1,100}__|lr_mult|wd_mult|ctx_group|force_mirroring|mirror_stage|\w{1,100}_(lr|wd)_mult")
 HIDDEN_INTEGERS = {"__dtype__": (-1, 12), "__storage_type__": (-1, 2), "__shape__": (-1, LARGEST_INTEGER)}
 ENTRY = re.compile(r"[+-]?\d{1,19}L?|None")
@@ -119,25 +121,25 @@ NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}|\.\d{1,400})([eE][+-]?\d{1,4})
 
 
 @functools.cache
-def canonical_names():
+def canonical_names() -> dict[str, str]:
     """{name: MXNet's own name} of all names that the operators of :data:`ALLOWED` go by."""
-    allowed = {_information(name)[0] for name in ALLOWED}
+    allowed = {description_of(name)[0] for name in ALLOWED}
     found = {}
-    for name in _all_names():
-        canonical = _information(name)[0]
+    for name in all_names():
+        canonical = description_of(name)[0]
         if canonical in allowed:
             found[name] = canonical
     return found
 
 
 @functools.cache
-def declared_attributes(operator):
+def declared_attributes(operator: str) -> dict[str, str]:
     """{name: MXNet's description of its kind} of an operator's attributes."""
-    return {name: kind for name, kind in _information(operator)[1].items() if "NDArray" not in kind
+    return {name: kind for name, kind in description_of(operator)[1].items() if "NDArray" not in kind
             and kind not in ("Symbol", "Symbol[]", "Symbol or Symbol[]")}
 
 
-def check_attributes(operator, attributes, where):
+def check_attributes(operator: str, attributes: Mapping[str, Any], where: str) -> None:
     """Raise :class:`Malformed` unless all are of this operator, each of its kind and within bounds."""
     declared = {} if operator == "null" else declared_attributes(operator)
     for name, value in attributes.items():
@@ -155,7 +157,7 @@ def check_attributes(operator, attributes, where):
     _check_operator(operator, attributes, where)
 
 
-def _check_operator(operator, attributes, where):
+def _check_operator(operator: str, attributes: Mapping[str, str], where: str) -> None:
     """What ends the process, or takes all memory, in a few operators that MXNet does not check themselves."""
     if operator in ("_arange", "_npi_arange"):
         _check_range(attributes, where)
@@ -169,7 +171,7 @@ def _check_operator(operator, attributes, where):
         raise Malformed(f"{where}: attribute use_length is 'None'; accepted: True or False")
 
 
-def _check_kind(kind, name, value, where):
+def _check_kind(kind: str, name: str, value: str, where: str) -> None:
     """Whether text can be a value of MXNet's ``kind``, such as "int, optional, default='1'"."""
     if kind.startswith("{"):
         accepted = [word.strip(" '") for word in kind[1:kind.index("}")].split(",")]
@@ -193,7 +195,7 @@ def _check_kind(kind, name, value, where):
         raise Malformed(f"{where} is of a kind that no file may give: {kind}")
 
 
-def _entries(value, where):
+def _entries(value: str, where: str) -> list[int | None]:
     """The integers of "3", "(3, 3)", "[3,3]" or "None"; None stays None."""
     items = [item.strip() for item in value.strip().strip("()[]").split(",")]
     if items[-1] == "":
@@ -203,27 +205,27 @@ def _entries(value, where):
     return [None if item == "None" else int(item.rstrip("L")) for item in items]
 
 
-def _check_integers(entries, smallest, largest, where):
+def _check_integers(entries: list[int | None], smallest: int, largest: int, where: str) -> None:
     for entry in entries:
         if entry is not None and not smallest <= entry <= largest:
             raise Malformed(f"{where} is {entry}; accepted: {smallest} to {largest}")
 
 
-def _check_numbers(value, where):
+def _check_numbers(value: str, where: str) -> None:
     items = value.strip().strip("()[]").split(",")
     if not all(NUMBER.fullmatch(item.strip()) or item.strip() in ("None", "") for item in items):
         raise Malformed(f"{where} is {value[:100]!r}; accepted: a number, or several in parentheses")
 
 
-def _check_product(value, where):
-    """Of an attribute that says how large an array to make."""
+def _check_product(value: str, where: str) -> None:
+    """Raise :class:`Malformed` when an attribute says to make an array that is too large."""
     count = math.prod(abs(entry) for entry in _entries(value or "()", where) if entry)
     if count > LARGEST_ARRAY:
         raise Malformed(f"{where} is {value}; accepted: at most {LARGEST_ARRAY} numbers in all")
 
 
-def _check_range(attributes, where):
-    """Of ``_arange``: how many numbers it makes."""
+def _check_range(attributes: Mapping[str, str], where: str) -> None:
+    """Raise :class:`Malformed` when ``_arange`` would make too many numbers."""
     start, stop, step = (attributes.get(name, default) for name, default in
                          (("start", "0"), ("stop", "None"), ("step", "1")))
     start, stop = ("0", start) if stop == "None" else (start, stop)
@@ -235,33 +237,8 @@ def _check_range(attributes, where):
         raise Malformed(f"{where} makes {count} numbers; accepted: at most {LARGEST_ARRAY}")
 
 
-def _check_split(attributes, where):
-    """Of ``_split_v2``, which takes whatever memory there is when it is to make no part at all."""
+def _check_split(attributes: Mapping[str, str], where: str) -> None:
+    """``_split_v2`` takes whatever memory there is when it is to make no part at all."""
     sections, indices = (_entries(attributes.get(name, ""), where) for name in ("sections", "indices"))
     if not any(sections) and set(indices) <= {None}:
         raise Malformed(f"{where} splits into no parts; accepted: sections, or indices")
-
-
-def _all_names():
-    count, names = mx_uint(), ctypes.POINTER(ctypes.c_char_p)()
-    check_call(_LIB.MXListAllOpNames(ctypes.byref(count), ctypes.byref(names)))
-    return [names[index].decode() for index in range(count.value)]
-
-
-def handle_of(operator):
-    """MXNet's handle of an operator; ``MXNetError`` when there is none of this name."""
-    handle = ctypes.c_void_p()
-    check_call(_LIB.NNGetOpHandle(operator.encode(), ctypes.byref(handle)))
-    return handle
-
-
-def _information(operator):
-    """(MXNet's own name, {argument: kind}) as the registry has them."""
-    texts = [ctypes.c_char_p() for _ in range(4)]
-    lists = [ctypes.POINTER(ctypes.c_char_p)() for _ in range(3)]
-    count = mx_uint()
-    name, description, variable, result = texts
-    references = [ctypes.byref(each) for each in (name, description, count, *lists, variable, result)]
-    check_call(_LIB.MXSymbolGetAtomicSymbolInfo(handle_of(operator), *references))
-    names, kinds, _ = lists
-    return name.value.decode(), {names[index].decode(): kinds[index].decode() for index in range(count.value)}

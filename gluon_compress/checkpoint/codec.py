@@ -27,7 +27,7 @@ Layout = dict[str, Any]
 
 def known_forms() -> list[type[Form]]:
     """The forms of all records, in the order in which they encode."""
-    forms = [(record.form.rank, name, record.form) for name, record in KINDS.items() if record.form]
+    forms = [(record.form.stage, name, record.form) for name, record in KINDS.items() if record.form]
     return [form for _, _, form in sorted(forms, key=lambda entry: entry[:2])]
 
 
@@ -52,7 +52,7 @@ def encode(parameters: Iterable[tuple[str, np.ndarray, Any]],
     The type is that of the parameter; the array may hold codes instead, where a form stores such.
     """
     forms: dict[str, list[Form]] = {}
-    for record in sorted(records, key=lambda record: record.form.rank if record.form else 0):
+    for record in sorted(records, key=lambda record: record.form.stage if record.form else 0):
         for name, form in record.forms().items():
             forms.setdefault(name, []).append(form)
     tensors: Tensors = {}

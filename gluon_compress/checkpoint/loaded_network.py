@@ -1,5 +1,8 @@
 """The network of a graph that came in a file."""
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import mxnet as mx
 from mxnet.gluon import SymbolBlock
@@ -7,8 +10,8 @@ from mxnet.gluon import SymbolBlock
 from ..files.schema import Malformed
 from .shape_check import check_shapes
 
-# The numbers in all tensors of a pass together: this, and so many for each of inputs and parameters. ResNet-50 has 200
-# for each of an image's.
+# All tensors of a forward pass together may have this many numbers, and as many times those of inputs and parameters:
+# ResNet-50 has 200 times those of an image.
 MOST_NUMBERS, MOST_TIMES = 1 << 28, 1000
 REMEMBERED = 100  # shapes
 
@@ -20,21 +23,22 @@ class LoadedNetwork(SymbolBlock):
     Calls raise ``ValueError`` for inputs whose shapes do not fit the graph, or blow up in it.
     """
 
-    def __init__(self, outputs, inputs):
+    def __init__(self, outputs: mx.sym.Symbol, inputs: list[mx.sym.Symbol]) -> None:
         super().__init__(outputs, inputs)
-        self._fitting = []  # [(symbol, shapes of inputs)] that went through
+        # (symbol, shapes of inputs) that went through
+        self._fitting: list[tuple[mx.sym.Symbol, list[tuple[int, ...]]]] = []
 
-    def forward(self, x, *args):
+    def forward(self, x: Any, *args: Any) -> Any:
         """As a SymbolBlock's."""
         if isinstance(x, mx.nd.NDArray):
             self._check((x, *args))
         return super().forward(x, *args)
 
-    def _check(self, values):
+    def _check(self, values: tuple[Any, ...]) -> None:
         inputs, symbol = self._cached_graph
         shapes = [value.shape for value in values if isinstance(value, mx.nd.NDArray)]
         if len(shapes) != len(inputs) or any(symbol is one and shapes == other for one, other in self._fitting):
-            return  # of the wrong number a SymbolBlock says so itself
+            return  # a SymbolBlock itself says that there are too few or too many inputs
         known = {parameter.name: parameter.list_data()[0].shape for parameter in self.collect_params().values()
                  if parameter._data is not None}
         known.update(zip((each.name for each in inputs), shapes))

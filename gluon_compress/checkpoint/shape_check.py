@@ -4,18 +4,23 @@ MXNet's inference believes what some operators say of themselves: a reshape to a
 another length than there are channels, a condition of another shape than what it chooses from. The operator then
 reads and writes beyond its tensors. Those are looked at here.
 """
+from __future__ import annotations
+
 import functools
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 
 from ..files.schema import Malformed
-from ..network.nodes import nodes_of
+from ..network.nodes import Entry, Node, nodes_of
 from .allowed_operators import canonical_names
 from .symbol_check import first_line, lone_symbol, settings_of
 
+Shape = tuple[int, ...]
 MOST_NUMBERS = 1 << 31  # in all tensors between the operators together
 BATCH_NORMS = ("BatchNorm", "_npx_batch_norm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm")
 NORMS = (*BATCH_NORMS, "LayerNorm", "InstanceNorm", "GroupNorm")
@@ -27,7 +32,7 @@ FLOATING_POINT = ("Activation", "BatchNorm", "Convolution", "Deconvolution", "Fu
                   "_npi_var", "_npi_average")  # of integers these end the process, the last ten by dividing by zero
 
 
-def check_shapes(symbol, shapes, most=MOST_NUMBERS):
+def check_shapes(symbol: mx.sym.Symbol, shapes: Mapping[str, Any], most: int = MOST_NUMBERS) -> None:
     """Raise :class:`Malformed` when tensors of these ``shapes``, {name: shape}, do not go together in ``symbol``.
 
     Also when the tensors between its operators, as far as their shapes follow, have more than ``most`` numbers in all.
@@ -52,7 +57,7 @@ def check_shapes(symbol, shapes, most=MOST_NUMBERS):
         raise Malformed(f"the tensors between the operators have {total} numbers; accepted: at most {most}")
 
 
-def _read_unknown(internals, error, shapes):
+def _read_unknown(internals: mx.sym.Symbol, error: Exception, shapes: Mapping[str, Any]) -> bool:
     """Whether the operator that raised reads a tensor of unknown shape: ``Pad`` and ``take`` do not wait for it."""
     (nodes, entries), named = nodes_of(internals), re.search(r"Error in operator ([^\s:]+):", str(error))
     node = next((node for node in nodes if named and node.operator != "null" and node.name == named[1]), None)
@@ -61,7 +66,7 @@ def _read_unknown(internals, error, shapes):
     return any(position is not None and _is_unknown(internals[position], shapes) for position in read)
 
 
-def _is_unknown(tensor, shapes):
+def _is_unknown(tensor: mx.sym.Symbol, shapes: Mapping[str, Any]) -> bool:
     known = set(tensor.list_inputs())
     try:
         _, (shape,), _ = tensor.infer_shape_partial(
@@ -71,7 +76,7 @@ def _is_unknown(tensor, shapes):
     return not shape or min(shape) <= 0
 
 
-def _check_nodes(internals, shapes):
+def _check_nodes(internals: mx.sym.Symbol, shapes: Any) -> None:
     """Each operator by itself. A shape is None here when it is not known, as it depends on the network's input."""
     nodes, entries = nodes_of(internals)
     found = {entry: tuple(shape) if shape and min(shape) > 0 else None for entry, shape in zip(entries, shapes)}
@@ -80,7 +85,7 @@ def _check_nodes(internals, shapes):
             continue
         read = [found.get(entry) for entry in node.inputs]
         if all(read):
-            _check_alone(node, read, lambda output, node=node: found.get((node, output)))
+            _check_alone(node, read, found)
         operator = canonical_names().get(node.operator)
         if operator in SIZE_KEEPING:
             _check_size_kept(node.name, read[0], found.get((node, 0)))
@@ -92,16 +97,16 @@ def _check_nodes(internals, shapes):
             _check_permutation(node, len(read[0]))
 
 
-def _check_alone(node, read, as_read):
+def _check_alone(node: Node, read: list[Shape | None], found: Mapping[Entry, Shape | None]) -> None:
     """MXNet infers forth and back, and does not notice when both ways lead to other shapes: ask for each node alone."""
     for output, shape in enumerate(_shapes_alone(node.operator, settings_of(node.attributes), tuple(read))):
-        if shape and min(shape) > 0 and as_read(output) not in (None, tuple(shape)):
-            raise Malformed(f"{node.name} makes {tuple(shape)} of {', '.join(map(str, read))}, read as "
-                            f"{as_read(output)}")
+        as_read = found.get((node, output))
+        if shape and min(shape) > 0 and as_read not in (None, tuple(shape)):
+            raise Malformed(f"{node.name} makes {tuple(shape)} of {', '.join(map(str, read))}, read as {as_read}")
 
 
 @functools.lru_cache(10_000)
-def _shapes_alone(operator, attributes, shapes):
+def _shapes_alone(operator: str, attributes: tuple[tuple[str, str], ...], shapes: tuple[Shape, ...]) -> Any:
     """The shapes of the outputs of an operator that reads tensors of these shapes."""
     symbol = lone_symbol(operator, attributes)
     try:
@@ -111,13 +116,13 @@ def _shapes_alone(operator, attributes, shapes):
     return outputs or []
 
 
-def _check_size_kept(name, before, after):
+def _check_size_kept(name: str, before: Shape | None, after: Shape | None) -> None:
     """MXNet infers any shape that is asked for, and then writes beyond the smaller of the two."""
     if before and after and math.prod(before) != math.prod(after):
         raise Malformed(f"{name} makes {after} of {before}, which has another number of elements")
 
 
-def _check_norm(node, operator, data, *statistics):
+def _check_norm(node: Node, operator: str, data: Shape | None, *statistics: Shape | None) -> None:
     """MXNet reads as many numbers of scale, shift and statistics as there are channels, without a look at how many."""
     known = {shape for shape in statistics if shape}
     axis = int(node.attributes.get("axis", 1))
@@ -127,20 +132,21 @@ def _check_norm(node, operator, data, *statistics):
         raise Malformed(f"{node.name} has scale, shift and statistics of shapes {', '.join(map(str, known))}")
 
 
-def _check_condition(name, condition, chosen, other):
+def _check_condition(name: str, condition: Shape | None, chosen: Shape | None, other: Shape | None) -> None:
     """MXNet compares a condition of as many dimensions or of one, and reads beyond one of another number."""
-    if condition and (chosen or other) and condition not in (chosen, other, (chosen or other)[:1]):
-        raise Malformed(f"{name} chooses from {chosen or other} by a condition of shape {condition}")
+    shape = chosen or other
+    if condition and shape and condition not in (chosen, other, shape[:1]):
+        raise Malformed(f"{name} chooses from {shape} by a condition of shape {condition}")
 
 
-def _check_permutation(node, dimensions):
-    """Of an axis that comes twice MXNet reads beyond the array."""
+def _check_permutation(node: Node, dimensions: int) -> None:
+    """MXNet reads beyond the array when an axis comes twice."""
     axes = [int(axis) for axis in re.findall(r"-?\d+", node.attributes.get("axes", ""))]
     if axes and sorted(axis % dimensions for axis in axes) != list(range(dimensions)):
         raise Malformed(f"{node.name} has the axes {axes}; accepted: each of {dimensions} once")
 
 
-def check_types(symbol, types):
+def check_types(symbol: mx.sym.Symbol, types: Mapping[str, str]) -> None:
     """Raise :class:`Malformed` when tensors of these ``types``, {name: NumPy's name}, do not go together in ``symbol``.
 
     Also when a layer would compute with integers: MXNet takes its integer kernels then, which end the process.

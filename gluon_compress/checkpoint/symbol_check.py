@@ -4,16 +4,19 @@ MXNet trusts the JSON of a graph. A link to an output that is not there ends the
 attributes that no network would give them. So it only ever gets what :func:`checked_content` made: known operators of
 known attributes, in order, with as many inputs as each takes, joined by links that exist.
 """
-import ctypes
+from __future__ import annotations
+
 import functools
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import mxnet as mx
-from mxnet.base import _LIB, SymbolHandle, c_str_array, check_call, mx_uint
 
 from ..files.schema import Malformed, anything, fields, integer, list_of, mapping, pair, parse, text
 from ..network.misfits import shorten
-from .allowed_operators import HIDDEN, canonical_names, check_attributes, handle_of
+from ..network.registry import symbol_of_operator
+from .allowed_operators import HIDDEN, canonical_names, check_attributes
 
 MOST_NODES = 50_000
 LONGEST_SYMBOL = 1 << 25         # characters of its JSON
@@ -32,7 +35,7 @@ _SYMBOL = fields({"nodes": list_of(_NODE, least=1, most=MOST_NODES), "heads": _L
                   "attrs": mapping(pair(text(), anything))})
 
 
-def symbol_of_text(content):
+def symbol_of_text(content: str) -> mx.sym.Symbol:
     """The ``mx.sym.Symbol`` of a graph's JSON; :class:`Malformed` when it is not what :func:`checked_content` takes."""
     checked = checked_content(content)
     try:
@@ -41,7 +44,7 @@ def symbol_of_text(content):
         raise Malformed(f"MXNet cannot read the graph: {first_line(error)}") from error
 
 
-def checked_content(content):
+def checked_content(content: Any) -> dict[str, Any]:
     """The graph in JSON text, as ``symbol.json`` has it, as a dict of nothing but what was checked.
 
     Raises :class:`Malformed` naming the node for: JSON that is none, operators that are not allowed, attributes that
@@ -52,7 +55,9 @@ def checked_content(content):
     content = parse(content, "the graph")
     _SYMBOL(content, "the graph")
     version = _version(content.get("attrs", {}))
-    nodes, outputs, names = [], [], set()
+    nodes: list[dict[str, Any]] = []
+    outputs: list[int] = []
+    names: set[str] = set()
     for index, node in enumerate(content["nodes"]):
         if node["op"] == "null" and node["name"] in names:
             raise Malformed(f"two inputs of the graph are named {node['name']!r}")
@@ -69,13 +74,13 @@ def checked_content(content):
             "attrs": {"mxnet_version": ["int", version]}}
 
 
-def _keep_softmax_from_onednn(nodes):
+def _keep_softmax_from_onednn(nodes: list[dict[str, Any]]) -> None:
     """Give softmaxes along the last axis of images a temperature of 1, with which MXNet computes them itself.
 
     On processors with AVX-512 oneDNN's kernels end the process for what comes from a convolution or pooling, whose
     channels lie in blocks.
     """
-    blocked = []
+    blocked: list[bool] = []
     for node in nodes:
         operator = canonical_names().get(node["op"])
         blocked.append(operator in IN_BLOCKS or operator not in UNBLOCKED
@@ -86,7 +91,7 @@ def _keep_softmax_from_onednn(nodes):
                 attributes["temperature"] = "1.0"
 
 
-def _version(attributes):
+def _version(attributes: Mapping[str, Any]) -> int:
     """The version of MXNet that wrote the graph."""
     kind, version = attributes.get("mxnet_version", ["int", 0])
     if kind != "int" or type(version) is not int or not 0 <= version <= 20000:
@@ -94,7 +99,8 @@ def _version(attributes):
     return version
 
 
-def _checked_node(node, index, nodes, outputs, version):
+def _checked_node(node: dict[str, Any], index: int, nodes: list[dict[str, Any]], outputs: list[int],
+                  version: int) -> tuple[dict[str, Any], int]:
     """``(node, number of its outputs)``; ``nodes`` and their ``outputs`` come before it."""
     operator, where = node["op"], f"node {index}, {node['op']} {node['name']!r}"
     attributes = {**node.get("param", {}), **node.get("attr", {}), **node.get("attrs", {})}
@@ -121,7 +127,7 @@ def _checked_node(node, index, nodes, outputs, version):
     return checked, made
 
 
-def _checked_link(link, outputs, where):
+def _checked_link(link: list[int], outputs: list[int], where: str) -> list[int]:
     node, output, *version = link
     if node >= len(outputs):
         raise Malformed(f"{where} reads node {node}, which does not come before it")
@@ -130,32 +136,26 @@ def _checked_link(link, outputs, where):
     return [node, output, *version]
 
 
-def settings_of(attributes):
-    """Those that the operator itself reads, in an order."""
+def settings_of(attributes: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The attributes that the operator itself reads, sorted."""
     return tuple(sorted((name, value) for name, value in attributes.items() if not HIDDEN.fullmatch(name)))
 
 
 @functools.lru_cache(10_000)
-def _signature(operator, attributes):
+def _signature(operator: str, attributes: tuple[tuple[str, str], ...]) -> tuple[int, list[int], int]:
     """(number of inputs, which of them it changes, number of outputs) of an operator with these attributes."""
     symbol = lone_symbol(operator, attributes)
     inputs, state = symbol.list_inputs(), set(symbol.list_auxiliary_states())
     return len(inputs), [index for index, name in enumerate(inputs) if name in state], len(symbol.list_outputs())
 
 
-def lone_symbol(operator, attributes):
-    """A Symbol of this operator alone, which reads as many variables as it can."""
-    names, values = [name for name, _ in attributes], [value for _, value in attributes]
-    handle = SymbolHandle()
+def lone_symbol(operator: str, attributes: tuple[tuple[str, str], ...]) -> mx.sym.Symbol:
+    """A Symbol of this operator alone; :class:`Malformed` when MXNet refuses the attributes."""
     try:
-        check_call(_LIB.MXSymbolCreateAtomicSymbol(handle_of(operator), mx_uint(len(names)), c_str_array(names),
-                                                   c_str_array(values), ctypes.byref(handle)))
-        symbol = mx.sym.Symbol(handle)
-        symbol._compose(name="node")
+        return symbol_of_operator(operator, attributes)
     except mx.MXNetError as error:
         raise Malformed(f"MXNet refuses {operator} with {dict(attributes)}: {first_line(error)}") from error
-    return symbol
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     return shorten(error)[:300] or type(error).__name__

@@ -9,9 +9,11 @@ import numpy as np
 
 from ..errors import RecordError
 from ..network.graph import Graph
+from ..network.nodes import Entry
 from ..records import NetworkRecord, Record
 from .arithmetic.arrays import dequantize_array
-from .integers.fusions import find_fusions, leaky_activations, obstacle
+from .arithmetic.ranges import Range
+from .integers.fusions import Fusion, find_fusions, leaky_activations, obstacle
 from .integers.inference_graph import InferenceGraph, simplify
 from .integers.integer_network import IntegerNetwork
 from .record import QuantizationRecord
@@ -35,7 +37,7 @@ class Quantized(NetworkRecord, in_files="quantization"):
         {(Node, int): Fusion} of the layers of the record, in ``inference``; see :func:`find_fusions`.
     record : QuantizationRecord
     scales : Scales
-        Of the weights.
+        Those of the weights.
     codes : dict
         {structural name of a weight: int8 array}.
     rest : dict
@@ -47,21 +49,24 @@ class Quantized(NetworkRecord, in_files="quantization"):
 
     graph: Graph
     inference: InferenceGraph
-    fusions: dict
+    fusions: dict[Entry, Fusion]
     record: QuantizationRecord
     scales: Scales
-    codes: dict
-    rest: dict
+    codes: dict[str, np.ndarray]
+    rest: dict[str, np.ndarray]
 
     @classmethod
-    def of_weights(cls, graph, inference, fusions, record, weights, values):
+    def of_weights(cls, graph: Graph, inference: InferenceGraph, fusions: dict[Entry, Fusion],
+                   record: QuantizationRecord, weights: Mapping[str, tuple[np.ndarray, np.ndarray]],
+                   values: Mapping[str, np.ndarray]) -> Quantized:
         """With ``weights``, {structural name: (codes, scale of each output channel)}, and all others of ``values``."""
         scales = Scales({name: {"bits": record.bits, "axis": 0, "scale": scale}
                          for name, (_, scale) in weights.items()}, record.left_out)
         return cls(graph, inference, fusions, record, scales, {name: codes for name, (codes, _) in weights.items()},
                    {name: value for name, value in values.items() if name not in weights})
 
-    def with_weights(self, record, weights, values):
+    def with_weights(self, record: QuantizationRecord, weights: Mapping[str, tuple[np.ndarray, np.ndarray]],
+                     values: Mapping[str, np.ndarray]) -> Quantized:
         """The same layers with another record of them and other parameters, as of :meth:`of_weights`."""
         return self.of_weights(self.graph, self.inference, self.fusions, record, weights, values)
 
@@ -113,9 +118,9 @@ class Quantized(NetworkRecord, in_files="quantization"):
                               "weights here")
         return cls(graph, inference, fusions, record, scales, codes, rest)
 
-    def ranges(self):
+    def ranges(self) -> dict[Entry, Range]:
         """{(Node, int): Range} of what the fusions read and write."""
-        found = {}
+        found: dict[Entry, Range] = {}
         for fusion in self.fusions.values():
             name = fusion.layer.name
             found[fusion.data], found[fusion.end] = (self.record.range(name, what) for what in ("input", "output"))
@@ -127,19 +132,19 @@ class Quantized(NetworkRecord, in_files="quantization"):
         """The :class:`IntegerNetwork`."""
         return IntegerNetwork(self, simulate)
 
-    def fp32_value(self, name):
+    def fp32_value(self, name: str) -> np.ndarray:
         """float32 array: a parameter of the original network, with the weights as they were rounded."""
         if name not in self.codes:
             return self.rest[name]
         weight = self.scales.weights[name]
         return dequantize_array(self.codes[name], weight["scale"], weight["axis"])
 
-    def fp32_values(self):
+    def fp32_values(self) -> dict[str, np.ndarray]:
         """{structural name: float32 array} of all of them."""
         return {name: self.fp32_value(name) for name in (*self.rest, *self.codes)}
 
 
-def _check_fits(fusion, layer):
+def _check_fits(fusion: Fusion, layer: dict[str, Any]) -> None:
     """Raise ``RecordError`` unless the record's entry ``layer`` was made of such a fusion."""
     if (obstacle(fusion.layer) or (fusion.summand is None) != (layer["summand"] is None)
             or (fusion.leaky is None) != (layer.get("activation") is None)):

@@ -1,6 +1,10 @@
 """Weight quantization: the weights of a network become integer multiples of a scale."""
 from __future__ import annotations
 
+from typing import Any
+
+from mxnet.gluon import HybridBlock
+
 from ..arguments import check_flag
 from ..network.layer import CONVOLUTIONS, select_layers
 from ..network.values import restore_snapshot
@@ -10,7 +14,8 @@ from .scales import Scales
 QUANTIZABLE = (*CONVOLUTIONS, "Dense", "Embedding")
 
 
-def quantize_weights(net, bits=8, per_channel=True, select=None, exclude=(), clip="max", percentile=99.9):
+def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, select: Any = None, exclude: Any = (),
+                     clip: str = "max", percentile: float = 99.9) -> Scales:
     """Round the weights to ``bits`` bits: each becomes ``code * scale`` with an integer code.
 
     The network still computes in float32, with the rounded weights; :func:`gluon_compress.save` stores

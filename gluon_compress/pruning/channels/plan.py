@@ -65,7 +65,7 @@ class ChannelPlan(Record, in_files="plan"):
         named = parameters(net)
         self._check_slices(named)
         self._check_groups_and_positions(named)
-        values = {}
+        values: dict[str, np.ndarray] = {}
         for cut in self.slices:
             name, parameter = cut["parameter"], named[cut["parameter"]]
             if has_values(parameter):
@@ -114,7 +114,7 @@ class ChannelPlan(Record, in_files="plan"):
 
     def shapes(self, named: Mapping[str, Parameter]) -> dict[str, tuple[int, ...]]:
         """{structural name: new shape} of the parameters that the plan cuts, ``named`` being those of the network."""
-        shapes = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for cut in self.slices:
             shape = list(shapes.get(cut["parameter"]) or known_shape(named[cut["parameter"]]))
             shape[cut["axis"]] = len(cut["kept"])
@@ -133,7 +133,7 @@ class ChannelPlan(Record, in_files="plan"):
 
     def summary(self) -> str:
         """A table: layer, channels before and after, and the reason where nothing was removed."""
-        rows = [(name, layer["before"], len(layer["kept"]), self._note(name, layer))
+        rows: list[tuple[Any, ...]] = [(name, layer["before"], len(layer["kept"]), self._note(name, layer))
                 for name, layer in self.layers.items()]
         rows += [(name, "", "", f"left out: {reason}") for name, reason in self.left_out.items()
                  if name not in self.layers]

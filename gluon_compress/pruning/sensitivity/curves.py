@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...arguments import check_number
+from ...errors import RecordError
 from ...files.schema import REASONS, choice, fields, list_of, mapping, maybe, number, pair, text
 from ...records import Record
 from ...tables import format_table
@@ -28,8 +29,8 @@ class Sensitivity(Record):
         together, the first of which gives the name.
     left_out : dict
         {layer name: why it was not measured}.
-    baseline : float
-        Accuracy of the network as it is.
+    baseline : float or None
+        Accuracy of the network as it is; None before it was measured.
     curves : dict
         {name: {fraction: accuracy}}, fractions ascending; those that would leave a layer empty are missing.
 
@@ -53,7 +54,7 @@ class Sensitivity(Record):
     def ratios(self, max_drop: float) -> dict[str, float]:
         """{layer name: the largest fraction measured at which this layer alone costs at most ``max_drop``}.
 
-        A curve is read from the left up to the first point beyond the budget: a good point behind a bad one is
+        A curve is read from the left up to the first point beyond the budget: a good point after a bad one is
         luck. Nothing is interpolated; for finer ratios measure finer fractions. A layer that does not bear the first
         fraction gets 0.0. All layers of a curve are named.
 
@@ -68,6 +69,8 @@ class Sensitivity(Record):
             At least 0, in units of the accuracy: 0.01 is one point of an accuracy in [0, 1].
         """
         check_number("max_drop", max_drop, minimum=0)
+        if self.baseline is None:
+            raise RecordError("the record has no baseline, the accuracy of the network as it is: measure it again")
         found = {}
         for name, curve in self.curves.items():
             bearable = 0.0
@@ -83,7 +86,7 @@ class Sensitivity(Record):
         rows = []
         for name, curve in self.curves.items():
             coupled = [layer for layer in self.layers[name] if layer != name]
-            rows.append((name, f"{self.baseline:.4f}",
+            rows.append((name, "-" if self.baseline is None else f"{self.baseline:.4f}",
                          *(f"{curve[fraction]:.4f}" if fraction in curve else "-" for fraction in self.fractions),
                          f"with {', '.join(coupled)}" if coupled else ""))
         empty = [""] * (len(self.fractions) + 1)
@@ -101,4 +104,6 @@ class Sensitivity(Record):
 
     @classmethod
     def of_checked(cls, record: dict[str, Any]) -> Sensitivity:
+        for name in record["curves"].keys() - record["layers"].keys():
+            raise ValueError(f"it has a curve {name!r}, and does not say of which layers")
         return cls(**{**record, "curves": {name: dict(pairs) for name, pairs in record["curves"].items()}})

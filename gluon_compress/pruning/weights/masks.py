@@ -26,7 +26,7 @@ class KeptValues(Form):
     """A mask, deflated, of one bit for each value, and of the values those that it keeps; the others are zero."""
 
     parts = ("mask",)
-    rank = 1
+    stage = 1
     keeps_shape = False
 
     def __init__(self, name: str, mask: np.ndarray) -> None:
@@ -178,7 +178,7 @@ class Masks(Record, in_files="masks", form=KeptValues):
     def to_dict(self) -> dict[str, Any]:
         """JSON-serializable: masks as packed bits in base64."""
         return {"kept": {name: {"shape": list(mask.shape),
-                                "bits": base64.b64encode(np.packbits(mask)).decode("ascii")}
+                                "bits": base64.b64encode(np.packbits(mask).tobytes()).decode("ascii")}
                          for name, mask in self.kept.items()},
                 "left_out": self.left_out}
 

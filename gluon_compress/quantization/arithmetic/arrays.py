@@ -8,6 +8,10 @@ Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference"
 with the restricted range of section 3.1.1 that leaves out -128. Instead of max|x|, a smaller threshold can
 stand for the largest code: see clipping.py.
 """
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from ...arguments import check_choice, check_integer, check_number
@@ -16,12 +20,13 @@ from .clipping import CLIPS, thresholds
 FLOAT32 = np.finfo(np.float32)
 
 
-def largest_code(bits):
+def largest_code(bits: int) -> int:
     """``2**(bits - 1) - 1``: one bit is the sign, and both sides have as many levels."""
     return 2 ** (bits - 1) - 1
 
 
-def quantize_array(x, bits=8, axis=None, clip="max", percentile=99.9):
+def quantize_array(x: Any, bits: int = 8, axis: int | None = None, clip: str = "max",
+                   percentile: float = 99.9) -> tuple[np.ndarray, Any]:
     """Integer codes and their scale.
 
     Parameters
@@ -71,7 +76,7 @@ def quantize_array(x, bits=8, axis=None, clip="max", percentile=99.9):
     return _codes(x, scale, q_max, axis), scale
 
 
-def dequantize_array(codes, scale, axis=None):
+def dequantize_array(codes: Any, scale: Any, axis: int | None = None) -> np.ndarray:
     """``codes * scale`` in float32, the inverse of :func:`quantize_array` up to ``scale / 2``."""
     codes, scale = _array("codes", codes), _array("scale", scale)
     if scale.dtype.kind not in "fiu" or not np.isfinite(scale).all():
@@ -87,7 +92,7 @@ def dequantize_array(codes, scale, axis=None):
     return codes.astype(np.float32) * along(scale, axis, codes.ndim)
 
 
-def as_numbers(name, array):
+def as_numbers(name: str, array: Any) -> np.ndarray:
     """A NumPy array of real, finite numbers within float32's range; else ``TypeError`` or ``ValueError``."""
     array = _array(name, array)
     if array.dtype.kind not in "fiu":
@@ -103,12 +108,12 @@ def as_numbers(name, array):
     return array
 
 
-def as_numpy(array):
+def as_numpy(array: Any) -> np.ndarray:
     """The content of an NDArray, which NumPy cannot read by itself, or of anything that NumPy can."""
     return array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)
 
 
-def _array(name, array):
+def _array(name: str, array: Any) -> np.ndarray:
     """:func:`as_numpy`; ``ValueError`` that names the argument for lists of different lengths."""
     try:
         return as_numpy(array)
@@ -116,36 +121,36 @@ def _array(name, array):
         raise ValueError(f"{name} is no array: {error}; accepted: an array of numbers") from None
 
 
-def _check_axis(axis, dimensions):
+def _check_axis(axis: int | None, dimensions: int) -> int | None:
     if axis is None:
         return None
     check_integer("axis", axis, -dimensions, dimensions - 1)
     return axis % dimensions
 
 
-def along(scale, axis, dimensions):
+def along(scale: np.ndarray, axis: int | None, dimensions: int) -> np.ndarray:
     """``scale`` shaped to broadcast along ``axis``."""
     return scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(dimensions)])
 
 
-def _scale(x, q_max, axis, clip, percentile):
+def _scale(x: np.ndarray, q_max: int, axis: int | None, clip: str, percentile: float) -> np.ndarray:
     rows = np.abs(x).reshape(1, -1) if axis is None else np.moveaxis(np.abs(x), axis, 0).reshape(x.shape[axis], -1)
     scale = thresholds(rows, q_max, clip, percentile) / q_max
     return _usable_scale(scale[0] if axis is None else scale, q_max)
 
 
-def _codes(x, scale, q_max, axis):
+def _codes(x: np.ndarray, scale: np.ndarray, q_max: int, axis: int | None) -> np.ndarray:
     codes = np.rint(x / along(scale, axis, x.ndim).astype(np.float64))
     return np.clip(codes, -q_max, q_max).astype(np.int8)
 
 
-def _squared_error(x, scale, q_max, axis):
+def _squared_error(x: np.ndarray, scale: np.ndarray, q_max: int, axis: int | None) -> np.ndarray:
     """Sum of squares of what quantization changes, for each scale."""
     others = None if axis is None else tuple(i for i in range(x.ndim) if i != axis)
     return np.square(dequantize_array(_codes(x, scale, q_max, axis), scale, axis) - x).sum(axis=others)
 
 
-def _usable_scale(scale, q_max):
+def _usable_scale(scale: np.ndarray, q_max: int) -> np.ndarray:
     """As float32: positive, ``q_max * scale`` finite, and the same again for numbers quantized with it."""
     rounded = np.asarray(scale).astype(np.float32)
     smallest = np.float32(FLOAT32.smallest_subnormal)

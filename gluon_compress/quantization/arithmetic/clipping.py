@@ -9,6 +9,8 @@ the T with the least sum of (x - Q(x))**2: Banner et al., "Post training 4-bit q
 networks for rapid-deployment", NeurIPS 2019, section 3.1, here on the numbers themselves instead of a
 distribution fitted to them.
 """
+from __future__ import annotations
+
 import math
 from fractions import Fraction
 
@@ -21,11 +23,11 @@ ROUNDS, TRIALS = 2, 5  # how often the best is refined, and how many fractions a
 BLOCK = 2 ** 18  # numbers that are worked on at a time, to stay in the processor's caches
 
 
-def thresholds(magnitudes, q_max, clip, percentile):
+def thresholds(magnitudes: np.ndarray, q_max: int, clip: str, percentile: float) -> np.ndarray:
     """T of each row of ``magnitudes``, the |x| of one scale; 0 for a row of zeros."""
     largest = magnitudes.max(axis=1)
     if clip == "percentile":
-        position = rank(magnitudes.shape[1], percentile) - 1
+        position = percentile_rank(magnitudes.shape[1], percentile) - 1
         chosen = np.partition(magnitudes, position, axis=1)[:, position]
         return np.where(chosen > 0, chosen, largest)  # so few numbers are not zero that none would be left
     if clip == "mse":
@@ -35,12 +37,12 @@ def thresholds(magnitudes, q_max, clip, percentile):
     return largest
 
 
-def rank(count, percentile):
+def percentile_rank(count: int, percentile: float) -> int:
     """How many of ``count`` numbers are the lower ``percentile`` percent: rounded up, and at least 1."""
     return math.ceil(Fraction(str(percentile)) * count / 100)  # 99.9 as it is written, not its nearest double
 
 
-def best_fractions(magnitudes, q_max, counts=1):
+def best_fractions(magnitudes: np.ndarray, q_max: int, counts: np.ndarray | int = 1) -> np.ndarray:
     """The T of each row with the least squared error, as a fraction of the row's largest number.
 
     Parameters
@@ -57,7 +59,7 @@ def best_fractions(magnitudes, q_max, counts=1):
     best = np.ones(len(magnitudes))
     lowest, _ = squared_errors(magnitudes, best, q_max, counts)
 
-    def attempt(fractions):
+    def attempt(fractions: np.ndarray) -> np.ndarray:
         nonlocal best, lowest
         errors, clipping = squared_errors(magnitudes, fractions, q_max, counts)
         best, lowest = np.where(errors < lowest, fractions, best), np.minimum(errors, lowest)
@@ -77,7 +79,8 @@ def best_fractions(magnitudes, q_max, counts=1):
     return best
 
 
-def squared_errors(magnitudes, fractions, q_max, counts=1):
+def squared_errors(magnitudes: np.ndarray, fractions: np.ndarray, q_max: int,
+                   counts: np.ndarray | int = 1) -> tuple[np.ndarray, np.ndarray]:
     """(sum of (x - Q(x))**2, the part of it that numbers beyond T cause) of each row, with its own T."""
     threshold = fractions.astype(magnitudes.dtype)[:, None]
     scale = threshold / magnitudes.dtype.type(q_max)

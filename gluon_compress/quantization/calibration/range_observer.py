@@ -17,7 +17,7 @@ import numpy as np
 
 from ...arguments import check_choice, check_integer, check_number
 from ..arithmetic.arrays import as_numbers
-from ..arithmetic.clipping import best_fractions, rank
+from ..arithmetic.clipping import best_fractions, percentile_rank
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 BINS = 8192
@@ -143,7 +143,7 @@ class RangeObserver:
         return self._histogram[:np.flatnonzero(self._histogram)[-1] + 1]
 
     def _percentile(self):
-        position = rank(self.count, self.percentile) - self._zeros  # among the values that are not zero
+        position = percentile_rank(self.count, self.percentile) - self._zeros  # among the values that are not zero
         if position <= 0:  # the percentile itself is 0, which is no threshold
             return self._largest()
         return (np.searchsorted(np.cumsum(self._histogram), position) + 1) * self._width()  # the bin's upper end
