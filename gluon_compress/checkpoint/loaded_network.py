@@ -8,6 +8,7 @@ import mxnet as mx
 from mxnet.gluon import SymbolBlock
 
 from ..files.schema import Malformed
+from ..network.values import has_values
 from .shape_check import check_shapes
 
 # All tensors of a forward pass together may have this many numbers, and as many times those of inputs and parameters:
@@ -40,7 +41,7 @@ class LoadedNetwork(SymbolBlock):
         if len(shapes) != len(inputs) or any(symbol is one and shapes == other for one, other in self._fitting):
             return  # a SymbolBlock itself says that there are too few or too many inputs
         known = {parameter.name: parameter.list_data()[0].shape for parameter in self.collect_params().values()
-                 if parameter._data is not None}
+                 if has_values(parameter)}
         known.update(zip((each.name for each in inputs), shapes))
         try:
             check_shapes(symbol, known, MOST_NUMBERS + MOST_TIMES * sum(map(math.prod, known.values())))

@@ -14,6 +14,7 @@ from ..arguments import check_flag
 from ..errors import NetworkError
 from ..network.checks import check_ready
 from ..network.nodes import in_order, symbol_of
+from ..network.values import take_values
 from .calibration.range_observer import RangeObserver
 from .folding import NORMS
 from .integers.integer_network import IntegerNetwork
@@ -127,7 +128,7 @@ class QatNetwork(SymbolBlock):
             parameter.grad_req = "null" if name in fixed else "write"
             if name in emitter.thresholds or name in emitter.clips:
                 parameter.wd_mult = 0.0
-            parameter._load_init(mx.nd.array(values[name], dtype="float32"), mx.cpu())
+            take_values(parameter, values[name], mx.cpu())
 
     @property
     def record(self):
