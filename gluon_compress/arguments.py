@@ -9,10 +9,16 @@ import numpy as np
 
 def shown(value):
     """What a message says of a value: arrays by their shape, and nothing at length."""
-    if hasattr(value, "shape"):
+    if hasattr(value, "shape") and not isinstance(value, np.generic):
         return f"a {type(value).__name__} of shape {value.shape}"
-    text = repr(value)
+    text = plain(value)
     return text if len(text) <= 80 and "\n" not in text and " at 0x" not in text else f"a {type(value).__name__}"
+
+
+def plain(value):
+    """The repr of a list or dict with NumPy's numbers as numbers: NumPy 2 writes ``np.float64(0.5)`` for 0.5."""
+    with np.printoptions(legacy="1.21"):
+        return repr(value)
 
 
 def check_number(name, value, minimum=None, maximum=None, above=None, below=None):

@@ -1,20 +1,22 @@
-"""What MXNet and gluoncv find of NumPy and of Python's standard library: everything that their source reads."""
+"""NumPy and Python around MXNet: what MXNet and gluoncv read of them is there, and NumPy's numbers are numbers."""
 import ast
 import functools
 import importlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import types
 import warnings
 from pathlib import Path
 
-import mxnet as mx
+import gluon_compress as gc
+import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress import runtime
+from gluon_compress import pruning, runtime
 from gluon_compress.runtime import numpy_names, standard_library
 
 # the modules that Python has removed since 3.10, by PEP 594 and what came before it
@@ -193,3 +195,53 @@ def test_distutils_without_setuptools_hook_at_pythons_start(setuptools_is_there)
 def test_status_names_the_distutils_that_is_imported():
     import distutils
     assert ("setuptools" in distutils.__file__) == (runtime.status().distutils == "setuptools' copy")
+
+
+# ---- numbers of NumPy in what is printed
+
+NUMPYS_OWN = re.compile(r"np\.\w+\(|np\.(True|False)_|array\(")
+HALF, TWO = np.float64(0.5), np.int64(2)
+
+
+def two_layers():
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Conv2D(4, 1, in_channels=3), mx.gluon.nn.Conv2D(4, 1, in_channels=4))
+    net.initialize()
+    return net
+
+
+EXAMPLE = mx.nd.ones((2, 3, 4, 4))
+REFUSED = {
+    "a number too large": lambda: pruning.prune_magnitude(two_layers(), sparsity=np.float32(1.5)),
+    "a fraction twice": lambda: pruning.measure_sensitivity(two_layers(), lambda net: 1.0, fractions=[HALF, HALF]),
+    "ratio beside exclude": lambda: pruning.prune_channels(two_layers(), EXAMPLE, ratio={"0": HALF}, exclude="0"),
+    "weights of teachers": lambda: gc.distillation.DistillationLoss(teacher_weights={0: HALF}),
+    "means": lambda: gc.datasets.ImageDataset(np.zeros((1, 4, 4, 3)), [0], mean=(HALF, HALF), std=(1, 1, 1)),
+    "bits": lambda: gc.quantization.quantize_weights(two_layers(), bits=np.int64(1)),
+    "a list for a number": lambda: gc.quantization.quantize_weights(two_layers(), bits=[TWO]),
+    "a flag for text": lambda: pruning.prune_magnitude(two_layers(), sparsity=HALF, scope=np.bool_(True))}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_messages_show_numbers_of_numpy_as_numbers(name):
+    with pytest.raises((TypeError, ValueError)) as refused:
+        REFUSED[name]()
+    assert not NUMPYS_OWN.search(str(refused.value)), refused.value
+
+
+def test_records_made_with_numbers_of_numpy_are_those_made_with_pythons():
+    def records(half, two):
+        mx.random.seed(0)
+        net = two_layers()
+        yield pruning.prune_channels(net, EXAMPLE, ratio=half, round_to=two)
+        yield pruning.measure_sensitivity(net, lambda net: half, fractions=[half], progress=False)
+        yield pruning.prune_magnitude(net, sparsity={"0": half, "1": half})
+        yield gc.report(net, EXAMPLE)
+        yield gc.quantization.quantize_weights(net, bits=two)
+        batch = [(EXAMPLE, mx.nd.zeros(2))]
+        yield gc.quantization.quantize(net, batch, bits=two, batches=two, simulate=True, progress=False).record
+        yield gc.quantization.prepare_qat(net, batch, bits=two, batches=two, progress=False).convert(True).record
+    for with_numpys, with_pythons in zip(records(HALF, TWO), records(0.5, 2)):
+        assert str(with_numpys) == str(with_pythons) and repr(with_numpys) == repr(with_pythons)
+        assert not NUMPYS_OWN.search(str(with_numpys))
+        assert json.dumps(with_numpys.to_dict()) == json.dumps(with_pythons.to_dict())

@@ -16,7 +16,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.data import ArrayDataset
 
-from ..arguments import check_integer, check_number, shown
+from ..arguments import check_integer, check_number, plain, shown
 from ..files.paths import check_folder
 from ..network.repository import repository_url
 from . import sources
@@ -107,9 +107,9 @@ def _per_channel(name: str, values: Any, channels: int) -> tuple[float, ...]:
     try:
         values = tuple(values)
     except TypeError:
-        raise TypeError(f"{name} is {values!r}; accepted: {channels} number(s), one per channel") from None
+        raise TypeError(f"{name} is {shown(values)}; accepted: {channels} number(s), one per channel") from None
     if isinstance(values, str) or len(values) != channels:
-        raise ValueError(f"{name} is {values}; accepted: {channels} number(s), one per channel")
+        raise ValueError(f"{name} is {plain(values)}; accepted: {channels} number(s), one per channel")
     for channel, value in enumerate(values):
         check_number(f"{name}[{channel}]", value, maximum=1, **({"minimum": 0} if name == "mean" else {"above": 0}))
     return values

@@ -7,7 +7,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.loss import Loss
 
-from ..arguments import check_flag, check_number, mxnet_scalar
+from ..arguments import check_flag, check_number, mxnet_scalar, shown
 
 LOWEST = -1e30  # of log-probabilities: far below what exp() tells from -infinity, and finite when multiplied by T**2
 
@@ -125,7 +125,7 @@ def _shares(weights: Any) -> list[float] | None:
     if weights is None:
         return None
     if not isinstance(weights, (list, tuple)) or not weights:
-        raise TypeError(f"teacher_weights is {weights!r}; accepted: a list of one number per teacher, or None")
+        raise TypeError(f"teacher_weights is {shown(weights)}; accepted: a list of one number per teacher, or None")
     for index, weight in enumerate(weights):
         check_number(f"teacher_weights[{index}]", weight, above=0)
     return [mxnet_scalar(float(weight) / sum(weights)) for weight in weights]

@@ -173,7 +173,7 @@ class Quantizer:
                     rest[shift] = rest[shift] + self._mean_error(name, *weights[self.inference.weights[name]])
         fusions = self.fusions(chosen)
         of_layers = {fusion.layer.name: fusion for fusion in fusions.values()}
-        record = QuantizationRecord({name: self._ranges(of_layers[name]) for name in chosen}, left_out, bits,
+        record = QuantizationRecord({name: self._ranges(of_layers[name]) for name in chosen}, left_out, int(bits),
                                     notes=list(self.notes))
         return Quantized.of_weights(self.graph, self.inference, fusions, record, weights, rest)
 

@@ -60,7 +60,7 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
     for layer in chosen:
         axis = _output_axis(layer.kind) if per_channel else None
         codes, scale = quantize_array(layer.value(), bits, axis, clip, percentile)
-        quantized[layer.parameter_name] = {"bits": bits, "axis": axis, "scale": scale}
+        quantized[layer.parameter_name] = {"bits": int(bits), "axis": axis, "scale": scale}
         weights[layer.parameter_name] = dequantize_array(codes, scale, axis)
     restore_snapshot(net, weights)
     return Scales(quantized, left_out)

@@ -62,5 +62,6 @@ REMOVED = {
     "compat": types.SimpleNamespace(basestring=str),
     **{name: _financial(name) for name in FINANCIAL},
     # removed in NumPy 2.4
-    "in1d": _in1d, "trapz": _under_its_old_name(getattr(numpy, "trapezoid" if hasattr(numpy, "trapezoid") else "trapz")),
+    "in1d": _in1d,
+    "trapz": _under_its_old_name(getattr(numpy, "trapezoid" if hasattr(numpy, "trapezoid") else "trapz")),
 }

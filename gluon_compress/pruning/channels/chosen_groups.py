@@ -1,5 +1,5 @@
 """Which groups of channels take part in structured pruning, by ``select`` and ``exclude`` or by ``ratio``."""
-from ...arguments import nearest
+from ...arguments import nearest, plain
 
 
 def choose_groups(groups, selected, excluded, left_out):
@@ -31,8 +31,8 @@ def reasons_of_excluded(names, excluded):
 def choose_by_ratio(groups, ratio, excluded, left_out):
     """``(groups, {group key: fraction})`` of a ``ratio`` that is {layer name: fraction}; see :func:`choose_groups`."""
     if not ratio or ratio.keys() & excluded:
-        raise ValueError(f"ratio is {ratio} and exclude names {sorted(excluded)}; accepted: at least one layer in "
-                         f"ratio, none in both")
+        raise ValueError(f"ratio is {plain(ratio)} and exclude names {sorted(excluded)}; accepted: at least one layer "
+                         f"in ratio, none in both")
     _check_can_lose(ratio, groups, left_out)
     chosen, ratios = [], {}
     for group in groups:
@@ -44,7 +44,8 @@ def choose_by_ratio(groups, ratio, excluded, left_out):
             raise ValueError(f"ratio names {next(iter(fractions))!r}, whose channels go together with those of "
                              f"{partners[0]!r}, which exclude names; accepted: both or neither to be pruned")
         elif len(set(fractions.values())) > 1:
-            raise ValueError(f"ratio is {fractions} for layers whose channels go together; accepted: one ratio for all")
+            raise ValueError(f"ratio is {plain(fractions)} for layers whose channels go together; accepted: one ratio "
+                             f"for all")
         else:
             chosen.append(group)
             ratios[group.key] = next(iter(fractions.values()))

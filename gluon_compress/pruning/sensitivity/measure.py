@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from ...arguments import check_choice, check_flag, check_number, differences
+from ...arguments import check_choice, check_flag, check_number, differences, plain, shown
 from ...errors import CheckpointError
 from ...files.digests import digest_of_arrays
 from ...files.paths import check_target
@@ -218,11 +218,11 @@ def _ascending(fractions):
     try:
         fractions = list(fractions)
     except TypeError:
-        raise TypeError(f"fractions is {fractions!r}; accepted: a list of numbers between 0 and 1") from None
+        raise TypeError(f"fractions is {shown(fractions)}; accepted: a list of numbers between 0 and 1") from None
     for fraction in fractions:
         check_number("a fraction", fraction, above=0, below=1)
     if not fractions or len(set(fractions)) < len(fractions):
-        raise ValueError(f"fractions is {fractions}; accepted: at least one number, none of them twice")
+        raise ValueError(f"fractions is {plain(fractions)}; accepted: at least one number, none of them twice")
     return sorted(map(float, fractions))
 
 
@@ -246,7 +246,7 @@ def _check_same_baseline(there, here, path):
     """The state cannot hold ``evaluate``, only what it said of the whole network."""
     if there is not None and abs(there - here) > ROUNDING:
         raise CheckpointError(f"{path} was measured with another evaluate: the accuracy of the whole network is "
-                              f"{there!r} there, {here!r} here; delete it or choose another path")
+                              f"{there} there, {here} here; delete it or choose another path")
 
 
 def _restore(path, run, record, todo):
