@@ -1,4 +1,4 @@
-"""launch.py: processes are started, heard, and all ended, here and through a stand-in for ssh."""
+"""The launcher: processes are started, heard, and all ended, here and through a stand-in for ssh."""
 import json
 import re
 import signal
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from gluon_compress.workers import launch
+from gluon_compress.workers import launch, waiting
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREVER = "import os, sys, time; os.write(1, b'%d\\n' % os.getpid()); time.sleep(600)"  # in one piece
@@ -187,8 +187,8 @@ def test_a_port_that_is_taken_on_a_host_is_told_in_one_line(tmp_path):
 @pytest.mark.parametrize("hanging, missing", [("1", "worker 1"), ("12", "worker 1, worker 2"), ("", "the servers")])
 def test_who_hangs_is_named(capfd, hanging, missing):
     """By the launcher, which hears from the others that they wait."""
-    code = f"import os, sys, time; sys.argv[1] in {hanging!r} or os.write(2, b'{launch.WAITS}\\n'); " \
+    code = f"import os, sys, time; sys.argv[1] in {hanging!r} or os.write(2, b'{waiting.WAITS}\\n'); " \
            "time.sleep(1 if sys.argv[1] == '0' else 600); sys.exit(1)"
     assert launch.run([process(f"worker {number}", code, str(number)) for number in range(3)]) == 1
-    assert f"[launch] worker 0 ended with status 1, having waited for {missing} to no end: ending the others\n" in \
+    assert f"[launch] worker 0 ended with status 1, having waited in vain for {missing}: ending the others\n" in \
         capfd.readouterr().err

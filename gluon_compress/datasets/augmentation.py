@@ -15,13 +15,13 @@ AUGMENTATION = "a function of uint8 images (batch, height, width, channels) that
 
 
 def augmented(augment: Augmentation, images: np.ndarray) -> np.ndarray:
-    """What an augmentation makes of images; ``TypeError`` or ``ValueError`` when those are none, or not as many."""
-    found = augment(images)
-    if not isinstance(found, np.ndarray) or found.ndim != 4 or len(found) != len(images):
-        raise TypeError(f"augment gives {shown(found)} for {shown(images)}; accepted: as many images (batch, height, "
+    """The result of an augmentation; ``TypeError`` or ``ValueError`` unless it is as many images."""
+    result = augment(images)
+    if not isinstance(result, np.ndarray) or result.ndim != 4 or len(result) != len(images):
+        raise TypeError(f"augment gives {shown(result)} for {shown(images)}; accepted: as many images (batch, height, "
                         f"width, channels)")
-    check_pixels("what augment gives", found)
-    return found
+    check_pixels("what augment gives", result)
+    return result
 
 
 def check_pixels(name: str, images: np.ndarray) -> None:

@@ -22,8 +22,8 @@ class Batches:
     """Normalized float32 batches ``(batch, channels, height, width)`` with float32 labels ``(batch,)``.
 
     Each iteration goes once through the data, in an order drawn from NumPy's global generator when
-    ``shuffle`` is set; the last batch may be smaller. With several workers, these are one's shares of the batches, see
-    :class:`Shard`.
+    ``shuffle`` is set; the last batch may be smaller. With several workers, these are one worker's shares of the
+    batches, see :class:`Shard`.
 
     Parameters
     ----------

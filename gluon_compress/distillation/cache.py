@@ -75,15 +75,15 @@ def cache_logits(teacher: HybridBlock | list[HybridBlock], data: Iterable, path:
     Raises
     ------
     TypeError
-        For a generator, which cannot be gone through again, a teacher that is no HybridBlock, and a path that is none.
+        For a generator, which gives its batches only once, a teacher that is no HybridBlock, and a path that is none.
     ValueError
-        For data that are augmented, empty or in another order when gone through again, and a teacher whose output is
+        For data that are augmented, empty or in another order on the second pass, and a teacher whose output is
         not ``(batch, classes)``.
     NetworkError
         For a teacher that is not initialized, cannot be traced, or has logits that are not finite.
     CheckpointError
-        When the file is damaged, or has the logits of another teacher or other data; while the result is gone
-        through, when a batch is not the one whose logits these are.
+        When the file is damaged, or has the logits of another teacher or other data; during iteration, when a batch is
+        not the one whose logits these are.
     OSError
         When there is no file at ``path`` and none can be made.
     """

@@ -31,9 +31,9 @@ class FeatureLoss:
     ----------
     student_layer, teacher_layer : str
         Structural names of blocks, such as ``features.3.1``; in a SymbolBlock names of outputs of its graph, such as
-        ``resnetv10_stage1_activation0_output``. In the int8 network of ``quantization.quantize`` names of its record:
-        what a layer on integers gives with the activation and the shortcut that run in it, as floats. The layers of a
-        simulated int8 network and of a QatNetwork compute codes; other outputs of their graphs can be taken.
+        ``resnetv10_stage1_activation0_output``. In the int8 network of ``quantization.quantize``, names of its
+        record: the output of a layer on integers, as floats, after the activation and the shortcut that run in it. The
+        layers of a simulated int8 network and of a QatNetwork compute codes; use other outputs of their graphs.
     kind : "hint", "attention", "similarity" or "relational"
         See :mod:`gluon_compress.distillation.feature_losses`.
     weight : float
@@ -77,8 +77,8 @@ class FeatureMatcher(HybridBlock):
     Parameters
     ----------
     student, teacher : HybridBlock
-        With one input and one output each; they share no parameter. They are traced: what a ``forward`` or a hook of
-        yours does besides computing happens once, and later changes of their structure do not show here.
+        With one input and one output each; they share no parameter. They are traced: side effects
+        of your ``forward`` or hooks happen once, and later changes of their structure have no effect here.
     features : list of FeatureLoss
     example : NDArray
         A batch of the input. Where features are pooled, all inputs need its height and width.

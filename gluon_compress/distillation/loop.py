@@ -42,22 +42,24 @@ def distill(student: HybridBlock, teacher: HybridBlock | list[HybridBlock], trai
     ----------
     student : HybridBlock
     teacher : HybridBlock, or list of HybridBlock
-        Initialized, with the student's number of classes; the int8 network of ``quantization.quantize`` is one too. Of
-        several the softened probabilities are averaged.
+        Initialized, with the student's number of classes; the int8 network of ``quantization.quantize`` is one too.
+        The softened probabilities of several teachers are averaged.
     train_data : iterable of (input, label) batches
     epochs : int
     temperature, hard_weight, label_smoothing, teacher_weights
         As in :class:`DistillationLoss`.
     features : list of FeatureLoss, optional
-        Losses between layers of the student and of its only teacher, in addition. Adapters (see
-        :class:`FeatureMatcher`) are trained with the student, by the same trainer, and dropped at the end.
+        Further losses, between layers of the student and of its only teacher. The trainer trains their adapters (see
+        :class:`FeatureMatcher`) with the student; they are dropped at the end.
     cache : str or Path, optional
-        File of the teachers' logits, see :func:`cache_logits`: they are computed once, before the training, of data
-        that are not augmented. A file of other data or teachers is refused. Not together with ``features``. Several
-        workers share the file of an ``ImageDataset``; with a ``DataLoader`` of its share each needs a path of its own.
+        File of the teachers' logits, see :func:`cache_logits`: they are computed once, before the training, so the data
+        must not be augmented. A file made with other data or teachers is refused, and so is ``features`` beside a
+        cache. Several workers share the file of an ``ImageDataset``; with a ``DataLoader`` of its share, each worker
+        needs its own path.
     **fit_arguments
         ``trainer``, ``schedule``, ``validation_data``, ``seed``, ``state_path`` and ``progress`` of
-        :func:`gluon_compress.training.fit`; with several workers as there, each with a teacher of its own, the same.
+        :func:`gluon_compress.training.fit`. It also says how several workers train; each has its own copy of the
+        teacher.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def distill(student: HybridBlock, teacher: HybridBlock | list[HybridBlock], trai
     Raises
     ------
     TypeError
-        For ``loss``, ``targets`` or ``run_details`` among the further arguments, which are this function's own, for a
+        For ``loss``, ``targets`` or ``run_details`` among the further arguments, which this function sets itself, for a
         ``cache`` that is no path, and as ``fit`` does.
     ValueError
         For networks that share a parameter, a teacher whose output is not ``(batch, classes)``, different
@@ -74,9 +76,9 @@ def distill(student: HybridBlock, teacher: HybridBlock | list[HybridBlock], trai
     NetworkError
         For a teacher that is not initialized, cannot be traced or whose logits are not finite, naming it.
     CheckpointError
-        When the file at ``cache`` is damaged or of another teacher or other data; and as ``fit`` does.
+        When the file at ``cache`` is damaged, or was made with another teacher or other data; and as ``fit`` does.
     OSError
-        When no file can be made at ``cache``, where none is; and as ``fit`` does.
+        When there is no file at ``cache`` and none can be made; and as ``fit`` does.
     """
     for name in ("loss", "targets", "run_details"):
         if name in fit_arguments:

@@ -21,8 +21,9 @@ class DistillationLoss(Loss):
              + (1 - hard_weight) * T**2 * KL(softmax(t / T) || softmax(s / T))
 
     The temperature divides the logits of both sides. The gradient of the second term shrinks as 1/T**2;
-    the factor T**2 keeps the balance of the two terms when T changes (section 2 of the paper). Of several teachers
-    the softened probabilities are averaged: ``p = sum_k w_k * softmax(t_k / T)`` (as for the ensemble of section 4).
+    the factor T**2 keeps the balance of the two terms when T changes (section 2 of the paper). The softened
+    probabilities of several teachers are averaged: ``p = sum_k w_k * softmax(t_k / T)`` (as for the ensemble of
+    section 4).
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class DistillationLoss(Loss):
         One number above 0 per teacher, in proportion to its share; by default all have the same.
 
     Inputs: student logits ``(batch, classes)``; labels, integers ``(batch,)`` or ``(batch, 1)``, or with
-    ``sparse_label=False`` probabilities ``(batch, classes)``; teacher logits ``(batch, classes)``, of several teachers
+    ``sparse_label=False`` probabilities ``(batch, classes)``; teacher logits ``(batch, classes)``, for several teachers
     a list of such or one array ``(teachers, batch, classes)``; optionally weights per sample ``(batch,)`` or
     ``(batch, 1)``. Output: one loss per sample ``(batch,)``; float64 for student logits of float64, and float32
     otherwise. Softened log-probabilities count as -1e30 where they are less. Hybridized, an instance stays with the
@@ -115,7 +116,8 @@ class DistillationLoss(Loss):
 def _log_softened(F: Any, logits: Any, T: float) -> Any:
     """log softmax(logits / T), finite also where logits / T is not.
 
-    With a temperature, 1 too, MXNet computes it; without one oneDNN, which near 0 is off by ten times as much.
+    With a temperature, even 1, MXNet itself computes this. Without one oneDNN does, whose error near 0 is ten times as
+    large.
     """
     return F.clip(F.log_softmax(logits, axis=-1, temperature=T), LOWEST, 0)
 
@@ -149,8 +151,8 @@ def _check_logits(student_logits: Any, teachers: list) -> None:
     if student_logits.ndim != 2:
         raise ValueError(f"the student's logits have shape {student_logits.shape}; accepted: (batch, classes)")
     if student_logits.shape[1] < 2:
-        raise ValueError(f"the student's logits have shape {student_logits.shape}, a single class, of which every "
-                         f"answer is right; accepted: (batch, classes) of at least two classes")
+        raise ValueError(f"the student's logits have shape {student_logits.shape}, a single class, for which "
+                         f"every answer is right; accepted: (batch, classes) of at least two classes")
     for index, logits in enumerate(teachers):
         if logits.shape != student_logits.shape:
             owner = "the teacher's" if len(teachers) == 1 else f"those of teacher[{index}]"

@@ -16,7 +16,7 @@ from .paths import check_path
 from .transfer import WrongContent, check_address, fetch
 from .writing import naming, write_atomically
 
-LIMIT_BYTES = 1 << 30  # where nothing is known of a file's size
+LIMIT_BYTES = 1 << 30  # for a file of unknown size
 LONGEST_SECONDS = 1e6  # the system's timers take no more
 
 
@@ -37,7 +37,7 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
         Hexadecimal digest the content must have.
     timeout : float
         Seconds to wait for the connection and between two pieces of the answer. A server that sends less than 1,000
-        bytes per second for so long is given up, too.
+        bytes per second during this time is given up, too.
     progress : bool
         Show a progress bar on standard error.
     limit : int
@@ -46,7 +46,7 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
     Raises
     ------
     TypeError, ValueError
-        For a path, digest, time or limit that is none.
+        For a path, digest, time or limit that is not one.
     DownloadError
         When the server cannot be reached, answers with an error, stops early, is too slow or delivers other bytes or
         more than ``limit``. ``path`` is then as it was.

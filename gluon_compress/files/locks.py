@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..tables import progress_bar
 
 CHUNK_BYTES = 1 << 20  # read at a time
-SECONDS_UNTOLD = 1     # of waiting for a lock
+SECONDS_UNTOLD = 1     # a longer wait for a lock is told
 
 
 def sha256_of(path: str | Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..arguments import check_integer
 
-NAME_BYTES = 100  # of a file's name that are in the name of the folder it is written in
+NAME_BYTES = 100  # how much of a file's name the folder in which it is written has in its name
 
 
 def check_path(name: str, path: Any) -> None:

@@ -1,7 +1,7 @@
 """What a piece of JSON may look like: checks of what a stranger may have written, before anything relies on it.
 
 A check is a function ``check(value, where)`` that raises :class:`Malformed`, with the place and what is accepted, or
-returns nothing. Those here make one:
+returns nothing. The functions here make checks:
 
     LAYOUT = fields({"shape": list_of(integer(0, 2**31 - 1), most=32), "dtype": choice("float32", "float16")},
                     optional={"fill": number()})
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 Check = Callable[[Any, str], None]
 
-LONGEST_NAME = 1000  # of a parameter, a layer or an attribute
+LONGEST_NAME = 1000  # the name of a parameter, a layer or an attribute
 MOST_ITEMS = 1_000_000
 
 
@@ -142,7 +142,7 @@ def anything(value: Any, where: str) -> None:
     """JSON that is only ever compared."""
 
 
-SHAPE = list_of(integer(0, 2**31 - 1), most=32)  # of an array; NumPy and MXNet have at most 32 dimensions
+SHAPE = list_of(integer(0, 2**31 - 1), most=32)  # the shape of an array; NumPy and MXNet have at most 32 dimensions
 REASONS = mapping(text(10_000))                  # {layer name: why it was left out}
 
 

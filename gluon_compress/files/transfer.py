@@ -17,7 +17,7 @@ from ..errors import DownloadError
 
 PIECE_BYTES = 1 << 14     # small: an interrupted download keeps whole pieces only
 BYTES_PER_SECOND = 1000   # less is given up
-REASON_LENGTH = 160       # of what a library says of an error
+REASON_LENGTH = 160       # how much of a library's message is told
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -162,7 +162,7 @@ class WrongContent(DownloadError):
 
 
 def reason_of(error: BaseException) -> str:
-    """What is behind a library's error, in one short line."""
+    """The cause of a library's error, in one short line."""
     if isinstance(error, requests.TooManyRedirects):
         return "it is redirected again and again"
     while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), Exception) or \

@@ -20,7 +20,7 @@ class Readable(Protocol):
     """A file, or a member of an archive."""
 
     def read(self, count: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """At most ``count`` bytes; b"" at the end."""
 
 
 def inflate(packed: bytes, size: int, where: str) -> bytes:
@@ -62,7 +62,7 @@ def copy_out(source: Readable, path: Path, limit: int, title: str) -> None:
 
 
 def of_archive(title: str, read: Callable[[], Any]) -> Any:
-    """``read()``, of which every error says that the archive is damaged: there are a dozen kinds."""
+    """``read()``; any error that it raises, of a dozen kinds, becomes one that says that the archive is damaged."""
     try:
         return read()
     except DownloadError:

@@ -74,9 +74,9 @@ def _call(write: Callable[[Path], Any], content: Path) -> None:
 
 
 def system_error(error: Exception, content: Path) -> OSError | None:
-    """The ``OSError`` behind an error of a library or a program: the one it tells of, or what writing more meets.
+    """The ``OSError`` that caused an error of a library or a program, or None.
 
-    More is written to the file ``content``. None where there is no such error.
+    It is the one that the message names, or the one that comes up when more is written to the file ``content``.
     """
     if told := re.search(r"\(os error (\d+)\)", str(error)):  # as Rust says it
         return OSError(int(told[1]), os.strerror(int(told[1])))
@@ -85,8 +85,8 @@ def system_error(error: Exception, content: Path) -> OSError | None:
             file.write(bytes(CHUNK_BYTES))
             file.flush()
             os.fsync(file.fileno())
-    except OSError as found:
-        return found
+    except OSError as caught:
+        return caught
     return None
 
 

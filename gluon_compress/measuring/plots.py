@@ -35,7 +35,7 @@ def plot_before_after(values: Mapping[str, Any], path: str | Path, ylabel: str |
     Raises
     ------
     ValueError
-        For no values, numbers that are not finite, or another kind of file.
+        When there are no values, for numbers that are not finite, and for another kind of file.
     TypeError
         For values that are neither all numbers nor all reports.
     ImportError

@@ -28,7 +28,7 @@ class Report:
     not_counted : dict
         {operator: how many of them}: those whose MACs are taken as 0.
     input_shapes : list of tuple
-        Of the example, batch first.
+        The shapes of the example's inputs, batch first.
     file_name, file_bytes : str and int, or None
         A file on disk, and how long it is: indices, codebooks and headers included.
     timing : Timing or None
@@ -65,12 +65,12 @@ class Report:
 
     @property
     def fp32_bytes(self) -> int:
-        """Four for every value, running statistics and constants included; no file needs to be that long."""
+        """Four bytes for each value, running statistics and constants included; no file needs to be that long."""
         return sum(layer.fp32_bytes for layer in self.layers)
 
     @property
     def bytes(self) -> int:
-        """Of the values as they are: as :attr:`fp32_bytes`, but of weights on integers codes and scales."""
+        """The bytes of the values as they are: as :attr:`fp32_bytes`, but weights on integers are codes and scales."""
         return sum(layer.bytes for layer in self.layers)
 
     def quantities(self) -> dict[str, Any]:
@@ -127,13 +127,13 @@ class Report:
         shapes = ", ".join(map(_shape, self.input_shapes))
         notes = [f"For input {shapes}. MACs per sample, dense: products with pruned weights count."]
         if self.bytes != self.fp32_bytes:
-            notes.append("Bytes: of integer weights their codes and scales, of everything else four for each value.")
+            notes.append("Bytes: integer weights count as codes and scales, every other value as four bytes.")
         if self.not_counted:
             listed = ", ".join(f"{operator} ({count})" for operator, count in self.not_counted.items())
             notes.append(f"Not counted as MACs: {listed}.")
         untrained = self.fp32_bytes // 4 - self.parameters
         if untrained:
-            notes.append(f"In the bytes, not among the parameters: {untrained:,} running statistics or constants.")
+            notes.append(f"In the bytes, but not in the parameters: {untrained:,} running statistics or constants.")
         for label, report in (("Before", self.baseline), ("After" if self.baseline else "", self)):
             prefix = f"{label}: " if label else ""
             if report is not None and report.file_bytes is not None:
@@ -150,12 +150,12 @@ def report(net: HybridBlock, example: Any, baseline: HybridBlock | Report | None
     ::
 
         print(report(net, example))
-        print(report(pruned, example, baseline=net, path="pruned.safetensors", latency=True))
+        print(report(pruned, example, baseline=net, path="pruned.gcz", latency=True))
 
     Parameters
     ----------
     net : HybridBlock
-        With its data; a SymbolBlock will do.
+        Initialized, with known shapes; a SymbolBlock is one too.
     example : NDArray, or tuple of NDArray for a network of several inputs
         A batch ``(batch, ...)``; MACs are per sample of it.
     baseline : HybridBlock or Report, optional

@@ -8,7 +8,6 @@ from typing import Any
 from mxnet.gluon import Parameter, Trainer
 from mxnet.optimizer import Optimizer, Updater
 
-
 # Parameters
 
 def trained_parameters(trainer: Trainer) -> list[Parameter]:

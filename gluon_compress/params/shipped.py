@@ -52,7 +52,7 @@ def names() -> list[str]:
 def path(name: str, base_url: str | None = None) -> Path:
     """The verified parameter file of ``name``; see above for where it is looked for.
 
-    A damaged file in the ``params`` folder is passed over with a warning and left as it is. A damaged file
+    A damaged file in the ``params`` folder is left as it is, with a warning. A damaged file
     in the cache is replaced, but only by a verified download.
 
     Parameters

@@ -85,7 +85,7 @@ def _gluoncv_zoo() -> tuple[Callable[..., HybridBlock], dict[str, tuple[str, str
 
 
 def _fetch_zoo_file(file: Path, sha1: str) -> None:
-    """Bring a file of a zoo to ``file``, unless it is there already; verified, else as it was."""
+    """Bring a file of a zoo to ``file``, verified, unless it is there already."""
     if file.exists() and check_sha1(file, sha1):
         return
     url = repository_url("gluon/models", f"{file.stem}.zip")
@@ -108,7 +108,7 @@ def _fetch_zoo_file(file: Path, sha1: str) -> None:
 
 
 class _Member:
-    """A file in a zip archive, which is opened by the first ``read``: whatever is wrong with it is met there."""
+    """A file in a zip archive. The first ``read`` opens it, so that whatever is wrong with it comes up there."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self.file, self.name = file, name

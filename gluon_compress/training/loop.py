@@ -76,13 +76,13 @@ def fit(net: HybridBlock, train_data: Iterable, epochs: int, trainer: Trainer | 
         the run can be repeated, and resumed to the same result.
     state_path : str or Path, optional
         The state of the run is kept here after each epoch. A killed run, called again with the same
-        arguments, goes on from there; a finished one returns at once. A file whose run had another number
+        arguments, goes on from there; a finished one returns at once. The file of a run with another number
         of epochs or batches, seed, optimizer, loss (by name), masks, ... is refused.
     progress : bool
         Show a progress bar on standard error.
     run_details : dict, optional
-        What else tells this run from others, for the file at ``state_path``: anything that JSON can write,
-        such as the settings of a loss of yours.
+        What else tells this run from others, for the file at ``state_path``: anything that JSON can hold,
+        such as the settings of your own loss.
 
     Whatever it raises, the network then has the parameters it came with; a state file stays for the
     next attempt. The trainer's momenta and step counts are not put back: make a new trainer for that.

@@ -259,11 +259,11 @@ def _check_same_network(path: Path, named: dict[str, Parameter], tensors: dict[s
         raise CheckpointError(f"{path} is of another network: parameter {name} is only in "
                               f"{'the file' if name in saved else 'the network'}")
     for name, parameter in named.items():
-        shape, there = parameter.shape, saved[name].shape  # 0: what a first forward pass will tell
-        if shape is not None and (len(shape) != len(there) or
-                                  any(known > 0 and known != size for known, size in zip(shape, there))):
+        shape, saved_shape = parameter.shape, saved[name].shape  # 0: what a first forward pass will tell
+        if shape is not None and (len(shape) != len(saved_shape) or
+                                  any(known > 0 and known != size for known, size in zip(shape, saved_shape))):
             raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
-                                  f"{there} there, {shape} here")
+                                  f"{saved_shape} there, {shape} here")
         if saved[name].dtype != np.dtype(parameter.dtype):
             raise CheckpointError(f"{path} is of another network: parameter {name} has type "
                                   f"{saved[name].dtype} there, {np.dtype(parameter.dtype)} here")

@@ -3,11 +3,11 @@
 Every worker has the whole network and a share of each batch; gradients are summed over the workers, so that a step is
 that of one process with the whole batch. ``python -m gluon_compress.workers`` starts the processes.
 
-ps-lite waits forever for a worker that has died: its heartbeats go to the scheduler alone, and workers can ask for no
-node but that one. So whoever waits here waits for a bounded time, and leaves the process without waiting afterwards.
+ps-lite waits forever for a worker that has died: heartbeats go to the scheduler alone, and workers can ask about no
+other node. So every wait here is bounded, and a process that gave up waiting ends without waiting again.
 
-Some of MXNet 1.9.1's servers round float64 to float32, by chance, as if they had been told to (``multi_precision``). So
-what has to be exact goes through them as float32.
+Some of MXNet 1.9.1's servers round float64 to float32 by chance, as if they had been told to (``multi_precision``). So
+whatever must be exact goes through them as float32.
 """
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ _connection: Workers | None = None
 def connect() -> Workers:
     """The :class:`Workers` that this process is one of; waits for all of them to start.
 
-    One connection serves the whole process. In a process that was not started as a worker (``DMLC_ROLE``), it is alone:
-    rank 0 of 1, and the same script trains in one process.
+    One connection serves the whole process. A process that was not started as a worker (``DMLC_ROLE``) is alone, rank 0
+    of 1: the same script then trains in one process.
 
     >>> workers = connect()
     >>> data = dataset.batches(256, shuffle=True, rank=workers.rank, workers=workers.num_workers)
@@ -147,12 +147,12 @@ class Workers(KVStoreBase, TrainingGroup):
         self._store = store
         self._next_key = itertools.count(FIRST_KEY)
         self._sums: dict[tuple, int] = {}  # {what is summed: its key}
-        self.failed, self.status = False, 1  # of the process, when it failed
+        self.failed, self.status = False, 1  # status: with which the process ends when it failed
         self.rank, self.num_workers, self.type = store.rank, store.num_workers, store.type
 
     @staticmethod
     def is_capable(capability: str) -> bool:
-        return False  # of updating the weights
+        return False  # such as updating the weights
 
     def broadcast(self, key: Any, value: Any, out: Any, priority: int = 0) -> None:
         """Put worker 0's ``value`` into ``out``; waits for it."""
@@ -169,7 +169,7 @@ class Workers(KVStoreBase, TrainingGroup):
             mx.nd.identity(received.as_in_context(array.context), out=array)
 
     def pushpull(self, key: Any, value: Any, out: Any = None, priority: int = 0) -> None:
-        """Put the sum of all workers' ``value`` into ``out``, in time; :meth:`wait` waits for it."""
+        """Have the sum of all workers' ``value`` put into ``out``; :meth:`wait` waits for it."""
         first = value[0] if isinstance(value, (list, tuple)) else value
         name = key, first.shape, np.dtype(first.dtype).name
         if name not in self._sums:
@@ -193,7 +193,7 @@ class Workers(KVStoreBase, TrainingGroup):
         return received.asnumpy().astype(np.uint16).view(np.float64).sum(axis=0).reshape(numbers.shape)
 
     def from_worker(self, rank: int, content: bytes) -> bytes:
-        """The bytes that the worker with this rank gave; those of the others are not looked at."""
+        """The bytes that the worker with this rank gives; those of the others are ignored."""
         length = int(self.sum([len(content) if self.rank == rank else 0])[0])
         if length == 0:
             return b""

@@ -1,8 +1,8 @@
 """Lets the processes of a training on several machines reach each other, and nobody else reach them.
 
-MXNet's parameter server believes whoever connects, and a few bytes that it does not expect end it. So its processes
-listen on no network: they meet through sockets that are files of one user (``DMLC_LOCAL``). On each machine one guard
-carries those connections to the guards of the others, which take them only from who knows the secret of the run:
+MXNet's parameter server trusts whoever connects, and a few unexpected bytes end it. So its processes listen on no
+network: they meet through sockets that are files of one user (``DMLC_LOCAL``). On each machine one guard carries those
+connections to the guards of the others, which take them only from a guard that knows the secret of the run:
 
     guard that asks                      guard that is asked
                         <- 32 random bytes
@@ -11,7 +11,7 @@ carries those connections to the guards of the others, which take them only from
                         <- HMAC-SHA256 over the same, for the other direction
     then what MXNet sends, as it is
 
-What follows is not encrypted: who can listen to the network sees it, and who can change packets can change it.
+What follows is not encrypted: whoever can listen to the network sees it, and whoever can change packets can change it.
 """
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SECRET = "GLUON_COMPRESS_GUARD_SECRET"
 FOLDER = Path("/tmp")  # where MXNet's ps-lite puts its sockets
 RANDOM_BYTES = 32
 TARGET_BYTES = 10      # the number of a socket, in decimal
-SECONDS = 10           # for a stranger to say the secret
-STRANGERS = 64         # at once, and then told about
+SECONDS = 10           # how long a stranger may take to prove that it knows the secret
+STRANGERS = 64         # how many at once, and how many refusals are told
 PIECE_BYTES = 1 << 20
 
 
@@ -66,7 +66,7 @@ class Guard:
         return self.folder / f"{number}{end}"
 
     def _open_door(self, number: int) -> socket.socket | None:
-        """A socket in place of that of a process elsewhere; None where that process, or a guard, is here after all."""
+        """A socket in place of that of a process elsewhere; None when that process, or a guard, is on this machine."""
         door, path = socket.socket(socket.AF_UNIX), self._path(number, ".guard")
         try:
             door.bind(str(path))
@@ -160,7 +160,7 @@ def _in_thread(function: Callable[..., object], *arguments: Any) -> None:
 
 
 def _receive(connection: socket.socket, count: int) -> bytes:
-    """Exactly so many bytes."""
+    """Exactly ``count`` bytes; ``ConnectionError`` when fewer come."""
     content = bytearray()
     while len(content) < count:
         piece = connection.recv(count - len(content))
@@ -171,7 +171,7 @@ def _receive(connection: socket.socket, count: int) -> bytes:
 
 
 def _carry(first: socket.socket, second: socket.socket) -> None:
-    """Carry what both sides send to the other, until one closes."""
+    """Carry what each side sends to the other, until one closes."""
     for connection in (first, second):
         if connection.family == socket.AF_INET:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -3,14 +3,14 @@
     python -m gluon_compress.workers --workers 2 train.py --epochs 10
     python -m gluon_compress.workers --workers 8 --servers 4 --hosts hosts.txt train.py
 
-What the processes print comes with their names in front; worker numbers are the ranks that the script sees. As soon as
-one fails all others are ended, and the status is 1.
+Each line that a process prints has the process's name in front; a worker's number is the rank that the script sees. As
+soon as one process fails, all others are ended, and the status is 1.
 
 Who can be trusted: on one machine the processes meet through sockets that are files of yours, and nothing listens on a
-network. Of several hosts each listens on one port of its address in the file, and takes only connections that prove to
-know a secret of this run; it travels by ssh. What they send is not encrypted: the network between the hosts must be one
-where nobody else listens or changes packets, or name the hosts by the addresses of a tunnel between them (WireGuard, or
-ssh -w, whose ends have addresses).
+network. With several hosts, each listens on one port of its address in the file, and takes only connections that prove
+to know a secret of this run, which travels by ssh. What they send is not encrypted: nobody else may listen on the
+network between the hosts or change packets there. Otherwise name the hosts by the addresses of a tunnel between them
+(WireGuard, or ssh -w, whose ends have addresses).
 """
 from __future__ import annotations
 
@@ -27,107 +27,21 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import Any
 
 import click
 
-from ..runtime.parameter_server import LAUNCHED
 from ..runtime import status, usable_cores
-from . import guard
-from .waiting import GOES_ON, WAITS
+from ..runtime.parameter_server import LAUNCHED
+from .process import SECONDS_TO_END, Process
 
 __all__ = ["main"]
 
 SCRIPT = Path(__file__).with_name("script.py")  # what a worker's Python runs
 FORWARDED = ("PYTHONPATH", "DMLC_", "PS_", "MXNET_", "GLUON_COMPRESS_", "OMP_")
-SECONDS_TO_END = 10  # the shell below takes 5 of them
-
-# Runs a command until it ends or standard input does: also when the launcher or the connection dies, nothing stays.
-# setsid: a group of its own, which ends whole. (A shell gives commands in the background an empty standard input.)
-UNTIL_INPUT_ENDS = """\
-exec 3<&0
-IFS= read -r {secret} <&3 && export {secret}
-setsid {command} </dev/null 3<&- &
-process=$!
-(cat <&3; kill -TERM -$process; sleep 5; kill -KILL -$process) >/dev/null 2>&1 &
-exec 3<&-
-wait $process
-status=$?
-kill $! 2>/dev/null
-{clean}
-exit $status
-"""
-
-
-@dataclass
-class Process:
-    """One process of the cluster: ``name`` ('worker 0'), ``host`` (None here), and what it was started with.
-
-    ``secret`` goes to it through a pipe, as others on its machine can read commands; ``waits``: for the other workers.
-    """
-
-    name: str
-    host: str | None
-    environment: dict[str, Any]
-    command: list[str]
-    secret: str = ""
-    waits: bool = False
-    handle: Any = None  # subprocess.Popen, once it is started
-    readers: list[threading.Thread] = field(default_factory=list)
-
-    def start(self, ssh: Sequence[str], ended: queue.Queue) -> None:
-        """Start it; its end is put into the queue ``ended``."""
-        variables = [f"{name}={value}" for name, value in self.environment.items()]
-        socket_file = guard.FOLDER / str(self.environment["PORT"]) if "PORT" in self.environment else None
-        script = UNTIL_INPUT_ENDS.format(command=shlex.join(["env", *variables, *self.command]), secret=guard.SECRET,
-                                         clean=f"rm -f {socket_file}" if socket_file else ":")
-        if self.host is None:
-            command = ["sh", "-c", script]
-        else:
-            command = [*ssh, self.host, shlex.join(["sh", "-c", f"cd {shlex.quote(os.getcwd())} || exit\n{script}"])]
-        self.handle = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                       stderr=subprocess.PIPE, start_new_session=True)  # Ctrl-C is ours
-        try:
-            self.handle.stdin.write(f"{self.secret}\n".encode())
-            self.handle.stdin.flush()
-        except BrokenPipeError:
-            pass  # its end is told soon
-        self.readers = [threading.Thread(target=self._forward, args=streams, daemon=True) for streams in
-                        ((self.handle.stdout, sys.stdout), (self.handle.stderr, sys.stderr))]
-        for reader in self.readers:
-            reader.start()
-        threading.Thread(target=lambda: ended.put((self, self.handle.wait())), daemon=True).start()
-
-    def _forward(self, source: IO[bytes], target: TextIO) -> None:
-        for line in source:
-            text = line.decode(errors="replace").rstrip("\r\n").split("\r")[-1]  # of a progress bar, how it ends
-            if text in (WAITS, GOES_ON):
-                self.waits = text == WAITS
-            elif text.strip():
-                target.write(f"[{self.name}] {text}\n")  # in one piece
-                target.flush()
-
-    def end(self) -> None:
-        """Ask it to end."""
-        try:
-            self.handle.stdin.close()
-        except BrokenPipeError:
-            pass
-
-    def wait(self, until: float) -> None:
-        """Wait for its end, and by force from the time ``until`` on; then for the rest of what it printed."""
-        try:
-            self.handle.wait(max(0.1, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            os.killpg(self.handle.pid, signal.SIGKILL)
-            self.handle.wait()
-        for reader in self.readers:
-            reader.join(1)
 
 
 def cluster(workers: int, servers: int, hosts: list[str], port: int | None, python: str,
@@ -263,11 +177,11 @@ def run(processes: Sequence[Process], ssh: Sequence[str] = ()) -> int:
 
 
 def waited_for(process: Process, working: list[Process]) -> str:
-    """Who did not come, when a worker ended because it had waited for the others for too long."""
+    """Which processes were missing, when a worker ended because it had waited too long for the others."""
     if not process.waits:
         return ""
     missing = [other.name for other in working if not other.waits]
-    return f", having waited for {', '.join(missing) or 'the servers'} to no end"
+    return f", having waited in vain for {', '.join(missing) or 'the servers'}"
 
 
 def how(code: int) -> str:
@@ -309,14 +223,15 @@ def check_script(path: str) -> None:
                help=__doc__.replace("\n    python", "\n\n\b\n    python", 1))
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--servers", type=click.IntRange(1), default=1, show_default=True,
-              help="Which sum the gradients; on several machines about as many as machines.")
+              help="How many servers sum the gradients; on several machines about one per machine.")
 @click.option("--hosts", type=click.Path(exists=True, dir_okay=False),
               help="A file with a host, or user@host, per line. This directory and Python must be on all of them.")
 @click.option("--ssh", default="ssh -o BatchMode=yes -o ServerAliveInterval=15", show_default=True,
-              help="What runs a command on a host: it is given the host and the command.")
+              help="The command that runs another on a host: it gets the host and that command.")
 @click.option("--port", type=click.IntRange(1, 65535),
-              help="On which each of the hosts listens. Default: one that is free here.")
-@click.option("--python", default=sys.executable, help="Default: the one that runs this.")
+              help="The port on which each of the hosts listens. Default: one that is free here.")
+@click.option("--python", default=sys.executable,
+              help="The interpreter of all processes. Default: the one that runs this.")
 @click.argument("command", nargs=-1, required=True, metavar="SCRIPT [ARGUMENTS]...")
 def main(workers: int, servers: int, hosts: str | None, ssh: str, port: int | None, python: str,
          command: tuple[str, ...]) -> None:
@@ -326,7 +241,7 @@ def main(workers: int, servers: int, hosts: str | None, ssh: str, port: int | No
     ssh = split_command("--ssh", ssh)
     if hosts:
         check_command("--ssh", ssh[0])
-    else:  # which others have elsewhere
+    else:  # on other hosts these may be elsewhere
         check_command("--python", python)
         check_script(command[0])
     processes = cluster(workers, servers, read_hosts(hosts) if hosts else [], port, python, list(command))
