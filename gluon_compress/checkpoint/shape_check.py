@@ -17,13 +17,14 @@ import numpy as np
 
 from ..files.schema import Malformed
 from ..network.nodes import Entry, Node, nodes_of
+from ..network.operators import OPERATORS
 from .allowed_operators import canonical_names
 from .symbol_check import first_line, lone_symbol, settings_of
 
 Shape = tuple[int, ...]
 MOST_NUMBERS = 1 << 31  # in all tensors between the operators together
-BATCH_NORMS = ("BatchNorm", "_npx_batch_norm", "_contrib_BatchNormWithReLU", "_contrib_SyncBatchNorm")
-NORMS = (*BATCH_NORMS, "LayerNorm", "InstanceNorm", "GroupNorm")
+BATCH_NORMS = ("_npx_batch_norm", *(name for name, operator in OPERATORS.items() if operator.keeps_statistics))
+NORMS = (*BATCH_NORMS, *(name for name, operator in OPERATORS.items() if operator.normalizes))
 SIZE_KEEPING = ("Reshape", "reshape_like", "_np_reshape", "_npx_reshape", "Flatten", "expand_dims", "squeeze",
                 "_np_squeeze", "_npi_expand_dims")
 FLOATING_POINT = ("Activation", "BatchNorm", "Convolution", "Deconvolution", "FullyConnected", "InstanceNorm",

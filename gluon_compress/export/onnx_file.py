@@ -141,9 +141,8 @@ def _effective_values(graph):
     """The parameters as they work: a BatchNorm with ``fix_gamma`` takes gamma for one, ONNX's does not."""
     values = graph.values()
     for node in graph.nodes:
-        if node.operator == "BatchNorm" and node.get("fix_gamma", True):
-            gamma, _ = node.inputs[1]
-            values[gamma.name] = mx.nd.ones_like(values[gamma.name])
+        if node.meaning.keeps_statistics and node.get("fix_gamma"):
+            values[node.gamma.name] = mx.nd.ones_like(values[node.gamma.name])
     return values
 
 

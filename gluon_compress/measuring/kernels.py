@@ -27,7 +27,6 @@ from ..tables import format_table, progress_bar
 __all__ = ["Kernel", "KernelReport", "kernels_of", "measure_islands", "operator_times"]
 
 MARK = "the pass begins"
-INTEGER = ("_sg_mkldnn_", "_contrib_quantized_")  # how the names of integer operators begin
 TENSOR = re.compile(r"(src|wei|dst|data)_([a-z0-9]+):")
 
 
@@ -130,7 +129,7 @@ def measure_islands(net, example, progress=True):
     times = operator_times(net, example, progress=progress)
     total = sum(milliseconds for _, _, milliseconds in times)
     order = in_order(Graph(net, example).outputs)
-    integer = {node for node in order if node.operator.startswith(INTEGER)}
+    integer = {node for node in order if node.computes_codes}
     names = {node.name for node in between(order, integer) - integer}
     record = net.record
     for name, island in record.islands.items():

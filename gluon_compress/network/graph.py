@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -11,12 +12,11 @@ from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
 from ..errors import NetworkError
 from .checks import check_ready
-from .inputs import ExampleInputs, example_inputs, flat, map_arrays
+from .inputs import example_inputs, flat, map_arrays
 from .misfits import misfit, reason_of, remedy_of_shapes, shorten
-from .nodes import Entry, Node, edited, nodes_of
+from .nodes import Node, edited, nodes_of
 from .values import parameters
 
-PRODUCERS = ("Convolution", "Deconvolution", "FullyConnected", "Embedding")
 LONGEST_ERROR = 450
 Shape = tuple[int, ...]
 
@@ -42,7 +42,7 @@ class Graph:
         {input name: shape} of those that the graph reads; empty until there is an example, as are the nodes' shapes.
     """
 
-    def __init__(self, net: HybridBlock, inputs: object = 1, further: Callable | None = None,
+    def __init__(self, net: HybridBlock, inputs: Any = 1, further: Callable | None = None,
                  named: Mapping[str, Parameter] | None = None) -> None:
         """
         Parameters
@@ -114,8 +114,7 @@ class Graph:
 
     def producers(self) -> list[Node]:
         """The nodes that make channels with a weight of the network: convolutions, dense layers, embeddings."""
-        return [node for node in self.nodes
-                if node.operator in PRODUCERS and node.inputs[1][0].parameter is not None]
+        return [node for node in self.nodes if node.kind is not None and node.layer is not None]
 
     def auxiliary(self) -> set[str]:
         """Names in the graph of the parameters that operators change by themselves: BatchNorm's statistics."""

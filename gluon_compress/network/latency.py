@@ -102,9 +102,8 @@ def _conditions(net, inputs):
         nodes, _ = nodes_of(net._cached_graph[1])
     else:
         nodes = Graph(net, inputs).nodes
-    quantized = any("quantized" in node.operator or node.attributes.get("quantized") in ("true", "True", "1")
-                    for node in nodes)
-    fused = any(node.operator.startswith("_sg_mkldnn") for node in nodes)
+    quantized = any(node.computes_codes for node in nodes)
+    fused = any(node.is_fused for node in nodes)
     types = sorted({np.dtype(parameter.dtype).name for parameter in parameters(net).values()})
     precision = "int8" if quantized else "+".join(PRECISIONS.get(name, name) for name in types)
     return precision or "fp32", "fused" if fused else "hybridized" if compiled else "imperative"

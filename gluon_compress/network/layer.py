@@ -9,7 +9,7 @@ from ..arguments import shown, unknown
 from ..errors import NetworkError
 from .checks import check_ready
 from .nodes import nodes_of
-from .values import parameters, walk
+from .values import layer_name, parameters, walk
 
 CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 SELECTIONS = "the name of a layer, a kind or class of layers, a function of a Layer"
@@ -70,11 +70,6 @@ def layers(net):
             kind, layout = _gluon_kind(type(block)), getattr(block, "_kwargs", {}).get("layout")
         found.append(Layer(layer_name(name), kind, name, parameter, block, layout))
     return found
-
-
-def layer_name(parameter_name):
-    """``conv.0`` of ``conv.0.weight``; ``conv0`` of a SymbolBlock's ``conv0_weight``."""
-    return parameter_name.removesuffix(".weight").removesuffix("_weight")
 
 
 def select_layers(net, select=None, exclude=(), default=None):
@@ -177,13 +172,6 @@ def _symbol_kinds(block):
     """{parameter name: (Gluon's kind of layer, layout)} of a SymbolBlock, read off its graph."""
     kinds = {}
     for node in nodes_of(block._cached_graph[1])[0]:
-        if node.operator == "FullyConnected":
-            kind = "Dense"
-        elif node.operator in ("Convolution", "Deconvolution"):
-            kind = f"Conv{np.size(node.get('kernel'))}D{'Transpose' if node.operator == 'Deconvolution' else ''}"
-        elif node.operator == "Embedding":
-            kind = "Embedding"
-        else:
-            continue
-        kinds[node.inputs[1][0].name] = kind, node.get("layout")
+        if node.kind is not None:
+            kinds[node.weight.name] = node.kind, node.get("layout")
     return kinds

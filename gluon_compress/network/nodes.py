@@ -5,9 +5,14 @@ import ast
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import mxnet as mx
+import numpy as np
+
+from .operators import OPERATORS, UNKNOWN, Operator
+from .values import layer_name
 
 MXNET_VERSION = 10901  # in the JSON of a graph
 
@@ -45,10 +50,13 @@ class Node:
     subgraphs: list[list[Entry]] = field(default_factory=list, repr=False)
 
     def get(self, attribute: str, default: Any = None) -> Any:
-        """Value of an attribute: a number, bool, tuple or None where the text is one, else the text."""
+        """Value of an attribute: a number, bool, tuple or None where the text is one, else the text.
+
+        Where it is not written it is what the table of operators says, or else ``default``.
+        """
         text = self.attributes.get(attribute)
         if text is None:
-            return default
+            return self.meaning.defaults.get(attribute, default)
         try:
             return ast.literal_eval(text.capitalize() if text in ("true", "false") else text)
         except (ValueError, SyntaxError):
@@ -58,6 +66,121 @@ class Node:
         """Shape of the tensor that it reads there."""
         source, output = self.inputs[index]
         return source.shapes[output]
+
+    def entry(self, role: str) -> Entry | None:
+        """What it reads as its "weight", "bias", ...; None where it reads no such thing."""
+        roles = self.meaning.inputs
+        index = roles.index(role) if role in roles else len(self.inputs)
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def _source(self, role: str) -> Node | None:
+        entry = self.entry(role)
+        return entry and entry[0]
+
+    @property
+    def meaning(self) -> Operator:
+        """What the table says of its operator."""
+        return OPERATORS.get(self.operator, UNKNOWN)
+
+    @property
+    def weight(self) -> Node | None:
+        """The node that makes the weight of a layer: a parameter, mostly."""
+        return self._source("weight")
+
+    @property
+    def bias(self) -> Node | None:
+        return self._source("bias")
+
+    @property
+    def gamma(self) -> Node | None:
+        return self._source("gamma")
+
+    @property
+    def beta(self) -> Node | None:
+        return self._source("beta")
+
+    @property
+    def mean(self) -> Node | None:
+        """The running mean of a BatchNorm."""
+        return self._source("mean")
+
+    @property
+    def variance(self) -> Node | None:
+        """The running variance of a BatchNorm."""
+        return self._source("variance")
+
+    @property
+    def layer(self) -> str | None:
+        """Structural name of the layer, whose weight is a parameter of the network; None for all other nodes."""
+        return layer_name(self.weight.parameter) if self.weight and self.weight.parameter else None
+
+    @property
+    def kind(self) -> str | None:
+        """Gluon's name of the kind of layer: "Conv2D", "Dense", ...; None for all other nodes."""
+        return self.meaning.kind and self.meaning.kind.format(np.size(self.get("kernel", ())))
+
+    @property
+    def groups(self) -> int:
+        """In how many groups a convolution has its channels; 1 for all other nodes."""
+        return self.get("num_group", 1)
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis of the channels of what it reads and makes, from the front; None where it has no such axis."""
+        return self.meaning.channel_axis(self)
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates for the whole batch of the example; None where they are not counted."""
+        if self.meaning.macs_per is None:
+            return None
+        tensor = self.input_shape(0) if self.meaning.macs_per == "input" else self.shapes[0]
+        node, output = self.entry("weight")
+        return prod(tensor) * prod(node.shapes[output][1:])
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it does nothing in inference."""
+        return self.meaning.is_identity(self)
+
+    @property
+    def is_homogeneous(self) -> bool:
+        """Whether f(s x) = s f(x), channel by channel, for s > 0."""
+        return self.meaning.is_homogeneous(self)
+
+    @property
+    def is_relu(self) -> bool:
+        return self.ceiling is not None
+
+    @property
+    def ceiling(self) -> float | None:
+        """Where a ReLU cuts, infinity where it does not; None for all other nodes."""
+        return self.meaning.ceiling(self)
+
+    @property
+    def slope_kind(self) -> str | None:
+        """Whether a leaky ReLU has its slope as a number ("leaky") or parameter ("prelu"); None for other nodes."""
+        return self.meaning.slope_kind(self)
+
+    @property
+    def integer_obstacle(self) -> str | None:
+        """Why it cannot run on integers; None where nothing is in the way, if there are kernels for its operator."""
+        return self.meaning.integer_obstacle(self)
+
+    @property
+    def passes_integers(self) -> bool:
+        """Pooling over small windows, flattening, concatenation along the channels: it needs no range of its own."""
+        return self.kind is None and self.meaning.integer_form is not None and self.integer_obstacle is None
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether it is one of oneDNN's operators, which take others along."""
+        return self.operator.startswith("_sg_mkldnn")
+
+    @property
+    def computes_codes(self) -> bool:
+        """Whether it computes with integers that stand for real numbers, as oneDNN's quantized operators do."""
+        return "quantized" in self.operator or self.get("quantized") in (True, 1)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -144,9 +267,9 @@ def content_of(outputs: list[Entry]) -> dict:
     """What :func:`symbol_of` loads, as MXNet writes it to JSON."""
     nodes = in_order(outputs)
     index = {id(node): number for number, node in enumerate(nodes)}
-    entries = []
+    entries: list[dict] = []
     for node in nodes:
-        entry = {"op": node.operator, "name": node.name, "attrs": dict(node.attributes),
+        entry: dict[str, Any] = {"op": node.operator, "name": node.name, "attrs": dict(node.attributes),
                  "inputs": [[index[id(source)], output, 0] for source, output in node.inputs]}
         if node.subgraphs:
             entry["subgraphs"] = [content_of(inner) for inner in node.subgraphs]

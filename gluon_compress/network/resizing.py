@@ -10,26 +10,12 @@ from mxnet.gluon import SymbolBlock, Trainer, nn
 
 from ..errors import NetworkError
 from .nodes import Node, edited
+from .operators import OPERATORS
 from .trainer import check_shapes
 from .values import parameters, walk
 
 SIZES = ("_units", "_in_units", "_channels", "_in_channels", "_num_groups", "_kwargs", "_cached_graph")
 RESIZABLE = ((nn.Dense, "weight"), (nn.conv_layers._Conv, "weight"), (nn.Embedding, "weight"), (nn.GroupNorm, "gamma"))
-
-
-def sized_attributes(operator, shape, groups):
-    """The attributes by which ``operator`` knows the ``shape`` of its weight, and its number of groups."""
-    if operator == "Convolution":
-        return {"num_filter": shape[0], "num_group": groups}
-    if operator == "Deconvolution":
-        return {"num_filter": shape[1] * groups, "num_group": groups}
-    if operator == "FullyConnected":
-        return {"num_hidden": shape[0]}
-    if operator == "Embedding":
-        return {"output_dim": shape[1]}
-    if operator == "GroupNorm":
-        return {"num_groups": shape[0]}  # MXNet has one gamma per group
-    return {}
 
 
 def resizable_parameters(net):
@@ -97,22 +83,19 @@ def resized_symbol(symbol, shapes, groups):
             if node.name in shapes:
                 node.attributes.pop("__shape__", None)
             return
-        weight = _second_input(node)
+        weight = _name_of_weight(node)
         if weight in shapes:
-            count = groups.get(weight, node.get("num_group", 1))
-            new = sized_attributes(node.operator, shapes[weight], count)
-            node.attributes.update({name: str(value) for name, value in new.items()})
+            sizes = node.meaning.sizes(shapes[weight], groups.get(weight, node.groups))
+            node.attributes.update({name: str(value) for name, value in sizes.items()})
     return edited(symbol, edit, amp_casts=True)
 
 
-def _second_input(node):
-    """Name of the weight that an operator reads, through the casts of mixed precision; None without one."""
-    if len(node.inputs) < 2:
-        return None
-    source, _ = node.inputs[1]
-    while source.operator == "amp_cast":
+def _name_of_weight(node):
+    """Name of the weight of a layer, or its gamma, before the casts of mixed precision; None where it has neither."""
+    source = node.weight or node.gamma
+    while source is not None and source.operator == "amp_cast":
         source, _ = source.inputs[0]
-    return source.name
+    return source and source.name
 
 
 def capture(net):
@@ -173,12 +156,11 @@ def _tell_layer(block, role, shape, groups):
         block._units, block._in_units = shape
     elif isinstance(block, nn.conv_layers._Conv) and role == "weight":
         groups = groups or block._kwargs["num_group"]
-        block._kwargs.update(sized_attributes(block._op_name, shape, groups))
-        transposed = block._op_name == "Deconvolution"
+        block._kwargs.update(OPERATORS[block._op_name].sizes(shape, groups))
         block._channels = block._kwargs["num_filter"]
-        block._in_channels = shape[0] if transposed else shape[1] * groups
+        block._in_channels = shape[0] if OPERATORS[block._op_name].weight_channels == 1 else shape[1] * groups
     elif isinstance(block, nn.Embedding) and role == "weight":
-        block._kwargs.update(sized_attributes("Embedding", shape, None))
+        block._kwargs.update(OPERATORS["Embedding"].sizes(shape, 1))
     elif isinstance(block, nn.GroupNorm) and role == "gamma":
         block._num_groups = shape[0]
         block._kwargs["num_groups"] = block._num_groups

@@ -24,6 +24,11 @@ def parameters(net):
     return found
 
 
+def layer_name(parameter_name):
+    """``conv.0`` of ``conv.0.weight``; ``conv0`` of a SymbolBlock's ``conv0_weight``."""
+    return parameter_name.removesuffix(".weight").removesuffix("_weight")
+
+
 def known_shape(parameter):
     """Its shape, with 0 or -1 for unknown sizes; None when nothing is known."""
     # parameter.shape is None after SymbolBlock.imports

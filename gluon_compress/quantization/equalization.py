@@ -34,11 +34,9 @@ import numpy as np
 
 from ..network.nodes import Node, consumers, in_order
 from .calibration.observing import key, observe
-from .integers.fusions import is_relu, obstacle
 
 EXPONENTS = (0, 0.25, 0.5, 0.75, 1)
 LEAST_GAIN = 0.99  # of the noise: what a change must leave
-HOMOGENEOUS = ("relu", "Pooling", "Flatten", "_contrib_AdaptiveAvgPooling2D")
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Pair:
 
     @property
     def depthwise(self):
-        return self.second.get("num_group", 1) > 1
+        return self.second.groups > 1
 
 
 class ChannelStatistics:
@@ -110,7 +108,7 @@ def find_pairs(graph, inference):
     readers, heads = consumers(inference.outputs), set(inference.outputs)
 
     def free(node, *parameters):
-        return (node.name in inference.weights and obstacle(node) is None and len(node.shapes[0]) in (2, 4)
+        return (node.name in inference.weights and node.integer_obstacle is None and len(node.shapes[0]) in (2, 4)
                 and all(name is None or uses[name] == 1 and name not in fixed for name in parameters))
 
     pairs = []
@@ -118,22 +116,14 @@ def find_pairs(graph, inference):
         if not free(second, inference.weights.get(second.name)):
             continue
         entry, ceiling = second.inputs[0], math.inf
-        while len(readers[entry]) == 1 and entry not in heads and (
-                _homogeneous(entry[0]) or entry[0].operator == "clip" and is_relu(entry[0])):
-            if entry[0].operator == "clip":
-                ceiling = min(ceiling, float(entry[0].get("a_max")))
+        while len(readers[entry]) == 1 and entry not in heads and (entry[0].is_homogeneous or entry[0].is_relu):
+            ceiling = min(ceiling, entry[0].ceiling or math.inf)
             entry = entry[0].inputs[0]
         first = entry[0]
         if len(readers[entry]) == 1 and entry not in heads and free(
                 first, inference.weights.get(first.name), inference.biases.get(first.name)):
             pairs.append(Pair(first, second, first.shapes[0][1], ceiling))
     return pairs
-
-
-def _homogeneous(node):
-    """Whether f(s x) = s f(x), channel by channel, for s > 0."""
-    return (node.operator in HOMOGENEOUS or node.operator == "Activation" and node.get("act_type") == "relu"
-            or node.operator == "LeakyReLU" and node.get("act_type", "leaky") in ("leaky", "prelu"))
 
 
 def least_noise(pair, largest, mean_square, weight):

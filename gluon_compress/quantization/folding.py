@@ -22,14 +22,12 @@ import numpy as np
 from ..errors import NetworkError
 from ..files.schema import REASONS, fields, mapping, text
 from ..network.graph import Graph
-from ..network.layer import layer_name, selected_and_excluded
+from ..network.layer import selected_and_excluded
 from ..network.nodes import consumers
 from ..network.values import restore_snapshot, snapshot
 from ..records import Record
 from ..tables import format_table
 
-LAYERS = ("Convolution", "Deconvolution", "FullyConnected")
-NORMS = ("BatchNorm", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU")
 SUFFIXES = (".gamma", "_gamma")
 
 
@@ -105,7 +103,7 @@ def fold_batch_norm(net, example, select=None, exclude=()):
     pairs, reasons = batch_norm_pairs(graph)
     selected, excluded = selected_and_excluded(net, select, exclude)
     for norm, layer in list(pairs.items()):
-        name = layer_name(layer.inputs[1][0].parameter)
+        name = layer.layer
         if name in excluded or name not in selected:
             reasons[norm] = f"{name} is {'excluded' if name in excluded else 'not selected'}"
             del pairs[norm]
@@ -120,7 +118,7 @@ def fold_batch_norm(net, example, select=None, exclude=()):
     except Exception:
         restore_snapshot(net, before)
         raise
-    return FoldedNorms({norm_name(norm): layer_name(layer.inputs[1][0].parameter) for norm, layer in pairs.items()},
+    return FoldedNorms({norm_name(norm): layer.layer for norm, layer in pairs.items()},
                        {norm_name(norm): reason for norm, reason in reasons.items()})
 
 
@@ -131,7 +129,7 @@ def batch_norm_pairs(graph):
     readers = consumers(graph.outputs)
     pairs, reasons = {}, {}
     for norm in graph.nodes:
-        if norm.operator in NORMS:
+        if norm.meaning.keeps_statistics:
             reason = _obstacle(norm, reads, readers)
             if reason is None:
                 pairs[norm] = norm.inputs[0][0]
@@ -142,7 +140,7 @@ def batch_norm_pairs(graph):
 
 def _obstacle(norm, reads, readers):
     layer = norm.inputs[0][0]
-    if layer.operator not in LAYERS:
+    if layer.kind is None or layer.macs is None:
         what = "variable" if layer.operator == "null" else layer.operator
         return f"it reads the {what} {layer.name}, no convolution or dense layer"
     if reads[layer] > 1:
@@ -157,10 +155,10 @@ def _obstacle(norm, reads, readers):
                 return f"{source.parameter} is used more than once"
             if source.constant:
                 return f"{source.parameter} is a gluon.Constant"
-    axis, channels = norm.get("axis", 1) % len(layer.shapes[0]), _channel_axis(layer)
+    axis, channels = norm.channel_axis, layer.channel_axis
     if axis != channels:
         return f"it normalizes axis {axis}, the channels of {layer.name} are on axis {channels}"
-    if norm.get("eps", 1e-3) > 1:
+    if norm.get("eps") > 1:
         return f"eps is {norm.get('eps')}, and no running_var of 0 or more would make it 1"
     return None
 
@@ -172,7 +170,7 @@ def folded(norm, layer, values):
     alpha, _ = scale_and_shift(norm, values)
     with np.errstate(all="ignore"):
         new = {weight: _scaled_weight(layer, values[weight].astype(np.float64), alpha), mean: alpha * values[mean],
-               gamma: np.ones_like(alpha), variance: np.full_like(alpha, 1 - np.float32(norm.get("eps", 1e-3)))}
+               gamma: np.ones_like(alpha), variance: np.full_like(alpha, 1 - np.float32(norm.get("eps")))}
         if bias:
             new[bias[0]] = alpha * values[bias[0]]
         new = {name: value.astype(values[name].dtype) for name, value in new.items()}
@@ -186,29 +184,23 @@ def folded(norm, layer, values):
 def scale_and_shift(norm, values):
     """``(alpha, beta - alpha * mean)`` of a BatchNorm in inference, in double precision."""
     gamma, beta, mean, variance = (values[source.parameter] for source, _ in norm.inputs[1:])
-    scale = 1 if norm.get("fix_gamma", True) else gamma.astype(np.float64)
+    scale = 1 if norm.get("fix_gamma") else gamma.astype(np.float64)
     with np.errstate(all="ignore"):
         # var + eps in float32, as BatchNorm computes it: of 1 - eps it is 1, and folding again changes nothing
-        deviation = np.sqrt((variance.astype(np.float32) + np.float32(norm.get("eps", 1e-3))).astype(np.float64))
+        deviation = np.sqrt((variance.astype(np.float32) + np.float32(norm.get("eps"))).astype(np.float64))
         alpha = scale / deviation
         return alpha, beta - alpha * mean
 
 
 def norm_name(norm):
     """Structural name of a BatchNorm's block."""
-    name = norm.inputs[1][0].parameter or norm.name
+    name = norm.gamma.parameter or norm.name
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
 def _scaled_weight(layer, weight, alpha):
-    if layer.operator != "Deconvolution":  # (out, ...)
+    if layer.meaning.weight_channels == 0:  # (out, ...)
         return weight * alpha.reshape([-1] + [1] * (weight.ndim - 1))
-    groups = layer.get("num_group", 1)  # (in, out / groups, ...)
+    groups = layer.groups  # (in, out / groups, ...)
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     return (grouped * alpha.reshape(groups, 1, -1, 1)).reshape(weight.shape)
-
-
-def _channel_axis(layer):
-    if layer.operator == "FullyConnected":
-        return len(layer.shapes[0]) - 1
-    return (layer.get("layout") or "NC").index("C")

@@ -16,7 +16,6 @@ from ..network.checks import check_ready
 from ..network.nodes import in_order, symbol_of
 from ..network.values import take_values
 from .calibration.range_observer import RangeObserver
-from .folding import NORMS
 from .integers.integer_network import IntegerNetwork
 from .integers.lowering import Lowering
 from .integers.training_emitter import (
@@ -122,8 +121,8 @@ class QatNetwork(SymbolBlock):
         values = {**self._values, **emitter.values}
         fixed = {node.parameter for node in self.graph.nodes if node.constant}
         fixed |= {offset.name for offset, _ in emitter.offsets.values()} | emitter.constants.keys()
-        fixed |= {source.parameter for node in self.graph.nodes if node.operator in NORMS
-                  for source, _ in node.inputs[3:]}  # mean and variance
+        fixed |= {statistic.parameter for node in self.graph.nodes if node.meaning.keeps_statistics
+                  for statistic in (node.mean, node.variance)}
         for name, parameter in self.collect_params().items():
             parameter.grad_req = "null" if name in fixed else "write"
             if name in emitter.thresholds or name in emitter.clips:
@@ -207,5 +206,5 @@ def _lowering(quantized, clips):
 def _freeze_statistics(outputs):
     """BatchNorms compute in training what they do in inference."""
     for node in in_order(outputs):
-        if node.operator in NORMS:
-            node.attributes = {**node.attributes, "use_global_stats": "True"}
+        if node.meaning.keeps_statistics:
+            node.attributes = {**node.attributes, **node.meaning.as_in_inference}

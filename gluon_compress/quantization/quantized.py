@@ -13,7 +13,7 @@ from ..network.nodes import Entry
 from ..records import NetworkRecord, Record
 from .arithmetic.arrays import dequantize_array
 from .arithmetic.ranges import Range
-from .integers.fusions import Fusion, find_fusions, leaky_activations, obstacle
+from .integers.fusions import Fusion, find_fusions, leaky_activations
 from .integers.inference_graph import InferenceGraph, simplify
 from .integers.integer_network import IntegerNetwork
 from .record import QuantizationRecord
@@ -146,7 +146,7 @@ class Quantized(NetworkRecord, in_files="quantization"):
 
 def _check_fits(fusion: Fusion, layer: dict[str, Any]) -> None:
     """Raise ``RecordError`` unless the record's entry ``layer`` was made of such a fusion."""
-    if (obstacle(fusion.layer) or (fusion.summand is None) != (layer["summand"] is None)
+    if (fusion.layer.integer_obstacle or (fusion.summand is None) != (layer["summand"] is None)
             or (fusion.leaky is None) != (layer.get("activation") is None)):
         raise RecordError(f"the record of the quantization is of another network: {fusion.layer.name} is another "
                           f"layer here")

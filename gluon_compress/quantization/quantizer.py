@@ -18,15 +18,12 @@ from .calibration.observing import input_batches, key, observe
 from .calibration.range_observer import METHODS
 from .equalization import equalize_layers
 from .integers import onednn
-from .integers.fusions import ADDITIONS, find_fusions, leaky_activations, obstacle, worth_while
-from .integers.inference_graph import LAYERS, fold_scales, has_own_parameters, simplify
+from .integers.fusions import find_fusions, leaky_activations, worth_while
+from .integers.inference_graph import fold_scales, has_own_parameters, runs_on_integers, simplify
 from .quantized import Quantized
 from .record import QuantizationRecord
 
 COMPARED = 4  # batches on which equalization must have been worth it
-CONTROL_FLOW = ("_foreach", "_while_loop", "_cond")
-KINDS = {"Convolution": "Conv{}D", "Deconvolution": "Conv{}DTranspose", "FullyConnected": "Dense",
-         "Embedding": "Embedding"}
 
 
 def check_settings(method, bits, batches):
@@ -74,7 +71,7 @@ class Quantizer:
         for name in set(input_names(net, len(self.batches[0]))) - self.graph.input_shapes.keys():
             raise NetworkError(f"the network's outputs do not depend on its input {name}; quantize one without it")
         for node in self.graph.nodes:
-            if node.operator in CONTROL_FLOW:
+            if node.meaning.has_body:
                 raise NetworkError(f"the network has {node.name}, a {node.operator}, whose body cannot be quantized; "
                                    f"quantize the parts before and behind it")
         self.values = fold_scales(self.graph, snapshot(net))
@@ -85,31 +82,31 @@ class Quantizer:
         self.notes, self._fusions = [], {}
         self.inference = simplify(self.graph)
         self.layers = self.inference.layers
-        readers = {source.parameter: node.operator for node in self.graph.nodes if node.operator not in LAYERS
+        readers = {source.parameter: node.operator for node in self.graph.nodes if not runs_on_integers(node)
                    for source, _ in node.inputs}
         self.left_out, self.not_wanted = {}, {}
         for name, node in self.layers.items():
             reader = readers.get(self.inference.weights[name])
-            reason = obstacle(node) or reader and f"{reader} reads its weight, too"
+            reason = node.integer_obstacle or reader and f"{reader} reads its weight, too"
             if reason:
                 self.left_out[name] = reason
         self.possible = [name for name in self.layers if name not in self.left_out]
         for node in self.graph.producers():
-            name = layer_name(node.inputs[1][0].parameter)
-            if name not in self.layers:
-                self.left_out[name] = ("its bias is not a parameter of the network" if not has_own_parameters(node) else
-                                       f"{_kind(node)}: there is no integer kernel for it")
+            if node.layer not in self.layers:
+                self.left_out[node.layer] = (f"{node.kind}: there is no integer kernel for it"
+                                             if has_own_parameters(node) else
+                                             "its bias is not a parameter of the network")
 
     def choose(self, net, select, exclude):
         """Note the layers that the user does not select, or excludes, see :func:`select_layers`: they stay fp32."""
-        kinds = {layer_name(node.inputs[1][0].parameter): _kind(node) for node in self.graph.producers()}
+        kinds = {node.layer: node.kind for node in self.graph.producers()}
         candidates = [replace(layer, kind=kinds[layer.name]) for layer in layers(net) if layer.name in kinds]
         _, left_out = choose_layers(candidates, select, exclude)
-        of_nodes = {name: layer_name(self.inference.weights[name]) for name in self.layers}
+        of_nodes = {name: layer_name(weight) for name, weight in self.inference.weights.items()}
         self.not_wanted = {name: left_out[layer] for name, layer in of_nodes.items() if layer in left_out}
 
     def has_depthwise(self):
-        return any(node.get("num_group", 1) > 1 for node in self.layers.values())
+        return any(node.groups > 1 for node in self.layers.values())
 
     def equalized(self, progress):
         """A Quantizer of the network with channels rescaled, or None where no pair of layers gains by it."""
@@ -148,7 +145,7 @@ class Quantizer:
         """Observe every tensor that may become integers, whichever layers are left out later."""
         entries = [(node, 0) for node in self.layers.values()] + [node.inputs[0] for node in self.layers.values()]
         for node in in_order(self.inference.outputs):
-            if node.operator in ADDITIONS:
+            if node.meaning.adds:
                 entries += [*node.inputs, (node, 0)]
         entries += self.fusions(self.possible)
         if not self.possible:
@@ -185,7 +182,7 @@ class Quantizer:
         if error.ndim == 2:
             return (error @ mean).astype(np.float32)
         error = error.sum(axis=tuple(range(2, error.ndim)))  # (out, in / groups)
-        groups = self.layers[name].get("num_group", 1)
+        groups = self.layers[name].groups
         of_group = mean.reshape(groups, 1, -1).repeat(len(error) // groups, axis=1).reshape(error.shape)
         return (error * of_group).sum(axis=1).astype(np.float32)
 
@@ -204,7 +201,3 @@ class Quantizer:
 def _short(value):
     """As precise as float32, and short in a file."""
     return float(f"{value:.8g}")
-
-
-def _kind(node):
-    return KINDS[node.operator].format(len(node.get("kernel", ())))

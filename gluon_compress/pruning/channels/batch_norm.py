@@ -20,8 +20,6 @@ from ...network.nodes import plain, symbol_of, written
 from ...network.values import parameters, set_values
 from ...tables import progress_bar
 
-OPERATORS = ("BatchNorm", "_contrib_SyncBatchNorm")
-
 
 def reestimate_batch_norm(net, data, batches=None, progress=True):
     """Set the running statistics to their means over batches and return how many layers that were.
@@ -84,10 +82,9 @@ def _statistics(graph):
     """(names of the running means and variances, a network whose outputs are a batch's means and variances)."""
     names, statistics = [], []
     for node in graph.nodes:
-        if node.operator not in OPERATORS or node.get("use_global_stats", False):
-            continue
-        names += [source.parameter for source, _ in node.inputs[3:]]  # which come after data, gamma and beta
-        statistics += _mean_and_variance(node)
+        if node.meaning.keeps_statistics and not node.get("use_global_stats"):
+            names += [node.mean.parameter, node.variance.parameter]
+            statistics += _mean_and_variance(node)
     if not names:
         raise ValueError("the network has no BatchNorm that uses the statistics of batches")
     return names, graph.block(symbol_of(statistics))
@@ -95,7 +92,7 @@ def _statistics(graph):
 
 def _mean_and_variance(node):
     """Of the channels of what a BatchNorm reads, over a batch: two entries."""
-    values, over = node.inputs[0], {"axis": node.get("axis", 1), "exclude": True}
+    values, over = node.inputs[0], {"axis": node.channel_axis, "exclude": True}
     mean = plain(f"{node.name}_mean_kept", "mean", values, keepdims=True, **over)
     centred = written("broadcast_sub", f"{node.name}_centred", values, mean), 0
     square = plain(f"{node.name}_square", "square", centred)

@@ -126,12 +126,7 @@ def _differentiable(graph):
     then wrong without a word. So this runs in training mode, with what differs there switched off.
     """
     def edit(node):
-        if node.operator in ("BatchNorm", "_contrib_SyncBatchNorm"):
-            node.attributes["use_global_stats"] = "True"
-        elif node.operator in ("Dropout", "RNN"):
-            node.attributes["p"] = "0"
-        elif node.operator == "Embedding":
-            node.attributes["sparse_grad"] = "False"
+        node.attributes.update(node.meaning.as_in_inference)
     return graph.block(edited(graph.symbol, edit))
 
 
@@ -197,10 +192,7 @@ def _finite(layer, parameter):
 
 def _channels_first(producer, weight, channels):
     """The weight of a layer with its output channels, of which it has so many, on axis 0."""
-    node = producer.node
-    if node.operator == "Embedding":
-        return weight.T
-    if node.operator != "Deconvolution":
+    if producer.node.meaning.weight_channels == 0:
         return weight
     groups = channels // weight.shape[1]  # (groups * in, out, ...) -> (groups * out, in, ...)
     split = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)

@@ -174,16 +174,13 @@ class Dependencies:
     def _countable(self):
         """[(MACs, [keys of entries that they are proportional to])] of each operator with a weight.
 
-        MACs = pixels * prod(weight.shape), see costs.py: they shrink with each axis of the weight.
+        MACs = pixels * prod(weight.shape), see network/operators.py: they shrink with each axis of the weight.
         """
         found = []
         for node in self._graph.nodes:
-            if node.operator not in ("Convolution", "Deconvolution", "FullyConnected"):
-                continue
-            weight = node.input_shape(1)
-            tensor = node.input_shape(0) if node.operator == "Deconvolution" else node.shapes[0]
-            keys = [(node.inputs[1][0].parameter, axis) for axis in (0, 1)]
-            found.append((prod(tensor) * prod(weight[1:]), [key for key in keys if key in self.entries]))
+            if node.macs is not None:
+                keys = [(node.weight.parameter, axis) for axis in (0, 1)]
+                found.append((node.macs, [key for key in keys if key in self.entries]))
         return found
 
     def _flags(self, removed):

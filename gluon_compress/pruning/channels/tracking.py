@@ -99,11 +99,11 @@ class Tracker:
 
     def made(self, node, ids):
         """``node``, a layer with a weight of the network, makes these channels."""
-        self.producers.append(Producer(node, node.inputs[1][0].parameter, ids))
+        self.producers.append(Producer(node, node.weight.parameter, ids))
 
     def count_groups(self, node, ids):
         """``node`` loses a group with each of these channels, so its layer must take another number of groups."""
-        if node.inputs[1][0].parameter not in self.resizable:
+        if (node.weight or node.gamma).parameter not in self.resizable:
             self.pin(Labels(0, ids), f"read by {node.operator} ({node.name}), whose number of groups cannot be changed")
 
     def count_positions(self, node, index, positions, ids):

@@ -123,7 +123,7 @@ def _run(net, inputs, names, number):
 
 
 def _feature_means(layer, value):
-    if layer.operator == "FullyConnected":
-        value = value.reshape(len(value), -1) if layer.get("flatten", True) else value.reshape(-1, value.shape[-1])
-        return value.mean(axis=0, dtype=np.float64)
-    return value.mean(axis=tuple(axis for axis in range(value.ndim) if axis != 1), dtype=np.float64)
+    if layer.get("flatten"):
+        value = value.reshape(len(value), -1)
+    others = tuple(axis for axis in range(value.ndim) if axis != layer.channel_axis)
+    return value.mean(axis=others, dtype=np.float64)

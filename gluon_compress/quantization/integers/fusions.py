@@ -11,9 +11,7 @@ import numpy as np
 
 from ...network.nodes import Node, consumers, in_order
 
-ADDITIONS = ("elemwise_add", "broadcast_add")
 MOST_PRODUCTS = 2304  # in the further passes of a PReLU's convolution; with more, fp32 and conversions take less time
-SMALL_WINDOW = 16  # an average over more values than this is much smaller than its largest: it gets a range of its own
 
 
 @dataclass(frozen=True)
@@ -89,36 +87,21 @@ class Fusion:
         return {self.layer} | ({addition} if self.summand else set()) - {self.end[0]}
 
 
-def obstacle(node):
-    """Why a layer cannot run on integers, or None."""
-    if node.operator == "FullyConnected":
-        if not node.get("flatten", True) and len(node.inputs[0][0].shapes[node.inputs[0][1]]) > 2:
-            return "a dense layer over the last of several axes (flatten=False) has no integer kernel"
-        return None
-    if len(node.get("kernel")) != 2 or (node.get("layout") or "NCHW") != "NCHW":
-        return f"a convolution of layout {node.get('layout')} has no integer kernel"
-    groups, channels = node.get("num_group", 1), node.shapes[0][1]
-    if groups > 1 and (groups != channels or groups != node.inputs[0][0].shapes[node.inputs[0][1]][1]):
-        return "MXNet 1.9.1 gives grouped convolutions on integers wrong scales, other than depthwise ones"
-    return None
-
-
 def leaky_activations(outputs):
     """{node: Leaky} of the leaky ReLUs and PReLUs in a graph."""
     found = {}
     for node in in_order(outputs):
-        kind = node.get("act_type", "leaky") if node.operator == "LeakyReLU" else None
-        if kind == "leaky":
-            found[node] = Leaky(float(node.get("slope", 0.25)))
-        elif kind == "prelu" and node.inputs[1][0].parameter is not None:
-            found[node] = Leaky(parameter=node.inputs[1])
+        if node.slope_kind == "leaky":
+            found[node] = Leaky(float(node.get("slope")))
+        elif node.slope_kind == "prelu" and node.entry("slope")[0].parameter is not None:
+            found[node] = Leaky(parameter=node.entry("slope"))
     return found
 
 
 def worth_while(leaky, layer):
     """Whether the further passes of a layer that takes this activation along cost less than fp32 behind it."""
-    return layer.operator != "Convolution" or (
-        (leaky.passes - 1) * math.prod(_shape(layer.inputs[1])[1:]) <= MOST_PRODUCTS)
+    return not is_convolution(layer) or (
+        (leaky.passes - 1) * math.prod(_shape(layer.entry("weight"))[1:]) <= MOST_PRODUCTS)
 
 
 def _shape(entry):
@@ -144,22 +127,22 @@ def find_fusions(outputs, chosen, leaky=None, with_leaky=None):
     def leaky_of(node, fusion):
         """What a fusion computes with that activation, or None."""
         activation = (leaky or {}).get(node)
-        fits = (activation is not None and fusion.layer.operator == "Convolution" and not fusion.activated
+        fits = (activation is not None and is_convolution(fusion.layer) and not fusion.activated
                 and (with_leaky is None or fusion.layer.name in with_leaky)
                 and not (activation.by_channel and fusion.summand))
         return activation if fits else None
 
     for node in order:
-        if node.operator in ADDITIONS and node.inputs[0] != node.inputs[1] and (
+        if node.meaning.adds and node.inputs[0] != node.inputs[1] and (
                 node.input_shape(0) == node.input_shape(1)) and _same_samples(*node.inputs):
             hosts = [entry for entry in node.inputs if entry in fusions and only_reader(entry) is node
-                     and fusions[entry].layer.operator == "Convolution" and not fusions[entry].activated]
+                     and is_convolution(fusions[entry].layer) and not fusions[entry].activated]
             if not hosts:
                 continue
             host = max(hosts, key=lambda entry: place[entry[0]])
             summand = next(entry for entry in node.inputs if entry != host)
             reader = only_reader((node, 0))
-            relu = reader is not None and is_relu(reader)
+            relu = reader is not None and reader.is_relu
             takes = replace(fusions[host], summand=summand)
             if not relu and leaky_of(reader, takes) is None and not wanted((node, 0), readers, chosen):
                 continue
@@ -172,8 +155,8 @@ def find_fusions(outputs, chosen, leaky=None, with_leaky=None):
             fusions[fusion.end] = fusion
         elif node.inputs and node.inputs[0] in fusions and only_reader(node.inputs[0]) is node:
             fusion = fusions[node.inputs[0]]
-            if is_relu(node) and not fusion.activated:
-                fusion.relu, fusion.ceiling = True, _ceiling(node)
+            if node.is_relu and not fusion.activated:
+                fusion.relu, fusion.ceiling = True, None if node.ceiling == math.inf else node.ceiling
             elif leaky_of(node, fusion) is not None:
                 fusion.leaky = leaky_of(node, fusion)
             else:
@@ -191,22 +174,12 @@ def _same_samples(one, other):
     return inputs(one) == inputs(other) != set()
 
 
-def is_relu(node):
-    return (node.operator == "relu" or node.operator == "Activation" and node.get("act_type") == "relu"
-            or node.operator == "clip" and float(node.get("a_min")) == 0 and float(node.get("a_max")) > 0)
-
-
-def _ceiling(relu):
-    ceiling = float(relu.get("a_max")) if relu.operator == "clip" else math.inf
-    return None if ceiling == math.inf else ceiling
-
-
 def _unsigned(entry, fusions):
     """Whether a tensor cannot have negative values."""
     node = entry[0]
     if entry in fusions:
         return fusions[entry].relu
-    return is_relu(node) or passes_integers(node) and all(_unsigned(source, fusions) for source in node.inputs)
+    return node.is_relu or node.passes_integers and all(_unsigned(source, fusions) for source in node.inputs)
 
 
 def wanted(entry, readers, chosen):
@@ -216,23 +189,16 @@ def wanted(entry, readers, chosen):
         for reader in readers.get(stack.pop(), []):
             if reader.name in chosen:
                 return True
-            if passes_integers(reader):
+            if reader.passes_integers:
                 stack.append((reader, 0))
     return False
 
 
-def passes_integers(node):
-    """Pooling over small windows, flattening, concatenation along the channels."""
-    if node.operator == "Pooling":
-        window = node.get("kernel", ())
-        small = len(window) == 2 and window[0] * window[1] <= SMALL_WINDOW and not node.get("global_pool", False)
-        # at the border the integer kernel divides by the whole window
-        whole = node.get("pooling_convention", "valid") == "valid" and (
-            node.get("count_include_pad", True) is not False or not any(node.get("pad", ())))
-        kind = node.get("pool_type", "max")
-        return len(node.shapes[0]) == 4 and (kind == "max" or kind == "avg" and small and whole)
-    return node.operator == "Flatten" or node.operator == "Concat" and node.get("dim", 1) > 0
+def is_convolution(node):
+    """Whether a layer is a convolution on integers; the other ones are dense."""
+    return node.meaning.integer_form == "convolution"
 
 
 def is_maximum(node):
-    return node.operator == "Pooling" and node.get("pool_type", "max") == "max"
+    """Whether it is a pooling whose results are some of the numbers that it reads."""
+    return node.meaning.integer_form == "pooling" and node.get("pool_type") == "max"

@@ -7,17 +7,13 @@ Jacob et al., "Quantization and Training of Neural Networks for Efficient Intege
 section 3.2.
 """
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from ...network.layer import layer_name
-from ...network.nodes import Node, in_order, variable
+from ...network.nodes import Node
 from ..folding import batch_norm_pairs, folded, scale_and_shift
-
-LAYERS = ("Convolution", "FullyConnected")
-IDENTITIES = ("_copy", "BlockGrad")
 
 
 @dataclass(frozen=True)
@@ -49,17 +45,17 @@ class InferenceGraph:
     @cached_property
     def weights(self):
         """{name of a layer: structural name of its weight}."""
-        return {name: node.inputs[1][0].parameter for name, node in self.layers.items()}
+        return {name: node.weight.parameter for name, node in self.layers.items()}
 
     @cached_property
     def biases(self):
         """{name of a layer: structural name of what shifts its output}; missing where there is none."""
-        return {name: node.inputs[2][0].parameter for name, node in self.layers.items() if len(node.inputs) > 2}
+        return {name: node.bias.parameter for name, node in self.layers.items() if node.bias}
 
     def fits(self, values):
         """Whether BatchNorms are folded in ``values``, {structural name: array}, as :func:`fold_scales` does it."""
-        return all((scale_and_shift(norm, values)[0] == 1).all() and not values[norm.inputs[3][0].parameter].any()
-                   and not any(values[bias.parameter].any() for bias, _ in layer.inputs[2:])
+        return all((scale_and_shift(norm, values)[0] == 1).all() and not values[norm.mean.parameter].any()
+                   and not (layer.bias and values[layer.bias.parameter].any())
                    for norm, layer in self.norms.items())
 
 
@@ -72,28 +68,29 @@ def fold_scales(graph, values):
     values = dict(values)
     for norm, layer in batch_norm_pairs(graph)[0].items():
         values.update(folded(norm, layer, values))
-        beta, mean = norm.inputs[2][0].parameter, norm.inputs[3][0].parameter
+        beta, mean = norm.beta.parameter, norm.mean.parameter
         values[beta] = values[beta] - values[mean]
         values[mean] = np.zeros_like(values[mean])
-        for bias, _ in layer.inputs[2:]:
-            values[beta] = values[beta] + values[bias.parameter]
-            values[bias.parameter] = np.zeros_like(values[bias.parameter])
+        if layer.bias:
+            bias = layer.bias.parameter
+            values[beta] = values[beta] + values[bias]
+            values[bias] = np.zeros_like(values[bias])
     return values
 
 
 def simplify(graph):
     """The :class:`InferenceGraph` of a Graph; it computes the same with the values of :func:`fold_scales`."""
-    pairs = {norm: layer for norm, layer in batch_norm_pairs(graph)[0].items() if layer.operator in LAYERS
-             and norm.operator != "_contrib_BatchNormWithReLU"}  # which goes on to a ReLU
-    taken = {layer_name(node.inputs[1][0].parameter) for node in graph.producers()}
+    pairs = {norm: layer for norm, layer in batch_norm_pairs(graph)[0].items() if runs_on_integers(layer)
+             and not norm.meaning.ends_in_relu}
+    taken = {node.layer for node in graph.producers()}
     taken |= {node.parameter for node in graph.nodes if node.parameter is not None}
     layer_nodes, layers, moved, inputs = set(pairs.values()), {}, {}, []
     for node in graph.nodes:
         if node in layer_nodes:
             continue  # comes with its BatchNorm
-        if node.operator in IDENTITIES or node.operator == "Dropout" and node.get("mode") != "always":
+        if node.is_identity:
             moved[node, 0] = moved[node.inputs[0]]
-        elif node in pairs or node.operator in LAYERS and has_own_parameters(node):
+        elif node in pairs or runs_on_integers(node) and has_own_parameters(node):
             moved[node, 0] = (_layer(pairs.get(node, node), moved, layers, node if node in pairs else None), 0)
         else:
             copy = Node(node.parameter or _other_than(node.name, taken), node.operator, node.attributes, node.shapes,
@@ -107,10 +104,15 @@ def simplify(graph):
 
 def _shifts(graph, layers):
     """{layer: what shifts its output and nothing else}: a shift for one call of a layer would be one for all."""
-    calls = Counter(node.inputs[1] for node in layers.values())
+    calls = Counter(node.entry("weight") for node in layers.values())
     readings = Counter(source.parameter for node in graph.nodes for source, _ in node.inputs)
-    return {name: node.inputs[2][0].parameter for name, node in layers.items()
-            if len(node.inputs) > 2 and calls[node.inputs[1]] == 1 and readings[node.inputs[2][0].parameter] == 1}
+    return {name: node.bias.parameter for name, node in layers.items()
+            if node.bias and calls[node.entry("weight")] == 1 and readings[node.bias.parameter] == 1}
+
+
+def runs_on_integers(node):
+    """Whether it is a layer of a kind that there are integer kernels for."""
+    return node.kind is not None and node.meaning.integer_form is not None
 
 
 def has_own_parameters(layer):
@@ -127,26 +129,13 @@ def _other_than(name, taken):
 
 def _layer(layer, moved, layers, batch_norm):
     """A new node for a layer, named after its weight, which beta of the BatchNorm behind it, if any, shifts."""
-    name = first = layer_name(layer.inputs[1][0].parameter)
+    name = first = layer.layer
     again = 0
     while name in layers:
         again += 1
         name = f"{first}_again{again}"
-    shift = layer.inputs[2:] if batch_norm is None else [batch_norm.inputs[2]]
+    shift = layer.inputs[2:] if batch_norm is None else [batch_norm.entry("beta")]
     layers[name] = Node(name, layer.operator, {**layer.attributes, "no_bias": str(not shift)},
                         layer.shapes if batch_norm is None else batch_norm.shapes[:1],
                         inputs=[moved[source] for source in (*layer.inputs[:2], *shift)])
     return layers[name]
-
-
-def with_own_parameters(inference, values):
-    """``(outputs, {name: array})`` of the same graph, whose layers have a weight and a bias named after them each."""
-    copies, own = {}, dict(values)
-    for node in in_order(inference.outputs):
-        copies[node] = copy = replace(node, inputs=[(copies[source], output) for source, output in node.inputs])
-        if inference.layers.get(node.name) is node:
-            for index, kind in enumerate(("weight", "bias")[:len(node.inputs) - 1], start=1):
-                name = f"{node.name}.{kind}"
-                own[name] = values[node.inputs[index][0].parameter]
-                copy.inputs[index] = variable(name, own[name].shape), 0
-    return [(copies[node], output) for node, output in inference.outputs], own

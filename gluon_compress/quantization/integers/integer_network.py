@@ -11,7 +11,6 @@ from ...network.blocks import block_of, set_constants
 from ...network.misfits import misfit
 from ...network.nodes import symbol_of
 from . import onednn
-from .inference_graph import with_own_parameters
 from .islands import find_islands
 from .lowering import Lowering
 from .narrow import notes
@@ -126,20 +125,20 @@ class IntegerNetwork(SymbolBlock):
         return self.quantized.fp32_values()
 
     def counted(self):
-        """``(network in fp32 of the same layers, {name of a call: layer}, {layer: saved bytes})``: for reports.
+        """``(network in fp32 of the same layers, {parameter: layer}, {layer: saved bytes})``: for reports.
 
-        BatchNorms are in the layers, as they are here; a layer that is called again has another name for that. Codes of
-        so many bits and their scales take the place of four bytes for each weight.
+        BatchNorms are in the layers, as they are here: a beta that shifts a layer's output belongs to that layer. Codes
+        of so many bits and their scales take the place of four bytes for each weight.
         """
         inference = self.quantized.inference
         owners = {}
-        for name, weight in inference.weights.items():
+        for name, weight in inference.weights.items():  # a layer that is called again has another name for that
             owners.setdefault(weight, name)
+        for name, bias in inference.biases.items():
+            owners.setdefault(bias, owners[inference.weights[name]])
         saved = {owners[weight]: 4 * (codes.size - self.scales.weights[weight]["scale"].size)
                  - math.ceil(codes.size * self.record.bits / 8) for weight, codes in self.codes.items()}
-        outputs, values = with_own_parameters(inference, self.fp32_values())
-        calls = {name: owners[weight] for name, weight in inference.weights.items()}
-        return block_of(outputs, inference.inputs, values), calls, saved
+        return block_of(inference.outputs, inference.inputs, self.fp32_values()), owners, saved
 
     def summary(self):
         """The table of :class:`QuantizationRecord`."""

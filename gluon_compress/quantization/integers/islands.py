@@ -3,8 +3,7 @@
 Each of them costs twice: its own fp32 arithmetic, on four times the bytes, and a conversion at each side.
 """
 from ...network.nodes import in_order
-from ..folding import NORMS
-from .fusions import ADDITIONS, SMALL_WINDOW, Leaky, is_relu, passes_integers
+from .fusions import Leaky, is_convolution
 
 
 def find_islands(lowering, left_out):
@@ -38,44 +37,29 @@ def between(order, integer):
 def _reason(node, left_out):
     if node.name in left_out:
         return left_out[node.name]
-    if node.operator == "Pooling":
-        return _why_pooling(node)
-    if node.operator == "LeakyReLU":
+    if node.slope_kind is not None:
         return _why_leaky(node)
-    if node.operator in NORMS:
+    if node.meaning.keeps_statistics:
         return "it does not follow a convolution or dense layer of its own that could take it along"
-    if node.operator in ADDITIONS:
+    if node.meaning.adds:
         return "no convolution before it can take it along"
-    if node.operator == "Concat":
-        return "its parts have ranges of different kinds, or it is not along the channels"
-    if node.operator == "Flatten":
-        return "what it reads is fp32"
-    if is_relu(node):
+    if node.is_relu:
         return "it follows no convolution or dense layer of its own"
-    return "there is no integer kernel for it"
-
-
-def _why_pooling(node):
-    kind, window = node.get("pool_type", "max"), node.get("kernel", ())
-    if kind not in ("max", "avg") or len(node.shapes[0]) != 4:
-        return "there is no integer kernel for it"
-    if passes_integers(node):
+    if node.meaning.integer_form == "concat":
+        return "its parts have ranges of different kinds, or it is not along the channels"
+    if node.passes_integers:
         return "what it reads is fp32"
-    if node.get("global_pool", False) or window[0] * window[1] > SMALL_WINDOW:
-        return f"an average over more than {SMALL_WINDOW} values gets a range of its own"
-    return "its windows reach beyond the border, where the kernel divides by the whole window"
+    return node.integer_obstacle or "there is no integer kernel for it"
 
 
 def _why_leaky(node):
-    kind = node.get("act_type", "leaky")
-    if kind not in ("leaky", "prelu"):
-        return "there is no integer kernel for it"
-    if kind == "prelu":
-        if node.inputs[1][0].parameter is None:
+    if node.slope_kind == "prelu":
+        if node.entry("slope")[0].parameter is None:
             return "its slopes are no parameter of the network"
-        by_channel = Leaky(parameter=node.inputs[1]).by_channel
-        if by_channel and node.inputs[0][0].operator in ADDITIONS:
+        before, _ = node.inputs[0]
+        by_channel = Leaky(parameter=node.entry("slope")).by_channel
+        if by_channel and before.meaning.adds:
             return "behind an addition the kernels know one slope for all channels only"
-        if node.inputs[0][0].operator == "Convolution" and by_channel:
+        if by_channel and is_convolution(before):
             return "its convolution would have to run more than once, and sums up too many products for that"
     return "it follows no convolution of its own"

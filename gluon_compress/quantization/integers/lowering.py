@@ -12,7 +12,7 @@ the same taken away: exact, and with 255 levels instead of 127.
 from dataclasses import replace
 
 from ...network.nodes import Node, consumers, in_order
-from .fusions import is_maximum, passes_integers, wanted
+from .fusions import is_convolution, is_maximum, wanted
 
 
 def align_ranges(outputs, fusions, ranges, chosen):
@@ -23,7 +23,7 @@ def align_ranges(outputs, fusions, ranges, chosen):
     """
     readers = consumers(outputs)
     for node in in_order(outputs):
-        if node.operator == "Concat" and passes_integers(node) and wanted((node, 0), readers, chosen):
+        if node.meaning.integer_form == "concat" and node.passes_integers and wanted((node, 0), readers, chosen):
             ends = [end for entry in node.inputs for end in _sources(entry)]
             if all(end in fusions for end in ends) and len({(fusions[end].relu, fusions[end].ceiling)
                                                             for end in ends}) == 1:
@@ -34,7 +34,7 @@ def align_ranges(outputs, fusions, ranges, chosen):
 
 def _sources(entry):
     """The tensors whose codes arrive at ``entry`` unchanged."""
-    if not passes_integers(entry[0]):
+    if not entry[0].passes_integers:
         return [entry]
     return [end for source in entry[0].inputs for end in _sources(source)]
 
@@ -119,7 +119,7 @@ class Lowering:
             if node.parameter is not None:
                 self.parameters[self.real[node, 0][0]] = node.parameter
             return
-        if passes_integers(node) and (is_maximum(node) or wanted((node, 0), self.readers, self.chosen)):
+        if node.passes_integers and (is_maximum(node) or wanted((node, 0), self.readers, self.chosen)):
             parts = [self.integers.get(entry) for entry in node.inputs]
             if not any(parts) and is_maximum(node) and (node, 0) in self.ranges:
                 # the code of a maximum is the maximum of codes
@@ -134,16 +134,14 @@ class Lowering:
         self.real.update({(node, output): (copy, output) for output in range(len(node.shapes))})
 
     def _passed_on(self, node, parts):
-        if node.operator == "Pooling":
-            return self.emitter.pooling(node, parts[0])
-        if node.operator == "Flatten":
-            return self.emitter.flatten(node, parts[0])
-        return self.emitter.concat(node, parts)
+        if node.meaning.integer_form == "concat":
+            return self.emitter.concat(node, parts)
+        return getattr(self.emitter, node.meaning.integer_form)(node, parts[0])
 
     def _fused(self, fusion):
         relu = fusion.relu or fusion.end in self.shifted
         data, limits, layer = self._integers(fusion.data), _limits(fusion, relu, self.ranges), self._layer(fusion)
-        if layer.operator == "Convolution":
+        if is_convolution(layer):
             summand = None if fusion.summand is None else self._summand(fusion, limits)
             result = self.emitter.convolution(layer, data, limits, relu, summand, self._leaky(fusion))
         elif wanted(fusion.end, self.readers, self.chosen):

@@ -142,7 +142,7 @@ class NarrowSimulatedEmitter(NarrowEmitter, SimulatedEmitter):
 
 def is_depthwise(layer):
     """Whether each output channel of a layer node reads one input channel: its kernels add no neighbours."""
-    return layer.get("num_group", 1) > 1
+    return layer.groups > 1
 
 
 def notes(emitter):

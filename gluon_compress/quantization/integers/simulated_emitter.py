@@ -36,7 +36,7 @@ class FloatEmitter(Emitter):
 
     def pooling(self, pool, data):
         pooled = plain(pool.name, pool.operator, data.entry, **pool.attributes)
-        if pool.get("pool_type", "max") == "max":
+        if pool.get("pool_type") == "max":
             return Integers(pooled, data.range)
         return self._rounded(pool.name, pooled, data.range)
 
@@ -77,7 +77,7 @@ class SimulatedEmitter(CodesEmitter, FloatEmitter):
         output = written(layer.operator, name, data.entry, self.parameter(f"{name}.weight", codes),
                          **{**layer.attributes, "no_bias": True}), 0
         weight_per_unit = np.float32(SIGNED_LEVELS) / (scale * np.float32(SIGNED_LEVELS))  # in the kernels' order
-        shape = (1, -1) + (1, 1) * (layer.operator == "Convolution")
+        shape = (1, -1) + (1, 1) * (layer.meaning.integer_form == "convolution")
         if name in self.biases:
             bias = np.rint(self.biases[name] * (weight_per_unit * data.range.per_unit)).reshape(shape)
             output = written("broadcast_add", f"{name}_biased", output, self.parameter(f"{name}.bias", bias)), 0

@@ -147,7 +147,7 @@ class TrainingEmitter(FloatEmitter):
 
     def _weight(self, layer):
         """``(codes, scale)`` of a layer's weight, the same for all layers that share it."""
-        weight = layer.inputs[1]
+        weight = layer.entry("weight")
         name = weight[0].name
         if name not in self._made:
             axes = tuple(range(1, len(weight[0].shapes[0])))
@@ -181,7 +181,7 @@ class TrainingEmitter(FloatEmitter):
 
     def _bias(self, layer):
         """The bias, and what was added for shifted shortcuts; None without either."""
-        bias = layer.inputs[2] if len(layer.inputs) > 2 else None
+        bias = layer.entry("bias")
         for number, (sign, offset) in enumerate(self._added.get(layer.name, [])):
             change = _node("_mul_scalar", f"{layer.name}_change{number}", offset, scalar=sign)
             bias = change if bias is None else _node("broadcast_add", f"{layer.name}_shifted{number}", bias, change)

@@ -2,40 +2,31 @@
 import numpy as np
 
 from ..tracking import Labels
-from .rules import axis_of, only_on, rule, stop
+from .rules import only_on, rule, stop
 
 
-@rule("Convolution")
+@rule("Convolution", "Deconvolution")
 def _convolution(node, inputs, tracker):
-    layout = node.get("layout") or "NC"
-    return _weighted_layer(node, inputs, tracker, data_axis=layout.index("C"), out_axis=0, in_axis=layout.index("C"))
-
-
-@rule("Deconvolution")
-def _deconvolution(node, inputs, tracker):
-    layout = node.get("layout") or "NC"
-    return _weighted_layer(node, inputs, tracker, data_axis=layout.index("C"), out_axis=1, in_axis=0)
-
-
-def _weighted_layer(node, inputs, tracker, data_axis, out_axis, in_axis):
-    """A convolution: weight (out, in / groups, ...); transposed (in, out / groups, ...)."""
+    """Of weight (out, in / groups, ...); transposed (in, out / groups, ...), or with its channels on the last axis."""
+    data_axis, out_axis = node.channel_axis, node.meaning.weight_channels
+    in_axis = data_axis if out_axis == 0 else 0
     data = only_on(data_axis, node, inputs[0], tracker)
-    groups, channels = node.get("num_group", 1), node.shapes[0][data_axis]
-    if groups == 1:
+    channels = node.shapes[0][data_axis]
+    if node.groups == 1:
         if data is not None:
             tracker.assign(node, 1, in_axis, data.ids)
         out = _new_channels(node, tracker, channels, [(1, out_axis), (2, 0)])
-    elif node.inputs[1][0].parameter is None or data_axis != 1:
+    elif node.weight.parameter is None or data_axis != 1:
         why = "its weight is computed" if data_axis == 1 else "it has groups and channels on the last axis"
         return stop(node, inputs, tracker, why)
     else:
-        out = _grouped(node, data, tracker, groups, channels, out_axis)
+        out = _grouped(node, data, tracker, channels, out_axis)
     return [out and Labels(data_axis, out.ids)]
 
 
-def _grouped(node, data, tracker, groups, channels, out_axis):
+def _grouped(node, data, tracker, channels, out_axis):
     """A grouped convolution loses whole groups, or the same channels of each, whichever is finer."""
-    inputs = node.input_shape(0)[1]
+    inputs, groups = node.input_shape(0)[1], node.groups
     whole = _new_channels(node, tracker, channels, [(2, 0)])
     if whole is None or data is None:
         tracker.pin(data, f"read by {node.operator} ({node.name}), whose own channels stay")
@@ -52,7 +43,7 @@ def _grouped(node, data, tracker, groups, channels, out_axis):
         for column in (*read.T, *made.T):
             tracker.same(read[:, 0], column, reason)
         tracker.count_groups(node, read[:, 0])
-        tracker.group_counts[node.inputs[1][0].parameter] = read[:, 0]
+        tracker.group_counts[node.weight.parameter] = read[:, 0]
     tracker.assign(node, 1, 0, (made if out_axis == 0 else read).ravel())
     return whole
 
@@ -60,7 +51,7 @@ def _grouped(node, data, tracker, groups, channels, out_axis):
 @rule("FullyConnected")
 def _dense(node, inputs, tracker):
     shape, data = node.input_shape(0), inputs[0]
-    flatten = node.get("flatten", True) or len(shape) == 2
+    flatten = node.get("flatten") or len(shape) == 2
     if data is not None and flatten:
         # (N, d1, C, d3) is read as (N, d1 * C * d3): which column belongs to which channel
         data = only_on(data.axis if data.axis else -1, node, data, tracker)
@@ -84,7 +75,7 @@ def _embedding(node, inputs, tracker):
 
 def _new_channels(node, tracker, count, indexed):
     """Labels of the channels that a layer makes, which index its weight and bias; None when they are not ours."""
-    weight = node.inputs[1][0].parameter
+    weight = node.weight.parameter
     if weight is None:
         return None
     labels = Labels(0, tracker.new(count))
@@ -101,13 +92,12 @@ def _new_channels(node, tracker, count, indexed):
 
 @rule("BatchNorm", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU")
 def _batch_norm(node, inputs, tracker):
-    data = only_on(axis_of(node, 1), node, inputs[0], tracker)
+    data = only_on(node.channel_axis, node, inputs[0], tracker)
     if data is not None:
         for index in range(1, len(node.inputs)):  # gamma, beta, running mean and variance
             tracker.assign(node, index, 0, data.ids)
-        gamma = node.inputs[1][0]
-        if not node.get("fix_gamma", True) and gamma.parameter is not None:
-            tracker.scales.append((gamma.parameter, data.ids))
+        if not node.get("fix_gamma") and node.gamma.parameter is not None:
+            tracker.scales.append((node.gamma.parameter, data.ids))
     return [data]
 
 
@@ -124,7 +114,7 @@ def _instance_norm(node, inputs, tracker):
 def _layer_norm(node, inputs, tracker):
     """Over the channels: mean and variance become those of the kept ones."""
     data = inputs[0]
-    if data is not None and data.axis == axis_of(node, -1):
+    if data is not None and data.axis == node.channel_axis:
         for index in (1, 2):
             tracker.assign(node, index, 0, data.ids)
     return [data]
@@ -136,7 +126,7 @@ def _group_norm(node, inputs, tracker):
     data = only_on(1, node, inputs[0], tracker)
     if data is None:
         return [None]
-    groups = node.get("num_groups", 1)
+    groups = node.get("num_groups")
     read = data.ids.reshape(groups, -1)
     for column in read.T:
         tracker.same(read[:, 0], column, f"in one group of GroupNorm ({node.name}) with channels that stay")

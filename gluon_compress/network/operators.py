@@ -1,0 +1,255 @@
+"""What MXNet's operators mean: one entry for each that the house knows more of than its name.
+
+To teach the house an operator, write its entry here; what pruning does with the channels that pass through it is a rule
+in ``pruning/channels/operators/``. Nobody else knows operators by name: others ask a :class:`Node`, which asks here.
+
+An operator without an entry is computed as it is, in fp32; it has no layer, no multiply-accumulates that count.
+
+Other forms of an operator, such as its name in MXNet's NumPy interface or what it is in ONNX, belong into its entry.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .nodes import Node
+
+SMALL_WINDOW = 16  # an average over more values than this is much smaller than its largest: it gets a range of its own
+SLOPES = ("leaky", "prelu")
+
+
+def _never(node: Node) -> bool:
+    return False
+
+
+def _always(node: Node) -> bool:
+    return True
+
+
+def _nothing(node: Node) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The meaning of an operator. What is not given does not apply to it.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        What it reads, in order: "data", then "weight" and "bias" of a layer, "gamma", "beta", "mean" and "variance" of
+        a normalization, the "slope" of an activation, ...
+    defaults : dict
+        {attribute: the value that it has where it is not written}.
+    channel_axis : callable
+        ``channel_axis(node)`` is the axis of the channels, in what it reads and in what it makes.
+    kind : str
+        Gluon's name of the layer, for operators with a weight; ``{}`` stands for the number of dimensions.
+    weight_channels : int
+        The axis of the weight along which the output channels lie, those of one group.
+    macs_per : "output" or "input"
+        Each element of this tensor meets every weight of one slice ``weight[i, ...]`` once, so that there are
+        size of the tensor * prod(weight.shape[1:]) multiply-accumulates:
+
+            Convolution     weight (C_out, C_in / groups, *kernel), per element of the output
+            Deconvolution   weight (C_in, C_out / groups, *kernel), per element of the input
+            FullyConnected  weight (units, in_units),               per element of the output
+
+        Products with the zeros of a padding count, as is usual; so do those with pruned weights.
+    sizes : callable
+        ``sizes(shape, groups)`` are the attributes that say how large its weight is (without one: gamma), and in how
+        many groups.
+    normalizes : bool
+        Whether it is a layer of gamma and beta.
+    keeps_statistics : bool
+        Whether it is a BatchNorm: in training it uses a batch's mean and variance, in inference running ones.
+    as_in_inference : dict
+        Attributes with which it computes in training mode what it does in inference, with dense gradients.
+    is_identity : callable
+        Whether it does nothing in inference.
+    is_homogeneous : callable
+        Whether f(s x) = s f(x), channel by channel, for s > 0.
+    ceiling : callable
+        Of a ReLU: where it cuts, infinity where it does not. None for all else.
+    slope_kind : callable
+        "leaky" for max(x, 0) + slope * min(x, 0) with a number, "prelu" with a parameter. None for all else.
+    ends_in_relu : bool
+        Whether it is another operator with a ReLU after it.
+    adds : bool
+        Whether it adds two tensors.
+    has_body : bool
+        Whether it is a loop or a branch, whose body is a graph of its own.
+    integer_form : str
+        The method of an :class:`Emitter` that writes it on integers.
+    integer_obstacle : callable
+        Why this one has no integer form, or None.
+    """
+
+    inputs: tuple[str, ...] = ("data",)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    channel_axis: Callable[[Node], int | None] = _nothing
+    kind: str | None = None
+    weight_channels: int = 0
+    macs_per: str | None = None
+    sizes: Callable[[tuple[int, ...], int], dict[str, int]] = lambda shape, groups: {}
+    normalizes: bool = False
+    keeps_statistics: bool = False
+    as_in_inference: Mapping[str, str] = field(default_factory=dict)
+    is_identity: Callable[[Node], bool] = _never
+    is_homogeneous: Callable[[Node], bool] = _never
+    ceiling: Callable[[Node], float | None] = _nothing
+    slope_kind: Callable[[Node], str | None] = _nothing
+    ends_in_relu: bool = False
+    adds: bool = False
+    has_body: bool = False
+    integer_form: str | None = None
+    integer_obstacle: Callable[[Node], str | None] = _nothing
+
+
+UNKNOWN = Operator()
+OPERATORS: dict[str, Operator] = {}
+
+
+def _teach(*names: str, **meaning: Any) -> None:
+    OPERATORS.update(dict.fromkeys(names, Operator(**meaning)))
+
+
+# Layers -----------------------------------------------------------------------------------------------------------
+
+def _axis_of_layout(node: Node) -> int:
+    return (node.get("layout") or "NC").index("C")
+
+
+def _last_axis(node: Node) -> int:
+    return len(node.shapes[0]) - 1
+
+
+def _why_no_integer_convolution(node: Node) -> str | None:
+    if len(node.get("kernel")) != 2 or (node.get("layout") or "NCHW") != "NCHW":
+        return f"a convolution of layout {node.get('layout')} has no integer kernel"
+    if node.groups > 1 and not node.groups == node.shapes[0][1] == node.input_shape(0)[1]:
+        return "MXNet 1.9.1 gives grouped convolutions on integers wrong scales, other than depthwise ones"
+    return None
+
+
+def _why_no_integer_dense(node: Node) -> str | None:
+    if not node.get("flatten") and len(node.input_shape(0)) > 2:
+        return "a dense layer over the last of several axes (flatten=False) has no integer kernel"
+    return None
+
+
+_teach("Convolution", inputs=("data", "weight", "bias"), kind="Conv{}D", macs_per="output",
+       defaults={"num_group": 1, "no_bias": False, "layout": None}, channel_axis=_axis_of_layout,
+       sizes=lambda shape, groups: {"num_filter": shape[0], "num_group": groups},
+       integer_form="convolution", integer_obstacle=_why_no_integer_convolution)
+
+_teach("Deconvolution", inputs=("data", "weight", "bias"), kind="Conv{}DTranspose", weight_channels=1,
+       macs_per="input", defaults={"num_group": 1, "no_bias": True, "layout": None}, channel_axis=_axis_of_layout,
+       sizes=lambda shape, groups: {"num_filter": shape[1] * groups, "num_group": groups})
+
+_teach("FullyConnected", inputs=("data", "weight", "bias"), kind="Dense", macs_per="output",
+       defaults={"flatten": True, "no_bias": False}, channel_axis=_last_axis,
+       sizes=lambda shape, groups: {"num_hidden": shape[0]},
+       integer_form="dense", integer_obstacle=_why_no_integer_dense)
+
+_teach("Embedding", inputs=("data", "weight"), kind="Embedding", weight_channels=1, channel_axis=_last_axis,
+       sizes=lambda shape, groups: {"output_dim": shape[1]}, as_in_inference={"sparse_grad": "False"})
+
+_teach("RNN", inputs=("data", "parameters", "state", "state_cell"), as_in_inference={"p": "0"})
+
+
+# Normalizations ---------------------------------------------------------------------------------------------------
+
+def _axis(node: Node) -> int:
+    return node.get("axis") % len(node.shapes[0])
+
+
+def _second_axis(node: Node) -> int:
+    return 1
+
+
+_BATCH_NORM = {"inputs": ("data", "gamma", "beta", "mean", "variance"), "normalizes": True, "keeps_statistics": True,
+               "as_in_inference": {"use_global_stats": "True"}}
+
+_BATCH_NORM_DEFAULTS = {"axis": 1, "eps": 1e-3, "fix_gamma": True, "use_global_stats": False}
+
+_teach("BatchNorm", **_BATCH_NORM, defaults=_BATCH_NORM_DEFAULTS, channel_axis=_axis)
+
+_teach("_contrib_BatchNormWithReLU", **_BATCH_NORM, defaults=_BATCH_NORM_DEFAULTS, channel_axis=_axis,
+       ends_in_relu=True)
+
+_teach("_contrib_SyncBatchNorm", **_BATCH_NORM, channel_axis=_second_axis,
+       defaults={"eps": 1e-3, "fix_gamma": True, "use_global_stats": False})
+
+_teach("LayerNorm", inputs=("data", "gamma", "beta"), normalizes=True, defaults={"axis": -1}, channel_axis=_axis)
+
+_teach("InstanceNorm", inputs=("data", "gamma", "beta"), normalizes=True, channel_axis=_second_axis)
+
+_teach("GroupNorm", inputs=("data", "gamma", "beta"), normalizes=True, channel_axis=_second_axis,
+       defaults={"num_groups": 1}, sizes=lambda shape, groups: {"num_groups": shape[0]})  # one gamma for each group
+
+
+# Activations ------------------------------------------------------------------------------------------------------
+
+def _ceiling_of_clip(node: Node) -> float | None:
+    lowest, highest = float(node.get("a_min")), float(node.get("a_max"))
+    return highest if lowest == 0 < highest else None
+
+
+def _slope_kind(node: Node) -> str | None:
+    return node.get("act_type") if node.get("act_type") in SLOPES else None
+
+
+_teach("relu", is_homogeneous=_always, ceiling=lambda node: math.inf)
+
+_teach("Activation", is_homogeneous=lambda node: node.get("act_type") == "relu",
+       ceiling=lambda node: math.inf if node.get("act_type") == "relu" else None)
+
+_teach("clip", ceiling=_ceiling_of_clip)
+
+_teach("LeakyReLU", inputs=("data", "slope"), defaults={"act_type": "leaky", "slope": 0.25}, slope_kind=_slope_kind,
+       channel_axis=_second_axis, is_homogeneous=lambda node: _slope_kind(node) is not None)
+
+
+# What moves numbers, or leaves them as they are -------------------------------------------------------------------
+
+def _why_no_integer_pooling(node: Node) -> str | None:
+    if node.get("pool_type") not in ("max", "avg") or len(node.shapes[0]) != 4:
+        return "there is no integer kernel for it"
+    if node.get("pool_type") == "max":
+        return None
+    window = node.get("kernel")
+    if node.get("global_pool") or len(window) != 2 or math.prod(window) > SMALL_WINDOW:
+        return f"an average over more than {SMALL_WINDOW} values gets a range of its own"
+    if node.get("pooling_convention") != "valid" or node.get("count_include_pad") is False and any(node.get("pad")):
+        return "its windows reach beyond the border, where the kernel divides by the whole window"
+    return None
+
+
+_teach("Pooling", is_homogeneous=_always, integer_form="pooling", integer_obstacle=_why_no_integer_pooling,
+       defaults={"kernel": (), "pad": (), "pool_type": "max", "global_pool": False, "pooling_convention": "valid",
+                 "count_include_pad": True})
+
+_teach("_contrib_AdaptiveAvgPooling2D", is_homogeneous=_always)
+
+_teach("Flatten", is_homogeneous=_always, integer_form="flatten")
+
+_teach("Concat", integer_form="concat", defaults={"dim": 1},
+       integer_obstacle=lambda node: None if node.get("dim") > 0 else "it is not along the channels")
+
+_teach("_copy", "BlockGrad", is_identity=_always)
+
+_teach("Dropout", defaults={"mode": "training"}, is_identity=lambda node: node.get("mode") != "always",
+       as_in_inference={"p": "0"})
+
+_teach("elemwise_add", "broadcast_add", inputs=("left", "right"), adds=True)
+
+_teach("_foreach", "_while_loop", "_cond", inputs=(), has_body=True)
+
+
+# oneDNN's, in fp32 or on integers, with what they take along -------------------------------------------------------
+
+_teach("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected", inputs=("data", "weight"), macs_per="output")
