@@ -10,6 +10,7 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 from ..arguments import check_known
 from ..network.graph import Graph
 from ..network.hybridizing import hybridize_like, named_blocks
+from ..quantization import IntegerNetwork, QatNetwork
 
 
 class TappedNetwork:
@@ -71,11 +72,10 @@ def _internals(output: mx.sym.Symbol, title: str, names: list[str]) -> list[mx.s
 
 def _check_no_codes(net: HybridBlock, title: str, names: Iterable[str]) -> None:
     """Raise ``ValueError`` for a layer that computes integers as floats, without their scale."""
-    record = getattr(net, "record", None)
-    if record is None or not getattr(net, "simulated", True):  # a QatNetwork is
+    if not (isinstance(net, QatNetwork) or isinstance(net, IntegerNetwork) and net.simulated):
         return
     for name in names:
-        if name.removesuffix("_output") in record.layers:
+        if name.removesuffix("_output") in net.record.layers:
             raise ValueError(f"layer {name} of the {title} gives integers as floats, without their scale; accepted: "
                              f"outputs after it in its graph, layers that stay fp32, or another network: the fp32 one "
                              f"or that of quantize(..., simulate=False)")
