@@ -1,4 +1,4 @@
-"""workers.py, batches.Shard, and fit and distill with several workers: as one process with the whole batches."""
+"""Several workers: fit and distill train as one process with the whole batches, of which each has its Shard."""
 import sys
 from collections import Counter
 from pathlib import Path
@@ -181,6 +181,27 @@ def test_a_script_for_several_workers_runs_in_one_process(run_python, tmp_path):
     found = dict(np.load(tmp_path / "after-4-epochs-0.npz"))
     for name, value in snapshot(net).items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("kvstore", [None, "device", "local"])
+def test_a_trainer_without_others_makes_its_store_when_gluon_would(kvstore):
+    stepped = []
+    for by_gluon in (False, True):
+        net = clusters.network()
+        trainer = Trainer(net.collect_params(), "adam", {"learning_rate": 0.1}, kvstore=kvstore)
+        group = gc.workers.of_trainer(trainer)
+        group.check_network(net)
+        group.begin(net, trainer, {})
+        group.meet(net)
+        assert (group.rank, group.num_workers) == (0, 1) and group.sum([0.5, 3]).tolist() == [0.5, 3]
+        assert not trainer._kv_initialized
+        with mx.autograd.record():
+            loss = net(mx.nd.ones((4, 16))).sum()
+        loss.backward()
+        (trainer if by_gluon else group).step(*([4] if by_gluon else [trainer, 4]))
+        assert trainer._kv_initialized
+        stepped.append(snapshot(net))
+    assert all((stepped[0][name] == value).all() for name, value in stepped[1].items())
 
 
 @pytest.mark.parametrize("kvstore, arguments, message", [
