@@ -1,4 +1,4 @@
-"""datasets.py, sources.py and batches.py: complete, verified data, and what becomes of it in a batch."""
+"""Data sets, their sources and batches: complete, verified data, and what becomes of it in a batch."""
 import errno
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""download.py: the right bytes in place, or an error and everything as it was."""
+"""Downloads: the right bytes in place, or an error and everything as it was."""
 import contextlib
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""files.py: old content or the whole new one, checksums, locks, and paths that are refused in time."""
+"""Files: old content or the whole new one, checksums, locks, and paths that are refused in time."""
 import errno
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""guard.py and parameter_server.py: what a stranger who reaches a port can no longer do."""
+"""The guard and the parameter server: what a stranger who reaches a port can no longer do."""
 import os
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""models/: the articles' networks have the articles' shapes, parameters and costs."""
+"""The articles' networks have the articles' shapes, parameters and costs."""
 import json
 
 import numpy as np

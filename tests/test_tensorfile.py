@@ -1,4 +1,4 @@
-"""tensorfile.py: what is read is what was written, or there is a CheckpointError."""
+"""Files of tensors: what is read is what was written, or there is a CheckpointError."""
 import json
 import os
 import struct

@@ -1,4 +1,4 @@
-"""training.py and training_state.py: it learns, repeats, resumes to the last bit, and fails cleanly."""
+"""Training: it learns, repeats, resumes to the last bit, and fails cleanly."""
 import os
 import signal
 
