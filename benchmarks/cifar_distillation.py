@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import click
 
-import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import mxnet as mx
 import numpy as np
 import recording

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import numpy as np
 import recording
 from gluon_compress.quantization import quantize

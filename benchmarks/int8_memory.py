@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import mxnet as mx
 import recording
 from gluon_compress.tables import format_table

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import click
 
-import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import numpy as np
 from gluon_compress.tables import format_table
 from int8_speed_systems import SYSTEMS, THREADS

@@ -11,7 +11,7 @@ the parameter counts before and after are printed, so that it can be seen that t
 import time
 from importlib.metadata import version
 
-import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import mxnet as mx
 import numpy as np
 import recording

@@ -23,7 +23,7 @@ from fnmatch import fnmatch
 
 import click
 
-import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import mxnet as mx
 import numpy as np
 import recording

@@ -6,7 +6,7 @@ downloaded. A key is "gluon/name" or "gluoncv/name".
 import math
 import re
 
-from gluon_compress.network import parameters  # before mxnet: see gluon_compress/runtime.py
+from gluon_compress.network import parameters  # before mxnet: see gluon_compress/runtime
 
 import mxnet as mx  # noqa: I001
 import numpy as np

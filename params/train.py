@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import mxnet as mx
 from gluon_compress.datasets import compose, cutout, random_crop, random_flip
 from gluon_compress.files.locks import sha256_of

@@ -3,7 +3,7 @@ import json
 import sys
 from pathlib import Path
 
-import gluon_compress as gc  # before mxnet: see gluon_compress/runtime.py
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import numpy as np
 from gluon_compress.files.writing import write_atomically
 from gluon_compress import measure_latency

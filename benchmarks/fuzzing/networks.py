@@ -2,7 +2,7 @@
 
 Each function returns ``(net, shape of its input)``; :func:`ready` initializes what one returns.
 """
-import gluon_compress  # before mxnet: see gluon_compress/runtime.py  # noqa: F401
+import gluon_compress  # before mxnet: see gluon_compress/runtime  # noqa: F401
 import mxnet as mx
 from gluon_compress import network
 from mxnet.gluon import HybridBlock, nn, rnn
