@@ -362,3 +362,10 @@ def test_a_weight_of_the_lowest_code_has_no_codes_of_fewer_than_8_bits(tmp_path)
     gc.save(tmp_path / "net", net, scales[5])
     assert np.array_equal(values(gc.load(tmp_path / "net", nn.Dense(1, in_units=2, use_bias=False)))["weight"],
                           [[-8, 3]])
+
+
+@pytest.mark.parametrize(("axis", "scale"), [(None, 0), (None, -1.5), (None, np.nan), (None, [1, 2]), (0, 3.0),
+                                              (0, [1, np.inf])])
+def test_scales_that_no_file_could_hold_are_refused_at_once(axis, scale):
+    with pytest.raises(ValueError, match="the scale of weight is .*; accepted: a positive number"):
+        Scales({"weight": {"bits": 8, "axis": axis, "scale": scale}})

@@ -8,6 +8,7 @@ import mxnet as mx
 from mxnet.gluon import SymbolBlock
 
 from ..files.schema import Malformed
+from ..network.blocks import inputs_and_symbol
 from ..network.values import has_values
 from .shape_check import check_shapes
 
@@ -36,7 +37,7 @@ class LoadedNetwork(SymbolBlock):
         return super().forward(x, *args)
 
     def _check(self, values: tuple[Any, ...]) -> None:
-        inputs, symbol = self._cached_graph
+        inputs, symbol = inputs_and_symbol(self)
         shapes = [value.shape for value in values if isinstance(value, mx.nd.NDArray)]
         if len(shapes) != len(inputs) or any(symbol is one and shapes == other for one, other in self._fitting):
             return  # a SymbolBlock itself says that there are too few or too many inputs

@@ -1,7 +1,7 @@
 """Networks of rewritten nodes, with parameters that are not trained."""
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock
+from mxnet.gluon import HybridBlock, Parameter, SymbolBlock
 
 from .nodes import symbol_of
 
@@ -28,12 +28,17 @@ def tensors_of(net, inputs):
     return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]
 
 
-def number_of_inputs(net):
+def number_of_inputs(net: HybridBlock) -> int:
     """How many arrays a network is called with: a SymbolBlock says so itself, of all others it is taken to be one."""
-    return len(net._cached_graph[0]) if isinstance(net, SymbolBlock) else 1
+    return len(inputs_and_symbol(net)[0]) if isinstance(net, SymbolBlock) else 1
 
 
-def give_values(parameter, value, context, trainable=True):
+def inputs_and_symbol(block: SymbolBlock) -> tuple[list[mx.sym.Symbol], mx.sym.Symbol]:
+    """``(Symbols of the inputs, Symbol of the outputs)`` that a SymbolBlock was made of."""
+    return block._cached_graph
+
+
+def give_values(parameter: Parameter, value: np.ndarray, context: mx.Context, trainable: bool = True) -> None:
     """Give a parameter that is not initialized an array of its own type; no memory for gradients without need."""
     gradients, parameter.grad_req = parameter.grad_req, "null"  # which come when the value is there once only
     parameter._load_init(mx.nd.array(value, dtype=value.dtype), context, cast_dtype=True, dtype_source="saved")

@@ -3,7 +3,7 @@ from collections.abc import Mapping
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import Block
+from mxnet.gluon import Block, Parameter
 
 from ..arguments import shown
 from ..errors import NetworkError
@@ -35,12 +35,12 @@ def known_shape(parameter):
     return parameter.shape if parameter._data is None else parameter.list_data()[0].shape
 
 
-def has_values(parameter):
+def has_values(parameter: Parameter) -> bool:
     """Whether a parameter is initialized and knows its shape."""
     return parameter._data is not None
 
 
-def take_values(parameter, value, context=None):
+def take_values(parameter: Parameter, value: np.ndarray, context: mx.Context | None = None) -> None:
     """Give a parameter its values, initialized or not, on ``context`` when given, else where it is or the CPU."""
     waits = parameter._deferred_init  # until it knows its shape
     if context is not None and (has_values(parameter) or waits):

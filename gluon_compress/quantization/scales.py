@@ -98,6 +98,11 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
     def __init__(self, weights: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str] | None = None) -> None:
         self.weights = {name: {**weight, "scale": np.asarray(weight["scale"], dtype=np.float32)}
                         for name, weight in weights.items()}
+        for name, weight in self.weights.items():
+            scale = weight["scale"]
+            if scale.ndim != (weight["axis"] is not None) or not (np.isfinite(scale) & (scale > 0)).all():
+                raise ValueError(f"the scale of {name} is {str(scale)[:100]}; accepted: a positive number, or with an "
+                                 f"axis one for each of its indices")
         self.left_out = dict(left_out or {})
 
     @property
@@ -134,16 +139,6 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
         """JSON-serializable; the float32 scales survive exactly."""
         return {"weights": {name: {**weight, "scale": weight["scale"].tolist()}
                             for name, weight in self.weights.items()}, "left_out": self.left_out}
-
-    @classmethod
-    def of_checked(cls, record: dict[str, Any]) -> Scales:
-        scales = cls(record["weights"], record["left_out"])
-        for name, weight in scales.weights.items():
-            scale = weight["scale"]
-            if scale.ndim != (weight["axis"] is not None) or not (np.isfinite(scale) & (scale > 0)).all():
-                raise ValueError(f"the scales of {name} are not finite and positive, one for all or several along an "
-                                 f"axis")
-        return scales
 
     def check(self, net: HybridBlock) -> None:
         """Raise ``RecordError`` unless ``net`` has weights of these names and shapes."""
