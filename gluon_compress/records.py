@@ -32,8 +32,8 @@ KINDS: dict[str, type[Record]] = {}  # {what a file calls them: class} of the re
 class Form:
     """How a file stores one parameter that a record is about.
 
-    A parameter may have the forms of several records: they encode its values one after the other, by ``stage``, and
-    decode them in reverse. What they leave is stored; integer codes of fewer than 8 bits without gaps.
+    A parameter may have the forms of several records. They encode its values one after the other, by ``stage``, and
+    decode them in reverse. The file holds the result; integer codes of fewer than 8 bits lie in it without gaps.
 
     Attributes
     ----------
@@ -46,9 +46,10 @@ class Form:
     keeps_shape : bool
         Whether what is stored has the parameter's shape.
     stores_codes : bool
-        Whether it encodes to integers of ``bits`` bits, from -largest_code(bits) on; for 8 bits from -128 on.
+        Whether it encodes to int8 codes of ``bits`` bits each: in [-q_max, q_max] with q_max = 2**(bits - 1) - 1, for
+        8 bits in [-128, 127].
     bits : int
-        Of each code.
+        How many bits a code has.
     """
 
     parts: ClassVar[tuple[str, ...]] = ()
@@ -59,11 +60,11 @@ class Form:
     bits: int = 8
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """What is stored of these values, of zeros zeros; ``RecordError`` where they do not allow it."""
+        """What is stored for these values; zero for zero. ``RecordError`` where the record does not fit them."""
         raise NotImplementedError
 
     def decode(self, stored: np.ndarray) -> np.ndarray:
-        """The values again; :class:`~.files.schema.Malformed` where that is not possible."""
+        """The values from what was stored; :class:`~.files.schema.Malformed` where that is impossible."""
         raise NotImplementedError
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -75,17 +76,17 @@ class Form:
         return {}
 
     def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of what is stored of values of this shape."""
+        """The shape of what is stored for values of this shape."""
         return shape
 
     @classmethod
     def stored_type(cls, dtype: str) -> str:
-        """The type of what is stored of values of this type."""
+        """The type of what is stored for values of this type."""
         return "int8" if cls.stores_codes else dtype
 
     @classmethod
     def part_shapes(cls, layout: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        """{part: shape} of the parts in float32 whose shapes follow from the layout."""
+        """{part: shape} of the parts that are float32 and whose shapes follow from the layout."""
         return {}
 
     @classmethod
@@ -94,7 +95,7 @@ class Form:
 
     @classmethod
     def read(cls, name: str, layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Form:
-        """The form that a file has of parameter ``name``, once :meth:`check` went through."""
+        """The form in which a file holds parameter ``name``; called after :meth:`check`."""
         raise NotImplementedError
 
 
@@ -109,7 +110,7 @@ class Record:
         What a file calls a record of this class; None where files hold none.
     form : class derived from Form, or None
     title : str
-        What it is, in error messages: "a record of masks".
+        What error messages call it: "record of masks".
     schema, header_schema : check of :mod:`.files.schema`
         Of the JSON of :meth:`to_dict`, and of :meth:`header`.
     resizes : bool
@@ -153,22 +154,22 @@ class Record:
 
     @classmethod
     def from_dict(cls, record: Any) -> Any:
-        """The inverse of :meth:`to_dict`, also of earlier versions; ``RecordError`` for what that did not write."""
+        """The inverse of :meth:`to_dict`, also for what earlier versions wrote; ``RecordError`` for anything else."""
         record = cls.with_names_of_today(record)
         try:
             cls.schema(record, "the record")
             return cls.of_checked(record)
         except (TypeError, ValueError) as error:
-            raise RecordError(f"this is no {cls.title}: {error}") from error
+            raise RecordError(f"this is not a {cls.title}: {error}") from error
 
     @classmethod
     def of_checked(cls, record: dict[str, Any]) -> Any:
-        """The record of JSON that ``schema`` accepts; ``ValueError`` for what it cannot be."""
+        """The record of JSON that ``schema`` has accepted; ``ValueError`` where it is still impossible."""
         return cls(**record)
 
     @classmethod
     def with_names_of_today(cls, record: Any) -> Any:
-        """The JSON of a record with the names that its parts have today, where an earlier version wrote it."""
+        """The JSON of a record, where the names that an earlier version used are replaced by those of today."""
         if not isinstance(record, dict):
             return record
         return {name if cls.renamed.get(name, name) in record else cls.renamed[name]: value
@@ -180,11 +181,11 @@ class Record:
         """Raise ``RecordError`` unless the record fits ``net`` as it is now."""
 
     def forms(self) -> dict[str, Form]:
-        """{structural parameter name: how a file stores it}, where not by its plain values."""
+        """{structural parameter name: form} of the parameters that a file does not store as plain values."""
         return {}
 
     def header(self) -> dict[str, Any]:
-        """What a file keeps of the record beside its forms: JSON."""
+        """What a file keeps of the record besides its forms: JSON."""
         return self.to_dict()
 
     @classmethod
@@ -198,15 +199,15 @@ class Record:
         return cls.from_dict(header)
 
     def new_shapes(self, shapes: Mapping[str, Any]) -> dict[str, Any]:
-        """``shapes``, {structural parameter name: shape} of a copy of the original network, once it is resized."""
+        """What :meth:`resize` makes of ``shapes``, {structural parameter name: shape} of the network."""
         return dict(shapes)
 
     def resize(self, net: HybridBlock) -> None:
-        """Give a copy of the original network the shapes that this record's technique left."""
+        """Give a fresh copy of the original network the shapes that this record's technique left."""
 
 
 class NetworkRecord(Record):
-    """A record that holds a whole network, of a class of its own, which has it as ``net.stored_as``.
+    """A record that is all of a network, which is of a class of its own and has the record as ``net.stored_as``.
 
     Attributes
     ----------
@@ -217,11 +218,11 @@ class NetworkRecord(Record):
     graph: Graph
 
     def beside(self) -> tuple[Record, ...]:
-        """The other records that a file keeps of such a network."""
+        """The other records that a file of such a network holds."""
         return ()
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """{structural name: array} of all parameters; where a form stores codes, these."""
+        """{structural name: array} of all parameters; the codes of those whose form stores codes."""
         raise NotImplementedError
 
     @classmethod
@@ -235,7 +236,7 @@ class NetworkRecord(Record):
 
 
 def record_of_network(net: Any) -> NetworkRecord | None:
-    """The record that a network of a class of its own is stored as, or None."""
+    """The record that is all of ``net``, where it is of a class that has such a record; else None."""
     record = getattr(net, "stored_as", None)
     return record if isinstance(record, NetworkRecord) else None
 

@@ -274,9 +274,9 @@ def test_records_of_another_network_write_nothing(arguments, tmp_path):
 def test_other_arguments_write_nothing(tmp_path):
     net, _ = build(LeNet, LENET)
     scales = quantize_weights(net)
-    with pytest.raises(TypeError, match="'masks' is no record; accepted: ChannelPlan.*, Masks.*, Scales"):
+    with pytest.raises(TypeError, match="'masks' is not a record .*; accepted: ChannelPlan.*, Masks.*, Scales"):
         gc.save(tmp_path / "net.gcz", net, "masks")
-    with pytest.raises(ValueError, match="two Scales are given"):
+    with pytest.raises(ValueError, match="two records of class Scales are given"):
         gc.save(tmp_path / "net.gcz", net, scales, scales)
     with pytest.raises(TypeError, match="net is a str"):
         gc.save(tmp_path / "net.gcz", "net")

@@ -77,7 +77,7 @@ def test_no_number_takes_an_address(value):
 
 def test_an_attribute_that_the_operator_has_not_is_refused():
     for canonical in sorted(set(allowed_operators.canonical_names().values())):
-        with pytest.raises(Malformed, match="attribute address is none of operator"):
+        with pytest.raises(Malformed, match="attribute address is unknown to operator"):
             allowed_operators.check_attributes(canonical, {"address": "1"}, canonical)
 
 

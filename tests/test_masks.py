@@ -556,7 +556,7 @@ def test_an_update_without_an_exchange_masks_the_gradients_too(optimizer):
     lambda record: {**record, "kept": {"a": {"shape": ["2"], "bits": "/w=="}}}])
 def test_what_is_no_record_of_masks_is_refused(spoil):
     record = prune_magnitude(build(NormNet)[0], 0.5).to_dict()
-    with pytest.raises(RecordError, match="this is no record of masks"):
+    with pytest.raises(RecordError, match="this is not a record of masks"):
         Masks.from_dict(spoil(record))
 
 

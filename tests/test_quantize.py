@@ -439,7 +439,7 @@ def test_names_that_begin_alike_are_saved_and_loaded(tmp_path, names):
         gc.save(tmp_path / "again.gcz", loaded)
         assert np.array_equal(gc.load(tmp_path / "again.gcz")(example).asnumpy(), int8(example).asnumpy())
     for arguments in ({"precision": "fp32"}, {"net": network}):
-        with pytest.raises(ValueError, match="simulate=True is for int8 networks"):
+        with pytest.raises(ValueError, match="simulate=True needs a file that holds a network on integers"):
             gc.load(tmp_path / "net.gcz", simulate=True, **arguments)
 
 

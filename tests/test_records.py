@@ -301,7 +301,7 @@ def test_every_record_prints_its_table_goes_through_json_and_names_what_was_left
     assert str(again) == str(record) and again.left_out == record.left_out
     assert json.loads(json.dumps(again.to_dict())) == stored
     for damaged in ({**stored, "further": 1}, {}, [], None, {**stored, "left_out": 3}):
-        with pytest.raises(RecordError, match="this is no record of"):
+        with pytest.raises(RecordError, match="this is not a record of"):
             type(record).from_dict(damaged)
     with pytest.raises(TypeError):
         record | 3

@@ -340,7 +340,7 @@ def test_a_damaged_state_is_refused(tmp_path):
 
 @pytest.mark.parametrize("record", [{}, None, {"curves": {}}, {"curves": 5}, {"curves": {"a": [1]}, "kind": "weights"}])
 def test_what_is_no_record_of_a_measurement_is_refused(record):
-    with pytest.raises(RecordError, match="this is no record of a sensitivity measurement"):
+    with pytest.raises(RecordError, match="this is not a record of a sensitivity measurement"):
         Sensitivity.from_dict(record)
 
 

@@ -140,25 +140,25 @@ def declared_attributes(operator: str) -> dict[str, str]:
 
 
 def check_attributes(operator: str, attributes: Mapping[str, Any], where: str) -> None:
-    """Raise :class:`Malformed` unless all are of this operator, each of its kind and within bounds."""
+    """Raise :class:`Malformed` unless the operator has these attributes, and each is of its kind and within bounds."""
     declared = {} if operator == "null" else declared_attributes(operator)
     for name, value in attributes.items():
         place = f"{where}: attribute {name}"
         if not isinstance(value, str) or len(value) > LONGEST_TEXT or "\0" in value:
-            raise Malformed(f"{place} is no text of at most {LONGEST_TEXT} characters")
+            raise Malformed(f"{place} is not a text of at most {LONGEST_TEXT} characters")
         if name in declared:
             _check_kind(declared[name], name, value, place)
         elif name in HIDDEN_INTEGERS:
             _check_integers(_entries(value, place), *HIDDEN_INTEGERS[name], place)
         elif not HIDDEN.fullmatch(name):
-            raise Malformed(f"{place} is none of operator {operator}; accepted: {', '.join(declared) or 'none'}")
+            raise Malformed(f"{place} is unknown to operator {operator}; accepted: {', '.join(declared) or 'none'}")
     for name in {"shape", "size"} & declared.keys() & attributes.keys():
         _check_product(attributes[name], f"{where}: attribute {name}")
     _check_operator(operator, attributes, where)
 
 
 def _check_operator(operator: str, attributes: Mapping[str, str], where: str) -> None:
-    """What ends the process, or takes all memory, in a few operators that MXNet does not check themselves."""
+    """Refuse values with which a few operators end the process or take all memory; MXNet does not check them."""
     if operator in ("_arange", "_npi_arange"):
         _check_range(attributes, where)
     elif operator in ("_split_v2", "_npi_split"):
@@ -232,7 +232,7 @@ def _check_range(attributes: Mapping[str, str], where: str) -> None:
     try:
         count = (float(stop) - float(start)) / float(step) * int(attributes.get("repeat", 1))
     except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise Malformed(f"{where} makes no range: {error}") from error
+        raise Malformed(f"{where} does not make a range: {error}") from error
     if not abs(count) <= LARGEST_ARRAY:
         raise Malformed(f"{where} makes {count} numbers; accepted: at most {LARGEST_ARRAY}")
 

@@ -32,7 +32,7 @@ def known_forms() -> list[type[Form]]:
 
 
 def all_parts() -> list[str]:
-    """Of the tensors of a parameter: that of its values and those of all forms."""
+    """The names of all tensors that a parameter may have."""
     return ["value", *(part for form in known_forms() for part in form.parts)]
 
 
@@ -70,16 +70,16 @@ def encode(parameters: Iterable[tuple[str, np.ndarray, Any]],
 
 
 def put_together(tensors: Tensors, layouts: Mapping[str, Layout]) -> None:
-    """Make one tensor of all parts in float32 that forms allow it of, and of all values in float32.
+    """Make one tensor of the values in float32, and of the parts in float32 whose shapes follow from the layouts.
 
-    100 bytes of header for each would be more than many of them are.
+    Each tensor takes 100 bytes of header, which is more than many of them have themselves.
     """
     parts = [part for part in _sizes_together(layouts) if part in tensors]
     tensors[TOGETHER] = np.concatenate([tensors.pop(part).ravel() for part in parts])
 
 
 def _sizes_together(layouts: Mapping[str, Layout]) -> dict[str, tuple[int, ...]]:
-    """{tensor: shape} of what :func:`put_together` makes one tensor of, in its order."""
+    """{tensor: shape} of the tensors that :func:`put_together` joins, in its order."""
     sizes = {f"{name}/{part}": shape for form in known_forms() for name in sorted(layouts)
              if form.settings and form.settings.keys() <= layouts[name].keys()
              for part, shape in form.part_shapes(layouts[name]).items()}
@@ -89,7 +89,10 @@ def _sizes_together(layouts: Mapping[str, Layout]) -> dict[str, tuple[int, ...]]
 
 
 def layout_of(name: str, value: np.ndarray, dtype: Any) -> Layout:
-    """The layout of a parameter that has this value; ``NetworkError`` for NaN. Infinity, of a mask, is noted."""
+    """The layout of a parameter with this value. It notes infinity, as masks of attention have it.
+
+    Raises ``NetworkError`` for NaN.
+    """
     layout: Layout = {"shape": list(value.shape), "dtype": np.dtype(dtype).name}
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         if np.isnan(value).any():
@@ -99,7 +102,7 @@ def layout_of(name: str, value: np.ndarray, dtype: Any) -> Layout:
 
 
 def _store(name: str, value: np.ndarray, layouts: dict[str, Layout], tensors: Tensors) -> None:
-    """Put an array into the file, or into its header when all its values are the same."""
+    """Put an array into the file; where all values are the same, only that value, in the header."""
     if value.size > 1 and value.dtype.kind == "f" and (value == value.flat[0]).all() and np.isfinite(value.flat[0]):
         layouts[name]["fill"] = float(value.flat[0])
     else:
@@ -131,16 +134,16 @@ def _largest(bits: int) -> int:
 # ---- checks before reading
 
 def check_unpacked_size(layouts: Mapping[str, Layout], tensors: Tensors) -> None:
-    """Raise :class:`Malformed` when masks and fills say of more numbers than the file can justify."""
+    """Raise :class:`Malformed` when masks and fills stand for more numbers than a file of this size can justify."""
     total = sum(math.prod(layout["shape"]) * np.dtype(layout["dtype"]).itemsize for layout in layouts.values())
     stored = sum(tensor.nbytes for tensor in tensors.values())
     if total > UNPACKED_BYTES + UNPACKED_TIMES * stored:
         raise Malformed(f"{stored} bytes of tensors stand for {total}: too much to believe without the network; "
-                        f"give it to load")
+                        f"pass it to load as net")
 
 
 def take_apart(tensors: Tensors, layouts: Mapping[str, Layout]) -> None:
-    """What :func:`put_together` made one tensor of, if there is one; :class:`Malformed` when it is something else."""
+    """Undo :func:`put_together`, if the file has its tensor; :class:`Malformed` when that has another size or type."""
     if TOGETHER not in tensors:
         return
     together, sizes, position = tensors.pop(TOGETHER), _sizes_together(layouts), 0
@@ -179,17 +182,17 @@ def _check_parameter(name: str, layout: Layout, tensors: Tensors) -> None:
 
 
 def forms_of(name: str, layout: Layout, tensors: Tensors) -> list[type[Form]]:
-    """The forms that a parameter has, in the order of encoding; :class:`Malformed` where one is there in part."""
-    found = []
+    """The forms that a parameter has, in the order of encoding; :class:`Malformed` where a part of one is missing."""
+    forms = []
     for form in known_forms():
-        there = [f"{name}/{part}" in tensors for part in form.parts] + [each in layout for each in form.settings]
-        if any(there) and not all(there):
+        present = [f"{name}/{part}" in tensors for part in form.parts] + [each in layout for each in form.settings]
+        if any(present) and not all(present):
             raise Malformed(f"{name} has only some of {', '.join((*form.parts, *form.settings))}")
-        if any(there):
-            found.append(form)
-    if sum(form.stores_codes for form in found) != ("bits" in layout):
-        raise Malformed(f"{name} has bits and no codes, or codes without bits, or codes of codes")
-    return found
+        if any(present):
+            forms.append(form)
+    if sum(form.stores_codes for form in forms) != ("bits" in layout):
+        raise Malformed(f"{name} has bits without codes, codes without bits, or codes twice")
+    return forms
 
 
 def parts_of(form: type[Form], name: str, tensors: Tensors) -> Tensors:
@@ -198,7 +201,7 @@ def parts_of(form: type[Form], name: str, tensors: Tensors) -> Tensors:
 
 
 def _stored_count(layout: Layout, count: int) -> int:
-    """How many numbers a tensor has that stores ``count`` values: itself, or the bytes of their codes."""
+    """How many numbers the tensor of ``count`` values has: ``count``, or the bytes that their packed codes take."""
     bits = layout.get("bits", 8)
     return count if bits == 8 else -(-count * bits // 8)
 
@@ -214,7 +217,7 @@ def read_forms(form: type[Form], layouts: Mapping[str, Layout], tensors: Tensors
 def decode(name: str, layout: Layout, tensors: Tensors, as_codes: bool = False) -> np.ndarray:
     """The array of a parameter, once :func:`check_stored` went through; :class:`Malformed` when it is not finite.
 
-    ``as_codes`` leaves the integer codes where it has such.
+    With ``as_codes``, a parameter that is stored as integer codes stays codes.
     """
     forms = [form.read(name, layout, parts_of(form, name, tensors)) for form in forms_of(name, layout, tensors)]
     value = _stored_value(name, layout, forms, tensors)

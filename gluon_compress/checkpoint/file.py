@@ -1,8 +1,8 @@
 """Saving and loading a compressed network.
 
-What is in the file: each parameter, as it is, as one value throughout, or in the form that a record has it in (of a
-masked weight, the mask and the values that it keeps; of a quantized one, codes and scales); the records; and the
-network's graph. So a file can be loaded into a fresh copy of the original network, or with no network at all.
+A file holds the parameters, the records and the network's graph, so that it can be loaded into a fresh copy of the
+original network, or with no network at all. A parameter is stored as it is, as one value throughout, or in the form
+that a record gives it: a masked weight as the mask and the values that it keeps, a quantized one as codes and scales.
 """
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def save(path: str | PathLike[str], net: HybridBlock, *records: Record, example:
     ----------
     path : str or Path
     net : HybridBlock
-        As the techniques left it, or what :func:`~gluon_compress.quantization.quantize` returned: that needs no
+        As the techniques left it, or what :func:`~gluon_compress.quantization.quantize` returned, which needs no
         records.
-    *records : Masks, Scales, ChannelPlan
-        What the techniques returned, at most one of each; combine several with ``first | second``.
+    *records : Masks, Scales, ChannelPlan, or another Record that has a name in files
+        What the techniques returned, at most one of each class; combine several with ``first | second``.
     example : NDArray or tuple of NDArray, optional
-        A batch of the network's input. Only for a network of several inputs, so that its graph can be
+        A batch of the network's input. A network of several inputs needs it, so that its graph can be
         stored; without a graph, ``load`` needs the network.
 
     Returns
@@ -68,7 +68,7 @@ def save(path: str | PathLike[str], net: HybridBlock, *records: Record, example:
         When a record does not fit the network, for instance because a masked weight is not zero or a
         quantized one no longer a multiple of its scale. Nothing is written then.
     OSError
-        When no file can be written there; before anything is done, unless the disk is full.
+        When no file can be written at ``path``; this is found before any work is done, unless the disk is full.
 
     >>> masks = prune_magnitude(net, 0.9)
     >>> scales = quantize_weights(net)
@@ -109,29 +109,32 @@ def _check_records(records: tuple[Record, ...]) -> None:
     seen = set()
     for record in records:
         if not isinstance(record, tuple(accepted)):
-            raise TypeError(f"{record!r} is no record; accepted: {', '.join(cls.__name__ for cls in accepted)}")
+            raise TypeError(f"{record!r} is not a record that files hold; accepted: "
+                            f"{', '.join(cls.__name__ for cls in accepted)}")
         if record.in_files in seen:
-            raise ValueError(f"two {type(record).__name__} are given; accepted: at most one of each; "
+            raise ValueError(f"two records of class {type(record).__name__} are given; accepted: one of each class; "
                              f"combine them: first | second")
         seen.add(record.in_files)
 
 
 def load(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Context | None = None,
          precision: str | None = None, simulate: bool = False) -> HybridBlock:
-    """Load a compressed network: an int8 network as one, others with quantized weights in floating point again.
+    """Load a compressed network.
+
+    A network on integers comes back as one. Quantized weights of other networks come back in floating point.
 
     Parameters
     ----------
     path : str or Path
     net : HybridBlock, optional
-        A fresh copy of the original network, initialized or not: its channels are removed as in the
-        file, then its parameters set. Without it a ``SymbolBlock`` is built from the graph in the file.
+        A fresh copy of the original network, initialized or not. The channels that the file's plan removes are
+        removed from it, then its parameters are set. Without it, a ``SymbolBlock`` is built from the graph in the file.
     ctx : mx.Context, optional
         Where the parameters go; by default where those of ``net`` are, else the CPU.
     precision : "fp32", optional
-        Of an int8 network: load it as an fp32 ``SymbolBlock`` with the rounded weights.
+        Load a network on integers as an fp32 ``SymbolBlock`` with the rounded weights.
     simulate : bool
-        Of an int8 network: run its arithmetic in fp32, anywhere.
+        Load a network on integers that computes the same arithmetic in fp32, which works on any processor.
 
     Returns
     -------
@@ -141,9 +144,9 @@ def load(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Cont
     Raises
     ------
     CheckpointError
-        For a damaged, truncated or foreign file, or one of another network. ``net`` is then unchanged.
+        For a file that is damaged, truncated, of another kind or of another network. ``net`` is then unchanged.
     NetworkError
-        For an int8 network of fewer than 8 bits without ``simulate``: there are no kernels for it.
+        For a network on integers of fewer than 8 bits without ``simulate``: there are no kernels for it.
     """
     check_path("path", path)
     check_context(ctx)
@@ -157,8 +160,7 @@ def load(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Cont
     tensors, header = _read(path)
     whole = _whole_network(header) if net is None and precision is None else None
     if simulate and whole is None:
-        raise ValueError("simulate=True is for int8 networks that are loaded as such: without net, without precision, "
-                         "from a file that holds one")
+        raise ValueError("simulate=True needs a file that holds a network on integers, and neither net nor precision")
     if net is not None:
         return _load_into(path, net, tensors, header, ctx)
     if "missing" in header["graph"]:
@@ -171,11 +173,10 @@ def load(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Cont
 
 
 def records(path: str | PathLike[str]) -> dict[str, Any]:
-    """The records in a file, as far as it has them.
+    """The records in a file, by their names in files.
 
-    {"masks": Masks, "scales": Scales, "plan": ChannelPlan, "quantization": QuantizationRecord}.
-
-    With these, a loaded network can be trained further: ``MaskedTrainer(net, records(path)["masks"], ...)``.
+    {"masks": Masks, "scales": Scales, "plan": ChannelPlan, "quantization": QuantizationRecord}, as far as the file has
+    them. With these, a loaded network can be trained further: ``MaskedTrainer(net, records(path)["masks"], ...)``.
     Raises ``CheckpointError`` for a damaged or foreign file.
     """
     check_path("path", path)
@@ -207,7 +208,7 @@ def _read_records(tensors: Tensors, header: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_network(header: dict[str, Any]) -> type[NetworkRecord] | None:
-    """The class of the record in a file that is a network of a class of its own, if it holds one."""
+    """The class of the record that is a whole network, if the file holds one."""
     classes = [KINDS[name] for name in header["records"]]
     return next((cls for cls in classes if issubclass(cls, NetworkRecord)), None)
 
@@ -250,9 +251,9 @@ def _load_into(path: str | PathLike[str], net: HybridBlock, tensors: Tensors, he
 
 def _check_fits(path: str | PathLike[str], named: Mapping[str, Parameter], layouts: Mapping[str, Layout],
                 resizing: list[Record]) -> bool:
-    """True when the file's parameters fit the network's, ``named``, as they are, False when they do once resized.
+    """Whether the file's parameters fit those of the network, ``named``, as they are; False: they fit once resized.
 
-    Else CheckpointError.
+    Raises ``CheckpointError`` when they do neither.
     """
     for name in sorted(named.keys() ^ layouts.keys()):
         raise CheckpointError(f"{path} is of another network: parameter {name} is only in the "

@@ -29,7 +29,10 @@ STORED_GRAPH = either(
 
 
 def graph_of_network(net: HybridBlock, example: Any) -> dict[str, Any]:
-    """The network's symbol and its parameters' names in it, or why there is none; warns then, at the caller of save."""
+    """The network's symbol and the names of its parameters in it, or the reason why it cannot be stored.
+
+    In that case the caller of :func:`save` is warned.
+    """
     inputs = number_of_inputs(net) if example is None else example_inputs(example)
     try:
         graph = Graph(net, inputs)
@@ -43,7 +46,7 @@ def graph_of_network(net: HybridBlock, example: Any) -> dict[str, Any]:
 
 
 def graph_of_original(graph: Graph) -> dict[str, Any]:
-    """The :class:`Graph` of an fp32 network with structural names, without the parameters' shapes: the layout has them.
+    """What a file keeps of a :class:`Graph`: structural names, and no shapes of parameters, which the layout has.
 
     :func:`original_graph` is the inverse.
     """
@@ -69,9 +72,9 @@ def original_graph(stored: dict[str, Any], layouts: Mapping[str, Layout], tensor
 
 def symbol_block(stored: dict[str, Any], layouts: Mapping[str, Layout], tensors: Tensors, ctx: mx.Context,
                  trainable: bool = True) -> LoadedNetwork:
-    """A SymbolBlock of the graph in the file, built once names, shapes and types of its parameters go together.
+    """A SymbolBlock of the graph in the file; names, shapes and types of its parameters are checked before.
 
-    It takes the parameters' values from ``tensors``.
+    The values of the parameters are taken out of ``tensors``.
     """
     symbol = symbol_of_text(stored["symbol"])
     names = {name: stored["names"].get(name) if "names" in stored else name
@@ -90,7 +93,7 @@ def symbol_block(stored: dict[str, Any], layouts: Mapping[str, Layout], tensors:
 
 
 def take(name: str, layouts: Mapping[str, Layout], tensors: Tensors) -> np.ndarray:
-    """The values of a parameter, whose stored values are let go of."""
+    """The values of a parameter; its tensors are removed from ``tensors``, so that their memory can be reused."""
     value = decode(name, layouts[name], tensors)
     for part in all_parts():
         tensors.pop(f"{name}/{part}", None)

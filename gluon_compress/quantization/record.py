@@ -36,7 +36,7 @@ NARROWER = ("this processor adds two products in 16 bits: weights are narrower h
 
 @dataclass(repr=False)
 class QuantizationRecord(Record):
-    """The fate of every layer, and all that the integer network needs besides the weights.
+    """What became of every layer, and what a network on integers needs besides the weights.
 
     Attributes
     ----------
@@ -44,23 +44,23 @@ class QuantizationRecord(Record):
         {layer name: {"input": [threshold, signed], "output": [threshold, signed], "summand": [threshold, signed] or
         None, "lowest": smallest value of the output, "snr": dB or None}} of the layers that run on integers.
         Thresholds are in units of the tensors; "output" is that of the layer with the addition and the activation
-        that follow; "snr" is the power of that output over the power of the error. With "activation", "leaky" or
-        "prelu", where the layer takes such a one along.
+        that follow; "snr" is the power of that output over the power of the error. Where the layer computes a leaky
+        ReLU or a PReLU too, "activation" is "leaky" or "prelu".
     left_out : dict
         {layer name: why it stays in fp32}.
     bits : int
     calibration : str
         How thresholds were chosen, and from how many samples.
     baseline_accuracy, accuracy : float or None
-        Of the fp32 and of the quantized network, where they were measured to keep a bound.
+        Those of the fp32 network and of the quantized one, where a bound on the loss made ``quantize`` measure them.
     processor : dict
-        {layer name: what is different on this processor}, of the network that has this record; not in files.
+        {layer name: what is different on this processor} for the network that has this record; not in files.
     islands : dict
-        {name: {"operator": MXNet's name, "reason": why there is none on integers}} of all that computes in fp32
-        between integer layers; with "share", of the time of a forward pass, once
+        {name: {"operator": MXNet's name, "reason": why it does not run on integers}} of the operators that compute in
+        fp32 between integer layers; with "share", their share of the time of a forward pass, once
         :func:`gluon_compress.measuring.measure_islands` has measured it.
     islands_share, islands_measured : float and str, or None
-        Of all of them together with the conversions around them, and for what.
+        The share of all of them together with the conversions around them, and on what it was measured.
     """
 
     title = "record of a quantization"
@@ -89,9 +89,9 @@ class QuantizationRecord(Record):
         return Range(threshold, signed, self.bits)
 
     def summary(self) -> str:
-        """A table of the layers: what each runs on, thresholds of input and output, signal-to-noise ratio, reason.
+        """A table of the layers: what each runs on, the thresholds of input and output, signal-to-noise ratio, reason.
 
-        And what computes in fp32 between integer layers.
+        Below it, the operators that compute in fp32 between integer layers.
         """
         rows = [(name, f"int{self.bits}", _ends(layer["input"]), _ends(layer["output"]),
                  "" if layer["snr"] is None else f"{layer['snr']:.1f} dB", self.processor.get(name, ""))

@@ -1,4 +1,4 @@
-"""The record of structured pruning: which channels went, and how to take them out of another copy."""
+"""The record of structured pruning: which channels were removed, and how to remove them from another copy."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -30,13 +30,13 @@ class ChannelPlan(Record, in_files="plan"):
     slices : list of dict
         One per parameter and axis: {"parameter", "axis", "before", "kept"}, ``kept`` being indices on that axis.
     left_out : dict
-        {layer name: why its channels stay, or some of them}.
+        {layer name: why all or some of its channels stay}.
     groups : dict
-        {structural weight name: number of groups left} of the grouped convolutions that lost whole groups.
+        {structural weight name: number of groups now} of the grouped convolutions that lost whole groups.
     positions : dict
-        {structural name: new values} of the parameters by which ``take`` puts channels into another order.
+        {structural name: new values} of the parameters with which ``take`` reorders channels.
     rounding : str or None
-        What the numbers of channels were rounded to where that was left to :func:`prune_channels`; not saved.
+        What the numbers of channels were rounded to, where :func:`prune_channels` chose that itself; not saved.
     """
 
     title = "record of a channel plan, or the plan is damaged"
@@ -56,7 +56,7 @@ class ChannelPlan(Record, in_files="plan"):
     def apply(self, net: HybridBlock) -> HybridBlock:
         """Remove the same channels from ``net``, initialized or not, and return it.
 
-        A trainer made before does not know the new shapes: make a new one. If you delete the slices of a layer that
+        A trainer made earlier does not know the new shapes: make a new one. If you delete the slices of a layer that
         reads the channels, the plan still applies, and the next forward pass fails.
 
         Raises ``RecordError`` when the plan is of another network; ``net`` is then unchanged.
@@ -85,7 +85,7 @@ class ChannelPlan(Record, in_files="plan"):
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"the plan is damaged: {error!r}") from error
         if len({(cut["parameter"], cut["axis"]) for cut in self.slices}) < len(self.slices):
-            raise RecordError("the plan is damaged: it cuts one axis of a parameter twice")
+            raise RecordError("the plan is damaged: it cuts an axis of a parameter twice")
 
     def _check_groups_and_positions(self, named: Mapping[str, Parameter]) -> None:
         shapes = self.shapes(named)
@@ -102,7 +102,7 @@ class ChannelPlan(Record, in_files="plan"):
                                   f"positions")
 
     def _check_whole(self, named: Mapping[str, Parameter]) -> None:
-        """Raise ``RecordError`` when a layer that loses channels has a weight or bias that would keep them."""
+        """Raise ``RecordError`` when a layer loses channels that its weight or bias would keep."""
         cut = {piece["parameter"]: piece for piece in self.slices}
         for layer, channels in self.layers.items():
             if len(channels["kept"]) == channels["before"]:
@@ -113,7 +113,7 @@ class ChannelPlan(Record, in_files="plan"):
                     raise RecordError(f"the plan is damaged: layer {layer} loses channels, and {name} would keep them")
 
     def shapes(self, named: Mapping[str, Parameter]) -> dict[str, tuple[int, ...]]:
-        """{structural name: new shape} of the parameters that the plan cuts, ``named`` being those of the network."""
+        """{structural name: new shape} of the parameters that the plan cuts; ``named`` are all of the network's."""
         shapes: dict[str, tuple[int, ...]] = {}
         for cut in self.slices:
             shape = list(shapes.get(cut["parameter"]) or known_shape(named[cut["parameter"]]))
@@ -164,10 +164,10 @@ class ChannelPlan(Record, in_files="plan"):
     def to_dict(self) -> dict[str, Any]:
         """JSON-serializable."""
         record = {"layers": self.layers, "slices": self.slices, "left_out": self.left_out, "groups": self.groups}
-        return {**record, "positions": self.positions} if self.positions else record  # as files without them have it
+        return {**record, "positions": self.positions} if self.positions else record  # earlier files have no such entry
 
     def new_shapes(self, shapes: Mapping[str, Any]) -> dict[str, Any]:
-        """The shapes that a copy of the original network has after :meth:`apply`, where it has not lost them yet."""
+        """The shapes after :meth:`apply`; an axis from which the channels are already gone stays as it is."""
         found = {name: list(shape or ()) for name, shape in shapes.items()}
         for cut in self.slices:
             if found[cut["parameter"]][cut["axis"]] == cut["before"]:
@@ -193,8 +193,8 @@ def _check_slice(cut: dict[str, Any], named: Mapping[str, Parameter]) -> None:
     shape = known_shape(named[name])
     whole = kept.ndim == 1 and kept.dtype.kind == "i" and all(isinstance(value, int) for value in (axis, before))
     if not whole or axis < 0 or not kept.size or kept[0] < 0 or kept[-1] >= before or (np.diff(kept) <= 0).any():
-        raise RecordError(f"the plan is damaged: what it keeps of {name} is no sorted list of indices below "
-                          f"{before}")
+        raise RecordError(f"the plan is damaged: what it keeps of {name} is not a sorted list of indices "
+                          f"below {before}")
     if shape is None:
         raise RecordError(f"the plan cannot be applied yet: the shape of {name} is not known; give the SymbolBlock "
                           f"its parameters first")

@@ -25,14 +25,14 @@ class Sensitivity(Record):
     fractions : list of float
         What was removed from each layer, ascending.
     layers : dict
-        {name of a curve: the layers it is of}: one layer, named like the curve, or all those whose channels go
-        together, the first of which gives the name.
+        {name of a curve: the layers it was measured on}: one layer, which gives the curve its name, or several whose
+        channels go together, of which the first gives the name.
     left_out : dict
         {layer name: why it was not measured}.
     baseline : float or None
         Accuracy of the network as it is; None before it was measured.
     curves : dict
-        {name: {fraction: accuracy}}, fractions ascending; those that would leave a layer empty are missing.
+        {name: {fraction: accuracy}}, fractions ascending, without those that would leave a layer empty.
 
     >>> curves = sensitivity(net, lambda net: evaluate(net, validation_data), example, kind="channels")
     >>> prune_channels(net, example, ratio=curves.ratios(max_drop=0.01))
@@ -55,13 +55,13 @@ class Sensitivity(Record):
         """{layer name: the largest fraction measured at which this layer alone costs at most ``max_drop``}.
 
         A curve is read from the left up to the first point beyond the budget: a good point after a bad one is
-        luck. Nothing is interpolated; for finer ratios measure finer fractions. A layer that does not bear the first
-        fraction gets 0.0. All layers of a curve are named.
+        luck. Nothing is interpolated: measure finer fractions for finer ratios. A layer for which even the smallest
+        fraction costs too much gets 0.0. The result names all layers of a curve.
 
-        For channels this is a ``ratio`` of :func:`prune_channels`, for zeros a ``sparsity`` of :func:`prune_magnitude`.
+        Pass it to :func:`prune_channels` as ``ratio``, or to :func:`prune_magnitude` as ``sparsity``.
 
-        The budget is that of each single layer, so that a network in which every layer loses its ratio loses more
-        than ``max_drop``: train it afterwards.
+        ``max_drop`` holds for each layer alone. A network in which all layers lose their ratio loses more accuracy than
+        that: train it afterwards.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class Sensitivity(Record):
         return found
 
     def summary(self) -> str:
-        """A table: accuracy of each curve at each fraction, "-" where nothing would be left of the layer."""
+        """A table: the accuracy of each curve at each fraction, "-" where the layer would be empty."""
         rows = []
         for name, curve in self.curves.items():
             coupled = [layer for layer in self.layers[name] if layer != name]

@@ -1,4 +1,4 @@
-"""Masks: which weights of a network are gone."""
+"""Masks: which weights of a network are pruned."""
 from __future__ import annotations
 
 import base64
@@ -23,7 +23,7 @@ from ...tables import format_table
 
 
 class KeptValues(Form):
-    """A mask, deflated, of one bit for each value, and of the values those that it keeps; the others are zero."""
+    """A deflated mask of one bit per value, and the values that it keeps; all others are zero."""
 
     parts = ("mask",)
     stage = 1
@@ -102,7 +102,7 @@ class Masks(Record, in_files="masks", form=KeptValues):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the names and the bits, to tell masks from others."""
+        """SHA-256 of the names and the bits; equal for equal masks."""
         digest = hashlib.sha256()
         for name, mask in sorted(self.kept.items()):
             digest.update(name.encode() + np.packbits(mask).tobytes())
@@ -111,7 +111,7 @@ class Masks(Record, in_files="masks", form=KeptValues):
     def apply(self, net: HybridBlock) -> HybridBlock:
         """Set the pruned weights of ``net`` to zero and return ``net``.
 
-        A trainer that updates on a key-value store begins anew there, as after Gluon's ``set_data``.
+        A trainer whose key-value store updates the weights makes a new store, as after Gluon's ``set_data``.
 
         Raises ``RecordError`` naming the parameter when the masks do not fit, and ``NetworkError`` when servers hold
         the weights; ``net`` is then unchanged.
@@ -126,16 +126,16 @@ class Masks(Record, in_files="masks", form=KeptValues):
     def freeze(self, net: HybridBlock) -> HybridBlock:
         """Exclude the masked parameters, whole, from training (``grad_req='null'``) and return ``net``.
 
-        The surviving weights stand still too: fine-tuning cannot repair these layers, only those that were not
-        pruned can make up for them. (The article's loop does so to its convolutions, and freezes their biases as
-        well.) :class:`MaskedTrainer` holds only the pruned weights.
+        The surviving weights do not change either: fine-tuning cannot repair these layers, and only the layers that
+        were not pruned can make up for them. (The article's loop freezes its convolutions in this way, with their
+        biases.) :class:`MaskedTrainer` holds only the pruned weights.
         """
         for parameter, _ in self.fitted(net):
             parameter.grad_req = "null"
         return net
 
     def fitted_masks(self, net: HybridBlock) -> dict[str, np.ndarray]:
-        """``kept``, once it is sure that ``net`` has zeros wherever it is False; ``RecordError`` otherwise."""
+        """``kept``, after a check that ``net`` has zeros wherever it is False; ``RecordError`` otherwise."""
         for (name, mask), (parameter, _) in zip(self.kept.items(), self.fitted(net)):
             regrown = np.count_nonzero(parameter.list_data()[0].asnumpy()[~mask])
             if regrown:
@@ -144,7 +144,7 @@ class Masks(Record, in_files="masks", form=KeptValues):
         return self.kept
 
     def fitted(self, net: HybridBlock) -> list[tuple[Parameter, np.ndarray]]:
-        """[(Parameter, mask)], or ``RecordError`` when the masks are not of this network."""
+        """[(Parameter, mask)], or ``RecordError`` when the masks belong to another network."""
         check_ready(net)
         named = parameters(net)
         for name, mask in self.kept.items():
@@ -202,12 +202,12 @@ class Masks(Record, in_files="masks", form=KeptValues):
 
 
 def _as_mask(name: str, mask: Any) -> np.ndarray:
-    """A bool array; ``TypeError`` or ``ValueError`` for what is none, such as text, which would count as True."""
+    """The mask as a bool array; ``TypeError`` or ``ValueError`` for anything else, such as text, which would be True."""
     check_text("a name in kept", name)
     try:
         array = np.asarray(mask)
     except ValueError as error:
-        raise ValueError(f"kept[{name!r}] is no array: {error}; accepted: an array of True and False") from error
+        raise ValueError(f"kept[{name!r}] is not an array: {error}; accepted: an array of True and False") from error
     if array.dtype.kind not in "biuf":
         raise TypeError(f"kept[{name!r}] is {shown(mask)}; accepted: an array of True and False")
     return array.astype(bool)

@@ -1,12 +1,12 @@
-"""Symmetric linear quantization of NumPy arrays: the arithmetic everything else uses.
+"""Symmetric linear quantization of NumPy arrays: the arithmetic that everything else uses.
 
     scale = max|x| / q_max        with q_max = 2**(bits - 1) - 1, that is 127 for 8 bits
     code  = round(x / scale)      an integer in [-q_max, q_max]
     x     ~ code * scale          off by at most scale / 2
 
 Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, section 2.2,
-with the restricted range of section 3.1.1 that leaves out -128. Instead of max|x|, a smaller threshold can
-stand for the largest code: see clipping.py.
+with the restricted range of section 3.1.1 that leaves out -128. A threshold below max|x| can take its place:
+see clipping.py. The weights of networks on integers have 127.5 steps instead of 127: see integers/onednn.py.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLOAT32 = np.finfo(np.float32)
 
 
 def largest_code(bits: int) -> int:
-    """``2**(bits - 1) - 1``: one bit is the sign, and both sides have as many levels."""
+    """``2**(bits - 1) - 1``: one bit is the sign, and there are as many levels below zero as above."""
     return 2 ** (bits - 1) - 1
 
 
@@ -38,18 +38,18 @@ def quantize_array(x: Any, bits: int = 8, axis: int | None = None, clip: str = "
     axis : int, optional
         One scale for each index along this axis; by default one for the whole array.
     clip : "max", "percentile" or "mse"
-        What the largest code stands for: the largest |x|; the smallest |x| that at least ``percentile`` percent
-        of them do not exceed (where that is 0, as in a sparse array, the largest after all); or the threshold
-        with the least mean squared error, as far as a search finds it, and never one with more than "max" has.
-        Numbers beyond it get the largest code.
+        What the largest code stands for. "max": the largest |x|. "percentile": the smallest |x| that at least
+        ``percentile`` percent of them do not exceed; the largest where that is 0, as in a sparse array. "mse": the
+        threshold with the least mean squared error that a search finds; the error is never above that of "max".
+        Numbers beyond the threshold get the largest code.
     percentile : float
         Above 0, at most 100; for ``clip="percentile"`` only.
 
     Returns
     -------
     codes : int8 array of the shape of ``x``
-        In [-q_max, q_max]. With every scale some code is q_max or -q_max, unless all its numbers are zero, or
-        so small (below 1e-36) that the scale, a float32, has lost precision.
+        In [-q_max, q_max]. For each scale, some code is q_max or -q_max, unless all its numbers are zero, or so small
+        (below 1e-36) that the scale, a float32, has lost precision.
     scale : float32, or a float32 array ``(x.shape[axis],)``
         Positive; 1 where all values are zero.
 
@@ -109,7 +109,7 @@ def as_numbers(name: str, array: Any) -> np.ndarray:
 
 
 def as_numpy(array: Any) -> np.ndarray:
-    """The content of an NDArray, which NumPy cannot read by itself, or of anything that NumPy can."""
+    """A NumPy array of an NDArray, which NumPy cannot read by itself, or of anything that NumPy can read."""
     return array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)
 
 
@@ -118,7 +118,7 @@ def _array(name: str, array: Any) -> np.ndarray:
     try:
         return as_numpy(array)
     except ValueError as error:
-        raise ValueError(f"{name} is no array: {error}; accepted: an array of numbers") from None
+        raise ValueError(f"{name} is not an array: {error}; accepted: an array of numbers") from None
 
 
 def _check_axis(axis: int | None, dimensions: int) -> int | None:

@@ -4,7 +4,7 @@
     Q(x)  = clip(round(x / scale), -q_max, q_max) * scale
 
 "max" clips nothing: T = max|x|. A few large numbers then make the steps wide for all the others.
-"percentile" gives up on the largest 100 - p percent of them; "mse" weighs clipping against rounding and takes
+"percentile" clips the largest 100 - p percent of the numbers. "mse" weighs clipping against rounding and takes
 the T with the least sum of (x - Q(x))**2: Banner et al., "Post training 4-bit quantization of convolutional
 networks for rapid-deployment", NeurIPS 2019, section 3.1, here on the numbers themselves instead of a
 distribution fitted to them.
