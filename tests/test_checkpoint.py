@@ -408,6 +408,7 @@ def test_a_plan_from_a_file_prunes_a_copy(tmp_path):
 
 
 def test_the_package_imports_nothing_that_executes_files():
+    """But for the launcher's script.py, which runs the script that the user names."""
     found = []
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -419,7 +420,7 @@ def test_the_package_imports_nothing_that_executes_files():
                 found.append((path.name, node.func.id))
             if any(keyword.arg == "allow_pickle" for keyword in getattr(node, "keywords", [])):
                 found.append((path.name, "allow_pickle"))
-    assert found == []
+    assert found == [("script.py", "exec")]
 
 
 # ---- several records of one kind

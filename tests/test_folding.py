@@ -184,7 +184,7 @@ def test_weights_that_are_computed_or_constant_stay():
         return net.norm(F.Convolution(x, weight, num_filter=4, kernel=(3, 3), no_bias=True))
 
     net, example = build(lambda: Net(normalized, {"weight": (4, 3, 3, 3)}, norm=nn.BatchNorm()), (2, 3, 5, 5))
-    assert "is no parameter of the network" in check(net, example, {}, ["norm"]).left_out["norm"]
+    assert "is not a parameter of the network" in check(net, example, {}, ["norm"]).left_out["norm"]
 
     class Fixed(mx.gluon.HybridBlock):
         def __init__(self):

@@ -14,16 +14,18 @@ its parameters; a compiler that fuses BatchNorm into the layer finds alpha = 1.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ..errors import NetworkError
 from ..files.schema import REASONS, fields, mapping, text
 from ..network.graph import Graph
 from ..network.layer import selected_and_excluded
-from ..network.nodes import consumers
+from ..network.nodes import Entry, Node, consumers
 from ..network.values import restore_snapshot, snapshot
 from ..records import Record
 from ..tables import format_table
@@ -60,7 +62,7 @@ class FoldedNorms(Record):
         return {"folded": self.folded, "left_out": self.left_out}
 
 
-def fold_batch_norm(net, example, select=None, exclude=()):
+def fold_batch_norm(net: HybridBlock, example: Any, select: Any = None, exclude: Any = ()) -> FoldedNorms:
     """Move the scale of each BatchNorm into the weights of the layer whose output it reads.
 
         fold_batch_norm(net, example)
@@ -68,16 +70,16 @@ def fold_batch_norm(net, example, select=None, exclude=()):
 
     The layer is a convolution, a transposed one or a dense layer that nothing else reads; its weights and bias are
     multiplied by alpha, channel by channel. The BatchNorm keeps its place and its beta, with gamma = 1,
-    running_var = 1 - eps and running_mean = alpha * mean. All others stay as they are: after something else than
-    such a layer, or where layer or BatchNorm are used twice.
+    running_var = 1 - eps and running_mean = alpha * mean. A BatchNorm that follows anything else stays as it is, and so
+    does one where it or the layer is used twice.
 
     With one scale for each channel, weights round as they would without folding. With one scale for a whole layer they
     do not: the error is larger where the folded weights differ more in range from channel to channel, smaller where
     they differ less.
 
-    The network's outputs in inference are the same but for rounding. Training it on is another matter: there a
-    BatchNorm divides by the batch's deviation, whatever the weights' scale is, and gamma = 1 is what is left. Fold
-    when training is over.
+    In inference, the network's outputs stay the same but for rounding. In further training they do not: a BatchNorm
+    then divides by the batch's deviation, so that the scale in the weights is lost, and gamma is 1. Fold when training
+    is over.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ def fold_batch_norm(net, example, select=None, exclude=()):
     Returns
     -------
     FoldedNorms
-        It is empty for a network without BatchNorm, and calling again changes nothing.
+        Empty for a network without BatchNorm. A second call changes nothing.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def fold_batch_norm(net, example, select=None, exclude=()):
         if name in excluded or name not in selected:
             reasons[norm] = f"{name} is {'excluded' if name in excluded else 'not selected'}"
             del pairs[norm]
-    changes = {}
+    changes: dict[str, np.ndarray] = {}
     for norm, layer in pairs.items():
         changes.update(folded(norm, layer, before))
     for name, value in before.items():
@@ -118,16 +120,17 @@ def fold_batch_norm(net, example, select=None, exclude=()):
     except Exception:
         restore_snapshot(net, before)
         raise
-    return FoldedNorms({norm_name(norm): layer.layer for norm, layer in pairs.items()},
+    return FoldedNorms({norm_name(norm): layer.layer or layer.name for norm, layer in pairs.items()},
                        {norm_name(norm): reason for norm, reason in reasons.items()})
 
 
-def batch_norm_pairs(graph):
+def batch_norm_pairs(graph: Graph) -> tuple[dict[Node, Node], dict[Node, str]]:
     """``({BatchNorm node: layer node before it}, {BatchNorm node: why its scale has to stay})`` of a Graph."""
     reads = Counter(source for node in graph.nodes for source, _ in node.inputs)
     reads.update(node for node, _ in graph.outputs)
     readers = consumers(graph.outputs)
-    pairs, reasons = {}, {}
+    pairs: dict[Node, Node] = {}
+    reasons: dict[Node, str] = {}
     for norm in graph.nodes:
         if norm.meaning.keeps_statistics:
             reason = _obstacle(norm, reads, readers)
@@ -138,11 +141,11 @@ def batch_norm_pairs(graph):
     return pairs, reasons
 
 
-def _obstacle(norm, reads, readers):
+def _obstacle(norm: Node, reads: Counter[Node], readers: Mapping[Entry, list[Node]]) -> str | None:
     layer = norm.inputs[0][0]
     if layer.kind is None or layer.macs is None:
         what = "variable" if layer.operator == "null" else layer.operator
-        return f"it reads the {what} {layer.name}, no convolution or dense layer"
+        return f"it reads the {what} {layer.name}, not a convolution or dense layer"
     if reads[layer] > 1:
         return f"the output of {layer.name} is used elsewhere too"
     if any(node is norm and output > 0 for node, output in readers):
@@ -150,7 +153,7 @@ def _obstacle(norm, reads, readers):
     for owner, entries in ((layer.name, layer.inputs[1:]), ("the BatchNorm", norm.inputs[1:])):
         for source, _ in entries:
             if source.parameter is None:
-                return f"{source.name}, which {owner} reads, is no parameter of the network"
+                return f"{source.name}, which {owner} reads, is not a parameter of the network"
             if reads[source] > 1:
                 return f"{source.parameter} is used more than once"
             if source.constant:
@@ -163,10 +166,10 @@ def _obstacle(norm, reads, readers):
     return None
 
 
-def folded(norm, layer, values):
+def folded(norm: Node, layer: Node, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{structural name: new value} of the parameters of such a pair, ``values`` being those of all."""
-    gamma, beta, mean, variance = (source.parameter for source, _ in norm.inputs[1:])
-    weight, *bias = (source.parameter for source, _ in layer.inputs[1:])
+    gamma, beta, mean, variance = _parameters_of(norm)
+    weight, *bias = _parameters_of(layer)
     alpha, _ = scale_and_shift(norm, values)
     with np.errstate(all="ignore"):
         new = {weight: _scaled_weight(layer, values[weight].astype(np.float64), alpha), mean: alpha * values[mean],
@@ -181,9 +184,9 @@ def folded(norm, layer, values):
     return new
 
 
-def scale_and_shift(norm, values):
+def scale_and_shift(norm: Node, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """``(alpha, beta - alpha * mean)`` of a BatchNorm in inference, in double precision."""
-    gamma, beta, mean, variance = (values[source.parameter] for source, _ in norm.inputs[1:])
+    gamma, beta, mean, variance = (values[name] for name in _parameters_of(norm))
     scale = 1 if norm.get("fix_gamma") else gamma.astype(np.float64)
     with np.errstate(all="ignore"):
         # var + eps in float32, as BatchNorm computes it: of 1 - eps it is 1, and folding again changes nothing
@@ -192,13 +195,19 @@ def scale_and_shift(norm, values):
         return alpha, beta - alpha * mean
 
 
-def norm_name(norm):
+def _parameters_of(node: Node) -> list[str]:
+    """Structural names of the parameters that a node reads; those of other nodes where they are none."""
+    return [source.parameter or source.name for source, _ in node.inputs[1:]]
+
+
+def norm_name(norm: Node) -> str:
     """Structural name of a BatchNorm's block."""
-    name = norm.gamma.parameter or norm.name
+    gamma = norm.gamma
+    name = gamma and gamma.parameter or norm.name
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
-def _scaled_weight(layer, weight, alpha):
+def _scaled_weight(layer: Node, weight: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     if layer.meaning.weight_channels == 0:  # (out, ...)
         return weight * alpha.reshape([-1] + [1] * (weight.ndim - 1))
     groups = layer.groups  # (in, out / groups, ...)

@@ -77,7 +77,7 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
     """How the weights of a network were quantized: plain data, apart from the network.
 
     Each weight is ``code * scale``. The record holds for two grids, which differ in how many steps of ``scale`` there
-    are up to the threshold, for instance the largest weight. :func:`quantize_weights` takes ``2**(bits - 1) - 1`` steps,
+    are up to the threshold, for instance the largest weight. :func:`quantize_weights` takes 2**(bits - 1) - 1 steps,
     127 for 8 bits, with codes from -127 to 127. A network on integers of 8 bits takes 127.5 steps, with codes from -128
     to 127, as its kernels do (see integers/onednn.py). The record does not say which of the two it is, since weights
     follow from codes and scales alone.

@@ -202,7 +202,7 @@ class Masks(Record, in_files="masks", form=KeptValues):
 
 
 def _as_mask(name: str, mask: Any) -> np.ndarray:
-    """The mask as a bool array; ``TypeError`` or ``ValueError`` for anything else, such as text, which would be True."""
+    """The mask as a bool array; ``TypeError`` or ``ValueError`` for anything else, such as text."""
     check_text("a name in kept", name)
     try:
         array = np.asarray(mask)

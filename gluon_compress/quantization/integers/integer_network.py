@@ -7,7 +7,7 @@ from mxnet.gluon import SymbolBlock
 
 from ...arguments import shown
 from ...files.paths import symbol_paths
-from ...network.blocks import block_of, set_constants
+from ...network.blocks import block_of, inputs_and_symbol, set_constants
 from ...network.misfits import misfit
 from ...network.nodes import symbol_of
 from . import onednn
@@ -107,7 +107,7 @@ class IntegerNetwork(SymbolBlock):
     def _check_places(self, inputs):
         shapes = tuple(value.shape for value in inputs if isinstance(value, mx.nd.NDArray))
         if self._pointwise and len(shapes) == len(inputs) and shapes not in self._checked:
-            names, symbol = self._cached_graph
+            names, symbol = inputs_and_symbol(self)
             check_places(symbol, self._pointwise, dict(zip((name.name for name in names), shapes)))
             self._checked.add(shapes)
 
