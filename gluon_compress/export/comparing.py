@@ -1,14 +1,19 @@
 """Whether two forms of a network compute the same."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import SymbolBlock
+from mxnet.gluon import HybridBlock, SymbolBlock
 
 from ..errors import NetworkError
+from ..network.graph import Graph
 from ..network.misfits import shorten
 
 
-def check_close(expected, found, what):
+def check_close(expected: np.ndarray, found: np.ndarray, what: str) -> None:
     """Within a thousandth of the largest output: rounding differs, and single values may be near zero."""
     tolerance = 1e-2 if expected.dtype == np.float16 else 1e-3
     if expected.shape != found.shape:
@@ -23,7 +28,7 @@ def check_close(expected, found, what):
                            f"{difference:.3g}, where the largest is {scale:.3g}")
 
 
-def run_graph(graph, inputs):
+def run_graph(graph: Graph, inputs: Sequence[mx.nd.NDArray]) -> list[np.ndarray]:
     """Outputs of the graph as NumPy arrays, computed apart from the network and its compiled form."""
     block = SymbolBlock(graph.symbol, [mx.sym.var(name, dtype=value.dtype)
                                        for name, value in zip(graph.inputs, inputs)])
@@ -36,7 +41,7 @@ def run_graph(graph, inputs):
     return run_block(block, inputs)
 
 
-def run_block(block, inputs):
+def run_block(block: HybridBlock, inputs: Sequence[mx.nd.NDArray]) -> list[np.ndarray]:
     try:
         with autograd.pause(train_mode=False):
             outputs = block(*[value.as_in_context(mx.cpu()) for value in inputs])
@@ -46,7 +51,7 @@ def run_block(block, inputs):
                            f"{shorten(error)}") from error
 
 
-def check_inputs_used(graph):
+def check_inputs_used(graph: Graph) -> None:
     unused = [name for name in graph.inputs if name not in graph.symbol.list_inputs()]
     if unused:
         raise NetworkError(f"input {', '.join(unused)} does not reach an output, so it cannot be exported")

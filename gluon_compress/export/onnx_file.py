@@ -1,11 +1,16 @@
 """ONNX, as MXNet's converter writes it, mended and compared with the network before it is put in place."""
+from __future__ import annotations
+
 import contextlib
 import re
 import warnings
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ..arguments import check_flag
 from ..errors import NetworkError
@@ -22,7 +27,7 @@ ONNX_OPSET = 14
 ONNX_IR_VERSION = 7  # of onnx 1.9, which brought opset 14
 
 
-def to_onnx(net, path, example, verify=True):
+def to_onnx(net: HybridBlock, path: str | Path, example: Any, verify: bool = True) -> Path:
     """Write the network as ONNX (opset 14) and return the path.
 
     Pruned weights go out as the zeros they are, quantized ones as the float32 values they stand for. The
@@ -73,7 +78,7 @@ def to_onnx(net, path, example, verify=True):
                       f"{', '.join(str(value.shape) for value in inputs)}", stacklevel=2)
     _check_operators(graph, converter.get_operator_support())
 
-    def write(temporary):
+    def write(temporary: Path) -> None:
         _convert(graph, inputs, batch_is_dynamic, temporary)
         model = _tidy(onnx.load(str(temporary)), graph, inputs, batch_is_dynamic)
         try:
@@ -87,7 +92,7 @@ def to_onnx(net, path, example, verify=True):
     return path
 
 
-def _outputs_follow_batch(graph, inputs):
+def _outputs_follow_batch(graph: Graph, inputs: Sequence[mx.nd.NDArray]) -> bool:
     """True when one sample more in each input is one more in each output, and changes nothing else."""
     shapes = [value.shape for value in inputs]
     outputs = graph.output_shapes(shapes)
@@ -101,8 +106,8 @@ def _outputs_follow_batch(graph, inputs):
     return larger == [(batch + 1, *shape[1:]) for shape in outputs]
 
 
-def _check_operators(graph, supported):
-    unknown = {}
+def _check_operators(graph: Graph, supported: Collection[str]) -> None:
+    unknown: dict[str, str] = {}
     for node in graph.nodes:
         if node.operator not in supported:
             unknown.setdefault(node.operator, node.name)
@@ -111,7 +116,7 @@ def _check_operators(graph, supported):
         raise NetworkError(f"MXNet's ONNX converter does not know {listed}")
 
 
-def _convert(graph, inputs, batch_is_dynamic, path):
+def _convert(graph: Graph, inputs: Sequence[mx.nd.NDArray], batch_is_dynamic: bool, path: Path) -> None:
     by_name = dict(zip(graph.inputs, inputs))
     ordered = [by_name[name] for name in graph.symbol.list_inputs() if name in by_name]  # as the converter goes
     dynamic = {"dynamic": True, "dynamic_input_shapes": [("batch", *value.shape[1:]) for value in ordered]}
@@ -125,7 +130,7 @@ def _convert(graph, inputs, batch_is_dynamic, path):
 
 
 @contextlib.contextmanager
-def _checker_at_opset(opset):
+def _checker_at_opset(opset: int) -> Iterator[None]:
     """The converter checks its opset 13 graph by the rules of the newest; let them be those of ``opset``."""
     from onnx import checker
     context = checker.DEFAULT_CONTEXT
@@ -137,16 +142,16 @@ def _checker_at_opset(opset):
         context.opset_imports = before
 
 
-def _effective_values(graph):
+def _effective_values(graph: Graph) -> dict[str, mx.nd.NDArray]:
     """The parameters as they work: a BatchNorm with ``fix_gamma`` takes gamma for one, ONNX's does not."""
     values = graph.values()
     for node in graph.nodes:
-        if node.meaning.keeps_statistics and node.get("fix_gamma"):
+        if node.gamma is not None and node.meaning.keeps_statistics and node.get("fix_gamma"):
             values[node.gamma.name] = mx.nd.ones_like(values[node.gamma.name])
     return values
 
 
-def _tidy(model, graph, inputs, batch_is_dynamic):
+def _tidy(model: Any, graph: Graph, inputs: Sequence[mx.nd.NDArray], batch_is_dynamic: bool) -> Any:
     """Name the opset the operators are written in; list the inputs and outputs of the network, in its order.
 
     The converter lists parameters as inputs too, which keeps a runtime from folding them, gives the
@@ -172,7 +177,7 @@ def _tidy(model, graph, inputs, batch_is_dynamic):
     return model
 
 
-def _compare_onnx(graph, model, inputs, batch_is_dynamic):
+def _compare_onnx(graph: Graph, model: Any, inputs: Sequence[mx.nd.NDArray], batch_is_dynamic: bool) -> None:
     """``NetworkError`` unless ONNX's reference implementation computes what the network does."""
     from onnx.reference import ReferenceEvaluator
     evaluator = ReferenceEvaluator(model)

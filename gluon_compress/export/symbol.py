@@ -1,8 +1,13 @@
 """MXNet's own form: symbol and parameters, read back and compared before they are put in place."""
+from __future__ import annotations
+
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import mxnet as mx
-from mxnet.gluon import SymbolBlock
+from mxnet.gluon import HybridBlock, SymbolBlock
 
 from ..errors import NetworkError
 from ..files.paths import symbol_paths
@@ -12,7 +17,7 @@ from ..network.inputs import example_inputs
 from .comparing import check_close, check_inputs_used, run_block, run_graph
 
 
-def to_symbol(net, path_prefix, example=None, epoch=0):
+def to_symbol(net: HybridBlock, path_prefix: str | Path, example: Any = None, epoch: int = 0) -> tuple[Path, Path]:
     """Write ``<path_prefix>-symbol.json`` and ``<path_prefix>-0000.params``; return both paths.
 
     The files are those of ``HybridBlock.export``, for ``SymbolBlock.imports`` and for MXNet's other
@@ -43,7 +48,7 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     graph = Graph(net, 1 if inputs is None else inputs)
     check_inputs_used(graph)
 
-    def write(symbol_file, parameters_file):
+    def write(symbol_file: Path, parameters_file: Path) -> None:
         graph.symbol.save(str(symbol_file))
         auxiliary = graph.auxiliary()
         mx.nd.save(str(parameters_file), {f"{'aux' if name in auxiliary else 'arg'}:{name}": value
@@ -54,7 +59,8 @@ def to_symbol(net, path_prefix, example=None, epoch=0):
     return symbol_path, parameters_path
 
 
-def _compare_import(graph, symbol_file, parameters_file, inputs):
+def _compare_import(graph: Graph, symbol_file: Path, parameters_file: Path,
+                    inputs: Sequence[mx.nd.NDArray] | None) -> None:
     """``NetworkError`` unless the files hold the graph, its parameters bit by bit, and its outputs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # imports() asks for the input's type and has no argument for it

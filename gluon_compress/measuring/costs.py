@@ -1,13 +1,18 @@
 """What each layer of a network costs: parameters, nonzeros, multiply-accumulates (MACs), bytes."""
+from __future__ import annotations
+
 import re
 from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from mxnet.gluon import Constant, SymbolBlock
+from mxnet.gluon import Block, Constant, HybridBlock, Parameter, SymbolBlock
 
 from ..network.graph import Graph
 from ..network.inputs import example_inputs
+from ..network.nodes import Node
 from ..network.values import parameters
 
 FP32_BYTES = 4
@@ -41,25 +46,25 @@ class LayerCost:
 
     name: str
     kind: str
-    output_shape: tuple
+    output_shape: tuple[int, ...] | None
     parameters: int
     nonzeros: int
-    macs: int
+    macs: float  # an int where the batch divides it
     fp32_bytes: int
-    integer_bytes: int = None
+    integer_bytes: int | None = None
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """Of the values as they are."""
         return self.fp32_bytes if self.integer_bytes is None else self.integer_bytes
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """Share of zeros among the parameters, in [0, 1]."""
         return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
 
 
-def layer_costs(net, example):
+def layer_costs(net: HybridBlock, example: Any) -> tuple[list[LayerCost], dict[str, int]]:
     """``(layers, not_counted)``: a list of :class:`LayerCost`, and {operator: how many} without a MAC count.
 
     A weight that is used twice counts its MACs twice and its parameters once, under its first name.
@@ -81,11 +86,11 @@ def layer_costs(net, example):
             for row in rows], not_counted
 
 
-def _layers_of_parameters(net):
+def _layers_of_parameters(net: HybridBlock) -> dict[str, str]:
     """{name of a parameter in the graph: the layer that it belongs to}."""
     underscored = set()  # names of parameters whose structural name is conv0_weight rather than conv0.weight
 
-    def collect(block):
+    def collect(block: Block) -> None:
         if isinstance(block, SymbolBlock):
             underscored.update(block.collect_params())
     net.apply(collect)
@@ -99,24 +104,26 @@ def _layers_of_parameters(net):
     return layer_of
 
 
-def _uses(nodes, layer_of, batch):
+def _uses(nodes: Iterable[Node], layer_of: dict[str, str], batch: int) -> tuple[dict[str, list], dict[str, int]]:
     """{layer: [(node, MACs per sample)]} of what reads its parameters, and {operator: how many} that do not count."""
-    uses, not_counted = defaultdict(list), Counter()
+    uses: dict[str, list] = defaultdict(list)
+    not_counted: Counter[str] = Counter()
     for node in nodes:
         if node.operator == "null":
             continue
-        macs = {layer_of[source.name]: 0 for source, _ in node.inputs if source.name in layer_of}
+        macs: dict[str, float] = {layer_of[source.name]: 0 for source, _ in node.inputs if source.name in layer_of}
         if node.macs is None:
             not_counted[node.operator] += 1
         else:
-            owner = layer_of.get(_first_parameter(node.weight, layer_of), node.name)
+            weight = None if node.weight is None else _first_parameter(node.weight, layer_of)
+            owner = node.name if weight is None else layer_of[weight]
             macs[owner] = node.macs // batch if node.macs % batch == 0 else node.macs / batch
         for layer, value in macs.items():
             uses[layer].append((node, value))
     return uses, dict(sorted(not_counted.items()))
 
 
-def _first_parameter(node, known):
+def _first_parameter(node: Node, known: Collection[str]) -> str | None:
     """Name of the parameter that a weight is, or is computed from (a fake quantization, a mask); else None."""
     if node.name in known:
         return node.name
@@ -124,7 +131,7 @@ def _first_parameter(node, known):
     return next((name for name in found if name is not None), None)
 
 
-def _row(name, members, uses, auxiliary):
+def _row(name: str, members: list[Parameter], uses: list[tuple[Node, int]], auxiliary: Collection[str]) -> LayerCost:
     # the arrays, because a parameter that SymbolBlock.imports read does not know its own shape
     arrays = {parameter: parameter.list_data()[0] for parameter in members}
     trained = [array for parameter, array in arrays.items()

@@ -1,16 +1,20 @@
 """Which kernels and operators run in a forward pass: what a network really computes with, where the time goes."""
+from __future__ import annotations
+
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ..arguments import check_flag, check_integer
 from ..checkpoint.file import load, save
@@ -64,9 +68,9 @@ class KernelReport:
     calls: dict
     milliseconds: dict
 
-    def summary(self):
+    def summary(self) -> str:
         """A table, the kernel that took longest first."""
-        ranked = sorted(self.calls, key=self.milliseconds.get, reverse=True)
+        ranked = sorted(self.calls, key=self.milliseconds.__getitem__, reverse=True)
         return format_table(("operator", "kernel", "types", "calls", "ms"), [
             (kernel.operator, kernel.implementation, kernel.types, self.calls[kernel],
              f"{self.milliseconds[kernel]:.3f}") for kernel in ranked])
@@ -74,7 +78,7 @@ class KernelReport:
     __str__ = __repr__ = summary
 
 
-def kernels_of(net, example, progress=True):
+def kernels_of(net: HybridBlock, example: Any, progress: bool = True) -> KernelReport:
     """The :class:`KernelReport` of ``net(example)``, hybridized, in a process of its own.
 
     Operators that are not oneDNN's (slicing, most elementwise functions) are not in it.
@@ -95,7 +99,8 @@ def kernels_of(net, example, progress=True):
     return _report(output.rpartition(MARK)[2].splitlines())
 
 
-def operator_times(net, example, repeats=10, progress=True):
+def operator_times(net: HybridBlock, example: Any, repeats: int = 10,
+                   progress: bool = True) -> list[tuple[str, str, float]]:
     """[(name, operator, milliseconds)] of MXNet's operators in the median of so many forward passes, in their order.
 
     The passes run in a process of its own in which each operator of the graph runs alone, and is waited for before
@@ -108,7 +113,7 @@ def operator_times(net, example, repeats=10, progress=True):
     return [tuple(row) for row in json.loads(output.rpartition(MARK)[2])]
 
 
-def measure_islands(net, example, progress=True):
+def measure_islands(net: HybridBlock, example: Any, progress: bool = True) -> float:
     """What share of a forward pass an :class:`IntegerNetwork` spends in fp32 between its integer layers, in [0, 1].
 
     Writes into ``net.record.islands`` the ``share`` of each operator that is named there; conversions to integers and
@@ -140,7 +145,8 @@ def measure_islands(net, example, progress=True):
     return record.islands_share
 
 
-def _in_process_of_its_own(function, net, example, progress, *arguments, **variables):
+def _in_process_of_its_own(function: str, net: HybridBlock, example: Any, progress: bool, *arguments: str,
+                           **variables: str) -> str:
     """What a function of this module prints that runs ``net`` on ``example``."""
     check_ready(net)
     check_flag("progress", progress)
@@ -163,7 +169,7 @@ def _in_process_of_its_own(function, net, example, progress, *arguments, **varia
     return process.stdout
 
 
-def run():
+def run() -> None:
     """What the other process does: a pass to choose kernels and lay out weights, and the one that counts."""
     net, inputs = _saved()
     for number in range(2):
@@ -173,7 +179,7 @@ def run():
         mx.nd.waitall()
 
 
-def time_operators():
+def time_operators() -> None:
     """What the other process does for :func:`operator_times`."""
     net, inputs = _saved()
     net.hybridize(static_alloc=True, static_shape=True)
@@ -195,13 +201,14 @@ def time_operators():
     os.write(1, f"{MARK}{json.dumps(rows)}".encode())
 
 
-def _durations(events, operators):
+def _durations(events: list[dict], operators: list[str]) -> list[float]:
     """Microseconds of each of ``operators``, which ran in this order, from the events of MXNet's profiler.
 
     An operator has one event, or two of which the second contains the first. Each event is two entries, its begin
     ("B") and its end ("E").
     """
-    wanted, found, begin = set(operators), [], None
+    wanted, begin = set(operators), 0.0
+    found: list[tuple[str, float, float]] = []
     for event in events:
         if event.get("cat") != "operator" or event["name"] not in wanted:
             continue
@@ -217,16 +224,18 @@ def _durations(events, operators):
     return [end - begin for _, begin, end in found]
 
 
-def _saved():
+def _saved() -> tuple[HybridBlock, list[mx.nd.NDArray]]:
     """The network and its inputs, in the other process."""
     folder = Path(sys.argv[1])
-    net = load(folder / "net.gcz", **({"simulate": True} if sys.argv[2] == "simulated" else {}))
+    simulated: dict[str, Any] = {"simulate": True} if sys.argv[2] == "simulated" else {}
+    net = load(folder / "net.gcz", **simulated)
     with np.load(folder / "inputs.npz") as file:
         return net, [mx.nd.array(file[name], dtype=file[name].dtype) for name in file.files]
 
 
-def _report(lines):
-    calls, milliseconds = Counter(), Counter()
+def _report(lines: list[str]) -> KernelReport:
+    calls: Counter[Kernel] = Counter()
+    milliseconds: dict[Kernel, float] = defaultdict(float)
     for line in lines:
         fields = line.split(",")
         if fields[:2] == ["dnnl_verbose", "exec"]:
@@ -239,7 +248,7 @@ def _report(lines):
     return KernelReport(dict(calls), dict(milliseconds))
 
 
-def _types(tensors):
+def _types(tensors: str) -> str:
     """``u8 s8 -> u8`` of what oneDNN writes of them; elementwise operators have one type, ``data``."""
     types = dict(TENSOR.findall(tensors))
     if "dst" not in types:

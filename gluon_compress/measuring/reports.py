@@ -59,7 +59,7 @@ class Report:
         return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
 
     @property
-    def macs(self) -> int:
+    def macs(self) -> float:
         """Multiply-accumulates per sample of the batch, dense: products with zeros count."""
         return sum(layer.macs for layer in self.layers)
 

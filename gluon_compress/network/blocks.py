@@ -1,19 +1,24 @@
 """Networks of rewritten nodes, with parameters that are not trained."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter, SymbolBlock
 
-from .nodes import symbol_of
+from .nodes import Entry, symbol_of
 
 
-def block_of(outputs, inputs, values):
+def block_of(outputs: list[Entry], inputs: Iterable[str], values: Mapping[str, np.ndarray]) -> SymbolBlock:
     """A SymbolBlock of rewritten nodes with these parameters, which take no gradients."""
     net = SymbolBlock(symbol_of(outputs), [mx.sym.var(name, dtype="float32") for name in inputs])
     set_constants(net, dict(values))
     return net
 
 
-def set_constants(net, values):
+def set_constants(net: SymbolBlock, values: dict[str, np.ndarray]) -> None:
     """Give a SymbolBlock its parameters, without gradients; takes them out of ``values``, {name: array}."""
     for name, parameter in net.collect_params().items():
         parameter.grad_req = "null"
@@ -22,7 +27,7 @@ def set_constants(net, values):
         parameter._load_init(mx.nd.array(value, dtype=dtype), mx.cpu(), cast_dtype=True, dtype_source="saved")
 
 
-def tensors_of(net, inputs):
+def tensors_of(net: HybridBlock, inputs: Sequence[Any]) -> list[np.ndarray]:
     """The outputs of a network for a tuple of inputs, as a list of arrays."""
     tensors = net(*inputs)
     return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]

@@ -1,5 +1,9 @@
 """Whether a network can be worked with: hybrid, initialized, finite, on a device that is there."""
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -9,7 +13,7 @@ from ..errors import NetworkError
 from .values import parameters
 
 
-def checked_contexts(ctx):
+def checked_contexts(ctx: Any) -> list[mx.Context]:
     """A list of contexts from one, a list of them or None."""
     contexts = list(ctx) if isinstance(ctx, (list, tuple)) else [mx.current_context() if ctx is None else ctx]
     if not contexts or None in contexts:
@@ -19,7 +23,7 @@ def checked_contexts(ctx):
     return contexts
 
 
-def check_net(net):
+def check_net(net: Any) -> None:
     """Raise ``TypeError`` or ``NetworkError`` unless it is an initialized HybridBlock with finite parameters."""
     check_hybrid(net)
     check_initialized(net)
@@ -28,19 +32,19 @@ def check_net(net):
     check_finite_parameters(net)
 
 
-def context_of(net):
+def context_of(net: HybridBlock) -> mx.Context:
     """The device of the network, which has parameters and is on one."""
     return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
-def check_hybrid(net):
+def check_hybrid(net: Any) -> None:
     """Raise ``TypeError`` unless ``net`` is a HybridBlock (a SymbolBlock is one)."""
     if not isinstance(net, HybridBlock):
         raise TypeError(f"net is a {type(net).__name__}; accepted: a gluon.HybridBlock "
                         f"(nn.HybridSequential instead of nn.Sequential, hybrid_forward instead of forward)")
 
 
-def check_initialized(net):
+def check_initialized(net: HybridBlock) -> None:
     """Raise ``NetworkError`` naming the first parameter that was never initialized."""
     for name, parameter in parameters(net).items():
         if parameter._data is None and not parameter._deferred_init:
@@ -48,7 +52,7 @@ def check_initialized(net):
                                f"or net.load_parameters(...) first")
 
 
-def check_finite_parameters(net):
+def check_finite_parameters(net: HybridBlock) -> None:
     """Raise ``NetworkError`` naming the first parameter with NaN or infinity, which a ReLU behind it would hide."""
     for name, parameter in parameters(net).items():
         if parameter._data is not None:
@@ -59,7 +63,7 @@ def check_finite_parameters(net):
 
 
 @contextmanager
-def undone_on_error(net):
+def undone_on_error(net: HybridBlock) -> Iterator[None]:
     """After an error, parameters that had no data before have none again: their shapes came from the wrong input."""
     before = [(parameter, parameter._shape, parameter._deferred_init) for parameter in parameters(net).values()
               if parameter._data is None]
@@ -74,7 +78,7 @@ def undone_on_error(net):
         raise
 
 
-def check_context(ctx):
+def check_context(ctx: Any) -> None:
     """None or an ``mx.Context`` of a device there is; else ``TypeError`` or ``ValueError``."""
     if ctx is None:
         return
@@ -86,7 +90,7 @@ def check_context(ctx):
         raise ValueError(f"ctx is {ctx}, a device that cannot be used here") from error
 
 
-def check_ready(net):
+def check_ready(net: Any) -> None:
     """A HybridBlock whose parameters all hold data; else ``TypeError`` or ``NetworkError``."""
     mx.nd.waitall()  # oneDNN may be laying weights out anew inside a forward pass that still runs
     check_hybrid(net)

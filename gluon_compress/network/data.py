@@ -58,7 +58,7 @@ class IndexedData(Protocol):
         """One pass: (indices, inputs, labels), with the numbers ``(batch,)`` of the samples from 0."""
 
 
-def go_through(data, name):
+def go_through(data: Any, name: str) -> Iterator[Any]:
     """The batches of ``data``; ``TypeError`` when that is no iterable of batches, ``ValueError`` when it has none."""
     check_data(data, name)
     if isinstance(data, mx.io.DataIter):
@@ -71,7 +71,7 @@ def go_through(data, name):
         raise no_batches(name)
 
 
-def check_data(data, name):
+def check_data(data: Any, name: str) -> None:
     """Raise ``TypeError`` unless ``data`` can be gone through batch by batch."""
     if isinstance(data, (str, bytes, mx.nd.NDArray, np.ndarray, Mapping, Block)) or not hasattr(data, "__iter__"):
         what = repr(data) if data is None or isinstance(data, (str, bytes, int, float)) else f"a {_kind(data)}"
@@ -79,26 +79,27 @@ def check_data(data, name):
         raise TypeError(f"{name} is {what[:80]}{hint}; accepted: {ITERABLE}")
 
 
-def no_batches(name):
+def no_batches(name: str) -> ValueError:
     return ValueError(f"{name} has no batches; accepted: an iterable of (input, label) batches that can be gone "
                       f"through once per epoch or step (a generator is used up after the first)")
 
 
-def number_of_batches(data):
+def number_of_batches(data: Any) -> int | None:
     """How many batches a pass has, or None where that shows only at its end."""
     if isinstance(data, mx.io.NDArrayIter):
         return -(-data.num_data // data.batch_size)
     return len(data) if hasattr(data, "__len__") else None
 
 
-def check_repeatable(data, name):
+def check_repeatable(data: Any, name: str) -> None:
     """Raise ``TypeError`` for a generator, which is used up once it was gone through."""
     if isinstance(data, Iterator) and not isinstance(data, mx.io.DataIter):
         raise TypeError(f"{name} is a {type(data).__name__}, which is used up after one pass; accepted here: what can "
                         f"be gone through again, such as a list of batches or a DataLoader")
 
 
-def inputs_and_label(batch, name, net, context=None):
+def inputs_and_label(batch: Any, name: str, net: HybridBlock,
+                     context: mx.Context | None = None) -> tuple[tuple, mx.nd.NDArray]:
     """``(inputs, label)`` of a batch: a tuple of NDArrays, or of nested lists of them, and an NDArray.
 
     ``name`` is how errors call the data. With ``context`` both are on that device.
@@ -115,17 +116,17 @@ def inputs_and_label(batch, name, net, context=None):
     return inputs, label
 
 
-def inputs_of(batch, name, net, context=None):
+def inputs_of(batch: Any, name: str, net: HybridBlock, context: mx.Context | None = None) -> tuple:
     """The inputs of a batch, with labels or without: a tuple of NDArrays, or of nested lists of them."""
     return _converted(_split(batch, name, net, has_label=False)[0], name, context)
 
 
-def as_given(inputs):
+def as_given(inputs: tuple) -> Any:
     """The input of a network of one, the tuple of several: what a user's function gets."""
     return inputs[0] if len(inputs) == 1 else inputs
 
 
-def check_finite_inputs(inputs, name):
+def check_finite_inputs(inputs: Any, name: str) -> None:
     """Raise ``ValueError`` for NaN or infinity, which a ReLU would hide."""
     for number, array in enumerate(flat(inputs)):
         values = array.asnumpy()
@@ -134,7 +135,7 @@ def check_finite_inputs(inputs, name):
             raise ValueError(f"{which} of {name} has values that are NaN or infinite; accepted: finite numbers")
 
 
-def _split(batch, name, net, has_label):
+def _split(batch: Any, name: str, net: HybridBlock, has_label: bool) -> tuple[list, list]:
     """(inputs, what follows them), both lists."""
     needed, optional = input_counts(net)
     if isinstance(batch, mx.io.DataBatch):
@@ -162,7 +163,7 @@ def _split(batch, name, net, has_label):
     return list(batch[:count]), list(batch[count:])
 
 
-def _by_name(batch, name, net, needed):
+def _by_name(batch: Any, name: str, net: HybridBlock, needed: int) -> tuple[list, list]:
     names = input_names(net, needed)
     given = dict(batch)
     if all(each in given for each in names):
@@ -175,7 +176,7 @@ def _by_name(batch, name, net, needed):
     return inputs, list(given.values())
 
 
-def input_counts(net):
+def input_counts(net: HybridBlock) -> tuple[int, list[str]]:
     """(how many inputs a network needs, the names of those that have a default value)."""
     if isinstance(net, SymbolBlock):
         return len(net._cached_graph[0]), []
@@ -188,14 +189,14 @@ def input_counts(net):
     return max(len(needed), 1), [each.name for each in arguments if each.default is not each.empty]
 
 
-def _converted(inputs, name, context):
+def _converted(inputs: Any, name: str, context: mx.Context | None) -> tuple:
     inputs = map_arrays(lambda value: _as_ndarray(value, name, context), tuple(inputs))
     if not flat(inputs):
         raise ValueError(f"a batch of {name} has no input; accepted: {PAIR}")
     return inputs
 
 
-def _as_ndarray(value, name, context):
+def _as_ndarray(value: Any, name: str, context: mx.Context | None) -> mx.nd.NDArray:
     if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
         value = mx.nd.array(value, dtype=value.dtype if value.dtype.itemsize == 1 and value.dtype.kind in "iu" else
                             np.float32)
@@ -206,7 +207,7 @@ def _as_ndarray(value, name, context):
     return value if context is None else value.as_in_context(context)
 
 
-def _label(value, name, context):
+def _label(value: Any, name: str, context: mx.Context | None) -> mx.nd.NDArray:
     if not isinstance(value, mx.nd.NDArray):
         try:
             value = mx.nd.array(np.asarray(value, dtype=np.float32))
@@ -216,19 +217,19 @@ def _label(value, name, context):
     return value if context is None else value.as_in_context(context)
 
 
-def _without_last(array, count):
+def _without_last(array: Any, count: int) -> Any:
     return array[:len(array) - count] if count else array
 
 
-def _kind(value):
+def _kind(value: Any) -> str:
     return f"{value.dtype} array" if isinstance(value, np.ndarray) else type(value).__name__
 
 
-def _article(value):
+def _article(value: Any) -> str:
     return f"a {_kind(value)}" if value is not None else "None"
 
 
-def check_labels(labels, outputs):
+def check_labels(labels: Any, outputs: Any) -> np.ndarray:
     """Labels ``(batch,)`` or ``(batch, 1)`` as a NumPy integer array ``(batch,)``.
 
     Raises ``ValueError`` when they do not fit logits ``outputs`` of shape ``(batch, classes)``, naming a

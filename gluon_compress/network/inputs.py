@@ -1,4 +1,9 @@
 """Examples of what a network is called with: arrays, tuples of them, lists in tuples."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import mxnet as mx
 import numpy as np
 
@@ -6,13 +11,15 @@ import numpy as np
 class ExampleInputs(tuple):
     """The arrays of an example in a row; ``nested`` has them as the network is called with them."""
 
-    def __new__(cls, nested):
+    nested: Any
+
+    def __new__(cls, nested: Any) -> ExampleInputs:
         self = super().__new__(cls, flat(nested))
         self.nested = nested
         return self
 
 
-def example_inputs(example):
+def example_inputs(example: Any) -> ExampleInputs:
     """``example`` as :class:`ExampleInputs`; else ``TypeError`` or ``ValueError``.
 
     It is an NDArray, a tuple of them for several inputs, lists in it for inputs that are lists, or an
@@ -33,21 +40,21 @@ def example_inputs(example):
     return ExampleInputs(inputs)
 
 
-def _as_array(value):
+def _as_array(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
         small = value.dtype.itemsize == 1 and value.dtype.kind in "iu"
         return mx.nd.array(value, dtype=value.dtype if small else np.float32)
     return value
 
 
-def flat(inputs):
+def flat(inputs: Any) -> list:
     """The arrays in nested lists and tuples, in a row."""
     if not isinstance(inputs, (tuple, list)):
         return [inputs]
     return [array for each in inputs for array in flat(each)]
 
 
-def map_arrays(function, inputs):
+def map_arrays(function: Callable[[Any], Any], inputs: Any) -> Any:
     """The same nested lists and tuples of what ``function`` makes of each array."""
     if isinstance(inputs, (tuple, list)):
         return (list if isinstance(inputs, list) else tuple)(map_arrays(function, each) for each in inputs)

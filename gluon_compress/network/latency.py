@@ -1,11 +1,15 @@
 """How long a forward pass takes, and under which conditions."""
+from __future__ import annotations
+
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import SymbolBlock
+from mxnet.gluon import HybridBlock, SymbolBlock
 
 from .. import runtime
 from ..arguments import check_integer
@@ -44,15 +48,15 @@ class Timing:
     lower_quartile: float
     upper_quartile: float
     batch: int
-    threads: int
+    threads: int | None
     repeats: int
     precision: str
     execution: str
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         return asdict(self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         fusion = {"fused": "", "imperative": ", not fused: call net.hybridize() first for what a deployed network takes"
                   }.get(self.execution, ", not fused")
         threads = "default threads" if self.threads is None else f"{self.threads} thread(s)"
@@ -60,7 +64,7 @@ class Timing:
                 f"{self.repeats} repeats, batch {self.batch}, {threads}, {self.precision}, {self.execution}{fusion}")
 
 
-def measure_latency(net, example, repeats=30, warmup=5):
+def measure_latency(net: HybridBlock, example: Any, repeats: int = 30, warmup: int = 5) -> Timing:
     """Time ``net(example)`` in inference mode and return a :class:`Timing`.
 
     The network runs as it is: hybridize it first if that is what you want to know.
@@ -95,7 +99,7 @@ def measure_latency(net, example, repeats=30, warmup=5):
                   repeats, *_conditions(net, inputs))
 
 
-def _conditions(net, inputs):
+def _conditions(net: HybridBlock, inputs: Sequence[mx.nd.NDArray]) -> tuple[str, str]:
     """(precision, execution) of the operators that ran."""
     compiled = net._active or isinstance(net, SymbolBlock)
     if compiled and net._cached_graph:

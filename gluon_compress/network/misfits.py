@@ -1,13 +1,18 @@
 """What to say of inputs that do not fit a network, instead of MXNet's C++ stack."""
+from __future__ import annotations
+
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import Block
 
 from .inputs import flat
 
 
-def call(net, inputs, what):
+def call(net: Block, inputs: Sequence[Any], what: str) -> Any:
     """``net(*inputs)``; a ``ValueError`` that says what does not fit where MXNet prints its C++ stack."""
     try:
         return net(*inputs)
@@ -17,14 +22,14 @@ def call(net, inputs, what):
         raise misfit(inputs, what, error) from error
 
 
-def misfit(inputs, what, error):
+def misfit(inputs: Any, what: str, error: BaseException) -> ValueError:
     """The ``ValueError`` for inputs that a network cannot take, with the usual remedy."""
     arrays = flat(inputs)
     text = ", ".join(f"{value.shape} {np.dtype(value.dtype)}" for value in arrays)
     return ValueError(f"{what}, {text}, does not fit the network{remedy(arrays)}: {reason_of(error)}"[:450])
 
 
-def remedy(arrays):
+def remedy(arrays: Sequence[Any]) -> str:
     """What is mostly wrong with arrays like these, as text behind a sentence; or ""."""
     if any(np.dtype(value.dtype) in (np.uint8, np.int8) for value in arrays):
         return (" (raw pixels? scale them to float32: x.astype('float32') / 255, and normalize; Gluon's ToTensor() "
@@ -32,7 +37,7 @@ def remedy(arrays):
     return remedy_of_shapes([value.shape for value in arrays])
 
 
-def remedy_of_shapes(shapes):
+def remedy_of_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     """As :func:`remedy`, of shapes."""
     for shape in shapes:
         if len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4):
@@ -42,7 +47,7 @@ def remedy_of_shapes(shapes):
     return ""
 
 
-def reason_of(error):
+def reason_of(error: BaseException) -> str:
     """What a user's ``hybrid_forward`` raised, in a line, with the remedy for the usual mistakes."""
     text = shorten(error)[:250]
     if isinstance(error, (AttributeError, TypeError)) and "Symbol" in text and "shape" in text:
@@ -51,7 +56,7 @@ def reason_of(error):
     return text
 
 
-def shorten(error):
+def shorten(error: BaseException) -> str:
     """The sentence in an MXNet error, without its source line, time and stack trace."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     message = next((line for line in lines if re.search(r"MXNetError|Error in operator|Check failed", line)), lines[0])

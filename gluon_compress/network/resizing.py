@@ -3,10 +3,15 @@
 A Gluon layer knows its number of channels three times: in its parameters' shapes, in attributes that its
 operator is called with (``num_filter``), and in those that it prints. A SymbolBlock has them in its graph.
 """
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import mxnet as mx
-from mxnet.gluon import SymbolBlock, Trainer, nn
+import numpy as np
+from mxnet.gluon import Block, HybridBlock, SymbolBlock, Trainer, nn
 
 from ..errors import NetworkError
 from .nodes import Node, edited
@@ -18,23 +23,24 @@ SIZES = ("_units", "_in_units", "_channels", "_in_channels", "_num_groups", "_kw
 RESIZABLE = ((nn.Dense, "weight"), (nn.conv_layers._Conv, "weight"), (nn.Embedding, "weight"), (nn.GroupNorm, "gamma"))
 
 
-def resizable_parameters(net):
+def resizable_parameters(net: HybridBlock) -> set[str]:
     """Structural names of the weights, and of GroupNorm's gammas, all of whose owners can be told new sizes."""
-    owners = {}
+    owners: dict[int, list[tuple[str, Block]]] = {}
     for name, parameter, block in walk(net):
         owners.setdefault(id(parameter), []).append((name.rpartition(".")[2], block))
     return {name for name, parameter in parameters(net).items()
             if all(_can_be_told(role, block) for role, block in owners[id(parameter)])}
 
 
-def _can_be_told(role, block):
+def _can_be_told(role: str, block: Block) -> bool:
     """Whether the operator takes its sizes from attributes of ``block``, not from a hybrid_forward of yours."""
     return isinstance(block, SymbolBlock) or any(
         role == name and isinstance(block, layer) and type(block).hybrid_forward is layer.hybrid_forward
         for layer, name in RESIZABLE)
 
 
-def resize(net, shapes, values, groups):
+def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray],
+           groups: Mapping[str, int]) -> None:
     """Give parameters new shapes and values, and tell their layers.
 
     Parameters
@@ -64,9 +70,9 @@ def resize(net, shapes, values, groups):
             _check_at_next_step(trainer)
 
 
-def _check_at_next_step(trainer):
+def _check_at_next_step(trainer: Trainer) -> None:
     """Let a trainer that was made before say what is wrong, where MXNet would compare numbers."""
-    def update(ignore_stale_grad=False):
+    def update(ignore_stale_grad: bool = False) -> Any:
         try:
             check_shapes(trainer)
         except ValueError as error:
@@ -76,7 +82,8 @@ def _check_at_next_step(trainer):
     trainer._update = update
 
 
-def resized_symbol(symbol, shapes, groups):
+def resized_symbol(symbol: mx.sym.Symbol, shapes: Mapping[str, tuple[int, ...]],
+                   groups: Mapping[str, int]) -> mx.sym.Symbol:
     """A copy of ``symbol`` for parameters of new shapes: ``shapes`` and ``groups`` go by the names in the graph."""
     def edit(node: Node) -> None:
         if node.operator == "null":
@@ -84,30 +91,30 @@ def resized_symbol(symbol, shapes, groups):
                 node.attributes.pop("__shape__", None)
             return
         weight = _name_of_weight(node)
-        if weight in shapes:
+        if weight is not None and weight in shapes:
             sizes = node.meaning.sizes(shapes[weight], groups.get(weight, node.groups))
             node.attributes.update({name: str(value) for name, value in sizes.items()})
     return edited(symbol, edit, amp_casts=True)
 
 
-def _name_of_weight(node):
+def _name_of_weight(node: Node) -> str | None:
     """Name of the weight of a layer, or its gamma, before the casts of mixed precision; None where it has neither."""
     source = node.weight or node.gamma
     while source is not None and source.operator == "amp_cast":
         source, _ = source.inputs[0]
-    return source and source.name
+    return None if source is None else source.name
 
 
-def capture(net):
+def capture(net: HybridBlock) -> tuple[list, list]:
     """All that :func:`resize` changes, for :func:`put_back`; no array is copied."""
-    blocks = []
+    blocks: list[Block] = []
     net.apply(blocks.append)
     sizes = [{name: dict(value) if name == "_kwargs" else value
               for name, value in vars(block).items() if name in SIZES} for block in blocks]
     return ([(p, p._shape, p._data, p._grad) for p in parameters(net).values()], list(zip(blocks, sizes)))
 
 
-def put_back(net, state):
+def put_back(net: HybridBlock, state: tuple[list, list]) -> None:
     """Undo what happened to the sizes and arrays of ``net`` since ``state = capture(net)``."""
     arrays, blocks = state
     for parameter, shape, data, grad in arrays:
@@ -123,7 +130,7 @@ def put_back(net, state):
 
 
 @contextmanager
-def put_back_afterwards(net):
+def put_back_afterwards(net: HybridBlock) -> Iterator[HybridBlock]:
     """Within the ``with`` block channels may be removed from ``net``; behind it, it has them again."""
     state = capture(net)
     try:
@@ -135,7 +142,7 @@ def put_back_afterwards(net):
             put_back(net, state)
 
 
-def _tell_layers(net, shapes, groups):
+def _tell_layers(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], groups: Mapping[str, int]) -> None:
     graph_names = {name: parameter.name for name, parameter in parameters(net).items()}
     by_graph_name = {graph_names[name]: tuple(shape) for name, shape in shapes.items()}
     groups_by_graph_name = {graph_names[name]: count for name, count in groups.items()}
@@ -151,7 +158,7 @@ def _tell_layers(net, shapes, groups):
                         groups_by_graph_name.get(parameter.name))
 
 
-def _tell_layer(block, role, shape, groups):
+def _tell_layer(block: Block, role: str, shape: tuple[int, ...], groups: int | None) -> None:
     if isinstance(block, nn.Dense) and role == "weight":
         block._units, block._in_units = shape
     elif isinstance(block, nn.conv_layers._Conv) and role == "weight":

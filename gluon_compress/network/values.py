@@ -1,15 +1,18 @@
 """The parameters of a network by structural names (``conv.0.weight``), their values, and copies to go back to."""
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import Block, Parameter
+from mxnet.gluon import Block, HybridBlock, Parameter
 
 from ..arguments import shown
 from ..errors import NetworkError
 
 
-def parameters(net):
+def parameters(net: Any) -> dict[str, Parameter]:
     """{structural name: Parameter} of every parameter; a shared one under its first name only.
 
     ``TypeError`` for what is no Block.
@@ -24,12 +27,12 @@ def parameters(net):
     return found
 
 
-def layer_name(parameter_name):
+def layer_name(parameter_name: str) -> str:
     """``conv.0`` of ``conv.0.weight``; ``conv0`` of a SymbolBlock's ``conv0_weight``."""
     return parameter_name.removesuffix(".weight").removesuffix("_weight")
 
 
-def known_shape(parameter):
+def known_shape(parameter: Parameter) -> tuple[int, ...] | None:
     """Its shape, with 0 or -1 for unknown sizes; None when nothing is known."""
     # parameter.shape is None after SymbolBlock.imports
     return parameter.shape if parameter._data is None else parameter.list_data()[0].shape
@@ -51,13 +54,13 @@ def take_values(parameter: Parameter, value: np.ndarray, context: mx.Context | N
         parameter._load_init(mx.nd.array(value, dtype=parameter.dtype), None if waits else context or mx.cpu())
 
 
-def snapshot(net):
+def snapshot(net: HybridBlock) -> dict[str, np.ndarray]:
     """A copy of all parameters that hold data: {structural name: NumPy array}."""
     return {name: parameter.list_data()[0].asnumpy() for name, parameter in parameters(net).items()
             if parameter._data is not None}
 
 
-def restore_snapshot(net, values):
+def restore_snapshot(net: HybridBlock, values: Any) -> None:
     """Set the parameters of a :func:`snapshot`.
 
     Raises ``TypeError`` and ``ValueError`` for what is none, or one of another network; ``net`` is then unchanged.
@@ -77,7 +80,7 @@ def restore_snapshot(net, values):
         set_values(own[name], value)
 
 
-def set_values(parameter, value):
+def set_values(parameter: Parameter, value: np.ndarray) -> None:
     """``parameter.set_data`` of an array, which fails on weights that oneDNN has laid out anew.
 
     A trainer that updates on a key-value store begins anew there. Raises ``NetworkError`` when servers hold the
@@ -90,20 +93,20 @@ def set_values(parameter, value):
         write_values(parameter, value)
 
 
-def set_values_and_shape(parameter, value):
+def set_values_and_shape(parameter: Parameter, value: np.ndarray) -> None:
     """:func:`set_values`, at once also for a parameter that waits for a first forward pass to know its shape."""
     set_values(parameter, value)
     parameter._finish_deferred_init()
 
 
-def write_values(parameter, value):
+def write_values(parameter: Parameter, value: np.ndarray) -> None:
     """Write an array into those of the parameter, and not into the copy that a key-value store may hold."""
     for array in parameter.list_data():
         # not array[:] = value, which MXNet refuses for an array in one of oneDNN's layouts
         mx.nd.identity(mx.nd.array(value, array.context, array.dtype), out=array)
 
 
-def leave_store(parameter):
+def leave_store(parameter: Parameter) -> None:
     """Let a trainer whose key-value store holds a copy of the parameter make a new one at its next step."""
     trainer = parameter._trainer
     if trainer is None or not trainer._kv_initialized or not trainer._update_on_kvstore:
@@ -114,7 +117,7 @@ def leave_store(parameter):
     trainer._reset_kvstore()
 
 
-def walk(block, prefix=""):
+def walk(block: Block, prefix: str = "") -> Iterator[tuple[str, Parameter, Block]]:
     """(structural name, parameter, owner) of ``block`` and all its children."""
     for name, parameter in block._reg_params.items():
         yield prefix + name, parameter, block

@@ -28,6 +28,8 @@ switches 3 to 6 off.
 The variables are inherited by child processes, the kernel's grant is not: a child that runs int8
 networks must ``import gluon_compress`` as well.
 """
+from __future__ import annotations
+
 import importlib.util
 import os
 import sys
@@ -63,10 +65,10 @@ class RuntimeStatus:
     amx_reason: str
     primitive_cache: str
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         return asdict(self)
 
-    def __str__(self):
+    def __str__(self) -> str:
         names = f"put back: {', '.join(self.numpy_names)}" if self.numpy_names else "untouched"
         return "\n".join([
             f"MXNet    {self.mxnet}",
@@ -79,13 +81,13 @@ class RuntimeStatus:
         ])
 
 
-def _check_mxnet_is_there():
+def _check_mxnet_is_there() -> None:
     if importlib.util.find_spec("mxnet") is None:
         raise ImportError("gluon_compress works on MXNet 1.9.1, which is not installed; accepted: pip install "
                           "--no-deps mxnet==1.9.1 (without --no-deps pip replaces NumPy 2, which works)")
 
 
-def _prepare():
+def _prepare() -> RuntimeStatus:
     _check_mxnet_is_there()
     names, distutils = restore_names(), restore_distutils()
     library_loaded = "mxnet.base" in sys.modules  # also after an import of MXNet that failed
@@ -106,6 +108,6 @@ def _prepare():
 _status = _prepare()
 
 
-def status():
+def status() -> RuntimeStatus:
     """The :class:`RuntimeStatus` of this process."""
     return _status

@@ -1,10 +1,13 @@
 """The CPU quota that Linux's control groups give this process, in version 1 or 2, nested or not."""
+from __future__ import annotations
+
+from collections.abc import Iterator
 from pathlib import Path
 
 MOUNTED = Path("/sys/fs/cgroup")
 
 
-def cpu_quota(root=MOUNTED, membership=Path("/proc/self/cgroup")):
+def cpu_quota(root: Path = MOUNTED, membership: Path = Path("/proc/self/cgroup")) -> float | None:
     """The smallest CPU quota, in cores, of this process's group and of those above it; None without one.
 
     A container often sees its own group as the root, under whatever path it is told, so the root always counts.
@@ -14,7 +17,7 @@ def cpu_quota(root=MOUNTED, membership=Path("/proc/self/cgroup")):
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _groups(root, membership):
+def _groups(root: Path, membership: Path) -> Iterator[Path]:
     """Where the files of this process's groups may be: lines of ``number:controllers:path``, none in version 2."""
     yield from (root, root / "cpu", root / "cpu,cpuacct")
     try:
@@ -30,7 +33,7 @@ def _groups(root, membership):
             yield from (Path(root, name, *below) for name in (controllers, "cpu"))
 
 
-def _quota(folder):
+def _quota(folder: Path) -> float | None:
     """The quota of one group; None without one."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()[:2]  # version 2

@@ -4,15 +4,19 @@ What they read while they are imported would end the import, the rest ends a cal
 ``numpy.float``, ``mx.np.pad`` reads ``numpy.compat``. ``tests/test_surroundings.py`` reads their source and finds no
 other.
 """
+from __future__ import annotations
+
 import types
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy
 
 FINANCIAL = ("mirr", "npv", "pmt", "ppmt", "pv", "rate")
 
 
-def restore_names(module=numpy):
+def restore_names(module: Any = numpy) -> tuple[str, ...]:
     """Put the names back that ``module`` lacks; return them, sorted."""
     missing = [name for name in REMOVED if not _has(module, name)]
     for name in missing:
@@ -20,31 +24,31 @@ def restore_names(module=numpy):
     return tuple(sorted(missing))
 
 
-def _has(module, name):
+def _has(module: Any, name: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy 1.20 to 1.23 still has some, with a warning
         return hasattr(module, name)
 
 
-def _in1d(ar1, ar2, assume_unique=False, invert=False, **options):
+def _in1d(ar1: Any, ar2: Any, assume_unique: bool = False, invert: bool = False, **options: Any) -> Any:
     return numpy.isin(numpy.ravel(ar1), ar2, assume_unique=assume_unique, invert=invert, **options)
 
 
-def _msort(a):
+def _msort(a: Any) -> numpy.ndarray:
     return numpy.sort(a, axis=0)
 
 
-def _under_its_old_name(function):
+def _under_its_old_name(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of its own: MXNet keeps a table from NumPy's functions to its own, one entry for each name."""
-    def renamed(*arguments, **options):
+    def renamed(*arguments: Any, **options: Any) -> Any:
         return function(*arguments, **options)
     renamed.__doc__ = function.__doc__
     return renamed
 
 
-def _financial(name):
+def _financial(name: str) -> Callable[..., Any]:
     """What NumPy 1.20 to 1.26 has in place of its financial functions."""
-    def removed(*_, **__):
+    def removed(*_: Any, **__: Any) -> Any:
         raise RuntimeError(f"numpy.{name} left NumPy in version 1.20; accepted: numpy_financial.{name}")
     return removed
 

@@ -1,8 +1,11 @@
 """What the processor can do, and what oneDNN 2.4.4 is told of it: AMX, and its cache of primitives."""
+from __future__ import annotations
+
 import ctypes
 import os
 import platform
 import sys
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")  # oneDNN 2.4.4 reads the first only
@@ -17,7 +20,7 @@ ARCH_REQ_XCOMP_PERM = 0x1023
 XFEATURE_XTILEDATA = 18
 
 
-def request_amx_tiles():
+def request_amx_tiles() -> int:
     """Ask Linux for the AMX tile registers; 0 when granted."""
     libc = ctypes.CDLL(None, use_errno=True)
     result = libc.syscall(ctypes.c_long(SYS_ARCH_PRCTL), ctypes.c_long(ARCH_REQ_XCOMP_PERM),
@@ -25,7 +28,8 @@ def request_amx_tiles():
     return 0 if result == 0 else ctypes.get_errno() or -1
 
 
-def unlock_amx(environment, cpuinfo=Path("/proc/cpuinfo"), request_tiles=request_amx_tiles):
+def unlock_amx(environment: MutableMapping[str, str], cpuinfo: Path = Path("/proc/cpuinfo"),
+               request_tiles: Callable[[], int] = request_amx_tiles) -> tuple[bool, str]:
     """Let oneDNN use AMX if CPU and kernel allow; return (on, reason).
 
     Without the kernel's grant a process that uses the tiles dies, so the variable is only set after it.
@@ -42,7 +46,7 @@ def unlock_amx(environment, cpuinfo=Path("/proc/cpuinfo"), request_tiles=request
     return True, f"granted by the kernel, DNNL_MAX_CPU_ISA={AMX_ISA}"
 
 
-def _amx_obstacle(cpuinfo, request_tiles):
+def _amx_obstacle(cpuinfo: Path, request_tiles: Callable[[], int]) -> str | None:
     """Ask for the tile registers; return what stands in the way of AMX, or None when they are granted."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         return f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}"
@@ -57,7 +61,7 @@ def _amx_obstacle(cpuinfo, request_tiles):
     return None
 
 
-def cpu_flags(cpuinfo):
+def cpu_flags(cpuinfo: Path) -> set[str] | None:
     """The set of what the processor can do, or None where nothing says it."""
     try:
         return set(next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split())
@@ -65,7 +69,7 @@ def cpu_flags(cpuinfo):
         return None
 
 
-def switch_primitive_cache_off(environment, cpuinfo=Path("/proc/cpuinfo")):
+def switch_primitive_cache_off(environment: MutableMapping[str, str], cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Keep MXNet's BatchNorm from ending the process, on processors where it can; return the cache's state, and why.
 
     oneDNN reads the variable with the first primitive, also when MXNet was imported long before.

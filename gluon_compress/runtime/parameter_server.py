@@ -4,15 +4,18 @@ MXNet 1.9.1 serves while it is imported, in a process whose ``DMLC_ROLE`` says s
 command 0: an optimizer, or any program. Here it is imported without a role first, and serves with that command refused.
 Nothing needs it: the workers update the weights themselves.
 """
+from __future__ import annotations
+
 import os
 import socket
 import sys
+from typing import Any
 
 ROLES = ("scheduler", "server")
 LAUNCHED = "GLUON_COMPRESS_LAUNCHED"  # set by gluon_compress.workers, whose servers are those below
 
 
-def import_mxnet():
+def import_mxnet() -> Any:
     """Import MXNet; in a process that is to be a scheduler or a server, serve until the workers end, and exit."""
     role = os.environ.get("DMLC_ROLE")
     if role not in ROLES or "mxnet" in sys.modules:
@@ -28,7 +31,7 @@ def import_mxnet():
     return mxnet
 
 
-def _check_port(role):
+def _check_port(role: str) -> None:
     """A scheduler whose port is taken would end in a trace of MXNet's."""
     place = os.environ.get("DMLC_NODE_HOST", ""), int(os.environ.get("DMLC_PS_ROOT_PORT", 0))
     if role == "scheduler" and os.environ.get("DMLC_LOCAL", "0") == "0":
@@ -36,11 +39,11 @@ def _check_port(role):
             socket.create_server(place).close()
         except OSError as error:
             sys.exit(f"the scheduler cannot listen on port {place[1]} of {place[0] or 'this machine'}: "
-                     f"{os.strerror(error.errno)}; accepted: a free port in DMLC_PS_ROOT_PORT, and an address of this "
-                     f"machine in DMLC_NODE_HOST")
+                     f"{os.strerror(error.errno or 0)}; accepted: a free port in DMLC_PS_ROOT_PORT, and an address of "
+                     f"this machine in DMLC_NODE_HOST")
 
 
-def _serve(kvstore):
+def _serve(kvstore: Any) -> None:
     os.umask(0o077)  # nobody else may connect to sockets that are files
     server = kvstore.KVStoreServer(kvstore.create("dist"))
     server._controller = lambda: _refuse
@@ -48,14 +51,14 @@ def _serve(kvstore):
     sys.exit()
 
 
-def _refuse(command, body, _):
+def _refuse(command: int, body: Any, _: Any) -> None:
     """What MXNet's servers call with a command that they do not know themselves."""
     print(f"refused command {command} with {len(body or b'')} bytes: these servers take no optimizer and run nothing "
           f"that comes over the network. A trainer of a worker that sent it (update_on_kvstore) does not train: "
           f"kvstore=gluon_compress.workers.connect()", file=sys.stderr, flush=True)
 
 
-def _set_no_optimizer(store, optimizer):
+def _set_no_optimizer(store: Any, optimizer: Any) -> None:
     raise ValueError(f"servers of gluon_compress.workers take no optimizer, and the trainer's "
                      f"{type(optimizer).__name__} would go to them; accepted: "
                      f"kvstore=gluon_compress.workers.connect(), or update_on_kvstore=False")

@@ -1,7 +1,10 @@
 """How many threads MXNet computes with, and how they wait for work."""
+from __future__ import annotations
+
 import ctypes
 import math
 import os
+from collections.abc import MutableMapping
 
 from .cgroups import cpu_quota
 
@@ -10,7 +13,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
 WAITING = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100000"}  # some 0.1 ms of looking for work
 
 
-def usable_cores():
+def usable_cores() -> int:
     """Cores this process may use: its CPU affinity, capped by the CPU quota of its container."""
     try:
         cores = len(os.sched_getaffinity(0))
@@ -20,7 +23,7 @@ def usable_cores():
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
-def set_threads(environment, library_loaded, cores):
+def set_threads(environment: MutableMapping[str, str], library_loaded: bool, cores: int) -> tuple[int, str]:
     """Choose the number of OpenMP threads; return (threads, reason).
 
     ``library_loaded``: MXNet's C++ library is in this process and has read ``OMP_NUM_THREADS``.
@@ -37,7 +40,7 @@ def set_threads(environment, library_loaded, cores):
     return cores, "MXNet was imported first: MXSetNumOMPThreads, which OpenBLAS does not follow"
 
 
-def set_waiting(environment, library_loaded, threads):
+def set_waiting(environment: MutableMapping[str, str], library_loaded: bool, threads: int) -> str:
     """Let threads wait actively if the user asks for it; return how they wait, and why."""
     asked = environment.get(WAITING_SWITCH)
     if asked not in (None, "", "active"):

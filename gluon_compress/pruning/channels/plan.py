@@ -116,7 +116,7 @@ class ChannelPlan(Record, in_files="plan"):
         """{structural name: new shape} of the parameters that the plan cuts; ``named`` are all of the network's."""
         shapes: dict[str, tuple[int, ...]] = {}
         for cut in self.slices:
-            shape = list(shapes.get(cut["parameter"]) or known_shape(named[cut["parameter"]]))
+            shape = list(shapes.get(cut["parameter"]) or known_shape(named[cut["parameter"]]) or ())
             shape[cut["axis"]] = len(cut["kept"])
             shapes[cut["parameter"]] = tuple(shape)
         return shapes

@@ -1,10 +1,13 @@
 """Several inputs: element by element, one beside the other, multiplied."""
+from __future__ import annotations
+
 from math import prod
 
 import numpy as np
 
-from ..tracking import STAYS, Labels
-from .rules import only_on, rule, stop
+from ....network.nodes import Node
+from ..tracking import STAYS, Labels, Tracker
+from .rules import Inputs, Outputs, only_on, rule, stop
 
 
 @rule("elemwise_add", "elemwise_sub", "elemwise_mul", "elemwise_div", "_grad_add", "add_n", "broadcast_add",
@@ -13,7 +16,7 @@ from .rules import only_on, rule, stop
       "broadcast_greater_equal", "broadcast_lesser", "broadcast_lesser_equal", "broadcast_logical_and",
       "broadcast_logical_or", "broadcast_logical_xor", "_maximum", "_minimum", "_power", "_mod", "_hypot", "_equal",
       "_not_equal", "_greater", "_greater_equal", "_lesser", "_lesser_equal", "where", "broadcast_like")
-def _elementwise(node, inputs, tracker):
+def _elementwise(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     if all(labels is None for labels in inputs):
         return [None]
     shapes = [node.input_shape(index) for index in range(len(inputs))]
@@ -29,7 +32,7 @@ def _elementwise(node, inputs, tracker):
     return [_aligned(node, inputs, full[0], tracker)]
 
 
-def _broadcast_axes(node, inputs, tracker):
+def _broadcast_axes(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """The first input with the lengths that some axes of the second have; only these are read."""
     for labels, name, index in zip(inputs, ("lhs_axes", "rhs_axes"), (0, 1)):
         dimensions = len(node.input_shape(index))
@@ -38,7 +41,7 @@ def _broadcast_axes(node, inputs, tracker):
     return [inputs[0]]
 
 
-def _aligned(node, inputs, result, tracker):
+def _aligned(node: Node, inputs: Inputs, result: Labels, tracker: Tracker) -> Labels | None:
     """``result``, the labels of an output that each input meets position by position, or by broadcasting."""
     axis, size = result.axis, node.shapes[0][result.axis]
     reason = f"read by {node.operator} ({node.name}) together with channels that stay"
@@ -57,7 +60,7 @@ def _aligned(node, inputs, result, tracker):
 
 
 @rule("Concat", "_rnn_param_concat")
-def _concat(node, inputs, tracker):
+def _concat(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     axis = node.get("dim", 1) % len(node.shapes[0])
     labelled = [labels for labels in inputs if labels is not None]
     if not labelled:
@@ -72,7 +75,7 @@ def _concat(node, inputs, tracker):
 
 
 @rule("stack")
-def _stack(node, inputs, tracker):
+def _stack(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     labelled = [labels for labels in inputs if labels is not None]
     if not labelled:
         return [None]
@@ -86,7 +89,7 @@ def _stack(node, inputs, tracker):
 
 
 @rule("batch_dot")
-def _batch_dot(node, inputs, tracker):
+def _batch_dot(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """(B, M, K) times (B, K, N), either transposed on request."""
     first, second = inputs
     if any(len(node.input_shape(index)) != 3 for index in (0, 1)):
@@ -96,7 +99,7 @@ def _batch_dot(node, inputs, tracker):
     contracted = [labels is not None and labels.axis == inner
                   for labels, inner in ((first, inner_first), (second, inner_second))]
     batched = [labels is not None and labels.axis == 0 for labels in inputs]
-    if all(contracted) or all(batched):
+    if first is not None and second is not None and (all(contracted) or all(batched)):
         tracker.same(first.ids, second.ids, f"multiplied by channels that stay in batch_dot ({node.name})")
         return [Labels(0, first.ids) if all(batched) else None]
     if any(contracted) or any(batched):

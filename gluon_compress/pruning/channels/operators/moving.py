@@ -1,13 +1,18 @@
 """Elements that only move: reshape, transpose, split, slice, tile, pad."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 import mxnet as mx
 import numpy as np
 
-from ..tracking import STAYS, Labels
-from .rules import axis_of, only_on, rule, stop
+from ....network.nodes import Node
+from ..tracking import STAYS, Labels, Tracker
+from .rules import Inputs, Outputs, axis_of, only_on, rule, stop
 
 
 @rule("Flatten", "Reshape")
-def _reshape(node, inputs, tracker):
+def _reshape(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """The axis of the channels may be merged with others or split; of a split axis one part can shrink."""
     data = inputs[0]
     if data is None:
@@ -19,7 +24,7 @@ def _reshape(node, inputs, tracker):
 
 
 @rule("reshape_like")
-def _reshape_like(node, inputs, tracker):
+def _reshape_like(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data, like = inputs
     if data is None or like is None:
         return stop(node, inputs, tracker, "to the shape of another tensor whose channels stay")
@@ -30,7 +35,7 @@ def _reshape_like(node, inputs, tracker):
     return stop(node, inputs, tracker, "to the shape of another tensor")
 
 
-def _moved(data, shape, target):
+def _moved(data: Labels, shape: tuple[int, ...], target: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
     """(axis, labels along it in each row) of the axes of ``target`` to which a reshape moves labels."""
     if data.axis and shape[0] == target[0]:
         shape, target = (1, *shape[1:]), (1, *target[1:])  # nothing is mixed with the batch
@@ -41,14 +46,14 @@ def _moved(data, shape, target):
             yield axis, np.moveaxis(moved, axis, -1).reshape(-1, target[axis])
 
 
-def _along(axis, rows, node, tracker):
+def _along(axis: int, rows: np.ndarray, node: Node, tracker: Tracker) -> Labels:
     """:class:`Labels` of a tensor whose rows lose the same positions."""
     for row in {row.tobytes(): row for row in rows}.values():  # once each; np.unique makes a TypeError of Ctrl-C
         tracker.same(rows[0], row, f"laid beside channels that stay by {node.operator} ({node.name})")
     return Labels(axis, rows[0])
 
 
-def _shrinks(node, axis, target_axis, ids):
+def _shrinks(node: Node, axis: int, target_axis: int, ids: np.ndarray) -> bool:
     """Whether MXNet reshapes an input without the first channel to an output without it, by the same attributes."""
     size = int((ids != ids[0]).sum())  # of the target axis without that channel
     shape, target = list(node.input_shape(0)), list(node.shapes[0])
@@ -65,13 +70,13 @@ def _shrinks(node, axis, target_axis, ids):
 
 
 @rule("transpose")
-def _transpose(node, inputs, tracker):
+def _transpose(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     axes = node.get("axes") or tuple(reversed(range(len(node.shapes[0]))))
     return [inputs[0] and Labels(axes.index(inputs[0].axis), inputs[0].ids)]
 
 
 @rule("SwapAxis")
-def _swap_axis(node, inputs, tracker):
+def _swap_axis(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     first, second = node.get("dim1", 0), node.get("dim2", 0)
     dimensions = len(node.shapes[0])
     swapped = {first % dimensions: second % dimensions, second % dimensions: first % dimensions}
@@ -79,13 +84,13 @@ def _swap_axis(node, inputs, tracker):
 
 
 @rule("expand_dims")
-def _expand_dims(node, inputs, tracker):
+def _expand_dims(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     axis = axis_of(node, 0)
     return [inputs[0] and Labels(inputs[0].axis + (axis <= inputs[0].axis), inputs[0].ids)]
 
 
 @rule("squeeze")
-def _squeeze(node, inputs, tracker):
+def _squeeze(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data, shape = inputs[0], node.input_shape(0)
     axes = node.get("axis")
     if axes is None:  # a layer with a single channel left would lose that axis
@@ -97,7 +102,7 @@ def _squeeze(node, inputs, tracker):
 
 
 @rule("SliceChannel")
-def _split(node, inputs, tracker):
+def _split(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Equal parts: channel i of each goes together with channel i of the others."""
     data, parts = inputs[0], node.get("num_outputs")
     axis, squeeze = axis_of(node, 1), node.get("squeeze_axis", False)
@@ -114,7 +119,7 @@ def _split(node, inputs, tracker):
 
 
 @rule("slice_axis")
-def _slice_axis(node, inputs, tracker):
+def _slice_axis(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data, axis = inputs[0], axis_of(node, 0)
     if data is not None and data.axis == axis and (node.get("begin"), node.get("end")) != (0, None):
         return stop(node, inputs, tracker, "it takes channels by their number")
@@ -122,7 +127,7 @@ def _slice_axis(node, inputs, tracker):
 
 
 @rule("slice")
-def _slice(node, inputs, tracker):
+def _slice(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
     if data is not None:
         here = [(node.get(name) or ())[data.axis:data.axis + 1] for name in ("begin", "end", "step")]
@@ -132,7 +137,7 @@ def _slice(node, inputs, tracker):
 
 
 @rule("take")
-def _take(node, inputs, tracker):
+def _take(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Channels in another order, by a parameter of the network that holds their positions (CondenseNet)."""
     data, indices = inputs
     axis = axis_of(node, 0)
@@ -154,7 +159,7 @@ def _take(node, inputs, tracker):
 
 
 @rule("slice_like")
-def _slice_like(node, inputs, tracker):
+def _slice_like(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data, like = inputs
     dimensions = len(node.shapes[0])
     axes = {axis % dimensions for axis in node.get("axes") or range(dimensions)}
@@ -167,7 +172,7 @@ def _slice_like(node, inputs, tracker):
 
 
 @rule("broadcast_to", "broadcast_axis")
-def _broadcast(node, inputs, tracker):
+def _broadcast(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
     if data is not None and node.operator == "broadcast_to" and node.get("shape")[data.axis]:
         return stop(node, inputs, tracker, f"to the fixed shape {node.attributes['shape']}")
@@ -177,7 +182,7 @@ def _broadcast(node, inputs, tracker):
 
 
 @rule("tile", "repeat")
-def _tile(node, inputs, tracker):
+def _tile(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data, shape = inputs[0], node.input_shape(0)
     if data is None:
         return [None]
@@ -191,14 +196,14 @@ def _tile(node, inputs, tracker):
 
 
 @rule("reverse")
-def _reverse(node, inputs, tracker):
+def _reverse(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data, axes = inputs[0], node.get("axis")
     axes = {axis % len(node.shapes[0]) for axis in ([axes] if isinstance(axes, int) else axes)}
     return [data and Labels(data.axis, data.ids[::-1] if data.axis in axes else data.ids)]
 
 
 @rule("depth_to_space")
-def _depth_to_space(node, inputs, tracker):
+def _depth_to_space(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """(N, b * b * C, H, W) to (N, C, b * H, b * W): b * b channels become the pixels of one."""
     data = only_on(1, node, inputs[0], tracker)
     if data is None:
@@ -210,13 +215,13 @@ def _depth_to_space(node, inputs, tracker):
 
 
 @rule("space_to_depth")
-def _space_to_depth(node, inputs, tracker):
+def _space_to_depth(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = only_on(1, node, inputs[0], tracker)
     return [data and Labels(1, np.tile(data.ids, node.get("block_size") ** 2))]
 
 
 @rule("Pad")
-def _pad(node, inputs, tracker):
+def _pad(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
     if data is None:
         return [None]
@@ -227,5 +232,5 @@ def _pad(node, inputs, tracker):
 
 
 @rule("shape_array", "size_array")
-def _shape_array(node, inputs, tracker):
+def _shape_array(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     return stop(node, inputs, tracker, "it reads the number of channels")

@@ -4,25 +4,35 @@ A rule ``(node, inputs, tracker) -> outputs`` gets the :class:`Labels` of each i
 be told apart) and returns those of the outputs. It tells the tracker what the removal of a channel demands
 here. A rule that is not sure pins the channels: they stay, and the plan gives the reason.
 """
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ....network.nodes import Node
+from ..tracking import Labels, Tracker
+
+Inputs = Sequence[Labels | None]
+Outputs = list[Labels | None]
+Rule = Callable[[Node, Inputs, Tracker], Outputs]
+
+RULES: dict[str, Rule] = {}
 
 
-RULES = {}
-
-
-def rule(*operators):
+def rule(*operators: str) -> Callable[[Rule], Rule]:
     """Register the decorated function for these operators."""
-    def register(function):
+    def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(operators, function))
         return function
     return register
 
 
-def unknown_operator(node, inputs, tracker):
+def unknown_operator(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """No rule: all that it reads stays."""
     return stop(node, inputs, tracker, "no rule for this operator")
 
 
-def stop(node, inputs, tracker, why):
+def stop(node: Node, inputs: Inputs, tracker: Tracker, why: str) -> Outputs:
     """All channels that the node reads stay, for the reason ``why``, and so do the parameters."""
     reason = f"read by {node.operator} ({node.name}): {why}"
     for labels, (source, _) in zip(inputs, node.inputs):
@@ -32,7 +42,7 @@ def stop(node, inputs, tracker, why):
     return [None] * len(node.shapes)
 
 
-def only_on(axis, node, labels, tracker):
+def only_on(axis: int, node: Node, labels: Labels | None, tracker: Tracker) -> Labels | None:
     """``labels`` when they run along ``axis``; otherwise their channels stay, and None."""
     if labels is not None and labels.axis != axis:
         tracker.pin(labels, f"read by {node.operator} ({node.name}) with its channels on axis {labels.axis}")
@@ -40,7 +50,7 @@ def only_on(axis, node, labels, tracker):
     return labels
 
 
-def axis_of(node, default):
+def axis_of(node: Node, default: Any) -> int:
     """The operator's ``axis``, counted from the front of its input."""
     axis = node.get("axis", default)
     return axis % (len(node.shapes[0]) if node.operator == "expand_dims" else len(node.input_shape(0)))

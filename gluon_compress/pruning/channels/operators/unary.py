@@ -1,6 +1,9 @@
 """One input, whose channels stay apart: activations, pooling, reductions over other axes."""
-from ..tracking import Labels
-from .rules import axis_of, only_on, rule, stop
+from __future__ import annotations
+
+from ....network.nodes import Node
+from ..tracking import Labels, Tracker
+from .rules import Inputs, Outputs, axis_of, only_on, rule, stop
 
 
 @rule("Activation", "relu", "sigmoid", "tanh", "softsign", "hard_sigmoid", "clip", "_copy", "Dropout", "BlockGrad",
@@ -12,19 +15,19 @@ from .rules import axis_of, only_on, rule, stop
       "_minimum_scalar", "_mod_scalar", "_equal_scalar", "_not_equal_scalar", "_greater_scalar",
       "_greater_equal_scalar", "_lesser_scalar", "_lesser_equal_scalar", "zeros_like", "ones_like", "make_loss",
       "MakeLoss")
-def _unary(node, inputs, tracker):
+def _unary(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     return [inputs[0]]
 
 
 @rule("_contrib_div_sqrt_dim")
-def _div_sqrt_dim(node, inputs, tracker):
+def _div_sqrt_dim(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     if inputs[0] is not None and inputs[0].axis == len(node.shapes[0]) - 1:
         return stop(node, inputs, tracker, "it divides by the number of channels")
     return [inputs[0]]
 
 
 @rule("Crop")
-def _crop(node, inputs, tracker):
+def _crop(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Of the pixels, to the size of a second input."""
     if len(inputs) > 1:
         tracker.pin(inputs[1] if inputs[1] is not None and inputs[1].axis > 1 else None, "its size is read")
@@ -32,7 +35,7 @@ def _crop(node, inputs, tracker):
 
 
 @rule("Pooling", "_contrib_AdaptiveAvgPooling2D", "UpSampling", "_contrib_BilinearResize2D")
-def _spatial(node, inputs, tracker):
+def _spatial(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Over the pixels of each channel."""
     layout = node.get("layout") or "NC"
     if node.operator == "UpSampling" and len(inputs) > 1:
@@ -43,14 +46,14 @@ def _spatial(node, inputs, tracker):
 
 
 @rule("_contrib_MultiBoxPrior")
-def _anchors(node, inputs, tracker):
+def _anchors(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Of the height and width of an image, whatever its channels are."""
     only_on(1, node, inputs[0], tracker)
     return [None]
 
 
 @rule("_contrib_arange_like")
-def _arange_like(node, inputs, tracker):
+def _arange_like(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Positions along one axis, or of all elements."""
     data, axis = inputs[0], node.get("axis")
     if data is not None and (axis is None or axis % len(node.input_shape(0)) == data.axis):
@@ -59,7 +62,7 @@ def _arange_like(node, inputs, tracker):
 
 
 @rule("ROIPooling", "_contrib_ROIAlign")
-def _regions(node, inputs, tracker):
+def _regions(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     if node.get("position_sensitive", False):
         return stop(node, inputs, tracker, "each part of a region reads other channels")
     for labels in inputs[1:]:
@@ -68,7 +71,7 @@ def _regions(node, inputs, tracker):
 
 
 @rule("softmax", "log_softmax", "softmin")
-def _softmax(node, inputs, tracker):
+def _softmax(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     if inputs[0] is not None and inputs[0].axis == axis_of(node, -1):
         return stop(node, inputs, tracker, "it normalizes over the channels")
     for labels in inputs[1:]:
@@ -77,7 +80,7 @@ def _softmax(node, inputs, tracker):
 
 
 @rule("sum", "mean", "max", "min", "prod", "nansum", "norm", "argmax", "argmin")
-def _reduction(node, inputs, tracker):
+def _reduction(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
     if data is None:
         return [None]
