@@ -67,11 +67,21 @@ class Node:
         source, output = self.inputs[index]
         return source.shapes[output]
 
+    def index(self, role: str) -> int | None:
+        """Which of its inputs is its "weight", "bias", ...; None where it reads no such thing."""
+        index = self.meaning.inputs.index(role) if role in self.meaning.inputs else len(self.inputs)
+        return index if index < len(self.inputs) else None
+
     def entry(self, role: str) -> Entry | None:
-        """What it reads as its "weight", "bias", ...; None where it reads no such thing."""
-        roles = self.meaning.inputs
-        index = roles.index(role) if role in roles else len(self.inputs)
-        return self.inputs[index] if index < len(self.inputs) else None
+        """What it reads in that role; None where it reads no such thing."""
+        index = self.index(role)
+        return None if index is None else self.inputs[index]
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """{role: structural name} of what it reads in a role that is a parameter of the network."""
+        return {role: source.parameter for role, (source, _) in zip(self.meaning.inputs, self.inputs)
+                if source.parameter is not None}
 
     def _source(self, role: str) -> Node | None:
         entry = self.entry(role)

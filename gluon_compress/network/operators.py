@@ -158,7 +158,7 @@ _teach("FullyConnected", inputs=("data", "weight", "bias"), kind="Dense", macs_p
 _teach("Embedding", inputs=("data", "weight"), kind="Embedding", weight_channels=1, channel_axis=_last_axis,
        sizes=lambda shape, groups: {"output_dim": shape[1]}, as_in_inference={"sparse_grad": "False"})
 
-_teach("RNN", inputs=("data", "parameters", "state", "state_cell"), as_in_inference={"p": "0"})
+_teach("RNN", inputs=("data", "parameters", "state", "state_cell", "sequence_length"), as_in_inference={"p": "0"})
 
 
 # Normalizations ---------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def _why_no_integer_pooling(node: Node) -> str | None:
 
 _teach("Pooling", is_homogeneous=_always, integer_form="pooling", integer_obstacle=_why_no_integer_pooling,
        defaults={"kernel": (), "pad": (), "pool_type": "max", "global_pool": False, "pooling_convention": "valid",
-                 "count_include_pad": True})
+                 "count_include_pad": None})
 
 _teach("_contrib_AdaptiveAvgPooling2D", is_homogeneous=_always)
 
@@ -245,7 +245,7 @@ _teach("_copy", "BlockGrad", is_identity=_always)
 _teach("Dropout", defaults={"mode": "training"}, is_identity=lambda node: node.get("mode") != "always",
        as_in_inference={"p": "0"})
 
-_teach("elemwise_add", "broadcast_add", inputs=("left", "right"), adds=True)
+_teach("elemwise_add", "broadcast_add", inputs=("lhs", "rhs"), adds=True)
 
 _teach("_foreach", "_while_loop", "_cond", inputs=(), has_body=True)
 

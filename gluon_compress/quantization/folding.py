@@ -168,14 +168,15 @@ def _obstacle(norm: Node, reads: Counter[Node], readers: Mapping[Entry, list[Nod
 
 def folded(norm: Node, layer: Node, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{structural name: new value} of the parameters of such a pair, ``values`` being those of all."""
-    gamma, beta, mean, variance = _parameters_of(norm)
-    weight, *bias = _parameters_of(layer)
+    norms, layers = norm.parameters, layer.parameters
+    gamma, mean, variance = norms["gamma"], norms["mean"], norms["variance"]
+    weight, bias = layers["weight"], layers.get("bias")
     alpha, _ = scale_and_shift(norm, values)
     with np.errstate(all="ignore"):
         new = {weight: _scaled_weight(layer, values[weight].astype(np.float64), alpha), mean: alpha * values[mean],
                gamma: np.ones_like(alpha), variance: np.full_like(alpha, 1 - np.float32(norm.get("eps")))}
         if bias:
-            new[bias[0]] = alpha * values[bias[0]]
+            new[bias] = alpha * values[bias]
         new = {name: value.astype(values[name].dtype) for name, value in new.items()}
     for name, value in new.items():
         if not (np.isfinite(values[name]).all() and np.isfinite(value).all()):
@@ -186,18 +187,13 @@ def folded(norm: Node, layer: Node, values: Mapping[str, np.ndarray]) -> dict[st
 
 def scale_and_shift(norm: Node, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """``(alpha, beta - alpha * mean)`` of a BatchNorm in inference, in double precision."""
-    gamma, beta, mean, variance = (values[name] for name in _parameters_of(norm))
+    gamma, beta, mean, variance = (values[norm.parameters[role]] for role in ("gamma", "beta", "mean", "variance"))
     scale = 1 if norm.get("fix_gamma") else gamma.astype(np.float64)
     with np.errstate(all="ignore"):
         # var + eps in float32, as BatchNorm computes it: of 1 - eps it is 1, and folding again changes nothing
         deviation = np.sqrt((variance.astype(np.float32) + np.float32(norm.get("eps"))).astype(np.float64))
         alpha = scale / deviation
         return alpha, beta - alpha * mean
-
-
-def _parameters_of(node: Node) -> list[str]:
-    """Structural names of the parameters that a node reads; those of other nodes where they are none."""
-    return [source.parameter or source.name for source, _ in node.inputs[1:]]
 
 
 def norm_name(norm: Node) -> str:

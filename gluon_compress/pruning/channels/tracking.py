@@ -82,11 +82,15 @@ class Tracker:
             for label in labels.ids.tolist():
                 self._reasons.setdefault(label, reason)
 
-    def assign(self, node, index, axis, ids, reason=None):
-        """Entry ``p`` on ``axis`` of the parameter that ``node`` reads as input ``index`` goes with ``ids[p]``.
+    def assign(self, node, which, axis, ids, reason=None):
+        """Entry ``p`` on ``axis`` of a parameter that ``node`` reads goes with ``ids[p]``.
 
-        Where that input is no parameter of the network, the channels stay.
+        ``which`` is its role, "weight", "bias", ..., or its number among the inputs; nothing happens where the node has
+        no input of that role. Where the input is no parameter of the network, the channels stay.
         """
+        index = node.index(which) if isinstance(which, str) else which
+        if index is None:
+            return
         source = node.inputs[index][0]
         if source.parameter is None or source.constant:
             self.pin(Labels(axis, ids), reason or f"{node.operator} ({node.name}) reads them with a computed or "

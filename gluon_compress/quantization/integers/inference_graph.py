@@ -117,7 +117,7 @@ def runs_on_integers(node):
 
 def has_own_parameters(layer):
     """Whether weight and bias are parameters of the network, not computed and not its inputs."""
-    return all(source.parameter is not None for source, _ in layer.inputs[1:])
+    return all(source.parameter is not None for source in (layer.weight, layer.bias) if source is not None)
 
 
 def _other_than(name, taken):
@@ -134,8 +134,9 @@ def _layer(layer, moved, layers, batch_norm):
     while name in layers:
         again += 1
         name = f"{first}_again{again}"
-    shift = layer.inputs[2:] if batch_norm is None else [batch_norm.entry("beta")]
-    layers[name] = Node(name, layer.operator, {**layer.attributes, "no_bias": str(not shift)},
-                        layer.shapes if batch_norm is None else batch_norm.shapes[:1],
-                        inputs=[moved[source] for source in (*layer.inputs[:2], *shift)])
+    read = [layer.inputs[0], layer.entry("weight"),
+            layer.entry("bias") if batch_norm is None else batch_norm.entry("beta")]
+    read = [moved[source] for source in read if source is not None]
+    layers[name] = Node(name, layer.operator, {**layer.attributes, "no_bias": str(len(read) == 2)},
+                        layer.shapes if batch_norm is None else batch_norm.shapes[:1], inputs=read)
     return layers[name]

@@ -14,8 +14,8 @@ def _convolution(node, inputs, tracker):
     channels = node.shapes[0][data_axis]
     if node.groups == 1:
         if data is not None:
-            tracker.assign(node, 1, in_axis, data.ids)
-        out = _new_channels(node, tracker, channels, [(1, out_axis), (2, 0)])
+            tracker.assign(node, "weight", in_axis, data.ids)
+        out = _new_channels(node, tracker, channels, {"weight": out_axis, "bias": 0})
     elif node.weight.parameter is None or data_axis != 1:
         why = "its weight is computed" if data_axis == 1 else "it has groups and channels on the last axis"
         return stop(node, inputs, tracker, why)
@@ -27,7 +27,7 @@ def _convolution(node, inputs, tracker):
 def _grouped(node, data, tracker, channels, out_axis):
     """A grouped convolution loses whole groups, or the same channels of each, whichever is finer."""
     inputs, groups = node.input_shape(0)[1], node.groups
-    whole = _new_channels(node, tracker, channels, [(2, 0)])
+    whole = _new_channels(node, tracker, channels, {"bias": 0})
     if whole is None or data is None:
         tracker.pin(data, f"read by {node.operator} ({node.name}), whose own channels stay")
         tracker.pin(whole, f"a grouped {node.operator} of an input whose channels stay")
@@ -38,13 +38,13 @@ def _grouped(node, data, tracker, channels, out_axis):
         for rows in (read, made):
             for row in rows[1:]:
                 tracker.same(rows[0], row, reason)
-        tracker.assign(node, 1, 1, (read if out_axis == 0 else made)[0])
+        tracker.assign(node, "weight", 1, (read if out_axis == 0 else made)[0])
     else:  # whole groups: all that a group reads and makes goes together
         for column in (*read.T, *made.T):
             tracker.same(read[:, 0], column, reason)
         tracker.count_groups(node, read[:, 0])
         tracker.group_counts[node.weight.parameter] = read[:, 0]
-    tracker.assign(node, 1, 0, (made if out_axis == 0 else read).ravel())
+    tracker.assign(node, "weight", 0, (made if out_axis == 0 else read).ravel())
     return whole
 
 
@@ -57,19 +57,19 @@ def _dense(node, inputs, tracker):
         data = only_on(data.axis if data.axis else -1, node, data, tracker)
         if data is not None:
             before, behind = int(np.prod(shape[1:data.axis])), int(np.prod(shape[data.axis + 1:]))
-            tracker.assign(node, 1, 1, np.tile(np.repeat(data.ids, behind), before))
+            tracker.assign(node, "weight", 1, np.tile(np.repeat(data.ids, behind), before))
     elif data is not None:
         data = only_on(len(shape) - 1, node, data, tracker)
         if data is not None:
-            tracker.assign(node, 1, 1, data.ids)
-    out = _new_channels(node, tracker, node.shapes[0][-1], [(1, 0), (2, 0)])
+            tracker.assign(node, "weight", 1, data.ids)
+    out = _new_channels(node, tracker, node.shapes[0][-1], {"weight": 0, "bias": 0})
     return [out and Labels(1 if flatten else len(shape) - 1, out.ids)]
 
 
 @rule("Embedding")
 def _embedding(node, inputs, tracker):
     tracker.pin(inputs[0], f"read by Embedding ({node.name}) as indices")
-    out = _new_channels(node, tracker, node.shapes[0][-1], [(1, 1)])
+    out = _new_channels(node, tracker, node.shapes[0][-1], {"weight": 1})
     return [out and Labels(len(node.shapes[0]) - 1, out.ids)]
 
 
@@ -79,9 +79,8 @@ def _new_channels(node, tracker, count, indexed):
     if weight is None:
         return None
     labels = Labels(0, tracker.new(count))
-    for index, axis in indexed:
-        if index < len(node.inputs):
-            tracker.assign(node, index, axis, labels.ids)
+    for role, axis in indexed.items():
+        tracker.assign(node, role, axis, labels.ids)
     tracker.made(node, labels.ids)
     if weight not in tracker.resizable:
         tracker.pin(labels, "its number of channels is set in a hybrid_forward, where it cannot be changed")
@@ -94,8 +93,8 @@ def _new_channels(node, tracker, count, indexed):
 def _batch_norm(node, inputs, tracker):
     data = only_on(node.channel_axis, node, inputs[0], tracker)
     if data is not None:
-        for index in range(1, len(node.inputs)):  # gamma, beta, running mean and variance
-            tracker.assign(node, index, 0, data.ids)
+        for role in ("gamma", "beta", "mean", "variance"):
+            tracker.assign(node, role, 0, data.ids)
         if not node.get("fix_gamma") and node.gamma.parameter is not None:
             tracker.scales.append((node.gamma.parameter, data.ids))
     return [data]
@@ -105,8 +104,8 @@ def _batch_norm(node, inputs, tracker):
 def _instance_norm(node, inputs, tracker):
     data = only_on(1, node, inputs[0], tracker)
     if data is not None:
-        for index in (1, 2):
-            tracker.assign(node, index, 0, data.ids)
+        for role in ("gamma", "beta"):
+            tracker.assign(node, role, 0, data.ids)
     return [data]
 
 
@@ -115,8 +114,8 @@ def _layer_norm(node, inputs, tracker):
     """Over the channels: mean and variance become those of the kept ones."""
     data = inputs[0]
     if data is not None and data.axis == node.channel_axis:
-        for index in (1, 2):
-            tracker.assign(node, index, 0, data.ids)
+        for role in ("gamma", "beta"):
+            tracker.assign(node, role, 0, data.ids)
     return [data]
 
 
@@ -130,8 +129,8 @@ def _group_norm(node, inputs, tracker):
     read = data.ids.reshape(groups, -1)
     for column in read.T:
         tracker.same(read[:, 0], column, f"in one group of GroupNorm ({node.name}) with channels that stay")
-    for index in (1, 2):  # MXNet has one gamma and one beta per group
-        tracker.assign(node, index, 0, read[:, 0])
+    for role in ("gamma", "beta"):  # MXNet has one of each per group
+        tracker.assign(node, role, 0, read[:, 0])
     tracker.count_groups(node, read[:, 0])
     return [data]
 
@@ -144,7 +143,7 @@ def _leaky_relu(node, inputs, tracker):
             return [data]
         data = only_on(1, node, data, tracker)
         if data is not None:
-            tracker.assign(node, 1, 0, data.ids)
+            tracker.assign(node, "slope", 0, data.ids)
     return [data]
 
 
