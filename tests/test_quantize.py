@@ -96,7 +96,8 @@ def test_int8_networks_agree_with_fp32_and_with_their_simulation(name):
 def test_the_simplified_graph_computes_the_same(name):
     net, example = example_of(name)
     graph = Graph(net, example)
-    inference, parameters = simplify(graph), fold_scales(graph, snapshot(net))
+    inference = simplify(graph)
+    parameters = fold_scales(inference, snapshot(net))
     same = block_of(inference.outputs, inference.inputs, parameters)
     np.testing.assert_allclose(same(example).asnumpy(), net(example).asnumpy(), rtol=1e-3, atol=1e-4)
     operators = [node.operator for node in in_order(inference.outputs)]

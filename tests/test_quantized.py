@@ -10,6 +10,7 @@ import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet
 from gluon_compress.quantization import prepare_qat, quantize
+from gluon_compress.quantization.folding import batch_norm_pairs
 from gluon_compress.quantization.integers.emitter import Emitter
 from gluon_compress.quantization.integers.fusions import find_fusions
 from gluon_compress.quantization.integers.inference_graph import simplify
@@ -24,8 +25,8 @@ from gluon_compress.quantization.integers.training_emitter import TrainingEmitte
 from mxnet.gluon import nn
 from networks import Net, NormNet, build, identical
 
-STEPS = {"simplify": simplify, "find_fusions": find_fusions, "lower": Lowering.__init__}
-ONCE = {"simplify": 1, "find_fusions": 1, "lower": 1}
+STEPS = {"pairs": batch_norm_pairs, "simplify": simplify, "find_fusions": find_fusions, "lower": Lowering.__init__}
+ONCE = dict.fromkeys(STEPS, 1)
 QUIET = {"progress": False}
 
 
@@ -69,6 +70,13 @@ def test_with_equalization_only_the_two_candidates_are_lowered():
     assert any("equaliz" in note for note in int8.record.notes) and found == {**ONCE, "lower": 2}
 
 
+def test_the_network_that_equalization_chose_is_the_first_whose_accuracy_is_looked_at():
+    net, example = lenet()
+    int8, found = counted(quantize, net, [example], equalize=True, evaluate=lambda net: 1.0, max_accuracy_drop=0.5,
+                          **QUIET)
+    assert int8.record.accuracy == 1 and found == {**ONCE, "lower": 2}
+
+
 def test_with_a_bound_of_accuracy_each_network_that_is_tried_is_lowered_once():
     """And fusions are looked for once for each set of layers; the whole set was looked at in calibration."""
     net, example = lenet()
@@ -79,7 +87,7 @@ def test_with_a_bound_of_accuracy_each_network_that_is_tried_is_lowered_once():
     bound = -closeness(quantize(net, [example], **QUIET)) / 2
     int8, found = counted(quantize, net, [example], evaluate=closeness, max_accuracy_drop=bound, **QUIET,
                           steps={**STEPS, "tried": Quantizer.quantized})
-    assert int8.record.left_out and found["simplify"] == 1
+    assert int8.record.left_out and found["simplify"] == found["pairs"] == 1
     assert len(int8.record.layers) < found["find_fusions"] <= found["lower"] == found["tried"]
 
 
@@ -89,7 +97,7 @@ def test_training_and_conversion_lower_once_each_and_look_for_nothing_again(bits
     qat, found = counted(prepare_qat, net, [example], bits=bits, **QUIET)
     assert found == ONCE
     _, found = counted(qat.convert, simulate=True)
-    assert found == {"simplify": 0, "find_fusions": 0, "lower": 1}
+    assert found == {**dict.fromkeys(STEPS, 0), "lower": 1}
 
 
 @pytest.mark.parametrize("simulate", [False, True])

@@ -6,7 +6,7 @@ from ..network.blocks import tensors_of
 from ..tables import progress_bar
 
 
-def keep_accuracy(net, quantized, inputs, evaluate, max_drop, progress):
+def keep_accuracy(net, result, quantized, inputs, evaluate, max_drop, progress):
     """The quantized network with the fewest layers in fp32 that keeps the accuracy, of those that are tried.
 
     Layers are ranked by what quantizing one alone does to the network's outputs; the worst one, two, four, ... go back
@@ -16,6 +16,8 @@ def keep_accuracy(net, quantized, inputs, evaluate, max_drop, progress):
     ----------
     net : HybridBlock
         fp32.
+    result : IntegerNetwork
+        With all layers on integers: the first that is tried.
     quantized : callable
         ``quantized(in_fp32)`` returns the IntegerNetwork with the layers of these names in fp32.
     inputs : tuple of NDArray
@@ -26,7 +28,6 @@ def keep_accuracy(net, quantized, inputs, evaluate, max_drop, progress):
     Raises ``ValueError`` when the accuracy is lost with any single layer.
     """
     baseline = _accuracy(evaluate, net, "the fp32 network")
-    result = quantized()
     accuracy = _accuracy(evaluate, result, "the quantized network")
     if baseline - accuracy > max_drop:
         candidates = list(result.record.layers)

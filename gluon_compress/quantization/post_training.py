@@ -103,9 +103,10 @@ def quantize(net, calibration_data, method="mse", select=None, exclude=(), bits=
     result = None
     if equalize or equalize is None and quantizer.has_depthwise():
         quantizer, result = with_equalization(quantizer, quantized, new_observer, progress)
+    result = result or quantized()
     if evaluate is None:
-        return result or quantized()
-    return keep_accuracy(net, partial(quantized, quantizer=quantizer), quantizer.batches[0], evaluate,
+        return result
+    return keep_accuracy(net, result, partial(quantized, quantizer=quantizer), quantizer.batches[0], evaluate,
                          max_accuracy_drop, progress)
 
 

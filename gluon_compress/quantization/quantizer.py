@@ -74,13 +74,13 @@ class Quantizer:
             if node.meaning.has_body:
                 raise NetworkError(f"the network has {node.name}, a {node.operator}, whose body cannot be quantized; "
                                    f"quantize the parts before and behind it")
-        self.values = fold_scales(self.graph, snapshot(net))
+        self.inference = simplify(self.graph)
+        self.values = fold_scales(self.inference, snapshot(net))
         for name, value in self.values.items():
             if not np.isfinite(value).all():
                 raise NetworkError(f"parameter {name} is not finite, or would not be with the scale of the BatchNorm "
                                    f"behind its layer")
         self.notes, self._fusions = [], {}
-        self.inference = simplify(self.graph)
         self.layers = self.inference.layers
         readers = {source.parameter: node.operator for node in self.graph.nodes if not runs_on_integers(node)
                    for source, _ in node.inputs}

@@ -34,6 +34,8 @@ class InferenceGraph:
         ``biases`` without those of layers that are called several times, and those that something else reads, too.
     norms : dict
         {BatchNorm node: layer node} of the network, of those that are in the layers.
+    folded : dict
+        The same, and of those that only leave their scale to the layer before them.
     """
 
     outputs: list
@@ -41,6 +43,7 @@ class InferenceGraph:
     layers: dict = field(default_factory=dict)
     shifts: dict = field(default_factory=dict)
     norms: dict = field(default_factory=dict)
+    folded: dict = field(default_factory=dict)
 
     @cached_property
     def weights(self):
@@ -59,14 +62,14 @@ class InferenceGraph:
                    for norm, layer in self.norms.items())
 
 
-def fold_scales(graph, values):
+def fold_scales(inference, values):
     """``values``, {structural name: array}, with the scales of BatchNorms in the weights before them.
 
     A folded BatchNorm is left with beta alone, which takes the layer's bias in: gamma = 1, running_mean = 0,
     running_var = 1 - eps, bias = 0. The network computes the same.
     """
     values = dict(values)
-    for norm, layer in batch_norm_pairs(graph)[0].items():
+    for norm, layer in inference.folded.items():
         values.update(folded(norm, layer, values))
         beta, mean = norm.beta.parameter, norm.mean.parameter
         values[beta] = values[beta] - values[mean]
@@ -80,8 +83,9 @@ def fold_scales(graph, values):
 
 def simplify(graph):
     """The :class:`InferenceGraph` of a Graph; it computes the same with the values of :func:`fold_scales`."""
-    pairs = {norm: layer for norm, layer in batch_norm_pairs(graph)[0].items() if runs_on_integers(layer)
-             and not norm.meaning.ends_in_relu}
+    all_pairs, _ = batch_norm_pairs(graph)
+    pairs = {norm: layer for norm, layer in all_pairs.items()
+             if runs_on_integers(layer) and not norm.meaning.ends_in_relu}
     taken = {node.layer for node in graph.producers()}
     taken |= {node.parameter for node in graph.nodes if node.parameter is not None}
     layer_nodes, layers, moved, inputs = set(pairs.values()), {}, {}, []
@@ -99,7 +103,8 @@ def simplify(graph):
                 inputs.append(copy.name)
             moved.update({(node, output): (copy, output) for output in range(len(node.shapes))})
     inputs.sort(key=[_other_than(name, taken) for name in graph.input_shapes].index)
-    return InferenceGraph([moved[output] for output in graph.outputs], inputs, layers, _shifts(graph, layers), pairs)
+    return InferenceGraph([moved[output] for output in graph.outputs], inputs, layers, _shifts(graph, layers), pairs,
+                          all_pairs)
 
 
 def _shifts(graph, layers):
