@@ -145,8 +145,9 @@ class Node:
         if self.meaning.macs_per is None:
             return None
         tensor = self.input_shape(0) if self.meaning.macs_per == "input" else self.shapes[0]
-        node, output = self.entry("weight")
-        return prod(tensor) * prod(node.shapes[output][1:])
+        index = self.index("weight")
+        assert index is not None, f"{self.name} has no weight"
+        return prod(tensor) * prod(self.input_shape(index)[1:])
 
     @property
     def is_identity(self) -> bool:

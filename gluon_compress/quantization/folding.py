@@ -198,8 +198,7 @@ def scale_and_shift(norm: Node, values: Mapping[str, np.ndarray]) -> tuple[np.nd
 
 def norm_name(norm: Node) -> str:
     """Structural name of a BatchNorm's block."""
-    gamma = norm.gamma
-    name = gamma and gamma.parameter or norm.name
+    name = norm.parameters.get("gamma", norm.name)
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
