@@ -44,8 +44,10 @@ def run(criterion, seed, epochs):
     example = next(iter(test))[0][:1]
     started = time.time()
     if criterion != "unpruned":
-        gc.pruning.prune_channels(net, example, macs=1 / SPEED_UP, scope="global", criterion=criterion,
-                                  max_ratio=0.8, round_to=16, data=train_set.subset(slice(0, 2560)).batches(128))
+        some = train_set.subset(slice(0, 2560)).batches(128)
+        ranking = gc.pruning.Taylor(some) if criterion == "taylor" else criterion
+        gc.pruning.prune_channels(net, example, macs=1 / SPEED_UP, scope="global", criterion=ranking, max_ratio=0.8,
+                                  round_to=16)
     net.hybridize(static_alloc=True, static_shape=True)
     before = gc.training.evaluate(net, test)
     gc.pruning.reestimate_batch_norm(net, train_set.batches(BATCH, shuffle=True), batches=40)

@@ -45,8 +45,7 @@ FIT = {"net": "trained net", "train_data": "data", "epochs": "positive", "traine
        "state_path": "optional path", "progress": "flag", "run_details": "details"}
 WHICH = {"select": "select", "exclude": "exclude"}
 CHANNELS = {"net": "net", "example": "example", "ratio": "share", "criterion": "choice", **WHICH,
-            "scope": "choice", "over": "choice", "max_ratio": "share", "round_to": "optional positive",
-            "seed": "integer", "progress": "flag"}
+            "scope": "choice", "max_ratio": "share", "round_to": "optional positive"}
 MAGNITUDE = {"net": "finite net", "scope": "choice", **WHICH, "masks": "optional masks"}
 CALIBRATION = {"net": "finite net", "calibration_data": "inputs", "bits": "integer", "method": "choice",
                **WHICH, "batches": "optional positive", "percentile": "number", "progress": "flag"}
@@ -70,7 +69,7 @@ def masks_of(net):
 
 
 def taylor(net, example, data, loss=None):
-    return pruning.prune_channels(net, example, 0.5, "taylor", data=data, loss=loss)
+    return pruning.prune_channels(net, example, 0.5, pruning.Taylor(data, loss))
 
 
 def macs(net, example, macs):
@@ -78,7 +77,7 @@ def macs(net, example, macs):
 
 
 def latency(net, example, latency):
-    return pruning.prune_channels(net, example, latency=latency, progress=False)
+    return pruning.prune_channels(net, example, latency=latency)
 
 
 def amount(net, amount):
@@ -194,7 +193,7 @@ FUNCTIONS = {
     "pruning.prune_threshold": (pruning.prune_threshold, {"net": tiny, "threshold": 0.01, "select": None},
                                 {"net": "finite net", "threshold": "number", **WHICH}),
     "pruning.prune_magnitude": (pruning.prune_magnitude, {"net": tiny, "sparsity": 0.5},
-                                {**MAGNITUDE, "sparsity": "share", "norm": "choice", "importance": "importance"}),
+                                {**MAGNITUDE, "sparsity": "share", "norm": "choice", "criterion": "importance"}),
     "pruning.prune_magnitude(amount)": (amount, {"net": tiny, "amount": 0.5}, {"amount": "optional share"}),
     "pruning.prune_random": (pruning.prune_random, {"net": tiny, "amount": 0.5},
                              {**MAGNITUDE, "net": "whole net", "amount": "share", "seed": "integer"}),
@@ -202,7 +201,7 @@ FUNCTIONS = {
                              {"net": "whole net", "kept": "masks"}),
     "pruning.prune_n_m": (pruning.prune_n_m, {"net": tiny, "n": 1, "m": 3, "select": "conv"},
                           {"net": "finite net", "n": "positive", "m": "positive", **WHICH,
-                           "importance": "importance"}),
+                           "criterion": "importance"}),
     "pruning.prune_channels": (pruning.prune_channels, {"net": tiny, "example": EXAMPLE, "ratio": 0.5}, CHANNELS),
     "pruning.prune_channels(macs)": (macs, {"net": tiny, "example": EXAMPLE, "macs": 0.5}, {"macs": "share"}),
     "pruning.prune_channels(latency)": (latency, {"net": tiny, "example": EXAMPLE, "latency": 1e6},
@@ -215,10 +214,14 @@ FUNCTIONS = {
     "pruning.prune_channels_in_steps(macs)": (
         lambda macs: next(steps(macs=macs)), {"macs": 0.5}, {"macs": "share"}),
     "pruning.prune_channels_in_steps(latency)": (
-        lambda latency: next(steps(latency=latency, progress=False)), {"latency": 1e6}, {"latency": "number"}),
+        lambda latency: next(steps(latency=latency)), {"latency": 1e6}, {"latency": "number"}),
     "pruning.prune_channels_in_steps(taylor)": (
-        lambda data, loss=None: next(steps(ratio=0.5, criterion="taylor", data=data, loss=loss)), {"data": DATA},
+        lambda data, loss=None: next(steps(ratio=0.5, criterion=pruning.Taylor(data, loss))), {"data": DATA},
         {"data": "data", "loss": "function"}),
+    "pruning.WeightCriterion": (pruning.WeightCriterion, {"formula": "l1"}, {"formula": "choice", "over": "choice"}),
+    "pruning.BatchNormScale": (pruning.BatchNormScale, {}, {"over": "choice"}),
+    "pruning.Taylor": (pruning.Taylor, {"data": DATA}, {"data": "iterable", "loss": "function", "over": "choice"}),
+    "pruning.Random": (pruning.Random, {}, {"seed": "integer"}),
     "pruning.reestimate_batch_norm": (
         pruning.reestimate_batch_norm, {"net": tiny, "data": DATA, **QUIET},
         {"net": "whole net", "data": "inputs", "batches": "optional positive", "progress": "flag"}),
@@ -437,7 +440,9 @@ NO_ROWS = {
     "a piece of text in, a piece of text out": {"network.layer_name"},
     "called by other functions, with what they have checked": {
         "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward",
-        "distillation.FeatureMatcher.compare", "pruning.ChannelPlan.shapes", "pruning.Masks.fitted",
+        "distillation.FeatureMatcher.compare", "pruning.ChannelPlan.shapes", "pruning.Random.of_weights",
+        *(f"pruning.{name}.of_channels" for name in ("BatchNormScale", "Random", "Taylor", "WeightCriterion")),
+        "pruning.WeightCriterion.of_weights", "pruning.Masks.fitted",
         "pruning.Masks.fitted_masks", "transfer.fetch", "transfer.reason_of",
         *(f"models.{name}.hybrid_forward" for name in models.__all__)},
 }

@@ -59,7 +59,7 @@ def test_minimum_maximum_count_and_sign(batches):
             assert threshold == (max(largest, 2.0 ** -118) if largest else 1)
 
 
-@given(BATCHES, st.randoms(use_true_random=False), st.sampled_from(METHODS), st.integers(2, 8))
+@given(BATCHES, st.randoms(use_true_random=False), st.sampled_from(list(METHODS)), st.integers(2, 8))
 @example([np.float32([1, 0]), np.float32([2]), np.float32([4, 4.0001]), np.float32([1e-30, -3e38])], None, "mse", 8)
 def test_neither_order_nor_size_of_the_batches_matters(batches, random, method, bits):
     shuffled = list(reversed(batches))
@@ -86,7 +86,7 @@ def test_the_histogram_is_numpys(batches):
     np.testing.assert_array_equal(observer._histogram, expected)
 
 
-@given(st.integers(2, 8), st.sampled_from(METHODS), st.sampled_from(KINDS), st.integers(-60, 60))
+@given(st.integers(2, 8), st.sampled_from(list(METHODS)), st.sampled_from(KINDS), st.integers(-60, 60))
 def test_values_times_a_power_of_two_have_that_many_times_the_threshold(bits, method, kind, power):
     x = samples(kind, 500)
     expected = observed(method, x, bits=bits).threshold() * 2.0 ** power

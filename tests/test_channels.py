@@ -9,7 +9,7 @@ import pytest
 from gluon_compress.errors import NetworkError, RecordError
 from gluon_compress.models import AlexNet, LeNet, LeNet300100, LeNet5Caffe, ResNet, SimpleCNN
 from gluon_compress.pruning import ChannelPlan, prune_channels
-from gluon_compress.pruning.channels.criteria import WEIGHT_CRITERIA
+from gluon_compress.pruning.criteria import FORMULAS
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer, nn
 from networks import (
@@ -144,7 +144,7 @@ def test_the_least_important_channels_go(criterion, order):
             norms.append(total ** (1 / order))
         removed = set(range(layout["before"])) - set(layout["kept"])
         assert max(norms[channel] for channel in removed) <= min(norms[channel] for channel in layout["kept"])
-        np.testing.assert_allclose(WEIGHT_CRITERIA[criterion](weights[f"{name}.weight"]), norms, rtol=1e-12)
+        np.testing.assert_allclose(FORMULAS[criterion](weights[f"{name}.weight"]), norms, rtol=1e-12)
 
 
 def test_the_criteria_are_not_the_same():

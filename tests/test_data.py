@@ -6,7 +6,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 from gluon_compress.distillation import cache_logits, distill
-from gluon_compress.pruning import measure_sensitivity as sensitivity, prune_channels, reestimate_batch_norm
+from gluon_compress.pruning import Taylor, prune_channels, reestimate_batch_norm
+from gluon_compress.pruning import measure_sensitivity as sensitivity
 from gluon_compress.quantization import prepare_qat, quantize
 from gluon_compress.training import evaluate, fit
 from mxnet.gluon import HybridBlock, nn, rnn
@@ -96,7 +97,7 @@ def reestimated(net, data):
 
 def pruned(net, data):
     example = tuple(mx.nd.ones((2, channels, 6, 6)) for channels in ([3] if type(net) is Images else [1, 2]))
-    plan = prune_channels(net, example, 0.5, "taylor", data=data, round_to=1)
+    plan = prune_channels(net, example, 0.5, Taylor(data), round_to=1)
     return [np.array(layer["kept"]) for layer in plan.layers.values()]
 
 

@@ -9,7 +9,8 @@ import pytest
 from gluon_compress.measuring.costs import layer_costs
 from gluon_compress.network import resizing as rewrite
 from gluon_compress.network.nodes import nodes_of
-from gluon_compress.pruning import ChannelPlan, prune_channels
+from gluon_compress.pruning import BatchNormScale, ChannelPlan, WeightCriterion, prune_channels
+from gluon_compress.pruning.criteria import FORMULAS, NAMED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import autograd
@@ -143,14 +144,14 @@ IMAGE = (2, 3, 4, 4)
 
 @settings(max_examples=30)
 @given(names=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4), size=st.sampled_from([4, 6, 8]),
-       ratio=st.floats(0, 0.7), criterion=st.sampled_from(["l1", "l2", "fpgm", "bn_scale", "random"]),
-       scope=st.sampled_from(["layer", "global"]), over=st.sampled_from(["group", "first"]),
-       round_to=st.sampled_from([1, 2, 4]))
-def test_random_networks(names, size, ratio, criterion, scope, over, round_to):
+       ratio=st.floats(0, 0.7), criterion=st.sampled_from([*NAMED.values(), BatchNormScale("first"), *(
+           WeightCriterion(name, "first") for name in FORMULAS)]),
+       scope=st.sampled_from(["layer", "global"]), round_to=st.sampled_from([1, 2, 4]))
+def test_random_networks(names, size, ratio, criterion, scope, round_to):
     net, (example,) = ready(Random(names, size), IMAGE)
     original, _ = ready(Random(names, size), IMAGE)
     copy, _ = ready(Random(names, size), IMAGE)
-    plan = prune_channels(net, example, ratio, criterion, scope=scope, over=over, round_to=round_to)
+    plan = prune_channels(net, example, ratio, criterion, scope=scope, round_to=round_to)
     assert plan.left_out["head"] == "its channels are the network's output"
     assert identical(values(ChannelPlan.from_dict(json.loads(json.dumps(plan.to_dict()))).apply(copy)), values(net))
     zero_removed(original, plan)

@@ -29,9 +29,9 @@ PUBLIC = {
     "network": "Layer layer_name layers parameters restore_snapshot select_layers snapshot",
     "params": "load manifest names path pretrained",
     "pruning": """
-        ChannelPenalty ChannelPlan GradualPruner MaskedTrainer Masks Sensitivity cubic linear measure_sensitivity
-        one_shot prune_channels prune_channels_in_steps prune_custom prune_magnitude prune_n_m prune_random
-        prune_threshold reestimate_batch_norm""",
+        BatchNormScale ChannelPenalty ChannelPlan GradualPruner MaskedTrainer Masks Random Sensitivity Taylor
+        WeightCriterion cubic linear measure_sensitivity one_shot prune_channels prune_channels_in_steps prune_custom
+        prune_magnitude prune_n_m prune_random prune_threshold reestimate_batch_norm""",
     "quantization": """
         FoldedNorms IntegerNetwork QatNetwork QuantizationRecord RangeObserver Scales dequantize_array fold_batch_norm
         prepare_qat quantize quantize_array quantize_weights""",

@@ -1,4 +1,6 @@
 """The criteria by which channels are ranked: each against loops, finite differences or hand arithmetic."""
+from functools import partial
+
 import gluon_compress  # noqa: F401
 
 import mxnet as mx  # noqa: I001
@@ -7,19 +9,22 @@ import pytest
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet, ResNet
 from gluon_compress.network.graph import Graph
-from gluon_compress.pruning import measure_sensitivity as sensitivity, prune_channels, prune_channels_in_steps
+from gluon_compress.pruning import (
+    BatchNormScale, Random, Taylor, WeightCriterion, prune_channels, prune_channels_in_steps, prune_magnitude,
+    prune_n_m, prune_random)
+from gluon_compress.pruning import measure_sensitivity as sensitivity
 from gluon_compress.pruning.channels.groups import Dependencies
-from gluon_compress.pruning.channels.criteria import CRITERIA, WEIGHT_CRITERIA, unit_importance
+from gluon_compress.pruning.criteria import FORMULAS, NAMED, channel_criterion
 from mxnet.gluon import SymbolBlock, nn
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from networks import Branches, Net, NormNet, build, exported, identical, randomize, values
 
 
-def importance_of(net, example, criterion, over="group", **arguments):
+def importance_of(net, example, criterion):
     """({first layer of a group: importance of its units}, {first layer: why it has none})."""
     dependencies = Dependencies(Graph(net, example), net)
-    return [{key[0]: value for key, value in found.items()}
-            for found in unit_importance(net, dependencies, criterion, over, **arguments)]
+    return [{key[0]: value for key, value in ranking.items()}
+            for ranking in channel_criterion(criterion).of_channels(net, dependencies)]
 
 
 def batches(example, classes, count=2):
@@ -36,19 +41,19 @@ def loops(criterion, weight):
     return [sum(sum((a - b) ** 2 for a, b in zip(row, other)) ** 0.5 for other in rows) for row in rows]
 
 
-@pytest.mark.parametrize("criterion", WEIGHT_CRITERIA)
+@pytest.mark.parametrize("criterion", FORMULAS)
 def test_weight_criteria_are_their_formulas(criterion):
     weight = np.random.default_rng(0).normal(size=(7, 3, 2, 2)).astype(np.float32)
-    np.testing.assert_allclose(WEIGHT_CRITERIA[criterion](weight), loops(criterion, weight), rtol=1e-6)
+    np.testing.assert_allclose(FORMULAS[criterion](weight), loops(criterion, weight), rtol=1e-6)
 
 
 def test_the_geometric_median_of_equal_channels_goes_first():
     weight = np.zeros((5, 4), np.float32)
     weight[0, 0], weight[1, 1] = 3, -3  # far from the three that are equal
-    assert WEIGHT_CRITERIA["fpgm"](weight).argsort(kind="stable").tolist()[:3] == [2, 3, 4]
+    assert FORMULAS["fpgm"](weight).argsort(kind="stable").tolist()[:3] == [2, 3, 4]
 
 
-@pytest.mark.parametrize("criterion", WEIGHT_CRITERIA)
+@pytest.mark.parametrize("criterion", FORMULAS)
 def test_channels_that_go_together_get_the_mean_over_their_layers(criterion):
     net, example = build(Branches)
     weights = values(net)
@@ -56,7 +61,7 @@ def test_channels_that_go_together_get_the_mean_over_their_layers(criterion):
     assert not missing
     left, right = (np.array(loops(criterion, weights[f"{name}.weight"])) for name in ("left", "right"))
     np.testing.assert_allclose(found["left"], (left / left.mean() + right / right.mean()) / 2, rtol=1e-5)
-    first, _ = importance_of(net, example, criterion, over="first")
+    first, _ = importance_of(net, example, WeightCriterion(criterion, "first"))
     np.testing.assert_allclose(first["left"], left / left.mean(), rtol=1e-5)
 
 
@@ -84,7 +89,7 @@ def mean_loss(net, inputs, labels):
 def test_taylor_is_the_derivative_of_the_loss_by_the_unit_s_weights(network, shape, name):
     net, example = build(network, shape)
     data = batches(example, 4)
-    found, _ = importance_of(net, example, "taylor", data=data)
+    found, _ = importance_of(net, example, Taylor(data))
     layers = {"left": ["left", "right"]}.get(name, [name])
     named = net._collect_params_with_prefix()
     expected = []
@@ -141,7 +146,7 @@ def test_taylor_with_several_inputs(symbol_block, as_numpy, tmp_path):
     if symbol_block:
         net = exported(net, inputs, tmp_path)
     batch = (tuple(array.asnumpy() for array in inputs), labels.asnumpy()) if as_numpy else (inputs, labels)
-    (found,) = importance_of(net, inputs, "taylor", over="first", data=[batch])[0].values()
+    (found,) = importance_of(net, inputs, Taylor([batch], over="first"))[0].values()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -152,7 +157,7 @@ def test_taylor_with_sparse_gradients_of_an_embedding():
     for sparse in (False, True):
         net, example = build(Net, (6,), function=function, table=nn.Embedding(10, 8, sparse_grad=sparse),
                              hidden=nn.Dense(7), output=nn.Dense(3))
-        found[sparse], _ = importance_of(net, example, "taylor", data=[(example, mx.nd.array([0, 1, 2, 0, 1, 2]))])
+        found[sparse], _ = importance_of(net, example, Taylor([(example, mx.nd.array([0, 1, 2, 0, 1, 2]))]))
         assert net.table.weight.grad().stype == ("row_sparse" if sparse else "default")
     assert found[True].keys() == found[False].keys() >= {"table", "hidden"}
     for name, importance in found[True].items():
@@ -168,7 +173,7 @@ def test_taylor_with_a_batch_norm_that_has_no_attributes():
     example = mx.nd.random.normal(shape=(4, 5))
     block(example)
     randomize(block)  # a variance must not be negative
-    found, _ = importance_of(block, example, "taylor", data=batches(example, 3))
+    found, _ = importance_of(block, example, Taylor(batches(example, 3)))
     assert found["hidden"].shape == (6,) and found["hidden"].mean() == pytest.approx(1)
 
 
@@ -186,7 +191,7 @@ def test_taylor_leaves_gradients_statistics_and_settings_alone():
     before = values(net)
     gradients = {name: parameter.grad().asnumpy() for name, parameter in net.collect_params().items()
                  if parameter.grad_req != "null"}
-    importance_of(net, example, "taylor", data=batches(example, 5))
+    importance_of(net, example, Taylor(batches(example, 5)))
     assert identical(before, values(net))
     for name, parameter in net.collect_params().items():
         if name in gradients:
@@ -199,7 +204,7 @@ def test_taylor_leaves_gradients_statistics_and_settings_alone():
 
 def test_random_is_reproducible_and_not_constant():
     nets = [build(NormNet) for _ in range(3)]
-    plans = [prune_channels(*net, 0.5, "random", seed=seed, round_to=1) for net, seed in zip(nets, (1, 1, 2))]
+    plans = [prune_channels(*net, 0.5, Random(seed), round_to=1) for net, seed in zip(nets, (1, 1, 2))]
     assert plans[0].layers == plans[1].layers != plans[2].layers
 
 
@@ -238,7 +243,7 @@ def test_transposed_convolutions_have_their_output_channels_on_the_second_axis()
     np.testing.assert_array_equal(net[0].weight.data().asnumpy(), weight[:, plan.layers["0"]["kept"]])
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", [*NAMED, "taylor"])
 def test_weights_that_are_not_finite_are_named(criterion):
     net, example = build(ResNet, (2, 3, 16, 16), depth=18, classes=4, thumbnail=True, width=4)
     name = "features.1.gamma" if criterion == "bn_scale" else "features.0.weight"
@@ -250,49 +255,80 @@ def test_weights_that_are_not_finite_are_named(criterion):
     if criterion == "random":
         assert prune_channels(net, example, 0.5, criterion, round_to=1).layers
         return
+    criterion = Taylor(batches(example, 4, 1)) if criterion == "taylor" else criterion
     with pytest.raises(NetworkError, match="layer features.[01].*not finite"):
-        prune_channels(net, example, 0.5, criterion, data=batches(example, 4, 1), round_to=1)
+        prune_channels(net, example, 0.5, criterion, round_to=1)
     assert identical(before, values(net))
 
 
 BATCH = mx.nd.ones((4, 3, 8, 8))
 
 
-@pytest.mark.parametrize(("arguments", "error", "message"), [
-    ({"criterion": "taylor"}, ValueError, "criterion is 'taylor' and data is missing"),
-    ({"criterion": "taylor", "data": []}, ValueError, "data has no batches"),
-    ({"criterion": "taylor", "data": 5}, TypeError, "data is 5; accepted: an iterable of"),
-    ({"criterion": "taylor", "data": [(BATCH,)]}, ValueError,
+@pytest.mark.parametrize(("criterion", "error", "message"), [
+    (lambda: "taylor", ValueError, r"criterion is 'taylor', which needs data; accepted: Taylor\(data, loss\)"),
+    (lambda: Taylor([]), ValueError, "data has no batches"),
+    (lambda: Taylor(5), TypeError, "data is 5; accepted: an iterable of"),
+    (lambda: Taylor(None), TypeError, "data is None; accepted: an iterable of"),
+    (lambda: Taylor([(BATCH,)]), ValueError,
      "a batch of data is a tuple of 1 for a network of 1 input.*; accepted: pairs"),
-    ({"criterion": "taylor", "data": [BATCH]}, ValueError, "a batch of data is a NDArray; accepted: pairs"),
-    ({"criterion": "taylor", "data": [(mx.nd.ones((2, 7)), mx.nd.ones(2))]}, ValueError, r"\(2, 7\) does not fit"),
-    ({"criterion": "taylor", "data": [(BATCH, mx.nd.ones(3))]}, ValueError,
-     r"labels have shape \(3,\) for a batch of 4"),
-    ({"criterion": "taylor", "data": [(BATCH, mx.nd.ones(4))], "loss": "ce"}, TypeError, "loss is 'ce'; accepted: a f"),
-    ({"criterion": "taylor", "data": [(BATCH, mx.nd.ones(4))], "loss": lambda output, label: 1}, TypeError,
+    (lambda: Taylor([BATCH]), ValueError, "a batch of data is a NDArray; accepted: pairs"),
+    (lambda: Taylor([(mx.nd.ones((2, 7)), mx.nd.ones(2))]), ValueError, r"\(2, 7\) does not fit"),
+    (lambda: Taylor([(BATCH, mx.nd.ones(3))]), ValueError, r"labels have shape \(3,\) for a batch of 4"),
+    (lambda: Taylor([(BATCH, mx.nd.ones(4))], "ce"), TypeError, "loss is 'ce'; accepted: a f"),
+    (lambda: Taylor([(BATCH, mx.nd.ones(4))], lambda output, label: 1), TypeError,
      "the loss gives a int; accepted: an NDArray"),
-    ({"criterion": "l0"}, ValueError, "criterion is 'l0'; accepted: 'l1', 'l2', 'fpgm', 'bn_scale', 'taylor'"),
-    ({"over": "all"}, ValueError, "over is 'all'; accepted: 'group', 'first'"),
-    ({"criterion": "random", "seed": -1}, ValueError, "seed is -1"),
+    (lambda: Taylor, TypeError, "criterion is the class Taylor; accepted: an object of it"),
+    (lambda: "l0", ValueError, r"criterion is 'l0'; accepted: 'l1', 'l2', 'fpgm', 'bn_scale', 'random', Taylor\(data"),
+    (lambda: 3, ValueError, "criterion is 3; accepted: 'l1'"),
+    (lambda: WeightCriterion("l0"), ValueError, "formula is 'l0'; accepted: 'l1', 'l2', 'fpgm'"),
+    (lambda: WeightCriterion("l1", "all"), ValueError, "over is 'all'; accepted: 'group', 'first'"),
+    (lambda: BatchNormScale("all"), ValueError, "over is 'all'; accepted: 'group', 'first'"),
+    (lambda: Random(-1), ValueError, "seed is -1"),
 ])
-def test_bad_arguments(arguments, error, message):
+def test_bad_criteria(criterion, error, message):
     net, example = build(NormNet)
     before = values(net)
     with pytest.raises(error, match=message):
-        prune_channels(net, example, 0.5, **{"round_to": 1, **arguments})
+        prune_channels(net, example, 0.5, criterion(), round_to=1)
     assert identical(before, values(net))
+
+
+@pytest.mark.parametrize("criterion", ["bn_scale", "fpgm", "taylor", WeightCriterion(np.sum), BatchNormScale(),
+                                       Taylor([(BATCH, mx.nd.ones(4))])])
+def test_criteria_that_rank_channels_only(criterion):
+    net, _ = build(NormNet)
+    before = values(net)
+    for call in (partial(prune_magnitude, net, 0.5), partial(prune_n_m, net, 1, 1),
+                 partial(sensitivity, net, lambda net: 1.0)):
+        with pytest.raises(ValueError, match="criterion is .*(accepted for single weights: 'l1'|which needs data)"):
+            call(criterion=criterion)
+    assert identical(before, values(net))
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", None])
+def test_single_weights_by_a_named_norm_are_those_by_magnitude(criterion):
+    nets = [build(NormNet)[0] for _ in range(2)]
+    expected = prune_magnitude(nets[0], 0.7)
+    assert prune_magnitude(nets[1], 0.7, criterion=criterion).digest == expected.digest
+
+
+def test_a_seed_prunes_the_same_single_weights_by_either_name():
+    masks = [prune_random(build(NormNet)[0], 0.3, seed=5),
+             prune_magnitude(build(NormNet)[0], amount=0.3, criterion=Random(5)),
+             prune_magnitude(build(NormNet)[0], amount=0.3, criterion="random")]
+    assert masks[0].digest == masks[1].digest != masks[2].digest
 
 
 def test_a_generator_is_refused_where_it_would_be_used_up():
     net, example = build(NormNet)
     data, before = batches(example, 5), values(net)
     with pytest.raises(TypeError, match="data is a list_iterator, which is used up after one pass"):
-        prune_channels_in_steps(net, example, 0.5, steps=2, criterion="taylor", data=iter(data), round_to=1)
+        prune_channels_in_steps(net, example, 0.5, steps=2, criterion=Taylor(iter(data)), round_to=1)
     with pytest.raises(TypeError, match="data is a generator, which is used up after one pass"):
-        sensitivity(net, lambda net: 1.0, example, "channels", criterion="taylor", data=(batch for batch in data))
+        sensitivity(net, lambda net: 1.0, example, "channels", criterion=Taylor(batch for batch in data))
     assert identical(before, values(net))
-    plan = prune_channels(net, example, 0.5, "taylor", data=iter(data), round_to=1)  # one pass is all that this takes
-    assert plan.layers == prune_channels(build(NormNet)[0], example, 0.5, "taylor", data=data, round_to=1).layers
+    plan = prune_channels(net, example, 0.5, Taylor(iter(data)), round_to=1)  # one pass is all that this takes
+    assert plan.layers == prune_channels(build(NormNet)[0], example, 0.5, Taylor(data), round_to=1).layers
 
 
 def test_why_taylor_does_not_use_mxnet_s_inference_mode():

@@ -9,8 +9,8 @@ import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.models import LeNet, ResNet
 from gluon_compress.network import parameters
-from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
-from gluon_compress.pruning.channels import pruner, selection
+from gluon_compress.pruning import ChannelPlan, Taylor, WeightCriterion, prune_channels, prune_channels_in_steps
+from gluon_compress.pruning.channels import amount, selection
 from gluon_compress.pruning.schedules import cubic
 from mxnet.gluon import HybridBlock, nn
 from networks import Branches, Net, NormNet, assert_close, build, identical, values, zero_removed
@@ -185,7 +185,7 @@ def steady_clock(monkeypatch):
     def measure(net, example, **_):
         sizes = [parameter.shape for name, parameter in parameters(net).items() if name.endswith("weight")]
         return SimpleNamespace(median=sum(float(np.prod(shape)) for shape in sizes) / 1e5)
-    monkeypatch.setattr(pruner, "measure_latency", measure)
+    monkeypatch.setattr(amount, "measure_latency", measure)
     return measure
 
 
@@ -256,9 +256,9 @@ def test_steps_go_on_where_a_grouped_convolution_has_lost_all_groups_but_one(cri
         return net.output(F.relu(net.grouped(F.relu(net.first(x)))))
     net, example = build(Net, (2, 4, 8, 8), function=function, first=nn.Conv2D(8, 3), output=nn.Dense(3),
                          grouped=nn.Conv2DTranspose(24, 3, groups=8, in_channels=8))
-    data = [(example, mx.nd.array([0, 1]))] if criterion == "taylor" else None
+    criterion = Taylor([(example, mx.nd.array([0, 1]))]) if criterion == "taylor" else criterion
     counts = [[len(plan.layers[name]["kept"]) for name in ("first", "grouped")] for plan in prune_channels_in_steps(
-        net, example, {"first": 0.875}, steps=7, criterion=criterion, data=data, round_to=1)]
+        net, example, {"first": 0.875}, steps=7, criterion=criterion, round_to=1)]
     assert counts == [[kept, 3 * kept] for kept in range(7, 0, -1)]
     assert net.grouped._kwargs["num_group"] == 1 and net(example).shape == (2, 3)
 
@@ -353,7 +353,7 @@ def test_two_groups_with_the_same_first_layer_are_ranked_apart():
     net, example = build(Overlapping, (1, 3, 4, 4))
     weights = values(net)
     left, right = slice(0, 4), slice(4, 10)
-    plan = prune_channels(net, example, 0.5, over="first", round_to=1)
+    plan = prune_channels(net, example, 0.5, WeightCriterion("l1", over="first"), round_to=1)
     norms = np.abs(weights["total.weight"]).sum(axis=(1, 2, 3))
     for part, offset, name in ((left, 0, "left"), (right, 4, "right")):
         kept = np.sort(norms[part].argsort(kind="stable")[len(norms[part]) // 2:])
@@ -443,5 +443,5 @@ def test_a_latency_that_leaves_little_is_said_with_the_batch_that_it_is_for(stea
     net, example = build(Slow, (2, 8, 32, 32))
     wanted = 0.04 * steady_clock(net, example).median
     with pytest.warns(UserWarning, match="of 512 channels: it is meant for the whole example, a batch of 2") as warned:
-        prune_channels(net, example, latency=wanted, progress=False)
+        prune_channels(net, example, latency=wanted)
     assert any(warning.filename == __file__ for warning in warned)

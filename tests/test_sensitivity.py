@@ -14,7 +14,8 @@ from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import ResNet
 from gluon_compress.network import layers
 from gluon_compress.measuring.plots import plot_sensitivity
-from gluon_compress.pruning import Sensitivity, measure_sensitivity as sensitivity, prune_channels, prune_magnitude
+from gluon_compress.pruning import Random, Sensitivity, Taylor, WeightCriterion, prune_channels, prune_magnitude
+from gluon_compress.pruning import measure_sensitivity as sensitivity
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image
@@ -258,7 +259,7 @@ def test_a_state_of_another_run_is_refused(tmp_path):
             ({"fractions": (0.3, 0.6)}, r"fractions is \[0.3, 0.7\] there, \[0.3, 0.6\] here"),
             ({"kind": "weights"}, "kind is 'channels' there, 'weights' here"),
             ({"criterion": "l2"}, "criterion is 'l1' there, 'l2' here"),
-            ({"over": "first"}, "over is missing there, 'first' here"),
+            ({"criterion": WeightCriterion("l1", "first")}, "over is 'group' there, 'first' here"),
             ({"select": "features.0"}, "layers.features.4 is .* there, missing here")):
         with pytest.raises(CheckpointError, match=f"state.json is of another run: {difference}"):
             sensitivity(net, agreement, example, state_path=path, progress=False,
@@ -273,10 +274,10 @@ def test_a_state_of_another_run_is_refused(tmp_path):
 @pytest.mark.parametrize("arguments", [
     {"criterion": lambda weight: np.arange(len(weight))},
     {"criterion": partial(np.linalg.norm, axis=1)},
-    {"criterion": "taylor", "data": [], "loss": lambda output, label: output}])
+    {"criterion": Taylor([], lambda output, label: output)}])
 def test_functions_without_a_name_are_refused_beside_a_state(arguments, tmp_path):
     net, example, agreement = perceptron()
-    name = "loss" if "loss" in arguments else "criterion"
+    name = "loss" if isinstance(arguments["criterion"], Taylor) else "criterion"
     with pytest.raises(TypeError, match=f"{name} is .*, by whose name the file at state_path could not tell it"):
         sensitivity(net, agreement, example, "channels", FEW, state_path=tmp_path / "s", progress=False, **arguments)
     assert agreement.calls == 0 and not any(tmp_path.iterdir())
@@ -461,12 +462,11 @@ def test_criteria_with_arguments():
     net, example, agreement = perceptron()
     batch = [(example, mx.nd.array([0, 1]))]
     before = values(net)
-    for arguments in ({"criterion": "taylor", "data": batch}, {"criterion": "random", "seed": 3},
-                      {"criterion": lambda weight: np.arange(len(weight)), "over": "first"}):
-        record = sensitivity(net, agreement, example, "channels", (0.5,), progress=False, **arguments)
+    for criterion in (Taylor(batch), Random(3), WeightCriterion(lambda weight: np.arange(len(weight)), "first")):
+        record = sensitivity(net, agreement, example, "channels", (0.5,), criterion=criterion, progress=False)
         for name, curve in record.curves.items():
             copy, _, _ = perceptron()
-            prune_channels(copy, example, {name: 0.5}, **{"round_to": 1, **arguments})
+            prune_channels(copy, example, {name: 0.5}, criterion, round_to=1)
             assert curve == {0.5: agreement(copy)}
     assert identical(before, values(net))
 
@@ -561,14 +561,13 @@ def test_bad_arguments():
             ({"fractions": (0.5, 0.5)}, ValueError, "none of them twice"),
             ({"select": "layers.7"}, ValueError, "layers.7"),
             ({"select": []}, ValueError, "matches no layer"),
-            ({"criterion": "bn_scale"}, ValueError, "criterion is 'bn_scale'"),
-            ({"criterion": abs}, ValueError, "criterion is"),
-            ({"seed": 3}, TypeError, "seed given for kind='weights'"),
+            ({"criterion": "bn_scale"}, ValueError, "criterion is BatchNormScale.*, which ranks channels"),
+            ({"criterion": {}}, ValueError, "criterion has no entry for layer layers.0"),
+            ({"criterion": 5}, TypeError, "criterion is 5; accepted: 'l1', 'l2', 'random'"),
             ({"kind": "channels"}, TypeError, "example is missing"),
             ({"kind": "channels", "example": mx.nd.ones((2, 7))}, ValueError, "does not fit"),
-            ({"kind": "channels", "example": example, "criterion": "taylor"}, ValueError, "data is missing"),
+            ({"kind": "channels", "example": example, "criterion": "taylor"}, ValueError, "which needs data"),
             ({"kind": "channels", "example": example, "criterion": "l3"}, ValueError, "criterion is 'l3'"),
-            ({"kind": "channels", "example": example, "ratio": 0.5}, TypeError, "no argument 'ratio'"),
             ({"kind": "channels", "example": example, "select": "layers.8"}, ValueError, "layers.8"),
             ({"kind": "channels", "example": example, "select": "layers.2"}, ValueError, "the network's output")):
         with pytest.raises(error, match=message):

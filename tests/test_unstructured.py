@@ -275,7 +275,7 @@ def test_the_masks_are_those_of_pytorch(case, explicit):
         importance = {"0": TORCH.get_tensor("importance/conv"), "1.weight": TORCH.get_tensor("importance/dense")}
     masks = None
     for rounds, amount in enumerate(CASES[case]):
-        masks = prune_magnitude(net, amount=amount, scope=case.split("_")[0], importance=importance,
+        masks = prune_magnitude(net, amount=amount, scope=case.split("_")[0], criterion=importance,
                                 masks=masks if explicit else None)
         expected = torch_masks(case, rounds)
         assert masks.kept.keys() == expected.keys()
@@ -348,7 +348,7 @@ def test_importance_decides(scope, quantity):
     scores = {name: np.random.default_rng(1).normal(size=value.shape) for name, value in values(net).items()}
     before = values(net)
     masks = prune_magnitude(net, scope=scope, **quantity,
-                            importance=lambda layer: mx.nd.array(scores[layer.parameter_name]))
+                            criterion=lambda layer: mx.nd.array(scores[layer.parameter_name]))
     groups = [[name] for name in masks.kept] if scope == "layer" else [list(masks.kept)]
     for group in groups:
         ranked = sorted((np.float32(score), name, index) for name in group
@@ -365,7 +365,7 @@ def test_importance_decides(scope, quantity):
 def test_what_was_pruned_goes_before_the_least_important():
     net, _ = build(nn.Dense, (1, 4), units=1)
     net.weight.set_data(mx.nd.array([[0, 1, 2, 3]]))
-    masks = prune_magnitude(net, 0.5, importance={"weight": [[9, 3, 2, 1]]})
+    masks = prune_magnitude(net, 0.5, criterion={"weight": [[9, 3, 2, 1]]})
     assert masks.kept["weight"].tolist() == [[False, True, True, False]]
 
 
@@ -466,7 +466,7 @@ def test_zeros_stay_pruned_in_a_pattern():
 
 def test_a_pattern_by_importance_and_of_equals_the_first_go():
     net, _ = build(nn.Dense, (1, 4), units=2)
-    masks = prune_n_m(net, 2, 4, importance={"weight": [[4, 3, 2, 1], [1, 1, 1, 1]]})
+    masks = prune_n_m(net, 2, 4, criterion={"weight": [[4, 3, 2, 1], [1, 1, 1, 1]]})
     assert masks.kept["weight"].tolist() == [[1, 1, 0, 0], [0, 0, 1, 1]]
 
 
@@ -512,16 +512,16 @@ FAILURES = [
     (lambda net: prune_magnitude(net, 0.5, masks=Masks({"conv.9.weight": [1]})), RecordError, "no parameter conv.9"),
     (lambda net: prune_magnitude(net, 0.5, masks=Masks({"conv.0.weight": [1]})), RecordError,
      "conv.0.weight has shape"),
-    (lambda net: prune_magnitude(net, 0.5, importance=3), TypeError, "importance is 3"),
-    (lambda net: prune_magnitude(net, 0.5, importance={"conv.7": 1}), ValueError, "names 'conv.7'.*did you mean"),
-    (lambda net: prune_magnitude(net, 0.5, importance={}), ValueError, "importance has no entry for layer conv.0"),
-    (lambda net: prune_magnitude(net, 0.5, select="dense.1", importance={"dense.1": [[1, 2]]}), ValueError,
-     r"importance\['dense.1.weight'\] has shape \(1, 2\); accepted: \(10, 128\)"),
-    (lambda net: prune_magnitude(net, 0.5, select="dense.1", importance={"dense.1": 1, "dense.1.weight": 2}),
+    (lambda net: prune_magnitude(net, 0.5, criterion=3), TypeError, "criterion is 3"),
+    (lambda net: prune_magnitude(net, 0.5, criterion={"conv.7": 1}), ValueError, "names 'conv.7'.*did you mean"),
+    (lambda net: prune_magnitude(net, 0.5, criterion={}), ValueError, "criterion has no entry for layer conv.0"),
+    (lambda net: prune_magnitude(net, 0.5, select="dense.1", criterion={"dense.1": [[1, 2]]}), ValueError,
+     r"criterion\['dense.1.weight'\] has shape \(1, 2\); accepted: \(10, 128\)"),
+    (lambda net: prune_magnitude(net, 0.5, select="dense.1", criterion={"dense.1": 1, "dense.1.weight": 2}),
      ValueError, "names dense.1.weight twice"),
-    (lambda net: prune_magnitude(net, 0.5, importance=lambda layer: layer.value() * np.nan), ValueError,
-     "importance.*conv.0.weight.* not finite: nan"),
-    (lambda net: prune_magnitude(net, 0.5, importance=lambda layer: "high"), TypeError, "is 'high'"),
+    (lambda net: prune_magnitude(net, 0.5, criterion=lambda layer: layer.value() * np.nan), ValueError,
+     "criterion.*conv.0.weight.* not finite: nan"),
+    (lambda net: prune_magnitude(net, 0.5, criterion=lambda layer: "high"), TypeError, "is 'high'"),
     (lambda net: prune_random(net, 2.0), ValueError, "amount is 2.0"),
     (lambda net: prune_random(net, None), TypeError, "amount is None"),
     (lambda net: prune_random(net, 0.5, seed=-1), ValueError, "seed is -1"),
@@ -566,7 +566,7 @@ def test_a_failure_changes_nothing(call, error, message):
 
 @pytest.mark.parametrize("call", [
     lambda net: prune_threshold(net, 0.1, select=nn.Dense), lambda net: prune_magnitude(net, 0.5),
-    lambda net: prune_magnitude(net, amount=3, importance=lambda layer: layer.weight.data() * 0),
+    lambda net: prune_magnitude(net, amount=3, criterion=lambda layer: layer.weight.data() * 0),
     lambda net: prune_random(net, 5), lambda net: prune_n_m(net),
     lambda net: prune_custom(net, {"conv.2": values(net)["conv.2.weight"] > 0, "dense.1": np.ones((10, 128))})])
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -175,7 +175,7 @@ results.finish()
 #
 # ## What to try next
 #
-# - `criterion="fpgm"`, `"taylor"` (with `data=`), or `scope="global"`, and the curves of those.
+# - `criterion="fpgm"`, `criterion=gc.pruning.Taylor(data)`, or `scope="global"`, and the curves of those.
 # - `prune_channels(net, example, latency=...)` in milliseconds instead of a ratio.
 # - In five steps with training in between: `prune_channels_in_steps(net, example, ratio=0.5, steps=5)`.
 # - The unpruned network as the teacher of the pruned one (tutorial 3).

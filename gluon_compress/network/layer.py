@@ -1,6 +1,9 @@
 """Layers: what holds weights, how it is called, and which of them a user means."""
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
@@ -40,9 +43,9 @@ class Layer:
     parameter_name: str
     weight: Parameter
     block: HybridBlock
-    layout: str = None
+    layout: str | None = None
 
-    def value(self):
+    def value(self) -> np.ndarray:
         """The weight as a NumPy array; ``NetworkError`` naming the layer when it holds NaN or infinity."""
         value = self.weight.list_data()[0].asnumpy()
         if not np.isfinite(value).all():
@@ -52,10 +55,14 @@ class Layer:
         return value
 
 
-def layers(net):
+Item = str | type | Callable[[Layer], Any]
+Which = Item | Iterable[Item] | None  # what ``select`` and ``exclude`` accept
+
+
+def layers(net: HybridBlock) -> list[Layer]:
     """All :class:`Layer` of a ready network, in the order in which they were added; shared weights once."""
     check_ready(net)
-    kinds = {}
+    kinds: dict[str, tuple[str, str | None]] = {}
     found = []
     named = parameters(net)
     owners = {name: block for name, _, block in walk(net)}
@@ -72,7 +79,8 @@ def layers(net):
     return found
 
 
-def select_layers(net, select=None, exclude=(), default=None):
+def select_layers(net: HybridBlock, select: Which = None, exclude: Which = (),
+                  default: Sequence[str] | None = None) -> tuple[list[Layer], dict[str, str]]:
     """Split the layers of ``net`` into those that a technique takes and those that it leaves out.
 
     Parameters
@@ -103,7 +111,8 @@ def select_layers(net, select=None, exclude=(), default=None):
     return choose_layers(layers(net), select, exclude, default)
 
 
-def choose_layers(candidates, select=None, exclude=(), default=None):
+def choose_layers(candidates: list[Layer], select: Which = None, exclude: Which = (),
+                  default: Sequence[str] | None = None) -> tuple[list[Layer], dict[str, str]]:
     """:func:`select_layers` among these layers."""
     selected, excluded = _names(candidates, select, exclude, default)
     reason = "not in the default selection" if select is None else "not selected"
@@ -112,13 +121,14 @@ def choose_layers(candidates, select=None, exclude=(), default=None):
     return [layer for layer in candidates if layer.name not in left_out], left_out
 
 
-def selected_and_excluded(net, select, exclude):
+def selected_and_excluded(net: HybridBlock, select: Which, exclude: Which) -> tuple[set[str], set[str]]:
     """``(names of the layers selected, names of those excluded)``, for what goes by names; nothing without layers."""
     candidates = layers(net)
     return _names(candidates, select, exclude) if candidates else (set(), set())
 
 
-def _names(candidates, select, exclude, default=None):
+def _names(candidates: list[Layer], select: Which, exclude: Which,
+           default: Sequence[str] | None = None) -> tuple[set[str], set[str]]:
     if select is None:
         selected = {layer.name for layer in candidates if default is None or layer.kind in default}
     else:
@@ -131,7 +141,7 @@ def _names(candidates, select, exclude, default=None):
     return selected, excluded
 
 
-def matching_names(argument, wanted, candidates):
+def matching_names(argument: str, wanted: Which, candidates: list[Layer]) -> set[str]:
     """The names of the layers that ``select`` or ``exclude``, which ``argument`` says, stands for."""
     if wanted is None:
         return set()
@@ -142,7 +152,7 @@ def matching_names(argument, wanted, candidates):
     return set().union(*(_matching_one(argument, item, candidates) for item in wanted))
 
 
-def _matching_one(argument, item, candidates):
+def _matching_one(argument: str, item: Item, candidates: list[Layer]) -> set[str]:
     if isinstance(item, str):
         matched = {layer.name for layer in candidates if item in (layer.name, layer.kind)}
     elif isinstance(item, type):
@@ -157,21 +167,21 @@ def _matching_one(argument, item, candidates):
     return matched
 
 
-def _told(selection):
+def _told(selection: Any) -> str:
     """A selection for messages: what was given, but for an iterable that is used up by now."""
     return repr(selection) if isinstance(selection, (str, list, tuple, set, type(None))) else shown(selection)
 
 
-def _gluon_kind(cls):
+def _gluon_kind(cls: type) -> str:
     """Name of the class of ``gluon.nn`` that ``cls`` is or derives from, else its own."""
     ours = (base.__name__ for base in cls.__mro__ if base.__module__.startswith("mxnet.gluon.nn."))
     return next(ours, cls.__name__)
 
 
-def _symbol_kinds(block):
+def _symbol_kinds(block: SymbolBlock) -> dict[str, tuple[str, str | None]]:
     """{parameter name: (Gluon's kind of layer, layout)} of a SymbolBlock, read off its graph."""
     kinds = {}
     for node in nodes_of(block._cached_graph[1])[0]:
-        if node.kind is not None:
+        if node.kind is not None and node.weight is not None:
             kinds[node.weight.name] = node.kind, node.get("layout")
     return kinds

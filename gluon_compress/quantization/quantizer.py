@@ -28,7 +28,7 @@ COMPARED = 4  # batches on which equalization must have been worth it
 
 def check_settings(method, bits, batches):
     """Raise ``TypeError`` or ``ValueError`` for what neither :func:`quantize` nor :func:`prepare_qat` accepts."""
-    check_choice("method", method, METHODS)
+    check_choice("method", method, tuple(METHODS))
     check_integer("bits", bits, 2, 8)
     if batches is not None:
         check_integer("batches", batches, minimum=1)

@@ -1,8 +1,13 @@
 """Which groups of channels take part in structured pruning, by ``select`` and ``exclude`` or by ``ratio``."""
+from __future__ import annotations
+
 from ...arguments import nearest, plain
+from .groups import Group, Key
+from .selection import Selection
 
 
-def choose_groups(groups, selected, excluded, left_out):
+def choose_groups(groups: list[Group], selected: set[str], excluded: set[str],
+                  left_out: dict[str, str]) -> list[Group]:
     """The groups of which a layer is selected, and none excluded: no layer can lose channels without the others.
 
     Why the layers of the other groups keep their channels is written into ``left_out``, {layer name: reason}.
@@ -21,14 +26,15 @@ def choose_groups(groups, selected, excluded, left_out):
     return chosen
 
 
-def reasons_of_excluded(names, excluded):
+def reasons_of_excluded(names: list[str], excluded: set[str]) -> dict[str, str]:
     """{layer name: why it keeps its channels} of layers that go together and of which some are excluded."""
     first = next(name for name in names if name in excluded)
     return {name: "excluded" if name in excluded else f"its channels go with those of {first}, which is excluded"
             for name in names}
 
 
-def choose_by_ratio(groups, ratio, excluded, left_out):
+def choose_by_ratio(groups: list[Group], ratio: dict[str, float], excluded: set[str],
+                    left_out: dict[str, str]) -> tuple[list[Group], dict[Key, float]]:
     """``(groups, {group key: fraction})`` of a ``ratio`` that is {layer name: fraction}; see :func:`choose_groups`."""
     if not ratio or ratio.keys() & excluded:
         raise ValueError(f"ratio is {plain(ratio)} and exclude names {sorted(excluded)}; accepted: at least one layer "
@@ -52,7 +58,7 @@ def choose_by_ratio(groups, ratio, excluded, left_out):
     return chosen, ratios
 
 
-def _check_can_lose(ratio, groups, left_out):
+def _check_can_lose(ratio: dict[str, float], groups: list[Group], left_out: dict[str, str]) -> None:
     """Raise ``ValueError`` for a name in ``ratio`` of a layer that keeps its channels, or of none."""
     able = list(dict.fromkeys(name for group in groups for name in group.layers))
     for name in ratio:
@@ -62,7 +68,7 @@ def _check_can_lose(ratio, groups, left_out):
                 f"but there is no such layer; {nearest(name, able)}"))
 
 
-def check_leaves_channels(selection, ratio):
+def check_leaves_channels(selection: Selection, ratio: float | dict[Key, float]) -> None:
     """Raise ``ValueError`` naming a layer that ``ratio`` would leave without channels."""
     if selection.scope == "global" and not isinstance(ratio, dict):
         return  # one channel of each layer stays, whatever its rank

@@ -18,6 +18,9 @@ from .operators import RULES, unknown_operator
 from .tracking import Tracker
 
 
+Key = tuple[str, ...]  # the layers of a group, by which it is known
+
+
 @dataclass
 class Group:
     """Units that the same layers make together.

@@ -5,12 +5,14 @@ The network keeps its shapes: it gets smaller on disk (see :func:`gluon_compress
 from collections.abc import Mapping
 from numbers import Integral
 
-import mxnet as mx
 import numpy as np
 
-from ...arguments import check_choice, check_integer, check_number, unknown
+from ...arguments import check_choice, check_integer, check_number
 from ...network.layer import CONVOLUTIONS, Layer, layer_name, layers, matching_names, select_layers
 from ...network.values import parameters
+from ..criteria import Random
+from .given import by_parameter_name, finite_array
+from .importance import weight_criterion
 from .masks import Masks
 
 PRUNABLE = (*CONVOLUTIONS, "Dense")
@@ -54,7 +56,7 @@ def prune_threshold(net, threshold, select=None, exclude=()):
 
 
 def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, exclude=(), amount=None, masks=None,
-                    importance=None):
+                    criterion=None):
     """Set the smallest weights to zero: down to a sparsity, or an amount of those that remain.
 
     Pruning again prunes further. ``sparsity`` says how many weights are zero in the end, those that were before
@@ -89,11 +91,12 @@ def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, excl
     masks : Masks
         What was pruned earlier; it stays pruned, and is part of the result. Without it, the weights that are
         zero are the pruned ones; with it, a weight that is zero by chance remains (as in PyTorch).
-    importance : dict or function
+    criterion : str, dict, function or criterion, optional
         What to go by instead of ``|w|``: ``{layer or parameter name: array of the weight's shape}`` with an
-        entry for every selected layer, or ``importance(layer)`` giving such an array, for instance
-        ``lambda layer: (layer.weight.data() * layer.weight.grad()).abs()``. The lowest go first, the pruned
-        before all; ``norm`` is not used. (PyTorch goes by its absolute value: the same unless it is negative.)
+        entry for every selected layer; ``criterion(layer)`` giving such an array, for instance
+        ``lambda layer: (layer.weight.data() * layer.weight.grad()).abs()``; or :class:`Random(seed) <Random>`. The
+        lowest go first, those pruned before first of all; ``norm`` is not used. (PyTorch goes by the absolute value
+        of given importances: the same unless one is negative.)
 
     Of weights with equal importance, the first in the array go first.
 
@@ -113,11 +116,11 @@ def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, excl
 
     Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015, section 3.
     """
-    return _applied(magnitude_masks(net, sparsity, norm, scope, select, exclude, amount, masks, importance), net)
+    return _applied(magnitude_masks(net, sparsity, norm, scope, select, exclude, amount, masks, criterion), net)
 
 
 def magnitude_masks(net, sparsity=None, norm=1, scope="layer", select=None, exclude=(), amount=None, masks=None,
-                    importance=None):
+                    criterion=None):
     """The masks of :func:`prune_magnitude`, with ``net`` unchanged."""
     _check_quantity(sparsity, amount)
     check_choice("norm", norm, (1, 2))
@@ -126,7 +129,8 @@ def magnitude_masks(net, sparsity=None, norm=1, scope="layer", select=None, excl
     else:
         chosen, left_out = select_layers(net, select, exclude, PRUNABLE)
     # whatever the norm: w**2 puts the weights in the same order, but for those it rounds to zero
-    return _least_important(net, chosen, left_out, importances(net, chosen, importance), scope, masks, sparsity, amount)
+    importance = weight_criterion(criterion).of_weights(net, chosen)
+    return _least_important(net, chosen, left_out, importance, scope, masks, sparsity, amount)
 
 
 def prune_random(net, amount, seed=0, scope="layer", select=None, exclude=(), masks=None):
@@ -152,10 +156,9 @@ def prune_random(net, amount, seed=0, scope="layer", select=None, exclude=(), ma
     As :func:`prune_magnitude`.
     """
     _check_quantity(None, amount)
-    check_integer("seed", seed, minimum=0)
+    criterion = Random(seed)
     chosen, left_out = select_layers(net, select, exclude, PRUNABLE)
-    generator = np.random.default_rng(seed)
-    chance = {layer.parameter_name: generator.random(layer.value().shape) for layer in chosen}
+    chance = criterion.of_weights(net, chosen)
     return _applied(_least_important(net, chosen, left_out, chance, scope, masks, None, amount), net)
 
 
@@ -189,10 +192,10 @@ def prune_custom(net, kept):
         raise TypeError(f"kept is {kept!r}; accepted: a dict {{layer or parameter name: array of True and False}}")
     every = layers(net)
     named = parameters(net)
-    found = _by_parameter_name("kept", kept, every, named)
+    found = by_parameter_name("kept", kept, every, named)
     for name, mask in found.items():
         value = Layer(layer_name(name), "", name, named[name], None).value()
-        found[name] = _array("kept", name, mask, value.shape)
+        found[name] = finite_array("kept", name, mask, value.shape)
         if not np.isin(found[name], (0, 1)).all():
             raise ValueError(f"kept[{name!r}] has values other than 0 and 1; accepted: True where a weight stays, "
                              f"False where it goes")
@@ -200,25 +203,6 @@ def prune_custom(net, kept):
                           if layer.parameter_name not in found})
     check_none_emptied([layer for layer in every if layer.parameter_name in found], masks.kept, "its mask")
     return _applied(masks, net)
-
-
-def importances(net, chosen, importance=None):
-    """{parameter name: array}: ``|w|``, or the importance that the user gave for each layer of ``chosen``."""
-    values = {layer.parameter_name: layer.value() for layer in chosen}
-    if importance is None:
-        return {name: np.abs(value) for name, value in values.items()}
-    if isinstance(importance, Mapping):
-        given = _by_parameter_name("importance", importance, layers(net))
-        for layer in chosen:
-            if layer.parameter_name not in given:
-                raise ValueError(f"importance has no entry for layer {layer.name}: give one, or leave the layer "
-                                 f"out with select")
-    elif callable(importance):
-        given = {layer.parameter_name: importance(layer) for layer in chosen}
-    else:
-        raise TypeError(f"importance is {importance!r}; accepted: a dict {{layer name: array}}, a function of a "
-                        f"layer, or None")
-    return {name: _array("importance", name, given[name], value.shape) for name, value in values.items()}
 
 
 def check_none_emptied(chosen, kept, what):
@@ -250,7 +234,7 @@ def _of_single_layers(net, sparsity, scope, select, exclude):
         raise TypeError(f"sparsity has a fraction for each layer, beside select={select!r} and scope={scope!r}; "
                         f"accepted: select=None and scope='layer'")
     candidates = layers(net)
-    sparsity = _by_parameter_name("sparsity", sparsity, candidates)
+    sparsity = by_parameter_name("sparsity", sparsity, candidates)
     if not sparsity:
         raise ValueError("sparsity is an empty dict; accepted: at least one layer")
     excluded = matching_names("exclude", exclude, candidates)
@@ -317,33 +301,6 @@ def _all_but_lowest(scores, count):
         equal = np.flatnonzero(scores == highest)
         kept[equal[:count - np.count_nonzero(~kept)]] = False
     return kept
-
-
-def _by_parameter_name(what, given, every, named=()):
-    """``given`` with its layer names replaced by those of their weights; ``ValueError`` for an unknown name."""
-    accepted = {layer.name: layer.parameter_name for layer in every}
-    accepted.update({layer.parameter_name: layer.parameter_name for layer in every}, **{name: name for name in named})
-    found = {}
-    for name, value in given.items():
-        if name not in accepted:
-            raise unknown(f"{what} names", name, accepted, "layer or parameter")
-        if accepted[name] in found:
-            raise ValueError(f"{what} names {accepted[name]} twice, as a layer and as a parameter")
-        found[accepted[name]] = value
-    return found
-
-
-def _array(what, name, value, shape):
-    """A finite NumPy array of ``shape``; ``TypeError`` or ``ValueError`` otherwise."""
-    try:
-        array = np.asarray(value.asnumpy() if isinstance(value, mx.nd.NDArray) else value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{what}[{name!r}] is {value!r}; accepted: an array of numbers") from error
-    if array.shape != shape:
-        raise ValueError(f"{what}[{name!r}] has shape {array.shape}; accepted: {shape}, the parameter's")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{what}[{name!r}] has a value that is not finite: {array[~np.isfinite(array)][0]}")
-    return array
 
 
 def _applied(masks, net):

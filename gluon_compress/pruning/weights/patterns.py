@@ -3,11 +3,12 @@ import numpy as np
 
 from ...arguments import check_integer
 from ...network.layer import CONVOLUTIONS, select_layers
-from .magnitude import PRUNABLE, check_none_emptied, importances
+from .importance import weight_criterion
+from .magnitude import PRUNABLE, check_none_emptied
 from .masks import Masks
 
 
-def prune_n_m(net, n=2, m=4, select=None, exclude=(), importance=None):
+def prune_n_m(net, n=2, m=4, select=None, exclude=(), criterion=None):
     """Of every ``m`` consecutive weights along the input axis keep the ``n`` largest.
 
     The input axis is the one over which a layer sums to make an output: that of the input channels in a
@@ -25,7 +26,7 @@ def prune_n_m(net, n=2, m=4, select=None, exclude=(), importance=None):
         Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default those
         convolutions and dense layers whose input axis is a multiple of ``m``. The others are named in ``left_out``;
         one that was selected is an error.
-    importance : dict or function
+    criterion : str, dict, function or criterion, optional
         As for :func:`prune_magnitude`.
 
     Weights that are zero count as pruned and stay so. Of weights with equal importance, the first go first.
@@ -53,7 +54,7 @@ def prune_n_m(net, n=2, m=4, select=None, exclude=(), importance=None):
         raise ValueError("; ".join(f"layer {name} cannot be {n}:{m} sparse: {reason}"
                                    for name, reason in obstacles.items()))
     chosen = [layer for layer in chosen if layer.name not in obstacles]
-    scores = importances(net, chosen, importance)
+    scores = weight_criterion(criterion).of_weights(net, chosen)
     kept = {layer.parameter_name: _largest_of_each(scores[layer.parameter_name], layer.value() == 0,
                                                    input_axis(layer), n, m) for layer in chosen}
     check_none_emptied(chosen, kept, f"the {n}:{m} pattern")

@@ -11,7 +11,11 @@ half of the bins are below the largest value. A bin is at most 1/4096 of it wide
 Zeros are counted apart: zero has a code of its own, so they are never in error, and after a ReLU there are so many
 that "entropy" would see nothing else.
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +23,6 @@ from ...arguments import check_choice, check_integer, check_number
 from ..arithmetic.arrays import as_numbers
 from ..arithmetic.clipping import best_fractions, percentile_rank
 
-METHODS = ("minmax", "percentile", "entropy", "mse")
 BINS = 8192
 CANDIDATES = 1024  # thresholds that "entropy" compares
 MOST_CLIPPED = 0.01  # of the values that are not 0, by "entropy"
@@ -64,8 +67,8 @@ class RangeObserver:
     al., "Integer quantization for deep learning inference", 2020, section 3.3.
     """
 
-    def __init__(self, method="minmax", percentile=99.99, bits=8):
-        check_choice("method", method, METHODS)
+    def __init__(self, method: str = "minmax", percentile: float = 99.99, bits: int = 8) -> None:
+        check_choice("method", method, tuple(METHODS))
         check_number("percentile", percentile, above=0, maximum=100)
         check_integer("bits", bits, 2, 8)
         self.method, self.percentile, self.bits = method, percentile, bits
@@ -75,10 +78,10 @@ class RangeObserver:
         self._exponent = _exponent(SMALLEST)  # e
 
     @property
-    def signed(self):
+    def signed(self) -> bool:
         return self.minimum < 0
 
-    def observe(self, array):
+    def observe(self, array: Any) -> None:
         """Take in the values of an array, NumPy's or an NDArray.
 
         Raises ``ValueError`` for NaN, infinity, numbers beyond float32's largest and an empty array, ``TypeError``
@@ -100,7 +103,7 @@ class RangeObserver:
             self._histogram[0] -= zeros
             self._zeros += zeros
 
-    def threshold(self, signed=None):
+    def threshold(self, signed: bool | None = None) -> float:
         """T, a positive number of at most the largest |x|, for signed or unsigned codes.
 
         Parameters
@@ -121,34 +124,35 @@ class RangeObserver:
         if largest <= SMALLEST:
             return SMALLEST if largest else ALL_ZERO
         q_max = 2 ** (self.bits - 1) - 1 if signed or self.signed else 2 ** self.bits - 1
-        chosen = {"minmax": lambda: largest, "percentile": self._percentile,
-                  "entropy": lambda: self._entropy(q_max), "mse": lambda: self._mse(q_max)}[self.method]()
-        return float(max(min(chosen, largest), SMALLEST))
+        return float(max(min(METHODS[self.method](self, q_max), largest), SMALLEST))
 
-    def _largest(self):
+    def _largest(self) -> float:
         return max(-self.minimum, self.maximum)
 
-    def _make_room(self, exponent):
+    def _make_room(self, exponent: int) -> None:
         """Widen the histogram to [0, 2**exponent)."""
         if exponent > self._exponent:
             merged = 2 ** min(exponent - self._exponent, int(math.log2(BINS)))
             self._histogram = np.pad(self._histogram.reshape(-1, merged).sum(axis=1), (0, BINS - BINS // merged))
             self._exponent = exponent
 
-    def _width(self):
+    def _width(self) -> float:
         return 2.0 ** self._exponent / BINS
 
-    def _used(self):
+    def _used(self) -> np.ndarray:
         """The histogram up to the largest value's bin."""
         return self._histogram[:np.flatnonzero(self._histogram)[-1] + 1]
 
-    def _percentile(self):
+    def _minmax(self, q_max: int) -> float:
+        return self._largest()
+
+    def _percentile(self, q_max: int) -> float:
         position = percentile_rank(self.count, self.percentile) - self._zeros  # among the values that are not zero
         if position <= 0:  # the percentile itself is 0, which is no threshold
             return self._largest()
-        return (np.searchsorted(np.cumsum(self._histogram), position) + 1) * self._width()  # the bin's upper end
+        return float(np.searchsorted(np.cumsum(self._histogram), position) + 1) * self._width()  # the bin's upper end
 
-    def _entropy(self, q_max):
+    def _entropy(self, q_max: int) -> float:
         used, levels = self._used(), q_max + 1
         step = max(1, len(used) // CANDIDATES)
         kept = np.searchsorted(np.cumsum(used), (1 - MOST_CLIPPED) * used.sum()) + 1
@@ -157,14 +161,20 @@ class RangeObserver:
         best = np.flatnonzero(divergence <= divergence.min() + TIE)[0]  # of equals the one that clips least
         return candidates[best] * self._width()
 
-    def _mse(self, q_max):
+    def _mse(self, q_max: int) -> float:
         used = np.flatnonzero(self._histogram)
         centres = np.minimum((used + 0.5) * self._width(), self._largest())
         (fraction,) = best_fractions((centres / self._largest())[None], q_max, self._histogram[used])
         return fraction * self._largest()
 
 
-def divergences(counts, levels, candidates):
+# {method: the threshold that it finds for codes up to q_max, before it is limited to what was seen}
+METHODS: dict[str, Callable[[RangeObserver, int], float]] = {
+    "minmax": RangeObserver._minmax, "percentile": RangeObserver._percentile, "entropy": RangeObserver._entropy,
+    "mse": RangeObserver._mse}
+
+
+def divergences(counts: np.ndarray, levels: int, candidates: np.ndarray) -> np.ndarray:
     """Kullback-Leibler divergence, in nats, of clipping a histogram after i bins, for each i of ``candidates``.
 
         P = counts[:i], with all that is beyond added to P[i - 1]; then P / sum(P)
@@ -198,15 +208,15 @@ def divergences(counts, levels, candidates):
     return np.where((beyond > 0) & (last == 0), np.inf, divergence)
 
 
-def _before(values):
+def _before(values: np.ndarray) -> np.ndarray:
     """Sum of all values before each index, and last of all."""
     return np.concatenate([[0], np.cumsum(values)])
 
 
-def _x_log_x(x):
+def _x_log_x(x: np.ndarray) -> np.ndarray:
     return x * np.log(np.maximum(x, 1))  # of counts: 0 at 0
 
 
-def _exponent(value):
+def _exponent(value: float) -> int:
     """The smallest e with value < 2**e, but not so small that thresholds would be subnormal numbers."""
     return math.frexp(max(value, SMALLEST))[1]
