@@ -17,13 +17,18 @@ There are three ways to write that: with oneDNN's integer operators (onednn_emit
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
 section 2.2.
 """
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ...network.nodes import Node, plain, variable, written
+from ...network.nodes import Entry, Node, plain, variable, written
 from ..arithmetic.ranges import Range
+from .fusions import Leaky
 
 ROUNDING = 1.5 * 2 ** 23  # float32 numbers of this size are integers
 
@@ -40,9 +45,9 @@ class Integers:
         Whose outputs 1 and 2 are the ends of the range, when it is not the same node.
     """
 
-    entry: tuple
+    entry: Entry
     range: Range
-    ends: Node = None
+    ends: Node | None = None
 
 
 class Emitter(ABC):
@@ -58,31 +63,32 @@ class Emitter(ABC):
         {name of a parameter node: float32 array} of what was written so far.
     """
 
-    def __init__(self):
-        self.values = {}
+    def __init__(self) -> None:
+        self.values: dict[str, np.ndarray] = {}
 
-    def parameter(self, name, value):
+    def parameter(self, name: str, value: Any) -> Entry:
         """An entry that holds ``value``."""
         self.values[name] = np.asarray(value, dtype=np.float32)
         return variable(name, self.values[name].shape), 0
 
     @abstractmethod
-    def shift(self, shortcut, layer, offset):
+    def shift(self, shortcut: Node, layer: Node, offset: float) -> None:
         """Add a number to what the layer node ``shortcut`` computes, and take it from what ``layer`` does.
 
         Before either of them is written.
         """
 
     @abstractmethod
-    def quantize(self, name, entry, limits):
+    def quantize(self, name: str, entry: Entry, limits: Range) -> Integers:
         """Integers of the range ``limits``, of an fp32 entry of any shape."""
 
     @abstractmethod
-    def dequantize(self, name, integers):
+    def dequantize(self, name: str, integers: Integers) -> Entry:
         """An fp32 entry with the values that integers stand for, of their shape."""
 
     @abstractmethod
-    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None):
+    def convolution(self, layer: Node, data: Integers, limits: Range, relu: bool = False,
+                    summand: Integers | None = None, leaky: Leaky | None = None) -> Integers:
         """A convolution in two dimensions with what it takes along.
 
         Parameters
@@ -105,7 +111,7 @@ class Emitter(ABC):
         """
 
     @abstractmethod
-    def dense(self, layer, data, limits=None, relu=False):
+    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Any:
         """A dense layer, with its ReLU.
 
         Parameters
@@ -124,15 +130,15 @@ class Emitter(ABC):
         """
 
     @abstractmethod
-    def pooling(self, pool, data):
+    def pooling(self, pool: Node, data: Integers) -> Integers:
         """Integers of the range of ``data``: maxima or averages over the windows of a pooling over images."""
 
     @abstractmethod
-    def flatten(self, flatten, data):
+    def flatten(self, flatten: Node, data: Integers) -> Integers:
         """Integers (batch, features) of the range of ``data``."""
 
     @abstractmethod
-    def concat(self, concat, parts):
+    def concat(self, concat: Node, parts: Sequence[Integers]) -> Integers:
         """Integers of the range of ``parts``, a list of Integers that all have one: their codes side by side."""
 
 
@@ -147,20 +153,20 @@ class CodesEmitter(Emitter):
         {layer name: float32 array}, of the layers that have one.
     """
 
-    def __init__(self, codes, biases):
+    def __init__(self, codes: dict[str, tuple[np.ndarray, np.ndarray]], biases: dict[str, np.ndarray]) -> None:
         super().__init__()
         self.codes, self.biases = codes, biases
 
-    def shift(self, shortcut, layer, offset):
+    def shift(self, shortcut: Node, layer: Node, offset: float) -> None:
         for node, change in ((shortcut, np.float32(offset)), (layer, -np.float32(offset))):
             self.biases[node.name] = self.biases.get(node.name, np.zeros(node.shapes[0][1], np.float32)) + change
 
 
-def ends_of(integers):
+def ends_of(integers: Integers) -> Node:
     return integers.ends or integers.entry[0]
 
 
-def activation(name, entry, relu=False, leaky=None):
+def activation(name: str, entry: Entry, relu: bool = False, leaky: Leaky | None = None) -> Entry:
     """An entry behind a ReLU or a :class:`Leaky`, whose slope is a number or a parameter; as it is with neither."""
     if relu:
         return plain(name, "Activation", entry, act_type="relu")
@@ -171,7 +177,7 @@ def activation(name, entry, relu=False, leaky=None):
     return plain(name, "LeakyReLU", entry, act_type="leaky", slope=repr(float(leaky.slope)))
 
 
-def half_to_even(name, entry):
+def half_to_even(name: str, entry: Entry) -> Entry:
     """Numbers below 2**22 rounded to integers as the kernels round them; MXNet's rint takes 2.5 and 3.5 down."""
     for step, operator in (("up", "_plus_scalar"), ("rounded", "_minus_scalar")):
         entry = plain(f"{name}_{step}", operator, entry, scalar=repr(ROUNDING))

@@ -4,12 +4,16 @@
     convolution -> PReLU with a slope for each channel               two or three: see onednn_emitter.py
     dense layer -> ReLU                                              one operator
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from ...network.nodes import Node, consumers, in_order
+from ...network.nodes import Entry, Node, consumers, in_order
 
 MOST_PRODUCTS = 2304  # in the further passes of a PReLU's convolution; with more, fp32 and conversions take less time
 
@@ -26,14 +30,14 @@ class Leaky:
         The slope, where it is learned.
     """
 
-    slope: object = None
-    parameter: tuple = None
+    slope: Any = None
+    parameter: Entry | None = None
 
     @property
-    def by_channel(self):
+    def by_channel(self) -> bool:
         return np.ndim(self.slope) > 0 if self.parameter is None else math.prod(_shape(self.parameter)) > 1
 
-    def with_values(self, values):
+    def with_values(self, values: Mapping[str, np.ndarray]) -> Leaky:
         """The same with the slope that the parameters have, {structural name: array}."""
         if self.parameter is None:
             return self
@@ -41,7 +45,7 @@ class Leaky:
         return replace(self, slope=slope if self.by_channel else float(slope[0]))
 
     @property
-    def passes(self):
+    def passes(self) -> int:
         """How often the convolution runs."""
         return 1 + (int(np.any(self.slope < 0)) + int(np.any(self.slope > 0)) if self.by_channel else 0)
 
@@ -68,26 +72,26 @@ class Fusion:
     """
 
     layer: Node
-    data: tuple
-    end: tuple
-    summand: tuple = None
+    data: Entry
+    end: Entry
+    summand: Entry | None = None
     relu: bool = False
-    ceiling: float = None
-    shifted: "Fusion" = None
-    leaky: Leaky = None
+    ceiling: float | None = None
+    shifted: Fusion | None = None
+    leaky: Leaky | None = None
 
     @property
-    def activated(self):
+    def activated(self) -> bool:
         return self.relu or self.leaky is not None
 
     @property
-    def inside(self):
+    def inside(self) -> set[Node]:
         """The nodes before the end."""
         addition = self.end[0].inputs[0][0] if self.activated else self.end[0]
         return {self.layer} | ({addition} if self.summand else set()) - {self.end[0]}
 
 
-def leaky_activations(outputs):
+def leaky_activations(outputs: list[Entry]) -> dict[Node, Leaky]:
     """{node: Leaky} of the leaky ReLUs and PReLUs in a graph."""
     found = {}
     for node in in_order(outputs):
@@ -98,18 +102,19 @@ def leaky_activations(outputs):
     return found
 
 
-def worth_while(leaky, layer):
+def worth_while(leaky: Leaky, layer: Node) -> bool:
     """Whether the further passes of a layer that takes this activation along cost less than fp32 behind it."""
     return not is_convolution(layer) or (
         (leaky.passes - 1) * math.prod(_shape(layer.entry("weight"))[1:]) <= MOST_PRODUCTS)
 
 
-def _shape(entry):
+def _shape(entry: Entry) -> tuple[int, ...]:
     node, output = entry
     return node.shapes[output]
 
 
-def find_fusions(outputs, chosen, leaky=None, with_leaky=None):
+def find_fusions(outputs: list[Entry], chosen: Collection[str], leaky: Mapping[Node, Leaky] | None = None,
+                 with_leaky: Collection[str] | None = None) -> dict[Entry, Fusion]:
     """{end of the fusion: Fusion} for the layer nodes of ``chosen``, a set of names.
 
     ``leaky``, {node: Leaky}, holds the activations that convolutions may take along; of those only the ones that are
@@ -120,11 +125,11 @@ def find_fusions(outputs, chosen, leaky=None, with_leaky=None):
     fusions = {(node, 0): Fusion(node, node.inputs[0], (node, 0)) for node in order
                if node.operator != "null" and node.name in chosen}
 
-    def only_reader(entry):
+    def only_reader(entry: Entry) -> Node | None:
         found = readers.get(entry, [])
         return found[0] if len(found) == 1 and entry not in heads else None
 
-    def leaky_of(node, fusion):
+    def leaky_of(node: Node | None, fusion: Fusion) -> Leaky | None:
         """What a fusion computes with that activation, or None."""
         activation = (leaky or {}).get(node)
         fits = (activation is not None and is_convolution(fusion.layer) and not fusion.activated
@@ -167,14 +172,14 @@ def find_fusions(outputs, chosen, leaky=None, with_leaky=None):
     return fusions
 
 
-def _same_samples(one, other):
+def _same_samples(one: Entry, other: Entry) -> bool:
     """Whether two tensors of equal shape have that with any number of samples: both come from the same inputs."""
-    def inputs(entry):
+    def inputs(entry: Entry) -> set[Node]:
         return {node for node in in_order([entry]) if node.operator == "null" and node.parameter is None}
     return inputs(one) == inputs(other) != set()
 
 
-def _unsigned(entry, fusions):
+def _unsigned(entry: Entry, fusions: Mapping[Entry, Fusion]) -> bool:
     """Whether a tensor cannot have negative values."""
     node = entry[0]
     if entry in fusions:
@@ -182,7 +187,7 @@ def _unsigned(entry, fusions):
     return node.is_relu or node.passes_integers and all(_unsigned(source, fusions) for source in node.inputs)
 
 
-def wanted(entry, readers, chosen):
+def wanted(entry: Entry, readers: Mapping[Entry, list[Node]], chosen: Collection[str]) -> bool:
     """Whether a layer of ``chosen`` reads this tensor, directly or behind what passes integers on."""
     stack = [entry]
     while stack:
@@ -194,11 +199,11 @@ def wanted(entry, readers, chosen):
     return False
 
 
-def is_convolution(node):
+def is_convolution(node: Node) -> bool:
     """Whether a layer is a convolution on integers; the other ones are dense."""
     return node.meaning.integer_form == "convolution"
 
 
-def is_maximum(node):
+def is_maximum(node: Node) -> bool:
     """Whether it is a pooling whose results are some of the numbers that it reads."""
     return node.meaning.integer_form == "pooling" and node.get("pool_type") == "max"

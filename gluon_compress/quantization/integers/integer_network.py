@@ -1,5 +1,10 @@
 """The network that runs on integers."""
+from __future__ import annotations
+
 import math
+from collections.abc import Collection, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
 import numpy as np
@@ -8,6 +13,7 @@ from mxnet.gluon import SymbolBlock
 from ...arguments import shown
 from ...files.paths import symbol_paths
 from ...network.blocks import block_of, inputs_and_symbol, set_constants
+from ...network.graph import Graph
 from ...network.misfits import misfit
 from ...network.nodes import symbol_of
 from . import onednn
@@ -17,6 +23,11 @@ from .narrow import notes
 from .narrow_emitter import check_places, fitting, most_rows
 from .onednn_emitter import Int8Emitter
 from .simulated_emitter import SimulatedEmitter
+
+if TYPE_CHECKING:
+    from ..quantized import Quantized
+    from ..record import QuantizationRecord
+    from ..scales import Scales
 
 
 class IntegerNetwork(SymbolBlock):
@@ -46,7 +57,7 @@ class IntegerNetwork(SymbolBlock):
         True where the same arithmetic runs in fp32.
     """
 
-    def __init__(self, quantized, simulate=False, lowering=None):
+    def __init__(self, quantized: Quantized, simulate: bool = False, lowering: Lowering | None = None) -> None:
         """``lowering`` is :func:`lower` of both, where it has been made already; the values are taken out of it."""
         if not simulate:
             onednn.check_available(quantized.record.bits)
@@ -57,38 +68,39 @@ class IntegerNetwork(SymbolBlock):
         self.record.processor = notes(lowering.emitter)
         self.record.islands = _islands(lowering, self.record)
         self._most_rows = most_rows(lowering.emitter, self.graph)
-        self._pointwise, self._checked = getattr(lowering.emitter, "pointwise", ()), set()
+        self._pointwise: Collection[str] = getattr(lowering.emitter, "pointwise", ())
+        self._checked: set[tuple] = set()  # shapes of inputs
         values = lowering.values(lowering.outputs)
         lowering.emitter.values.clear()  # so that set_constants can let go of each value
         set_constants(self, values)
         self.hybridize(static_alloc=True, static_shape=True)
 
     @property
-    def stored_as(self):
+    def stored_as(self) -> Quantized:
         """What :func:`gluon_compress.save` keeps of it."""
         return self.quantized
 
     @property
-    def record(self):
+    def record(self) -> QuantizationRecord:
         return self.quantized.record
 
     @property
-    def scales(self):
+    def scales(self) -> Scales:
         return self.quantized.scales
 
     @property
-    def codes(self):
+    def codes(self) -> dict[str, np.ndarray]:
         return self.quantized.codes
 
     @property
-    def rest(self):
+    def rest(self) -> dict[str, np.ndarray]:
         return self.quantized.rest
 
     @property
-    def graph(self):
+    def graph(self) -> Graph:
         return self.quantized.graph
 
-    def forward(self, x, *args):
+    def forward(self, x: Any, *args: Any) -> Any:
         """As the original. Integers are refused: the kernels would take them for codes."""
         if not isinstance(x, (mx.nd.NDArray, mx.sym.Symbol)):
             raise TypeError(f"the input is {shown(x)}; accepted: an NDArray, a batch")
@@ -104,14 +116,14 @@ class IntegerNetwork(SymbolBlock):
         except mx.MXNetError as error:
             raise misfit((x, *args), "the input", error) from None
 
-    def _check_places(self, inputs):
+    def _check_places(self, inputs: list) -> None:
         shapes = tuple(value.shape for value in inputs if isinstance(value, mx.nd.NDArray))
         if self._pointwise and len(shapes) == len(inputs) and shapes not in self._checked:
             names, symbol = inputs_and_symbol(self)
             check_places(symbol, self._pointwise, dict(zip((name.name for name in names), shapes)))
             self._checked.add(shapes)
 
-    def export(self, path, epoch=0, remove_amp_cast=True):
+    def export(self, path: str | Path, epoch: int = 0, remove_amp_cast: bool = True) -> Any:
         """MXNet's own two files, a symbol and parameters, as ``HybridBlock.export`` writes them.
 
         MXNet's integer kernels take weights in fp32 and make the codes by themselves, so that the parameters take as
@@ -120,18 +132,18 @@ class IntegerNetwork(SymbolBlock):
         symbol_paths("path", path, epoch)  # checks them
         return super().export(path, epoch, remove_amp_cast)
 
-    def fp32_values(self):
+    def fp32_values(self) -> dict[str, np.ndarray]:
         """{structural name: float32 array} of the original network, with the weights as they were rounded."""
         return self.quantized.fp32_values()
 
-    def counted(self):
+    def counted(self) -> tuple[SymbolBlock, dict[str, str], dict[str, int]]:
         """``(network in fp32 of the same layers, {parameter: layer}, {layer: saved bytes})``: for reports.
 
         BatchNorms are in the layers, as they are here: a beta that shifts a layer's output belongs to that layer. Codes
         of so many bits and their scales take the place of four bytes for each weight.
         """
         inference = self.quantized.inference
-        owners = {}
+        owners: dict[str, str] = {}
         for name, weight in inference.weights.items():  # a layer that is called again has another name for that
             owners.setdefault(weight, name)
         for name, bias in inference.biases.items():
@@ -140,11 +152,11 @@ class IntegerNetwork(SymbolBlock):
                  - math.ceil(codes.size * self.record.bits / 8) for weight, codes in self.codes.items()}
         return block_of(inference.outputs, inference.inputs, self.fp32_values()), owners, saved
 
-    def summary(self):
+    def summary(self) -> str:
         """The table of :class:`QuantizationRecord`."""
         return self.record.summary()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         record = self.record
         parts = [f"{_count(record.layers, 'layer')} on {record.bits}-bit integers{', simulated' * self.simulated}",
                  record.left_out and f"{_count(record.left_out, 'layer')} in fp32",
@@ -153,11 +165,11 @@ class IntegerNetwork(SymbolBlock):
         return f"IntegerNetwork({'; '.join(filter(None, parts))})"
 
 
-def _count(things, name):
+def _count(things: Sized, name: str) -> str:
     return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
-def _islands(lowering, record):
+def _islands(lowering: Lowering, record: QuantizationRecord) -> dict[str, dict]:
     """What lies in fp32 between integer layers, with what was measured of it."""
     found = find_islands(lowering, record.left_out)
     for name, island in record.islands.items():
@@ -166,7 +178,7 @@ def _islands(lowering, record):
     return found
 
 
-def lower(quantized, simulate):
+def lower(quantized: Quantized, simulate: bool) -> Lowering:
     """The :class:`Lowering` to the integer kernels of this processor, or to their arithmetic in fp32."""
     record, scales, biases = quantized.record, quantized.scales.weights, quantized.inference.biases
     layers = {name: quantized.inference.weights[name] for name in record.layers}

@@ -2,11 +2,16 @@
 
 Each of them costs twice: its own fp32 arithmetic, on four times the bytes, and a conversion at each side.
 """
-from ...network.nodes import in_order
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...network.nodes import Node, in_order
 from .fusions import Leaky, is_convolution
+from .lowering import Lowering
 
 
-def find_islands(lowering, left_out):
+def find_islands(lowering: Lowering, left_out: Mapping[str, str]) -> dict[str, dict]:
     """{name: {"operator": MXNet's name, "reason": why it is fp32}} of a :class:`Lowering`.
 
     ``left_out``, {layer name: reason}, is that of the record.
@@ -22,9 +27,10 @@ def find_islands(lowering, left_out):
     return found
 
 
-def between(order, integer):
+def between(order: list[Node], integer: set[Node]) -> set[Node]:
     """The nodes that depend on one of ``integer`` and of which one depends on them."""
-    after, before = set(), set()
+    after: set[Node] = set()
+    before: set[Node] = set()
     for node in order:
         if any(source in integer or source in after for source, _ in node.inputs):
             after.add(node)
@@ -34,7 +40,7 @@ def between(order, integer):
     return after & before
 
 
-def _reason(node, left_out):
+def _reason(node: Node, left_out: Mapping[str, str]) -> str:
     if node.name in left_out:
         return left_out[node.name]
     if node.slope_kind is not None:
@@ -52,7 +58,7 @@ def _reason(node, left_out):
     return node.integer_obstacle or "there is no integer kernel for it"
 
 
-def _why_leaky(node):
+def _why_leaky(node: Node) -> str:
     if node.slope_kind == "prelu":
         if node.entry("slope")[0].parameter is None:
             return "its slopes are no parameter of the network"

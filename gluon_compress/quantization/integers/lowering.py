@@ -9,13 +9,25 @@ MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Where such a sho
 own (He et al., 2015, option B), that one gets a constant added to its bias that makes its output positive, and the sum
 the same taken away: exact, and with 255 levels instead of 127.
 """
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from ...network.nodes import Node, consumers, in_order
-from .fusions import is_convolution, is_maximum, wanted
+import numpy as np
+
+from ...network.nodes import Entry, Node, consumers, in_order
+from ..arithmetic.ranges import Range
+from .emitter import Emitter, Integers
+from .fusions import Fusion, Leaky, is_convolution, is_maximum, wanted
+
+if TYPE_CHECKING:
+    from ..quantized import Quantized  # which makes a Lowering
 
 
-def align_ranges(outputs, fusions, ranges, chosen):
+def align_ranges(outputs: list[Entry], fusions: Mapping[Entry, Fusion], ranges: dict[Entry, Range],
+                 chosen: Collection[str]) -> None:
     """Give all that meets in a concatenation the range of the largest, so that their codes can lie side by side.
 
     Parts of which some are signed and some are not, or end at different ceilings, keep theirs: that concatenation is
@@ -32,14 +44,14 @@ def align_ranges(outputs, fusions, ranges, chosen):
                 ranges.update(dict.fromkeys(ends, largest))
 
 
-def _sources(entry):
+def _sources(entry: Entry) -> list[Entry]:
     """The tensors whose codes arrive at ``entry`` unchanged."""
     if not entry[0].passes_integers:
         return [entry]
     return [end for source in entry[0].inputs for end in _sources(source)]
 
 
-def _limits(fusion, relu, ranges):
+def _limits(fusion: Fusion, relu: bool, ranges: Mapping[Entry, Range]) -> Range:
     """The range of what a fusion writes, with or without a ReLU."""
     threshold = ranges[fusion.end].threshold
     return replace(ranges[fusion.end], signed=not relu,
@@ -69,19 +81,21 @@ class Lowering:
         Those whose integers go through fp32 to become signed or unsigned.
     """
 
-    def __init__(self, quantized, ranges, emitter):
+    def __init__(self, quantized: Quantized, ranges: Mapping[Entry, Range], emitter: Emitter) -> None:
         self.quantized, self.graph, self.fusions = quantized, quantized.inference, quantized.fusions
         self.emitter = emitter
         self.chosen = quantized.record.layers.keys()
         self.ranges = dict(ranges)
         self.readers = consumers(self.graph.outputs)
-        self.shifted = set()  # the ends of shortcuts whose outputs are positive now
-        self.real, self.integers = {}, {}
-        self.parameters = {}  # {node: structural name} of those that fp32 operators read
-        self.fp32, self.converted = set(), []
+        self.shifted: set[Entry] = set()  # the ends of shortcuts whose outputs are positive now
+        self.real: dict[Entry, Entry] = {}
+        self.integers: dict[Entry, Integers] = {}
+        self.parameters: dict[Node, str] = {}  # {node: structural name} of those that fp32 operators read
+        self.fp32: set[Node] = set()
+        self.converted: list[Node] = []
         self.outputs = self._lower()
 
-    def _lower(self):
+    def _lower(self) -> list[Entry]:
         align_ranges(self.graph.outputs, self.fusions, self.ranges, self.chosen)
         for fusion in self.fusions.values():
             if fusion.shifted:
@@ -98,13 +112,13 @@ class Lowering:
                 node.name += "_"
         return outputs
 
-    def values(self, outputs):
+    def values(self, outputs: list[Entry]) -> dict[str, np.ndarray]:
         """{parameter node name: array} of the nodes that ``outputs`` depend on."""
         fp32 = {node.name: self.quantized.fp32_value(self.parameters[node]) for node in in_order(outputs)
                 if node in self.parameters}
         return {**fp32, **self.emitter.values}
 
-    def _shift(self, fusion):
+    def _shift(self, fusion: Fusion) -> None:
         """relu(a + b) = relu((a - c) + (b + c)), with c so that b + c is positive."""
         shortcut = fusion.shifted
         offset = max(0.0, -self.quantized.record.layers[shortcut.layer.name]["lowest"])
@@ -113,14 +127,14 @@ class Lowering:
         self.ranges[shortcut.end] = replace(limits, threshold=limits.threshold + offset, signed=False)
         self.shifted.add(shortcut.end)
 
-    def _single(self, node):
+    def _single(self, node: Node) -> None:
         if node.operator == "null":
             self.real[node, 0] = replace(node), 0
             if node.parameter is not None:
                 self.parameters[self.real[node, 0][0]] = node.parameter
             return
         if node.passes_integers and (is_maximum(node) or wanted((node, 0), self.readers, self.chosen)):
-            parts = [self.integers.get(entry) for entry in node.inputs]
+            parts: list[Any] = [self.integers.get(entry) for entry in node.inputs]
             if not any(parts) and is_maximum(node) and (node, 0) in self.ranges:
                 # the code of a maximum is the maximum of codes
                 parts = [self.emitter.quantize(f"{node.name}_quantize", self.in_fp32(node.inputs[0]),
@@ -133,12 +147,12 @@ class Lowering:
                     inputs=[self.in_fp32(entry) for entry in node.inputs])
         self.real.update({(node, output): (copy, output) for output in range(len(node.shapes))})
 
-    def _passed_on(self, node, parts):
+    def _passed_on(self, node: Node, parts: Sequence[Integers]) -> Integers:
         if node.meaning.integer_form == "concat":
             return self.emitter.concat(node, parts)
         return getattr(self.emitter, node.meaning.integer_form)(node, parts[0])
 
-    def _fused(self, fusion):
+    def _fused(self, fusion: Fusion) -> None:
         relu = fusion.relu or fusion.end in self.shifted
         data, limits, layer = self._integers(fusion.data), _limits(fusion, relu, self.ranges), self._layer(fusion)
         if is_convolution(layer):
@@ -151,12 +165,12 @@ class Lowering:
             return
         self.integers[fusion.end] = result
 
-    def _layer(self, fusion):
+    def _layer(self, fusion: Fusion) -> Node:
         """The layer node with the parameters of the graph that is made."""
         data, *parameters = fusion.layer.inputs
         return replace(fusion.layer, inputs=[data, *map(self.in_fp32, parameters)])
 
-    def _leaky(self, fusion):
+    def _leaky(self, fusion: Fusion) -> Leaky | None:
         """The activation with its slope as it is now, and as a parameter of the graph that is made."""
         leaky = fusion.leaky
         if leaky is None or leaky.parameter is None:
@@ -164,14 +178,14 @@ class Lowering:
         return replace(leaky.with_values(self.quantized.rest), parameter=self.in_fp32(leaky.parameter))
 
     @staticmethod
-    def _capped(fusion, entry):
+    def _capped(fusion: Fusion, entry: Entry) -> Entry:
         """An fp32 tensor, cut at the ceiling of a ReLU6 and the like; of integers the range does that."""
         if fusion.ceiling is None:
             return entry
         ends = {"a_min": "0", "a_max": repr(float(fusion.ceiling))}
         return Node(f"{fusion.layer.name}_ceiling", "clip", ends, [()], inputs=[entry]), 0
 
-    def _summand(self, fusion, limits):
+    def _summand(self, fusion: Fusion, limits: Range) -> Integers:
         integers = self._integers(fusion.summand)
         if integers.range.signed == limits.signed:
             return integers
@@ -179,13 +193,13 @@ class Lowering:
         name = f"{fusion.summand[0].name}_{'signed' if limits.signed else 'unsigned'}"
         return self.emitter.quantize(name, self.in_fp32(fusion.summand), replace(integers.range, signed=limits.signed))
 
-    def in_fp32(self, entry):
+    def in_fp32(self, entry: Entry) -> Entry:
         """The entry that holds in fp32 what ``entry`` of the inference graph does: dequantized, where it must be."""
         if entry not in self.real:
             self.real[entry] = self.emitter.dequantize(f"{entry[0].name}_dequantize", self.integers[entry])
         return self.real[entry]
 
-    def _integers(self, entry):
+    def _integers(self, entry: Entry) -> Integers:
         if entry not in self.integers:
             self.integers[entry] = self.emitter.quantize(f"{entry[0].name}_quantize", self.real[entry],
                                                          self.ranges[entry])

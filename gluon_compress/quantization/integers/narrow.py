@@ -13,16 +13,22 @@ MXNet's kernels make codes of weights by themselves; narrow_emitter.py says how 
 
 Files hold 8 bits in any case. They are narrowed when a network is made of them, where it is needed.
 """
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
-from .emitter import CodesEmitter
+from ...network.nodes import Node
+from ..arithmetic.ranges import Range
+from .emitter import CodesEmitter, Emitter, Integers
 from .onednn import SIGNED_HIGH
 from .simulated_emitter import SimulatedEmitter
 
 LARGEST_SUM = 128  # of weights, with which 16 bits hold the sum of two products
 
 
-def narrow_codes(codes, scale):
+def narrow_codes(codes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Codes and scales with which no sum of two products is cut.
 
     Parameters
@@ -51,14 +57,14 @@ def narrow_codes(codes, scale):
     return rows.reshape(codes.shape).astype(np.int8), (scale * factor).astype(np.float32)
 
 
-def halved_codes(codes, scale):
+def halved_codes(codes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Codes and scales that a convolution of signed integers has where oneDNN halves the codes of its weights."""
     exact = codes / 2
     ends = np.abs(exact) >= SIGNED_HIGH / 2  # of these the kernel takes the scale
     return _keep_sums(exact, np.rint(exact), np.abs(exact) > 62, ends).astype(np.int8), scale * np.float32(2)
 
 
-def _keep_sums(exact, rounded, full, fixed=False):
+def _keep_sums(exact: np.ndarray, rounded: np.ndarray, full: Any, fixed: Any = False) -> np.ndarray:
     """Round some numbers of each channel to the other side, so that the sum over the channel is what it was.
 
     Activations behind a ReLU are positive: what the errors of a channel's weights add up to would be added to its mean.
@@ -78,14 +84,14 @@ def _keep_sums(exact, rounded, full, fixed=False):
     return (rounded + steps).reshape(shape)
 
 
-def _in_pairs(codes):
+def _in_pairs(codes: np.ndarray) -> np.ndarray:
     """float64 array (channels, pairs, 2, places)."""
     rows = codes.reshape(*codes.shape[:2], -1).astype(np.float64)
     rows = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2), (0, 0)))
     return rows.reshape(len(rows), -1, 2, rows.shape[2])
 
 
-def _sums(pairs):
+def _sums(pairs: np.ndarray) -> np.ndarray:
     """What the weights of each pair can add up to: those above zero, or those below."""
     return np.maximum(np.maximum(pairs, 0).sum(axis=2), -np.minimum(pairs, 0).sum(axis=2))
 
@@ -99,19 +105,21 @@ class NarrowEmitter(CodesEmitter):
         {layer name: by how much the scale of each channel grew, float array}, of the layers that have other codes now.
     """
 
-    def __init__(self, codes, biases):
+    def __init__(self, codes: dict[str, tuple[np.ndarray, np.ndarray]], biases: dict[str, np.ndarray]) -> None:
         super().__init__(codes, biases)
-        self.narrowed, self._seen, self._limited = {}, set(), set()
+        self.narrowed: dict[str, np.ndarray] = {}
+        self._seen: set[str] = set()
+        self._limited: set[str] = set()
 
-    def convolution(self, layer, data, *others, **named):
+    def convolution(self, layer: Node, data: Integers, *others: Any, **named: Any) -> Integers:
         self._narrow(layer, data, halved=data.range.signed)
         return super().convolution(layer, data, *others, **named)
 
-    def dense(self, layer, data, limits=None, relu=False):
+    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Any:
         self._narrow(layer, data, halved=False)
         return super().dense(layer, data, limits, relu)
 
-    def _narrow(self, layer, data, halved):
+    def _narrow(self, layer: Node, data: Integers, halved: bool) -> None:
         if layer.name in self._seen:
             return
         self._seen.add(layer.name)
@@ -120,14 +128,14 @@ class NarrowEmitter(CodesEmitter):
         elif not is_depthwise(layer):
             self._limit(layer.name)
 
-    def _halve(self, name, data):
+    def _halve(self, name: str, data: Integers) -> None:
         self.codes[name] = halved_codes(*self.codes[name])
         self.narrowed[name] = np.full(len(self.codes[name][1]), 2.0)
         if name in self.biases:  # kernels round it to halves of what is a unit now
             unit = self.codes[name][1] * np.float32(data.range.scale)
             self.biases[name] = (np.rint(self.biases[name] / unit) * unit).astype(np.float32)
 
-    def _limit(self, name):
+    def _limit(self, name: str) -> None:
         scale = self.codes[name][1]
         self.codes[name] = narrow_codes(*self.codes[name])
         growth = self.codes[name][1] / scale
@@ -140,12 +148,12 @@ class NarrowSimulatedEmitter(NarrowEmitter, SimulatedEmitter):
     """The arithmetic of :class:`NarrowInt8Emitter` in fp32."""
 
 
-def is_depthwise(layer):
+def is_depthwise(layer: Node) -> bool:
     """Whether each output channel of a layer node reads one input channel: its kernels add no neighbours."""
     return layer.groups > 1
 
 
-def notes(emitter):
+def notes(emitter: Emitter) -> dict[str, str]:
     """{layer name: what is said of its weights}, of the layers that an emitter narrowed."""
     return {name: f"weights of {8 - np.log2(growth).mean():.1f} bits here"
             for name, growth in getattr(emitter, "narrowed", {}).items()}

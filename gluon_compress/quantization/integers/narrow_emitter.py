@@ -12,15 +12,22 @@ layer's kernel takes 13 instead of 14 ms for them, MXNet's operators that make t
 **Five places.** With AVX-512 alone some kernels compute something else: see :func:`onednn.loses_five`. Those are not
 used; where an image of another size than the example's would need one it is refused.
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 
-from ...network.nodes import Node, plain
-from .emitter import ends_of
+from ...network.graph import Graph
+from ...network.nodes import Entry, Node, plain
+from ..arithmetic.ranges import Range
+from .emitter import Emitter, Integers, ends_of
+from .fusions import Leaky
 from .narrow import NarrowEmitter, NarrowSimulatedEmitter, is_depthwise
 from .onednn import SIGNED_HIGH, SIGNED_LOW, loses_five
 from .onednn_emitter import Int8Emitter
@@ -30,7 +37,7 @@ FAR = 8192  # rows: where a 1x1 kernel is sure to find padding
 LOST = 5  # places
 
 
-def fitting(emitter_class, layers, saturates):
+def fitting(emitter_class: type, layers: Iterable[Node], saturates: bool) -> Callable[..., Any]:
     """The class that writes down these layer nodes as ``emitter_class`` does, for a processor that saturates or not."""
     if not saturates:
         return emitter_class
@@ -51,14 +58,18 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         one to the other copies the image.
     """
 
-    def __init__(self, codes, biases, deep=True):
+    def __init__(self, codes: dict[str, tuple[np.ndarray, np.ndarray]], biases: dict[str, np.ndarray],
+                 deep: Any = True) -> None:
         super().__init__(codes, biases)
         self.deep = deep
-        self.far = []  # heights of the images that 1x1 kernels with far rows read
-        self.pointwise = []  # names of layers that must not have LOST places
-        self._with_depth, self._changed = set(), {}
+        self.far: list[int] = []  # heights of the images that 1x1 kernels with far rows read
+        self.pointwise: list[str] = []  # names of layers that must not have LOST places
+        self._with_depth: set[Entry] = set()
+        self._changed: dict[Any, Any] = {}
 
-    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None, added=None):
+    def convolution(self, layer: Node, data: Integers, limits: Range, relu: bool = False,
+                    summand: Integers | None = None, leaky: Leaky | None = None,
+                    added: Integers | None = None) -> Integers:
         if leaky is not None and leaky.by_channel:  # comes back as several
             return Int8Emitter.convolution(self, layer, data, limits, relu, summand, leaky)
         self._narrow(layer, data, halved=data.range.signed)
@@ -70,7 +81,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             return self._of_columns(result)
         return self._mark(result) if deep else result
 
-    def dense(self, layer, data, limits=None, relu=False):
+    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Any:
         self._narrow(layer, data, halved=False)
         if data.entry in self._with_depth or self._needs_place(layer) and len(layer.input_shape(0)) > 2:
             data = self._rows(f"{layer.name}_features", data)
@@ -78,39 +89,39 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             data = self._with_zeros(layer, data)
         return Int8Emitter.dense(self, layer, data, limits, relu)
 
-    def pooling(self, pool, data):
+    def pooling(self, pool: Node, data: Integers) -> Integers:
         if data.entry not in self._with_depth:
             return super().pooling(pool, data)
         return self._mark(super().pooling(replace(pool, attributes=_deep_window(pool)), data))
 
-    def flatten(self, flatten, data):
+    def flatten(self, flatten: Node, data: Integers) -> Integers:
         return self._rows(flatten.name, data) if data.entry in self._with_depth else super().flatten(flatten, data)
 
-    def concat(self, concat, parts):
+    def concat(self, concat: Node, parts: Sequence[Integers]) -> Integers:
         if not any(part.entry in self._with_depth for part in parts):
             return super().concat(concat, parts)
         return self._mark(super().concat(concat, [self._deepened(part) for part in parts]))
 
-    def dequantize(self, name, integers):
+    def dequantize(self, name: str, integers: Integers) -> Entry:
         entry = super().dequantize(name, integers)
         if integers.entry in self._with_depth:
             return plain(f"{name}_flat", "squeeze", entry, axis=2)
         return entry
 
-    def runs_as_convolution(self, layer, data):
+    def runs_as_convolution(self, layer: Node, data: Integers) -> bool:
         return super().runs_as_convolution(layer, data) and not data.range.signed  # else it would be halved
 
-    def _halve(self, name, data):
+    def _halve(self, name: str, data: Integers) -> None:
         """Codes and scales of which the kernel makes the halved ones."""
         super()._halve(name, data)
         codes, scale = self.codes[name]
         doubled = np.clip(2 * codes.astype(np.int16), SIGNED_LOW, SIGNED_HIGH).astype(np.int8)
         self.codes[name] = doubled, scale / np.float32(2)
 
-    def _needs_place(self, layer):
+    def _needs_place(self, layer: Node) -> bool:
         return layer.name in self._limited
 
-    def _with_place(self, layer, data):
+    def _with_place(self, layer: Node, data: Integers) -> Any:
         """The layer with a larger weight where it needs one, and whether its images have a depth."""
         if is_depthwise(layer) or data.entry in self._columns.values():
             return layer, False
@@ -125,7 +136,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             return layer, False
         return self._far_away(layer), False
 
-    def _above_and_below(self, layer):
+    def _above_and_below(self, layer: Node) -> Any:
         """The layer on images with a depth of one; the larger weight lies above them.
 
         A stride of two in the depth leaves the one there is, and keeps from the 1x1 kernels that lose five places.
@@ -139,7 +150,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         step = 2 if is_pointwise(layer) and size == 1 and loses_five() else 1
         return replace(layer, attributes=_deep_window(layer, size, step, dilate=True))
 
-    def _far_away(self, layer):
+    def _far_away(self, layer: Node) -> Any:
         """A 1x1 layer as one of three rows; the first, where the larger weight lies, and the last read nothing."""
         codes, scale = self.codes[layer.name]
         codes = np.pad(codes, ((0, 0), (0, 0), (1, 1), (0, 0)))
@@ -150,7 +161,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         return replace(layer, attributes={**layer.attributes, "kernel": "(3, 1)", "pad": f"({FAR}, 0)",
                                           "dilate": f"({FAR}, 1)"})
 
-    def _with_zeros(self, layer, data):
+    def _with_zeros(self, layer: Node, data: Integers) -> Any:
         """A feature of zeros more, and another where it would be the neighbour of one that is none."""
         codes, scale = self.codes[layer.name]
         zeros = 1 + codes.shape[1] % 2
@@ -162,7 +173,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         rows = Node(f"{layer.name}_and_zeros", "Concat", {"num_args": "2", "dim": "1"}, [()], inputs=[data.entry, zero])
         return replace(data, entry=(rows, 0), ends=ends_of(data))
 
-    def _deepened(self, integers):
+    def _deepened(self, integers: Integers) -> Integers:
         """The same images with a depth of one: what was fp32 gets it before it becomes integers."""
         if integers.entry in self._with_depth:
             return integers
@@ -177,7 +188,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             self._changed[integers.entry] = self._mark(changed)
         return self._changed[integers.entry]
 
-    def _flattened(self, integers):
+    def _flattened(self, integers: Integers) -> Integers:
         """The same images without a depth."""
         if integers.entry not in self._with_depth:
             return integers
@@ -186,15 +197,15 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             self._changed[integers.entry] = replace(integers, entry=image, ends=ends_of(integers))
         return self._changed[integers.entry]
 
-    def _rows(self, name, data):
+    def _rows(self, name: str, data: Integers) -> Any:
         data = self._flattened(data)
         return replace(data, entry=plain(name, "Flatten", data.entry), ends=ends_of(data))
 
-    def _mark(self, integers):
+    def _mark(self, integers: Integers) -> Any:
         self._with_depth.add(integers.entry)
         return integers
 
-    def _as_columns(self, name, data):
+    def _as_columns(self, name: str, data: Integers) -> Entry:
         columns = super()._as_columns(name, data)
         if not loses_five():
             return columns
@@ -204,7 +215,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         self._columns[name] = columns  # more than LOST, of whatever batch
         return columns
 
-    def _of_columns(self, integers):
+    def _of_columns(self, integers: Integers) -> Any:
         """What :meth:`_as_columns` added is taken away again."""
         if not loses_five():
             return integers
@@ -213,12 +224,12 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         return replace(integers, entry=columns, ends=ends_of(integers))
 
 
-def is_pointwise(layer):
+def is_pointwise(layer: Node) -> bool:
     """Whether a layer node is a 1x1 convolution that moves by one place."""
     return {*layer.get("kernel"), *(layer.get("stride", ()) or (1,))} == {1}
 
 
-def _deep_window(node, size=1, step=1, dilate=False):
+def _deep_window(node: Node, size: Any = 1, step: Any = 1, dilate: Any = False) -> Any:
     """The attributes of a convolution or pooling on images with a depth of one, for a window of this depth."""
     given = {"kernel": (size, node.get("kernel")), "stride": (step, node.get("stride", ()) or (1, 1)),
              "pad": (size // 2, node.get("pad", ()) or (0, 0))}
@@ -228,14 +239,14 @@ def _deep_window(node, size=1, step=1, dilate=False):
     return {**attributes, **{name: str((first, *rest)) for name, (first, rest) in given.items()}}
 
 
-def most_rows(emitter, graph):
+def most_rows(emitter: Emitter, graph: Graph) -> float:
     """How high the images may be that a network reads which this emitter wrote."""
     heights = [shape[2] for shape in graph.input_shapes.values() if len(shape) == IMAGE_AXES]
     return min((FAR * min(heights) // max(height, min(heights)) for height in getattr(emitter, "far", ())),
                default=math.inf)
 
 
-def check_places(symbol, layers, input_shapes):
+def check_places(symbol: mx.sym.Symbol, layers: Collection[str], input_shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ``ValueError`` where a layer would have LOST places with inputs of these shapes, {input name: shape}.
 
     ``layers`` are the names of an int8 network's 1x1 convolutions that would compute something else then.

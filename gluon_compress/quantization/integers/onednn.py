@@ -11,9 +11,12 @@ weights from which they recover exactly the codes and the scales that are meant.
 
 Without VNNI (or AMX) a kernel adds two products of 8 bits in 16, where sums beyond 32767 are cut: see narrow.py.
 """
+from __future__ import annotations
+
 import functools
 import platform
 import sys
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -28,7 +31,7 @@ NEARLY_ZERO = np.float32(1e-12)
 ZERO_SCALE = NEARLY_ZERO / np.float32(SIGNED_LEVELS)  # of a channel of zeros: so small that its bias is not rounded
 
 
-def missing():
+def missing() -> str | None:
     """Why int8 networks cannot run here, or None."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return f"the integer kernels need an x86-64 processor, this is {platform.machine()}"
@@ -39,7 +42,7 @@ def missing():
     return None
 
 
-def check_available(bits=8):
+def check_available(bits: int = 8) -> None:
     """Raise ``NetworkError`` where networks of so many bits cannot run on the integer kernels."""
     reason = missing() or (None if bits == 8 else f"the integer kernels know 8 bits only, not {bits}")
     if reason:
@@ -48,7 +51,7 @@ def check_available(bits=8):
 
 
 @functools.cache
-def saturates():
+def saturates() -> bool:
     """Whether kernels add two products in 16 bits here: one is asked. False where there are none."""
     if missing():
         return False
@@ -56,7 +59,7 @@ def saturates():
 
 
 @functools.cache
-def loses_five():
+def loses_five() -> bool:
     """Whether 1x1 convolutions over five places give something else, as those of oneDNN 2.4.4 do with AVX-512 alone.
 
     Signed and unsigned ones of 128 channels and more that move by one place, on images with and without a depth.
@@ -66,7 +69,7 @@ def loses_five():
                                              (numbers * 11 % 129 - 64).reshape(256, 256, 1, 1))
 
 
-def _multiplies(data, weight):
+def _multiplies(data: np.ndarray, weight: np.ndarray) -> bool:
     """Whether a 1x1 convolution of these codes gives the sums of their products."""
     low, high = mx.nd.array([-1.0]), mx.nd.array([1.0])
     sums, *_ = mx.nd.contrib.quantized_conv(mx.nd.array(data, dtype="uint8"), mx.nd.array(weight, dtype="int8"), low,
@@ -74,23 +77,23 @@ def _multiplies(data, weight):
     return np.array_equal(sums.asnumpy()[0, :, :, 0], weight[:, :, 0, 0] @ data[0, :, :, 0])
 
 
-def threshold_for(scale, signed):
+def threshold_for(scale: float, signed: bool) -> float:
     """The end of a range for which a code is worth ``scale``."""
     return scale * (SIGNED_LEVELS if signed else UNSIGNED_LEVELS)
 
 
-def codes_per_unit(scale, signed):
+def codes_per_unit(scale: float, signed: bool) -> Any:
     """1 / ``scale`` as a kernel computes it, in float32."""
     return np.float32(SIGNED_LEVELS if signed else UNSIGNED_LEVELS) / np.float32(threshold_for(scale, signed))
 
 
-def weight_grid(bits):
+def weight_grid(bits: int) -> tuple[float, int, int]:
     """``(steps from 0 to the threshold, lowest code, highest code)`` of weights."""
     return (SIGNED_LEVELS, SIGNED_LOW, SIGNED_HIGH) if bits == 8 else (largest_code(bits), -largest_code(bits),
                                                                        largest_code(bits))
 
 
-def weight_codes(weight, bits=8, clip="max"):
+def weight_codes(weight: np.ndarray, bits: int = 8, clip: str = "max") -> tuple[np.ndarray, np.ndarray]:
     """Codes and scales of each output channel, of 8 bits on the grid that the kernels have for weights.
 
         scale = threshold / 127.5        code = round(w / scale) in [-128, 127]
@@ -119,7 +122,7 @@ def weight_codes(weight, bits=8, clip="max"):
     return codes, np.where(used, scale, ZERO_SCALE)
 
 
-def weight_for(codes, scale):
+def weight_for(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """An fp32 weight of which a kernel makes these codes with these scales; both of :func:`weight_codes`."""
     rows = codes.reshape(len(codes), -1)
     weight = rows.astype(np.float32) * scale[:, None]
@@ -132,7 +135,7 @@ def weight_for(codes, scale):
     return weight.reshape(codes.shape)
 
 
-def _rounds_up(end):
+def _rounds_up(end: np.float32) -> np.float32:
     """The first number from ``end`` on that a kernel's float32 scales to no less than 127.5."""
     levels = np.float32(SIGNED_LEVELS)
     while end * (levels / end) < levels:

@@ -16,13 +16,17 @@ for s = T / q: Esser et al., "Learned Step Size Quantization", 2019, section 2.1
 max|w| / q of its channel as it is now, and takes no gradient: the kernels know no other. With fewer bits it is
 clip * max|w| / q, where ``clip`` is learned, too.
 """
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ...network.nodes import written
+from ...network.nodes import Entry, Node, written
 from ..arithmetic.ranges import Range
-from .emitter import half_to_even
+from .emitter import Integers, half_to_even
+from .fusions import Leaky
 from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
 from .simulated_emitter import FloatEmitter
 
@@ -52,9 +56,9 @@ class Threshold:
 
     value: float
     features: int
-    ceiling: float = None
+    ceiling: float | None = None
 
-    def effective(self, value):
+    def effective(self, value: float) -> float:
         """The threshold for which the parameter stands."""
         value = max(abs(value), SMALLEST_THRESHOLD)
         return value if self.ceiling is None else min(value, self.ceiling)
@@ -73,21 +77,23 @@ class TrainingEmitter(FloatEmitter):
         Of the weights.
     """
 
-    def __init__(self, thresholds, clips, bits):
+    def __init__(self, thresholds: dict[str, Threshold], clips: dict[str, np.ndarray], bits: int) -> None:
         super().__init__()
         self.thresholds, self.clips, self.bits = thresholds, clips, bits
-        self.offsets, self.constants = {}, {}
-        self._added = {}
-        self._made = {}
+        self.offsets: dict[str, Entry] = {}
+        self.constants: dict[str, Entry] = {}
+        self._added: dict[str, list[tuple[float, Entry]]] = {}
+        self._made: dict[Any, Any] = {}
 
-    def shift(self, shortcut, layer, offset):
+    def shift(self, shortcut: Node, layer: Node, offset: float) -> None:
         """The number is a parameter, too, though not a trained one, so that it is saved and loaded with the others."""
         entry = self.parameter(f"{shortcut.name}.offset", [offset])
         self.offsets[threshold_name(shortcut)] = entry
         self._added.setdefault(shortcut.name, []).append((1.0, entry))
         self._added.setdefault(layer.name, []).append((-1.0, entry))
 
-    def convolution(self, layer, data, limits, relu=False, summand=None, leaky=None):
+    def convolution(self, layer: Node, data: Integers, limits: Range, relu: bool = False,
+                    summand: Integers | None = None, leaky: Leaky | None = None) -> Integers:
         output = self._layer(layer, data, self._per_unit(limits))
         if summand is not None:
             name = f"{layer.name}_summand"
@@ -100,13 +106,13 @@ class TrainingEmitter(FloatEmitter):
                       _node("LeakyReLU", name, output, act_type="leaky", slope=repr(float(leaky.slope))))
         return self._rounded(layer.name, output, limits)  # unsigned codes are the ReLU
 
-    def dense(self, layer, data, limits=None, relu=False):
+    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Any:
         output = self._layer(layer, data, None if limits is None else self._per_unit(limits))
         if limits is not None:
             return self._rounded(layer.name, output, limits)
         return _node("relu", f"{layer.name}_relu", output) if relu else output
 
-    def _layer(self, layer, data, per_unit):
+    def _layer(self, layer: Node, data: Integers, per_unit: Entry | None) -> Entry:
         """The layer's sum, ``per_unit`` (or 1) to the unit, not yet rounded."""
         name = layer.name
         codes, weight_scale = self._weight(layer)
@@ -121,7 +127,7 @@ class TrainingEmitter(FloatEmitter):
             unit = _node("broadcast_mul", f"{name}_multiplier", unit, per_unit)
         return self._times(f"{name}_scaled", output, unit, layer.shapes[0])
 
-    def _times(self, name, entry, factor, shape=None):
+    def _times(self, name: str, entry: Entry, factor: Any, shape: tuple[int, ...] | None = None) -> Entry:
         """A tensor times one number, or one for each channel, that has a gradient.
 
         With four axes by a BatchNorm of mean 0 and deviation 1, whose gradient oneDNN computes in a tenth of the time
@@ -139,13 +145,13 @@ class TrainingEmitter(FloatEmitter):
         return written("BatchNorm", name, entry, gamma, nothing, *statistics, outputs=3, eps=EPSILON, fix_gamma=False,
                        use_global_stats=True), 0
 
-    def _constant(self, name, value):
+    def _constant(self, name: str, value: Any) -> Entry:
         """A parameter that is not trained, one for all that use it."""
         if name not in self.constants:
             self.constants[name] = self.parameter(name, value)
         return self.constants[name]
 
-    def _weight(self, layer):
+    def _weight(self, layer: Node) -> tuple[Entry, Entry]:
         """``(codes, scale)`` of a layer's weight, the same for all layers that share it."""
         weight = layer.entry("weight")
         name = weight[0].name
@@ -169,7 +175,7 @@ class TrainingEmitter(FloatEmitter):
             self._made[name] = codes, scale
         return self._made[name]
 
-    def _clip(self, weight, shape):
+    def _clip(self, weight: str, shape: tuple[int, ...]) -> Entry:
         """The share of its largest weight at which each channel is cut, in [SMALLEST_CLIP, 1]."""
         name = clip_name(weight)
         learned = self.parameter(name, self.clips[name])
@@ -179,7 +185,7 @@ class TrainingEmitter(FloatEmitter):
         value = _node("_minimum_scalar", f"{name}_limited", value, scalar=1.0)
         return _node("Reshape", f"{name}_column", value, shape=(-1,) + (1,) * (len(shape) - 1))
 
-    def _bias(self, layer):
+    def _bias(self, layer: Node) -> Entry | None:
         """The bias, and what was added for shifted shortcuts; None without either."""
         bias = layer.entry("bias")
         for number, (sign, offset) in enumerate(self._added.get(layer.name, [])):
@@ -187,7 +193,7 @@ class TrainingEmitter(FloatEmitter):
             bias = change if bias is None else _node("broadcast_add", f"{layer.name}_shifted{number}", bias, change)
         return bias
 
-    def _threshold(self, limits):
+    def _threshold(self, limits: LearnedRange) -> Entry:
         """The threshold of a range, positive, shape (1,); its gradient is that of an LSQ step of the same change.
 
         LSQ scales the gradient of s by g = 1 / sqrt(N q), for N values. For T = q s the same steps of plain SGD want
@@ -210,13 +216,13 @@ class TrainingEmitter(FloatEmitter):
             self._made[key] = value
         return self._made[key]
 
-    def _scale(self, limits):
+    def _scale(self, limits: Any) -> Entry:
         return self._once("_div_scalar", "scale", limits)
 
-    def _per_unit(self, limits):
+    def _per_unit(self, limits: Any) -> Entry:
         return self._once("_rdiv_scalar", "per_unit", limits)
 
-    def _once(self, operator, what, limits):
+    def _once(self, operator: str, what: str, limits: LearnedRange) -> Entry:
         key = limits.name, limits.signed, what
         if key not in self._made:
             threshold = self._threshold(limits)
@@ -225,24 +231,24 @@ class TrainingEmitter(FloatEmitter):
         return self._made[key]
 
 
-def threshold_name(layer):
+def threshold_name(layer: Node) -> str:
     """Of what a layer's fusion writes."""
     return f"{layer.name}.output_threshold"
 
 
-def clip_name(weight):
+def clip_name(weight: str) -> str:
     """Of what cuts a weight."""
     return f"{weight}_clip"
 
 
-def initial_clip(weight, scale, bits):
+def initial_clip(weight: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
     """The clip, (channels,), with which a weight has this ``scale``."""
     largest = _largest(weight)
     steps, *_ = weight_grid(bits)
     return np.where(largest > 0, scale * steps / np.where(largest > 0, largest, 1), 1).clip(SMALLEST_CLIP, 1)
 
 
-def codes_and_scales(weight, clip, bits):
+def codes_and_scales(weight: np.ndarray, clip: np.ndarray | None, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """What :meth:`TrainingEmitter._weight` computes, as arrays; ``clip`` is None with 8 bits."""
     if bits == 8:
         return weight_codes(weight)
@@ -253,28 +259,28 @@ def codes_and_scales(weight, clip, bits):
     return codes.clip(low, high).astype(np.int8), scale
 
 
-def _largest(weight):
+def _largest(weight: np.ndarray) -> np.ndarray:
     return np.abs(weight).reshape(len(weight), -1).max(axis=1)
 
 
-def gradient_scale(largest, features):
+def gradient_scale(largest: float, features: int) -> float:
     """By which the gradient of a threshold is multiplied."""
     return float(largest ** 2 / np.sqrt(largest * features))
 
 
-def _with_gradient_times(name, entry, factor):
+def _with_gradient_times(name: str, entry: Entry, factor: float) -> Entry:
     """The same number, with a gradient ``factor`` times as large: x + (y - stop_gradient(y)), y = (factor - 1) x."""
     more = _node("_mul_scalar", f"{name}_more", entry, scalar=factor - 1)
     nothing = _node("elemwise_sub", f"{name}_nothing", more, _node("BlockGrad", f"{name}_fixed", more))
     return _node("elemwise_add", f"{name}_whole", entry, nothing)
 
 
-def _cut(name, entry, low, high):
+def _cut(name: str, entry: Entry, low: float, high: float) -> Entry:
     """Clipped to [low, high], with the gradient of what was not: x + stop_gradient(clip(x) - x)."""
     clipped = _node("clip", f"{name}_clipped", entry, a_min=low, a_max=high)
     change = _node("BlockGrad", f"{name}_change", _node("elemwise_sub", f"{name}_difference", clipped, entry))
     return _node("elemwise_add", f"{name}_cut", entry, change)
 
 
-def _node(operator, name, *inputs, **attributes):
+def _node(operator: str, name: str, *inputs: Entry, **attributes: Any) -> Entry:
     return written(operator, name, *inputs, **attributes), 0
