@@ -43,8 +43,8 @@ PUBLIC = {
 # Each room knows the ones above it only. A room may also know the modules at the root that stand before it.
 FLOORS = [
     {"runtime", "errors"}, {"arguments", "tables"}, {"files"}, {"network", "models"}, {"records"},
-    {"datasets", "export", "pruning", "quantization", "workers"},
-    {"checkpoint", "params", "training"}, {"distillation", "measuring"}]
+    {"checkpoint", "datasets", "export", "pruning", "quantization", "workers"},  # files know records, no technique
+    {"params", "training"}, {"distillation", "measuring"}]
 
 
 def imported(path):

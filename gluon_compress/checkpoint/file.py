@@ -271,9 +271,10 @@ def _check_fits(path: str | PathLike[str], named: Mapping[str, Parameter], layou
         resized = record.new_shapes(resized)
     for name in misfits:
         if not _fits(resized[name], layouts[name]["shape"]):
+            forgotten = " or ".join(sorted(cls.__name__ for cls in KINDS.values() if cls.resizes))
             raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
                                   f"{tuple(layouts[name]['shape'])} there, {shapes[name]} here (or it was saved "
-                                  f"without its ChannelPlan, or with the last of several that were not combined by "
+                                  f"without its {forgotten}, or with the last of several that were not combined by "
                                   f"first | second: load it without a network then)")
     return False
 
