@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Check = Callable[[Any, str], None]  # of files/schema.py
 OWN_SETTINGS = ("shape", "dtype", "bits", "fill", "infinite")  # what a file says of every parameter where it applies
 KINDS: dict[str, type[Record]] = {}  # {what a file calls them: class} of the records that files may hold
+FORMS: list[type[Form]] = []  # theirs, in the order in which they encode
 
 
 class Form:
@@ -245,11 +246,12 @@ def _register(cls: type[Record], name: str, form: type[Form] | None) -> None:
     if name in KINDS:
         raise TypeError(f"{cls.__name__} is called {name!r} in files, as {KINDS[name].__name__} is; accepted: another "
                         f"name")
-    taken = {*OWN_SETTINGS, "value"}
-    for other in KINDS.values():
-        taken.update((*other.form.parts, *other.form.settings) if other.form else ())
+    taken = {*OWN_SETTINGS, "value", *(part for other in FORMS for part in (*other.parts, *other.settings))}
     for part in (*form.parts, *form.settings) if form else ():
         if part in taken:
             raise TypeError(f"the form of {cls.__name__} has {part!r}; accepted: another name than "
                             f"{', '.join(sorted(taken))}")
     cls.in_files, cls.form, KINDS[name] = name, form, cls
+    if form is not None:
+        FORMS.append(form)
+        FORMS.sort(key=lambda each: (each.stage, each.__name__))  # not in the order in which modules are imported

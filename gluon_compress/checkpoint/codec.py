@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import NetworkError
 from ..files.schema import SHAPE, Malformed, boolean, choice, fields, integer, number
-from ..records import KINDS, Check, Form, Record
+from ..records import FORMS, Check, Form, Record
 
 TOGETHER = "scales and rest"
 TYPES = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
@@ -25,20 +25,14 @@ Tensors = dict[str, np.ndarray]
 Layout = dict[str, Any]
 
 
-def known_forms() -> list[type[Form]]:
-    """The forms of all records, in the order in which they encode."""
-    forms = [(record.form.stage, name, record.form) for name, record in KINDS.items() if record.form]
-    return [form for _, _, form in sorted(forms, key=lambda entry: entry[:2])]
-
-
 def all_parts() -> list[str]:
     """The names of all tensors that a parameter may have."""
-    return ["value", *(part for form in known_forms() for part in form.parts)]
+    return ["value", *(part for form in FORMS for part in form.parts)]
 
 
 def layout_check() -> Check:
     """The check of a layout, with the settings of all forms."""
-    settings = {name: check for form in known_forms() for name, check in form.settings.items()}
+    settings = {name: check for form in FORMS for name, check in form.settings.items()}
     return fields({"shape": SHAPE, "dtype": choice(*TYPES)},
                   {"bits": integer(2, 8), "fill": number(), "infinite": boolean, **settings})
 
@@ -52,7 +46,7 @@ def encode(parameters: Iterable[tuple[str, np.ndarray, Any]],
     The type is that of the parameter; the array may hold codes instead, where a form stores such.
     """
     forms: dict[str, list[Form]] = {}
-    for record in sorted(records, key=lambda record: record.form.stage if record.form else 0):
+    for record in sorted(records, key=lambda record: FORMS.index(record.form) if record.form else -1):
         for name, form in record.forms().items():
             forms.setdefault(name, []).append(form)
     tensors: Tensors = {}
@@ -80,7 +74,7 @@ def put_together(tensors: Tensors, layouts: Mapping[str, Layout]) -> None:
 
 def _sizes_together(layouts: Mapping[str, Layout]) -> dict[str, tuple[int, ...]]:
     """{tensor: shape} of the tensors that :func:`put_together` joins, in its order."""
-    sizes = {f"{name}/{part}": shape for form in known_forms() for name in sorted(layouts)
+    sizes = {f"{name}/{part}": shape for form in FORMS for name in sorted(layouts)
              if form.settings and form.settings.keys() <= layouts[name].keys()
              for part, shape in form.part_shapes(layouts[name]).items()}
     sizes.update((f"{name}/value", tuple(layouts[name]["shape"])) for name in sorted(layouts)
@@ -184,7 +178,7 @@ def _check_parameter(name: str, layout: Layout, tensors: Tensors) -> None:
 def forms_of(name: str, layout: Layout, tensors: Tensors) -> list[type[Form]]:
     """The forms that a parameter has, in the order of encoding; :class:`Malformed` where a part of one is missing."""
     forms = []
-    for form in known_forms():
+    for form in FORMS:
         present = [f"{name}/{part}" in tensors for part in form.parts] + [each in layout for each in form.settings]
         if any(present) and not all(present):
             raise Malformed(f"{name} has only some of {', '.join((*form.parts, *form.settings))}")
