@@ -16,6 +16,7 @@ from ..criteria import Criterion
 from .curves import CURVES, ROUNDING, Sensitivity
 
 MOST_BYTES = 16 << 20
+LEFT_TO_DEFAULT = {"over": "group", "loss": None, "seed": 0}  # what the first version's files do not say
 _STATE = fields({"run": mapping(anything), "baseline": number(), "curves": CURVES})
 
 
@@ -43,7 +44,8 @@ class State:
             return
         content = self._content()
         curves = {name: dict(pairs) for name, pairs in content["curves"].items()}
-        if differing := differences(content["run"], self.run):
+        left_to_default = {name: value for name, value in LEFT_TO_DEFAULT.items() if name in self.run}
+        if differing := differences({**left_to_default, **content["run"]}, self.run):
             raise CheckpointError(f"{self.path} is of another run: {differing}; delete it or choose another path")
         unknown = {(name, fraction) for name, curve in curves.items() for fraction in curve} - set(measurements)
         if unknown or curves.keys() != record.curves.keys():
