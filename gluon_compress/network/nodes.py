@@ -77,6 +77,12 @@ class Node:
         index = self.index(role)
         return None if index is None else self.inputs[index]
 
+    def read(self, role: str) -> Entry:
+        """What it reads in a role in which it does read something."""
+        entry = self.entry(role)
+        assert entry is not None, f"{self.name}, a {self.operator}, reads no {role}"
+        return entry
+
     @property
     def parameters(self) -> dict[str, str]:
         """{role: structural name} of what it reads in a role that is a parameter of the network."""
@@ -122,7 +128,8 @@ class Node:
     @property
     def layer(self) -> str | None:
         """Structural name of the layer, whose weight is a parameter of the network; None for all other nodes."""
-        return layer_name(self.weight.parameter) if self.weight and self.weight.parameter else None
+        weight = self.parameters.get("weight")
+        return None if weight is None else layer_name(weight)
 
     @property
     def kind(self) -> str | None:
@@ -135,9 +142,11 @@ class Node:
         return self.get("num_group", 1)
 
     @property
-    def channel_axis(self) -> int | None:
-        """The axis of the channels of what it reads and makes, from the front; None where it has no such axis."""
-        return self.meaning.channel_axis(self)
+    def channel_axis(self) -> int:
+        """The axis of the channels of what it reads and makes, from the front; for operators that have one."""
+        axis = self.meaning.channel_axis(self)
+        assert axis is not None, f"the table does not say which axis of {self.operator} has its channels"
+        return axis
 
     @property
     def macs(self) -> int | None:
@@ -145,9 +154,8 @@ class Node:
         if self.meaning.macs_per is None:
             return None
         tensor = self.input_shape(0) if self.meaning.macs_per == "input" else self.shapes[0]
-        index = self.index("weight")
-        assert index is not None, f"{self.name} has no weight"
-        return prod(tensor) * prod(self.input_shape(index)[1:])
+        weight, output = self.read("weight")
+        return prod(tensor) * prod(weight.shapes[output][1:])
 
     @property
     def is_identity(self) -> bool:
@@ -200,9 +208,10 @@ class Node:
 
 
 Entry = tuple[Node, int]  # one output of a node
+Shape = tuple[int, ...]
 
 
-def written(operator: str, name: str, /, *inputs: Entry, outputs: int = 1, **attributes: Any) -> Node:
+def written(operator: str, name: str, /, *inputs: Entry, outputs: Any = 1, **attributes: Any) -> Node:
     """A new node, which reads the entries ``inputs``."""
     return Node(name, operator, {key: str(value) for key, value in attributes.items()}, [()] * outputs,
                 inputs=list(inputs))

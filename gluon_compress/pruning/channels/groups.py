@@ -5,17 +5,24 @@ BatchNorm on the way, the input channel of each layer that reads it, and the cha
 added to or multiplied with. All this together is a *unit*; a *group* has the units that the same layers make,
 among which a ratio chooses.
 """
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
+from mxnet.gluon import HybridBlock
 
+from ...network.graph import Graph
 from ...network.layer import layer_name
 from ...network.resizing import resizable_parameters
 from ...network.values import parameters
 from .operators import RULES, unknown_operator
-from .tracking import Tracker
+from .tracking import Labels, Producer, Tracker
+
+Key = tuple[str, int]  # structural name of a parameter, axis
 
 
 Key = tuple[str, ...]  # the layers of a group, by which it is known
@@ -37,12 +44,12 @@ class Group:
     """
 
     name: str
-    layers: list
+    layers: list[str]
     units: np.ndarray
-    channels: list
+    channels: list[int]
 
     @property
-    def key(self):
+    def key(self) -> tuple[str, ...]:
         """What tells groups apart: two may begin with the same layer."""
         return tuple(self.layers)
 
@@ -68,7 +75,7 @@ class Dependencies:
         {structural name of a parameter of positions: (its values, the unit of each channel that they count)}.
     """
 
-    def __init__(self, graph, net):
+    def __init__(self, graph: Graph, net: HybridBlock) -> None:
         tracker = track(graph, net)
         roots, stay = tracker.classes()
         self._labels = len(roots)
@@ -77,7 +84,8 @@ class Dependencies:
         self._group_counts = {weight: roots[ids] for weight, ids in tracker.group_counts.items()}
         self.scales = [(name, roots[ids]) for name, ids in tracker.scales]
         self.positions = {name: (values, roots[ids]) for name, (values, ids) in tracker.positions.items()}
-        self.producers, self.channels = {}, {}
+        self.producers: dict[str, Producer] = {}
+        self.channels: dict[str, np.ndarray] = {}
         for producer in tracker.producers:
             self.producers.setdefault(layer_name(producer.weight), producer)
             self.channels.setdefault(layer_name(producer.weight), roots[producer.ids])
@@ -91,33 +99,34 @@ class Dependencies:
         self._name_other_weights(tracker)
         self._macs = self._countable()
 
-    def _name_other_weights(self, tracker):
+    def _name_other_weights(self, tracker: Tracker) -> None:
         """Weights of layers that make no channels by our rules, an LSTM's for example."""
         indexed = {parameter for parameter, _ in self.entries}
         for node in self._graph.nodes:
             if node.parameter is not None and not node.constant and len(node.shapes[0]) > 1 \
                     and node.parameter not in indexed:
-                self.untouched.setdefault(layer_name(node.parameter), tracker.why_fixed(node.parameter))
+                reason = tracker.why_fixed(node.parameter) or "operators without a rule read it"
+                self.untouched.setdefault(layer_name(node.parameter), reason)
 
-    def _groups(self, stay):
-        makers = {}  # unit: the layers that make it
+    def _groups(self, stay: Mapping[int, str]) -> list[Group]:
+        makers: dict[int, list[str]] = {}  # unit: the layers that make it
         for name, units in self.channels.items():
             for unit in dict.fromkeys(units.tolist()):
                 if unit not in stay:
                     makers.setdefault(unit, []).append(name)
-        found = {}
+        found: dict[tuple[str, ...], list[int]] = {}
         for unit, layers in makers.items():
             found.setdefault(tuple(layers), []).append(unit)
         return [Group(layers[0], list(layers), np.array(units),
                       [self._channels_of_one(layer, units) for layer in layers])
                 for layers, units in found.items() if len(units) > 1]
 
-    def _channels_of_one(self, layer, units):
+    def _channels_of_one(self, layer: str, units: list[int]) -> int:
         channels = self.channels[layer]
         _, counts = np.unique(channels[np.isin(channels, units)], return_counts=True)
         return int(np.gcd.reduce(counts))
 
-    def without(self, removed):
+    def without(self, removed: Collection[int]) -> Dependencies:
         """The same of the network that lost the units ``removed``, with the same names for what is left.
 
         Read off that network's own graph, other layers might go together: a grouped convolution that has one group
@@ -125,7 +134,7 @@ class Dependencies:
         """
         gone = self._flags(removed)
 
-        def left(units):
+        def left(units: np.ndarray) -> np.ndarray:
             return units[~gone[units]]
         smaller = copy(self)
         smaller.groups = [replace(group, units=left(group.units)) for group in self.groups]
@@ -138,7 +147,7 @@ class Dependencies:
         smaller._macs = [(macs * prod(self._share_left(key, gone) for key in keys), keys) for macs, keys in self._macs]
         return smaller
 
-    def slices(self, removed):
+    def slices(self, removed: Collection[int]) -> list[dict]:
         """What the parameters keep without the units ``removed``: [{"parameter", "axis", "before", "kept"}]."""
         gone = self._flags(removed)
         cuts = []
@@ -148,54 +157,54 @@ class Dependencies:
                              "kept": np.flatnonzero(~gone[units]).tolist()})
         return cuts
 
-    def group_counts(self, removed):
+    def group_counts(self, removed: Collection[int]) -> dict[str, int]:
         """{structural weight name: number of groups left} of the grouped convolutions that lose whole groups."""
         gone = self._flags(removed)
         return {weight: int((~gone[units]).sum()) for weight, units in self._group_counts.items() if gone[units].any()}
 
-    def new_positions(self, removed):
+    def new_positions(self, removed: Collection[int]) -> dict[str, list]:
         """{structural name: list of its new values} of the parameters of positions that change."""
         gone = self._flags(removed)
         return {name: self._recounted(name, gone).tolist() for name, (_, units) in self.positions.items()
                 if gone[units].any()}
 
-    def _recounted(self, name, gone):
+    def _recounted(self, name: str, gone: np.ndarray) -> np.ndarray:
         """The positions that a parameter keeps, counted among the channels that are left."""
         values, units = self.positions[name]
         kept = values[~gone[self.entries[name, 0]]]
         return (np.cumsum(~gone[units]) - 1)[kept]
 
-    def macs(self, removed=()):
+    def macs(self, removed: Collection[int] = ()) -> float:
         """Multiply-accumulates for the example without the units ``removed``."""
         gone = self._flags(removed)
         left = {key: self._share_left(key, gone) for key in self.entries}
         return sum(macs * prod(left[key] for key in keys) for macs, keys in self._macs)
 
-    def _share_left(self, key, gone):
+    def _share_left(self, key: Key, gone: np.ndarray) -> float:
         return 1 - gone[self.entries[key]].mean()
 
-    def _countable(self):
+    def _countable(self) -> list[tuple[float, list[Key]]]:
         """[(MACs, [keys of entries that they are proportional to])] of each operator with a weight.
 
         MACs = pixels * prod(weight.shape), see network/operators.py: they shrink with each axis of the weight.
         """
-        found = []
+        found: list[tuple[float, list[Key]]] = []
         for node in self._graph.nodes:
             if node.macs is not None:
-                keys = [(node.weight.parameter, axis) for axis in (0, 1)]
+                keys = [(node.parameters.get("weight", ""), axis) for axis in (0, 1)]
                 found.append((node.macs, [key for key in keys if key in self.entries]))
         return found
 
-    def _flags(self, removed):
+    def _flags(self, removed: Collection[int]) -> np.ndarray:
         flags = np.zeros(self._labels, bool)
         flags[list(removed)] = True
         return flags
 
 
-def track(graph, net):
+def track(graph: Graph, net: HybridBlock) -> Tracker:
     """Follow all channels through ``graph``, of ``net``, by the rules of operators/; returns the :class:`Tracker`."""
     tracker = Tracker(resizable_parameters(net), parameters(net))
-    labels = {}
+    labels: dict[int, list[Labels | None]] = {}
     for node in graph.nodes:
         if node.operator == "null":
             labels[id(node)] = [None]

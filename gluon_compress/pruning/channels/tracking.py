@@ -9,9 +9,15 @@ positions labelled ``STAYS`` never do. Operators carry labels on, say which of t
 Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023, sections 3.2 and 3.3, calls what must go
 together a group; there the rules are per pair of layers, here per operator of the graph.
 """
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from mxnet.gluon import Parameter
+
+from ...network.nodes import Node
 
 STAYS = 0
 
@@ -28,7 +34,7 @@ class Labels:
 class Producer:
     """A layer that makes channels: its operator, the structural name of its weight, its labels."""
 
-    node: object
+    node: Node
     weight: str
     ids: np.ndarray
 
@@ -50,22 +56,27 @@ class Tracker:
         {structural parameter name: (its values, labels of the channels that they count)}.
     """
 
-    def __init__(self, resizable, parameters):
+    def __init__(self, resizable: Collection[str], parameters: Mapping[str, Parameter]) -> None:
         self.resizable = resizable    # weights whose owner can be told its new number of channels
         self.parameters = parameters  # {structural name: Parameter}
-        self.entries, self.producers, self.group_counts, self.scales, self.positions = {}, [], {}, [], {}
+        self.entries: dict[tuple[str, int], np.ndarray] = {}
+        self.producers: list[Producer] = []
+        self.group_counts: dict[str, np.ndarray] = {}
+        self.scales: list[tuple[str, np.ndarray]] = []
+        self.positions: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._parent = [STAYS]
-        self._reasons = {}          # label: why it stays
-        self._fixed = {}            # (parameter, axis): why that axis keeps its length; all axes when it is None
-        self._indexed = set()       # (node name, index of an input, axis) of what was assigned
+        self._reasons: dict[int, str] = {}  # label: why it stays
+        # (parameter, axis): why that axis keeps its length; all axes when it is None
+        self._fixed: dict[tuple[str, int | None], str] = {}
+        self._indexed: set[tuple[str, int, int]] = set()  # (node name, index of an input, axis) of what was assigned
 
-    def new(self, count):
+    def new(self, count: int) -> np.ndarray:
         """Labels for ``count`` new channels."""
         first = len(self._parent)
         self._parent.extend(range(first, first + count))
         return np.arange(first, first + count)
 
-    def same(self, first, second, reason):
+    def same(self, first: np.ndarray, second: np.ndarray, reason: str) -> None:
         """The channels ``first[i]`` and ``second[i]`` go together; one beside a ``STAYS`` stays, for ``reason``."""
         for a, b in zip(first.tolist(), second.tolist()):
             if a == b:
@@ -76,13 +87,13 @@ class Tracker:
                 a, b = self._root(a), self._root(b)
                 self._parent[max(a, b)] = min(a, b)
 
-    def pin(self, labels, reason):
+    def pin(self, labels: Labels | None, reason: str) -> None:
         """These channels stay: ``labels`` is a :class:`Labels` or None, ``reason`` a text for the plan."""
         if labels is not None:
             for label in labels.ids.tolist():
                 self._reasons.setdefault(label, reason)
 
-    def assign(self, node, which, axis, ids, reason=None):
+    def assign(self, node: Node, which: str | int, axis: int, ids: np.ndarray, reason: str | None = None) -> None:
         """Entry ``p`` on ``axis`` of a parameter that ``node`` reads goes with ``ids[p]``.
 
         ``which`` is its role, "weight", "bias", ..., or its number among the inputs; nothing happens where the node has
@@ -101,26 +112,27 @@ class Tracker:
         if known is not ids:
             self.same(known, ids, f"{source.parameter} is also used where channels stay")
 
-    def made(self, node, ids):
+    def made(self, node: Node, ids: np.ndarray) -> None:
         """``node``, a layer with a weight of the network, makes these channels."""
-        self.producers.append(Producer(node, node.weight.parameter, ids))
+        self.producers.append(Producer(node, node.parameters["weight"], ids))
 
-    def count_groups(self, node, ids):
+    def count_groups(self, node: Node, ids: np.ndarray) -> None:
         """``node`` loses a group with each of these channels, so its layer must take another number of groups."""
-        if (node.weight or node.gamma).parameter not in self.resizable:
+        sized = node.parameters.get("weight", node.parameters.get("gamma"))
+        if sized not in self.resizable:
             self.pin(Labels(0, ids), f"read by {node.operator} ({node.name}), whose number of groups cannot be changed")
 
-    def count_positions(self, node, index, positions, ids):
+    def count_positions(self, node: Node, index: int, positions: np.ndarray, ids: np.ndarray) -> None:
         """The parameter that ``node`` reads as input ``index`` holds ``positions`` among the channels ``ids``."""
-        parameter = node.inputs[index][0].parameter
+        parameter = str(node.inputs[index][0].parameter)
         _, known = self.positions.setdefault(parameter, (positions, ids))
         self.same(known, ids, f"{parameter} also counts channels that stay")
 
-    def fix(self, parameter, reason, axis=None):
+    def fix(self, parameter: str, reason: str, axis: int | None = None) -> None:
         """A parameter that keeps its shape, or its length on ``axis``, and so do all channels that index it."""
         self._fixed.setdefault((parameter, axis), reason)
 
-    def fix_rest(self, node):
+    def fix_rest(self, node: Node) -> None:
         """Parameters that ``node`` reads keep their length on the axes that it assigned no channels to.
 
         This is called behind each rule: a layer that is called twice, or whose weight another operator reads too,
@@ -133,11 +145,11 @@ class Tracker:
                         self.fix(source.parameter, f"{source.parameter} is also read by {node.operator} "
                                                    f"({node.name}), where it keeps its length", axis)
 
-    def why_fixed(self, parameter):
+    def why_fixed(self, parameter: str) -> str | None:
         """The first reason why the parameter keeps its shape, or None."""
         return next((reason for (name, _), reason in self._fixed.items() if name == parameter), None)
 
-    def classes(self):
+    def classes(self) -> tuple[np.ndarray, dict[int, str]]:
         """(array: root of each label, {root: why its channels stay})."""
         for (parameter, axis), ids in self.entries.items():
             for key in ((parameter, axis), (parameter, None)):
@@ -146,13 +158,13 @@ class Tracker:
         roots = np.array(self._parent)
         while (roots[roots] != roots).any():
             roots = roots[roots]
-        stay = {}
+        stay: dict[int, str] = {}
         for label, reason in self._reasons.items():
             stay.setdefault(int(roots[label]), reason)
         stay[STAYS] = "always there"
         return roots, stay
 
-    def _root(self, label):
+    def _root(self, label: int) -> int:
         parent = self._parent
         while parent[label] != label:
             parent[label] = parent[parent[label]]

@@ -20,15 +20,18 @@ section 2.2.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...network.nodes import Entry, Node, plain, variable, written
 from ..arithmetic.ranges import Range
-from .fusions import Leaky
+
+if TYPE_CHECKING:
+    from .fusions import Leaky
+
+Codes = dict[str, tuple[np.ndarray, np.ndarray]]  # of layers: int8 codes, float32 scale of each output channel
 
 ROUNDING = 1.5 * 2 ** 23  # float32 numbers of this size are integers
 
@@ -111,7 +114,7 @@ class Emitter(ABC):
         """
 
     @abstractmethod
-    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Any:
+    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Integers | Entry:
         """A dense layer, with its ReLU.
 
         Parameters
@@ -138,7 +141,7 @@ class Emitter(ABC):
         """Integers (batch, features) of the range of ``data``."""
 
     @abstractmethod
-    def concat(self, concat: Node, parts: Sequence[Integers]) -> Integers:
+    def concat(self, concat: Node, parts: list[Integers]) -> Integers:
         """Integers of the range of ``parts``, a list of Integers that all have one: their codes side by side."""
 
 
@@ -153,7 +156,7 @@ class CodesEmitter(Emitter):
         {layer name: float32 array}, of the layers that have one.
     """
 
-    def __init__(self, codes: dict[str, tuple[np.ndarray, np.ndarray]], biases: dict[str, np.ndarray]) -> None:
+    def __init__(self, codes: Codes, biases: dict[str, np.ndarray]) -> None:
         super().__init__()
         self.codes, self.biases = codes, biases
 
@@ -173,6 +176,7 @@ def activation(name: str, entry: Entry, relu: bool = False, leaky: Leaky | None 
     if leaky is None:
         return entry
     if leaky.by_channel:
+        assert leaky.parameter is not None
         return written("LeakyReLU", name, entry, leaky.parameter, act_type="prelu"), 0
     return plain(name, "LeakyReLU", entry, act_type="leaky", slope=repr(float(leaky.slope)))
 

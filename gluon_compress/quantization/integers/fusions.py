@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...network.nodes import Entry, Node, consumers, in_order
+from ...network.nodes import Entry, Node, Shape, consumers, in_order
 
 MOST_PRODUCTS = 2304  # in the further passes of a PReLU's convolution; with more, fp32 and conversions take less time
 
@@ -41,7 +41,7 @@ class Leaky:
         """The same with the slope that the parameters have, {structural name: array}."""
         if self.parameter is None:
             return self
-        slope = np.asarray(values[self.parameter[0].parameter], np.float32).ravel()
+        slope = np.asarray(values[str(self.parameter[0].parameter)], np.float32).ravel()
         return replace(self, slope=slope if self.by_channel else float(slope[0]))
 
     @property
@@ -97,7 +97,7 @@ def leaky_activations(outputs: list[Entry]) -> dict[Node, Leaky]:
     for node in in_order(outputs):
         if node.slope_kind == "leaky":
             found[node] = Leaky(float(node.get("slope")))
-        elif node.slope_kind == "prelu" and node.entry("slope")[0].parameter is not None:
+        elif node.slope_kind == "prelu" and "slope" in node.parameters:
             found[node] = Leaky(parameter=node.entry("slope"))
     return found
 
@@ -105,10 +105,10 @@ def leaky_activations(outputs: list[Entry]) -> dict[Node, Leaky]:
 def worth_while(leaky: Leaky, layer: Node) -> bool:
     """Whether the further passes of a layer that takes this activation along cost less than fp32 behind it."""
     return not is_convolution(layer) or (
-        (leaky.passes - 1) * math.prod(_shape(layer.entry("weight"))[1:]) <= MOST_PRODUCTS)
+        (leaky.passes - 1) * math.prod(_shape(layer.read("weight"))[1:]) <= MOST_PRODUCTS)
 
 
-def _shape(entry: Entry) -> tuple[int, ...]:
+def _shape(entry: Entry) -> Shape:
     node, output = entry
     return node.shapes[output]
 
@@ -131,7 +131,7 @@ def find_fusions(outputs: list[Entry], chosen: Collection[str], leaky: Mapping[N
 
     def leaky_of(node: Node | None, fusion: Fusion) -> Leaky | None:
         """What a fusion computes with that activation, or None."""
-        activation = (leaky or {}).get(node)
+        activation = leaky.get(node) if leaky and node else None
         fits = (activation is not None and is_convolution(fusion.layer) and not fusion.activated
                 and (with_leaky is None or fusion.layer.name in with_leaky)
                 and not (activation.by_channel and fusion.summand))

@@ -6,13 +6,18 @@
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
 section 3.2.
 """
+from __future__ import annotations
+
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from ...network.nodes import Node
+from ...network.graph import Graph
+from ...network.nodes import Entry, Node
+from ...network.values import layer_name
 from ..folding import batch_norm_pairs, folded, scale_and_shift
 
 
@@ -46,23 +51,23 @@ class InferenceGraph:
     folded: dict = field(default_factory=dict)
 
     @cached_property
-    def weights(self):
+    def weights(self) -> dict[str, str]:
         """{name of a layer: structural name of its weight}."""
-        return {name: node.weight.parameter for name, node in self.layers.items()}
+        return {name: node.parameters["weight"] for name, node in self.layers.items()}
 
     @cached_property
-    def biases(self):
+    def biases(self) -> dict[str, str]:
         """{name of a layer: structural name of what shifts its output}; missing where there is none."""
-        return {name: node.bias.parameter for name, node in self.layers.items() if node.bias}
+        return {name: node.parameters["bias"] for name, node in self.layers.items() if node.bias}
 
-    def fits(self, values):
+    def fits(self, values: Mapping[str, np.ndarray]) -> bool:
         """Whether BatchNorms are folded in ``values``, {structural name: array}, as :func:`fold_scales` does it."""
-        return all((scale_and_shift(norm, values)[0] == 1).all() and not values[norm.mean.parameter].any()
-                   and not (layer.bias and values[layer.bias.parameter].any())
+        return all((scale_and_shift(norm, values)[0] == 1).all() and not values[norm.parameters["mean"]].any()
+                   and not (layer.bias and values[layer.parameters["bias"]].any())
                    for norm, layer in self.norms.items())
 
 
-def fold_scales(inference, values):
+def fold_scales(inference: InferenceGraph, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """``values``, {structural name: array}, with the scales of BatchNorms in the weights before them.
 
     A folded BatchNorm is left with beta alone, which takes the layer's bias in: gamma = 1, running_mean = 0,
@@ -71,24 +76,26 @@ def fold_scales(inference, values):
     values = dict(values)
     for norm, layer in inference.folded.items():
         values.update(folded(norm, layer, values))
-        beta, mean = norm.beta.parameter, norm.mean.parameter
+        beta, mean = norm.parameters["beta"], norm.parameters["mean"]
         values[beta] = values[beta] - values[mean]
         values[mean] = np.zeros_like(values[mean])
         if layer.bias:
-            bias = layer.bias.parameter
+            bias = layer.parameters["bias"]
             values[beta] = values[beta] + values[bias]
             values[bias] = np.zeros_like(values[bias])
     return values
 
 
-def simplify(graph):
+def simplify(graph: Graph) -> InferenceGraph:
     """The :class:`InferenceGraph` of a Graph; it computes the same with the values of :func:`fold_scales`."""
     all_pairs, _ = batch_norm_pairs(graph)
     pairs = {norm: layer for norm, layer in all_pairs.items()
              if runs_on_integers(layer) and not norm.meaning.ends_in_relu}
     taken = {node.layer for node in graph.producers()}
     taken |= {node.parameter for node in graph.nodes if node.parameter is not None}
-    layer_nodes, layers, moved, inputs = set(pairs.values()), {}, {}, []
+    layer_nodes, inputs = set(pairs.values()), []
+    layers: dict[str, Node] = {}
+    moved: dict[Entry, Entry] = {}
     for node in graph.nodes:
         if node in layer_nodes:
             continue  # comes with its BatchNorm
@@ -107,41 +114,41 @@ def simplify(graph):
                           all_pairs)
 
 
-def _shifts(graph, layers):
+def _shifts(graph: Graph, layers: dict[str, Node]) -> dict[str, str]:
     """{layer: what shifts its output and nothing else}: a shift for one call of a layer would be one for all."""
     calls = Counter(node.entry("weight") for node in layers.values())
     readings = Counter(source.parameter for node in graph.nodes for source, _ in node.inputs)
-    return {name: node.bias.parameter for name, node in layers.items()
-            if node.bias and calls[node.entry("weight")] == 1 and readings[node.bias.parameter] == 1}
+    return {name: node.parameters["bias"] for name, node in layers.items()
+            if node.bias and calls[node.entry("weight")] == 1 and readings[node.parameters["bias"]] == 1}
 
 
-def runs_on_integers(node):
+def runs_on_integers(node: Node) -> bool:
     """Whether it is a layer of a kind that there are integer kernels for."""
     return node.kind is not None and node.meaning.integer_form is not None
 
 
-def has_own_parameters(layer):
+def has_own_parameters(layer: Node) -> bool:
     """Whether weight and bias are parameters of the network, not computed and not its inputs."""
     return all(source.parameter is not None for source in (layer.weight, layer.bias) if source is not None)
 
 
-def _other_than(name, taken):
+def _other_than(name: str, taken: Collection[str | None]) -> str:
     """A name for an operator or an input that no layer and no parameter has."""
     while name in taken:
         name += "_"
     return name
 
 
-def _layer(layer, moved, layers, batch_norm):
+def _layer(layer: Node, moved: Mapping[Entry, Entry], layers: dict[str, Node], batch_norm: Node | None) -> Node:
     """A new node for a layer, named after its weight, which beta of the BatchNorm behind it, if any, shifts."""
-    name = first = layer.layer
+    name = first = layer_name(layer.parameters["weight"])
     again = 0
     while name in layers:
         again += 1
         name = f"{first}_again{again}"
     read = [layer.inputs[0], layer.entry("weight"),
             layer.entry("bias") if batch_norm is None else batch_norm.entry("beta")]
-    read = [moved[source] for source in read if source is not None]
-    layers[name] = Node(name, layer.operator, {**layer.attributes, "no_bias": str(len(read) == 2)},
-                        layer.shapes if batch_norm is None else batch_norm.shapes[:1], inputs=read)
+    known = [moved[source] for source in read if source is not None]
+    layers[name] = Node(name, layer.operator, {**layer.attributes, "no_bias": str(len(known) == 2)},
+                        layer.shapes if batch_norm is None else batch_norm.shapes[:1], inputs=known)
     return layers[name]

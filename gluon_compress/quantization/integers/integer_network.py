@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sized
-from pathlib import Path
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
@@ -68,8 +67,7 @@ class IntegerNetwork(SymbolBlock):
         self.record.processor = notes(lowering.emitter)
         self.record.islands = _islands(lowering, self.record)
         self._most_rows = most_rows(lowering.emitter, self.graph)
-        self._pointwise: Collection[str] = getattr(lowering.emitter, "pointwise", ())
-        self._checked: set[tuple] = set()  # shapes of inputs
+        self._pointwise, self._checked = getattr(lowering.emitter, "pointwise", ()), set[Any]()
         values = lowering.values(lowering.outputs)
         lowering.emitter.values.clear()  # so that set_constants can let go of each value
         set_constants(self, values)
@@ -123,7 +121,7 @@ class IntegerNetwork(SymbolBlock):
             check_places(symbol, self._pointwise, dict(zip((name.name for name in names), shapes)))
             self._checked.add(shapes)
 
-    def export(self, path: str | Path, epoch: int = 0, remove_amp_cast: bool = True) -> Any:
+    def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True) -> Any:
         """MXNet's own two files, a symbol and parameters, as ``HybridBlock.export`` writes them.
 
         MXNet's integer kernels take weights in fp32 and make the codes by themselves, so that the parameters take as
@@ -158,14 +156,15 @@ class IntegerNetwork(SymbolBlock):
 
     def __repr__(self) -> str:
         record = self.record
-        parts = [f"{_count(record.layers, 'layer')} on {record.bits}-bit integers{', simulated' * self.simulated}",
-                 record.left_out and f"{_count(record.left_out, 'layer')} in fp32",
-                 record.islands and f"{_count(record.islands, 'operator')} in fp32 between integer layers",
-                 f"calibration: {record.calibration}"]
-        return f"IntegerNetwork({'; '.join(filter(None, parts))})"
+        parts = [f"{_count(record.layers, 'layer')} on {record.bits}-bit integers{', simulated' * self.simulated}"]
+        if record.left_out:
+            parts.append(f"{_count(record.left_out, 'layer')} in fp32")
+        if record.islands:
+            parts.append(f"{_count(record.islands, 'operator')} in fp32 between integer layers")
+        return f"IntegerNetwork({'; '.join([*parts, f'calibration: {record.calibration}'])})"
 
 
-def _count(things: Sized, name: str) -> str:
+def _count(things: Collection, name: str) -> str:
     return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 

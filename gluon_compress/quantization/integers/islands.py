@@ -5,13 +5,16 @@ Each of them costs twice: its own fp32 arithmetic, on four times the bytes, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ...network.nodes import Node, in_order
 from .fusions import Leaky, is_convolution
-from .lowering import Lowering
+
+if TYPE_CHECKING:
+    from .lowering import Lowering
 
 
-def find_islands(lowering: Lowering, left_out: Mapping[str, str]) -> dict[str, dict]:
+def find_islands(lowering: Lowering, left_out: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """{name: {"operator": MXNet's name, "reason": why it is fp32}} of a :class:`Lowering`.
 
     ``left_out``, {layer name: reason}, is that of the record.
@@ -60,7 +63,7 @@ def _reason(node: Node, left_out: Mapping[str, str]) -> str:
 
 def _why_leaky(node: Node) -> str:
     if node.slope_kind == "prelu":
-        if node.entry("slope")[0].parameter is None:
+        if "slope" not in node.parameters:
             return "its slopes are no parameter of the network"
         before, _ = node.inputs[0]
         by_channel = Leaky(parameter=node.entry("slope")).by_channel

@@ -11,7 +11,7 @@ the same taken away: exact, and with 255 levels instead of 127.
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from .emitter import Emitter, Integers
 from .fusions import Fusion, Leaky, is_convolution, is_maximum, wanted
 
 if TYPE_CHECKING:
-    from ..quantized import Quantized  # which makes a Lowering
+    from ..quantized import Quantized
 
 
 def align_ranges(outputs: list[Entry], fusions: Mapping[Entry, Fusion], ranges: dict[Entry, Range],
@@ -121,6 +121,7 @@ class Lowering:
     def _shift(self, fusion: Fusion) -> None:
         """relu(a + b) = relu((a - c) + (b + c)), with c so that b + c is positive."""
         shortcut = fusion.shifted
+        assert shortcut is not None  # who calls this has looked
         offset = max(0.0, -self.quantized.record.layers[shortcut.layer.name]["lowest"])
         self.emitter.shift(shortcut.layer, fusion.layer, offset)
         limits = self.ranges[shortcut.end]
@@ -134,30 +135,31 @@ class Lowering:
                 self.parameters[self.real[node, 0][0]] = node.parameter
             return
         if node.passes_integers and (is_maximum(node) or wanted((node, 0), self.readers, self.chosen)):
-            parts: list[Any] = [self.integers.get(entry) for entry in node.inputs]
+            parts = [self.integers.get(entry) for entry in node.inputs]
             if not any(parts) and is_maximum(node) and (node, 0) in self.ranges:
                 # the code of a maximum is the maximum of codes
                 parts = [self.emitter.quantize(f"{node.name}_quantize", self.in_fp32(node.inputs[0]),
                                                self.ranges[node, 0])]
-            if all(parts) and len({part.range for part in parts}) == 1:
-                self.integers[node, 0] = self._passed_on(node, parts)
+            whole = [part for part in parts if part is not None]
+            if len(whole) == len(parts) and len({part.range for part in whole}) == 1:
+                self.integers[node, 0] = self._passed_on(node, whole)
                 return
         self.fp32.add(node)
         copy = Node(node.name, node.operator, node.attributes, node.shapes, node.parameter,
                     inputs=[self.in_fp32(entry) for entry in node.inputs])
         self.real.update({(node, output): (copy, output) for output in range(len(node.shapes))})
 
-    def _passed_on(self, node: Node, parts: Sequence[Integers]) -> Integers:
+    def _passed_on(self, node: Node, parts: list[Integers]) -> Integers:
         if node.meaning.integer_form == "concat":
             return self.emitter.concat(node, parts)
-        return getattr(self.emitter, node.meaning.integer_form)(node, parts[0])
+        return getattr(self.emitter, str(node.meaning.integer_form))(node, parts[0])
 
     def _fused(self, fusion: Fusion) -> None:
         relu = fusion.relu or fusion.end in self.shifted
         data, limits, layer = self._integers(fusion.data), _limits(fusion, relu, self.ranges), self._layer(fusion)
         if is_convolution(layer):
-            summand = None if fusion.summand is None else self._summand(fusion, limits)
-            result = self.emitter.convolution(layer, data, limits, relu, summand, self._leaky(fusion))
+            summand = None if fusion.summand is None else self._summand(fusion.summand, limits)
+            result: Any = self.emitter.convolution(layer, data, limits, relu, summand, self._leaky(fusion))
         elif wanted(fusion.end, self.readers, self.chosen):
             result = self.emitter.dense(layer, data, limits, relu)
         else:
@@ -178,20 +180,20 @@ class Lowering:
         return replace(leaky.with_values(self.quantized.rest), parameter=self.in_fp32(leaky.parameter))
 
     @staticmethod
-    def _capped(fusion: Fusion, entry: Entry) -> Entry:
+    def _capped(fusion: Fusion, entry: Any) -> Entry:
         """An fp32 tensor, cut at the ceiling of a ReLU6 and the like; of integers the range does that."""
         if fusion.ceiling is None:
             return entry
         ends = {"a_min": "0", "a_max": repr(float(fusion.ceiling))}
         return Node(f"{fusion.layer.name}_ceiling", "clip", ends, [()], inputs=[entry]), 0
 
-    def _summand(self, fusion: Fusion, limits: Range) -> Integers:
-        integers = self._integers(fusion.summand)
+    def _summand(self, summand: Entry, limits: Range) -> Integers:
+        integers = self._integers(summand)
         if integers.range.signed == limits.signed:
             return integers
-        self.converted.append(fusion.summand[0])
-        name = f"{fusion.summand[0].name}_{'signed' if limits.signed else 'unsigned'}"
-        return self.emitter.quantize(name, self.in_fp32(fusion.summand), replace(integers.range, signed=limits.signed))
+        self.converted.append(summand[0])
+        name = f"{summand[0].name}_{'signed' if limits.signed else 'unsigned'}"
+        return self.emitter.quantize(name, self.in_fp32(summand), replace(integers.range, signed=limits.signed))
 
     def in_fp32(self, entry: Entry) -> Entry:
         """The entry that holds in fp32 what ``entry`` of the inference graph does: dequantized, where it must be."""

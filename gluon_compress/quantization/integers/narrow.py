@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from ...network.nodes import Node
+from ...network.nodes import Entry, Node
 from ..arithmetic.ranges import Range
-from .emitter import CodesEmitter, Emitter, Integers
+from .emitter import Codes, CodesEmitter, Emitter, Integers
 from .onednn import SIGNED_HIGH
 from .simulated_emitter import SimulatedEmitter
 
@@ -64,7 +64,8 @@ def halved_codes(codes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.n
     return _keep_sums(exact, np.rint(exact), np.abs(exact) > 62, ends).astype(np.int8), scale * np.float32(2)
 
 
-def _keep_sums(exact: np.ndarray, rounded: np.ndarray, full: Any, fixed: Any = False) -> np.ndarray:
+def _keep_sums(exact: np.ndarray, rounded: np.ndarray, full: np.ndarray,
+               fixed: np.ndarray | bool = False) -> np.ndarray:
     """Round some numbers of each channel to the other side, so that the sum over the channel is what it was.
 
     Activations behind a ReLU are positive: what the errors of a channel's weights add up to would be added to its mean.
@@ -105,7 +106,7 @@ class NarrowEmitter(CodesEmitter):
         {layer name: by how much the scale of each channel grew, float array}, of the layers that have other codes now.
     """
 
-    def __init__(self, codes: dict[str, tuple[np.ndarray, np.ndarray]], biases: dict[str, np.ndarray]) -> None:
+    def __init__(self, codes: Codes, biases: dict[str, np.ndarray]) -> None:
         super().__init__(codes, biases)
         self.narrowed: dict[str, np.ndarray] = {}
         self._seen: set[str] = set()
@@ -113,11 +114,11 @@ class NarrowEmitter(CodesEmitter):
 
     def convolution(self, layer: Node, data: Integers, *others: Any, **named: Any) -> Integers:
         self._narrow(layer, data, halved=data.range.signed)
-        return super().convolution(layer, data, *others, **named)
+        return super().convolution(layer, data, *others, **named)  # type: ignore[safe-super]  # of what it is mixed with
 
-    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Any:
+    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Integers | Entry:
         self._narrow(layer, data, halved=False)
-        return super().dense(layer, data, limits, relu)
+        return super().dense(layer, data, limits, relu)  # type: ignore[safe-super]  # as above
 
     def _narrow(self, layer: Node, data: Integers, halved: bool) -> None:
         if layer.name in self._seen:

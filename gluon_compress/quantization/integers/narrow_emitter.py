@@ -15,18 +15,17 @@ used; where an image of another size than the example's would need one it is ref
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import mxnet as mx
 import numpy as np
 
 from ...network.graph import Graph
-from ...network.nodes import Entry, Node, plain
+from ...network.nodes import Entry, Node, Shape, plain
 from ..arithmetic.ranges import Range
-from .emitter import Emitter, Integers, ends_of
+from .emitter import Codes, CodesEmitter, Emitter, Integers, ends_of
 from .fusions import Leaky
 from .narrow import NarrowEmitter, NarrowSimulatedEmitter, is_depthwise
 from .onednn import SIGNED_HIGH, SIGNED_LOW, loses_five
@@ -37,7 +36,7 @@ FAR = 8192  # rows: where a 1x1 kernel is sure to find padding
 LOST = 5  # places
 
 
-def fitting(emitter_class: type, layers: Iterable[Node], saturates: bool) -> Callable[..., Any]:
+def fitting(emitter_class: type[CodesEmitter], layers: list[Node], saturates: bool) -> Callable[..., CodesEmitter]:
     """The class that writes down these layer nodes as ``emitter_class`` does, for a processor that saturates or not."""
     if not saturates:
         return emitter_class
@@ -58,14 +57,13 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         one to the other copies the image.
     """
 
-    def __init__(self, codes: dict[str, tuple[np.ndarray, np.ndarray]], biases: dict[str, np.ndarray],
-                 deep: Any = True) -> None:
+    def __init__(self, codes: Codes, biases: dict[str, np.ndarray], deep: bool = True) -> None:
         super().__init__(codes, biases)
         self.deep = deep
         self.far: list[int] = []  # heights of the images that 1x1 kernels with far rows read
         self.pointwise: list[str] = []  # names of layers that must not have LOST places
         self._with_depth: set[Entry] = set()
-        self._changed: dict[Any, Any] = {}
+        self._changed: dict[Entry, Integers] = {}
 
     def convolution(self, layer: Node, data: Integers, limits: Range, relu: bool = False,
                     summand: Integers | None = None, leaky: Leaky | None = None,
@@ -81,7 +79,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             return self._of_columns(result)
         return self._mark(result) if deep else result
 
-    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Any:
+    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Integers | Entry:
         self._narrow(layer, data, halved=False)
         if data.entry in self._with_depth or self._needs_place(layer) and len(layer.input_shape(0)) > 2:
             data = self._rows(f"{layer.name}_features", data)
@@ -97,7 +95,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
     def flatten(self, flatten: Node, data: Integers) -> Integers:
         return self._rows(flatten.name, data) if data.entry in self._with_depth else super().flatten(flatten, data)
 
-    def concat(self, concat: Node, parts: Sequence[Integers]) -> Integers:
+    def concat(self, concat: Node, parts: list[Integers]) -> Integers:
         if not any(part.entry in self._with_depth for part in parts):
             return super().concat(concat, parts)
         return self._mark(super().concat(concat, [self._deepened(part) for part in parts]))
@@ -121,7 +119,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
     def _needs_place(self, layer: Node) -> bool:
         return layer.name in self._limited
 
-    def _with_place(self, layer: Node, data: Integers) -> Any:
+    def _with_place(self, layer: Node, data: Integers) -> tuple[Node, bool]:
         """The layer with a larger weight where it needs one, and whether its images have a depth."""
         if is_depthwise(layer) or data.entry in self._columns.values():
             return layer, False
@@ -136,7 +134,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             return layer, False
         return self._far_away(layer), False
 
-    def _above_and_below(self, layer: Node) -> Any:
+    def _above_and_below(self, layer: Node) -> Node:
         """The layer on images with a depth of one; the larger weight lies above them.
 
         A stride of two in the depth leaves the one there is, and keeps from the 1x1 kernels that lose five places.
@@ -150,7 +148,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         step = 2 if is_pointwise(layer) and size == 1 and loses_five() else 1
         return replace(layer, attributes=_deep_window(layer, size, step, dilate=True))
 
-    def _far_away(self, layer: Node) -> Any:
+    def _far_away(self, layer: Node) -> Node:
         """A 1x1 layer as one of three rows; the first, where the larger weight lies, and the last read nothing."""
         codes, scale = self.codes[layer.name]
         codes = np.pad(codes, ((0, 0), (0, 0), (1, 1), (0, 0)))
@@ -161,7 +159,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         return replace(layer, attributes={**layer.attributes, "kernel": "(3, 1)", "pad": f"({FAR}, 0)",
                                           "dilate": f"({FAR}, 1)"})
 
-    def _with_zeros(self, layer: Node, data: Integers) -> Any:
+    def _with_zeros(self, layer: Node, data: Integers) -> Integers:
         """A feature of zeros more, and another where it would be the neighbour of one that is none."""
         codes, scale = self.codes[layer.name]
         zeros = 1 + codes.shape[1] % 2
@@ -197,11 +195,11 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
             self._changed[integers.entry] = replace(integers, entry=image, ends=ends_of(integers))
         return self._changed[integers.entry]
 
-    def _rows(self, name: str, data: Integers) -> Any:
+    def _rows(self, name: str, data: Integers) -> Integers:
         data = self._flattened(data)
         return replace(data, entry=plain(name, "Flatten", data.entry), ends=ends_of(data))
 
-    def _mark(self, integers: Integers) -> Any:
+    def _mark(self, integers: Integers) -> Integers:
         self._with_depth.add(integers.entry)
         return integers
 
@@ -215,7 +213,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         self._columns[name] = columns  # more than LOST, of whatever batch
         return columns
 
-    def _of_columns(self, integers: Integers) -> Any:
+    def _of_columns(self, integers: Integers) -> Integers:
         """What :meth:`_as_columns` added is taken away again."""
         if not loses_five():
             return integers
@@ -229,7 +227,7 @@ def is_pointwise(layer: Node) -> bool:
     return {*layer.get("kernel"), *(layer.get("stride", ()) or (1,))} == {1}
 
 
-def _deep_window(node: Node, size: Any = 1, step: Any = 1, dilate: Any = False) -> Any:
+def _deep_window(node: Node, size: int = 1, step: int = 1, dilate: bool = False) -> dict[str, str]:
     """The attributes of a convolution or pooling on images with a depth of one, for a window of this depth."""
     given = {"kernel": (size, node.get("kernel")), "stride": (step, node.get("stride", ()) or (1, 1)),
              "pad": (size // 2, node.get("pad", ()) or (0, 0))}
@@ -246,7 +244,7 @@ def most_rows(emitter: Emitter, graph: Graph) -> float:
                default=math.inf)
 
 
-def check_places(symbol: mx.sym.Symbol, layers: Collection[str], input_shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_places(symbol: mx.sym.Symbol, layers: Collection[str], input_shapes: Mapping[str, Shape]) -> None:
     """Raise ``ValueError`` where a layer would have LOST places with inputs of these shapes, {input name: shape}.
 
     ``layers`` are the names of an int8 network's 1x1 convolutions that would compute something else then.

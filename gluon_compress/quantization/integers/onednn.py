@@ -77,12 +77,12 @@ def _multiplies(data: np.ndarray, weight: np.ndarray) -> bool:
     return np.array_equal(sums.asnumpy()[0, :, :, 0], weight[:, :, 0, 0] @ data[0, :, :, 0])
 
 
-def threshold_for(scale: float, signed: bool) -> float:
+def threshold_for(scale: Any, signed: bool) -> Any:
     """The end of a range for which a code is worth ``scale``."""
     return scale * (SIGNED_LEVELS if signed else UNSIGNED_LEVELS)
 
 
-def codes_per_unit(scale: float, signed: bool) -> Any:
+def codes_per_unit(scale: Any, signed: bool) -> Any:
     """1 / ``scale`` as a kernel computes it, in float32."""
     return np.float32(SIGNED_LEVELS if signed else UNSIGNED_LEVELS) / np.float32(threshold_for(scale, signed))
 

@@ -6,13 +6,12 @@ half-way between two codes may be rounded to the other one.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ...network.nodes import Entry, Node, plain, written
+from ...network.nodes import Entry, Node, Shape, plain, written
 from ..arithmetic.ranges import Range
 from .emitter import CodesEmitter, Emitter, Integers, activation, half_to_even
 from .fusions import Leaky
@@ -31,7 +30,7 @@ class FloatEmitter(Emitter):
         """Codes of a range per unit of the values."""
 
     @abstractmethod
-    def _times(self, name: str, entry: Entry, factor: Any, shape: tuple[int, ...] | None = None) -> Entry:
+    def _times(self, name: str, entry: Entry, factor: Any, shape: Shape | None = None) -> Entry:
         """An entry times a scale; of ``shape``, by default as the entry's node knows it."""
 
     def quantize(self, name: str, entry: Entry, limits: Range) -> Integers:
@@ -49,9 +48,8 @@ class FloatEmitter(Emitter):
     def flatten(self, flatten: Node, data: Integers) -> Integers:
         return Integers(plain(flatten.name, "Flatten", data.entry), data.range)
 
-    def concat(self, concat: Node, parts: Sequence[Integers]) -> Integers:
-        attributes: dict[str, Any] = {**concat.attributes}
-        node = written("Concat", concat.name, *(part.entry for part in parts), **attributes)
+    def concat(self, concat: Node, parts: list[Integers]) -> Integers:
+        node = written("Concat", concat.name, *(part.entry for part in parts), **concat.attributes)
         return Integers((node, 0), parts[0].range)
 
     def _rounded(self, name: str, entry: Entry, limits: Range) -> Integers:
@@ -74,7 +72,7 @@ class SimulatedEmitter(CodesEmitter, FloatEmitter):
             leaky = replace(leaky, parameter=self.parameter(f"{layer.name}.slope", leaky.slope))
         return self._rounded(layer.name, activation(f"{layer.name}_relu", output, relu, leaky), limits)
 
-    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Any:
+    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Integers | Entry:
         output = self._layer(layer, data, np.float32(1) if limits is None else limits.per_unit)
         output = activation(f"{layer.name}_relu", output, relu)
         return output if limits is None else self._rounded(layer.name, output, limits)
@@ -82,8 +80,8 @@ class SimulatedEmitter(CodesEmitter, FloatEmitter):
     def _layer(self, layer: Node, data: Integers, per_unit: Any) -> Entry:
         """The layer's sum, ``per_unit`` to the unit, not yet rounded."""
         name, (codes, scale) = layer.name, self.codes[layer.name]
-        attributes: dict[str, Any] = {**layer.attributes, "no_bias": True}
-        output = written(layer.operator, name, data.entry, self.parameter(f"{name}.weight", codes), **attributes), 0
+        output = written(layer.operator, name, data.entry, self.parameter(f"{name}.weight", codes),
+                         **{**layer.attributes, "no_bias": True}), 0
         weight_per_unit = np.float32(SIGNED_LEVELS) / (scale * np.float32(SIGNED_LEVELS))  # in the kernels' order
         shape = (1, -1) + (1, 1) * (layer.meaning.integer_form == "convolution")
         if name in self.biases:
@@ -98,5 +96,5 @@ class SimulatedEmitter(CodesEmitter, FloatEmitter):
     def _per_unit(self, limits: Range) -> Any:
         return limits.per_unit
 
-    def _times(self, name: str, entry: Entry, factor: Any, shape: tuple[int, ...] | None = None) -> Entry:
+    def _times(self, name: str, entry: Entry, factor: Any, shape: Shape | None = None) -> Entry:
         return plain(name, "_mul_scalar", entry, scalar=repr(float(factor)))

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ...network.nodes import Entry, Node, written
+from ...network.nodes import Entry, Node, Shape, written
 from ..arithmetic.ranges import Range
 from .emitter import Integers, half_to_even
 from .fusions import Leaky
@@ -106,7 +106,7 @@ class TrainingEmitter(FloatEmitter):
                       _node("LeakyReLU", name, output, act_type="leaky", slope=repr(float(leaky.slope))))
         return self._rounded(layer.name, output, limits)  # unsigned codes are the ReLU
 
-    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Any:
+    def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Integers | Entry:
         output = self._layer(layer, data, None if limits is None else self._per_unit(limits))
         if limits is not None:
             return self._rounded(layer.name, output, limits)
@@ -127,7 +127,7 @@ class TrainingEmitter(FloatEmitter):
             unit = _node("broadcast_mul", f"{name}_multiplier", unit, per_unit)
         return self._times(f"{name}_scaled", output, unit, layer.shapes[0])
 
-    def _times(self, name: str, entry: Entry, factor: Any, shape: tuple[int, ...] | None = None) -> Entry:
+    def _times(self, name: str, entry: Entry, factor: Entry, shape: Shape | None = None) -> Entry:
         """A tensor times one number, or one for each channel, that has a gradient.
 
         With four axes by a BatchNorm of mean 0 and deviation 1, whose gradient oneDNN computes in a tenth of the time
@@ -153,7 +153,7 @@ class TrainingEmitter(FloatEmitter):
 
     def _weight(self, layer: Node) -> tuple[Entry, Entry]:
         """``(codes, scale)`` of a layer's weight, the same for all layers that share it."""
-        weight = layer.entry("weight")
+        weight = layer.read("weight")
         name = weight[0].name
         if name not in self._made:
             axes = tuple(range(1, len(weight[0].shapes[0])))
@@ -175,7 +175,7 @@ class TrainingEmitter(FloatEmitter):
             self._made[name] = codes, scale
         return self._made[name]
 
-    def _clip(self, weight: str, shape: tuple[int, ...]) -> Entry:
+    def _clip(self, weight: str, shape: Shape) -> Entry:
         """The share of its largest weight at which each channel is cut, in [SMALLEST_CLIP, 1]."""
         name = clip_name(weight)
         learned = self.parameter(name, self.clips[name])
@@ -193,7 +193,7 @@ class TrainingEmitter(FloatEmitter):
             bias = change if bias is None else _node("broadcast_add", f"{layer.name}_shifted{number}", bias, change)
         return bias
 
-    def _threshold(self, limits: LearnedRange) -> Entry:
+    def _threshold(self, limits: Any) -> Entry:
         """The threshold of a range, positive, shape (1,); its gradient is that of an LSQ step of the same change.
 
         LSQ scales the gradient of s by g = 1 / sqrt(N q), for N values. For T = q s the same steps of plain SGD want
@@ -222,7 +222,7 @@ class TrainingEmitter(FloatEmitter):
     def _per_unit(self, limits: Any) -> Entry:
         return self._once("_rdiv_scalar", "per_unit", limits)
 
-    def _once(self, operator: str, what: str, limits: LearnedRange) -> Entry:
+    def _once(self, operator: str, what: str, limits: Any) -> Entry:
         key = limits.name, limits.signed, what
         if key not in self._made:
             threshold = self._threshold(limits)
@@ -248,7 +248,7 @@ def initial_clip(weight: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray
     return np.where(largest > 0, scale * steps / np.where(largest > 0, largest, 1), 1).clip(SMALLEST_CLIP, 1)
 
 
-def codes_and_scales(weight: np.ndarray, clip: np.ndarray | None, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def codes_and_scales(weight: np.ndarray, clip: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """What :meth:`TrainingEmitter._weight` computes, as arrays; ``clip`` is None with 8 bits."""
     if bits == 8:
         return weight_codes(weight)
@@ -263,7 +263,7 @@ def _largest(weight: np.ndarray) -> np.ndarray:
     return np.abs(weight).reshape(len(weight), -1).max(axis=1)
 
 
-def gradient_scale(largest: float, features: int) -> float:
+def gradient_scale(largest: int, features: int) -> float:
     """By which the gradient of a threshold is multiplied."""
     return float(largest ** 2 / np.sqrt(largest * features))
 
@@ -275,7 +275,7 @@ def _with_gradient_times(name: str, entry: Entry, factor: float) -> Entry:
     return _node("elemwise_add", f"{name}_whole", entry, nothing)
 
 
-def _cut(name: str, entry: Entry, low: float, high: float) -> Entry:
+def _cut(name: str, entry: Entry, low: int, high: int) -> Entry:
     """Clipped to [low, high], with the gradient of what was not: x + stop_gradient(clip(x) - x)."""
     clipped = _node("clip", f"{name}_clipped", entry, a_min=low, a_max=high)
     change = _node("BlockGrad", f"{name}_change", _node("elemwise_sub", f"{name}_difference", clipped, entry))

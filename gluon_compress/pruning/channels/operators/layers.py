@@ -1,12 +1,17 @@
 """Layers with parameters: convolutions, dense layers, embeddings, normalization, PReLU."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 import numpy as np
 
-from ..tracking import Labels
-from .rules import only_on, rule, stop
+from ....network.nodes import Node
+from ..tracking import Labels, Tracker
+from .rules import Inputs, Outputs, only_on, rule, stop
 
 
 @rule("Convolution", "Deconvolution")
-def _convolution(node, inputs, tracker):
+def _convolution(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Of weight (out, in / groups, ...); transposed (in, out / groups, ...), or with its channels on the last axis."""
     data_axis, out_axis = node.channel_axis, node.meaning.weight_channels
     in_axis = data_axis if out_axis == 0 else 0
@@ -16,7 +21,7 @@ def _convolution(node, inputs, tracker):
         if data is not None:
             tracker.assign(node, "weight", in_axis, data.ids)
         out = _new_channels(node, tracker, channels, {"weight": out_axis, "bias": 0})
-    elif node.weight.parameter is None or data_axis != 1:
+    elif "weight" not in node.parameters or data_axis != 1:
         why = "its weight is computed" if data_axis == 1 else "it has groups and channels on the last axis"
         return stop(node, inputs, tracker, why)
     else:
@@ -24,7 +29,7 @@ def _convolution(node, inputs, tracker):
     return [out and Labels(data_axis, out.ids)]
 
 
-def _grouped(node, data, tracker, channels, out_axis):
+def _grouped(node: Node, data: Labels | None, tracker: Tracker, channels: int, out_axis: int) -> Labels | None:
     """A grouped convolution loses whole groups, or the same channels of each, whichever is finer."""
     inputs, groups = node.input_shape(0)[1], node.groups
     whole = _new_channels(node, tracker, channels, {"bias": 0})
@@ -43,13 +48,13 @@ def _grouped(node, data, tracker, channels, out_axis):
         for column in (*read.T, *made.T):
             tracker.same(read[:, 0], column, reason)
         tracker.count_groups(node, read[:, 0])
-        tracker.group_counts[node.weight.parameter] = read[:, 0]
+        tracker.group_counts[node.parameters["weight"]] = read[:, 0]
     tracker.assign(node, "weight", 0, (made if out_axis == 0 else read).ravel())
     return whole
 
 
 @rule("FullyConnected")
-def _dense(node, inputs, tracker):
+def _dense(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     shape, data = node.input_shape(0), inputs[0]
     flatten = node.get("flatten") or len(shape) == 2
     if data is not None and flatten:
@@ -67,15 +72,15 @@ def _dense(node, inputs, tracker):
 
 
 @rule("Embedding")
-def _embedding(node, inputs, tracker):
+def _embedding(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     tracker.pin(inputs[0], f"read by Embedding ({node.name}) as indices")
     out = _new_channels(node, tracker, node.shapes[0][-1], {"weight": 1})
     return [out and Labels(len(node.shapes[0]) - 1, out.ids)]
 
 
-def _new_channels(node, tracker, count, indexed):
+def _new_channels(node: Node, tracker: Tracker, count: int, indexed: Mapping[str, int]) -> Labels | None:
     """Labels of the channels that a layer makes, which index its weight and bias; None when they are not ours."""
-    weight = node.weight.parameter
+    weight = node.parameters.get("weight")
     if weight is None:
         return None
     labels = Labels(0, tracker.new(count))
@@ -90,18 +95,18 @@ def _new_channels(node, tracker, count, indexed):
 
 
 @rule("BatchNorm", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU")
-def _batch_norm(node, inputs, tracker):
+def _batch_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = only_on(node.channel_axis, node, inputs[0], tracker)
     if data is not None:
         for role in ("gamma", "beta", "mean", "variance"):
             tracker.assign(node, role, 0, data.ids)
-        if not node.get("fix_gamma") and node.gamma.parameter is not None:
-            tracker.scales.append((node.gamma.parameter, data.ids))
+        if not node.get("fix_gamma") and "gamma" in node.parameters:
+            tracker.scales.append((node.parameters["gamma"], data.ids))
     return [data]
 
 
 @rule("InstanceNorm")
-def _instance_norm(node, inputs, tracker):
+def _instance_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = only_on(1, node, inputs[0], tracker)
     if data is not None:
         for role in ("gamma", "beta"):
@@ -110,7 +115,7 @@ def _instance_norm(node, inputs, tracker):
 
 
 @rule("LayerNorm")
-def _layer_norm(node, inputs, tracker):
+def _layer_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Over the channels: mean and variance become those of the kept ones."""
     data = inputs[0]
     if data is not None and data.axis == node.channel_axis:
@@ -120,7 +125,7 @@ def _layer_norm(node, inputs, tracker):
 
 
 @rule("GroupNorm")
-def _group_norm(node, inputs, tracker):
+def _group_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Whole groups go, so that those that stay are normalized as before."""
     data = only_on(1, node, inputs[0], tracker)
     if data is None:
@@ -136,7 +141,7 @@ def _group_norm(node, inputs, tracker):
 
 
 @rule("LeakyReLU")
-def _leaky_relu(node, inputs, tracker):
+def _leaky_relu(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
     if len(node.inputs) > 1 and data is not None:  # PReLU
         if node.input_shape(1) == (1,):
@@ -148,7 +153,7 @@ def _leaky_relu(node, inputs, tracker):
 
 
 @rule("L2Normalization")
-def _l2_normalization(node, inputs, tracker):
+def _l2_normalization(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """By the norm of each channel, or of all together, to which what is removed adds nothing."""
     if node.get("mode", "instance") == "spatial":
         return [only_on(1, node, inputs[0], tracker)]
