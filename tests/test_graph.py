@@ -13,7 +13,7 @@ from gluon_compress.network.graph import Graph
 from gluon_compress.network.nodes import edited, in_order, nodes_of, symbol_of
 from gluon_compress.network.operators import OPERATORS, Operator
 from gluon_compress.network.registry import description_of
-from gluon_compress.pruning import prune_channels, reestimate_batch_norm
+from gluon_compress.pruning import Taylor, prune_channels, reestimate_batch_norm
 from gluon_compress.pruning.channels.operators import RULES
 from gluon_compress.quantization import quantize
 from mxnet.gluon import nn
@@ -181,7 +181,7 @@ def test_taylor_takes_a_batch_norm_with_a_relu_as_inference_does():
         net, example = build(network, (8, 3, 8, 8))
         outputs.append(net(example).asnumpy())
         labels = mx.nd.array(np.arange(8) % 3)
-        plan = prune_channels(net, example, 0.5, criterion="taylor", data=[(example, labels)], round_to=1)
+        plan = prune_channels(net, example, 0.5, criterion=Taylor([(example, labels)]), round_to=1)
         kept.append([cut["kept"] for cut in plan.slices])
     np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
     assert kept[0] == kept[1]

@@ -22,10 +22,8 @@ from ...network.values import parameters
 from .operators import RULES, unknown_operator
 from .tracking import Labels, Producer, Tracker
 
-Key = tuple[str, int]  # structural name of a parameter, axis
-
-
 Key = tuple[str, ...]  # the layers of a group, by which it is known
+Axis = tuple[str, int]  # structural name of a parameter, and which of its axes
 
 
 @dataclass
@@ -180,15 +178,15 @@ class Dependencies:
         left = {key: self._share_left(key, gone) for key in self.entries}
         return sum(macs * prod(left[key] for key in keys) for macs, keys in self._macs)
 
-    def _share_left(self, key: Key, gone: np.ndarray) -> float:
+    def _share_left(self, key: Axis, gone: np.ndarray) -> float:
         return 1 - gone[self.entries[key]].mean()
 
-    def _countable(self) -> list[tuple[float, list[Key]]]:
+    def _countable(self) -> list[tuple[float, list[Axis]]]:
         """[(MACs, [keys of entries that they are proportional to])] of each operator with a weight.
 
         MACs = pixels * prod(weight.shape), see network/operators.py: they shrink with each axis of the weight.
         """
-        found: list[tuple[float, list[Key]]] = []
+        found: list[tuple[float, list[Axis]]] = []
         for node in self._graph.nodes:
             if node.macs is not None:
                 keys = [(node.parameters.get("weight", ""), axis) for axis in (0, 1)]
