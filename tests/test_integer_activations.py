@@ -216,7 +216,8 @@ def test_symbol_blocks_keep_their_activations_on_integers(tmp_path):
 
 def made_again(int8, record):
     """The network that a file with this record stands for."""
-    return IntegerNetwork(Quantized.from_tensors(int8.graph, int8.quantized.tensors(), record, int8.scales))
+    records = {"quantization": record, "scales": int8.scales}
+    return IntegerNetwork(Quantized.from_tensors(int8.graph, int8.quantized.tensors(), records))
 
 
 def test_records_without_activations_are_lowered_as_they_were_made():
