@@ -575,8 +575,8 @@ def test_recurrent_layers_are_named_in_the_plan():
     assert "hybrid_forward" in plan.left_out["cell.i2h"]
     net, inputs = make(between(lambda net, F, x: net.layer(F.reshape(x, (-1, 1, 4))),
         layer=lambda: mx.gluon.rnn.LSTM(4)))
-    untouched = prune_channels(net, inputs, 0.5, round_to=1).left_out
-    assert {"layer.l0_i2h", "layer.l0_h2h"} < set(untouched)
+    left_out = prune_channels(net, inputs, 0.5, round_to=1).left_out
+    assert {"layer.l0_i2h", "layer.l0_h2h"} < set(left_out)
 
 
 @pytest.mark.parametrize("name", PINNED)

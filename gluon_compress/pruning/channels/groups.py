@@ -59,7 +59,7 @@ class Dependencies:
     ----------
     groups : list of Group
         With at least two units each, in the order of the graph; behind :meth:`without`, with what is left of them.
-    untouched : dict
+    left_out : dict
         {layer name: why none of its channels can go}.
     channels : dict
         {layer name: the unit of each output channel} of every layer.
@@ -89,7 +89,7 @@ class Dependencies:
             self.channels.setdefault(layer_name(producer.weight), roots[producer.ids])
         self.groups = self._groups(stay)
         free = {layer for group in self.groups for layer in group.layers}
-        self.untouched = {name: stay.get(int(units[0]), "all its channels would have to go together")
+        self.left_out = {name: stay.get(int(units[0]), "all its channels would have to go together")
                           for name, units in self.channels.items() if name not in free}
         self.partly = {name: next(stay[unit] for unit in units.tolist() if unit in stay)
                        for name, units in self.channels.items()
@@ -104,7 +104,7 @@ class Dependencies:
             if node.parameter is not None and not node.constant and len(node.shapes[0]) > 1 \
                     and node.parameter not in indexed:
                 reason = tracker.why_fixed(node.parameter) or "operators without a rule read it"
-                self.untouched.setdefault(layer_name(node.parameter), reason)
+                self.left_out.setdefault(layer_name(node.parameter), reason)
 
     def _groups(self, stay: Mapping[int, str]) -> list[Group]:
         makers: dict[int, list[str]] = {}  # unit: the layers that make it

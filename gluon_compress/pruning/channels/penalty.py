@@ -67,7 +67,7 @@ class ChannelPenalty:
         check_choice("kind", kind, ("bn_scale", "group_lasso"))
         self.strength, self.kind = strength, kind
         dependencies = Dependencies(Graph(net, example), net)
-        self.left_out = dict(dependencies.untouched)
+        self.left_out = dict(dependencies.left_out)
         names = selected_and_excluded(net, select, exclude)
         groups = dependencies.groups and choose_groups(dependencies.groups, *names, self.left_out)
         terms = _scale_terms if kind == "bn_scale" else _lasso_terms

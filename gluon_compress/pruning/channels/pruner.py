@@ -191,10 +191,10 @@ def _prepare(net: HybridBlock, dependencies: Dependencies, amount: Amount, optio
              before: dict[Key, int]) -> tuple[Selection, Amount, dict[str, str]]:
     """(the Selection, the amount with ratios by group, {layer name: why it stays}), all checked."""
     if not dependencies.groups:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in dependencies.untouched.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in dependencies.left_out.items())
         raise ValueError(f"no layer of this network can lose channels: {reasons or 'it has none'}")
     importance, unranked = options.criterion.of_channels(net, dependencies)
-    left_out = dict(dependencies.untouched)
+    left_out = dict(dependencies.left_out)
     for group in dependencies.groups:
         if group.key in unranked:
             left_out.update(dict.fromkeys(group.layers, unranked[group.key]))
