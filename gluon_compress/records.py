@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Check = Callable[[Any, str], None]  # of files/schema.py
 OWN_SETTINGS = ("shape", "dtype", "bits", "fill", "infinite")  # what a file says of every parameter where it applies
 KINDS: dict[str, type[Record]] = {}  # {what a file calls them: class} of the records that files may hold
-FORMS: list[type[Form]] = []  # theirs, in the order in which they encode
+FORMS: list[type[Form]] = []  # their forms, in the order in which these encode
 
 
 class Form:
@@ -123,7 +123,7 @@ class Record:
     left_out: dict[str, str]
     in_files: ClassVar[str | None] = None
     form: ClassVar[type[Form] | None] = None
-    title: ClassVar[str] = "a record"
+    title: ClassVar[str] = "record"
     schema: ClassVar[Check] = anything
     header_schema: ClassVar[Check | None] = None
     resizes: ClassVar[bool] = False
@@ -246,6 +246,9 @@ def _register(cls: type[Record], name: str, form: type[Form] | None) -> None:
     if name in KINDS:
         raise TypeError(f"{cls.__name__} is called {name!r} in files, as {KINDS[name].__name__} is; accepted: another "
                         f"name")
+    if form is not None and not (form.parts or form.settings):
+        raise TypeError(f"the form of {cls.__name__} has neither parts nor settings; accepted: one at least, by which "
+                        f"a file tells what has the form")
     taken = {*OWN_SETTINGS, "value", *(part for other in FORMS for part in (*other.parts, *other.settings))}
     for part in (*form.parts, *form.settings) if form else ():
         if part in taken:

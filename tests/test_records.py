@@ -241,8 +241,9 @@ def test_what_no_longer_fits_such_a_record_is_not_saved(tmp_path):
     net.output.weight.set_data(net.output.weight.data() + 0.01)
     with pytest.raises(RecordError, match="not in the codebook"):
         gc.save(tmp_path / "net", net, books)
-    with pytest.raises(TypeError, match="accepted: .*Codebooks"):
-        gc.save(tmp_path / "net", net, "codebooks")
+    for other in ("codebooks", FoldedNorms({"norm": "conv"})):  # files do not hold the latter
+        with pytest.raises(TypeError, match="is not a record that files hold; accepted: .*Codebooks"):
+            gc.save(tmp_path / "net", net, other)
     assert not list(tmp_path.iterdir())
 
 
@@ -376,6 +377,9 @@ def test_two_records_cannot_have_one_name_in_files():
         parts = ("scale",)
     with pytest.raises(TypeError, match="'scale'; accepted: another name"):
         class Third(Record, in_files="third", form=Taken):
+            pass
+    with pytest.raises(TypeError, match="neither parts nor settings"):
+        class Fourth(Record, in_files="third", form=Form):
             pass
     assert "third" not in KINDS  # nothing was registered
 

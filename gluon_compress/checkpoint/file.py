@@ -15,7 +15,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
-from ..arguments import check_flag
+from ..arguments import check_flag, shown
 from ..errors import CheckpointError
 from ..files import tensorfile
 from ..files.paths import check_path, check_target
@@ -109,7 +109,7 @@ def _check_records(records: tuple[Record, ...]) -> None:
     seen = set()
     for record in records:
         if not isinstance(record, tuple(accepted)):
-            raise TypeError(f"{record!r} is not a record that files hold; accepted: "
+            raise TypeError(f"{shown(record)} is not a record that files hold; accepted: "
                             f"{', '.join(cls.__name__ for cls in accepted)}")
         if record.in_files in seen:
             raise ValueError(f"two records of class {type(record).__name__} are given; accepted: one of each class; "
