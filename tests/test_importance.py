@@ -75,7 +75,7 @@ def test_bn_scale_is_the_gamma_behind():
 def test_layers_without_a_scale_are_named_by_bn_scale():
     net, example = build(LeNet, (2, 1, 28, 28))
     before = values(net)
-    with pytest.raises(ValueError, match="ranks no layer.*conv.0: no BatchNorm with a scale behind it"):
+    with pytest.raises(ValueError, match="ranks no layer.*conv.0: no BatchNorm with a scale after it"):
         prune_channels(net, example, 0.5, "bn_scale", round_to=1)
     assert identical(before, values(net))
 

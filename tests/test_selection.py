@@ -140,7 +140,7 @@ def test_a_macs_target_is_met_and_hardly_undercut(scope, macs, round_to):
 def test_a_macs_target_out_of_reach_is_refused():
     net, example = resnet()
     before = values(net)
-    with pytest.raises(ValueError, match=r"macs is 0.001; accepted here: at least 0\.\d+"):
+    with pytest.raises(ValueError, match=r"macs is 0.001; accepted: at least 0\.\d+"):
         prune_channels(net, example, macs=0.001, max_ratio=0.5, round_to=1)
     assert identical(before, values(net))
 
@@ -291,7 +291,7 @@ def test_steps_go_on_when_a_layer_has_one_channel_left(sizes, ratio, kept):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"macs": 0.001}, r"macs is 0.001; accepted here: at least 0\.\d+"),
+    ({"macs": 0.001}, r"macs is 0.001; accepted: at least 0\.\d+"),
     ({"ratio": 0.9}, "ratio=0.9 would remove all 4 channels of layer a"),
     ({"ratio": {"b": 0.98}}, "ratio=0.98 would remove all 16 channels of layer b"),
     ({"latency": 1e-6}, "latency is 1e-06 ms; that is not reached even when")])

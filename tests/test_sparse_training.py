@@ -127,7 +127,7 @@ def test_bad_arguments(arguments, error, message):
 
 def test_nothing_to_pull_and_frozen_parameters():
     net, example = build(LeNet, (2, 1, 28, 28))
-    with pytest.raises(ValueError, match="no prunable channels with a BatchNorm behind them"):
+    with pytest.raises(ValueError, match="no prunable channels with a BatchNorm after them"):
         ChannelPenalty(net, example, 0.1)
     net.conv[0].weight.grad_req = "null"
     with pytest.raises(NetworkError, match="conv.0.weight is frozen"):

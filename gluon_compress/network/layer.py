@@ -63,7 +63,7 @@ def layers(net: HybridBlock) -> list[Layer]:
     """All :class:`Layer` of a ready network, in the order in which they were added; shared weights once."""
     check_ready(net)
     kinds: dict[str, tuple[str, str | None]] = {}
-    found = []
+    weighted = []
     named = parameters(net)
     owners = {name: block for name, _, block in walk(net)}
     for name, parameter in named.items():
@@ -75,8 +75,8 @@ def layers(net: HybridBlock) -> list[Layer]:
             kind, layout = kinds.get(parameter.name, ("SymbolBlock", None))
         else:
             kind, layout = _gluon_kind(type(block)), getattr(block, "_kwargs", {}).get("layout")
-        found.append(Layer(layer_name(name), kind, name, parameter, block, layout))
-    return found
+        weighted.append(Layer(layer_name(name), kind, name, parameter, block, layout))
+    return weighted
 
 
 def select_layers(net: HybridBlock, select: Which = None, exclude: Which = (),

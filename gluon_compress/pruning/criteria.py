@@ -145,7 +145,7 @@ class BatchNormScale(Criterion):
             if scales:
                 importance[group.key] = mean_of_relative(scales[:None if self.over == "group" else 1])
             else:
-                missing[group.key] = "no BatchNorm with a scale behind it"
+                missing[group.key] = "no BatchNorm with a scale after it"
         return importance, missing
 
     def settings(self) -> dict[str, Any]:

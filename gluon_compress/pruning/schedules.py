@@ -3,23 +3,27 @@
 Every schedule is a plain function ``schedule(progress)`` from [0, 1] to [0, 1] that never falls and ends at 1, so
 that one of your own is as good as these. :class:`GradualPruner` uses them for single weights.
 """
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from ..arguments import check_number
 
 
-def one_shot(progress):
+def one_shot(progress: float) -> float:
     """All at the first step: 1."""
     check_number("progress", progress, minimum=0, maximum=1)
     return 1.0
 
 
-def linear(progress):
+def linear(progress: float) -> float:
     """The same at each step: ``progress``."""
     check_number("progress", progress, minimum=0, maximum=1)
     return float(progress)
 
 
-def cubic(progress):
-    """Fast at first, while there is much to spare, and slow at the end: ``1 - (1 - progress)**3``.
+def cubic(progress: float) -> float:
+    """Fast at first, while much can be spared, and slow at the end: ``1 - (1 - progress)**3``.
 
     Between an initial sparsity ``s_i`` and a final one ``s_f``, ``s_i + (s_f - s_i) * cubic(progress)`` is equation 1
     of Zhu & Gupta, "To prune, or not to prune: exploring the efficacy of pruning for model compression", 2017,
@@ -29,7 +33,7 @@ def cubic(progress):
     return 1 - (1 - progress) ** 3
 
 
-def check_schedule(schedule):
+def check_schedule(schedule: Callable[[float], float]) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless ``schedule`` is a function of the kind above."""
     if not callable(schedule):
         raise TypeError(f"schedule is {schedule!r}; accepted: one_shot, linear, cubic, or a function of yours from "

@@ -1,12 +1,21 @@
 """Which layers to keep in fp32 so that a quantized network loses at most so much accuracy."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ..arguments import check_number
 from ..network.blocks import tensors_of
 from ..tables import progress_bar
+from .integers.integer_network import IntegerNetwork
 
 
-def keep_accuracy(net, result, quantized, inputs, evaluate, max_drop, progress):
+def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[[list[str]], IntegerNetwork],
+                  inputs: tuple[Any, ...], evaluate: Callable[[HybridBlock], float], max_drop: float,
+                  progress: bool) -> IntegerNetwork:
     """The quantized network with the fewest layers in fp32 that keeps the accuracy, of those that are tried.
 
     Layers are ranked by what quantizing one alone does to the network's outputs; the worst one, two, four, ... go back
@@ -32,10 +41,11 @@ def keep_accuracy(net, result, quantized, inputs, evaluate, max_drop, progress):
     if baseline - accuracy > max_drop:
         candidates = list(result.record.layers)
         damage = _damage(net, quantized, candidates, inputs, progress)
-        ranked = sorted(candidates, key=damage.get, reverse=True)
-        accuracies, networks = {}, {}
+        ranked = sorted(candidates, key=damage.__getitem__, reverse=True)
+        accuracies: dict[int, float] = {}
+        networks: dict[int, IntegerNetwork] = {}
 
-        def fits(count):
+        def fits(count: int) -> bool:
             networks[count] = quantized(ranked[:count])
             accuracies[count] = _accuracy(evaluate, networks[count], f"the network with {count} layers in fp32")
             return baseline - accuracies[count] <= max_drop
@@ -51,13 +61,13 @@ def keep_accuracy(net, result, quantized, inputs, evaluate, max_drop, progress):
     return result
 
 
-def _accuracy(evaluate, net, what):
+def _accuracy(evaluate: Callable[[HybridBlock], float], net: HybridBlock, what: str) -> float:
     accuracy = evaluate(net)
     check_number(f"evaluate(net) of {what}", accuracy)
     return accuracy
 
 
-def _fewest(fits, most):
+def _fewest(fits: Callable[[int], bool], most: int) -> int | None:
     """The smallest count in [1, most] found to fit, or None."""
     count, low = 1, 0
     while not fits(count):
@@ -73,7 +83,8 @@ def _fewest(fits, most):
     return count
 
 
-def _damage(net, quantized, candidates, inputs, progress):
+def _damage(net: HybridBlock, quantized: Callable[[list[str]], IntegerNetwork], candidates: list[str],
+            inputs: tuple[Any, ...], progress: bool) -> dict[str, float]:
     """{layer: relative error of the outputs when it alone is quantized}."""
     expected = _outputs(net, inputs)
     norm = np.linalg.norm(expected)
@@ -84,5 +95,5 @@ def _damage(net, quantized, candidates, inputs, progress):
     return damage
 
 
-def _outputs(net, inputs):
+def _outputs(net: HybridBlock, inputs: tuple[Any, ...]) -> np.ndarray:
     return np.concatenate([tensor.ravel() for tensor in tensors_of(net, inputs)])

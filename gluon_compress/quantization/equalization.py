@@ -14,7 +14,7 @@ of one scale, against the second layer's weights (Xiao et al., "SmoothQuant", 20
 A depthwise second layer has a scale for each channel, too: s_i = max|x_i| then makes all channels' ranges equal, at
 no cost.
 
-Behind a ReLU6 channels can be made larger only, up to its ceiling: what a channel has above the largest value that was
+After a ReLU6 channels can be made larger only, up to its ceiling: what a channel has above the largest value that was
 seen is cut then, as a threshold cuts it.
 
 Equalization is to reduce noise. Of s**a with a = 0, 1/4, ..., 1 each pair gets the one with the least that is expected
@@ -26,14 +26,19 @@ at the second layer's output, of 8 bits each,
 
 and none where that is a = 0.
 """
+from __future__ import annotations
+
 import math
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ..network.graph import Graph
 from ..network.nodes import Node, consumers, in_order
 from .calibration.observing import key, observe
+from .integers.inference_graph import InferenceGraph
 
 EXPONENTS = (0, 0.25, 0.5, 0.75, 1)
 LEAST_GAIN = 0.99  # of the noise: what a change must leave
@@ -49,17 +54,17 @@ class Pair:
     ceiling: float = math.inf
 
     @property
-    def depthwise(self):
+    def depthwise(self) -> bool:
         return self.second.groups > 1
 
 
 class ChannelStatistics:
     """The largest |x| and the mean square of each channel, axis 1, of all arrays observed; shapes (channels,)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.largest, self.mean_square, self._count = 0.0, 0.0, 0
 
-    def observe(self, array):
+    def observe(self, array: np.ndarray) -> None:
         others = (0, *range(2, array.ndim))
         self.largest = np.maximum(self.largest, np.abs(array).max(axis=others))
         count = array.size // array.shape[1]
@@ -68,7 +73,8 @@ class ChannelStatistics:
         self.mean_square += (mean_square - self.mean_square) * count / self._count
 
 
-def equalize_layers(graph, inference, values, batches, progress):
+def equalize_layers(graph: Graph, inference: InferenceGraph, values: dict[str, np.ndarray], batches: list[Any],
+                    progress: bool) -> tuple[dict[str, np.ndarray], list[Pair], list[Pair]]:
     """``(values, changed, left)``: the parameters with channels rescaled, between which pairs, and between which not.
 
     Parameters
@@ -89,9 +95,9 @@ def equalize_layers(graph, inference, values, batches, progress):
                    progress)
     values, changed, left = dict(values), [], []
     for pair in pairs:
-        found = seen.observers[key(pair.second.inputs[0])]
-        largest = found.largest.reshape(pair.channels, -1).max(axis=1)
-        mean_square = found.mean_square.reshape(pair.channels, -1).mean(axis=1)
+        statistics = seen.observers[key(pair.second.inputs[0])]
+        largest = statistics.largest.reshape(pair.channels, -1).max(axis=1)
+        mean_square = statistics.mean_square.reshape(pair.channels, -1).mean(axis=1)
         factor = least_noise(pair, largest, mean_square, values[inference.weights[pair.second.name]])
         if factor is None:
             left.append(pair)
@@ -101,13 +107,13 @@ def equalize_layers(graph, inference, values, batches, progress):
     return values, changed, left
 
 
-def find_pairs(graph, inference):
+def find_pairs(graph: Graph, inference: InferenceGraph) -> list[Pair]:
     """The :class:`Pair`\\ s of layers that integers could run on, each used once, as are their parameters."""
     uses = Counter(source.parameter for node in graph.nodes for source, _ in node.inputs if source.parameter)
     fixed = {node.parameter for node in graph.nodes if node.constant}
     readers, heads = consumers(inference.outputs), set(inference.outputs)
 
-    def free(node, *parameters):
+    def free(node: Node, *parameters: str | None) -> bool:
         return (node.name in inference.weights and node.integer_obstacle is None and len(node.shapes[0]) in (2, 4)
                 and all(name is None or uses[name] == 1 and name not in fixed for name in parameters))
 
@@ -126,7 +132,7 @@ def find_pairs(graph, inference):
     return pairs
 
 
-def least_noise(pair, largest, mean_square, weight):
+def least_noise(pair: Pair, largest: np.ndarray, mean_square: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
     """s with the least noise that is expected, (channels,), or None where that is no change.
 
     Parameters
@@ -146,7 +152,7 @@ def least_noise(pair, largest, mean_square, weight):
     return tried[best] if noises[best] < LEAST_GAIN * noises[0] else None
 
 
-def factors(pair, largest, rows):
+def factors(pair: Pair, largest: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """s of the formulas above, of geometric mean 1 over the channels that are used at all; 1 for the others.
 
     ``rows`` are the second layer's absolute weights, (out, in, places), or (in, 1, places) of a depthwise one.
@@ -165,14 +171,14 @@ def factors(pair, largest, rows):
     return result
 
 
-def limited(pair, factor, largest):
+def limited(pair: Pair, factor: np.ndarray, largest: np.ndarray) -> np.ndarray:
     """Such that no channel is made larger than the ceiling, nor smaller: of a ReLU6 that would not be undone."""
     if pair.ceiling == math.inf:
         return factor
     return np.clip(factor / factor.max(), np.minimum(largest / pair.ceiling, 1), 1)
 
 
-def noise(pair, factor, largest, mean_square, rows):
+def noise(pair: Pair, factor: np.ndarray, largest: np.ndarray, mean_square: np.ndarray, rows: np.ndarray) -> float:
     """What is expected at the second layer's output with channels divided by ``factor``: see above."""
     step = (largest / factor).max() / 255
     activations = (factor * step) ** 2 / 12
@@ -183,7 +189,7 @@ def noise(pair, factor, largest, mean_square, rows):
             + (np.square(steps) / 12).sum() * (mean_square / factor ** 2).sum() * rows.shape[2])
 
 
-def _rescale(pair, factor, inference, values):
+def _rescale(pair: Pair, factor: np.ndarray, inference: InferenceGraph, values: dict[str, np.ndarray]) -> None:
     """Divide the first layer's channels by ``factor``, and multiply what the second makes of them."""
     weight = inference.weights[pair.first.name]
     values[weight] = _times(values[weight], 1 / factor.reshape(-1, *[1] * (values[weight].ndim - 1)))
@@ -196,5 +202,5 @@ def _rescale(pair, factor, inference, values):
     values[weight] = _times(values[weight], inputs.reshape(shape))
 
 
-def _times(value, factor):
+def _times(value: np.ndarray, factor: np.ndarray) -> np.ndarray:
     return (value * factor).astype(np.float32)

@@ -1,11 +1,18 @@
 """How much noise rounding makes at each layer's output."""
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from ..network.blocks import block_of, tensors_of
 from .calibration.observing import parts
+from .integers.lowering import Lowering
+from .quantized import Quantized
 
 
-def measure_noise(quantized, values, lowering, inputs):
+def measure_noise(quantized: Quantized, values: dict[str, np.ndarray], lowering: Lowering,
+                  inputs: tuple[Any, ...]) -> None:
     """Fill in the signal-to-noise ratios of the record.
 
     Parameters
@@ -37,6 +44,6 @@ def measure_noise(quantized, values, lowering, inputs):
         layers[name]["snr"] = round(ratio, 2)
 
 
-def _decibels(power, noise):
+def _decibels(power: float, noise: float) -> float:
     """10 log10(power / noise); at most 200."""
     return float(min(200.0, 10 * np.log10(power / noise))) if noise > 0 and power > 0 else 200.0

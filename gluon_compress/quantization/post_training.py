@@ -1,7 +1,14 @@
 """Post-training quantization: from a trained fp32 network and a few hundred inputs to one that runs on integers."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
+
+from mxnet.gluon import HybridBlock
 
 from ..arguments import check_choice, check_flag, check_number
+from ..network.layer import Which
 from .accuracy import keep_accuracy
 from .arithmetic.clipping import CLIPS
 from .calibration.range_observer import RangeObserver
@@ -11,13 +18,15 @@ from .noise import measure_noise
 from .quantizer import Quantizer, check_fp32, check_settings, default_clip
 
 
-def quantize(net, calibration_data, method="mse", select=None, exclude=(), bits=8, clip=None, percentile=99.99,
-             batches=None, correct_bias=True, equalize=None, evaluate=None, max_accuracy_drop=None, simulate=False,
-             progress=True):
+def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "mse", select: Which = None,
+             exclude: Which = (), bits: int = 8, clip: str | None = None, percentile: float = 99.99,
+             batches: int | None = None, correct_bias: bool = True, equalize: bool | None = None,
+             evaluate: Callable[[HybridBlock], float] | None = None, max_accuracy_drop: float | None = None,
+             simulate: bool = False, progress: bool = True) -> IntegerNetwork:
     """An :class:`IntegerNetwork` that computes what ``net`` computes, on integers.
 
     ``net`` is not changed. Convolutions and dense layers get integer weights, one scale per output channel, with the
-    scale of the BatchNorm behind them; activations one scale per tensor, found on the calibration data. What lies
+    scale of the BatchNorm after them; activations one scale per tensor, found on the calibration data. What lies
     between them runs on integers too where nothing is lost by it; the record names every layer that stays fp32 and
     why.
 
@@ -33,7 +42,7 @@ def quantize(net, calibration_data, method="mse", select=None, exclude=(), bits=
     calibration_data : iterable of batches
         A DataLoader or a list; see :mod:`gluon_compress.network.data` for what a batch may be. Some hundred
         samples of the training data, prepared as for inference. They are kept in memory meanwhile.
-        An input that never is negative here is taken for one that never will be.
+        An input that is never negative in this data is taken for one that never will be.
     method : "minmax", "percentile", "entropy" or "mse"
         How the threshold of an activation is chosen; see :class:`RangeObserver`.
     select, exclude : name, kind, class or function of layers, or several of these
@@ -94,7 +103,7 @@ def quantize(net, calibration_data, method="mse", select=None, exclude=(), bits=
     quantizer.choose(net, select, exclude)
     quantizer.calibrate(new_observer, progress)
 
-    def quantized(in_fp32=(), quantizer=quantizer):
+    def quantized(in_fp32: Sequence[str] = (), quantizer: Quantizer = quantizer) -> IntegerNetwork:
         made = quantizer.quantized(bits, clip, correct_bias, in_fp32)
         made.record.calibration = f"{method}, {quantizer.seen.samples} samples"
         lowering = lower(made, simulate)
@@ -104,13 +113,14 @@ def quantize(net, calibration_data, method="mse", select=None, exclude=(), bits=
     if equalize or equalize is None and quantizer.has_depthwise():
         quantizer, result = with_equalization(quantizer, quantized, new_observer, progress)
     result = result or quantized()
-    if evaluate is None:
+    if evaluate is None or max_accuracy_drop is None:
         return result
     return keep_accuracy(net, result, partial(quantized, quantizer=quantizer), quantizer.batches[0], evaluate,
                          max_accuracy_drop, progress)
 
 
-def with_equalization(quantizer, quantized, new_observer, progress):
+def with_equalization(quantizer: Quantizer, quantized: Callable[..., IntegerNetwork],
+                      new_observer: Callable[[], RangeObserver], progress: bool) -> tuple[Quantizer, IntegerNetwork]:
     """``(Quantizer, IntegerNetwork)`` with channels rescaled, or as they are where that is no gain.
 
     ``quantized(quantizer=...)`` makes the network.

@@ -4,16 +4,22 @@ Jacob et al., "Quantization and Training of Neural Networks for Efficient Intege
 section 3, with thresholds that are learned: Choi et al., "PACT: Parameterized Clipping Activation for Quantized Neural
 Networks", 2018; Esser et al., "Learned Step Size Quantization", 2019.
 """
+from __future__ import annotations
+
 import copy
+from collections.abc import Iterable
+from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock
+from mxnet.gluon import HybridBlock, SymbolBlock
 
 from ..arguments import check_flag
 from ..errors import NetworkError
 from ..network.checks import check_ready
-from ..network.nodes import in_order, symbol_of
+from ..network.graph import Graph
+from ..network.layer import Which
+from ..network.nodes import Entry, in_order, symbol_of
 from ..network.values import take_values
 from .calibration.range_observer import RangeObserver
 from .integers.integer_network import IntegerNetwork
@@ -27,11 +33,14 @@ from .integers.training_emitter import (
     initial_clip,
     threshold_name,
 )
+from .quantized import Quantized
 from .quantizer import Quantizer, check_fp32, check_settings, default_clip
+from .record import QuantizationRecord
 
 
-def prepare_qat(net, calibration_data, bits=8, select=None, exclude=(), method="mse", percentile=99.99, batches=None,
-                progress=True):
+def prepare_qat(net: HybridBlock, calibration_data: Iterable[Any], bits: int = 8, select: Which = None,
+                exclude: Which = (), method: str = "mse", percentile: float = 99.99, batches: int | None = None,
+                progress: bool = True) -> QatNetwork:
     """A :class:`QatNetwork` that begins with the weights of ``net`` and is to be trained.
 
     ``net`` is not changed. What :func:`quantize` would run on integers is rounded in the forward pass, at the same
@@ -90,7 +99,7 @@ class QatNetwork(SymbolBlock):
     A HybridBlock like any other, fp32 in and fp32 out, with these parameters:
 
     - weights and biases under the structural names of the original network; the bias of a layer with a BatchNorm
-      behind it under that of BatchNorm's beta;
+      after it under that of BatchNorm's beta;
     - of each weight of fewer than 8 bits ``<weight>_clip``, of shape (channels,), without weight decay: the share of
       the channel's largest weight beyond which weights are cut, at most 1;
     - of each tensor of integers one threshold, ``<layer>.output_threshold`` or ``<layer>.input_threshold``, of shape
@@ -108,7 +117,7 @@ class QatNetwork(SymbolBlock):
         Of the original network.
     """
 
-    def __init__(self, quantized, values):
+    def __init__(self, quantized: Quantized, values: dict[str, np.ndarray]) -> None:
         lowering = _lowering(quantized, _clips(quantized, values))
         _freeze_statistics(lowering.outputs)
         super().__init__(symbol_of(lowering.outputs),
@@ -116,13 +125,13 @@ class QatNetwork(SymbolBlock):
         self._quantized, self._values, self._lowering = quantized, values, lowering
         self._initialize()
 
-    def _initialize(self):
+    def _initialize(self) -> None:
         emitter = self._lowering.emitter
         values = {**self._values, **emitter.values}
         fixed = {node.parameter for node in self.graph.nodes if node.constant}
         fixed |= {offset.name for offset, _ in emitter.offsets.values()} | emitter.constants.keys()
         fixed |= {statistic.parameter for node in self.graph.nodes if node.meaning.keeps_statistics
-                  for statistic in (node.mean, node.variance)}
+                  for statistic in (node.mean, node.variance) if statistic is not None}
         for name, parameter in self.collect_params().items():
             parameter.grad_req = "null" if name in fixed else "write"
             if name in emitter.thresholds or name in emitter.clips:
@@ -130,14 +139,14 @@ class QatNetwork(SymbolBlock):
             take_values(parameter, values[name], mx.cpu())
 
     @property
-    def record(self):
+    def record(self) -> QuantizationRecord:
         return self._quantized.record
 
     @property
-    def graph(self):
+    def graph(self) -> Graph:
         return self._quantized.graph
 
-    def convert(self, simulate=False):
+    def convert(self, simulate: bool = False) -> IntegerNetwork:
         """The :class:`IntegerNetwork` that computes what this network does now, in inference.
 
         Parameters
@@ -160,7 +169,7 @@ class QatNetwork(SymbolBlock):
                    for name in values if name in self._quantized.codes}
         return IntegerNetwork(self._quantized.with_weights(record, weights, values), simulate)
 
-    def _trained_record(self, trained):
+    def _trained_record(self, trained: dict[str, np.ndarray]) -> QuantizationRecord:
         """The record, with thresholds as they are now."""
         record = copy.deepcopy(self.record)
         emitter = self._lowering.emitter
@@ -175,20 +184,21 @@ class QatNetwork(SymbolBlock):
                 record.layers[fusion.shifted.layer.name]["lowest"] = -float(trained[offset][0])
         return record
 
-    def summary(self):
+    def summary(self) -> str:
         """The table of :class:`QuantizationRecord`."""
         return self.record.summary()
 
 
-def _clips(quantized, values):
+def _clips(quantized: Quantized, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{name of a weight's clip: what it begins with}, of fewer than 8 bits."""
     bits = quantized.record.bits
     return {} if bits == 8 else {clip_name(name): initial_clip(values[name], layer["scale"], bits)
                                  for name, layer in quantized.scales.weights.items()}
 
 
-def _lowering(quantized, clips):
-    fusions, ranges, names = quantized.fusions, quantized.ranges(), {}
+def _lowering(quantized: Quantized, clips: dict[str, np.ndarray]) -> Lowering:
+    fusions, ranges = quantized.fusions, quantized.ranges()
+    names: dict[Entry, str] = {}
     for fusion in fusions.values():
         names.setdefault(fusion.data, f"{fusion.layer.name}.input_threshold")
         if fusion.summand is not None:
@@ -203,7 +213,7 @@ def _lowering(quantized, clips):
     return Lowering(quantized, ranges, TrainingEmitter(thresholds, clips, quantized.record.bits))
 
 
-def _freeze_statistics(outputs):
+def _freeze_statistics(outputs: list[Entry]) -> None:
     """BatchNorms compute in training what they do in inference."""
     for node in in_order(outputs):
         if node.meaning.keeps_statistics:

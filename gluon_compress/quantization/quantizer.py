@@ -1,24 +1,29 @@
 """From a trained fp32 network and some of its inputs to integer weights and the ranges of all tensors."""
+from __future__ import annotations
+
 import copy
 import itertools
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ..arguments import check_choice, check_integer
 from ..errors import NetworkError
 from ..network.blocks import block_of, tensors_of
 from ..network.checks import check_ready
 from ..network.graph import Graph, input_names
-from ..network.layer import choose_layers, layer_name, layers
-from ..network.nodes import in_order
+from ..network.layer import Which, choose_layers, layer_name, layers
+from ..network.nodes import Entry, in_order
 from ..network.values import snapshot
 from .arithmetic.arrays import dequantize_array
 from .calibration.observing import input_batches, key, observe
-from .calibration.range_observer import METHODS
+from .calibration.range_observer import METHODS, RangeObserver
 from .equalization import equalize_layers
 from .integers import onednn
-from .integers.fusions import find_fusions, leaky_activations, worth_while
+from .integers.fusions import Fusion, find_fusions, leaky_activations, worth_while
 from .integers.inference_graph import fold_scales, has_own_parameters, runs_on_integers, simplify
 from .quantized import Quantized
 from .record import QuantizationRecord
@@ -26,7 +31,7 @@ from .record import QuantizationRecord
 COMPARED = 4  # batches on which equalization must have been worth it
 
 
-def check_settings(method, bits, batches):
+def check_settings(method: str, bits: int, batches: int | None) -> None:
     """Raise ``TypeError`` or ``ValueError`` for what neither :func:`quantize` nor :func:`prepare_qat` accepts."""
     check_choice("method", method, tuple(METHODS))
     check_integer("bits", bits, 2, 8)
@@ -34,12 +39,12 @@ def check_settings(method, bits, batches):
         check_integer("batches", batches, minimum=1)
 
 
-def default_clip(bits):
+def default_clip(bits: int) -> str:
     """What kept more accuracy of ResNet-18 and AlexNet: with 3 bits and more the largest weights count most."""
     return "mse" if bits == 2 else "max"
 
 
-def check_fp32(net):
+def check_fp32(net: HybridBlock) -> None:
     """Raise ``TypeError`` or ``NetworkError`` for what cannot be quantized, or is quantized already."""
     if isinstance(getattr(net, "record", None), QuantizationRecord):
         raise NetworkError("the network is quantized already; quantize the fp32 network that it was made from")
@@ -65,7 +70,7 @@ class Quantizer:
         {layer name: why it stays fp32 although it could run on integers}; see :meth:`choose`.
     """
 
-    def __init__(self, net, data, most_batches):
+    def __init__(self, net: HybridBlock, data: Iterable[Any], most_batches: int | None) -> None:
         self.batches = list(itertools.islice(input_batches(data, net), most_batches))
         self.graph = Graph(net, self.batches[0])
         for name in set(input_names(net, len(self.batches[0]))) - self.graph.input_shapes.keys():
@@ -73,18 +78,20 @@ class Quantizer:
         for node in self.graph.nodes:
             if node.meaning.has_body:
                 raise NetworkError(f"the network has {node.name}, a {node.operator}, whose body cannot be quantized; "
-                                   f"quantize the parts before and behind it")
+                                   f"quantize the parts before and after it")
         self.inference = simplify(self.graph)
         self.values = fold_scales(self.inference, snapshot(net))
         for name, value in self.values.items():
             if not np.isfinite(value).all():
                 raise NetworkError(f"parameter {name} is not finite, or would not be with the scale of the BatchNorm "
-                                   f"behind its layer")
-        self.notes, self._fusions = [], {}
+                                   f"after its layer")
+        self.notes: list[str] = []
+        self._fusions: dict[frozenset[str], dict[Entry, Fusion]] = {}
         self.layers = self.inference.layers
         readers = {source.parameter: node.operator for node in self.graph.nodes if not runs_on_integers(node)
                    for source, _ in node.inputs}
-        self.left_out, self.not_wanted = {}, {}
+        self.left_out: dict[str, str] = {}
+        self.not_wanted: dict[str, str] = {}
         for name, node in self.layers.items():
             reader = readers.get(self.inference.weights[name])
             reason = node.integer_obstacle or reader and f"{reader} reads its weight, too"
@@ -93,22 +100,22 @@ class Quantizer:
         self.possible = [name for name in self.layers if name not in self.left_out]
         for node in self.graph.producers():
             if node.layer not in self.layers:
-                self.left_out[node.layer] = (f"{node.kind}: there is no integer kernel for it"
+                self.left_out[str(node.layer)] = (f"{node.kind}: there is no integer kernel for it"
                                              if has_own_parameters(node) else
                                              "its bias is not a parameter of the network")
 
-    def choose(self, net, select, exclude):
+    def choose(self, net: HybridBlock, select: Which, exclude: Which) -> None:
         """Note the layers that the user does not select, or excludes, see :func:`select_layers`: they stay fp32."""
-        kinds = {node.layer: node.kind for node in self.graph.producers()}
+        kinds = {node.layer: str(node.kind) for node in self.graph.producers()}
         candidates = [replace(layer, kind=kinds[layer.name]) for layer in layers(net) if layer.name in kinds]
         _, left_out = choose_layers(candidates, select, exclude)
         of_nodes = {name: layer_name(weight) for name, weight in self.inference.weights.items()}
         self.not_wanted = {name: left_out[layer] for name, layer in of_nodes.items() if layer in left_out}
 
-    def has_depthwise(self):
+    def has_depthwise(self) -> bool:
         return any(node.groups > 1 for node in self.layers.values())
 
-    def equalized(self, progress):
+    def equalized(self, progress: bool) -> Quantizer | None:
         """A Quantizer of the network with channels rescaled, or None where no pair of layers gains by it."""
         other = copy.copy(self)
         other.values, changed, left = equalize_layers(self.graph, self.inference, self.values, self.batches, progress)
@@ -120,18 +127,18 @@ class Quantizer:
         other.notes = notes
         return other
 
-    def output_error(self, net):
+    def output_error(self, net: HybridBlock) -> float:
         """How far a network's outputs are off those in fp32, as a share of their norm; on up to COMPARED batches."""
         inference = self.inference
         fp32 = block_of(inference.outputs, inference.inputs, self.values)
         norms = np.zeros((len(inference.outputs), 2))
         for inputs in self.batches[:COMPARED]:
-            for index, (expected, found) in enumerate(zip(tensors_of(fp32, inputs), tensors_of(net, inputs))):
-                norms[index] += [np.square(found - expected, dtype=np.float64).sum(),
+            for index, (expected, output) in enumerate(zip(tensors_of(fp32, inputs), tensors_of(net, inputs))):
+                norms[index] += [np.square(output - expected, dtype=np.float64).sum(),
                                  np.square(expected, dtype=np.float64).sum()]
         return float(np.sqrt(norms[:, 0] / np.maximum(norms[:, 1], np.finfo(float).tiny)).mean())
 
-    def fusions(self, chosen):
+    def fusions(self, chosen: Iterable[str]) -> dict[Entry, Fusion]:
         """:func:`find_fusions` of these layers, with the activations that integers can have; looked for once."""
         chosen = frozenset(chosen)
         if chosen not in self._fusions:
@@ -141,7 +148,7 @@ class Quantizer:
                 node: activation for node, activation in leaky.items() if worth_while(activation, node.inputs[0][0])})
         return self._fusions[chosen]
 
-    def calibrate(self, new_observer, progress):
+    def calibrate(self, new_observer: Callable[[], RangeObserver], progress: bool) -> None:
         """Observe every tensor that may become integers, whichever layers are left out later."""
         entries = [(node, 0) for node in self.layers.values()] + [node.inputs[0] for node in self.layers.values()]
         for node in in_order(self.inference.outputs):
@@ -154,7 +161,7 @@ class Quantizer:
         self.seen = observe(self.inference, self.values, list(self.layers.values()), list(dict.fromkeys(entries)),
                             self.batches, new_observer, progress)
 
-    def quantized(self, bits, clip, correct_bias, in_fp32=()):
+    def quantized(self, bits: int, clip: str, correct_bias: bool, in_fp32: Collection[str] = ()) -> Quantized:
         """The :class:`Quantized`, with these layers in fp32 besides those that the user left out."""
         chosen = [name for name in self.possible if name not in self.not_wanted and name not in in_fp32]
         if not chosen:
@@ -174,7 +181,7 @@ class Quantizer:
                                     notes=list(self.notes))
         return Quantized.of_weights(self.graph, self.inference, fusions, record, weights, rest)
 
-    def _mean_error(self, name, codes, scale):
+    def _mean_error(self, name: str, codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """E[(W - W_quantized) x] of each output channel."""
         weight = self.values[self.inference.weights[name]].astype(np.float64)
         error = weight - dequantize_array(codes, scale, 0)
@@ -186,18 +193,18 @@ class Quantizer:
         of_group = mean.reshape(groups, 1, -1).repeat(len(error) // groups, axis=1).reshape(error.shape)
         return (error * of_group).sum(axis=1).astype(np.float32)
 
-    def _ranges(self, fusion):
-        def limits(entry, signed):
+    def _ranges(self, fusion: Fusion) -> dict[str, Any]:
+        def limits(entry: Entry, signed: bool) -> list[Any]:
             return [_short(self.seen.threshold(entry, signed)), signed]
-        found = {"input": limits(fusion.data, self.seen.observers[key(fusion.data)].signed),
-                 "output": limits(fusion.end, not fusion.relu),
-                 "summand": None if fusion.summand is None else limits(fusion.summand, True),
-                 "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
+        ranges = {"input": limits(fusion.data, self.seen.observers[key(fusion.data)].signed),
+                  "output": limits(fusion.end, not fusion.relu),
+                  "summand": None if fusion.summand is None else limits(fusion.summand, True),
+                  "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
         if fusion.leaky is not None:
-            found["activation"] = "leaky" if fusion.leaky.parameter is None else "prelu"
-        return found
+            ranges["activation"] = "leaky" if fusion.leaky.parameter is None else "prelu"
+        return ranges
 
 
-def _short(value):
+def _short(value: float) -> float:
     """As precise as float32, and short in a file."""
     return float(f"{value:.8g}")

@@ -65,7 +65,7 @@ class Costs:
         if cost([]) <= target or cost(everything) <= target:
             return
         if amount.macs is not None:
-            raise ValueError(f"macs is {amount.macs}; accepted here: at least {cost(everything) / self.before:.4f}, "
+            raise ValueError(f"macs is {amount.macs}; accepted: at least {cost(everything) / self.before:.4f}, "
                              f"which is left when every layer that takes part loses all it may")
         raise ValueError(f"latency is {amount.latency} ms; that is not reached even when every layer that takes part "
                          f"loses all it may ({cost(everything):.3f} ms)")

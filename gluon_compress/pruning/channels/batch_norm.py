@@ -3,11 +3,16 @@
 The mean and variance that a BatchNorm keeps are those of the unpruned network's activations. Estimating them
 again on a few batches, without any training, often gives back a good part of the accuracy.
 """
-from collections import Counter
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from itertools import islice
+from typing import Any, cast
 
 import numpy as np
 from mxnet import autograd
+from mxnet.gluon import HybridBlock
 
 from ...arguments import check_flag, check_integer
 from ...errors import NetworkError
@@ -16,12 +21,13 @@ from ...network.data import check_data, check_finite_inputs, go_through, inputs_
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
 from ...network.misfits import call
-from ...network.nodes import plain, symbol_of, written
+from ...network.nodes import Entry, Node, plain, symbol_of, written
 from ...network.values import parameters, set_values
 from ...tables import progress_bar
 
 
-def reestimate_batch_norm(net, data, batches=None, progress=True):
+def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | None = None,
+                          progress: bool = True) -> int:
     """Set the running statistics to their means over batches and return how many layers that were.
 
     Parameters
@@ -41,8 +47,8 @@ def reestimate_batch_norm(net, data, batches=None, progress=True):
     Raises
     ------
     TypeError, ValueError
-        For data or a number of batches of another kind, when there are no batches, one does not fit the network, or
-        that has no BatchNorm that uses batch statistics.
+        When ``data`` or ``batches`` is of another kind, when there are no batches, when one does not fit the network,
+        and when no BatchNorm of the network uses the statistics of batches.
     NetworkError
         When statistics are not finite. Nothing is changed then.
 
@@ -55,10 +61,12 @@ def reestimate_batch_norm(net, data, batches=None, progress=True):
         check_integer("batches", batches, minimum=1)
     named = parameters(net)
     context = next(iter(named.values())).list_ctx()[0]
-    graph, totals, counts = None, Counter(), Counter()
-    total = min((number for number in (number_of_batches(data), batches) if number is not None), default=None)
+    graph: Graph | None = None
+    totals: dict[str, np.ndarray | float] = defaultdict(float)
+    counts: Counter[str] = Counter()
+    total_batches = min((number for number in (number_of_batches(data), batches) if number is not None), default=None)
     for batch in progress_bar(islice(go_through(data, "data"), batches), progress, desc="BatchNorm's statistics",
-                              total=total, unit="batch"):
+                              total=total_batches, unit="batch"):
         inputs = example_inputs(inputs_of(batch, "data", net, context))
         check_finite_inputs(inputs, "data")
         if graph is None:
@@ -67,31 +75,32 @@ def reestimate_batch_norm(net, data, batches=None, progress=True):
         graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
         with autograd.train_mode():  # each BatchNorm normalizes with the batch's own mean and variance
             measured = call(measure, inputs, "a batch of data")
-        for name, value in zip(names, measured):  # a layer that is called twice is there twice
+        for name, value in zip(names, measured):  # a layer that is called twice has its name twice
             totals[name] = totals[name] + value.asnumpy().astype(np.float64)
             counts[name] += 1
     for name, total in totals.items():
         if not np.isfinite(total).all():
             raise NetworkError(f"{name} would not be finite: look for NaN in the weights and in data")
     for name, total in totals.items():
-        set_values(named[name], total / counts[name])
+        set_values(named[name], np.asarray(total / counts[name]))
     return len(totals) // 2
 
 
-def _statistics(graph):
+def _statistics(graph: Graph) -> tuple[list[str], HybridBlock]:
     """(names of the running means and variances, a network whose outputs are a batch's means and variances)."""
-    names, statistics = [], []
+    names: list[str] = []
+    statistics: list[Entry] = []
     for node in graph.nodes:
         if node.meaning.keeps_statistics and not node.get("use_global_stats"):
-            names += [node.mean.parameter, node.variance.parameter]
+            names += [cast(str, cast(Node, statistic).parameter) for statistic in (node.mean, node.variance)]
             statistics += _mean_and_variance(node)
     if not names:
         raise ValueError("the network has no BatchNorm that uses the statistics of batches")
     return names, graph.block(symbol_of(statistics))
 
 
-def _mean_and_variance(node):
-    """Of the channels of what a BatchNorm reads, over a batch: two entries."""
+def _mean_and_variance(node: Node) -> list[Entry]:
+    """The mean and the variance, over a batch, of the channels that a BatchNorm reads."""
     values, over = node.inputs[0], {"axis": node.channel_axis, "exclude": True}
     mean = plain(f"{node.name}_mean_kept", "mean", values, keepdims=True, **over)
     centred = written("broadcast_sub", f"{node.name}_centred", values, mean), 0

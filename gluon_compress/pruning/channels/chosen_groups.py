@@ -77,4 +77,4 @@ def check_leaves_channels(selection: Selection, ratio: float | dict[Key, float])
         count = selection.before[group.key]
         if round(value * count) == count:
             raise ValueError(f"ratio={value} would remove all {count} channels of layer {group.name}; accepted "
-                             f"there: less than {(count - 0.5) / count:.3f}")
+                             f"for this layer: less than {(count - 0.5) / count:.3f}")

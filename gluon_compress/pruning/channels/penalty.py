@@ -7,18 +7,22 @@
 >>> penalty.add_gradients(batch_size)       # before the step of any Trainer, with its batch size
 >>> trainer.step(batch_size)
 """
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock, Parameter
 
 from ...arguments import check_choice, check_number
 from ...errors import NetworkError
 from ...network.graph import Graph
-from ...network.layer import selected_and_excluded
+from ...network.layer import Which, selected_and_excluded
 from ...network.values import parameters
 from .chosen_groups import choose_groups
-from .groups import Dependencies
+from .groups import Dependencies, Group
 
 TINY = 1e-12  # below this norm a channel is not pulled any further: its direction is noise
 
@@ -28,7 +32,7 @@ class _Member:
     """A parameter whose positions on ``axis`` belong to units; ``units[p]`` is -1 where none is pulled."""
 
     name: str
-    parameter: object
+    parameter: Parameter
     axis: int
     units: np.ndarray
 
@@ -44,7 +48,7 @@ class ChannelPenalty:
     strength : float
         Factor in the loss per sample, at least 0. Usual: 1e-5 to 1e-3.
     kind : "bn_scale" or "group_lasso"
-        "bn_scale": each ``v_u`` is one gamma of a BatchNorm behind prunable channels, the norm its absolute value,
+        "bn_scale": each ``v_u`` is one gamma of a BatchNorm after prunable channels, the norm its absolute value,
         for ``prune_channels(..., criterion="bn_scale")``; Liu et al., "Learning Efficient Convolutional Networks
         through Network Slimming", ICCV 2017, eq. 1.
         "group_lasso": ``v_u`` are all the weights that go with unit ``u``, in the layers that make and those that read
@@ -62,7 +66,8 @@ class ChannelPenalty:
     new one after channels were removed.
     """
 
-    def __init__(self, net, example, strength, kind="bn_scale", select=None, exclude=()):
+    def __init__(self, net: HybridBlock, example: Any, strength: float, kind: str = "bn_scale", select: Which = None,
+                 exclude: Which = ()) -> None:
         check_number("strength", strength, minimum=0)
         check_choice("kind", kind, ("bn_scale", "group_lasso"))
         self.strength, self.kind = strength, kind
@@ -74,17 +79,17 @@ class ChannelPenalty:
         self._terms = terms(parameters(net), dependencies, groups)
         if not self._terms:
             raise ValueError(f"kind={kind!r} finds nothing to pull in this network: no prunable channels"
-                             f"{' with a BatchNorm behind them' if kind == 'bn_scale' else ''}")
+                             f"{' with a BatchNorm after them' if kind == 'bn_scale' else ''}")
         for member in (member for term in self._terms for member in term):
             if member.parameter.grad_req == "null":
                 raise NetworkError(f"{member.name} is frozen (grad_req is 'null'), so the penalty cannot pull it")
 
-    def value(self):
+    def value(self) -> float:
         """The penalty as it is now, ``strength`` included; ``NetworkError`` after channels were removed."""
         self._check_shapes()
         return self.strength * sum(float(np.sqrt(_squares(term)).sum()) for term in self._terms)
 
-    def add_gradients(self, batch_size):
+    def add_gradients(self, batch_size: int) -> None:
         """Add ``batch_size * strength * v_u / ||v_u||`` to the gradients, on all devices.
 
         Call it between ``backward`` and ``trainer.step(batch_size)``, which divides by ``batch_size``. Raises
@@ -103,7 +108,7 @@ class ChannelPenalty:
                 for weight, gradient in zip(member.parameter.list_data(), member.parameter.list_grad()):
                     gradient += weight * mx.nd.array(along, weight.context, weight.dtype)
 
-    def _check_shapes(self):
+    def _check_shapes(self) -> None:
         for member in (member for term in self._terms for member in term):
             shape = member.parameter.list_data()[0].shape
             if shape[member.axis] != len(member.units):
@@ -111,7 +116,7 @@ class ChannelPenalty:
                                    f"{member.axis} when this ChannelPenalty was made: make a new one")
 
 
-def _squares(term):
+def _squares(term: list[_Member]) -> np.ndarray:
     """``||v_u||**2`` of each unit of a term."""
     count = max(int(member.units.max()) for member in term) + 1
     total = np.zeros(count)
@@ -120,23 +125,25 @@ def _squares(term):
         other = tuple(axis for axis in range(weight.ndim) if axis != member.axis)
         squares = (weight.astype("float64") ** 2)
         squares = (squares.sum(axis=other) if other else squares).asnumpy()
-        mine = member.units >= 0
-        total += np.bincount(member.units[mine], weights=squares[mine], minlength=count)
+        pulled = member.units >= 0
+        total += np.bincount(member.units[pulled], weights=squares[pulled], minlength=count)
     return total
 
 
-def _scale_terms(named, dependencies, groups):
+def _scale_terms(named: dict[str, Parameter], dependencies: Dependencies,
+                 groups: list[Group]) -> list[list[_Member]]:
     """One term per gamma, whose prunable entries are units of their own."""
     terms = []
-    prunable = np.concatenate([group.units for group in groups] or [[]])
+    prunable = np.concatenate([group.units for group in groups] or [np.array([])])
     for name in dict.fromkeys(name for name, _ in dependencies.scales):
-        mine = np.isin(dependencies.entries[name, 0], prunable)
-        if mine.any():
-            terms.append([_Member(name, named[name], 0, np.where(mine, np.cumsum(mine) - 1, -1))])
+        pulled = np.isin(dependencies.entries[name, 0], prunable)
+        if pulled.any():
+            terms.append([_Member(name, named[name], 0, np.where(pulled, np.cumsum(pulled) - 1, -1))])
     return terms
 
 
-def _lasso_terms(named, dependencies, groups):
+def _lasso_terms(named: dict[str, Parameter], dependencies: Dependencies,
+                 groups: list[Group]) -> list[list[_Member]]:
     """One term per group: the weights that its units index."""
     terms = []
     for group in groups:

@@ -57,7 +57,8 @@ def measure_sensitivity(net: HybridBlock, evaluate: Callable[[HybridBlock], floa
     kind : "weights" or "channels"
         Zeros, as by :func:`prune_magnitude`, or channels removed, as by :func:`prune_channels`.
     fractions : iterable of float
-        What to remove of a layer's weights or channels, each in (0, 1). One that leaves a layer none is left out there.
+        What to remove of a layer's weights or channels, each in (0, 1). A layer that a fraction would empty is not
+        measured at it.
     select, exclude : name, kind, class or function of layers, or several of these
         Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default
         convolutions and dense layers, or all that can lose channels. Layers whose channels go together are measured

@@ -1,9 +1,14 @@
 """Pruning little by little while a network trains, so that it can adapt after each step."""
+from __future__ import annotations
+
 import hashlib
 import json
+from collections.abc import Callable
+
+from mxnet.gluon import HybridBlock
 
 from ...arguments import check_integer, check_number
-from ...network.layer import select_layers
+from ...network.layer import Which, select_layers
 from ..schedules import check_schedule, cubic
 from .magnitude import PRUNABLE, magnitude_masks
 from .masks import Masks
@@ -61,8 +66,10 @@ class GradualPruner:
         For weights that are not finite; by :meth:`advance` too.
     """
 
-    def __init__(self, net, final_sparsity, steps, schedule=cubic, frequency=None, begin=0, initial_sparsity=0,
-                 scope="layer", select=None, exclude=(), masks=None):
+    def __init__(self, net: HybridBlock, final_sparsity: float, steps: int,
+                 schedule: Callable[[float], float] = cubic, frequency: int | None = None, begin: int = 0,
+                 initial_sparsity: float = 0, scope: str = "layer", select: Which = None, exclude: Which = (),
+                 masks: Masks | None = None) -> None:
         check_integer("steps", steps, minimum=1)
         frequency = max(1, steps // 100) if frequency is None else frequency
         check_integer("frequency", frequency, minimum=1, maximum=steps)
@@ -85,7 +92,7 @@ class GradualPruner:
         self.masks.apply(net)
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float | None:
         if self.step < self._begin:
             return None
         since = min(self.step - self._begin, self._steps)
@@ -96,7 +103,7 @@ class GradualPruner:
         check_number("the schedule's value", share, minimum=0, maximum=1)
         return self._initial + (self._final - self._initial) * share
 
-    def advance(self):
+    def advance(self) -> bool:
         """Count an update; True when that changed ``masks``. The network is left to the caller."""
         self.step += 1
         try:
@@ -105,13 +112,13 @@ class GradualPruner:
             self.step -= 1
             raise
 
-    def describe(self):
+    def describe(self) -> str:
         """A digest of the settings, the step and the masks, by which a saved training state knows them again."""
         settings = (self._initial, self._final, getattr(self._schedule, "__qualname__", ""), self._begin, self._steps,
                     self._frequency, self._scope, self._names, self.step, self.masks.digest)
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
-    def _prune_when_due(self):
+    def _prune_when_due(self) -> bool:
         since = self.step - self._begin
         if not 0 <= since <= self._steps or (since % self._frequency and since != self._steps):
             return False

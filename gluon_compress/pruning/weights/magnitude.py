@@ -2,13 +2,17 @@
 
 The network keeps its shapes: it gets smaller on disk (see :func:`gluon_compress.save`), not faster.
 """
+from __future__ import annotations
+
 from collections.abc import Mapping
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ...arguments import check_choice, check_integer, check_number
-from ...network.layer import CONVOLUTIONS, Layer, layer_name, layers, matching_names, select_layers
+from ...network.layer import CONVOLUTIONS, Layer, Which, layer_name, layers, matching_names, select_layers
 from ...network.values import parameters
 from ..criteria import Random
 from .given import by_parameter_name, finite_array
@@ -18,7 +22,7 @@ from .masks import Masks
 PRUNABLE = (*CONVOLUTIONS, "Dense")
 
 
-def prune_threshold(net, threshold, select=None, exclude=()):
+def prune_threshold(net: HybridBlock, threshold: float, select: Which = None, exclude: Which = ()) -> Masks:
     """Set the weights with ``|w| <= threshold`` to zero: the first article's technique, for weights only.
 
     Biases and BatchNorm parameters are never touched. Whether the survivors go on training is yours to
@@ -55,8 +59,9 @@ def prune_threshold(net, threshold, select=None, exclude=()):
     return _applied(Masks(kept, left_out), net)
 
 
-def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, exclude=(), amount=None, masks=None,
-                    criterion=None):
+def prune_magnitude(net: HybridBlock, sparsity: float | Mapping[str, float] | None = None, norm: int = 1,
+                    scope: str = "layer", select: Which = None, exclude: Which = (), amount: float | None = None,
+                    masks: Masks | None = None, criterion: Any = None) -> Masks:
     """Set the smallest weights to zero: down to a sparsity, or an amount of those that remain.
 
     Pruning again prunes further. ``sparsity`` says how many weights are zero in the end, those that were before
@@ -93,7 +98,7 @@ def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, excl
         zero are the pruned ones; with it, a weight that is zero by chance remains (as in PyTorch).
     criterion : str, dict, function or criterion, optional
         What to go by instead of ``|w|``: ``{layer or parameter name: array of the weight's shape}`` with an
-        entry for every selected layer; ``criterion(layer)`` giving such an array, for instance
+        entry for each selected layer; ``criterion(layer)`` giving such an array, for instance
         ``lambda layer: (layer.weight.data() * layer.weight.grad()).abs()``; or :class:`Random(seed) <Random>`. The
         lowest go first, those pruned before first of all; ``norm`` is not used. (PyTorch goes by the absolute value
         of given importances: the same unless one is negative.)
@@ -119,8 +124,9 @@ def prune_magnitude(net, sparsity=None, norm=1, scope="layer", select=None, excl
     return _applied(magnitude_masks(net, sparsity, norm, scope, select, exclude, amount, masks, criterion), net)
 
 
-def magnitude_masks(net, sparsity=None, norm=1, scope="layer", select=None, exclude=(), amount=None, masks=None,
-                    criterion=None):
+def magnitude_masks(net: HybridBlock, sparsity: float | Mapping[str, float] | None = None, norm: int = 1,
+                    scope: str = "layer", select: Which = None, exclude: Which = (), amount: float | None = None,
+                    masks: Masks | None = None, criterion: Any = None) -> Masks:
     """The masks of :func:`prune_magnitude`, with ``net`` unchanged."""
     _check_quantity(sparsity, amount)
     check_choice("norm", norm, (1, 2))
@@ -133,7 +139,8 @@ def magnitude_masks(net, sparsity=None, norm=1, scope="layer", select=None, excl
     return _least_important(net, chosen, left_out, importance, scope, masks, sparsity, amount)
 
 
-def prune_random(net, amount, seed=0, scope="layer", select=None, exclude=(), masks=None):
+def prune_random(net: HybridBlock, amount: float, seed: int = 0, scope: str = "layer", select: Which = None,
+                 exclude: Which = (), masks: Masks | None = None) -> Masks:
     """Set random weights to zero: what any criterion must beat.
 
     Counts as ``torch.nn.utils.prune.random_unstructured`` does.
@@ -162,7 +169,7 @@ def prune_random(net, amount, seed=0, scope="layer", select=None, exclude=(), ma
     return _applied(_least_important(net, chosen, left_out, chance, scope, masks, None, amount), net)
 
 
-def prune_custom(net, kept):
+def prune_custom(net: HybridBlock, kept: Mapping[str, Any]) -> Masks:
     """Prune by masks of your own.
 
     >>> masks = prune_custom(net, {"conv.0": np.abs(weight) > np.abs(weight).mean(axis=0)})
@@ -190,22 +197,21 @@ def prune_custom(net, kept):
     """
     if not isinstance(kept, Mapping) or not kept:
         raise TypeError(f"kept is {kept!r}; accepted: a dict {{layer or parameter name: array of True and False}}")
-    every = layers(net)
-    named = parameters(net)
-    found = by_parameter_name("kept", kept, every, named)
-    for name, mask in found.items():
+    candidates, named = layers(net), parameters(net)
+    given = by_parameter_name("kept", kept, candidates, named)
+    for name, mask in given.items():
         value = Layer(layer_name(name), "", name, named[name], None).value()
-        found[name] = finite_array("kept", name, mask, value.shape)
-        if not np.isin(found[name], (0, 1)).all():
+        given[name] = finite_array("kept", name, mask, value.shape)
+        if not np.isin(given[name], (0, 1)).all():
             raise ValueError(f"kept[{name!r}] has values other than 0 and 1; accepted: True where a weight stays, "
                              f"False where it goes")
-    masks = Masks(found, {layer.name: f"{layer.kind}, no mask given" for layer in every
-                          if layer.parameter_name not in found})
-    check_none_emptied([layer for layer in every if layer.parameter_name in found], masks.kept, "its mask")
+    masks = Masks(given, {layer.name: f"{layer.kind}, no mask given" for layer in candidates
+                          if layer.parameter_name not in given})
+    check_none_emptied([layer for layer in candidates if layer.parameter_name in given], masks.kept, "its mask")
     return _applied(masks, net)
 
 
-def check_none_emptied(chosen, kept, what):
+def check_none_emptied(chosen: list[Layer], kept: Mapping[str, np.ndarray], what: str) -> None:
     """Raise ``ValueError`` naming a layer of which ``kept`` keeps nothing."""
     for layer in chosen:
         mask = kept[layer.parameter_name]
@@ -214,7 +220,7 @@ def check_none_emptied(chosen, kept, what):
                              f"lower it or leave the layer out")
 
 
-def _check_quantity(sparsity, amount):
+def _check_quantity(sparsity: Any, amount: Any) -> None:
     if (sparsity is None) == (amount is None):
         raise TypeError(f"sparsity is {sparsity} and amount is {amount}; accepted: exactly one of them")
     if isinstance(sparsity, Mapping):
@@ -228,7 +234,8 @@ def _check_quantity(sparsity, amount):
         check_number("amount", amount, minimum=0, maximum=1)
 
 
-def _of_single_layers(net, sparsity, scope, select, exclude):
+def _of_single_layers(net: HybridBlock, sparsity: Mapping[str, float], scope: str, select: Which,
+                      exclude: Which) -> tuple[dict[str, float], list[Layer], dict[str, str]]:
     """``({parameter name: fraction}, chosen, left_out)`` of a sparsity given layer by layer."""
     if select is not None or scope != "layer":
         raise TypeError(f"sparsity has a fraction for each layer, beside select={select!r} and scope={scope!r}; "
@@ -246,21 +253,23 @@ def _of_single_layers(net, sparsity, scope, select, exclude):
         for layer in candidates if layer.parameter_name not in sparsity}
 
 
-def _least_important(net, chosen, left_out, importance, scope, masks, sparsity, amount):
+def _least_important(net: HybridBlock, chosen: list[Layer], left_out: dict[str, str],
+                     importance: dict[str, np.ndarray], scope: str, masks: Masks | None, sparsity: Any,
+                     amount: Any) -> Masks:
     """The masks that prune the least important weights, the earlier pruned ones first."""
     check_choice("scope", scope, ("layer", "global"))
-    gone = _gone(net, chosen, masks)
+    earlier = _pruned_earlier(net, chosen, masks)
     groups = [[layer] for layer in chosen] if scope == "layer" else [chosen]
     kept = {}
     for group in groups:
         names = [layer.parameter_name for layer in group]
-        scores = [np.where(gone[name], -np.inf, importance[name]).ravel() for name in names]
-        pruned_already = sum(np.count_nonzero(gone[name]) for name in names)
+        scores = [np.where(earlier[name], -np.inf, importance[name]).ravel() for name in names]
+        pruned_already = sum(np.count_nonzero(earlier[name]) for name in names)
         together = np.concatenate(scores)
         wanted = sparsity[names[0]] if isinstance(sparsity, Mapping) else sparsity
         pruned = _pruned_in_total(together.size, pruned_already, wanted, amount, group)
         parts = np.split(_all_but_lowest(together, pruned), np.cumsum([score.size for score in scores])[:-1])
-        kept.update({name: part.reshape(gone[name].shape) for name, part in zip(names, parts)})
+        kept.update({name: part.reshape(earlier[name].shape) for name, part in zip(names, parts)})
     result = Masks(kept, left_out)
     if masks is not None:
         result = masks | result
@@ -269,7 +278,7 @@ def _least_important(net, chosen, left_out, importance, scope, masks, sparsity, 
     return result
 
 
-def _gone(net, chosen, masks):
+def _pruned_earlier(net: HybridBlock, chosen: list[Layer], masks: Masks | None) -> dict[str, np.ndarray]:
     """{parameter name: bool array}, True where a weight was pruned earlier."""
     if masks is None:
         return {layer.parameter_name: layer.value() == 0 for layer in chosen}
@@ -280,7 +289,7 @@ def _gone(net, chosen, masks):
             for layer in chosen}
 
 
-def _pruned_in_total(size, already, sparsity, amount, group):
+def _pruned_in_total(size: int, already: int, sparsity: Any, amount: Any, group: list[Layer]) -> int:
     """How many of ``size`` weights are to be pruned in the end, of which ``already`` are."""
     if sparsity is not None:
         return round(float(sparsity) * size)
@@ -292,7 +301,7 @@ def _pruned_in_total(size, already, sparsity, amount, group):
     return already + more
 
 
-def _all_but_lowest(scores, count):
+def _all_but_lowest(scores: np.ndarray, count: int) -> np.ndarray:
     """False for the ``count`` lowest of ``scores`` (1-D); of equal ones the first."""
     kept = np.ones(scores.size, dtype=bool)
     if count:
@@ -303,6 +312,6 @@ def _all_but_lowest(scores, count):
     return kept
 
 
-def _applied(masks, net):
+def _applied(masks: Masks, net: HybridBlock) -> Masks:
     masks.apply(net)
     return masks

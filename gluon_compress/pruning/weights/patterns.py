@@ -1,15 +1,21 @@
-"""N:M patterns: of every M consecutive weights at most N are not zero, which some hardware can use."""
+"""N:M patterns: at most N of every M consecutive weights are not zero, which some hardware can use."""
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ...arguments import check_integer
-from ...network.layer import CONVOLUTIONS, select_layers
+from ...network.layer import CONVOLUTIONS, Layer, Which, select_layers
 from .importance import weight_criterion
 from .magnitude import PRUNABLE, check_none_emptied
 from .masks import Masks
 
 
-def prune_n_m(net, n=2, m=4, select=None, exclude=(), criterion=None):
-    """Of every ``m`` consecutive weights along the input axis keep the ``n`` largest.
+def prune_n_m(net: HybridBlock, n: int = 2, m: int = 4, select: Which = None, exclude: Which = (),
+              criterion: Any = None) -> Masks:
+    """Keep the ``n`` largest of every ``m`` consecutive weights along the input axis.
 
     The input axis is the one over which a layer sums to make an output: that of the input channels in a
     convolution ``(out, in, height, width)``, so that the ``m`` weights stand at the same position of the kernel; axis
@@ -63,7 +69,7 @@ def prune_n_m(net, n=2, m=4, select=None, exclude=(), criterion=None):
     return masks
 
 
-def input_axis(layer):
+def input_axis(layer: Layer) -> int | None:
     """Axis of the layer's weight over which it sums its inputs; None for a layer of unknown kind."""
     if layer.kind == "Dense":
         return 1
@@ -74,7 +80,7 @@ def input_axis(layer):
     return -1 if (layer.layout or "NCHW").endswith("C") else 1
 
 
-def _obstacle(layer, m):
+def _obstacle(layer: Layer, m: int) -> str | None:
     axis = input_axis(layer)
     if axis is None:
         return f"{layer.kind}, whose input axis is not known"
@@ -82,10 +88,10 @@ def _obstacle(layer, m):
     return f"its {inputs} inputs are not a multiple of {m}" if inputs % m else None
 
 
-def _largest_of_each(scores, gone, axis, n, m):
-    """True for the ``n`` highest of every ``m`` scores along ``axis``, but for those that are gone."""
-    scores = np.moveaxis(np.where(gone, -np.inf, scores), axis, -1)
+def _largest_of_each(scores: np.ndarray, pruned: np.ndarray, axis: Any, n: int, m: int) -> np.ndarray:
+    """True for the ``n`` highest of every ``m`` scores along ``axis``, but for those that were pruned before."""
+    scores = np.moveaxis(np.where(pruned, -np.inf, scores), axis, -1)
     blocks = scores.reshape(-1, m)
     kept = np.ones(blocks.shape, dtype=bool)
     np.put_along_axis(kept, np.argsort(blocks, axis=1, kind="stable")[:, :m - n], False, axis=1)
-    return np.moveaxis(kept.reshape(scores.shape), -1, axis) & ~gone
+    return np.moveaxis(kept.reshape(scores.shape), -1, axis) & ~pruned

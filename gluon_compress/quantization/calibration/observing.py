@@ -1,20 +1,31 @@
 """Calibration: the ranges of a network's tensors, from a few hundred of its inputs."""
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ...network.blocks import block_of, tensors_of
 from ...network.data import go_through, inputs_of
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
 from ...network.misfits import shorten
+from ...network.nodes import Entry, Node
 from ...tables import progress_bar
+
+if TYPE_CHECKING:
+    from ..integers.inference_graph import InferenceGraph
+
+Key = tuple[str, int]  # name of a node, which of its outputs
 
 MOST_BYTES = 2 ** 26  # of tensors that are looked at at once
 
 
-def input_batches(data, net):
+def input_batches(data: Iterable[Any], net: HybridBlock) -> Iterator[tuple[mx.nd.NDArray, ...]]:
     """The inputs in each batch of ``data``, as tuples of NDArrays; see :mod:`gluon_compress.network.data`.
 
     Integers of 32 and 64 bits stay what they are, all other numbers become float32.
@@ -34,7 +45,7 @@ def input_batches(data, net):
         yield tuple(map(_as_floats, inputs))
 
 
-def _as_floats(value):
+def _as_floats(value: mx.nd.NDArray) -> mx.nd.NDArray:
     return value.astype("float32") if value.dtype in (np.float16, np.float64, np.uint8, np.int8) else value
 
 
@@ -51,10 +62,12 @@ class Observation:
     samples : int
     """
 
-    def __init__(self):
-        self.observers, self.means, self.samples = {}, {}, 0
+    def __init__(self) -> None:
+        self.observers: dict[Key, Any] = {}
+        self.means: dict[str, Any] = {}
+        self.samples = 0
 
-    def add(self, layers, tensors, samples):
+    def add(self, layers: list[Node], tensors: dict[Key, np.ndarray], samples: int) -> None:
         """Take in the tensors, {key: array}, of so many samples."""
         for name, value in tensors.items():
             self.observers[name].observe(value)
@@ -63,17 +76,18 @@ class Observation:
             self.means[layer.name] += (mean - self.means[layer.name]) * samples / (self.samples + samples)
         self.samples += samples
 
-    def threshold(self, entry, signed):
-        """Of the tensor ``entry``, a (Node, int)."""
+    def threshold(self, entry: Entry, signed: bool) -> float:
+        """The threshold of the tensor ``entry``, a (Node, int)."""
         return self.observers[key(entry)].threshold(signed)
 
 
-def key(entry):
-    """By which a tensor is found in other copies of the graph too."""
+def key(entry: Entry) -> Key:
+    """What names a tensor in any copy of the graph."""
     return entry[0].name, entry[1]
 
 
-def observe(graph, values, layers, entries, batches, new_observer, progress):
+def observe(graph: InferenceGraph, values: dict[str, np.ndarray], layers: list[Node], entries: list[Entry],
+            batches: list[Any], new_observer: Callable[[], Any], progress: bool) -> Observation:
     """Run the fp32 network and return the :class:`Observation` of its tensors.
 
     Parameters
@@ -91,17 +105,17 @@ def observe(graph, values, layers, entries, batches, new_observer, progress):
 
     Raises ``ValueError`` for inputs that do not fit, or are not finite, naming the batch.
     """
-    found = Observation()
-    found.observers = {key(entry): new_observer() for entry in entries}
-    found.means = {layer.name: 0.0 for layer in layers}
+    seen = Observation()
+    seen.observers = {key(entry): new_observer() for entry in entries}
+    seen.means = {layer.name: 0.0 for layer in layers}
     net = block_of(entries, graph.inputs, values)
     for number, inputs in enumerate(progress_bar(batches, progress, desc="calibration", unit="batch")):
         for part in parts(inputs, entries):
-            found.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
-    return found
+            seen.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
+    return seen
 
 
-def parts(inputs, entries):
+def parts(inputs: tuple[Any, ...], entries: list[Entry]) -> list[tuple[Any, ...]]:
     """The batch in pieces whose tensors fit into MOST_BYTES."""
     each = 4 * sum(math.prod(node.shapes[output][1:]) for node, output in entries)  # bytes for one sample
     most = max(1, MOST_BYTES // each)
@@ -110,7 +124,7 @@ def parts(inputs, entries):
     return [tuple(value[start:start + most] for value in inputs) for start in range(0, len(inputs[0]), most)]
 
 
-def _run(net, inputs, names, number):
+def _run(net: HybridBlock, inputs: tuple[Any, ...], names: list[str], number: int) -> list[np.ndarray]:
     for name, value in zip(names, inputs):
         if not np.isfinite(value.asnumpy()).all():
             raise ValueError(f"batch {number} of the calibration data has values of input {name} that are not finite")
@@ -122,7 +136,7 @@ def _run(net, inputs, names, number):
                          f"{shorten(error)}") from error
 
 
-def _feature_means(layer, value):
+def _feature_means(layer: Node, value: np.ndarray) -> np.ndarray:
     if layer.get("flatten"):
         value = value.reshape(len(value), -1)
     others = tuple(axis for axis in range(value.ndim) if axis != layer.channel_axis)
