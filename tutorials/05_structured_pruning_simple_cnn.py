@@ -43,7 +43,7 @@ results = Results("05_structured_pruning_simple_cnn", test.batches(500))
 # 3. PyTorch's `prune` only multiplies by masks. Even `ln_structured` removes nothing: shapes, file and
 #    time stay, and the masks make the state larger.
 # 4. It is not the simple one. Remove a channel and its bias goes too, the BatchNorm after it, and the
-#    part of the next layer's weight that read it, which behind a flattening is a block of columns.
+#    part of the next layer's weight that read it, which after a flattening is a block of columns.
 #
 # [ERRATA.md](ERRATA.md) has these and the others, each with a test.
 #

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import mxnet as mx
 import numpy as np
@@ -126,7 +126,7 @@ class QatNetwork(SymbolBlock):
         self._initialize()
 
     def _initialize(self) -> None:
-        emitter = self._lowering.emitter
+        emitter = cast(TrainingEmitter, self._lowering.emitter)
         values = {**self._values, **emitter.values}
         fixed = {node.parameter for node in self.graph.nodes if node.constant}
         fixed |= {offset.name for offset, _ in emitter.offsets.values()} | emitter.constants.keys()
@@ -172,11 +172,11 @@ class QatNetwork(SymbolBlock):
     def _trained_record(self, trained: dict[str, np.ndarray]) -> QuantizationRecord:
         """The record, with thresholds as they are now."""
         record = copy.deepcopy(self.record)
-        emitter = self._lowering.emitter
+        emitter = cast(TrainingEmitter, self._lowering.emitter)
         for fusion in self._lowering.fusions.values():
             layer = record.layers[fusion.layer.name]
             for what, entry in (("input", fusion.data), ("output", fusion.end), ("summand", fusion.summand)):
-                name = entry and self._lowering.ranges[entry].name
+                name = entry and cast(LearnedRange, self._lowering.ranges[entry]).name
                 if name in trained:
                     layer[what][0] = emitter.thresholds[name].effective(float(trained[name][0]))
             if fusion.shifted:

@@ -196,10 +196,11 @@ class Quantizer:
     def _ranges(self, fusion: Fusion) -> dict[str, Any]:
         def limits(entry: Entry, signed: bool) -> list[Any]:
             return [_short(self.seen.threshold(entry, signed)), signed]
-        ranges = {"input": limits(fusion.data, self.seen.observers[key(fusion.data)].signed),
-                  "output": limits(fusion.end, not fusion.relu),
-                  "summand": None if fusion.summand is None else limits(fusion.summand, True),
-                  "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
+        ranges: dict[str, Any] = {
+            "input": limits(fusion.data, self.seen.observers[key(fusion.data)].signed),
+            "output": limits(fusion.end, not fusion.relu),
+            "summand": None if fusion.summand is None else limits(fusion.summand, True),
+            "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
         if fusion.leaky is not None:
             ranges["activation"] = "leaky" if fusion.leaky.parameter is None else "prelu"
         return ranges
