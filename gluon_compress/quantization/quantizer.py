@@ -168,7 +168,7 @@ class Quantizer:
             raise ValueError("select and exclude leave no layer that can be quantized")
         left_out = {**self.left_out, **self.not_wanted}
         weights = {name: onednn.weight_codes(self.values[name], bits, clip)
-                   for name in map(self.inference.weights.get, chosen)}
+                   for name in (self.inference.weights[layer] for layer in chosen)}
         rest = {name: value for name, value in self.values.items() if name not in weights}
         if correct_bias:
             for name in chosen:

@@ -248,10 +248,12 @@ def initial_clip(weight: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray
     return np.where(largest > 0, scale * steps / np.where(largest > 0, largest, 1), 1).clip(SMALLEST_CLIP, 1)
 
 
-def codes_and_scales(weight: np.ndarray, clip: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def codes_and_scales(weight: np.ndarray, clip: np.ndarray | None,
+                     bits: int) -> tuple[np.ndarray, np.ndarray]:
     """What :meth:`TrainingEmitter._weight` computes, as arrays; ``clip`` is None with 8 bits."""
     if bits == 8:
         return weight_codes(weight)
+    assert clip is not None, "weights of fewer than 8 bits are clipped"
     steps, low, high = weight_grid(bits)
     step = _largest(weight) / np.float32(steps)
     scale = np.where(step > 0, step, ZERO_SCALE) * np.abs(clip).clip(SMALLEST_CLIP, 1).astype(np.float32)
