@@ -120,56 +120,94 @@ def find_fusions(outputs: list[Entry], chosen: Collection[str], leaky: Mapping[N
     ``leaky``, {node: Leaky}, holds the activations that convolutions may take along; of those only the ones that are
     named in ``with_leaky`` do, a set (by default all).
     """
-    readers, heads, order = consumers(outputs), set(outputs), in_order(outputs)
-    place = {node: index for index, node in enumerate(order)}
-    fusions = {(node, 0): Fusion(node, node.inputs[0], (node, 0)) for node in order
-               if node.operator != "null" and node.name in chosen}
+    search = _Search(outputs, chosen, leaky or {}, with_leaky)
+    for node in search.order:
+        if node.meaning.adds:
+            search.take_sum(node)
+        else:
+            search.take_activation(node)
+    return search.fusions
 
-    def only_reader(entry: Entry) -> Node | None:
-        found = readers.get(entry, [])
-        return found[0] if len(found) == 1 and entry not in heads else None
 
-    def leaky_of(node: Node | None, fusion: Fusion) -> Leaky | None:
-        """What a fusion computes with that activation, or None."""
-        activation = leaky.get(node) if leaky and node else None
+class _Search:
+    """Fusions that grow while the graph is gone through, each from a layer to what it takes along.
+
+    Attributes
+    ----------
+    order : list of Node
+        Each after its inputs.
+    fusions : dict
+        {end: Fusion}, as found so far.
+    """
+
+    def __init__(self, outputs: list[Entry], chosen: Collection[str], leaky: Mapping[Node, Leaky],
+                 with_leaky: Collection[str] | None) -> None:
+        self.order = in_order(outputs)
+        self.fusions = {(node, 0): Fusion(node, node.inputs[0], (node, 0)) for node in self.order
+                        if node.operator != "null" and node.name in chosen}
+        self._place = {node: index for index, node in enumerate(self.order)}
+        self._readers, self._heads, self._chosen = consumers(outputs), set(outputs), chosen
+        self._leaky, self._with_leaky = leaky, with_leaky
+
+    def take_sum(self, node: Node) -> None:
+        """Let the later one of the convolutions that end in an addition take it along, where integers gain by it."""
+        hosts = [entry for entry in node.inputs if self._can_take_sum(entry, node)]
+        if not hosts or not _adds_alike(node):
+            return
+        host = max(hosts, key=lambda entry: self._place[entry[0]])
+        summand = next(entry for entry in node.inputs if entry != host)
+        reader = self._only_reader((node, 0))
+        if reader is not None and reader.is_relu:
+            if not _unsigned(summand, self.fusions):
+                if summand not in hosts:
+                    return
+                self.fusions[host].shifted = self.fusions[summand]
+        elif self._leaky_of(reader, replace(self.fusions[host], summand=summand)) is None and not wanted(
+                (node, 0), self._readers, self._chosen):
+            return
+        self.fusions[host].summand = summand
+        self._extend(self.fusions[host], node)
+
+    def take_activation(self, node: Node) -> None:
+        """Let the layer whose numbers nobody else reads take an activation along."""
+        fusion = self.fusions.get(node.inputs[0]) if node.inputs else None
+        if fusion is None or self._only_reader(fusion.end) is not node:
+            return
+        if node.is_relu and not fusion.activated:
+            fusion.relu, fusion.ceiling = True, None if node.ceiling == math.inf else node.ceiling
+        elif (leaky := self._leaky_of(node, fusion)) is not None:
+            fusion.leaky = leaky
+        else:
+            return
+        self._extend(fusion, node)
+
+    def _extend(self, fusion: Fusion, node: Node) -> None:
+        del self.fusions[fusion.end]
+        fusion.end = (node, 0)
+        self.fusions[fusion.end] = fusion
+
+    def _can_take_sum(self, entry: Entry, node: Node) -> bool:
+        fusion = self.fusions.get(entry)
+        return fusion is not None and is_convolution(fusion.layer) and not fusion.activated and (
+            self._only_reader(entry) is node)
+
+    def _only_reader(self, entry: Entry) -> Node | None:
+        readers = self._readers.get(entry, [])
+        return readers[0] if len(readers) == 1 and entry not in self._heads else None
+
+    def _leaky_of(self, node: Node | None, fusion: Fusion) -> Leaky | None:
+        """What a fusion computes with that activation, or None where it cannot take it along."""
+        activation = self._leaky.get(node) if node else None
         fits = (activation is not None and is_convolution(fusion.layer) and not fusion.activated
-                and (with_leaky is None or fusion.layer.name in with_leaky)
+                and (self._with_leaky is None or fusion.layer.name in self._with_leaky)
                 and not (activation.by_channel and fusion.summand))
         return activation if fits else None
 
-    for node in order:
-        if node.meaning.adds and node.inputs[0] != node.inputs[1] and (
-                node.input_shape(0) == node.input_shape(1)) and _same_samples(*node.inputs):
-            hosts = [entry for entry in node.inputs if entry in fusions and only_reader(entry) is node
-                     and is_convolution(fusions[entry].layer) and not fusions[entry].activated]
-            if not hosts:
-                continue
-            host = max(hosts, key=lambda entry: place[entry[0]])
-            summand = next(entry for entry in node.inputs if entry != host)
-            reader = only_reader((node, 0))
-            relu = reader is not None and reader.is_relu
-            takes = replace(fusions[host], summand=summand)
-            if not relu and leaky_of(reader, takes) is None and not wanted((node, 0), readers, chosen):
-                continue
-            if relu and not _unsigned(summand, fusions):
-                if summand not in hosts:
-                    continue
-                fusions[host].shifted = fusions[summand]
-            fusion = fusions.pop(host)
-            fusion.summand, fusion.end = summand, (node, 0)
-            fusions[fusion.end] = fusion
-        elif node.inputs and node.inputs[0] in fusions and only_reader(node.inputs[0]) is node:
-            fusion = fusions[node.inputs[0]]
-            if node.is_relu and not fusion.activated:
-                fusion.relu, fusion.ceiling = True, None if node.ceiling == math.inf else node.ceiling
-            elif leaky_of(node, fusion) is not None:
-                fusion.leaky = leaky_of(node, fusion)
-            else:
-                continue
-            del fusions[fusion.end]
-            fusion.end = (node, 0)
-            fusions[fusion.end] = fusion
-    return fusions
+
+def _adds_alike(node: Node) -> bool:
+    """Whether an addition is of two different tensors that have one shape with any number of samples."""
+    return node.inputs[0] != node.inputs[1] and node.input_shape(0) == node.input_shape(1) and (
+        _same_samples(*node.inputs))
 
 
 def _same_samples(one: Entry, other: Entry) -> bool:
