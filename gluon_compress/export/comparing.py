@@ -9,6 +9,7 @@ from mxnet import autograd
 from mxnet.gluon import HybridBlock, SymbolBlock
 
 from ..errors import NetworkError
+from ..network.blocks import tensors_of
 from ..network.graph import Graph
 from ..network.misfits import shorten
 
@@ -44,8 +45,7 @@ def run_graph(graph: Graph, inputs: Sequence[mx.nd.NDArray]) -> list[np.ndarray]
 def run_block(block: HybridBlock, inputs: Sequence[mx.nd.NDArray]) -> list[np.ndarray]:
     try:
         with autograd.pause(train_mode=False):
-            outputs = block(*[value.as_in_context(mx.cpu()) for value in inputs])
-        return [output.asnumpy() for output in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+            return tensors_of(block, [value.as_in_context(mx.cpu()) for value in inputs])
     except mx.MXNetError as error:
         raise NetworkError(f"the network cannot be run on the CPU, so the file cannot be checked: "
                            f"{shorten(error)}") from error

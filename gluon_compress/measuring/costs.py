@@ -41,7 +41,7 @@ class LayerCost:
     fp32_bytes : int
         Four for every value, running statistics and constants included.
     integer_bytes : int or None
-        Of the values as they are where weights are integers: codes, their scales, and four for every other value.
+        Bytes of the values as they are, where weights are integers: codes, their scales, four for every other value.
     """
 
     name: str
@@ -55,7 +55,7 @@ class LayerCost:
 
     @property
     def bytes(self) -> int:
-        """Of the values as they are."""
+        """How many bytes the values take as they are."""
         return self.fp32_bytes if self.integer_bytes is None else self.integer_bytes
 
     @property

@@ -45,7 +45,7 @@ class Kernel:
     implementation : str
         With the instructions it uses: ``brgconv:avx512_core_amx_int8``, ``jit:avx512_core_vnni``, ``jit:avx2``, ...
     types : str
-        Of input, weight and output: ``u8 s8 -> u8``.
+        The types of input, weight and output: ``u8 s8 -> u8``.
     """
 
     operator: str

@@ -53,7 +53,7 @@ def check_initialized(net: HybridBlock) -> None:
 
 
 def check_finite_parameters(net: HybridBlock) -> None:
-    """Raise ``NetworkError`` naming the first parameter with NaN or infinity, which a ReLU behind it would hide."""
+    """Raise ``NetworkError`` naming the first parameter with NaN or infinity, which a ReLU after it would hide."""
     for name, parameter in parameters(net).items():
         if parameter._data is not None:
             value = parameter.list_data()[0].asnumpy()

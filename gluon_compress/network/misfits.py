@@ -30,7 +30,7 @@ def misfit(inputs: Any, what: str, error: BaseException) -> ValueError:
 
 
 def remedy(arrays: Sequence[Any]) -> str:
-    """What is mostly wrong with arrays like these, as text behind a sentence; or ""."""
+    """What is mostly wrong with arrays like these, as text that follows a sentence; or ""."""
     if any(np.dtype(value.dtype) in (np.uint8, np.int8) for value in arrays):
         return (" (raw pixels? scale them to float32: x.astype('float32') / 255, and normalize; Gluon's ToTensor() "
                 "does that, and puts channels first)")

@@ -29,7 +29,7 @@ class Node:
     attributes : dict
         MXNet's strings by name; :meth:`get` gives their values.
     shapes : list of tuple
-        Of its outputs, for the example; ``()`` where the shape is not known.
+        The shape of each output, for the example; ``()`` where it is not known.
     parameter : str or None
         Structural name, when the node is a parameter of the network.
     constant : bool

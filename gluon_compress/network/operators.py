@@ -60,8 +60,8 @@ class Operator:
 
         Products with the zeros of a padding count, as is usual; so do those with pruned weights.
     sizes : callable
-        ``sizes(shape, groups)`` are the attributes that say how large its weight is (without one: gamma), and in how
-        many groups.
+        ``sizes(shape, groups)`` are the attributes that say how large its weight is, or gamma where it has no weight,
+        and how many groups it has.
     normalizes : bool
         Whether it is a layer of gamma and beta.
     keeps_statistics : bool
@@ -73,9 +73,9 @@ class Operator:
     is_homogeneous : callable
         Whether f(s x) = s f(x), channel by channel, for s > 0.
     ceiling : callable
-        Of a ReLU: where it cuts, infinity where it does not. None for all else.
+        Where a ReLU cuts, infinity where it does not; None for all other operators.
     slope_kind : callable
-        "leaky" for max(x, 0) + slope * min(x, 0) with a number, "prelu" with a parameter. None for all else.
+        "leaky" for max(x, 0) + slope * min(x, 0) with a number, "prelu" with a parameter; None for all others.
     ends_in_relu : bool
         Whether it is another operator with a ReLU after it.
     adds : bool

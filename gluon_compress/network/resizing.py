@@ -131,7 +131,7 @@ def put_back(net: HybridBlock, state: tuple[list, list]) -> None:
 
 @contextmanager
 def put_back_afterwards(net: HybridBlock) -> Iterator[HybridBlock]:
-    """Within the ``with`` block channels may be removed from ``net``; behind it, it has them again."""
+    """Channels may be removed from ``net`` within the ``with`` block; after the block, ``net`` has them again."""
     state = capture(net)
     try:
         yield net

@@ -135,7 +135,7 @@ class Tracker:
     def fix_rest(self, node: Node) -> None:
         """Parameters that ``node`` reads keep their length on the axes that it assigned no channels to.
 
-        This is called behind each rule: a layer that is called twice, or whose weight another operator reads too,
+        This is called after each rule: a layer that is called twice, or whose weight another operator reads too,
         loses only channels that every reader can do without.
         """
         for index, (source, _) in enumerate(node.inputs):

@@ -97,20 +97,20 @@ class Emitter(ABC):
         Parameters
         ----------
         layer : Node
-            Of layout NCHW, with one group or depthwise.
+            Its layout is NCHW; it has one group or is depthwise.
         data : Integers (batch, channels, height, width)
         limits : Range
-            Of what comes out.
+            The range of what comes out.
         relu : bool
         summand : Integers or None
-            Of the output's shape, and signed where ``limits`` is; added before the activation.
+            It has the output's shape, and is signed where ``limits`` is; it is added before the activation.
         leaky : Leaky or None
             The activation, where that is no ReLU.
 
         Returns
         -------
         Integers (batch, filters, height, width)
-            Of the range ``limits``.
+            Their range is ``limits``.
         """
 
     @abstractmethod
@@ -123,13 +123,13 @@ class Emitter(ABC):
         data : Integers (batch, ...)
             Flattened here, where they have more axes than two.
         limits : Range or None
-            Of what comes out.
+            The range of what comes out.
         relu : bool
 
         Returns
         -------
         Integers (batch, units), or an entry
-            Of the range ``limits``. Without it nothing is rounded: the entry holds the sums in fp32.
+            Their range is ``limits``. Without it nothing is rounded: the entry holds the sums in fp32.
         """
 
     @abstractmethod
@@ -170,7 +170,7 @@ def ends_of(integers: Integers) -> Node:
 
 
 def activation(name: str, entry: Entry, relu: bool = False, leaky: Leaky | None = None) -> Entry:
-    """An entry behind a ReLU or a :class:`Leaky`, whose slope is a number or a parameter; as it is with neither."""
+    """An entry after a ReLU or a :class:`Leaky`, whose slope is a number or a parameter; with neither, itself."""
     if relu:
         return plain(name, "Activation", entry, act_type="relu")
     if leaky is None:

@@ -65,7 +65,7 @@ class Fusion:
         What is added to the layer's output.
     relu : bool
     ceiling : float or None
-        Of a ReLU6 and the like.
+        Where a ReLU6 or the like cuts.
     leaky : Leaky or None
     shifted : Fusion or None
         The one that makes the summand, when that is signed and the sum is not.
@@ -103,7 +103,7 @@ def leaky_activations(outputs: list[Entry]) -> dict[Node, Leaky]:
 
 
 def worth_while(leaky: Leaky, layer: Node) -> bool:
-    """Whether the further passes of a layer that takes this activation along cost less than fp32 behind it."""
+    """Whether the further passes of a layer that takes this activation along cost less than fp32 after it."""
     return not is_convolution(layer) or (
         (leaky.passes - 1) * math.prod(_shape(layer.read("weight"))[1:]) <= MOST_PRODUCTS)
 
@@ -226,7 +226,7 @@ def _unsigned(entry: Entry, fusions: Mapping[Entry, Fusion]) -> bool:
 
 
 def wanted(entry: Entry, readers: Mapping[Entry, list[Node]], chosen: Collection[str]) -> bool:
-    """Whether a layer of ``chosen`` reads this tensor, directly or behind what passes integers on."""
+    """Whether a layer of ``chosen`` reads this tensor, directly or after what passes integers on."""
     stack = [entry]
     while stack:
         for reader in readers.get(stack.pop(), []):

@@ -34,7 +34,7 @@ class InferenceGraph:
     layers : dict
         {name: node} of convolutions and dense layers, which are named after the layer of the network; a layer that is
         called again has another name for that. They read the data, the weight, and what shifts their output, if
-        anything does: the bias, or beta of the BatchNorm behind them.
+        anything does: the bias, or beta of the BatchNorm after them.
     shifts : dict
         ``biases`` without those of layers that are called several times, and those that something else reads, too.
     norms : dict
@@ -140,7 +140,7 @@ def _other_than(name: str, taken: Collection[str | None]) -> str:
 
 
 def _layer(layer: Node, moved: Mapping[Entry, Entry], layers: dict[str, Node], batch_norm: Node | None) -> Node:
-    """A new node for a layer, named after its weight, which beta of the BatchNorm behind it, if any, shifts."""
+    """A new node for a layer, named after its weight, shifted by beta of the BatchNorm after it, if there is one."""
     name = first = layer_name(layer.parameters["weight"])
     again = 0
     while name in layers:

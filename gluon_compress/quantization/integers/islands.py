@@ -68,7 +68,7 @@ def _why_leaky(node: Node) -> str:
         before, _ = node.inputs[0]
         by_channel = Leaky(parameter=node.entry("slope")).by_channel
         if by_channel and before.meaning.adds:
-            return "behind an addition the kernels know one slope for all channels only"
+            return "after an addition the kernels know only one slope for all channels"
         if by_channel and is_convolution(before):
             return "its convolution would have to run more than once, and sums up too many products for that"
     return "it follows no convolution of its own"

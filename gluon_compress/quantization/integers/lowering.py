@@ -2,7 +2,7 @@
 
 Convolutions and dense layers read and write integers, and take along what follows them: see fusions.py. Pooling,
 flattening and concatenation between such layers pass integers on; everything else stays fp32, with a conversion at
-each border: islands.py names it. Tensors behind a ReLU are unsigned, which gives them twice the resolution.
+each border: islands.py names it. Tensors after a ReLU are unsigned, which gives them twice the resolution.
 
 **Shortcuts.** The integer convolution adds a shortcut of its output's kind only: with a signed shortcut under a ReLU
 MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Where such a shortcut comes from a convolution of its
@@ -72,7 +72,7 @@ class Lowering:
     Attributes
     ----------
     outputs : list of (Node, int)
-        Of the integer graph; their results are fp32.
+        The outputs of the integer graph; their results are fp32.
     ranges : dict
         As given, with those that meet in a concatenation aligned and those of shifted shortcuts.
     fp32 : set of Node

@@ -68,7 +68,7 @@ def _keep_sums(exact: np.ndarray, rounded: np.ndarray, full: np.ndarray,
                fixed: np.ndarray | bool = False) -> np.ndarray:
     """Round some numbers of each channel to the other side, so that the sum over the channel is what it was.
 
-    Activations behind a ReLU are positive: what the errors of a channel's weights add up to would be added to its mean.
+    Activations after a ReLU are positive: what the errors of a channel's weights add up to would be added to its mean.
     The numbers closest to the middle between two codes are taken; ``full`` ones do not grow, ``fixed`` ones stay.
     """
     shape, channels = exact.shape, len(exact)
@@ -155,6 +155,6 @@ def is_depthwise(layer: Node) -> bool:
 
 
 def notes(emitter: Emitter) -> dict[str, str]:
-    """{layer name: what is said of its weights}, of the layers that an emitter narrowed."""
+    """{layer name: a note on its weights} for the layers that an emitter narrowed."""
     return {name: f"weights of {8 - np.log2(growth).mean():.1f} bits here"
             for name, growth in getattr(emitter, "narrowed", {}).items()}

@@ -102,7 +102,7 @@ def weight_codes(weight: np.ndarray, bits: int = 8, clip: str = "max") -> tuple[
     ----------
     weight : array (channels, ...)
     bits : int
-        Of fewer than 8, which no kernel knows, codes and scales are those of :func:`quantize_array`.
+        With fewer than 8, which no kernel knows, codes and scales are those of :func:`quantize_array`.
     clip : str
         How thresholds are chosen, as for :func:`quantize_array`.
 

@@ -49,7 +49,7 @@ class Int8Emitter(CodesEmitter):
     def convolution(self, layer: Node, data: Integers, limits: Range, relu: bool = False,
                     summand: Integers | None = None, leaky: Leaky | None = None,
                     added: Integers | None = None) -> Integers:
-        """``summand`` is added before the activation, ``added`` behind it."""
+        """``summand`` is added before the activation, ``added`` after it."""
         if leaky is not None and leaky.by_channel:
             return self._prelu(layer, data, limits, leaky.slope)
         inputs, output = self._layer(layer, data)

@@ -74,7 +74,7 @@ class TrainingEmitter(FloatEmitter):
     clips : dict
         {name of a weight's clip: float32 array (channels,)}, of fewer than 8 bits.
     bits : int
-        Of the weights.
+        Bits of the weights.
     """
 
     def __init__(self, thresholds: dict[str, Threshold], clips: dict[str, np.ndarray], bits: int) -> None:
@@ -232,12 +232,12 @@ class TrainingEmitter(FloatEmitter):
 
 
 def threshold_name(layer: Node) -> str:
-    """Of what a layer's fusion writes."""
+    """The name of the threshold of what a layer's fusion writes."""
     return f"{layer.name}.output_threshold"
 
 
 def clip_name(weight: str) -> str:
-    """Of what cuts a weight."""
+    """The name of the parameter that cuts a weight."""
     return f"{weight}_clip"
 
 

@@ -12,7 +12,7 @@ from .rules import Inputs, Outputs, only_on, rule, stop
 
 @rule("Convolution", "Deconvolution")
 def _convolution(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """Of weight (out, in / groups, ...); transposed (in, out / groups, ...), or with its channels on the last axis."""
+    """The weight is (out, in / groups, ...), or (out, ..., in); that of a transposed one is (in, out / groups, ...)."""
     data_axis, out_axis = node.channel_axis, node.meaning.weight_channels
     in_axis = data_axis if out_axis == 0 else 0
     data = only_on(data_axis, node, inputs[0], tracker)
@@ -61,8 +61,8 @@ def _dense(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
         # (N, d1, C, d3) is read as (N, d1 * C * d3): which column belongs to which channel
         data = only_on(data.axis if data.axis else -1, node, data, tracker)
         if data is not None:
-            before, behind = int(np.prod(shape[1:data.axis])), int(np.prod(shape[data.axis + 1:]))
-            tracker.assign(node, "weight", 1, np.tile(np.repeat(data.ids, behind), before))
+            before, after = int(np.prod(shape[1:data.axis])), int(np.prod(shape[data.axis + 1:]))
+            tracker.assign(node, "weight", 1, np.tile(np.repeat(data.ids, after), before))
     elif data is not None:
         data = only_on(len(shape) - 1, node, data, tracker)
         if data is not None:

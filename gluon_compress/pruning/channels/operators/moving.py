@@ -225,10 +225,10 @@ def _pad(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
     if data is None:
         return [None]
-    before, behind = node.get("pad_width")[2 * data.axis:2 * data.axis + 2]
-    if (before or behind) and node.get("mode") != "constant":
+    before, after = node.get("pad_width")[2 * data.axis:2 * data.axis + 2]
+    if (before or after) and node.get("mode") != "constant":
         return stop(node, inputs, tracker, "it repeats channels by their number")
-    return [Labels(data.axis, np.pad(data.ids, (before, behind), constant_values=STAYS))]
+    return [Labels(data.axis, np.pad(data.ids, (before, after), constant_values=STAYS))]
 
 
 @rule("shape_array", "size_array")

@@ -28,7 +28,7 @@ def _div_sqrt_dim(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 @rule("Crop")
 def _crop(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """Of the pixels, to the size of a second input."""
+    """It crops the pixels to the size of a second input."""
     if len(inputs) > 1:
         tracker.pin(inputs[1] if inputs[1] is not None and inputs[1].axis > 1 else None, "its size is read")
     return [only_on(1, node, inputs[0], tracker)]
@@ -47,7 +47,7 @@ def _spatial(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 @rule("_contrib_MultiBoxPrior")
 def _anchors(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """Of the height and width of an image, whatever its channels are."""
+    """It reads the height and width of an image, whatever its channels are."""
     only_on(1, node, inputs[0], tracker)
     return [None]
 
