@@ -65,6 +65,16 @@ def test_layers_left_in_fp32_are_islands_with_their_reason():
     assert reasons.count("it follows no convolution of its own") == 1
 
 
+def test_layers_that_a_bound_on_the_accuracy_leaves_in_fp32_are_islands_with_their_reason():
+    net, example = built(leaky_net)
+
+    def evaluate(network):
+        return float(network is net or "last" not in network.record.layers)
+    record = quantize(net, [example], evaluate=evaluate, max_accuracy_drop=0.5, progress=False).record
+    assert record.left_out["last"].startswith("quantizing it alone changes the outputs by")
+    assert record.islands["last"] == {"operator": "Convolution", "reason": record.left_out["last"]}
+
+
 def test_a_shortcut_that_becomes_signed_is_named():
     """Unsigned codes, which a sum without a ReLU takes along: they go through fp32."""
     net, example = build(Net, (4, 3, 8, 8), function=lambda net, F, x: net.head(net.second(F.relu(net.first(x)))

@@ -13,7 +13,7 @@ from ..tables import progress_bar
 from .integers.integer_network import IntegerNetwork
 
 
-def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[[list[str]], IntegerNetwork],
+def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[[dict[str, str]], IntegerNetwork],
                   inputs: tuple[Any, ...], evaluate: Callable[[HybridBlock], float], max_drop: float,
                   progress: bool) -> IntegerNetwork:
     """The quantized network with the fewest layers in fp32 that keeps the accuracy, of those that are tried.
@@ -28,7 +28,7 @@ def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[
     result : IntegerNetwork
         With all layers on integers: the first that is tried.
     quantized : callable
-        ``quantized(in_fp32)`` returns the IntegerNetwork with the layers of these names in fp32.
+        ``quantized(in_fp32)`` returns the IntegerNetwork with these layers in fp32, {name: reason}.
     inputs : tuple of NDArray
         A batch to rank the layers on.
     evaluate, max_drop, progress
@@ -42,11 +42,13 @@ def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[
         candidates = list(result.record.layers)
         damage = _damage(net, quantized, candidates, inputs, progress)
         ranked = sorted(candidates, key=damage.__getitem__, reverse=True)
+        reasons = {name: f"quantizing it alone changes the outputs by {100 * damage[name]:.2g} % of their norm"
+                   for name in ranked}
         accuracies: dict[int, float] = {}
         networks: dict[int, IntegerNetwork] = {}
 
         def fits(count: int) -> bool:
-            networks[count] = quantized(ranked[:count])
+            networks[count] = quantized({name: reasons[name] for name in ranked[:count]})
             accuracies[count] = _accuracy(evaluate, networks[count], f"the network with {count} layers in fp32")
             return baseline - accuracies[count] <= max_drop
         count = _fewest(fits, len(ranked) - 1)
@@ -54,9 +56,6 @@ def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[
             raise ValueError(f"max_accuracy_drop={max_drop} is not kept with any number of layers in fp32: "
                              f"{baseline:.4f} in fp32, {max(accuracies.values()):.4f} at best")
         result, accuracy = networks[count], accuracies[count]
-        for name in ranked[:count]:
-            result.record.left_out[name] = (f"quantizing it alone changes the outputs by "
-                                            f"{100 * damage[name]:.2g} % of their norm")
     result.record.baseline_accuracy, result.record.accuracy = float(baseline), float(accuracy)
     return result
 
@@ -83,14 +82,14 @@ def _fewest(fits: Callable[[int], bool], most: int) -> int | None:
     return count
 
 
-def _damage(net: HybridBlock, quantized: Callable[[list[str]], IntegerNetwork], candidates: list[str],
+def _damage(net: HybridBlock, quantized: Callable[[dict[str, str]], IntegerNetwork], candidates: list[str],
             inputs: tuple[Any, ...], progress: bool) -> dict[str, float]:
     """{layer: relative error of the outputs when it alone is quantized}."""
     expected = _outputs(net, inputs)
     norm = np.linalg.norm(expected)
     damage = {}
     for name in progress_bar(candidates, progress, desc="one layer at a time", unit="layer"):
-        alone = quantized([other for other in candidates if other != name])
+        alone = quantized({other: f"only {name} is quantized" for other in candidates if other != name})
         damage[name] = float(np.linalg.norm(_outputs(alone, inputs) - expected) / norm) if norm else 0.0
     return damage
 

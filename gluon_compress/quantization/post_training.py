@@ -1,7 +1,7 @@
 """Post-training quantization: from a trained fp32 network and a few hundred inputs to one that runs on integers."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -103,7 +103,7 @@ def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "m
     quantizer.choose(net, select, exclude)
     quantizer.calibrate(new_observer, progress)
 
-    def quantized(in_fp32: Sequence[str] = (), quantizer: Quantizer = quantizer) -> IntegerNetwork:
+    def quantized(in_fp32: Mapping[str, str] | None = None, quantizer: Quantizer = quantizer) -> IntegerNetwork:
         made = quantizer.quantized(bits, clip, correct_bias, in_fp32)
         made.record.calibration = f"{method}, {quantizer.seen.samples} samples"
         lowering = lower(made, simulate)

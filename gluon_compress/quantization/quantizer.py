@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -161,14 +161,16 @@ class Quantizer:
         self.seen = observe(self.inference, self.values, list(self.layers.values()), list(dict.fromkeys(entries)),
                             self.batches, new_observer, progress)
 
-    def quantized(self, bits: int, clip: str, correct_bias: bool, in_fp32: Collection[str] = ()) -> Quantized:
-        """The :class:`Quantized`, with these layers in fp32 besides those that the user left out."""
-        chosen = [name for name in self.possible if name not in self.not_wanted and name not in in_fp32]
+    def quantized(self, bits: int, clip: str, correct_bias: bool,
+                  in_fp32: Mapping[str, str] | None = None) -> Quantized:
+        """The :class:`Quantized`, with layers in fp32, {name: reason}, besides those that the user left out."""
+        not_wanted = {**self.not_wanted, **(in_fp32 or {})}
+        chosen = [name for name in self.possible if name not in not_wanted]
         if not chosen:
             raise ValueError("select and exclude leave no layer that can be quantized")
-        left_out = {**self.left_out, **self.not_wanted}
-        weights = {name: onednn.weight_codes(self.values[name], bits, clip)
-                   for name in (self.inference.weights[layer] for layer in chosen)}
+        left_out = {**self.left_out, **not_wanted}
+        names = [self.inference.weights[name] for name in chosen]
+        weights = {name: onednn.weight_codes(self.values[name], bits, clip) for name in names}
         rest = {name: value for name, value in self.values.items() if name not in weights}
         if correct_bias:
             for name in chosen:
