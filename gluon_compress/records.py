@@ -43,7 +43,8 @@ class Form:
     settings : dict
         {name: check of :mod:`.files.schema`} of what the file's header says beside shape and type.
     stage : int
-        Forms that give values another shape have a higher one than those that compute with them.
+        Forms encode in the order of their stages. One that changes the array's shape needs a higher stage than those
+        that change only its values.
     keeps_shape : bool
         Whether what is stored has the parameter's shape.
     stores_codes : bool

@@ -14,7 +14,7 @@ from gluon_compress.network.nodes import edited, in_order, nodes_of, symbol_of
 from gluon_compress.network.operators import OPERATORS, Operator
 from gluon_compress.network.registry import description_of
 from gluon_compress.pruning import Taylor, prune_channels, reestimate_batch_norm
-from gluon_compress.pruning.channels.operators import RULES
+from gluon_compress.pruning.channels.rules import RULES
 from gluon_compress.quantization import quantize
 from mxnet.gluon import nn
 from networks import Branches, Net, NormNet, SharedWeights, assert_close, build, exported, values, zero_removed

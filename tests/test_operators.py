@@ -15,7 +15,7 @@ import pytest
 from gluon_compress.errors import RecordError
 from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
 from gluon_compress.network.graph import Graph
-from gluon_compress.pruning.channels.operators import RULES
+from gluon_compress.pruning.channels.rules import RULES
 from mxnet import autograd
 from mxnet.gluon import Trainer, contrib, nn
 from networks import Net, assert_close, exported, identical, randomize, values, zero_removed

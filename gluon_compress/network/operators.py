@@ -1,7 +1,8 @@
-"""What MXNet's operators mean: one entry for each that the house knows more of than its name.
+"""What MXNet's operators mean: one entry for every operator of which the package knows more than its name.
 
 To teach the house an operator, write its entry here; what pruning does with the channels that pass through it is a rule
-in ``pruning/channels/operators/``. Nobody else knows operators by name: others ask a :class:`Node`, which asks here.
+in ``pruning/channels/rules/``. Nobody else knows what an operator does by its name: others ask a :class:`Node`, which
+asks here. Only the list of those that a file may hold, ``checkpoint/allowed_operators.py``, stands apart, for safety.
 
 An operator without an entry is computed as it is, in fp32; it has no layer, no multiply-accumulates that count.
 

@@ -62,9 +62,9 @@ def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "m
         bias and without BatchNorm have nothing to correct.
     equalize : bool, optional
         First bring the channels of each tensor between two layers to like ranges; see equalization.py. By default for
-        networks with depthwise convolutions, which need it most. Pairs of layers where less noise is not expected, and
-        the whole where the outputs on the calibration data come no closer to those in fp32, stay as they are. The
-        record says which.
+        networks with depthwise convolutions, which need it most. A pair of layers is
+        skipped unless less noise is expected; all of it is undone unless the outputs on the calibration data come
+        closer to those in fp32. The record says which.
     evaluate : callable, optional
         ``evaluate(net)`` returns the accuracy, higher is better. For ``max_accuracy_drop``.
     max_accuracy_drop : float, optional

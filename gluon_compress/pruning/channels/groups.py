@@ -19,7 +19,7 @@ from ...network.graph import Graph
 from ...network.layer import layer_name
 from ...network.resizing import resizable_parameters
 from ...network.values import parameters
-from .operators import RULES, unknown_operator
+from .rules import RULES, unknown_operator
 from .tracking import Labels, Producer, Tracker
 
 Key = tuple[str, ...]  # the layers of a group, by which it is known
@@ -200,7 +200,7 @@ class Dependencies:
 
 
 def track(graph: Graph, net: HybridBlock) -> Tracker:
-    """Follow all channels through ``graph``, of ``net``, by the rules of operators/; returns the :class:`Tracker`."""
+    """Follow all channels through ``graph``, of ``net``, by the rules in rules/; returns the :class:`Tracker`."""
     tracker = Tracker(resizable_parameters(net), parameters(net))
     labels: dict[int, list[Labels | None]] = {}
     for node in graph.nodes:

@@ -4,7 +4,7 @@ Every output channel of every layer gets a number of its own, its label. A tenso
 apart has labels along one axis; position ``p`` of that axis goes when the channel ``ids[p]`` goes, and
 positions labelled ``STAYS`` never do. Operators carry labels on, say which of them must go together
 (``same``: an addition), which parameters lose entries with them (``assign``: a BatchNorm), and which must stay
-(``pin``: the network's output). The rules are in operators/; what follows from them is in groups.py.
+(``pin``: the network's output). The rules are in rules/; what follows from them is in groups.py.
 
 Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023, sections 3.2 and 3.3, calls what must go
 together a group; there the rules are per pair of layers, here per operator of the graph.

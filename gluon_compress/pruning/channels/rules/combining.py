@@ -7,7 +7,7 @@ import numpy as np
 
 from ....network.nodes import Node
 from ..tracking import STAYS, Labels, Tracker
-from .rules import Inputs, Outputs, only_on, rule, stop
+from .table import Inputs, Outputs, only_on, rule, stop
 
 
 @rule("elemwise_add", "elemwise_sub", "elemwise_mul", "elemwise_div", "_grad_add", "add_n", "broadcast_add",

@@ -7,7 +7,7 @@ import numpy as np
 
 from ....network.nodes import Node
 from ..tracking import Labels, Tracker
-from .rules import Inputs, Outputs, only_on, rule, stop
+from .table import Inputs, Outputs, only_on, rule, stop
 
 
 @rule("Convolution", "Deconvolution")

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from ....network.nodes import Node
 from ..tracking import Labels, Tracker
-from .rules import Inputs, Outputs, axis_of, only_on, rule, stop
+from .table import Inputs, Outputs, axis_of, only_on, rule, stop
 
 
 @rule("Activation", "relu", "sigmoid", "tanh", "softsign", "hard_sigmoid", "clip", "_copy", "Dropout", "BlockGrad",

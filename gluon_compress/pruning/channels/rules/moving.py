@@ -8,7 +8,7 @@ import numpy as np
 
 from ....network.nodes import Node
 from ..tracking import STAYS, Labels, Tracker
-from .rules import Inputs, Outputs, axis_of, only_on, rule, stop
+from .table import Inputs, Outputs, axis_of, only_on, rule, stop
 
 
 @rule("Flatten", "Reshape")
