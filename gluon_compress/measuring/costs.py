@@ -81,7 +81,8 @@ def layer_costs(net: HybridBlock, example: Any) -> tuple[list[LayerCost], dict[s
         members[layer_of[parameter.name]].append(parameter)
     uses, not_counted = _uses(graph.nodes, layer_of, batch=inputs[0].shape[0])
     names = dict.fromkeys([*members, *uses])  # a weight that is computed from the input has no members
-    rows = [_row(name, members[name], uses[name], graph.auxiliary()) for name in names]
+    auxiliary = graph.auxiliary()
+    rows = [_row(name, members[name], uses[name], auxiliary) for name in names]
     return [replace(row, integer_bytes=row.fp32_bytes - saved[row.name]) if row.name in saved else row
             for row in rows], not_counted
 
