@@ -46,7 +46,7 @@ class Form:
         Forms encode in the order of their stages. One that changes the array's shape needs a higher stage than those
         that change only its values.
     keeps_shape : bool
-        Whether what is stored has the parameter's shape.
+        Whether what is stored has the parameter's shape; if not, values that are zero may be missing, and no others.
     stores_codes : bool
         Whether it encodes to int8 codes of ``bits`` bits each: in [-q_max, q_max] with q_max = 2**(bits - 1) - 1, for
         8 bits in [-128, 127].

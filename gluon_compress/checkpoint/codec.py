@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import NetworkError
+from ..errors import NetworkError, RecordError
 from ..files.schema import SHAPE, Malformed, boolean, choice, fields, integer, number
 from ..records import FORMS, Check, Form, Record
 
@@ -53,14 +53,23 @@ def encode(parameters: Iterable[tuple[str, np.ndarray, Any]],
     layouts: dict[str, Layout] = {}
     for name, value, dtype in parameters:
         layouts[name] = layout_of(name, value, dtype)
-        for form in forms.get(name, ()):
-            value = form.encode(value)
+        for position, form in enumerate(forms.get(name, ())):
+            before, value = value, form.encode(value)
+            if position and not form.keeps_shape:
+                _check_zeros(name, before, value)
             layouts[name].update(form.layout(), **{"bits": form.bits} if form.stores_codes else {})
             tensors.update((f"{name}/{part}", tensor) for part, tensor in form.tensors().items())
         if "bits" in layouts[name]:
             value = pack(value, layouts[name]["bits"])
         _store(name, value, layouts, tensors)
     return tensors, layouts
+
+
+def _check_zeros(name: str, values: np.ndarray, kept: np.ndarray) -> None:
+    """Raise ``RecordError`` where a form has left out what another one did not encode as zero: it is gone then."""
+    if np.count_nonzero(kept) < np.count_nonzero(values):
+        raise RecordError(f"pruned weights of {name} are stored as something else than zero; accepted: records whose "
+                          f"form keeps zeros, beside masks")
 
 
 def put_together(tensors: Tensors, layouts: Mapping[str, Layout]) -> None:

@@ -33,11 +33,7 @@ class KeptValues(Form):
         self.name, self.mask = name, mask
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        kept = values[self.mask]
-        if np.count_nonzero(kept) < np.count_nonzero(values):
-            raise RecordError(f"pruned weights of {self.name} are stored as something else than zero; accepted: "
-                              f"records whose form keeps zeros, beside masks")
-        return kept
+        return values[self.mask]
 
     def decode(self, stored: np.ndarray) -> np.ndarray:
         values = np.zeros(self.mask.shape, stored.dtype)
