@@ -114,7 +114,7 @@ class Record:
     title : str
         What error messages call it: "record of masks".
     schema, header_schema : check of :mod:`.files.schema`
-        Of the JSON of :meth:`to_dict`, and of :meth:`header`.
+        Of the JSON of :meth:`to_dict`, and of :meth:`header` where :meth:`from_file` does not check that.
     resizes : bool
         Whether :meth:`resize` does anything.
     renamed : dict
@@ -126,7 +126,7 @@ class Record:
     form: ClassVar[type[Form] | None] = None
     title: ClassVar[str] = "record"
     schema: ClassVar[Check] = anything
-    header_schema: ClassVar[Check | None] = None
+    header_schema: ClassVar[Check] = anything
     resizes: ClassVar[bool] = False
     renamed: ClassVar[dict[str, str]] = {"untouched": "left_out"}
 
@@ -191,13 +191,8 @@ class Record:
         return self.to_dict()
 
     @classmethod
-    def check_header(cls, header: Any, where: str) -> None:
-        """Raise ``Malformed`` unless a file can hold this as :meth:`header`."""
-        (cls.header_schema or cls.schema)(cls.with_names_of_today(header), where)
-
-    @classmethod
     def from_file(cls, header: dict[str, Any], forms: Mapping[str, Form]) -> Any:
-        """The record of a file's header and forms."""
+        """The record of a file's header and forms, when it is needed; ``RecordError`` for another header."""
         return cls.from_dict(header)
 
     def new_shapes(self, shapes: Mapping[str, Any]) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def records(path: str | PathLike[str]) -> dict[str, Any]:
 def _read(path: str | PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
     """``(tensors, header)``, with the tensors that each parameter needs."""
     check = fields({"layout": mapping(layout_check()), "graph": STORED_GRAPH,
-                    "records": fields({}, {name: record.check_header for name, record in KINDS.items()})})
+                    "records": fields({}, {name: record.header_schema for name, record in KINDS.items()})})
     tensors, header = tensorfile.read(path, KIND, check)
     with content_of(path, KIND):
         take_apart(tensors, header["layout"])

@@ -45,7 +45,7 @@ class KeptValues(Form):
         return {"mask": np.frombuffer(deflated, np.uint8)}
 
     def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (int(self.mask.sum()),)
+        return (int(np.count_nonzero(self.mask)),)
 
     @classmethod
     def check(cls, name: str, layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
