@@ -264,7 +264,7 @@ def _least_important(net: HybridBlock, chosen: list[Layer], left_out: dict[str, 
     for group in groups:
         names = [layer.parameter_name for layer in group]
         scores = [np.where(earlier[name], -np.inf, importance[name]).ravel() for name in names]
-        pruned_already = sum(np.count_nonzero(earlier[name]) for name in names)
+        pruned_already = sum(int(np.count_nonzero(earlier[name])) for name in names)
         together = np.concatenate(scores)
         wanted = sparsity[names[0]] if isinstance(sparsity, Mapping) else sparsity
         pruned = _pruned_in_total(together.size, pruned_already, wanted, amount, group)
