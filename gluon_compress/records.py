@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .network.graph import Graph
 
 Check = Callable[[Any, str], None]  # of files/schema.py
-OWN_SETTINGS = ("shape", "dtype", "bits", "fill", "infinite")  # what a file says of every parameter where it applies
+OWN_SETTINGS = ("shape", "dtype", "bits", "fill", "infinite")  # what a file says of any parameter, where it applies
 KINDS: dict[str, type[Record]] = {}  # {what a file calls them: class} of the records that files may hold
 FORMS: list[type[Form]] = []  # their forms, in the order in which these encode
 
@@ -39,14 +39,14 @@ class Form:
     Attributes
     ----------
     parts : tuple of str
-        Names of the tensors that lie beside the values.
+        Names of the tensors stored beside the values.
     settings : dict
-        {name: check of :mod:`.files.schema`} of what the file's header says beside shape and type.
+        {name: check of :mod:`.files.schema`} of what the file's header says besides shape and type.
     stage : int
         Forms encode in the order of their stages. One that changes the array's shape needs a higher stage than those
         that change only its values.
     keeps_shape : bool
-        Whether what is stored has the parameter's shape; if not, values that are zero may be missing, and no others.
+        Whether what is stored has the parameter's shape; if not, only values that are zero may be missing.
     stores_codes : bool
         Whether it encodes to int8 codes of ``bits`` bits each: in [-q_max, q_max] with q_max = 2**(bits - 1) - 1, for
         8 bits in [-128, 127].
@@ -97,7 +97,7 @@ class Form:
 
     @classmethod
     def read(cls, name: str, layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Form:
-        """The form in which a file holds parameter ``name``; called after :meth:`check`."""
+        """The form that a file has of parameter ``name``; called after :meth:`check`."""
         raise NotImplementedError
 
 
@@ -109,12 +109,12 @@ class Record:
     left_out : dict
         {layer name: why the technique left it alone}.
     in_files : str or None
-        What a file calls a record of this class; None where files hold none.
+        What a file calls a record of this class; None where files do not hold it.
     form : class derived from Form, or None
     title : str
         What error messages call it: "record of masks".
     schema, header_schema : check of :mod:`.files.schema`
-        Of the JSON of :meth:`to_dict`, and of :meth:`header` where :meth:`from_file` does not check that.
+        For the JSON of :meth:`to_dict`, and for that of :meth:`header` where :meth:`from_file` does not check it.
     resizes : bool
         Whether :meth:`resize` does anything.
     renamed : dict
@@ -166,12 +166,12 @@ class Record:
 
     @classmethod
     def of_checked(cls, record: dict[str, Any]) -> Any:
-        """The record of JSON that ``schema`` has accepted; ``ValueError`` where it is still impossible."""
+        """The record made from JSON that ``schema`` has accepted; ``ValueError`` where that is still impossible."""
         return cls(**record)
 
     @classmethod
     def with_names_of_today(cls, record: Any) -> Any:
-        """The JSON of a record, where the names that an earlier version used are replaced by those of today."""
+        """The JSON of a record, with the names that an earlier version used replaced by today's."""
         if not isinstance(record, dict):
             return record
         return {name if cls.renamed.get(name, name) in record else cls.renamed[name]: value
@@ -192,7 +192,7 @@ class Record:
 
     @classmethod
     def from_file(cls, header: dict[str, Any], forms: Mapping[str, Form]) -> Any:
-        """The record of a file's header and forms, when it is needed; ``RecordError`` for another header."""
+        """The record made from a file's header and forms, when it is needed; ``RecordError`` for another header."""
         return cls.from_dict(header)
 
     def new_shapes(self, shapes: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +204,7 @@ class Record:
 
 
 class NetworkRecord(Record):
-    """A record that is all of a network, which is of a class of its own and has the record as ``net.stored_as``.
+    """A record that describes a whole network; the network has a class of its own and the record as ``net.stored_as``.
 
     Attributes
     ----------
@@ -219,7 +219,7 @@ class NetworkRecord(Record):
         return ()
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """{structural name: array} of all parameters; the codes of those whose form stores codes."""
+        """{structural name: array} of all parameters; codes for those whose form stores codes."""
         raise NotImplementedError
 
     @classmethod
@@ -233,7 +233,7 @@ class NetworkRecord(Record):
 
 
 def record_of_network(net: Any) -> NetworkRecord | None:
-    """The record that is all of ``net``, where it is of a class that has such a record; else None."""
+    """The record that describes all of ``net``, if its class has such a record; else None."""
     record = getattr(net, "stored_as", None)
     return record if isinstance(record, NetworkRecord) else None
 
@@ -253,4 +253,4 @@ def _register(cls: type[Record], name: str, form: type[Form] | None) -> None:
     cls.in_files, cls.form, KINDS[name] = name, form, cls
     if form is not None:
         FORMS.append(form)
-        FORMS.sort(key=lambda each: (each.stage, each.__name__))  # not in the order in which modules are imported
+        FORMS.sort(key=lambda each: (each.stage, each.__name__))  # not in the order of imports

@@ -1,8 +1,8 @@
 """How one parameter is stored in a compressed file, and how it is read back, everything checked before it is built.
 
-A *layout* says what a parameter is: its shape and its type, and what the forms of the records say of it. Tensors named
+A *layout* describes a parameter: its shape, its type, and what the forms of the records say about it. Tensors named
 ``<parameter>/value``, and ``<parameter>/<part>`` for the parts of its forms, hold it. Codes of fewer than 8 ``bits``
-lie without gaps; a ``fill`` stands for one value throughout. Which forms there are stands in records.py.
+lie without gaps; a ``fill`` stands for one value throughout. records.py says which forms there are.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..records import FORMS, Check, Form, Record
 
 TOGETHER = "scales and rest"
 TYPES = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
-# What masks and fills may unpack to when nothing but the file says so: this, and this many times its tensors.
+# What masks and fills may unpack to on the file's word alone: this, and this many times its tensors.
 UNPACKED_BYTES, UNPACKED_TIMES = 64 << 20, 256
 
 Tensors = dict[str, np.ndarray]
@@ -41,9 +41,9 @@ def layout_check() -> Check:
 
 def encode(parameters: Iterable[tuple[str, np.ndarray, Any]],
            records: Iterable[Record]) -> tuple[Tensors, dict[str, Layout]]:
-    """``(tensors, layouts)`` of parameters ``(name, array, type)``, with the forms that the records have them in.
+    """``(tensors, layouts)`` of parameters ``(name, array, type)``, in the forms that the records give them.
 
-    The type is that of the parameter; the array may hold codes instead, where a form stores such.
+    The type is that of the parameter; the array may hold codes instead, where a form stores codes.
     """
     forms: dict[str, list[Form]] = {}
     for record in sorted(records, key=lambda record: FORMS.index(record.form) if record.form else -1):
@@ -66,14 +66,14 @@ def encode(parameters: Iterable[tuple[str, np.ndarray, Any]],
 
 
 def _check_zeros(name: str, values: np.ndarray, kept: np.ndarray) -> None:
-    """Raise ``RecordError`` where a form has left out what another one did not encode as zero: it is gone then."""
+    """Raise ``RecordError`` where a form has left out what another one did not encode as zero: it would be lost."""
     if np.count_nonzero(kept) < np.count_nonzero(values):
         raise RecordError(f"pruned weights of {name} are stored as something else than zero; accepted: records whose "
                           f"form keeps zeros, beside masks")
 
 
 def put_together(tensors: Tensors, layouts: Mapping[str, Layout]) -> None:
-    """Make one tensor of the values in float32, and of the parts in float32 whose shapes follow from the layouts.
+    """Join into one tensor all float32 values, and the float32 parts whose shapes follow from the layouts.
 
     Each tensor takes 100 bytes of header, which is more than many of them have themselves.
     """
@@ -92,7 +92,7 @@ def _sizes_together(layouts: Mapping[str, Layout]) -> dict[str, tuple[int, ...]]
 
 
 def layout_of(name: str, value: np.ndarray, dtype: Any) -> Layout:
-    """The layout of a parameter with this value. It notes infinity, as masks of attention have it.
+    """The layout of a parameter with this value. It notes infinite values, which attention masks have.
 
     Raises ``NetworkError`` for NaN.
     """
@@ -130,7 +130,7 @@ def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
 
 
 def _largest(bits: int) -> int:
-    """The largest code of so many bits; the smallest is as far below zero, of 8 bits one farther."""
+    """The largest code of so many bits; the smallest is as far below zero, or with 8 bits one farther."""
     return 2 ** (bits - 1) - 1
 
 
@@ -212,15 +212,15 @@ def _stored_count(layout: Layout, count: int) -> int:
 # ---- reading
 
 def read_forms(form: type[Form], layouts: Mapping[str, Layout], tensors: Tensors) -> dict[str, Form]:
-    """{parameter: form} of all parameters that have it, once :func:`check_stored` went through."""
+    """{parameter: form} of all parameters that have it, after :func:`check_stored` has passed."""
     return {name: form.read(name, layout, parts_of(form, name, tensors)) for name, layout in layouts.items()
             if form in forms_of(name, layout, tensors)}
 
 
 def decode(name: str, layout: Layout, tensors: Tensors, as_codes: bool = False) -> np.ndarray:
-    """The array of a parameter, once :func:`check_stored` went through; :class:`Malformed` when it is not finite.
+    """The array of a parameter, after :func:`check_stored` has passed; :class:`Malformed` when it is not finite.
 
-    With ``as_codes``, a parameter that is stored as integer codes stays codes.
+    With ``as_codes``, a parameter stored as integer codes is returned as codes.
     """
     forms = [form.read(name, layout, parts_of(form, name, tensors)) for form in forms_of(name, layout, tensors)]
     value = _stored_value(name, layout, forms, tensors)
@@ -234,7 +234,7 @@ def decode(name: str, layout: Layout, tensors: Tensors, as_codes: bool = False) 
 
 
 def _stored_value(name: str, layout: Layout, forms: list[Form], tensors: Tensors) -> np.ndarray:
-    """What the forms of a parameter left of it."""
+    """What is stored of a parameter after its forms have encoded it."""
     shape, dtype = tuple(layout["shape"]), layout["dtype"]
     for form in forms:
         shape, dtype = form.stored_shape(shape), form.stored_type(dtype)

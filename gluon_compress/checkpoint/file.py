@@ -1,7 +1,7 @@
 """Saving and loading a compressed network.
 
 A file holds the parameters, the records and the network's graph, so that it can be loaded into a fresh copy of the
-original network, or with no network at all. A parameter is stored as it is, as one value throughout, or in the form
+original network, or without any network. A parameter is stored as it is, as one value throughout, or in the form
 that a record gives it: a masked weight as the mask and the values that it keeps, a quantized one as codes and scales.
 """
 from __future__ import annotations
@@ -54,8 +54,8 @@ def save(path: str | PathLike[str], net: HybridBlock, *records: Record, example:
     *records : Masks, Scales, ChannelPlan, or another Record that has a name in files
         What the techniques returned, at most one of each class; combine several with ``first | second``.
     example : NDArray or tuple of NDArray, optional
-        A batch of the network's input. A network of several inputs needs it, so that its graph can be
-        stored; without a graph, ``load`` needs the network.
+        A batch of the network's input. A network with several inputs needs it to have its graph stored; without
+        a graph, ``load`` needs the network.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def save(path: str | PathLike[str], net: HybridBlock, *records: Record, example:
         When a record does not fit the network, for instance because a masked weight is not zero or a
         quantized one no longer a multiple of its scale. Nothing is written then.
     OSError
-        When no file can be written at ``path``; this is found before any work is done, unless the disk is full.
+        When no file can be written at ``path``; this is found out before any work is done, unless the disk is full.
 
     >>> masks = prune_magnitude(net, 0.9)
     >>> scales = quantize_weights(net)
@@ -121,7 +121,7 @@ def load(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Cont
          precision: str | None = None, simulate: bool = False) -> HybridBlock:
     """Load a compressed network.
 
-    A network on integers comes back as one. Quantized weights of other networks come back in floating point.
+    A network on integers comes back as such. Quantized weights of other networks come back in floating point.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def load(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Cont
     CheckpointError
         For a file that is damaged, truncated, of another kind or of another network. ``net`` is then unchanged.
     NetworkError
-        For a network on integers of fewer than 8 bits without ``simulate``: there are no kernels for it.
+        For a network on integers of fewer than 8 bits, without ``simulate``: no kernels exist for it.
     """
     check_path("path", path)
     check_context(ctx)
@@ -175,8 +175,8 @@ def load(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Cont
 def records(path: str | PathLike[str]) -> dict[str, Any]:
     """The records in a file, by their names in files.
 
-    {"masks": Masks, "scales": Scales, "plan": ChannelPlan, "quantization": QuantizationRecord}, as far as the file has
-    them. With these, a loaded network can be trained further: ``MaskedTrainer(net, records(path)["masks"], ...)``.
+    {"masks": Masks, "scales": Scales, "plan": ChannelPlan, "quantization": QuantizationRecord}, whichever the file
+    has. With these, a loaded network can be trained further: ``MaskedTrainer(net, records(path)["masks"], ...)``.
     Raises ``CheckpointError`` for a damaged or foreign file.
     """
     check_path("path", path)
@@ -253,7 +253,7 @@ def _check_fits(path: str | PathLike[str], named: Mapping[str, Parameter], layou
                 resizing: list[Record]) -> bool:
     """Whether the file's parameters fit those of the network, ``named``, as they are; False: they fit once resized.
 
-    Raises ``CheckpointError`` when they do neither.
+    Raises ``CheckpointError`` when neither holds.
     """
     for name in sorted(named.keys() ^ layouts.keys()):
         raise CheckpointError(f"{path} is of another network: parameter {name} is only in the "

@@ -19,15 +19,15 @@ REMEMBERED = 100  # shapes
 
 
 class LoadedNetwork(SymbolBlock):
-    """A SymbolBlock that infers what inputs of new shapes lead to before it computes on them.
+    """A SymbolBlock that infers the shapes that new input shapes lead to before it computes.
 
-    A small file could otherwise take all memory in the first forward pass, by padding or repeating what it is given.
-    Calls raise ``ValueError`` for inputs whose shapes do not fit the graph, or blow up in it.
+    A small file could otherwise use up all memory in the first forward pass, by padding or repeating its input.
+    Calls raise ``ValueError`` for inputs whose shapes do not fit the graph, or grow too large in it.
     """
 
     def __init__(self, outputs: mx.sym.Symbol, inputs: list[mx.sym.Symbol]) -> None:
         super().__init__(outputs, inputs)
-        # (symbol, shapes of inputs) that went through
+        # (symbol, shapes of inputs) that passed
         self._fitting: list[tuple[mx.sym.Symbol, list[tuple[int, ...]]]] = []
 
     def forward(self, x: Any, *args: Any) -> Any:
@@ -40,7 +40,7 @@ class LoadedNetwork(SymbolBlock):
         inputs, symbol = inputs_and_symbol(self)
         shapes = [value.shape for value in values if isinstance(value, mx.nd.NDArray)]
         if len(shapes) != len(inputs) or any(symbol is one and shapes == other for one, other in self._fitting):
-            return  # a SymbolBlock itself says that there are too few or too many inputs
+            return  # the SymbolBlock itself reports too few or too many inputs
         known = {parameter.name: parameter.list_data()[0].shape for parameter in self.collect_params().values()
                  if has_values(parameter)}
         known.update(zip((each.name for each in inputs), shapes))

@@ -1,8 +1,8 @@
 """The shapes and types of a file's graph: inferred within bounds before anything is computed.
 
-MXNet's inference believes what some operators say of themselves: a reshape to another number of elements, scales of
-another length than there are channels, a condition of another shape than what it chooses from. The operator then
-reads and writes beyond its tensors. Those are looked at here.
+MXNet's inference trusts what some operators claim: a reshape to a different number of elements, scales whose length
+is not the number of channels, a condition shaped differently from what it chooses from. The operator then reads and
+writes beyond its tensors. Those operators are checked here.
 """
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SIZE_KEEPING = ("Reshape", "reshape_like", "_np_reshape", "_npx_reshape", "Flatt
 FLOATING_POINT = ("Activation", "BatchNorm", "Convolution", "Deconvolution", "FullyConnected", "InstanceNorm",
                   "LayerNorm", "LRN", "LeakyReLU", "Pooling", "RNN", "softmax", "log_softmax", "elemwise_div",
                   "broadcast_div", "_div_scalar", "_rdiv_scalar", "mean", "moments", "_npi_mean", "_npi_std",
-                  "_npi_var", "_npi_average")  # of integers these end the process, the last ten by dividing by zero
+                  "_npi_var", "_npi_average")  # on integers these end the process, the last ten by dividing by zero
 
 
 def check_shapes(symbol: mx.sym.Symbol, shapes: Mapping[str, Any], most: int = MOST_NUMBERS) -> None:
     """Raise :class:`Malformed` when tensors of these ``shapes``, {name: shape}, do not go together in ``symbol``.
 
-    Also when the tensors between its operators, as far as their shapes follow, have more than ``most`` numbers in all.
+    Also when the tensors between its operators, as far as their shapes are known, hold more than ``most`` numbers.
     """
     internals = symbol.get_internals()
     known = set(internals.list_inputs())
@@ -99,7 +99,7 @@ def _check_nodes(internals: mx.sym.Symbol, shapes: Any) -> None:
 
 
 def _check_alone(node: Node, read: list[Shape | None], found: Mapping[Entry, Shape | None]) -> None:
-    """MXNet infers forth and back, and does not notice when both ways lead to other shapes: ask for each node alone."""
+    """MXNet infers forward and backward, and does not notice when the two disagree: ask for each node alone."""
     for output, shape in enumerate(_shapes_alone(node.operator, settings_of(node.attributes), tuple(read))):
         as_read = found.get((node, output))
         if shape and min(shape) > 0 and as_read not in (None, tuple(shape)):
@@ -124,7 +124,7 @@ def _check_size_kept(name: str, before: Shape | None, after: Shape | None) -> No
 
 
 def _check_norm(node: Node, operator: str, data: Shape | None, *statistics: Shape | None) -> None:
-    """MXNet reads as many numbers of scale, shift and statistics as there are channels, without a look at how many."""
+    """MXNet reads one number of scale, shift and statistics for each channel, without checking that they are there."""
     known = {shape for shape in statistics if shape}
     axis = int(node.attributes.get("axis", 1))
     if operator in BATCH_NORMS and data and -len(data) <= axis < len(data):
@@ -134,14 +134,14 @@ def _check_norm(node: Node, operator: str, data: Shape | None, *statistics: Shap
 
 
 def _check_condition(name: str, condition: Shape | None, chosen: Shape | None, other: Shape | None) -> None:
-    """MXNet compares a condition of as many dimensions or of one, and reads beyond one of another number."""
+    """MXNet checks a condition of one dimension or of as many as its data; with another number it reads beyond it."""
     shape = chosen or other
     if condition and shape and condition not in (chosen, other, shape[:1]):
         raise Malformed(f"{name} chooses from {shape} by a condition of shape {condition}")
 
 
 def _check_permutation(node: Node, dimensions: int) -> None:
-    """MXNet reads beyond the array when an axis comes twice."""
+    """MXNet reads beyond the array when an axis appears twice."""
     axes = [int(axis) for axis in re.findall(r"-?\d+", node.attributes.get("axes", ""))]
     if axes and sorted(axis % dimensions for axis in axes) != list(range(dimensions)):
         raise Malformed(f"{node.name} has the axes {axes}; accepted: each of {dimensions} once")
@@ -150,7 +150,7 @@ def _check_permutation(node: Node, dimensions: int) -> None:
 def check_types(symbol: mx.sym.Symbol, types: Mapping[str, str]) -> None:
     """Raise :class:`Malformed` when tensors of these ``types``, {name: NumPy's name}, do not go together in ``symbol``.
 
-    Also when a layer would compute with integers: MXNet takes its integer kernels then, which end the process.
+    Also when a layer would compute with integers: MXNet then uses its integer kernels, which end the process.
     """
     internals = symbol.get_internals()
     known = set(internals.list_inputs())

@@ -31,7 +31,7 @@ STORED_GRAPH = either(
 def graph_of_network(net: HybridBlock, example: Any) -> dict[str, Any]:
     """The network's symbol and the names of its parameters in it, or the reason why it cannot be stored.
 
-    In that case the caller of :func:`save` is warned.
+    If it cannot, the caller of :func:`save` is warned.
     """
     inputs = number_of_inputs(net) if example is None else example_inputs(example)
     try:
@@ -46,7 +46,7 @@ def graph_of_network(net: HybridBlock, example: Any) -> dict[str, Any]:
 
 
 def graph_of_original(graph: Graph) -> dict[str, Any]:
-    """What a file keeps of a :class:`Graph`: structural names, and no shapes of parameters, which the layout has.
+    """What a file keeps of a :class:`Graph`: structural names, but no parameter shapes, which the layouts hold.
 
     :func:`original_graph` is the inverse.
     """
@@ -58,11 +58,11 @@ def graph_of_original(graph: Graph) -> dict[str, Any]:
 
 
 def original_graph(stored: dict[str, Any], layouts: Mapping[str, Layout], tensors: Tensors) -> Graph:
-    """The :class:`Graph` of the original network, whose values are no longer in memory afterwards."""
+    """The :class:`Graph` of the original network; its values are not kept in memory."""
     if stored.get("shapes", {}).keys() != set(stored["inputs"]):
         raise Malformed("the graph has inputs without a shape")
     block = symbol_block(stored, layouts, tensors, mx.cpu(), trainable=False)
-    try:  # not structural names: a SymbolBlock's lack what all of its parameters' names begin with
+    try:  # not structural names: a SymbolBlock's lack the prefix common to all of its parameters
         graph = Graph(block, len(stored["inputs"]), named=dict(block.collect_params().items()))
     except NetworkError as error:
         raise Malformed(str(error)) from error
@@ -72,7 +72,7 @@ def original_graph(stored: dict[str, Any], layouts: Mapping[str, Layout], tensor
 
 def symbol_block(stored: dict[str, Any], layouts: Mapping[str, Layout], tensors: Tensors, ctx: mx.Context,
                  trainable: bool = True) -> LoadedNetwork:
-    """A SymbolBlock of the graph in the file; names, shapes and types of its parameters are checked before.
+    """A SymbolBlock of the graph in the file; names, shapes and types of its parameters are checked first.
 
     The values of the parameters are taken out of ``tensors``.
     """

@@ -1,7 +1,7 @@
 """Graphs from files: checked node by node before MXNet reads them; their shapes come after that, in ``shape_check.py``.
 
 MXNet trusts the JSON of a graph. A link to an output that is not there ends the process, and so do some operators with
-attributes that no network would give them. So it only ever gets what :func:`checked_content` made: known operators of
+attributes that no network would give them. So it gets only what :func:`checked_content` made: known operators with
 known attributes, in order, with as many inputs as each takes, joined by links that exist.
 """
 from __future__ import annotations
@@ -45,11 +45,11 @@ def symbol_of_text(content: str) -> mx.sym.Symbol:
 
 
 def checked_content(content: Any) -> dict[str, Any]:
-    """The graph in JSON text, as ``symbol.json`` has it, as a dict of nothing but what was checked.
+    """The graph of a JSON text like ``symbol.json``, as a dict that holds only what was checked.
 
-    Raises :class:`Malformed` naming the node for: JSON that is none, operators that are not allowed, attributes that
-    are unknown, of another kind or out of bounds, inputs too many or too few, nodes out of order, and links to nodes or
-    outputs that are not there.
+    Raises :class:`Malformed` naming the node for: invalid JSON; operators that are not allowed; attributes that are
+    unknown, of the wrong kind or out of bounds; too many or too few inputs; nodes out of order; and links to nodes or
+    outputs that do not exist.
     """
     text(LONGEST_SYMBOL)(content, "the graph")
     content = parse(content, "the graph")
@@ -77,7 +77,7 @@ def checked_content(content: Any) -> dict[str, Any]:
 def _keep_softmax_from_onednn(nodes: list[dict[str, Any]]) -> None:
     """Give softmaxes along the last axis of images a temperature of 1, with which MXNet computes them itself.
 
-    On processors with AVX-512 oneDNN's kernels end the process for what comes from a convolution or pooling, whose
+    On processors with AVX-512, oneDNN's kernels end the process on the output of a convolution or pooling, whose
     channels lie in blocks.
     """
     blocked: list[bool] = []

@@ -16,25 +16,25 @@ from .integers.integer_network import IntegerNetwork
 def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[[dict[str, str]], IntegerNetwork],
                   inputs: tuple[Any, ...], evaluate: Callable[[HybridBlock], float], max_drop: float,
                   progress: bool) -> IntegerNetwork:
-    """The quantized network with the fewest layers in fp32 that keeps the accuracy, of those that are tried.
+    """Of the quantized networks tried, the one with the fewest layers in fp32 that keeps the accuracy.
 
-    Layers are ranked by what quantizing one alone does to the network's outputs; the worst one, two, four, ... go back
-    to fp32 until the accuracy is kept, and then as many of them as it takes, found by bisection.
+    Layers are ranked by how much quantizing each one alone changes the network's outputs. The worst one, two, four, ...
+    go back to fp32 until the accuracy is kept; bisection then finds how many of them are needed.
 
     Parameters
     ----------
     net : HybridBlock
         fp32.
     result : IntegerNetwork
-        With all layers on integers: the first that is tried.
+        The first network tried, with all layers on integers.
     quantized : callable
         ``quantized(in_fp32)`` returns the IntegerNetwork with these layers in fp32, {name: reason}.
     inputs : tuple of NDArray
         A batch to rank the layers on.
     evaluate, max_drop, progress
-        As of :func:`quantize`.
+        As for :func:`quantize`.
 
-    Raises ``ValueError`` when the accuracy is lost with any single layer.
+    Raises ``ValueError`` when the accuracy is not kept even with a single layer quantized.
     """
     baseline = _accuracy(evaluate, net, "the fp32 network")
     accuracy = _accuracy(evaluate, result, "the quantized network")

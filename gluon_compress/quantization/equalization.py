@@ -1,30 +1,30 @@
 """Cross-layer equalization: channels of one tensor brought to like ranges, before they share a scale.
 
-Between two layers with nothing but a ReLU, pooling or the like, a channel can be made smaller by the first layer and
-larger again by the second, and the network computes the same (Nagel et al., "Data-Free Quantization Through Weight
-Equalization and Bias Correction", 2019, section 4.1):
+Where only a ReLU, pooling or the like lies between two layers, the first layer can make a channel smaller and the
+second can make it larger again; the network still computes the same (Nagel et al., "Data-Free Quantization Through
+Weight Equalization and Bias Correction", 2019, section 4.1):
 
     W2 f(W1 x + b1) = (W2 S) f(S^-1 W1 x + S^-1 b1)        for f(s x) = s f(x), S diagonal and positive
 
-The first layer's channels have a scale each, so it loses nothing. What is weighed up is the tensor between the layers,
-of one scale, against the second layer's weights (Xiao et al., "SmoothQuant", 2023, equation 4, with alpha = 1/2):
+Each of the first layer's channels has its own scale, so it loses nothing. The tensor between the layers, which has one
+scale, is weighed against the second layer's weights (Xiao et al., "SmoothQuant", 2023, equation 4, with alpha = 1/2):
 
     s_i = sqrt(max|x_i| / max_o(|W2[o, i]| / max_j|W2[o, j]|))
 
-A depthwise second layer has a scale for each channel, too: s_i = max|x_i| then makes all channels' ranges equal, at
+A depthwise second layer also has a scale for each channel: s_i = max|x_i| then makes all channels' ranges equal, at
 no cost.
 
-After a ReLU6 channels can be made larger only, up to its ceiling: what a channel has above the largest value that was
-seen is cut then, as a threshold cuts it.
+After a ReLU6, channels can only be made larger, up to its ceiling. Whatever exceeds the largest value that a channel
+was seen to have is then cut, as a threshold cuts it.
 
-Equalization is to reduce noise. Of s**a with a = 0, 1/4, ..., 1 each pair gets the one with the least that is expected
-at the second layer's output, of 8 bits each,
+Equalization is meant to reduce noise. Each pair gets the s**a, with a = 0, 1/4, ..., 1, for which the least noise is
+expected at the second layer's output, with 8 bits each,
 
     sum_i n_i |W2[:, i]|**2 + sum_o m_o sum_i E[x_i**2] / s_i**2
 
     n_i = (s_i T / 255)**2 / 12 with T = max_i max|x_i| / s_i        m_o = (max_i |W2[o, i]| s_i / 127.5)**2 / 12
 
-and none where that is a = 0.
+and stays as it is where that is a = 0.
 """
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from .calibration.observing import key, observe
 from .integers.inference_graph import InferenceGraph
 
 EXPONENTS = (0, 0.25, 0.5, 0.75, 1)
-LEAST_GAIN = 0.99  # of the noise: what a change must leave
+LEAST_GAIN = 0.99  # a change must leave less than this share of the noise
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two layers between which channels can be scaled; ``channels`` of them, that are cut at ``ceiling``."""
+    """Two layers between which channels can be scaled; ``channels`` of them, which are cut at ``ceiling``."""
 
     first: Node
     second: Node
@@ -75,7 +75,7 @@ class ChannelStatistics:
 
 def equalize_layers(graph: Graph, inference: InferenceGraph, values: dict[str, np.ndarray], batches: list[Any],
                     progress: bool) -> tuple[dict[str, np.ndarray], list[Pair], list[Pair]]:
-    """``(values, changed, left)``: the parameters with channels rescaled, between which pairs, and between which not.
+    """``(values, changed, left)``: the parameters with channels rescaled, the pairs rescaled, the pairs left.
 
     Parameters
     ----------
@@ -172,14 +172,14 @@ def factors(pair: Pair, largest: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def limited(pair: Pair, factor: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """Such that no channel is made larger than the ceiling, nor smaller: of a ReLU6 that would not be undone."""
+    """s limited so that no channel grows beyond the ceiling or shrinks: after a ReLU6 that could not be undone."""
     if pair.ceiling == math.inf:
         return factor
     return np.clip(factor / factor.max(), np.minimum(largest / pair.ceiling, 1), 1)
 
 
 def noise(pair: Pair, factor: np.ndarray, largest: np.ndarray, mean_square: np.ndarray, rows: np.ndarray) -> float:
-    """What is expected at the second layer's output with channels divided by ``factor``: see above."""
+    """The noise expected at the second layer's output with channels divided by ``factor``: see above."""
     step = (largest / factor).max() / 255
     activations = (factor * step) ** 2 / 12
     if pair.depthwise:
@@ -190,7 +190,7 @@ def noise(pair: Pair, factor: np.ndarray, largest: np.ndarray, mean_square: np.n
 
 
 def _rescale(pair: Pair, factor: np.ndarray, inference: InferenceGraph, values: dict[str, np.ndarray]) -> None:
-    """Divide the first layer's channels by ``factor``, and multiply what the second makes of them."""
+    """Divide the first layer's channels by ``factor``, and multiply the second layer's weights for them by it."""
     weight = inference.weights[pair.first.name]
     values[weight] = _times(values[weight], 1 / factor.reshape(-1, *[1] * (values[weight].ndim - 1)))
     shift = inference.biases.get(pair.first.name)

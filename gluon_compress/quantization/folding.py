@@ -5,10 +5,10 @@ In inference a BatchNorm computes, with its running statistics,
     y = gamma * (x - mean) / sqrt(var + eps) + beta = alpha * x - alpha * mean + beta
     alpha = gamma / sqrt(var + eps)
 
-Where x = W * input + b, the same is (alpha W) * input + alpha b - alpha mean + beta: the weights can do the scaling,
-and BatchNorm is left with a shift. Weights are then quantized with the scale with which they act. Jacob et al.,
+Where x = W * input + b, this equals (alpha W) * input + alpha b - alpha mean + beta: the weights can do the scaling,
+and only a shift is left to BatchNorm. Weights are then quantized at the scale at which they act. Jacob et al.,
 "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR 2018,
-section 3.2. The shift stays in the BatchNorm rather than go into the bias, so that the network keeps its layers and
+section 3.2. The shift stays in the BatchNorm instead of going into the bias, so that the network keeps its layers and
 its parameters; a compiler that fuses BatchNorm into the layer finds alpha = 1.
 """
 from __future__ import annotations
@@ -71,15 +71,14 @@ def fold_batch_norm(net: HybridBlock, example: Any, select: Any = None, exclude:
     The layer is a convolution, a transposed one or a dense layer that nothing else reads; its weights and bias are
     multiplied by alpha, channel by channel. The BatchNorm keeps its place and its beta, with gamma = 1,
     running_var = 1 - eps and running_mean = alpha * mean. A BatchNorm that follows anything else stays as it is, and so
-    does one where it or the layer is used twice.
+    does one that is used twice, or whose layer is.
 
     With one scale for each channel, weights round as they would without folding. With one scale for a whole layer they
     do not: the error is larger where the folded weights differ more in range from channel to channel, smaller where
     they differ less.
 
-    In inference, the network's outputs stay the same but for rounding. In further training they do not: a BatchNorm
-    then divides by the batch's deviation, so that the scale in the weights is lost, and gamma is 1. Fold when training
-    is over.
+    In inference, the network's outputs stay the same except for rounding. In further training they do not: a BatchNorm
+    then divides by the batch's deviation, so the scale in the weights is lost, and gamma is 1. Fold after training.
 
     Parameters
     ----------
@@ -190,7 +189,7 @@ def scale_and_shift(norm: Node, values: Mapping[str, np.ndarray]) -> tuple[np.nd
     gamma, beta, mean, variance = (values[norm.parameters[role]] for role in ("gamma", "beta", "mean", "variance"))
     scale = 1 if norm.get("fix_gamma") else gamma.astype(np.float64)
     with np.errstate(all="ignore"):
-        # var + eps in float32, as BatchNorm computes it: of 1 - eps it is 1, and folding again changes nothing
+        # var + eps in float32, as BatchNorm computes it: 1 - eps gives 1, so folding again changes nothing
         deviation = np.sqrt((variance.astype(np.float32) + np.float32(norm.get("eps"))).astype(np.float64))
         alpha = scale / deviation
         return alpha, beta - alpha * mean

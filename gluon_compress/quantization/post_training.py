@@ -26,8 +26,8 @@ def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "m
     """An :class:`IntegerNetwork` that computes what ``net`` computes, on integers.
 
     ``net`` is not changed. Convolutions and dense layers get integer weights, one scale per output channel, with the
-    scale of the BatchNorm after them; activations one scale per tensor, found on the calibration data. What lies
-    between them runs on integers too where nothing is lost by it; the record names every layer that stays fp32 and
+    scale of the BatchNorm after them; activations get one scale per tensor, found on the calibration data. Operators
+    between them run on integers, too, where nothing is lost by it; the record names every layer that stays fp32 and
     why.
 
     >>> int8 = quantize(net, calibration_data)
@@ -37,48 +37,48 @@ def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "m
     Parameters
     ----------
     net : HybridBlock
-        A SymbolBlock is one. Trained, in fp32. Inputs with a default value are left at it; several outputs come back
+        Trained, in fp32; may be a SymbolBlock. Inputs with a default value keep it; several outputs come back
         as one list.
     calibration_data : iterable of batches
         A DataLoader or a list; see :mod:`gluon_compress.network.data` for what a batch may be. Some hundred
         samples of the training data, prepared as for inference. They are kept in memory meanwhile.
-        An input that is never negative in this data is taken for one that never will be.
+        An input that is never negative in this data is assumed never to be negative.
     method : "minmax", "percentile", "entropy" or "mse"
         How the threshold of an activation is chosen; see :class:`RangeObserver`.
     select, exclude : name, kind, class or function of layers, or several of these
         Which layers run on integers, by default all that can, and which stay fp32:
         ``exclude=["features.0", "Dense"]``; see :func:`~gluon_compress.network.select_layers`.
     bits : int
-        2 to 8, of weights and activations. The integer kernels know 8 only; others need ``simulate=True``.
+        2 to 8, of weights and activations. The integer kernels support only 8; other numbers need ``simulate=True``.
     clip : "max", "percentile" or "mse", optional
         How the scale of a weight is chosen; see :func:`quantize_array`. By default "mse" for 2 bits, else "max".
     percentile : float
         For ``method="percentile"``.
     batches : int, optional
-        Use at most as many batches.
+        Use at most this many batches.
     correct_bias : bool
-        Take the mean error that the rounded weights make in each output channel out of its bias (Nagel et al.,
+        Subtract from each output channel's bias the mean error that the rounded weights cause there (Nagel et al.,
         "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2). Layers without
         bias and without BatchNorm have nothing to correct.
     equalize : bool, optional
         First bring the channels of each tensor between two layers to like ranges; see equalization.py. By default for
         networks with depthwise convolutions, which need it most. A pair of layers is
-        skipped unless less noise is expected; all of it is undone unless the outputs on the calibration data come
-        closer to those in fp32. The record says which.
+        skipped unless less noise is expected. The whole step is undone unless it brings the outputs on the
+        calibration data closer to those in fp32. The record says what was done.
     evaluate : callable, optional
-        ``evaluate(net)`` returns the accuracy, higher is better. For ``max_accuracy_drop``.
+        ``evaluate(net)`` returns the accuracy, where higher is better. For ``max_accuracy_drop``.
     max_accuracy_drop : float, optional
-        Keep as few layers in fp32 as it takes to lose at most this much, against ``evaluate(net)``. Take held-out
+        Keep as few layers in fp32 as are needed to lose at most this much against ``evaluate(net)``. Use held-out
         data, not the test set.
     simulate : bool
-        Run the same integer arithmetic in fp32, anywhere.
+        Run the same integer arithmetic in fp32, on any machine.
     progress : bool
         Show progress bars on standard error.
 
     Raises
     ------
     TypeError, ValueError
-        For data, names or numbers that are not as above, and when nothing is left to quantize.
+        For data, names or numbers other than described above, and when nothing is left to quantize.
     NetworkError
         When the network cannot be traced, is quantized already, or int8 networks cannot run here.
     """
@@ -121,7 +121,7 @@ def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "m
 
 def with_equalization(quantizer: Quantizer, quantized: Callable[..., IntegerNetwork],
                       new_observer: Callable[[], RangeObserver], progress: bool) -> tuple[Quantizer, IntegerNetwork]:
-    """``(Quantizer, IntegerNetwork)`` with channels rescaled, or as they are where that is no gain.
+    """``(Quantizer, IntegerNetwork)`` with channels rescaled, or unchanged where that gains nothing.
 
     ``quantized(quantizer=...)`` makes the network.
     """

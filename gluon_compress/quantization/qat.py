@@ -43,8 +43,8 @@ def prepare_qat(net: HybridBlock, calibration_data: Iterable[Any], bits: int = 8
                 progress: bool = True) -> QatNetwork:
     """A :class:`QatNetwork` that begins with the weights of ``net`` and is to be trained.
 
-    ``net`` is not changed. What :func:`quantize` would run on integers is rounded in the forward pass, at the same
-    places, and treated in the backward pass as if it were not; see training_emitter.py.
+    ``net`` is not changed. The forward pass rounds what :func:`quantize` would run on integers, at the same places;
+    the backward pass treats it as if it were not rounded. See training_emitter.py.
 
     >>> qat = prepare_qat(net, calibration_data, bits=4)
     >>> trainer = gluon.Trainer(qat.collect_params(), "adam", {"learning_rate": 1e-4})
@@ -58,27 +58,27 @@ def prepare_qat(net: HybridBlock, calibration_data: Iterable[Any], bits: int = 8
     Parameters
     ----------
     net : HybridBlock
-        A SymbolBlock is one. Trained, in fp32.
+        Trained, in fp32; may be a SymbolBlock.
     calibration_data : iterable of batches
-        For the thresholds that training begins with, as for :func:`quantize`.
+        For the initial thresholds, as for :func:`quantize`.
     bits : int
-        2 to 8, of weights and activations. Networks of other than 8 can be converted with ``simulate=True`` only.
+        2 to 8, of weights and activations. With other than 8, networks can be converted only with ``simulate=True``.
     select, exclude : name, kind, class or function of layers, or several of these
-        Which layers are rounded, by default all that can be, and which stay fp32 and are trained so:
+        Which layers are rounded, by default all that can be, and which stay in fp32 and are trained in it:
         ``exclude=["features.0", "Dense"]``; see :func:`~gluon_compress.network.select_layers`.
     method : "minmax", "percentile", "entropy" or "mse"
         How the first threshold of an activation is chosen; see :class:`RangeObserver`.
     percentile : float
         For ``method="percentile"``.
     batches : int, optional
-        Use at most as many batches.
+        Use at most this many batches.
     progress : bool
         Show progress bars on standard error.
 
     Raises
     ------
     TypeError, ValueError
-        For data, names or numbers that are not as above, and when nothing is left to quantize.
+        For data, names or numbers other than described above, and when nothing is left to quantize.
     NetworkError
         When the network cannot be traced, or is quantized already.
     """
@@ -98,21 +98,21 @@ class QatNetwork(SymbolBlock):
 
     A HybridBlock like any other, fp32 in and fp32 out, with these parameters:
 
-    - weights and biases under the structural names of the original network; the bias of a layer with a BatchNorm
-      after it under that of BatchNorm's beta;
-    - of each weight of fewer than 8 bits ``<weight>_clip``, of shape (channels,), without weight decay: the share of
+    - weights and biases under the structural names of the original network; where a BatchNorm follows a layer,
+      the layer's bias has the name of BatchNorm's beta;
+    - ``<weight>_clip`` for each weight of fewer than 8 bits, of shape (channels,), without weight decay: the share of
       the channel's largest weight beyond which weights are cut, at most 1;
-    - of each tensor of integers one threshold, ``<layer>.output_threshold`` or ``<layer>.input_threshold``, of shape
+    - one threshold for each tensor of integers, ``<layer>.output_threshold`` or ``<layer>.input_threshold``, of shape
       (1,), without weight decay. Its sign means nothing. Tensors that meet in a concatenation share one;
     - ``<layer>.offset`` of some shortcuts, which is not trained: see lowering.py;
     - ``scaling<channels>.running_mean`` and ``running_var``, which are constants: see training_emitter.py.
 
-    ``save_parameters`` and ``load_parameters`` keep all of it, for a network that was prepared with the same arguments.
+    ``save_parameters`` and ``load_parameters`` keep all of these, for a network prepared with the same arguments.
 
     Attributes
     ----------
     record : QuantizationRecord
-        Of the preparation: which layers are rounded, and what the thresholds began with.
+        Of the preparation: which layers are rounded, and the initial thresholds.
     graph : Graph
         Of the original network.
     """
@@ -152,7 +152,7 @@ class QatNetwork(SymbolBlock):
         Parameters
         ----------
         simulate : bool
-            Run the integer arithmetic in fp32, anywhere and with any bits.
+            Run the integer arithmetic in fp32, on any machine and with any number of bits.
 
         Raises ``NetworkError`` where integer networks cannot run, and when a parameter is not finite.
         """
@@ -190,7 +190,7 @@ class QatNetwork(SymbolBlock):
 
 
 def _clips(quantized: Quantized, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{name of a weight's clip: what it begins with}, of fewer than 8 bits."""
+    """{name of a weight's clip: its initial value}, for fewer than 8 bits."""
     bits = quantized.record.bits
     return {} if bits == 8 else {clip_name(name): initial_clip(values[name], layer["scale"], bits)
                                  for name, layer in quantized.scales.weights.items()}
@@ -214,7 +214,7 @@ def _lowering(quantized: Quantized, clips: dict[str, np.ndarray]) -> Lowering:
 
 
 def _freeze_statistics(outputs: list[Entry]) -> None:
-    """BatchNorms compute in training what they do in inference."""
+    """Make BatchNorms compute in training what they compute in inference."""
     for node in in_order(outputs):
         if node.meaning.keeps_statistics:
             node.attributes = {**node.attributes, **node.meaning.as_in_inference}

@@ -43,9 +43,9 @@ class QuantizationRecord(Record):
     layers : dict
         {layer name: {"input": [threshold, signed], "output": [threshold, signed], "summand": [threshold, signed] or
         None, "lowest": smallest value of the output, "snr": dB or None}} of the layers that run on integers.
-        Thresholds are in units of the tensors; "output" is that of the layer with the addition and the activation
-        that follow; "snr" is the power of that output over the power of the error. Where the layer computes a leaky
-        ReLU or a PReLU too, "activation" is "leaky" or "prelu".
+        Thresholds are in units of the tensors; "output" includes the addition and the activation that follow
+        the layer; "snr" is the power of that output over the power of the error. Where the layer also computes a
+        leaky ReLU or a PReLU, "activation" is "leaky" or "prelu".
     left_out : dict
         {layer name: why it stays in fp32}.
     bits : int
@@ -54,13 +54,13 @@ class QuantizationRecord(Record):
     baseline_accuracy, accuracy : float or None
         Those of the fp32 network and of the quantized one, where a bound on the loss made ``quantize`` measure them.
     processor : dict
-        {layer name: what is different on this processor} for the network that has this record; not in files.
+        {layer name: what differs on this processor} for the network that has this record; not in files.
     islands : dict
         {name: {"operator": MXNet's name, "reason": why it does not run on integers}} of the operators that compute in
         fp32 between integer layers; with "share", their share of the time of a forward pass, once
         :func:`gluon_compress.measuring.measure_islands` has measured it.
     islands_share, islands_measured : float and str, or None
-        The share of all of them together with the conversions around them, and on what it was measured.
+        Their total share, including the conversions around them, and what it was measured on.
     """
 
     title = "record of a quantization"

@@ -36,7 +36,7 @@ class CodesAndScale(Form):
             return values
         q_max = largest_code(self.bits)
         codes = np.rint(values.astype(np.float64) / along(self.scale, self.axis, values.ndim))
-        lowest = -q_max - (self.bits == 8)  # -128 on the grid of the integer kernels only
+        lowest = -q_max - (self.bits == 8)  # -128 occurs only on the grid of the integer kernels
         codes = np.clip(codes, lowest, q_max).astype(np.int8)
         if not np.array_equal(dequantize_array(codes, self.scale, self.axis).astype(values.dtype), values):
             raise RecordError(f"the weights of {self.name} are not multiples of their scale: they changed since "
@@ -76,11 +76,11 @@ class CodesAndScale(Form):
 class Scales(Record, in_files="scales", form=CodesAndScale):
     """How the weights of a network were quantized: plain data, apart from the network.
 
-    Each weight is ``code * scale``. The record holds for two grids, which differ in how many steps of ``scale`` there
-    are up to the threshold, for instance the largest weight. :func:`quantize_weights` takes 2**(bits - 1) - 1 steps,
+    Each weight is ``code * scale``. The record covers two grids, which differ in the number of steps of ``scale`` up
+    to the threshold, for instance the largest weight. :func:`quantize_weights` takes 2**(bits - 1) - 1 steps,
     127 for 8 bits, with codes from -127 to 127. A network on integers of 8 bits takes 127.5 steps, with codes from -128
-    to 127, as its kernels do (see integers/onednn.py). The record does not say which of the two it is, since weights
-    follow from codes and scales alone.
+    to 127, as its kernels do (see integers/onednn.py). The record does not say which grid it is, since codes and
+    scales alone determine the weights.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
 
     @property
     def layers(self) -> dict[str, dict[str, Any]]:
-        """``weights`` by layer names; where a network has two layers of one name, theirs by parameter names."""
+        """``weights`` by layer names; where two layers of a network share a name, theirs are by parameter names."""
         count = Counter(map(layer_name, self.weights))
         return {layer_name(name) if count[layer_name(name)] == 1 else name: weight
                 for name, weight in self.weights.items()}
@@ -132,7 +132,7 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
         return format_table(("parameter", "bits", "scale per", "scales", "smallest", "largest", "note"), rows)
 
     def combined(self, other: Scales) -> Scales:
-        """Both together; where both have a parameter, ``other`` counts, as the later one."""
+        """Both together; where both have a parameter, ``other`` wins, as the later one."""
         left_out = {name: reason for name, reason in self.left_out.items() if name in other.left_out}
         return Scales({**self.weights, **other.weights}, left_out)
 

@@ -19,30 +19,30 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
     """Round the weights to ``bits`` bits: each becomes ``code * scale`` with an integer code.
 
     The network still computes in float32, with the rounded weights; :func:`gluon_compress.save` stores
-    the codes. Biases and BatchNorm parameters stay as they are. Where a BatchNorm follows, what acts is the
-    weight times the BatchNorm's scale; call :func:`fold_batch_norm` first to have that product quantized:
+    the codes. Biases and BatchNorm parameters stay as they are. Where a BatchNorm follows, the
+    weight acts multiplied by the BatchNorm's scale; call :func:`fold_batch_norm` first to quantize that product:
 
         fold_batch_norm(net, example)
         scales = quantize_weights(net, bits=4, clip="mse")
 
-    With one scale per channel both ways round alike, as the scale takes up the channel's factor; with one per
-    layer they don't, nor do the errors of layers compare without the fold.
+    With one scale per channel, both ways round alike, as the scale absorbs the channel's factor. With one per layer
+    they do not, and without the fold the errors of different layers cannot be compared.
 
     Parameters
     ----------
     net : HybridBlock
         Changed in place.
     bits : int
-        2 to 8, the sign counted.
+        2 to 8, including the sign.
     per_channel : bool
         One scale per output channel (per row of an embedding), or one per layer.
     select, exclude : name, kind, class or function of layers, or several of these
-        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default
+        Which layers to quantize, and which not; see :func:`~gluon_compress.network.select_layers`. By default
         convolutions, dense layers and embeddings.
     clip, percentile
-        What the largest code stands for, as of :func:`quantize_array`. "mse" changes the weights least, which need
-        not mean the best accuracy: try them. In a channel of fewer than 1000 weights the 99.9th percentile is the
-        largest.
+        What the largest code stands for, as for :func:`quantize_array`. "mse" changes the weights least, which does
+        not always give the best accuracy: try them. In a channel of fewer than 1000 weights the 99.9th percentile is
+        the largest.
 
     Returns
     -------

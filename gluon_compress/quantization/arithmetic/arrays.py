@@ -34,14 +34,14 @@ def quantize_array(x: Any, bits: int = 8, axis: int | None = None, clip: str = "
     x : array of real numbers, not empty
         NumPy's, an NDArray, or a list.
     bits : int
-        2 to 8, the sign counted.
+        2 to 8, including the sign.
     axis : int, optional
         One scale for each index along this axis; by default one for the whole array.
     clip : "max", "percentile" or "mse"
         What the largest code stands for. "max": the largest |x|. "percentile": the smallest |x| that at least
-        ``percentile`` percent of them do not exceed; the largest where that is 0, as in a sparse array. "mse": the
-        threshold with the least mean squared error that a search finds; the error is never above that of "max".
-        Numbers beyond the threshold get the largest code.
+        ``percentile`` percent of the numbers do not exceed; where that is 0, as in a sparse array, the largest. "mse":
+        the threshold with the least mean squared error that a search finds; the error is never above that of "max".
+        Numbers beyond the threshold get the largest code of their sign.
     percentile : float
         Above 0, at most 100; for ``clip="percentile"`` only.
 
@@ -66,7 +66,7 @@ def quantize_array(x: Any, bits: int = 8, axis: int | None = None, clip: str = "
     check_number("percentile", percentile, above=0, maximum=100)
     x = as_numbers("x", x)
     axis = _check_axis(axis, x.ndim)
-    x = x.astype(np.float64)  # so that neither denormals nor float32's largest numbers are lost below
+    x = x.astype(np.float64)  # so that the arithmetic below loses neither denormals nor float32's largest numbers
     q_max = largest_code(bits)
     scale = _scale(x, q_max, axis, clip, percentile)
     if clip == "mse":  # the search is not exact, and this is
@@ -109,7 +109,7 @@ def as_numbers(name: str, array: Any) -> np.ndarray:
 
 
 def as_numpy(array: Any) -> np.ndarray:
-    """A NumPy array of an NDArray, which NumPy cannot read by itself, or of anything that NumPy can read."""
+    """A NumPy array made from an NDArray, which NumPy cannot read by itself, or from anything that NumPy can read."""
     return array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)
 
 
@@ -145,13 +145,13 @@ def _codes(x: np.ndarray, scale: np.ndarray, q_max: int, axis: int | None) -> np
 
 
 def _squared_error(x: np.ndarray, scale: np.ndarray, q_max: int, axis: int | None) -> np.ndarray:
-    """Sum of squares of what quantization changes, for each scale."""
+    """The sum of the squared changes that quantization makes, for each scale."""
     others = None if axis is None else tuple(i for i in range(x.ndim) if i != axis)
     return np.square(dequantize_array(_codes(x, scale, q_max, axis), scale, axis) - x).sum(axis=others)
 
 
 def _usable_scale(scale: np.ndarray, q_max: int) -> np.ndarray:
-    """As float32: positive, ``q_max * scale`` finite, and the same again for numbers quantized with it."""
+    """As float32: positive, with ``q_max * scale`` finite, and the same scale again for numbers quantized with it."""
     rounded = np.asarray(scale).astype(np.float32)
     smallest = np.float32(FLOAT32.smallest_subnormal)
     too_low = rounded.astype(np.float64) * (q_max + 0.5) < scale * q_max  # rounded down to a subnormal, or zero

@@ -20,7 +20,7 @@ CLIPS = ("max", "percentile", "mse")
 STEP = 2 ** (1 / 8)  # ratio of neighbouring fractions of the first search
 SMALLEST_FRACTION = 2.0 ** -12  # where it ends at the latest
 ROUNDS, TRIALS = 2, 5  # how often the best is refined, and how many fractions are tried on either side of it
-BLOCK = 2 ** 18  # numbers that are worked on at a time, to stay in the processor's caches
+BLOCK = 2 ** 18  # numbers processed at a time, to stay in the processor's caches
 
 
 def thresholds(magnitudes: np.ndarray, q_max: int, clip: str, percentile: float) -> np.ndarray:
@@ -29,16 +29,16 @@ def thresholds(magnitudes: np.ndarray, q_max: int, clip: str, percentile: float)
     if clip == "percentile":
         position = percentile_rank(magnitudes.shape[1], percentile) - 1
         chosen = np.partition(magnitudes, position, axis=1)[:, position]
-        return np.where(chosen > 0, chosen, largest)  # so few numbers are not zero that none would be left
+        return np.where(chosen > 0, chosen, largest)  # so few numbers are nonzero that none would be left
     if clip == "mse":
-        # float32 is exact enough to choose by, and half the work; as fractions, nothing over- or underflows
+        # float32 is exact enough for the choice, at half the work; fractions neither overflow nor underflow
         fractions = (magnitudes / np.where(largest > 0, largest, 1)[:, None]).astype(np.float32)
         return largest * best_fractions(fractions, q_max)
     return largest
 
 
 def percentile_rank(count: int, percentile: float) -> int:
-    """How many of ``count`` numbers are the lower ``percentile`` percent: rounded up, and at least 1."""
+    """How many of ``count`` numbers make up the lower ``percentile`` percent: rounded up, and at least 1."""
     return math.ceil(Fraction(str(percentile)) * count / 100)  # 99.9 as it is written, not its nearest double
 
 
@@ -81,7 +81,7 @@ def best_fractions(magnitudes: np.ndarray, q_max: int, counts: np.ndarray | int 
 
 def squared_errors(magnitudes: np.ndarray, fractions: np.ndarray, q_max: int,
                    counts: np.ndarray | int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """(sum of (x - Q(x))**2, the part of it that numbers beyond T cause) of each row, with its own T."""
+    """(sum of (x - Q(x))**2, the part of it caused by numbers beyond T) for each row, with its own T."""
     threshold = fractions.astype(magnitudes.dtype)[:, None]
     scale = threshold / magnitudes.dtype.type(q_max)
     counts = np.broadcast_to(counts, magnitudes.shape[1])

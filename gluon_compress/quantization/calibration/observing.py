@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int]  # name of a node, which of its outputs
 
-MOST_BYTES = 2 ** 26  # of tensors that are looked at at once
+MOST_BYTES = 2 ** 26  # of tensors that are observed at once
 
 
 def input_batches(data: Iterable[Any], net: HybridBlock) -> Iterator[tuple[mx.nd.NDArray, ...]]:
     """The inputs in each batch of ``data``, as tuples of NDArrays; see :mod:`gluon_compress.network.data`.
 
-    Integers of 32 and 64 bits stay what they are, all other numbers become float32.
+    Integers of 32 and 64 bits keep their type; all other numbers become float32.
 
     Raises
     ------
@@ -57,8 +57,8 @@ class Observation:
     observers : dict
         {(node name, output): RangeObserver}.
     means : dict
-        {layer name: float64 array}: the mean of each channel of a convolution's input, of each feature of a dense
-        layer's.
+        {layer name: float64 array}: the mean of each channel of a convolution's input, or of each feature of a dense
+        layer's input.
     samples : int
     """
 
@@ -96,7 +96,7 @@ def observe(graph: InferenceGraph, values: dict[str, np.ndarray], layers: list[N
     values : dict
         {structural name: array} of its parameters.
     layers : list of Node
-        Whose inputs to take the means of.
+        The layers whose inputs are averaged.
     entries : list of (Node, int)
     batches : list of tuple of NDArray
     new_observer : callable

@@ -2,13 +2,13 @@
 
     scale = T / q_max       with q_max = 2**(bits - 1) - 1 for signed codes, 2**bits - 1 for unsigned ones
 
-What is to be found is the threshold T. :class:`RangeObserver` keeps the smallest and largest value and a histogram
+The threshold T is to be found. :class:`RangeObserver` keeps the smallest and largest value and a histogram
 of |x| of BINS bins over [0, 2**e), with the smallest e for which all values so far fit. When larger values come, e
-grows and bins are merged, two (or four, ...) to one. As ranges are powers of two, bins always merge into bins: the
-histogram, and so the threshold, is bit for bit what one pass over all data in any order would have given. At least
+grows and bins are merged, two (or four, ...) into one. As ranges are powers of two, whole bins always merge. So the
+histogram, and with it the threshold, is bit for bit what one pass over all data in any order would have given. At least
 half of the bins are below the largest value. A bin is at most 1/4096 of it wide, while a step of 8 bits is 1/255.
 
-Zeros are counted apart: zero has a code of its own, so they are never in error, and after a ReLU there are so many
+Zeros are counted separately: zero has its own code, so they are never in error, and after a ReLU there are so many
 that "entropy" would see nothing else.
 """
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ..arithmetic.clipping import best_fractions, percentile_rank
 BINS = 8192
 CANDIDATES = 1024  # thresholds that "entropy" compares
 MOST_CLIPPED = 0.01  # of the values that are not 0, by "entropy"
-FEWEST_BINS = 128  # below the smallest of them, as in the slides; with fewer, a level would hardly group any
+FEWEST_BINS = 128  # below the smallest of them, as in the slides; with fewer, a level would hardly group any bins
 CHUNK = 2 ** 16  # values that are put into the histogram at a time
-ALL_ZERO = 1.0  # T where there were only zeros: any serves, and this one surprises nobody
+ALL_ZERO = 1.0  # T where there were only zeros: any number would do, and this one surprises nobody
 SMALLEST = 2.0 ** -118  # of T for other values: T / 255 is then a normal float32
 TIE = 1e-9  # divergences that differ by less are equal but for rounding
 
@@ -44,26 +44,26 @@ class RangeObserver:
     Parameters
     ----------
     method : "minmax", "percentile", "entropy" or "mse"
-        What T is: the largest |x|; the |x| that ``percentile`` percent of the values do not exceed, to a bin's
-        width; the one whose clipped and quantized histogram has the least Kullback-Leibler divergence from the
+        What T is: the largest |x|; the |x| that ``percentile`` percent of the values do not exceed, to within a
+        bin; the one whose clipped and quantized histogram has the least Kullback-Leibler divergence from the
         histogram itself; or the one with the least mean squared error of quantization, clipping included.
     percentile : float
         Above 0, at most 100; for ``method="percentile"`` only.
     bits : int
-        2 to 8; the sign counted where codes are signed.
+        2 to 8; including the sign where codes are signed.
 
     Attributes
     ----------
     minimum, maximum : float
-        Of all values; inf and -inf before there were any.
+        Of all values; inf and -inf before any are observed.
     count : int
         Number of values.
     signed : bool
         Whether there were negative values.
 
     "entropy" is Migacz, "8-bit inference with TensorRT", GTC 2017, but clips at most one in a hundred of the values
-    that are not 0: where most of these are about equal, such as a plain background, the divergence is least when
-    nothing else is left, and the shipped LeNet would fall from 99.4 % to 24.8 % on integers. For the others see Wu et
+    that are not 0. Where most of these are nearly equal, as in a plain background, the divergence is least when nothing
+    else is left; the shipped LeNet would then fall from 99.4 % to 24.8 % on integers. For the others see Wu et
     al., "Integer quantization for deep learning inference", 2020, section 3.3.
     """
 
@@ -85,7 +85,7 @@ class RangeObserver:
         """Take in the values of an array, NumPy's or an NDArray.
 
         Raises ``ValueError`` for NaN, infinity, numbers beyond float32's largest and an empty array, ``TypeError``
-        for other things than real numbers; the array then counts for nothing.
+        for anything but real numbers; the array is then ignored.
         """
         array = as_numbers("the activation", array)
         self.minimum = min(self.minimum, float(array.min()))
@@ -104,15 +104,15 @@ class RangeObserver:
             self._zeros += zeros
 
     def threshold(self, signed: bool | None = None) -> float:
-        """T, a positive number of at most the largest |x|, for signed or unsigned codes.
+        """T, a positive number no larger than the largest |x|, for signed or unsigned codes.
 
         Parameters
         ----------
         signed : bool, optional
             By default whether there were negative values.
 
-        Where all values were zero it is 1, and where they were all tiny 2**-118, about 3e-36. Raises ``ValueError``
-        when nothing was observed, and when codes are to be unsigned in spite of negative values.
+        It is 1 where all values were zero, and 2**-118, about 3e-36, where they were all tiny. Raises ``ValueError``
+        when nothing was observed, and when unsigned codes are asked for despite negative values.
         """
         if not self.count:
             raise ValueError("nothing was observed; call observe(array) first")
@@ -158,7 +158,7 @@ class RangeObserver:
         kept = np.searchsorted(np.cumsum(used), (1 - MOST_CLIPPED) * used.sum()) + 1
         candidates = np.arange(len(used), max(levels, FEWEST_BINS, kept) - 1, -step)
         divergence = divergences(used, levels, candidates)
-        best = np.flatnonzero(divergence <= divergence.min() + TIE)[0]  # of equals the one that clips least
+        best = np.flatnonzero(divergence <= divergence.min() + TIE)[0]  # among equals, the one that clips least
         return candidates[best] * self._width()
 
     def _mse(self, q_max: int) -> float:

@@ -5,14 +5,14 @@ A tensor of integers is symmetric around zero, or begins there:
     signed    codes in [-128, 127], scale = threshold / 127
     unsigned  codes in [0, 255],    scale = threshold / 255
 
-(or so with fewer bits, which kernels do not know).
+(and likewise with fewer bits, which kernels do not support).
 
 A layer multiplies codes, adds its bias in units of their scales, and rounds once:
 
     code_out = round((sum(code_w * code_x) + round(bias / (s_w * s_x))) * s_w * s_x / s_out)
 
-There are three ways to write that: with oneDNN's integer operators (onednn_emitter.py), in fp32, where integers up to
-2**24 are exact (simulated_emitter.py), and so that it can be trained (training_emitter.py).
+There are three ways to write that: with oneDNN's integer operators (onednn_emitter.py); in fp32, where integers up to
+2**24 are exact (simulated_emitter.py); and in a form that can be trained (training_emitter.py).
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018,
 section 2.2.
@@ -56,14 +56,14 @@ class Integers:
 class Emitter(ABC):
     """Writes operators of a network on integers, as :class:`Lowering` asks for them, one after the other.
 
-    ``layer``, ``pool``, ``flatten`` and ``concat`` are the nodes of the fp32 network, whose names the new ones have;
-    an entry is a pair (Node, int). Shapes are those of the fp32 network throughout, with whatever batch; new nodes do
-    not know theirs.
+    ``layer``, ``pool``, ``flatten`` and ``concat`` are nodes of the fp32 network; the new nodes have their names.
+    An entry is a pair (Node, int). Shapes are always those of the fp32 network, with any batch size; new nodes do not
+    know theirs.
 
     Attributes
     ----------
     values : dict
-        {name of a parameter node: float32 array} of what was written so far.
+        {name of a parameter node: float32 array} of what has been written so far.
     """
 
     def __init__(self) -> None:
@@ -76,23 +76,23 @@ class Emitter(ABC):
 
     @abstractmethod
     def shift(self, shortcut: Node, layer: Node, offset: float) -> None:
-        """Add a number to what the layer node ``shortcut`` computes, and take it from what ``layer`` does.
+        """Add a number to what the layer node ``shortcut`` computes, and subtract it from what ``layer`` computes.
 
-        Before either of them is written.
+        Called before either of them is written.
         """
 
     @abstractmethod
     def quantize(self, name: str, entry: Entry, limits: Range) -> Integers:
-        """Integers of the range ``limits``, of an fp32 entry of any shape."""
+        """An fp32 entry of any shape as integers of the range ``limits``."""
 
     @abstractmethod
     def dequantize(self, name: str, integers: Integers) -> Entry:
-        """An fp32 entry with the values that integers stand for, of their shape."""
+        """An fp32 entry of the same shape, with the values that the integers stand for."""
 
     @abstractmethod
     def convolution(self, layer: Node, data: Integers, limits: Range, relu: bool = False,
                     summand: Integers | None = None, leaky: Leaky | None = None) -> Integers:
-        """A convolution in two dimensions with what it takes along.
+        """A convolution in two dimensions, with the addition and activation that are fused into it.
 
         Parameters
         ----------
@@ -103,9 +103,9 @@ class Emitter(ABC):
             The range of what comes out.
         relu : bool
         summand : Integers or None
-            It has the output's shape, and is signed where ``limits`` is; it is added before the activation.
+            Added before the activation. It has the output's shape, and is signed where ``limits`` is.
         leaky : Leaky or None
-            The activation, where that is no ReLU.
+            The activation, where it is not a ReLU.
 
         Returns
         -------
@@ -121,7 +121,7 @@ class Emitter(ABC):
         ----------
         layer : Node
         data : Integers (batch, ...)
-            Flattened here, where they have more axes than two.
+            Flattened here if they have more than two axes.
         limits : Range or None
             The range of what comes out.
         relu : bool
@@ -146,7 +146,7 @@ class Emitter(ABC):
 
 
 class CodesEmitter(Emitter):
-    """What emitters share that write down finished codes.
+    """What is common to emitters that write down finished codes.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...network.nodes import Entry, Node, Shape, consumers, in_order
 
-MOST_PRODUCTS = 2304  # in the further passes of a PReLU's convolution; with more, fp32 and conversions take less time
+MOST_PRODUCTS = 2304  # in the extra passes of a PReLU's convolution; with more, fp32 and conversions are faster
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Leaky:
     Attributes
     ----------
     slope : float, float32 array (channels,) or None
-        None where it is learned, until :meth:`with_values`.
+        None where it is learned, until :meth:`with_values` sets it.
     parameter : (Node, int) or None
         The slope, where it is learned.
     """
@@ -38,7 +38,7 @@ class Leaky:
         return np.ndim(self.slope) > 0 if self.parameter is None else math.prod(_shape(self.parameter)) > 1
 
     def with_values(self, values: Mapping[str, np.ndarray]) -> Leaky:
-        """The same with the slope that the parameters have, {structural name: array}."""
+        """The same, with the slope taken from the parameters, {structural name: array}."""
         if self.parameter is None:
             return self
         slope = np.asarray(values[str(self.parameter[0].parameter)], np.float32).ravel()
@@ -68,7 +68,7 @@ class Fusion:
         Where a ReLU6 or the like cuts.
     leaky : Leaky or None
     shifted : Fusion or None
-        The one that makes the summand, when that is signed and the sum is not.
+        The fusion that computes the summand, where the summand is signed and the sum is not.
     """
 
     layer: Node
@@ -103,7 +103,7 @@ def leaky_activations(outputs: list[Entry]) -> dict[Node, Leaky]:
 
 
 def worth_while(leaky: Leaky, layer: Node) -> bool:
-    """Whether the further passes of a layer that takes this activation along cost less than fp32 after it."""
+    """Whether a layer's extra passes for this activation cost less than computing the activation in fp32 after it."""
     return not is_convolution(layer) or (
         (leaky.passes - 1) * math.prod(_shape(layer.read("weight"))[1:]) <= MOST_PRODUCTS)
 
@@ -117,8 +117,8 @@ def find_fusions(outputs: list[Entry], chosen: Collection[str], leaky: Mapping[N
                  with_leaky: Collection[str] | None = None) -> dict[Entry, Fusion]:
     """{end of the fusion: Fusion} for the layer nodes of ``chosen``, a set of names.
 
-    ``leaky``, {node: Leaky}, holds the activations that convolutions may take along; of those only the ones that are
-    named in ``with_leaky`` do, a set (by default all).
+    ``leaky``, {node: Leaky}, holds the activations that may be fused into convolutions; only those
+    named in the set ``with_leaky`` are (by default all).
     """
     search = _Search(outputs, chosen, leaky or {}, with_leaky)
     for node in search.order:
@@ -130,7 +130,7 @@ def find_fusions(outputs: list[Entry], chosen: Collection[str], leaky: Mapping[N
 
 
 class _Search:
-    """Fusions that grow while the graph is gone through, each from a layer to what it takes along.
+    """Fusions that grow during a pass through the graph, each from a layer to the operators fused into it.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class _Search:
         self._leaky, self._with_leaky = leaky, with_leaky
 
     def take_sum(self, node: Node) -> None:
-        """Let the later one of the convolutions that end in an addition take it along, where integers gain by it."""
+        """Fuse an addition into the later of the convolutions that it adds, where integers gain by it."""
         hosts = [entry for entry in node.inputs if self._can_take_sum(entry, node)]
         if not hosts or not _adds_alike(node):
             return
@@ -169,7 +169,7 @@ class _Search:
         self._extend(self.fusions[host], node)
 
     def take_activation(self, node: Node) -> None:
-        """Let the layer whose numbers nobody else reads take an activation along."""
+        """Fuse an activation into the layer before it, if nothing else reads that layer's output."""
         fusion = self.fusions.get(node.inputs[0]) if node.inputs else None
         if fusion is None or self._only_reader(fusion.end) is not node:
             return
@@ -196,7 +196,7 @@ class _Search:
         return readers[0] if len(readers) == 1 and entry not in self._heads else None
 
     def _leaky_of(self, node: Node | None, fusion: Fusion) -> Leaky | None:
-        """What a fusion computes with that activation, or None where it cannot take it along."""
+        """The :class:`Leaky` of an activation that can be fused with ``fusion``, else None."""
         activation = self._leaky.get(node) if node else None
         fits = (activation is not None and is_convolution(fusion.layer) and not fusion.activated
                 and (self._with_leaky is None or fusion.layer.name in self._with_leaky)

@@ -28,7 +28,7 @@ class InferenceGraph:
     Attributes
     ----------
     outputs : list of (Node, int)
-        A parameter is one node, of its structural name, whoever reads it.
+        A parameter is one node, named by its structural name, however many nodes read it.
     inputs : list of str
         Names of the network's inputs.
     layers : dict
@@ -36,11 +36,11 @@ class InferenceGraph:
         called again has another name for that. They read the data, the weight, and what shifts their output, if
         anything does: the bias, or beta of the BatchNorm after them.
     shifts : dict
-        ``biases`` without those of layers that are called several times, and those that something else reads, too.
+        ``biases`` without those of layers that are called several times, and without those that anything else reads.
     norms : dict
-        {BatchNorm node: layer node} of the network, of those that are in the layers.
+        {BatchNorm node: layer node} of the network, for BatchNorms that became part of the layers.
     folded : dict
-        The same, and of those that only leave their scale to the layer before them.
+        The same, including BatchNorms that only give their scale to the layer before them.
     """
 
     outputs: list
@@ -115,7 +115,7 @@ def simplify(graph: Graph) -> InferenceGraph:
 
 
 def _shifts(graph: Graph, layers: dict[str, Node]) -> dict[str, str]:
-    """{layer: what shifts its output and nothing else}: a shift for one call of a layer would be one for all."""
+    """{layer: what shifts only its output}: a shift for one call of a layer would be one for all."""
     calls = Counter(node.entry("weight") for node in layers.values())
     readings = Counter(source.parameter for node in graph.nodes for source, _ in node.inputs)
     return {name: node.parameters["bias"] for name, node in layers.items()
@@ -123,12 +123,12 @@ def _shifts(graph: Graph, layers: dict[str, Node]) -> dict[str, str]:
 
 
 def runs_on_integers(node: Node) -> bool:
-    """Whether it is a layer of a kind that there are integer kernels for."""
+    """Whether it is a layer of a kind for which there are integer kernels."""
     return node.kind is not None and node.meaning.integer_form is not None
 
 
 def has_own_parameters(layer: Node) -> bool:
-    """Whether weight and bias are parameters of the network, not computed and not its inputs."""
+    """Whether weight and bias are parameters of the network, neither computed nor inputs."""
     return all(source.parameter is not None for source in (layer.weight, layer.bias) if source is not None)
 
 

@@ -35,13 +35,13 @@ class IntegerNetwork(SymbolBlock):
     On processors without VNNI or AMX it computes with narrower weights, so that no sum saturates: see narrow.py. The
     record's summary names the layers.
 
-    Call it like the original, fp32 in and fp32 out. It is hybridized. ``gluon_compress.save`` writes it, ``load``
+    Call it like the original, fp32 in and fp32 out. It is hybridized. ``gluon_compress.save`` writes it, and ``load``
     reads it.
 
     Attributes
     ----------
     quantized : Quantized
-        What it was made of; the following are parts of it.
+        What it was made from; the following are parts of it.
     record : QuantizationRecord
         ``print(net.record)``.
     scales : Scales
@@ -57,7 +57,7 @@ class IntegerNetwork(SymbolBlock):
     """
 
     def __init__(self, quantized: Quantized, simulate: bool = False, lowering: Lowering | None = None) -> None:
-        """``lowering`` is :func:`lower` of both, where it has been made already; the values are taken out of it."""
+        """``lowering`` is the result of :func:`lower` for both, if already made; the values are taken out of it."""
         if not simulate:
             onednn.check_available(quantized.record.bits)
         lowering = lowering or lower(quantized, simulate)
@@ -124,8 +124,8 @@ class IntegerNetwork(SymbolBlock):
     def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True) -> Any:
         """MXNet's own two files, a symbol and parameters, as ``HybridBlock.export`` writes them.
 
-        MXNet's integer kernels take weights in fp32 and make the codes by themselves, so that the parameters take as
-        many bytes as the fp32 network's. ``gluon_compress.save`` writes the codes: a quarter.
+        MXNet's integer kernels take weights in fp32 and make the codes themselves, so the parameters take as many bytes
+        as the fp32 network's. ``gluon_compress.save`` writes the codes, which take a quarter.
         """
         symbol_paths("path", path, epoch)  # checks them
         return super().export(path, epoch, remove_amp_cast)
@@ -137,8 +137,8 @@ class IntegerNetwork(SymbolBlock):
     def counted(self) -> tuple[SymbolBlock, dict[str, str], dict[str, int]]:
         """``(network in fp32 of the same layers, {parameter: layer}, {layer: saved bytes})``: for reports.
 
-        BatchNorms are in the layers, as they are here: a beta that shifts a layer's output belongs to that layer. Codes
-        of so many bits and their scales take the place of four bytes for each weight.
+        BatchNorms are part of the layers, as they are here: a beta that shifts a layer's output belongs to that layer.
+        Codes and their scales take the place of four bytes for each weight.
         """
         inference = self.quantized.inference
         owners: dict[str, str] = {}
@@ -169,7 +169,7 @@ def _count(things: Collection, name: str) -> str:
 
 
 def _islands(lowering: Lowering, record: QuantizationRecord) -> dict[str, dict]:
-    """What lies in fp32 between integer layers, with what was measured of it."""
+    """What computes in fp32 between integer layers, with what was measured of it."""
     found = find_islands(lowering, record.left_out)
     for name, island in record.islands.items():
         if "share" in island and found.get(name, {}).get("operator") == island["operator"]:

@@ -1,6 +1,6 @@
 """What computes in fp32 between integer layers: which operators, why, and what share of the time they take.
 
-Each of them costs twice: its own fp32 arithmetic, on four times the bytes, and a conversion at each side.
+Each costs twice: its own fp32 arithmetic, on four times the bytes, and a conversion on each side.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def find_islands(lowering: Lowering, left_out: Mapping[str, str]) -> dict[str, d
 
 
 def between(order: list[Node], integer: set[Node]) -> set[Node]:
-    """The nodes that depend on one of ``integer`` and of which one depends on them."""
+    """The nodes that depend on one node of ``integer`` and on which another of them depends."""
     after: set[Node] = set()
     before: set[Node] = set()
     for node in order:

@@ -1,13 +1,13 @@
 """From an fp32 graph and the ranges of its tensors to one of integers.
 
-Convolutions and dense layers read and write integers, and take along what follows them: see fusions.py. Pooling,
-flattening and concatenation between such layers pass integers on; everything else stays fp32, with a conversion at
+Convolutions and dense layers read and write integers; what follows can be fused into them: see fusions.py. Pooling,
+flattening and concatenation between such layers pass integers on. Everything else stays fp32, with a conversion at
 each border: islands.py names it. Tensors after a ReLU are unsigned, which gives them twice the resolution.
 
-**Shortcuts.** The integer convolution adds a shortcut of its output's kind only: with a signed shortcut under a ReLU
-MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Where such a shortcut comes from a convolution of its
-own (He et al., 2015, option B), that one gets a constant added to its bias that makes its output positive, and the sum
-the same taken away: exact, and with 255 levels instead of 127.
+**Shortcuts.** The integer convolution adds only a shortcut of the same kind as its output: with a signed shortcut under
+a ReLU, MXNet 1.9.1 cuts the unsigned result at 127, half of its range. Such a shortcut may come from a convolution of
+its own (He et al., 2015, option B). A constant is then added to that convolution's bias, to make its output positive,
+and subtracted from the sum: exact, and with 255 levels instead of 127.
 """
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 
 def align_ranges(outputs: list[Entry], fusions: Mapping[Entry, Fusion], ranges: dict[Entry, Range],
                  chosen: Collection[str]) -> None:
-    """Give all that meets in a concatenation the range of the largest, so that their codes can lie side by side.
+    """Give all parts of a concatenation the largest of their ranges, so that their codes can lie side by side.
 
-    Parts of which some are signed and some are not, or end at different ceilings, keep theirs: that concatenation is
-    fp32.
+    If only some parts are signed, or their ceilings differ, they keep their ranges: that concatenation is fp32.
     """
     readers = consumers(outputs)
     for node in in_order(outputs):
@@ -67,18 +66,18 @@ class Lowering:
     ranges : dict
         {(Node, int): Range} of what its fusions read and write.
     emitter : Emitter
-        It knows the weights of the layers that run on integers, and is told where shortcuts are shifted.
+        Knows the weights of the layers that run on integers; it is told where shortcuts are shifted.
 
     Attributes
     ----------
     outputs : list of (Node, int)
         The outputs of the integer graph; their results are fp32.
     ranges : dict
-        As given, with those that meet in a concatenation aligned and those of shifted shortcuts.
+        As given, but aligned where they meet in a concatenation, and moved for shifted shortcuts.
     fp32 : set of Node
-        Operators of the inference graph that stay what they are.
+        Operators of the inference graph that stay in fp32.
     converted : list of Node
-        Those whose integers go through fp32 to become signed or unsigned.
+        Nodes whose integers go through fp32 to become signed or unsigned.
     """
 
     def __init__(self, quantized: Quantized, ranges: Mapping[Entry, Range], emitter: Emitter) -> None:
@@ -121,7 +120,7 @@ class Lowering:
     def _shift(self, fusion: Fusion) -> None:
         """relu(a + b) = relu((a - c) + (b + c)), with c so that b + c is positive."""
         shortcut = fusion.shifted
-        assert shortcut is not None  # who calls this has looked
+        assert shortcut is not None  # the caller has checked
         offset = max(0.0, -self.quantized.record.layers[shortcut.layer.name]["lowest"])
         self.emitter.shift(shortcut.layer, fusion.layer, offset)
         limits = self.ranges[shortcut.end]
@@ -173,7 +172,7 @@ class Lowering:
         return replace(fusion.layer, inputs=[data, *map(self.in_fp32, parameters)])
 
     def _leaky(self, fusion: Fusion) -> Leaky | None:
-        """The activation with its slope as it is now, and as a parameter of the graph that is made."""
+        """The activation with its current slope, and with that as a parameter of the graph that is made."""
         leaky = fusion.leaky
         if leaky is None or leaky.parameter is None:
             return leaky
@@ -181,7 +180,7 @@ class Lowering:
 
     @staticmethod
     def _capped(fusion: Fusion, entry: Any) -> Entry:
-        """An fp32 tensor, cut at the ceiling of a ReLU6 and the like; of integers the range does that."""
+        """An fp32 tensor, cut at the ceiling of a ReLU6 or the like; for integers their range does that."""
         if fusion.ceiling is None:
             return entry
         ends = {"a_min": "0", "a_max": repr(float(fusion.ceiling))}
@@ -196,7 +195,7 @@ class Lowering:
         return self.emitter.quantize(name, self.in_fp32(summand), replace(integers.range, signed=limits.signed))
 
     def in_fp32(self, entry: Entry) -> Entry:
-        """The entry that holds in fp32 what ``entry`` of the inference graph does: dequantized, where it must be."""
+        """The entry that holds ``entry`` of the inference graph in fp32, dequantized where necessary."""
         if entry not in self.real:
             self.real[entry] = self.emitter.dequantize(f"{entry[0].name}_dequantize", self.integers[entry])
         return self.real[entry]

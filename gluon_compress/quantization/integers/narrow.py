@@ -1,17 +1,17 @@
 """Integer networks for processors that add two products of 8 bits in 16: all without VNNI and AMX.
 
-There oneDNN's kernels add 255 * 127 and 255 * 127 and cut the sum at 32767. It is neighbouring input channels, 2k and
-2k + 1, that are added so, at each place of the kernel: nothing is ever cut where their weights have codes with
+There oneDNN's kernels add 255 * 127 and 255 * 127 and cut the sum at 32767. Neighbouring input channels, 2k and 2k + 1,
+are added in this way at each place of the kernel. Nothing is ever cut where their weights have codes with
 
     |w_2k + w_2k+1| <= 128    if both have one sign; else any          255 * 128 = 32640
 
-That takes a scale of its own for each output channel, up to twice the one that 8 bits have, and mostly less: weights of
-seven and a half bits rather than of seven. Convolutions of signed integers are another case: there oneDNN halves the
-codes of all weights by itself, and what is computed here is what it leaves.
+That takes a separate scale for each output channel, up to twice that of 8 bits but mostly less: weights of seven and a
+half bits rather than seven. Convolutions of signed integers are a different case: oneDNN itself halves the codes of all
+their weights, and what it leaves is computed here.
 
-MXNet's kernels make codes of weights by themselves; narrow_emitter.py says how they come to these.
+MXNet's kernels make the codes of weights themselves; narrow_emitter.py says how they are led to these.
 
-Files hold 8 bits in any case. They are narrowed when a network is made of them, where it is needed.
+Files always hold 8 bits. These are narrowed, where necessary, when a network is made from a file.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LARGEST_SUM = 128  # of weights, with which 16 bits hold the sum of two products
 
 
 def narrow_codes(codes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and scales with which no sum of two products is cut.
+    """Codes and scales for which no sum of two products is cut.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def narrow_codes(codes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.n
     factor = np.maximum(1.0, _sums(pairs).max(axis=(1, 2)) / LARGEST_SUM)
     exact = pairs / factor[:, None, None, None]
     rounded = np.rint(exact)
-    over = _sums(rounded) > LARGEST_SUM  # by one: both were rounded away from zero, and one of them shall not be
+    over = _sums(rounded) > LARGEST_SUM  # by one: both were rounded away from zero, and one of them must not be
     gain = np.abs(rounded) - np.abs(exact)
     first = gain[:, :, 0] >= gain[:, :, 1]
     rounded -= np.sign(rounded) * np.stack([over & first, over & ~first], axis=2)
@@ -60,15 +60,15 @@ def narrow_codes(codes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.n
 def halved_codes(codes: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Codes and scales that a convolution of signed integers has where oneDNN halves the codes of its weights."""
     exact = codes / 2
-    ends = np.abs(exact) >= SIGNED_HIGH / 2  # of these the kernel takes the scale
+    ends = np.abs(exact) >= SIGNED_HIGH / 2  # the kernel takes the scale from these
     return _keep_sums(exact, np.rint(exact), np.abs(exact) > 62, ends).astype(np.int8), scale * np.float32(2)
 
 
 def _keep_sums(exact: np.ndarray, rounded: np.ndarray, full: np.ndarray,
                fixed: np.ndarray | bool = False) -> np.ndarray:
-    """Round some numbers of each channel to the other side, so that the sum over the channel is what it was.
+    """Round some numbers of each channel the other way, so that the channel's sum stays what it was.
 
-    Activations after a ReLU are positive: what the errors of a channel's weights add up to would be added to its mean.
+    Activations after a ReLU are positive, so the summed errors of a channel's weights would shift its mean.
     The numbers closest to the middle between two codes are taken; ``full`` ones do not grow, ``fixed`` ones stay.
     """
     shape, channels = exact.shape, len(exact)
@@ -76,7 +76,7 @@ def _keep_sums(exact: np.ndarray, rounded: np.ndarray, full: np.ndarray,
                                    for array in (exact, rounded, full, fixed))
     error = (rounded - exact).sum(axis=1, keepdims=True)
     change = -np.sign(error)
-    gain = (exact - rounded) * change  # how far each is off on the side to which it would go
+    gain = (exact - rounded) * change  # how far each is off in the direction in which it would move
     gain[full & (rounded * change >= 0) | fixed | (gain <= 0)] = -np.inf
     order = np.argsort(-gain, axis=1, kind="stable")
     chosen = np.arange(gain.shape[1]) < np.rint(np.abs(error))

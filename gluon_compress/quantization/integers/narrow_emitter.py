@@ -1,16 +1,16 @@
 """Narrow codes in oneDNN's operators: places for larger weights, and kernels that compute what they should.
 
-**A larger scale.** MXNet makes the codes of a kernel by itself, too, and of the largest weight of each channel it makes
-127, always. A larger scale takes a larger weight, one without effect. Its place is where only padding is read, which
-is not computed: a convolution over (channels, height, width) becomes one over (channels, 1, height, width), with a
+**A larger scale.** MXNet itself makes the codes of a kernel, and always turns the largest weight of each channel into
+127. A larger scale takes a larger weight that has no effect. Its place is where only padding is read, which is not
+computed: a convolution over (channels, height, width) becomes one over (channels, 1, height, width), with a
 kernel whose depth is three. Above and below the middle there is no image. A 1x1 convolution can have such places in its
-height, far enough away; a dense layer gets a feature that is zero. What is read of the weights is no longer in one
-piece then: nothing could be measured for 64 channels of 56x56, a sixth more time for 512 of 7x7, 8 % of ResNet-18 (AVX2
+height, far enough away; a dense layer gets a feature that is zero. The weights that are read are then no longer in one
+piece: nothing could be measured for 64 channels of 56x56, a sixth more time for 512 of 7x7, 8 % of ResNet-18 (AVX2
 on an EPYC, one thread, batch 8). A depth of two is no faster. Nor are unsigned codes of a signed input: the first
 layer's kernel takes 13 instead of 14 ms for them, MXNet's operators that make them 19.
 
-**Five places.** With AVX-512 alone some kernels compute something else: see :func:`onednn.loses_five`. Those are not
-used; where an image of another size than the example's would need one it is refused.
+**Five places.** With AVX-512 alone, some kernels give wrong sums: see :func:`onednn.loses_five`. They are not used; an
+image that would need one, because its size is not the example's, is refused.
 """
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
     codes, biases : dict
         As of :class:`CodesEmitter`.
     deep : bool
-        Whether images get a depth of one with the first convolution. Depthwise kernels know none, and each change from
-        one to the other copies the image.
+        Whether images get a depth of one with the first convolution. Depthwise kernels do not support it, and
+        each change between the two copies the image.
     """
 
     def __init__(self, codes: Codes, biases: dict[str, np.ndarray], deep: bool = True) -> None:
@@ -110,7 +110,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         return super().runs_as_convolution(layer, data) and not data.range.signed  # else it would be halved
 
     def _halve(self, name: str, data: Integers) -> None:
-        """Codes and scales of which the kernel makes the halved ones."""
+        """Codes and scales from which the kernel makes the halved ones."""
         super()._halve(name, data)
         codes, scale = self.codes[name]
         doubled = np.clip(2 * codes.astype(np.int16), SIGNED_LOW, SIGNED_HIGH).astype(np.int8)
@@ -137,7 +137,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
     def _above_and_below(self, layer: Node) -> Node:
         """The layer on images with a depth of one; the larger weight lies above them.
 
-        A stride of two in the depth leaves the one there is, and keeps from the 1x1 kernels that lose five places.
+        A stride of two in the depth keeps the depth of one, and avoids the 1x1 kernels that lose five places.
         """
         codes, scale = self.codes[layer.name]
         codes, size = codes[:, :, None], 1
@@ -160,7 +160,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
                                           "dilate": f"({FAR}, 1)"})
 
     def _with_zeros(self, layer: Node, data: Integers) -> Integers:
-        """A feature of zeros more, and another where it would be the neighbour of one that is none."""
+        """One more feature, of zeros, and another where its neighbour would not be one of zeros."""
         codes, scale = self.codes[layer.name]
         zeros = 1 + codes.shape[1] % 2
         wide = np.pad(codes, ((0, 0), (0, zeros)))
@@ -214,7 +214,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         return columns
 
     def _of_columns(self, integers: Integers) -> Integers:
-        """What :meth:`_as_columns` added is taken away again."""
+        """Remove what :meth:`_as_columns` added."""
         if not loses_five():
             return integers
         name = integers.entry[0].name
@@ -238,7 +238,7 @@ def _deep_window(node: Node, size: int = 1, step: int = 1, dilate: bool = False)
 
 
 def most_rows(emitter: Emitter, graph: Graph) -> float:
-    """How high the images may be that a network reads which this emitter wrote."""
+    """How high the images may be that a network written by this emitter reads."""
     heights = [shape[2] for shape in graph.input_shapes.values() if len(shape) == IMAGE_AXES]
     return min((FAR * min(heights) // max(height, min(heights)) for height in getattr(emitter, "far", ())),
                default=math.inf)

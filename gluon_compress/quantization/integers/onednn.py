@@ -1,6 +1,6 @@
 """What MXNet's integer kernels do with the numbers they are given, measured on MXNet 1.9.1.
 
-A kernel gets fp32 ranges and weights and makes codes of them by itself. Its scales are not quite the usual ones:
+A kernel gets fp32 ranges and weights and makes codes of them itself. Its scales are not quite the usual ones:
 
     signed    code = round(x * 127.5 / threshold)     in [-128, 127]
     unsigned  code = round(x * 255.5 / threshold)     in [0, 255]
@@ -26,7 +26,7 @@ from ..arithmetic.arrays import largest_code, quantize_array
 
 SIGNED_LOW, SIGNED_HIGH, UNSIGNED_HIGH = -128, 127, 255
 SIGNED_LEVELS, UNSIGNED_LEVELS = 127.5, 255.5
-OUTWARD = 1 + 1e-6  # the threshold of a weight is 127.5 steps, or in float32 just below: it shall be 127 or -128
+OUTWARD = 1 + 1e-6  # the threshold of a weight is 127.5 steps, or in float32 just below: its code must be 127 or -128
 NEARLY_ZERO = np.float32(1e-12)
 ZERO_SCALE = NEARLY_ZERO / np.float32(SIGNED_LEVELS)  # of a channel of zeros: so small that its bias is not rounded
 
@@ -52,7 +52,7 @@ def check_available(bits: int = 8) -> None:
 
 @functools.cache
 def saturates() -> bool:
-    """Whether kernels add two products in 16 bits here: one is asked. False where there are none."""
+    """Whether kernels add two products in 16 bits here, by trying one. False where there are none."""
     if missing():
         return False
     return not _multiplies(np.full((1, 64, 1, 1), UNSIGNED_HIGH), np.full((64, 64, 1, 1), SIGNED_HIGH))
@@ -123,7 +123,7 @@ def weight_codes(weight: np.ndarray, bits: int = 8, clip: str = "max") -> tuple[
 
 
 def weight_for(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """An fp32 weight of which a kernel makes these codes with these scales; both of :func:`weight_codes`."""
+    """An fp32 weight from which a kernel makes these codes and scales; both of :func:`weight_codes`."""
     rows = codes.reshape(len(codes), -1)
     weight = rows.astype(np.float32) * scale[:, None]
     for row, row_codes, ends in zip(weight, rows, scale * np.float32(SIGNED_LEVELS)):

@@ -1,13 +1,13 @@
 """An int8 network in oneDNN's integer operators, which carry the two ends of the range along as outputs 1 and 2.
 
-A PReLU has a slope a for each channel, and kernels know one for all. The layer runs two or three times on the same
-codes, with scales of its own, and adds to what came before:
+A PReLU has a slope a for each channel, but kernels support only one for all. The layer runs two or three times on the
+same codes, with different scales, and adds to what came before:
 
     max(x, 0)        then -STEEP min(|a| x / STEEP, 0) where a < 0        then STEEP min(a x / STEEP, 0) where a > 0
 
-in which what is divided by STEEP rounds to 0 on the other side. Only one of the three is not 0, so that it is rounded
-once. Two passes cost less than fp32 between two conversions (64 channels of 56x56, batch 8, depthwise: 4.4 ms against
-24.8), unless each sums up very many products.
+in which what is divided by STEEP rounds to 0 on the other side. Only one of the three is not 0, so it is rounded
+only once. Two passes cost less than fp32 between two conversions (64 channels of 56x56, batch 8, depthwise: 4.4 ms
+against 24.8), unless each sums up very many products.
 """
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Int8Emitter(CodesEmitter):
         return Integers((node, 0), limits)
 
     def _prelu(self, layer: Node, data: Integers, limits: Range, slope: np.ndarray) -> Integers:
-        """The layer and its PReLU, of ``slope`` for each channel: see above."""
+        """The layer and its PReLU, with a ``slope`` for each channel: see above."""
         passes = [(np.ones_like(slope), NO_SLOPE)]
         passes += [(np.maximum(sign * slope, 0) / STEEP, sign * STEEP) for sign in (-1, 1) if (sign * slope > 0).any()]
         codes, scale = self.codes[layer.name]

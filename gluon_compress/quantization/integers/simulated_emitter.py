@@ -1,7 +1,7 @@
 """An integer network in ordinary fp32 operators on codes: the same arithmetic, anywhere.
 
-Integers up to 2**24 are exact in fp32, so that the simulated network computes what the real one does; only values
-half-way between two codes may be rounded to the other one.
+Integers up to 2**24 are exact in fp32, so the simulated network computes what the real one does; only values half-way
+between two codes may be rounded to the other one.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .onednn import SIGNED_LEVELS
 
 
 class FloatEmitter(Emitter):
-    """What emitters share that write down codes in fp32; a scale is a number here, or an entry."""
+    """What is common to emitters that write down codes in fp32; a scale is a number here, or an entry."""
 
     @abstractmethod
     def _scale(self, limits: Range) -> Any:

@@ -7,14 +7,14 @@ biases and thresholds that are parameters:
 
 In the forward pass float32 rounds that sum to an integer, in the backward pass its derivative is 1: the
 straight-through estimator of Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons", 2013, in
-two operators. Of a value x^ = s * code follows
+two operators. For a value x^ = s * code it follows that
 
     dx^ / dx = 1 inside the range, 0 outside
     dx^ / dT = round(c) / q - c / q inside the range (what is lost by rounding), 1 above it, -2**(b - 1) / q below
 
 for s = T / q: Esser et al., "Learned Step Size Quantization", 2019, section 2.1. The scale of a weight of 8 bits is
-max|w| / q of its channel as it is now, and takes no gradient: the kernels know no other. With fewer bits it is
-clip * max|w| / q, where ``clip`` is learned, too.
+max|w| / q of its channel as it is now, and takes no gradient: the kernels support no other. With fewer bits it
+is clip * max|w| / q, where ``clip`` is learned, too.
 """
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ EPSILON = 1e-3  # BatchNorm's; 1 - EPSILON + EPSILON is 1 in float32
 
 @dataclass(frozen=True)
 class LearnedRange(Range):
-    """A :class:`Range` whose threshold is the parameter ``name``; ``threshold`` is where that begins."""
+    """A :class:`Range` whose threshold is the parameter ``name``; ``threshold`` is its initial value."""
 
     name: str = ""
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """What a threshold starts from.
+    """A threshold's initial value, and what bounds it and its gradient.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Threshold:
     ceiling: float | None = None
 
     def effective(self, value: float) -> float:
-        """The threshold for which the parameter stands."""
+        """The threshold that a parameter of this ``value`` stands for."""
         value = max(abs(value), SMALLEST_THRESHOLD)
         return value if self.ceiling is None else min(value, self.ceiling)
 
@@ -130,8 +130,8 @@ class TrainingEmitter(FloatEmitter):
     def _times(self, name: str, entry: Entry, factor: Entry, shape: Shape | None = None) -> Entry:
         """A tensor times one number, or one for each channel, that has a gradient.
 
-        With four axes by a BatchNorm of mean 0 and deviation 1, whose gradient oneDNN computes in a tenth of the time
-        that broadcast_mul takes.
+        With four axes, this is a BatchNorm of mean 0 and deviation 1: oneDNN computes its gradient in a tenth of the
+        time that broadcast_mul takes.
         """
         shape = shape or entry[0].shapes[entry[1]]
         if len(shape) != 4:
@@ -146,7 +146,7 @@ class TrainingEmitter(FloatEmitter):
                        use_global_stats=True), 0
 
     def _constant(self, name: str, value: Any) -> Entry:
-        """A parameter that is not trained, one for all that use it."""
+        """A parameter that is not trained, shared by all its readers."""
         if name not in self.constants:
             self.constants[name] = self.parameter(name, value)
         return self.constants[name]
@@ -194,9 +194,9 @@ class TrainingEmitter(FloatEmitter):
         return bias
 
     def _threshold(self, limits: Any) -> Entry:
-        """The threshold of a range, positive, shape (1,); its gradient is that of an LSQ step of the same change.
+        """The threshold of a range, positive, shape (1,); its gradient makes the same change as an LSQ step.
 
-        LSQ scales the gradient of s by g = 1 / sqrt(N q), for N values. For T = q s the same steps of plain SGD want
+        LSQ scales the gradient of s by g = 1 / sqrt(N q), for N values. For T = q s, the same steps of plain SGD need
         q**2 g.
         """
         key = limits.name, limits.signed
@@ -266,7 +266,7 @@ def _largest(weight: np.ndarray) -> np.ndarray:
 
 
 def gradient_scale(largest: int, features: int) -> float:
-    """By which the gradient of a threshold is multiplied."""
+    """The factor by which the gradient of a threshold is multiplied."""
     return float(largest ** 2 / np.sqrt(largest * features))
 
 
