@@ -88,7 +88,7 @@ ALLOWED = " ".join((LAYERS, DETECTION, HEADS, ELEMENTWISE, TWO_OR_MORE_TENSORS, 
                     CONSTANTS_AND_NOISE, NUMPY_INTERFACE)).split()
 
 LARGEST_INTEGER = 2**31 - 1
-LARGEST_ARRAY = 1 << 26  # numbers in an array that an operator makes of its attributes alone
+LARGEST_ARRAY = 1 << 26  # numbers in an array that an operator makes from its attributes alone
 MOST_DIMENSIONS = 32
 LONGEST_TEXT = 10_000
 # {attribute: (smallest, largest)} of every integer in it. Zeros here divide by zero inside MXNet, negative ones index
@@ -110,7 +110,7 @@ BOUNDS = {
     "dim2": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1), "axis1": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1),
     "axis2": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1), "batch_axis": (0, MOST_DIMENSIONS - 1),
 }
-AVERAGES = ("_npi_mean", "_npi_std", "_npi_var")  # of integers they divide by a number of one byte, which may be zero
+AVERAGES = ("_npi_mean", "_npi_std", "_npi_var")  # for integers they divide by a number of one byte, which may be zero
 # Attributes of any operator, which Gluon, Module and AttrScope set; the integers among them with (smallest, largest).
 HIDDEN = re.compile(r"__\w{1,100}__|lr_mult|wd_mult|ctx_group|force_mirroring|mirror_stage|\w{1,100}_(lr|wd)_mult")
 HIDDEN_INTEGERS = {"__dtype__": (-1, 12), "__storage_type__": (-1, 2), "__shape__": (-1, LARGEST_INTEGER)}
@@ -122,7 +122,7 @@ NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}|\.\d{1,400})([eE][+-]?\d{1,4})
 
 @functools.cache
 def canonical_names() -> dict[str, str]:
-    """{name: MXNet's own name} of all names that the operators of :data:`ALLOWED` go by."""
+    """{name: MXNet's own name} for all names of the operators in :data:`ALLOWED`."""
     allowed = {description_of(name)[0] for name in ALLOWED}
     found = {}
     for name in all_names():
@@ -167,7 +167,7 @@ def _check_operator(operator: str, attributes: Mapping[str, str], where: str) ->
         raise Malformed(f"{where}: attribute dtype is {attributes['dtype']!r}; accepted: float16, float32, float64")
     elif operator == "_contrib_ROIAlign" and _entries(attributes.get("sample_ratio", "-1"), where)[:1] in ([0], [-1]):
         raise Malformed(f"{where}: attribute sample_ratio is missing or below 1: a large box would take all memory")
-    elif attributes.get("use_length") == "None":  # a softmax takes its value without a look whether there is one
+    elif attributes.get("use_length") == "None":  # a softmax takes its value without checking that there is one
         raise Malformed(f"{where}: attribute use_length is 'None'; accepted: True or False")
 
 
@@ -238,7 +238,7 @@ def _check_range(attributes: Mapping[str, str], where: str) -> None:
 
 
 def _check_split(attributes: Mapping[str, str], where: str) -> None:
-    """``_split_v2`` takes whatever memory there is when it is to make no part at all."""
+    """``_split_v2`` takes all memory when asked to make no parts at all."""
     sections, indices = (_entries(attributes.get(name, ""), where) for name in ("sections", "indices"))
     if not any(sections) and set(indices) <= {None}:
         raise Malformed(f"{where} splits into no parts; accepted: sections, or indices")

@@ -36,7 +36,7 @@ def measure_noise(quantized: Quantized, values: dict[str, np.ndarray], lowering:
     power, noise = np.zeros(len(names)), np.zeros(len(names))
     for part in parts(inputs, ends):
         for index, (signal, value) in enumerate(zip(tensors_of(fp32, part), tensors_of(rounded, part))):
-            if names[index] in shifts:  # its output has a constant added, which the addition takes away again
+            if names[index] in shifts:  # a constant is added to its output, and the addition subtracts it again
                 value = value + (signal.mean() - value.mean())
             power[index] += np.square(signal, dtype=np.float64).sum()
             noise[index] += np.square(signal - value, dtype=np.float64).sum()

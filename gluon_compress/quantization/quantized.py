@@ -24,8 +24,8 @@ from .scales import Scales
 class Quantized(NetworkRecord, in_files="quantization"):
     """A network with integer weights, and what each layer computes on integers.
 
-    It is read by what measures the noise, by :class:`IntegerNetwork`, by :class:`QatNetwork`, which makes another of it
-    when training is over, and by ``save``. It does not depend on the processor.
+    Its readers are the measurement of noise, :class:`IntegerNetwork`, ``save``, and :class:`QatNetwork`, which makes
+    another from it after training. It does not depend on the processor.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Quantized(NetworkRecord, in_files="quantization"):
     def of_weights(cls, graph: Graph, inference: InferenceGraph, fusions: dict[Entry, Fusion],
                    record: QuantizationRecord, weights: Mapping[str, tuple[np.ndarray, np.ndarray]],
                    values: Mapping[str, np.ndarray]) -> Quantized:
-        """With ``weights``, {structural name: (codes, scale of each output channel)}, and all others of ``values``."""
+        """Of ``weights``, {structural name: (codes, scale of each output channel)}, and the rest of ``values``."""
         scales = Scales({name: {"bits": record.bits, "axis": 0, "scale": scale}
                          for name, (_, scale) in weights.items()}, record.left_out)
         return cls(graph, inference, fusions, record, scales, {name: codes for name, (codes, _) in weights.items()},
@@ -85,7 +85,7 @@ class Quantized(NetworkRecord, in_files="quantization"):
 
     @classmethod
     def from_dict(cls, record: Any) -> QuantizationRecord:
-        """What can be had of :meth:`to_dict` without the network: ``record``."""
+        """What :meth:`to_dict` gives back without the network: ``record``."""
         return QuantizationRecord.from_dict(record)
 
     def beside(self) -> tuple[Record, ...]:
@@ -98,7 +98,7 @@ class Quantized(NetworkRecord, in_files="quantization"):
 
     @classmethod
     def from_tensors(cls, graph: Graph, tensors: dict[str, np.ndarray], records: Mapping[str, Any]) -> Quantized:
-        """The inverse of :meth:`tensors`; ``RecordError`` where the parts do not fit each other."""
+        """The inverse of :meth:`tensors`; ``RecordError`` where the parts do not fit together."""
         if "scales" not in records:
             raise RecordError("a network on integers has no scales")
         record, scales = records["quantization"], records["scales"]
@@ -145,7 +145,7 @@ class Quantized(NetworkRecord, in_files="quantization"):
 
 
 def _check_fits(fusion: Fusion, layer: dict[str, Any]) -> None:
-    """Raise ``RecordError`` unless the record's entry ``layer`` was made of such a fusion."""
+    """Raise ``RecordError`` unless the record's entry ``layer`` was made from such a fusion."""
     if (fusion.layer.integer_obstacle or (fusion.summand is None) != (layer["summand"] is None)
             or (fusion.leaky is None) != (layer.get("activation") is None)):
         raise RecordError(f"the record of the quantization is of another network: {fusion.layer.name} is another "

@@ -28,7 +28,7 @@ from .integers.inference_graph import fold_scales, has_own_parameters, runs_on_i
 from .quantized import Quantized
 from .record import QuantizationRecord
 
-COMPARED = 4  # batches on which equalization must have been worth it
+COMPARED = 4  # batches on which equalization must prove worthwhile
 
 
 def check_settings(method: str, bits: int, batches: int | None) -> None:
@@ -40,7 +40,7 @@ def check_settings(method: str, bits: int, batches: int | None) -> None:
 
 
 def default_clip(bits: int) -> str:
-    """What kept more accuracy of ResNet-18 and AlexNet: with 3 bits and more the largest weights count most."""
+    """What kept more accuracy for ResNet-18 and AlexNet: with 3 bits or more, the largest weights count most."""
     return "mse" if bits == 2 else "max"
 
 
@@ -105,7 +105,7 @@ class Quantizer:
                                              "its bias is not a parameter of the network")
 
     def choose(self, net: HybridBlock, select: Which, exclude: Which) -> None:
-        """Note the layers that the user does not select, or excludes, see :func:`select_layers`: they stay fp32."""
+        """Note the layers that the user does not select, or excludes; they stay fp32. See :func:`select_layers`."""
         kinds = {node.layer: str(node.kind) for node in self.graph.producers()}
         candidates = [replace(layer, kind=kinds[layer.name]) for layer in layers(net) if layer.name in kinds]
         _, left_out = choose_layers(candidates, select, exclude)
@@ -116,7 +116,7 @@ class Quantizer:
         return any(node.groups > 1 for node in self.layers.values())
 
     def equalized(self, progress: bool) -> Quantizer | None:
-        """A Quantizer of the network with channels rescaled, or None where no pair of layers gains by it."""
+        """A Quantizer for the network with channels rescaled, or None where no pair of layers gains from it."""
         other = copy.copy(self)
         other.values, changed, left = equalize_layers(self.graph, self.inference, self.values, self.batches, progress)
         notes = [f"{what}: {pair.first.name} -> {pair.second.name}" for what, pairs in (
@@ -128,7 +128,7 @@ class Quantizer:
         return other
 
     def output_error(self, net: HybridBlock) -> float:
-        """How far a network's outputs are off those in fp32, as a share of their norm; on up to COMPARED batches."""
+        """How far a network's outputs differ from those in fp32: a share of their norm, on up to COMPARED batches."""
         inference = self.inference
         fp32 = block_of(inference.outputs, inference.inputs, self.values)
         norms = np.zeros((len(inference.outputs), 2))
@@ -139,7 +139,7 @@ class Quantizer:
         return float(np.sqrt(norms[:, 0] / np.maximum(norms[:, 1], np.finfo(float).tiny)).mean())
 
     def fusions(self, chosen: Iterable[str]) -> dict[Entry, Fusion]:
-        """:func:`find_fusions` of these layers, with the activations that integers can have; looked for once."""
+        """:func:`find_fusions` for these layers, with the activations that integers can have; searched for once."""
         chosen = frozenset(chosen)
         if chosen not in self._fusions:
             leaky = {node: activation.with_values(self.values)
@@ -163,7 +163,7 @@ class Quantizer:
 
     def quantized(self, bits: int, clip: str, correct_bias: bool,
                   in_fp32: Mapping[str, str] | None = None) -> Quantized:
-        """The :class:`Quantized`, with layers in fp32, {name: reason}, besides those that the user left out."""
+        """The :class:`Quantized`, with these layers in fp32, {name: reason}, besides those that the user left out."""
         not_wanted = {**self.not_wanted, **(in_fp32 or {})}
         chosen = [name for name in self.possible if name not in not_wanted]
         if not chosen:
@@ -209,5 +209,5 @@ class Quantizer:
 
 
 def _short(value: float) -> float:
-    """As precise as float32, and short in a file."""
+    """A number as precise as float32 that is short in a file."""
     return float(f"{value:.8g}")

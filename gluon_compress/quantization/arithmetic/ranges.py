@@ -16,7 +16,7 @@ class Range:
 
     @property
     def codes(self) -> tuple[int, int]:
-        """The lowest and the highest."""
+        """The lowest and the highest code."""
         return (-2 ** (self.bits - 1), 2 ** (self.bits - 1) - 1) if self.signed else (0, 2 ** self.bits - 1)
 
     @property
