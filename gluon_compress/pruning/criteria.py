@@ -2,7 +2,7 @@
 
 Each pruning takes one as ``criterion``: an object of these classes, or its name where it needs no data. A criterion of
 channels gives every output channel of a layer a number. Channels that go together (see channels/groups.py) get the mean
-over their layers, each layer's numbers being divided by their mean first; with ``over="first"`` the first layer's.
+over their layers, after each layer's numbers are divided by their mean; with ``over="first"``, the first layer's.
 """
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Criterion:
         """Raise ``TypeError`` when the criterion can rank only once."""
 
     def functions(self) -> dict[str, Callable[..., Any]]:
-        """{argument: function of the user's}."""
+        """{argument: the user's function}."""
         return {}
 
     def settings(self) -> dict[str, Any]:
-        """What a record and a saved state say of the criterion: JSON."""
+        """What a record and a saved state say about the criterion, as JSON."""
         raise NotImplementedError
 
 
@@ -156,17 +156,17 @@ class BatchNormScale(Criterion):
 class Taylor(Criterion):
     """Ranks channels by ``(sum g * w)**2``, averaged over batches, ``g`` being the gradient of a loss.
 
-    What the loss changes by, to first order, when the weights that make a channel become zero, in all layers that make
-    it together: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, eq. 8. The network
-    computes as in inference. Its gradients stay as they are.
+    This is the change of the loss, to first order, when the weights that make a channel become zero in all layers that
+    make it together: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, eq. 8. The
+    network computes as in inference. Its stored gradients do not change.
 
     >>> prune_channels(net, example, 0.5, Taylor(train_data))
 
     Parameters
     ----------
     data : iterable of (input, label) batches
-        ``input`` is a tuple where the network has several. It is gone through at each ranking: once by
-        :func:`prune_channels`, at each step or measurement by the others, which therefore refuse a generator.
+        ``input`` is a tuple where the network has several. Each ranking goes through it: once in
+        :func:`prune_channels`, at each step or measurement in the others, which therefore refuse a generator.
     loss : callable, optional
         ``loss(output, label)``; by default the cross entropy of logits.
     over : "group" or "first"
@@ -209,7 +209,7 @@ class Taylor(Criterion):
 
 @dataclass(frozen=True)
 class Random(Criterion):
-    """Ranks by chance: what any other criterion must beat. The same ``seed``, at least 0, gives the same ranking."""
+    """Ranks by chance: any other criterion must beat it. The same ``seed``, at least 0, gives the same ranking."""
 
     seed: int = 0
 
@@ -233,7 +233,7 @@ NAMED: dict[str, Criterion] = {**{name: WeightCriterion(name) for name in FORMUL
 
 
 def named_criterion(criterion: Any) -> Criterion:
-    """The criterion of a name; ``ValueError`` for an unknown one, and for one that needs data."""
+    """The criterion with this name; ``ValueError`` for an unknown one, and for one that needs data."""
     if isinstance(criterion, str) and criterion.lower() == "taylor":
         raise ValueError("criterion is 'taylor', which needs data; accepted: Taylor(data, loss)")
     if not isinstance(criterion, str) or criterion not in NAMED:

@@ -1,7 +1,7 @@
 """How fast pruning proceeds: from the share of the steps done to the share of the pruning done.
 
 Every schedule is a plain function ``schedule(progress)`` from [0, 1] to [0, 1] that never falls and ends at 1, so
-that one of your own is as good as these. :class:`GradualPruner` uses them for single weights.
+your own works as well as these. :class:`GradualPruner` uses them for single weights.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """BatchNorm's running statistics, estimated anew after channels were removed.
 
 The mean and variance that a BatchNorm keeps are those of the unpruned network's activations. Estimating them
-again on a few batches, without any training, often gives back a good part of the accuracy.
+again on a few batches, without any training, often recovers a good part of the accuracy.
 """
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ...tables import progress_bar
 
 def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | None = None,
                           progress: bool = True) -> int:
-    """Set the running statistics to their means over batches and return how many layers that were.
+    """Set the running statistics to their means over batches and return the number of layers changed.
 
     Parameters
     ----------
     net : HybridBlock
         Changed in place: only running means and variances.
     data : iterable of (input, label) batches, or of inputs
-        Training images; the labels are not looked at.
+        Training images; the labels are ignored.
     batches : int, optional
         How many to use, at least 1; by default all.
     progress : bool

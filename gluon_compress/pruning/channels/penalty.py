@@ -51,8 +51,8 @@ class ChannelPenalty:
         "bn_scale": each ``v_u`` is one gamma of a BatchNorm after prunable channels, the norm its absolute value,
         for ``prune_channels(..., criterion="bn_scale")``; Liu et al., "Learning Efficient Convolutional Networks
         through Network Slimming", ICCV 2017, eq. 1.
-        "group_lasso": ``v_u`` are all the weights that go with unit ``u``, in the layers that make and those that read
-        its channels; Wen et al., "Learning Structured Sparsity in Deep Neural Networks", NeurIPS 2016, section
+        "group_lasso": ``v_u`` are all the weights of unit ``u``, in the layers that make its channels and those that
+        read them; Wen et al., "Learning Structured Sparsity in Deep Neural Networks", NeurIPS 2016, section
         3.1, over the groups of Fang et al., "DepGraph", CVPR 2023.
     select, exclude : name, kind, class or function of layers, or several of these
         Whose channels to pull, as for :func:`prune_channels`.
@@ -63,7 +63,7 @@ class ChannelPenalty:
         {layer name: why its channels are not pulled}.
 
     Raises ``ValueError`` when there is nothing to pull, ``NetworkError`` for a frozen parameter among them. Make a
-    new one after channels were removed.
+    new one after channels have been removed.
     """
 
     def __init__(self, net: HybridBlock, example: Any, strength: float, kind: str = "bn_scale", select: Which = None,

@@ -21,7 +21,7 @@ _KEPT = list_of(integer(0, 2**31 - 1), least=1)
 _POSITIONS = list_of(integer(0, 2**31 - 1), least=1)
 
 class ChannelPlan(Record, in_files="plan"):
-    """Which channels a network lost: plain data, can be applied to a fresh copy of the original.
+    """Which channels a network lost: plain data that can be applied to a fresh copy of the original.
 
     Attributes
     ----------

@@ -22,21 +22,21 @@ from .plan import ChannelPlan
 from .removal import check_shapes, plan_of
 from .selection import Selection, channel_block
 
-MOST = 0.75  # of the channels: who cuts more for a latency, has mostly mistaken the batch
+MOST = 0.75  # of the channels: cutting more than this for a latency usually means a wrong batch
 
 
 def prune_channels(net: HybridBlock, example: Any, ratio: float | dict[str, float] | None = None,
                    criterion: Any = "l1", select: Which = None, exclude: Which = (), *, macs: float | None = None,
                    latency: float | None = None, scope: str = "layer", max_ratio: float = 1.0,
                    round_to: int | None = None) -> ChannelPlan:
-    """Remove the least important output channels of the layers of a network, and all that hangs on them.
+    """Remove the least important output channels of the layers of a network, and everything that depends on them.
 
-    The network's own graph tells what goes together: through additions, products with broadcasting,
-    concatenations, splits, reshapes and grouped convolutions; see groups.py. What passes through an operator
-    without a rule stays, and the plan names it with the reason, as it does the layers that make the output.
+    The network's own graph shows which channels depend on each other, through additions, products with broadcasting,
+    concatenations, splits, reshapes and grouped convolutions; see groups.py. Channels that pass through an operator
+    without a rule stay; the plan names them with the reason, and likewise the layers that make the output.
     The smaller network computes what the original does without the contributions of the removed channels; where it
     sums or normalizes over the channels (LayerNorm, ``sum``), it takes the kept ones.
-    Just one of ``ratio``, ``macs`` and ``latency`` says how much goes.
+    Exactly one of ``ratio``, ``macs`` and ``latency`` says how much is removed.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def prune_channels(net: HybridBlock, example: Any, ratio: float | dict[str, floa
         Trainer, and give the outermost block, or hybridize the outer one again, since a hybridized block keeps
         its graph.
     example : NDArray or tuple of NDArray
-        A batch of the network's input; only its shape matters, but for ``latency``.
+        A batch of the network's input; only its shape matters, except for ``latency``.
     ratio : float or dict
         Fraction of channels to remove, in [0, 1): from each layer, rounded to whole channels; with
         ``scope="global"`` of all channels together; or {layer name: fraction}, for ``scope="layer"`` only, which
@@ -65,7 +65,7 @@ def prune_channels(net: HybridBlock, example: Any, ratio: float | dict[str, floa
     macs : float
         Share of the multiply-accumulates to keep at most, in (0, 1): 0.5 for half.
     latency : float
-        Milliseconds, above 0, that a forward pass of the **whole batch** ``example`` shall take at most, as the network
+        Milliseconds, above 0, that a forward pass of the **whole batch** ``example`` may take at most, as the network
         is now (hybridized or not); found by measuring networks in between. A warning says when that takes more than
         three quarters of the channels. A terminal shows a progress bar meanwhile.
     scope : "layer" or "global"
@@ -73,7 +73,7 @@ def prune_channels(net: HybridBlock, example: Any, ratio: float | dict[str, floa
     max_ratio : float
         No layer loses more than this fraction, in (0, 1].
     round_to : int, optional
-        Layers keep a multiple of so many channels. The nearest multiple is taken, which may be fewer than ``ratio``
+        Layers keep a multiple of this many channels. The nearest multiple is taken, which may be fewer than ``ratio``
         leaves. Channels that must stay, which the plan's notes name, come on top. By default what is fast on this
         machine, whose kernels work on 16 channels at a time (AVX-512) or 8: multiples of that for layers of at least
         four times as many channels, of 8 for those of at least 16, and any number for smaller ones. The plan says
@@ -91,7 +91,7 @@ def prune_channels(net: HybridBlock, example: Any, ratio: float | dict[str, floa
     NetworkError
         When the network cannot be traced, or has weights that are not finite.
 
-    The network is unchanged then.
+    The network is then unchanged.
 
     Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3; Fang et al., "DepGraph", 2023.
     """
@@ -116,11 +116,11 @@ def prune_channels_in_steps(net: HybridBlock, example: Any, ratio: float | dict[
     steps : int
         At least 1.
     schedule : callable
-        Which share of the whole way is gone after which share of the steps, both in [0, 1]; see schedules.py.
+        Maps the share of the steps done to the share of the removal done, both in [0, 1]; see schedules.py.
 
-    The others are those of :func:`prune_channels`, and refer to the network as it is in the beginning. Channels are
+    The others are those of :func:`prune_channels`, and refer to the network as it is at the beginning. Channels are
     ranked anew at each step. Each plan fits the original network, not the one of the step before. Raises
-    ``RecordError`` when channels were removed otherwise between two steps.
+    ``RecordError`` when channels were removed in any other way between two steps.
     """
     criterion = channel_criterion(criterion)
     check_choice("scope", scope, ("layer", "global"))

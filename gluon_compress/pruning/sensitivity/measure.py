@@ -46,7 +46,7 @@ def measure_sensitivity(net: HybridBlock, evaluate: Callable[[HybridBlock], floa
     Parameters
     ----------
     net : HybridBlock
-        Afterwards, also after an error or Ctrl-C, bit for bit as it was; what ``evaluate`` does to the parameters,
+        Restored bit for bit afterwards, even after an error or Ctrl-C; what ``evaluate`` does to the parameters,
         for instance BatchNorm statistics in training mode, is undone too.
     evaluate : callable
         ``evaluate(net)`` returns a finite number, the higher the better:
@@ -57,19 +57,19 @@ def measure_sensitivity(net: HybridBlock, evaluate: Callable[[HybridBlock], floa
     kind : "weights" or "channels"
         Zeros, as by :func:`prune_magnitude`, or channels removed, as by :func:`prune_channels`.
     fractions : iterable of float
-        What to remove of a layer's weights or channels, each in (0, 1). A layer that a fraction would empty is not
-        measured at it.
+        What to remove of a layer's weights or channels, each in (0, 1). A layer is not
+        measured at a fraction that would empty it.
     select, exclude : name, kind, class or function of layers, or several of these
-        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default
+        Which layers to measure, and which not; see :func:`~gluon_compress.network.select_layers`. By default
         convolutions and dense layers, or all that can lose channels. Layers whose channels go together are measured
         once, all together, when one of them is selected and none excluded.
     criterion : str, criterion, dict or function
         What :func:`prune_magnitude` takes for weights, with "l1" for ``|w|``, or :func:`prune_channels` for channels.
-        ``Taylor(data)`` goes through its ``data`` at each measurement, so that it cannot be a generator.
+        ``Taylor(data)`` goes through its ``data`` at each measurement, so it cannot be a generator.
     state_path : str or Path, optional
         The results are kept here, as JSON, after each measurement. A killed run, called again with the same
-        arguments, goes on from there, once ``evaluate`` has said of the whole network what it said before. Functions
-        of a criterion are known by their names, so that a lambda cannot be; the ``data`` of one is not compared.
+        arguments, goes on from there, once ``evaluate`` has given the same result for the whole network. Functions
+        of a criterion are recognized by name, so a lambda cannot be; the ``data`` of one is not compared.
     progress : bool
         Show a progress bar on standard error.
 
@@ -80,7 +80,7 @@ def measure_sensitivity(net: HybridBlock, evaluate: Callable[[HybridBlock], floa
     Raises
     ------
     TypeError
-        When an argument is of another kind than above, or ``evaluate`` returns no number.
+        When an argument is of a kind not listed above, or ``evaluate`` does not return a number.
     ValueError
         For fractions out of range, layers that match nothing, an accuracy that is not finite, and when no layer
         can be measured.
@@ -180,7 +180,7 @@ def _of_weights(net: HybridBlock, select: Which, exclude: Which, criterion: Crit
 
 
 def _of_channels(net: HybridBlock, example: Any, select: Which, exclude: Which, criterion: Criterion) -> _Parts:
-    """The sizes are those of the smallest part of what goes together."""
+    """Each size is that of the smallest part of the channels pruned together."""
     if example is None:
         raise TypeError("example is missing; kind='channels' needs a batch of the network's input")
     plan = prune_channels(net, example, 0.0, criterion, round_to=1)  # removes nothing, tells what could go

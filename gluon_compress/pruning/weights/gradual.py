@@ -31,7 +31,7 @@ class GradualPruner:
     Parameters
     ----------
     net : HybridBlock
-        Pruned at once where the schedule begins with more than nothing and ``begin`` is 0.
+        Pruned at once when the sparsity begins above zero and ``begin`` is 0.
     final_sparsity : float
         Fraction of zeros at the end, in [0, 1); of each selected layer, or of all together. A layer that is
         sparser already stays as it is.
@@ -104,7 +104,7 @@ class GradualPruner:
         return self._initial + (self._final - self._initial) * share
 
     def advance(self) -> bool:
-        """Count an update; True when that changed ``masks``. The network is left to the caller."""
+        """Count an update; True when that changed ``masks``. Pruning the network is left to the caller."""
         self.step += 1
         try:
             return self._prune_when_due()

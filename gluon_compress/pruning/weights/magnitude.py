@@ -35,7 +35,7 @@ def prune_threshold(net: HybridBlock, threshold: float, select: Which = None, ex
     threshold : float
         Absolute, in units of the weights; at least 0.
     select, exclude : name, kind, class or function of layers, or several of these
-        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default the
+        Which layers to prune, and which not; see :func:`~gluon_compress.network.select_layers`. By default the
         convolutions, as in the article.
 
     Returns
@@ -64,8 +64,8 @@ def prune_magnitude(net: HybridBlock, sparsity: float | Mapping[str, float] | No
                     masks: Masks | None = None, criterion: Any = None) -> Masks:
     """Set the smallest weights to zero: down to a sparsity, or an amount of those that remain.
 
-    Pruning again prunes further. ``sparsity`` says how many weights are zero in the end, those that were before
-    included; ``amount`` says how many more go, of those that remain. On the same weights, the masks equal those
+    Pruning again prunes further. ``sparsity`` says how many weights are zero in the end, including those that
+    were before; ``amount`` says how many more go, of those that remain. On the same weights, the masks equal those
     of ``torch.nn.utils.prune.l1_unstructured`` and ``global_unstructured`` with the same ``amount``.
 
     >>> masks = prune_magnitude(net, 0.8)                          # 80 % zeros in each layer
@@ -88,7 +88,7 @@ def prune_magnitude(net: HybridBlock, sparsity: float | Mapping[str, float] | No
     scope : "layer" or "global"
         "layer" makes every layer equally sparse; "global" compares the weights of all layers.
     select, exclude : name, kind, class or function of layers, or several of these
-        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default
+        Which layers to prune, and which not; see :func:`~gluon_compress.network.select_layers`. By default
         convolutions and dense layers.
     amount : int or float
         How many of the remaining weights to prune, of each layer or of all together: an integer is a number of
@@ -141,7 +141,7 @@ def magnitude_masks(net: HybridBlock, sparsity: float | Mapping[str, float] | No
 
 def prune_random(net: HybridBlock, amount: float, seed: int = 0, scope: str = "layer", select: Which = None,
                  exclude: Which = (), masks: Masks | None = None) -> Masks:
-    """Set random weights to zero: what any criterion must beat.
+    """Set random weights to zero: the baseline that any criterion must beat.
 
     Counts as ``torch.nn.utils.prune.random_unstructured`` does.
 

@@ -49,7 +49,7 @@ class MaskedTrainer(PruningTrainer):
     Raises
     ------
     TypeError, ValueError
-        For an optimizer that MXNet does not have, and settings that it does not take or that are no numbers.
+        For an optimizer that MXNet does not have, and settings that it does not take or that are not numbers.
     RecordError
         When the masks are of another network; by the first step, when they differ between workers; by any step after
         channels were removed.
@@ -72,7 +72,7 @@ class MaskedTrainer(PruningTrainer):
         return self._masks
 
     def replace_masks(self, masks: Masks) -> None:
-        """Hold other masks from now on; what they prune is zero at once, what they do not may grow.
+        """Hold other masks from now on; what they prune is zero at once, and the rest may grow.
 
         Raises ``RecordError`` when they are of another network, ``ValueError`` when a GradualPruner makes the masks.
         """
@@ -154,7 +154,7 @@ NUMBERS = ("learning_rate", "lr", "wd", "momentum", "beta1", "beta2", "epsilon",
 
 
 def _check_optimizer(optimizer: Any, settings: Any) -> None:
-    """Raise ``TypeError`` or ``ValueError`` for what MXNet takes without a look, or refuses in an assertion."""
+    """Raise ``TypeError`` or ``ValueError`` for what MXNet accepts unchecked, or refuses in an assertion."""
     if settings is not None and not isinstance(settings, Mapping):
         raise TypeError(f"optimizer_params is {settings!r}; accepted: a dict such as {{'learning_rate': 0.1}}, or None")
     for name, value in (settings or {}).items():

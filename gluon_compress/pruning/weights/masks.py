@@ -41,7 +41,7 @@ class KeptValues(Form):
         return values
 
     def tensors(self) -> dict[str, np.ndarray]:
-        deflated = zlib.compress(np.packbits(self.mask).tobytes(), 9)  # of a sparse mask a third is left
+        deflated = zlib.compress(np.packbits(self.mask).tobytes(), 9)  # a third of a sparse mask is left
         return {"mask": np.frombuffer(deflated, np.uint8)}
 
     def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
