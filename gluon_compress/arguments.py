@@ -12,7 +12,7 @@ import numpy as np
 
 
 def shown(value: Any) -> str:
-    """What a message says of a value: arrays by their shape, and nothing at length."""
+    """How a message shows a value: arrays by their shape, and nothing at length."""
     if hasattr(value, "shape") and not isinstance(value, np.generic):
         return f"a {type(value).__name__} of shape {value.shape}"
     text = plain(value)
@@ -42,7 +42,7 @@ def check_number(name: str, value: Any, minimum: float | None = None, maximum: f
 
 
 def mxnet_scalar(value: float) -> float:
-    """A float as MXNet's operators take one: 0.0 for what is not normal in float64, which they refuse."""
+    """A float that MXNet's operators accept: 0.0 in place of values not normal in float64, which they refuse."""
     return float(value) if abs(value) >= sys.float_info.min else 0.0
 
 
@@ -89,7 +89,7 @@ def unknown(beginning: str, name: Any, known: Collection[str], what: str) -> Val
 
 
 def nearest(name: Any, known: Collection[str], most: int = 12) -> str:
-    """How a message about an unknown name ends: with the names that are close to it, or with those that there are."""
+    """The end of a message about an unknown name: the names that are close to it, or else those that are accepted."""
     close = difflib.get_close_matches(str(name), known)
     if close:
         return f"did you mean {' or '.join(close)}?"

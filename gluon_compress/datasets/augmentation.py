@@ -15,7 +15,7 @@ AUGMENTATION = "a function of uint8 images (batch, height, width, channels) that
 
 
 def augmented(augment: Augmentation, images: np.ndarray) -> np.ndarray:
-    """The result of an augmentation; ``TypeError`` or ``ValueError`` unless it is as many images."""
+    """The result of an augmentation; ``TypeError`` or ``ValueError`` unless it has the same number of images."""
     result = augment(images)
     if not isinstance(result, np.ndarray) or result.ndim != 4 or len(result) != len(images):
         raise TypeError(f"augment gives {shown(result)} for {shown(images)}; accepted: as many images (batch, height, "

@@ -64,7 +64,7 @@ class ImageDataset(ArrayDataset):
         Per channel, of the training images scaled to [0, 1]; for normalization.
 
     Raises ``ValueError`` for other shapes, images that are not integers from 0 to 255, labels that are not integers of
-    31 bits from 0, a ``mean`` out of [0, 1] and a ``std`` out of (0, 1]; ``TypeError`` when those are no numbers.
+    31 bits from 0, a ``mean`` out of [0, 1] and a ``std`` out of (0, 1]; ``TypeError`` when those are not numbers.
     """
 
     def __init__(self, images: Any, labels: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -90,7 +90,7 @@ class ImageDataset(ArrayDataset):
         return ImageDataset(self.images[indices], self.labels[indices], self.mean, self.std)
 
     def split(self, held_out: int, seed: int = 0) -> tuple[ImageDataset, ImageDataset]:
-        """``(rest, held out)``: a random ``held_out`` images set aside, to choose things by."""
+        """``(rest, held out)``: ``held_out`` random images are set aside for making choices."""
         check_integer("held_out", held_out, minimum=1, maximum=len(self) - 1)
         check_integer("seed", seed, minimum=0, maximum=2 ** 32 - 1)
         order = np.random.RandomState(seed).permutation(len(self))

@@ -64,7 +64,7 @@ def cache_logits(teacher: HybridBlock | list[HybridBlock], data: Iterable, path:
         :class:`~gluon_compress.network.data.IndexedData`; or anything that gives the same batches each time, such as a
         list of them or a ``DataLoader`` with ``shuffle=False``.
     path : str or Path
-        Where the logits are, as float32; made when there is no such file. They are held in memory as a whole.
+        Where the logits are kept, as float32; the file is made if there is none. They are held in memory as a whole.
     progress : bool
         Show a progress bar on standard error while the teacher runs.
 
@@ -75,7 +75,8 @@ def cache_logits(teacher: HybridBlock | list[HybridBlock], data: Iterable, path:
     Raises
     ------
     TypeError
-        For a generator, which gives its batches only once, a teacher that is no HybridBlock, and a path that is none.
+        For a generator (it gives its batches only once), a teacher that is not a HybridBlock, or a ``path`` that is
+        not a path.
     ValueError
         For data that are augmented, empty or in another order on the second pass, and a teacher whose output is
         not ``(batch, classes)``.
@@ -164,7 +165,7 @@ def _compute(teachers: dict[str, HybridBlock], batches: Iterable, total: int | N
 
 
 class _Source(ABC):
-    """Where samples come from, whose logits are kept; a ``description`` says in the file which samples they are."""
+    """The source of the samples whose logits are kept; the file's ``description`` says which samples they are."""
 
     @abstractmethod
     def compute(self, teachers: dict[str, HybridBlock],
@@ -173,7 +174,7 @@ class _Source(ABC):
 
     @abstractmethod
     def check(self, path: str | Path, description: Description) -> None:
-        """Raise ``CheckpointError`` when the description, in the file at ``path``, is one of other data."""
+        """Raise ``CheckpointError`` when the description in the file at ``path`` is of other data."""
 
     @abstractmethod
     def length(self, description: Description) -> int:

@@ -137,7 +137,7 @@ class FeatureMatcher(HybridBlock):
 
 
 def check_features(features: Any) -> list[FeatureLoss]:
-    """The list of features; ``TypeError`` or ``ValueError`` when it is none."""
+    """The list of features; ``TypeError`` or ``ValueError`` when it is not one."""
     if isinstance(features, FeatureLoss) or not isinstance(features, (list, tuple)):
         raise TypeError(f"features is {features!r}; accepted: a list of FeatureLoss")
     for feature in features:
@@ -176,7 +176,7 @@ def _features(tapped: TappedNetwork, example: mx.nd.NDArray) -> list[mx.nd.NDArr
 
 
 def _comparison(feature: FeatureLoss, of_student: mx.nd.NDArray, of_teacher: mx.nd.NDArray) -> _Comparison:
-    """The :class:`_Comparison` of two features that go together; ``ValueError`` naming the layers otherwise."""
+    """The :class:`_Comparison` of two features that fit together; ``ValueError`` naming the layers otherwise."""
     both = (f"{feature.kind} between layer {feature.student_layer} of the student, {of_student.shape}, and layer "
             f"{feature.teacher_layer} of the teacher, {of_teacher.shape}")
     if feature.kind == "attention" and (of_student.ndim, of_teacher.ndim) != (IMAGES, IMAGES):

@@ -28,7 +28,7 @@ def distill(student: HybridBlock, teacher: HybridBlock | list[HybridBlock], trai
             temperature: float = 4.0, hard_weight: float = 0.1, *, label_smoothing: float = 0.0,
             teacher_weights: list[float] | None = None, features: list[FeatureLoss] | None = None,
             cache: str | Path | None = None, **fit_arguments: Any) -> History:
-    """Train ``student`` in place on the labels and on what its teachers say.
+    """Train ``student`` in place on the labels and on its teachers' outputs.
 
     Teachers get the student's inputs, in the same type, in inference mode and outside the tape: their BatchNorm uses
     the running statistics, they get no gradients, and their parameters do not change. They are hybridized meanwhile.
@@ -69,7 +69,7 @@ def distill(student: HybridBlock, teacher: HybridBlock | list[HybridBlock], trai
     ------
     TypeError
         For ``loss``, ``targets`` or ``run_details`` among the further arguments, which this function sets itself, for a
-        ``cache`` that is no path, and as ``fit`` does.
+        ``cache`` that is not a path, and as ``fit`` does.
     ValueError
         For networks that share a parameter, a teacher whose output is not ``(batch, classes)``, different
         numbers of classes, layer names that match nothing, and whatever ``fit`` raises it for.

@@ -16,7 +16,7 @@ from ..quantization import IntegerNetwork, QatNetwork
 class TappedNetwork:
     """A network that gives the outputs of named layers with its own: ``output, features = tapped(inputs)``.
 
-    It is a graph of the network on the network's own parameters. ``title`` is how errors call the network.
+    It is a graph of the network on the network's own parameters. ``title`` is the network's name in errors.
     """
 
     def __init__(self, net: HybridBlock, title: str, layers: list[str]) -> None:
@@ -39,7 +39,7 @@ class TappedNetwork:
 
 
 def _traced(net: HybridBlock, title: str, names: list[str]) -> Graph:
-    """The graph of ``net`` with the outputs of its blocks of these names, which forward hooks see go by."""
+    """The graph of ``net`` with the outputs of the blocks with these names, which forward hooks capture."""
     blocks = dict(named_blocks(net))
     captured: dict[str, list] = {name: [] for name in names}
     handles = [blocks[_known(name, title, blocks)].register_forward_hook(

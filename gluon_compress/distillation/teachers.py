@@ -19,7 +19,7 @@ from ..network.values import parameters, walk
 
 
 def as_teachers(teacher: Any) -> dict[str, HybridBlock]:
-    """A HybridBlock or a list of them as {how errors call it: HybridBlock}, each checked."""
+    """A HybridBlock or a list of them as {its name in errors: HybridBlock}, each checked."""
     if not isinstance(teacher, (list, tuple)):
         check_teacher(teacher)
         return {"the teacher": teacher}
@@ -83,7 +83,7 @@ def logits_of(teachers: dict[str, HybridBlock], inputs: Any) -> list[NDArray]:
 
 
 def _on_its_device(title: str, teacher: HybridBlock, inputs: tuple) -> Any:
-    """What a teacher makes of inputs, computed on the teacher's device, on that of the inputs."""
+    """A teacher's outputs for inputs: computed on the teacher's device, returned on that of the inputs."""
     device_of_inputs = flat(inputs)[0].context
     device = next((parameter.list_ctx()[0] for _, parameter, _ in walk(teacher)), device_of_inputs)
     outputs = call(teacher, map_arrays(lambda array: array.as_in_context(device), inputs), f"what {title} is given")
@@ -91,7 +91,7 @@ def _on_its_device(title: str, teacher: HybridBlock, inputs: tuple) -> Any:
 
 
 def check_shape(title: str, logits: Any) -> None:
-    """Raise ``ValueError`` for other outputs than ``(batch, classes)``."""
+    """Raise ``ValueError`` for outputs other than ``(batch, classes)``."""
     if not isinstance(logits, NDArray) or logits.ndim != 2:
         raise ValueError(f"{title}'s output is {getattr(logits, 'shape', type(logits).__name__)}; "
                          f"accepted: logits (batch, classes)")

@@ -30,10 +30,10 @@ ONNX_IR_VERSION = 7  # of onnx 1.9, which brought opset 14
 def to_onnx(net: HybridBlock, path: str | Path, example: Any, verify: bool = True) -> Path:
     """Write the network as ONNX (opset 14) and return the path.
 
-    Pruned weights go out as the zeros they are, quantized ones as the float32 values they stand for. The
+    Pruned weights are written as zeros, quantized ones as the float32 values they stand for. The
     batch axis is dynamic, named ``batch``, when the network's outputs follow it; otherwise it is fixed at
     the example's, and a warning says so. MXNet's converter is known to write some operators wrongly
-    without a word, so the file is checked by ``onnx.checker`` and run once in ONNX's reference
+    without warning. The file is therefore checked by ``onnx.checker`` and run once in ONNX's reference
     implementation before it is put in place.
 
     Parameters
@@ -45,8 +45,8 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, verify: bool = Tru
     example : NDArray or tuple of NDArray
         A batch of the input; its shape and type are those of the file.
     verify : bool
-        False leaves out the run in the reference implementation. It is slow for large networks, fails
-        on an operator or two of its own, and float16 does not run on MXNet's CPU side.
+        False skips the run in the reference implementation. It is slow for large networks, fails
+        on one or two of its own operators, and float16 does not run on MXNet's CPU side.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, verify: bool = Tru
 
 
 def _outputs_follow_batch(graph: Graph, inputs: Sequence[mx.nd.NDArray]) -> bool:
-    """True when one sample more in each input is one more in each output, and changes nothing else."""
+    """True when one more sample in each input gives one more in each output and changes nothing else."""
     shapes = [value.shape for value in inputs]
     outputs = graph.output_shapes(shapes)
     batch = shapes[0][0]
@@ -143,7 +143,7 @@ def _checker_at_opset(opset: int) -> Iterator[None]:
 
 
 def _effective_values(graph: Graph) -> dict[str, mx.nd.NDArray]:
-    """The parameters as they work: a BatchNorm with ``fix_gamma`` takes gamma for one, ONNX's does not."""
+    """The parameters as they take effect: a BatchNorm with ``fix_gamma`` uses 1 as gamma, ONNX's does not."""
     values = graph.values()
     for node in graph.nodes:
         if node.gamma is not None and node.meaning.keeps_statistics and node.get("fix_gamma"):

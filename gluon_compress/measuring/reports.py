@@ -74,7 +74,7 @@ class Report:
         return sum(layer.bytes for layer in self.layers)
 
     def quantities(self) -> dict[str, Any]:
-        """{what: number}, what two reports are compared by; None where it was not asked for."""
+        """{quantity: number}, by which two reports are compared; None for what was not asked for."""
         return {"parameters": self.parameters, "nonzeros": self.nonzeros, "MACs per sample": self.macs,
                 "bytes": self.bytes, "file bytes": self.file_bytes,
                 "median ms": self.timing and self.timing.median}

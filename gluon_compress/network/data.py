@@ -59,7 +59,7 @@ class IndexedData(Protocol):
 
 
 def go_through(data: Any, name: str) -> Iterator[Any]:
-    """The batches of ``data``; ``TypeError`` when that is no iterable of batches, ``ValueError`` when it has none."""
+    """The batches of ``data``; ``TypeError`` if it is not an iterable of batches, ``ValueError`` when it has none."""
     check_data(data, name)
     if isinstance(data, mx.io.DataIter):
         data.reset()

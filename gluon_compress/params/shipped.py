@@ -124,11 +124,11 @@ def load(name: str, ctx: mx.Context | list[mx.Context] | None = None, base_url: 
     Raises
     ------
     TypeError, ValueError
-        For an unknown name, and a ``ctx`` that is no context or a device that is not there.
+        For an unknown name, or a ``ctx`` that is not a context or is a device that is not there.
     DownloadError
         When the right file is nowhere.
     CheckpointError
-        When the file holds the parameters of another network than the manifest says.
+        When the file holds the parameters of a network other than the one in the manifest.
     """
     contexts = checked_contexts(ctx)
     file = path(name, base_url)

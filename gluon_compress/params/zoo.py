@@ -48,7 +48,7 @@ def pretrained(name: str, source: str = "gluon", **arguments: Any) -> HybridBloc
     ImportError
         When gluoncv is asked for and not installed.
     DownloadError
-        When the file is not there and cannot be had.
+        When the file is not there and cannot be obtained.
     """
     if source not in ZOOS:
         raise ValueError(f"source is {source!r}; accepted: {', '.join(map(repr, ZOOS))}")

@@ -58,8 +58,8 @@ def fit(net: HybridBlock, train_data: Iterable, epochs: int, trainer: Trainer | 
     trainer : gluon.Trainer, optional
         By default Nesterov SGD with learning rate 0.01, momentum 0.9 and weight decay 0.0005. A
         :class:`~gluon_compress.pruning.MaskedTrainer` keeps pruned weights at zero. With
-        ``kvstore="dist_sync"``, which the default is with where this process is a worker of a cluster, several workers
-        train one network together; see below.
+        ``kvstore="dist_sync"`` (the default trainer has it where this process is a worker of a cluster), several
+        workers train one network together; see below.
     schedule : callable, optional
         From the share of the steps done, in [0, 1), to a factor for the trainer's learning rate; by
         default :func:`cosine`. A trainer whose optimizer has an ``lr_scheduler`` follows that instead.
@@ -84,7 +84,7 @@ def fit(net: HybridBlock, train_data: Iterable, epochs: int, trainer: Trainer | 
         What else tells this run from others, for the file at ``state_path``: anything that JSON can hold,
         such as the settings of your own loss.
 
-    Whatever it raises, the network then has the parameters it came with; a state file stays for the
+    Whatever error is raised, the network then has the parameters that it had before; a state file stays for the
     next attempt. The trainer's momenta and step counts are not put back: make a new trainer for that.
     After Ctrl-C the network keeps what it has learnt so far.
 
@@ -93,29 +93,29 @@ def fit(net: HybridBlock, train_data: Iterable, epochs: int, trainer: Trainer | 
     Each calls ``fit`` with the same arguments and its own share of the training data
     (:class:`~gluon_compress.datasets.Shard`); all begin with worker 0's parameters, make the steps of one process with
     the whole batches, and end with the same network. The history counts all workers' samples, in validation too: give
-    each a share, or all of them everything. Only worker 0 shows progress, and reads and writes ``state_path``, of which
-    it tells the others. BatchNorm normalizes each share by itself, and the feature losses that compare samples do so
-    within a share. After each epoch BatchNorm's running statistics are averaged and all take worker 0's parameters,
-    which differ only where processors round differently. Runs of two workers repeat, and resume, to the bit; the
-    gradients of more are added as they arrive, so that theirs do up to rounding.
+    each a share, or all of them everything. Only worker 0 shows progress, and reads and writes ``state_path``; it
+    passes the state on to the others. BatchNorm normalizes each share by itself, and the feature losses that compare
+    samples do so within a share. After each epoch BatchNorm's running statistics are averaged and all take worker 0's
+    parameters, which differ only where processors round differently. Runs of two workers repeat, and resume, to the
+    bit; the gradients of more are added as they arrive, so that theirs do up to rounding.
     Whatever is raised, the workers have to be started again for more; ``state_path`` lets them go on.
 
     Raises
     ------
     TypeError
-        When an argument is of another kind than above.
+        When an argument is of a kind other than those above.
     ValueError
         For empty data, batches that do not fit the network or are not finite, labels out of range, a schedule that
-        gives no factor, and arguments that do not go together, such as a trainer of another network.
+        gives no factor, and arguments that do not fit together, such as a trainer of another network.
     NetworkError
         For a network that is not initialized, not finite, on several devices or has nothing to train, and when
-        the loss is no longer finite, or after an epoch a parameter.
+        the loss is no longer finite, or a parameter is not finite after an epoch.
     CheckpointError
         When the file at ``state_path`` is damaged or of another run.
     OSError
         When a state is to be saved and no file can be made at ``state_path``.
     WorkerError
-        When another worker does not answer any more, or trains another network or with other arguments.
+        When another worker no longer answers, trains another network, or has other arguments.
     """
     check_arguments(net, epochs, trainer, schedule, loss, targets, seed, state_path, progress)
     check_data(train_data, "train_data")

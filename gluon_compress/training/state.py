@@ -88,7 +88,7 @@ def save(path: Path, net: HybridBlock, trainer: Trainer, identity: dict, epochs:
     """Write the state after an epoch, atomically.
 
     ``identity`` tells this training from others (a JSON dict); ``best_parameters`` is a snapshot or None. When the
-    network is on several devices, what the first holds is written.
+    network is on several devices, the values on the first are written.
     """
     check_savable(trainer)
     tensors = {f"net/{name}": parameter.list_data()[0].asnumpy()
@@ -187,7 +187,7 @@ def _check_epochs(header: dict, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _check_arrays(header: dict, tensors: dict[str, np.ndarray], trainer: Trainer, names: list[str]) -> None:
-    """Parameters are finite, those of the best epoch like those of the last, optimizer states as ours makes them."""
+    """Parameters are finite, the best epoch's are like the last's, and optimizer states are like those ours makes."""
     saved, best = _part(tensors, "net/"), _part(tensors, "best/")
     if best and {name: (array.shape, array.dtype) for name, array in best.items()} != {
             name: (array.shape, array.dtype) for name, array in saved.items()}:
@@ -209,7 +209,7 @@ def _check_arrays(header: dict, tensors: dict[str, np.ndarray], trainer: Trainer
 
 
 def _check_state(structure: Any, made: Any, name: str, tensors: dict[str, np.ndarray], used: set[str]) -> None:
-    """Whether a saved optimizer state is like one that the optimizer has ``made``: MXNet's kernels do not look."""
+    """Whether a saved optimizer state is like one that the optimizer has ``made``: MXNet's kernels do not check."""
     if isinstance(made, (tuple, list)):
         if not isinstance(structure, list) or len(structure) != len(made):
             raise Malformed(f"{name} is {structure!r}; accepted: a list of {len(made)}")
@@ -228,7 +228,7 @@ def _check_state(structure: Any, made: Any, name: str, tensors: dict[str, np.nda
 
 
 def _check_scheduler(saved: dict, scheduler: LRScheduler, num_update: int) -> None:
-    """What a scheduler counts may differ from ours, what it was made with may not."""
+    """What a scheduler counts may differ from ours; its settings may not."""
     own = _plain(scheduler)
     if type(scheduler).__module__ == "mxnet.lr_scheduler":
         settings = {name: value for name, value in own.items() if name not in COUNTED}

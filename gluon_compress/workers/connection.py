@@ -207,7 +207,7 @@ class Workers(KVStoreBase, TrainingGroup):
 
     @contextmanager
     def file_of_first(self, path: Path) -> Iterator[Path | None]:
-        """A copy of worker 0's file at ``path``, which goes afterwards; None when it has none."""
+        """A copy of worker 0's file at ``path``, which is removed afterwards; None when it has none."""
         content = self.from_worker(0, path.read_bytes() if self.rank == 0 and path.exists() else b"")
         if not content:
             yield None
@@ -320,7 +320,7 @@ def end_badly(status: int) -> None:
 
 
 def _ends_with_error() -> bool:
-    """Whether Python ends for an error that nobody caught: it keeps the last one. ``sys.exit`` leaves no trace."""
+    """Whether Python ends after an error that nobody caught: it keeps the last one. ``sys.exit`` leaves no trace."""
     return not hasattr(sys, "ps1") and getattr(sys, "last_value", None) is not None
 
 

@@ -54,7 +54,7 @@ class Guard:
             _in_thread(self._accept, door, self._go_out, number)
 
     def close(self) -> None:
-        """Listen no longer, and remove the files."""
+        """Stop listening, and remove the files."""
         self.server.close()
         for number, door in self.doors.items():
             door.close()

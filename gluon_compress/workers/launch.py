@@ -100,7 +100,7 @@ def address(host: str) -> str:
 
 
 def check_reachable(addresses: dict[Any, str]) -> None:
-    """Refuse a host under an address that only it knows itself by, unless it is the only one."""
+    """Refuse a host whose address has a meaning only on that host itself, unless it is the only one."""
     local = [host for host, number in addresses.items() if ipaddress.ip_address(number).is_loopback]
     if 0 < len(local) < len(addresses):
         raise click.BadParameter(f"{local[0]} has the address {addresses[local[0]]}, at which other machines do not "
@@ -133,7 +133,7 @@ def socket_numbers(count: int) -> list[int]:
 
 
 def forwarded_variables() -> dict[str, Any]:
-    """Of this process's environment, what the others need; not the threads that our import of MXNet chose."""
+    """What the others need from this process's environment; not the threads that our import of MXNet chose."""
     chosen = "set by the user" in status().threads_reason
     return {name: value for name, value in os.environ.items() if name.startswith(FORWARDED)
             and (chosen or not name.startswith("OMP_"))}

@@ -91,7 +91,7 @@ class Process:
             pass
 
     def wait(self, until: float) -> None:
-        """Wait for its end, and by force from the time ``until`` on; then for the rest of what it printed."""
+        """Wait for its end, and force it from the time ``until`` on; then wait for the rest of what it printed."""
         try:
             self.handle.wait(max(0.1, until - time.monotonic()))
         except subprocess.TimeoutExpired:
