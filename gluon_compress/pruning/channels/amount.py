@@ -97,7 +97,7 @@ class Costs:
 
 
 def check_amount(ratio: Any, macs: float | None, latency: float | None, scope: str, select: Which) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless just one of the amounts is given, and one that can be."""
+    """Raise ``TypeError`` or ``ValueError`` unless exactly one of the amounts is given, and it is valid."""
     given = {name: value for name, value in (("ratio", ratio), ("macs", macs), ("latency", latency))
              if value is not None}
     if len(given) != 1:

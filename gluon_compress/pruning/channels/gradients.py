@@ -42,7 +42,7 @@ def _differentiable(graph: Graph) -> HybridBlock:
     """The network of ``graph`` in inference mode, for gradients, none of them sparse.
 
     MXNet's own inference mode will not do: max pooling keeps no record of its maxima there, and its gradient is
-    then wrong without a word. So this runs in training mode, with what differs there switched off.
+    then silently wrong. So this runs in training mode, with what differs there switched off.
     """
     def edit(node: Node) -> None:
         node.attributes.update(node.meaning.as_in_inference)

@@ -48,17 +48,17 @@ class Group:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells groups apart: two may begin with the same layer."""
+        """What distinguishes groups: two may begin with the same layer."""
         return tuple(self.layers)
 
 
 class Dependencies:
-    """What hangs together in a network.
+    """Which channels of a network depend on each other.
 
     Attributes
     ----------
     groups : list of Group
-        With at least two units each, in the order of the graph; behind :meth:`without`, with what is left of them.
+        With at least two units each, in the order of the graph; after :meth:`without`, with what is left of them.
     left_out : dict
         {layer name: why none of its channels can go}.
     channels : dict

@@ -39,14 +39,14 @@ class Selection:
     importance : dict
         {group key: one number per unit}.
     before : dict
-        {group key: units in the beginning}, before any step of a pruning in steps; ratios refer to these.
+        {group key: units at the beginning}, before any step of a pruning in steps; ratios refer to these.
     scope : "layer" or "global"
     max_ratio : float
         No group loses more than this fraction; one unit stays in any case.
     round_to : int or None
-        Of each layer a multiple of this many channels stays, or all; those that must stay are not counted. None takes
+        Each layer keeps a multiple of this many channels, or all; those that must stay are not counted. None takes
         what is fast here: multiples of :func:`channel_block` for layers of at least four blocks, of 8 for those of at
-        least 16 channels, and any number for smaller ones; where so nothing would go at all, halves of these.
+        least 16 channels, and any number for smaller ones; halves of these where nothing would go otherwise.
     """
 
     groups: list[Group]
@@ -108,7 +108,7 @@ class Selection:
         return {group.key: int(count) for group, count in zip(self.groups, counts)}
 
     def _most(self, group: Group) -> int:
-        """How many units may go, but for ``round_to``."""
+        """How many units may go, apart from ``round_to``."""
         return min(len(group.units) - 1, int(self.max_ratio * self.before[group.key] + 1e-9) - self._removed(group))
 
     def _allowed(self, group: Group, count: int) -> int:

@@ -97,7 +97,7 @@ class Tracker:
         """Entry ``p`` on ``axis`` of a parameter that ``node`` reads goes with ``ids[p]``.
 
         ``which`` is its role, "weight", "bias", ..., or its number among the inputs; nothing happens where the node has
-        no input of that role. Where the input is no parameter of the network, the channels stay.
+        no input of that role. Where the input is not a parameter of the network, the channels stay.
         """
         index = node.index(which) if isinstance(which, str) else which
         if index is None:

@@ -37,5 +37,5 @@ def per_unit(values: np.ndarray, channels: np.ndarray, units: np.ndarray) -> np.
 
 
 def mean_of_relative(rows: Iterable[np.ndarray]) -> np.ndarray:
-    """Mean of rows that are divided by the mean of their own magnitudes first."""
+    """Mean of the rows, each first divided by the mean of its own magnitudes."""
     return np.mean([row / (np.abs(row).mean() or 1.0) for row in rows], axis=0)

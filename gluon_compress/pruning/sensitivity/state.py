@@ -28,7 +28,7 @@ class State:
     ----------
     path : Path
     run : dict
-        What tells the run from others, as JSON.
+        What distinguishes the run from others, as JSON.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class State:
         record.baseline, record.curves = content["baseline"], {name: curves[name] for name in record.curves}
 
     def check_same_baseline(self, saved: float | None, measured: float) -> None:
-        """Raise ``CheckpointError`` when ``evaluate``, which no file can hold, is another than when it was saved."""
+        """Raise ``CheckpointError`` when ``evaluate``, which no file can hold, differs from when it was saved."""
         if saved is not None and abs(saved - measured) > ROUNDING:
             raise CheckpointError(f"{self.path} was measured with another evaluate: the accuracy of the whole network "
                                   f"is {saved} there, {measured} here; delete it or choose another path")

@@ -24,7 +24,7 @@ def by_parameter_name(argument: str, given: Mapping[str, Any], layers: list[Laye
     layers : list of Layer
         Those that can be named, as can their weights.
     parameter_names : iterable of str
-        Which parameters can be named besides.
+        Which other parameters can be named.
     """
     accepted = {layer.name: layer.parameter_name for layer in layers}
     accepted.update({layer.parameter_name: layer.parameter_name for layer in layers})

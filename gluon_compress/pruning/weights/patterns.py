@@ -18,7 +18,7 @@ def prune_n_m(net: HybridBlock, n: int = 2, m: int = 4, select: Which = None, ex
     """Keep the ``n`` largest of every ``m`` consecutive weights along the input axis.
 
     The input axis is the one over which a layer sums to make an output: that of the input channels in a
-    convolution ``(out, in, height, width)``, so that the ``m`` weights stand at the same position of the kernel; axis
+    convolution ``(out, in, height, width)``, so that the ``m`` weights share a position in the kernel; axis
     0 in a transposed convolution ``(in, out, height, width)``; axis 1 in a dense layer ``(units, in)``. The first
     ``m`` weights start at index 0.
 
@@ -29,7 +29,7 @@ def prune_n_m(net: HybridBlock, n: int = 2, m: int = 4, select: Which = None, ex
     n, m : int
         1 <= n <= m.
     select, exclude : name, kind, class or function of layers, or several of these
-        Which layers, and which of them not; see :func:`~gluon_compress.network.select_layers`. By default those
+        Which layers to prune, and which not; see :func:`~gluon_compress.network.select_layers`. By default those
         convolutions and dense layers whose input axis is a multiple of ``m``. The others are named in ``left_out``;
         one that was selected is an error.
     criterion : str, dict, function or criterion, optional
@@ -89,7 +89,7 @@ def _obstacle(layer: Layer, m: int) -> str | None:
 
 
 def _largest_of_each(scores: np.ndarray, pruned: np.ndarray, axis: Any, n: int, m: int) -> np.ndarray:
-    """True for the ``n`` highest of every ``m`` scores along ``axis``, but for those that were pruned before."""
+    """True for the ``n`` highest of every ``m`` scores along ``axis``, except those that were pruned before."""
     scores = np.moveaxis(np.where(pruned, -np.inf, scores), axis, -1)
     blocks = scores.reshape(-1, m)
     kept = np.ones(blocks.shape, dtype=bool)
