@@ -284,7 +284,7 @@ def test_other_arguments_write_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("other", "message"), [
-    (SimpleCNN, "is of another network: parameter .* is only in the"),
+    (SimpleCNN, "belongs to another network: parameter .* is only in the"),
     (lambda: LeNet(classes=7), r"parameter dense.1.\w+ has shape \(10,.* there, \(7,.* here"),
 ])
 @pytest.mark.parametrize("ratio", [None, 0.5])
@@ -304,7 +304,7 @@ def test_another_symbol_block_is_refused_and_unchanged(tmp_path):
     gc.save(tmp_path / "net.gcz", exported(net, example, tmp_path))
     other = exported(build(lambda: LeNet(7), LENET)[0], example, tmp_path)
     before = values(other)
-    with pytest.raises(CheckpointError, match="is of another network"):
+    with pytest.raises(CheckpointError, match="belongs to another network"):
         gc.load(tmp_path / "net.gcz", other)
     assert identical(before, values(other))
 

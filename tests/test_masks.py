@@ -348,7 +348,7 @@ def test_a_state_of_another_network_or_trainer_is_refused(tmp_path):
     gradual, _ = build(SharedWeights)
     pruner = GradualPruner(gradual, 0.5, 10)
     for refusing, refused, message in (
-            (other, MaskedTrainer(other, prune_magnitude(other, 0.5), "adam"), "is of another network: parameter"),
+            (other, MaskedTrainer(other, prune_magnitude(other, 0.5), "adam"), "belongs to another network: parameter"),
             (plain, Trainer(plain.collect_params(), "adam"), "was written with a MaskedTrainer"),
             (gradual, MaskedTrainer(gradual, pruner, "adam"), "masks that do not fit.*GradualPruner")):
         before = values(refusing)
@@ -510,7 +510,7 @@ def test_masks_of_another_network_are_refused(call, other, shape, message):
     masks = prune_magnitude(build(LeNet, LENET)[0], 0.5)
     net, _ = build(other, shape)
     before, requests = values(net), [p.grad_req for p in net.collect_params().values()]
-    with pytest.raises(RecordError, match=f"of another network.*{message}"):
+    with pytest.raises(RecordError, match=f"to another network.*{message}"):
         call(masks, net)
     assert identical(before, values(net))
     assert [p.grad_req for p in net.collect_params().values()] == requests

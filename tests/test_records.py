@@ -210,7 +210,7 @@ def test_records_whose_forms_do_not_commute_may_be_given_in_any_order(tmp_path):
 
 def test_a_form_that_makes_something_of_zeros_is_not_saved_with_masks(tmp_path):
     net, _ = build(NormNet)
-    with pytest.raises(RecordError, match="pruned weights of output.weight are stored as something else than zero"):
+    with pytest.raises(RecordError, match="pruned weights of output.weight are stored as something other than zero"):
         gc.save(tmp_path / "net", net, Shifts(), prune_magnitude(net, 0.5))
     assert not list(tmp_path.iterdir())
 

@@ -631,7 +631,7 @@ class OtherTrainer(Trainer):
     ({"run_details": {"weights": None}}, "run_details is None there, {'weights': None} here"),
     ({"trainer": lambda net: Trainer(net[1].collect_params(), "nag", NAG)}, "other parameters"),
     ({"net": {"units": 9}}, r"parameter 0.weight has shape \(8, 2\) there, \(9, 2\) here"),
-    ({"net": {"normalized": True}}, "of another network: parameter 1"),
+    ({"net": {"normalized": True}}, "to another network: parameter 1"),
 ])
 def test_a_state_of_another_run_is_refused(tmp_path, change, message):
     path = tmp_path / "state"

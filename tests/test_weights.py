@@ -195,7 +195,7 @@ def test_scales_of_another_network_are_refused(other, message):
         for name, parameter in copy._collect_params_with_prefix().items():
             if parameter.shape == net._collect_params_with_prefix()[name].shape:
                 parameter.set_data(net._collect_params_with_prefix()[name].data())
-    with pytest.raises(RecordError, match=f"of another network.*{message}"):
+    with pytest.raises(RecordError, match=f"to another network.*{message}"):
         scales.codes(copy)
 
 

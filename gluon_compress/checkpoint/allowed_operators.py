@@ -192,7 +192,7 @@ def _check_kind(kind: str, name: str, value: str, where: str) -> None:
         smallest = 0 if "non-negative" in kind else -LARGEST_INTEGER - 1
         _check_integers(_entries(value, where), *BOUNDS.get(name, (smallest, LARGEST_INTEGER)), where)
     else:
-        raise Malformed(f"{where} is of a kind that no file may give: {kind}")
+        raise Malformed(f"{where} is of a kind that is not allowed in files: {kind}")
 
 
 def _entries(value: str, where: str) -> list[int | None]:

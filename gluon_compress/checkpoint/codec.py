@@ -68,7 +68,7 @@ def encode(parameters: Iterable[tuple[str, np.ndarray, Any]],
 def _check_zeros(name: str, values: np.ndarray, kept: np.ndarray) -> None:
     """Raise ``RecordError`` where a form has left out what another one did not encode as zero: it would be lost."""
     if np.count_nonzero(kept) < np.count_nonzero(values):
-        raise RecordError(f"pruned weights of {name} are stored as something else than zero; accepted: records whose "
+        raise RecordError(f"pruned weights of {name} are stored as something other than zero; accepted: records whose "
                           f"form keeps zeros, beside masks")
 
 
@@ -141,7 +141,7 @@ def check_unpacked_size(layouts: Mapping[str, Layout], tensors: Tensors) -> None
     total = sum(math.prod(layout["shape"]) * np.dtype(layout["dtype"]).itemsize for layout in layouts.values())
     stored = sum(tensor.nbytes for tensor in tensors.values())
     if total > UNPACKED_BYTES + UNPACKED_TIMES * stored:
-        raise Malformed(f"{stored} bytes of tensors stand for {total}: too much to believe without the network; "
+        raise Malformed(f"{stored} bytes of tensors stand for {total}: too much to accept without the network; "
                         f"pass it to load as net")
 
 

@@ -256,12 +256,12 @@ def _check_fits(path: str | PathLike[str], named: Mapping[str, Parameter], layou
     Raises ``CheckpointError`` when neither holds.
     """
     for name in sorted(named.keys() ^ layouts.keys()):
-        raise CheckpointError(f"{path} is of another network: parameter {name} is only in the "
+        raise CheckpointError(f"{path} belongs to another network: parameter {name} is only in the "
                               f"{'file' if name in layouts else 'network'}")
     for name, parameter in named.items():
         if (np.dtype(parameter.dtype).kind == "f") != layouts[name]["dtype"].startswith("float"):
-            raise CheckpointError(f"{path} is of another network: parameter {name} has type {layouts[name]['dtype']} "
-                                  f"there, {np.dtype(parameter.dtype)} here")
+            raise CheckpointError(f"{path} belongs to another network: parameter {name} has type "
+                                  f"{layouts[name]['dtype']} there, {np.dtype(parameter.dtype)} here")
     shapes = {name: known_shape(parameter) for name, parameter in named.items()}
     misfits = [name for name in named if not _fits(shapes[name], layouts[name]["shape"])]
     if not misfits:
@@ -272,7 +272,7 @@ def _check_fits(path: str | PathLike[str], named: Mapping[str, Parameter], layou
     for name in misfits:
         if not _fits(resized[name], layouts[name]["shape"]):
             forgotten = " or ".join(sorted(cls.__name__ for cls in KINDS.values() if cls.resizes))
-            raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
+            raise CheckpointError(f"{path} belongs to another network: parameter {name} has shape "
                                   f"{tuple(layouts[name]['shape'])} there, {shapes[name]} here (or it was saved "
                                   f"without its {forgotten}, or with the last of several that were not combined by "
                                   f"first | second: load it without a network then)")

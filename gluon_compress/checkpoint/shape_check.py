@@ -120,7 +120,7 @@ def _shapes_alone(operator: str, attributes: tuple[tuple[str, str], ...], shapes
 def _check_size_kept(name: str, before: Shape | None, after: Shape | None) -> None:
     """MXNet infers any shape that is asked for, and then writes beyond the smaller of the two."""
     if before and after and math.prod(before) != math.prod(after):
-        raise Malformed(f"{name} makes {after} of {before}, which has another number of elements")
+        raise Malformed(f"{name} makes {after} of {before}, which has a different number of elements")
 
 
 def _check_norm(node: Node, operator: str, data: Shape | None, *statistics: Shape | None) -> None:

@@ -107,15 +107,15 @@ class Quantized(NetworkRecord, in_files="quantization"):
         inference = simplify(graph)
         missing = record.layers.keys() - inference.layers.keys()
         if missing:
-            raise RecordError(f"the record of the quantization is of another network: there is no layer "
+            raise RecordError(f"the record of the quantization belongs to another network: there is no layer "
                               f"{sorted(missing)[0]} here")
         fusions = find_fusions(inference.outputs, set(record.layers), leaky_activations(inference.outputs),
                                {name for name, layer in record.layers.items() if layer.get("activation")})
         for fusion in fusions.values():
             _check_fits(fusion, record.layers[fusion.layer.name])
         if not inference.fits(rest):
-            raise RecordError("the record of the quantization is of another network: a BatchNorm's scale is not in the "
-                              "weights here")
+            raise RecordError("the record of the quantization belongs to another network: a BatchNorm's scale is not "
+                              "in the weights here")
         return cls(graph, inference, fusions, record, scales, codes, rest)
 
     def ranges(self) -> dict[Entry, Range]:
@@ -148,5 +148,5 @@ def _check_fits(fusion: Fusion, layer: dict[str, Any]) -> None:
     """Raise ``RecordError`` unless the record's entry ``layer`` was made from such a fusion."""
     if (fusion.layer.integer_obstacle or (fusion.summand is None) != (layer["summand"] is None)
             or (fusion.leaky is None) != (layer.get("activation") is None)):
-        raise RecordError(f"the record of the quantization is of another network: {fusion.layer.name} is another "
+        raise RecordError(f"the record of the quantization belongs to another network: {fusion.layer.name} is another "
                           f"layer here")

@@ -120,7 +120,7 @@ class Quantizer:
         other = copy.copy(self)
         other.values, changed, left = equalize_layers(self.graph, self.inference, self.values, self.batches, progress)
         notes = [f"{what}: {pair.first.name} -> {pair.second.name}" for what, pairs in (
-            ("equalized", changed), ("not equalized, as less noise is not to be expected", left)) for pair in pairs]
+            ("equalized", changed), ("not equalized, as no less noise is expected", left)) for pair in pairs]
         if not changed:
             self.notes = notes
             return None

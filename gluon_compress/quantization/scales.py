@@ -147,10 +147,10 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
         named = parameters(net)
         for name, weight in self.weights.items():
             if name not in named:
-                raise RecordError(f"the scales are of another network: there is no parameter {name} here")
+                raise RecordError(f"the scales belong to another network: there is no parameter {name} here")
             shape, axis = named[name].list_data()[0].shape, weight["axis"]
             if weight["scale"].shape != (() if axis is None else shape[axis:axis + 1]):
-                raise RecordError(f"the scales are of another network: {name} has shape {shape}, its scale "
+                raise RecordError(f"the scales belong to another network: {name} has shape {shape}, its scale "
                                   f"{weight['scale'].shape}")
 
     def forms(self) -> dict[str, Form]:

@@ -256,16 +256,16 @@ def _trained_names(net: HybridBlock, trainer: Trainer) -> list[str]:
 def _check_same_network(path: Path, named: dict[str, Parameter], tensors: dict[str, np.ndarray]) -> None:
     saved = _part(tensors, "net/")
     for name in sorted(saved.keys() ^ named.keys()):
-        raise CheckpointError(f"{path} is of another network: parameter {name} is only in "
+        raise CheckpointError(f"{path} belongs to another network: parameter {name} is only in "
                               f"{'the file' if name in saved else 'the network'}")
     for name, parameter in named.items():
         shape, saved_shape = parameter.shape, saved[name].shape  # 0: what a first forward pass will tell
         if shape is not None and (len(shape) != len(saved_shape) or
                                   any(known > 0 and known != size for known, size in zip(shape, saved_shape))):
-            raise CheckpointError(f"{path} is of another network: parameter {name} has shape "
+            raise CheckpointError(f"{path} belongs to another network: parameter {name} has shape "
                                   f"{saved_shape} there, {shape} here")
         if saved[name].dtype != np.dtype(parameter.dtype):
-            raise CheckpointError(f"{path} is of another network: parameter {name} has type "
+            raise CheckpointError(f"{path} belongs to another network: parameter {name} has type "
                                   f"{saved[name].dtype} there, {np.dtype(parameter.dtype)} here")
 
 

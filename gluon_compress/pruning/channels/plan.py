@@ -59,7 +59,7 @@ class ChannelPlan(Record, in_files="plan"):
         A trainer made earlier does not know the new shapes: make a new one. If you delete the slices of a layer that
         reads the channels, the plan still applies, and the next forward pass fails.
 
-        Raises ``RecordError`` when the plan is of another network; ``net`` is then unchanged.
+        Raises ``RecordError`` when the plan belongs to another network; ``net`` is then unchanged.
         """
         check_hybrid(net)
         named = parameters(net)
@@ -93,13 +93,13 @@ class ChannelPlan(Record, in_files="plan"):
             shapes[name] = known_shape(named[name]) or (0,)
         for name, count in self.groups.items():
             if name not in named or not isinstance(count, int) or count < 1:
-                raise RecordError(f"the plan is damaged, or of another network: it gives {name} {count} groups")
+                raise RecordError(f"the plan is damaged, or belongs to another network: it gives {name} {count} groups")
             if shapes[name][0] % count:
                 raise RecordError(f"the plan is damaged: the channels of {name} do not divide into {count} groups")
         for name, positions in self.positions.items():
             if shapes.get(name) != (len(positions),):
-                raise RecordError(f"the plan is damaged, or of another network: it gives {name} {len(positions)} "
-                                  f"positions")
+                raise RecordError(f"the plan is damaged, or belongs to another network: it gives {name} "
+                                  f"{len(positions)} positions")
 
     def _check_whole(self, named: Mapping[str, Parameter]) -> None:
         """Raise ``RecordError`` when a layer loses channels that its weight or bias would keep."""
@@ -189,7 +189,7 @@ def _after(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 def _check_slice(cut: dict[str, Any], named: Mapping[str, Parameter]) -> None:
     name, axis, before, kept = cut["parameter"], cut["axis"], cut["before"], np.asarray(cut["kept"])
     if name not in named:
-        raise RecordError(f"the plan is of another network: there is no parameter {name} here")
+        raise RecordError(f"the plan belongs to another network: there is no parameter {name} here")
     shape = known_shape(named[name])
     whole = kept.ndim == 1 and kept.dtype.kind == "i" and all(isinstance(value, int) for value in (axis, before))
     if not whole or axis < 0 or not kept.size or kept[0] < 0 or kept[-1] >= before or (np.diff(kept) <= 0).any():
@@ -199,5 +199,5 @@ def _check_slice(cut: dict[str, Any], named: Mapping[str, Parameter]) -> None:
         raise RecordError(f"the plan cannot be applied yet: the shape of {name} is not known; give the SymbolBlock "
                           f"its parameters first")
     if axis >= len(shape) or shape[axis] not in (0, -1, before):
-        raise RecordError(f"the plan is of another network, or was applied already: {name} has shape {shape}, "
+        raise RecordError(f"the plan belongs to another network, or was applied already: {name} has shape {shape}, "
                           f"the plan expects {before} on axis {axis}")

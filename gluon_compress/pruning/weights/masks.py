@@ -145,10 +145,10 @@ class Masks(Record, in_files="masks", form=KeptValues):
         named = parameters(net)
         for name, mask in self.kept.items():
             if name not in named:
-                raise RecordError(f"the masks are of another network: there is no parameter {name} here")
+                raise RecordError(f"the masks belong to another network: there is no parameter {name} here")
             shape = named[name].list_data()[0].shape
             if shape != mask.shape:
-                raise RecordError(f"the masks are of another network: {name} has shape {shape}, "
+                raise RecordError(f"the masks belong to another network: {name} has shape {shape}, "
                                   f"its mask {mask.shape}")
         return [(named[name], mask) for name, mask in self.kept.items()]
 
