@@ -248,7 +248,7 @@ def _register(cls: type[Record], name: str, form: type[Form] | None) -> None:
     taken = {*OWN_SETTINGS, "value", *(part for other in FORMS for part in (*other.parts, *other.settings))}
     for part in (*form.parts, *form.settings) if form else ():
         if part in taken:
-            raise TypeError(f"the form of {cls.__name__} has {part!r}; accepted: another name than "
+            raise TypeError(f"the form of {cls.__name__} has {part!r}; accepted: a name other than "
                             f"{', '.join(sorted(taken))}")
     cls.in_files, cls.form, KINDS[name] = name, form, cls
     if form is not None:

@@ -223,7 +223,7 @@ def test_archives_that_arrived_are_not_fetched_again(file_server, tmp_path):
 
 def test_wrong_content_is_never_put_in_place_and_fetched_anew(file_server, tmp_path):
     url = file_server.put("data.tar.gz", tar_bytes({**FILES, "labels": b"forged"}))
-    with pytest.raises(DownloadError, match="other content than the original's in labels"):
+    with pytest.raises(DownloadError, match="content that differs from the original in labels"):
         complete(tmp_path, sources.TarArchive(url))
     assert (tmp_path / "images").exists() and not (tmp_path / "labels").exists()
     file_server.put("data.tar.gz", tar_bytes())

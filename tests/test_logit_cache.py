@@ -398,7 +398,7 @@ def test_batches_in_another_order_are_refused_when_they_come(tmp_path):
 def test_data_that_change_are_refused_and_leave_no_file(tmp_path):
     inputs, labels = (np.concatenate([part.asnumpy() for part in parts]) for parts in zip(*fixed_batches()))
     loader = DataLoader(ArrayDataset(inputs, labels.astype(np.int32)), 8, shuffle=True)
-    cases = [(loader, ValueError, "data are not the same when gone through again"),
+    cases = [(loader, ValueError, "the data differ on a second pass"),
              (dataset().batches(8, augment=random_flip), ValueError, "the data have augment"),
              ((batch for batch in fixed_batches()), TypeError, "data is a generator"),
              ([], ValueError, "data has no batches"),

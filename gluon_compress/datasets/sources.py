@@ -205,7 +205,7 @@ def _take(source: Source, names: list[str], root: Path, checksums: dict[str, str
             (folder / name).replace(root / name)
     if wrong:
         shutil.rmtree(folder)
-        raise DownloadError(f"other content than the original's in {', '.join(wrong)}")
+        raise DownloadError(f"content that differs from the original in {', '.join(wrong)}")
 
 
 def _make_own(folder: Path) -> None:

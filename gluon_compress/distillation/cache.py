@@ -234,7 +234,7 @@ class _ByBatch(_Source):
                 yield inputs, labels
         tensors = _compute(teachers, batches(), number_of_batches(self._data), progress)
         if self._first() != description[0]:
-            raise ValueError("the data are not the same when gone through again; accepted for cached logits: the same "
+            raise ValueError("the data differ on a second pass; accepted for cached logits: the same "
                              "batches each time, without shuffle and augmentation, or the batches of an ImageDataset")
         return tensors, description
 

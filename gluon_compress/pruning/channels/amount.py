@@ -66,9 +66,9 @@ class Costs:
             return
         if amount.macs is not None:
             raise ValueError(f"macs is {amount.macs}; accepted: at least {cost(everything) / self.before:.4f}, "
-                             f"which is left when every layer that takes part loses all it may")
+                             f"which is left when every layer that takes part loses as much as it may")
         raise ValueError(f"latency is {amount.latency} ms; that is not reached even when every layer that takes part "
-                         f"loses all it may ({cost(everything):.3f} ms)")
+                         f"loses as much as it may ({cost(everything):.3f} ms)")
 
     def ratio_for(self, amount: Amount) -> Any:
         """The ratio to ask of the selection."""
