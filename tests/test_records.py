@@ -375,7 +375,7 @@ def test_two_records_cannot_have_one_name_in_files():
 
     class Taken(Form):
         parts = ("scale",)
-    with pytest.raises(TypeError, match="'scale'; accepted: another name"):
+    with pytest.raises(TypeError, match="'scale'; accepted: a name other"):
         class Third(Record, in_files="third", form=Taken):
             pass
     with pytest.raises(TypeError, match="neither parts nor settings"):
