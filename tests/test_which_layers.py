@@ -129,6 +129,20 @@ def test_every_technique_refuses_an_unknown_layer_in_the_same_words(name, argume
     assert all(np.array_equal(before[parameter], value) for parameter, value in values(net).items())
 
 
+@pytest.mark.parametrize("argument", ["select", "exclude"])
+@pytest.mark.parametrize("name", TECHNIQUES)
+@pytest.mark.parametrize(("which", "message"), [
+    ({"features.0": 0.5}, "is {'features.0': 0.5}; accepted"),  # of which only the keys would count
+    (lambda layer: layer.name, "is a function that gives 'features.0' for layer features.0; accepted: True or False"),
+    (lambda layer: layer.name.startswith, "is a function that gives a .*; accepted: True or False")])
+def test_every_technique_refuses_a_selection_that_says_nothing(name, argument, which, message):
+    net, example = network()
+    before = values(net)
+    with pytest.raises(TypeError, match=f"^{argument} {message}"):
+        TECHNIQUES[name](net, example, **{argument: which})
+    assert all(np.array_equal(before[parameter], value) for parameter, value in values(net).items())
+
+
 def test_an_excluded_layer_keeps_its_channels_but_not_those_that_it_reads():
     net, example = build(NormNet)
     before = values(net)

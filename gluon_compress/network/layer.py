@@ -1,7 +1,7 @@
 """Layers: what holds weights, how it is called, and which of them a user means."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +147,7 @@ def matching_names(argument: str, wanted: Which, candidates: list[Layer]) -> set
         return set()
     if isinstance(wanted, (str, Block)) or callable(wanted):  # a class can be called
         wanted = [wanted]
-    if not isinstance(wanted, Iterable):
+    if not isinstance(wanted, Iterable) or isinstance(wanted, Mapping):  # of which only the keys would count
         raise TypeError(f"{argument} is {shown(wanted)}; accepted: {SELECTIONS}, or a list of these")
     return set().union(*(_matching_one(argument, item, candidates) for item in wanted))
 
@@ -158,13 +158,21 @@ def _matching_one(argument: str, item: Item, candidates: list[Layer]) -> set[str
     elif isinstance(item, type):
         matched = {layer.name for layer in candidates if isinstance(layer.block, item) or layer.kind == item.__name__}
     elif callable(item) and not isinstance(item, Block):
-        return {layer.name for layer in candidates if item(layer)}
+        return {layer.name for layer in candidates if _says_yes(argument, item, layer)}
     else:
         raise TypeError(f"{argument} names {shown(item)}; accepted: {SELECTIONS}")
     if not matched:
         known = dict.fromkeys([layer.name for layer in candidates] + [layer.kind for layer in candidates])
         raise unknown(f"{argument} names", getattr(item, "__name__", item), known, "layer or kind of layer")
     return matched
+
+
+def _says_yes(argument: str, function: Callable, layer: Layer) -> bool:
+    answer = function(layer)
+    if not isinstance(answer, (bool, np.bool_)):  # a text or a method, which are true, are mistakes
+        raise TypeError(f"{argument} is a function that gives {shown(answer)} for layer {layer.name}; accepted: True "
+                        f"or False")
+    return bool(answer)
 
 
 def _told(selection: Any) -> str:
