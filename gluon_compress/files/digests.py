@@ -17,6 +17,6 @@ def digest_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def add_array(digest: Any, name: str, array: np.ndarray) -> None:
-    """Let a ``hashlib`` digest take a named array in, too."""
+    """Add a named array to a ``hashlib`` digest."""
     digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))

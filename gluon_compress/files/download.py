@@ -41,7 +41,7 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
     progress : bool
         Show a progress bar on standard error.
     limit : int
-        Bytes that the file may have at most.
+        The most bytes that the file may have.
 
     Raises
     ------
@@ -66,13 +66,13 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
         with naming(part), _open_part(part) as file:
             _fetch_all(url, part, file, sha256, timeout, progress, limit)
         if path.is_symlink():
-            path.unlink()  # what it names is not ours to replace
+            path.unlink()  # the file that it names is not ours to replace
         write_atomically(path, lambda temporary: os.replace(part, temporary))
     return path
 
 
 def _checked_digest(sha256: Any) -> str | None:
-    """Of SHA-256, in small letters; or None."""
+    """A SHA-256 in lower case; or None."""
     if sha256 is None:
         return None
     if not isinstance(sha256, str) or not re.fullmatch("[0-9a-fA-F]{64}", sha256):
@@ -82,7 +82,7 @@ def _checked_digest(sha256: Any) -> str | None:
 
 def _fetch_all(url: str, part: Path, file: IO[bytes], sha256: str | None, timeout: float, progress: bool,
                limit: int) -> None:
-    """Bring ``file`` to the whole, right content; remove ``part``, which it is, where its bytes are of no use."""
+    """Complete and verify ``file``; remove ``part``, its path, where its bytes are of no use."""
     try:
         resumed = _fetch(url, file, part.stem, timeout, progress, limit, sha256 is not None)
         if resumed and sha256 is not None and _digest(file) != sha256:
@@ -96,7 +96,7 @@ def _fetch_all(url: str, part: Path, file: IO[bytes], sha256: str | None, timeou
 
 
 def _open_part(part: Path) -> IO[bytes]:
-    """Open the file of an earlier call, if it is one of this user's and nothing else; or a new one."""
+    """Open the file of an earlier call, if it is a plain file of this user's; or else a new one."""
     try:
         number = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         found = os.fstat(number)
@@ -118,7 +118,7 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def _fetch(url: str, file: IO[bytes], title: str, timeout: float, progress: bool, limit: int, verified: bool) -> bool:
-    """Append to ``file`` what is missing of ``url``; start over where the server does not resume.
+    """Append the missing part of ``url`` to ``file``; start over where the server does not resume.
 
     Return whether bytes of an earlier call are in it.
     """

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from ..tables import progress_bar
 
-CHUNK_BYTES = 1 << 20  # read at a time
-SECONDS_UNTOLD = 1     # a longer wait for a lock is told
+CHUNK_BYTES = 1 << 20  # bytes read at a time
+SECONDS_UNTOLD = 1     # a longer wait for a lock is reported
 
 
 def sha256_of(path: str | Path) -> str:
@@ -27,7 +27,7 @@ def sha256_of(path: str | Path) -> str:
 
 @contextmanager
 def lock(path: str | Path) -> Iterator[None]:
-    """Hold an inter-process lock for writing ``path``; the lock file stands beside it. A longer wait is told."""
+    """Hold an inter-process lock for writing ``path``; the lock file stands beside it. A long wait is reported."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     place = Path(f"{path}.lock")
     if place.is_symlink():

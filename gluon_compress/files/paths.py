@@ -11,7 +11,7 @@ from typing import Any
 
 from ..arguments import check_integer
 
-NAME_BYTES = 100  # how much of a file's name the folder in which it is written has in its name
+NAME_BYTES = 100  # characters of a file's name in the name of the folder in which it is written
 
 
 def check_path(name: str, path: Any) -> None:
@@ -22,7 +22,7 @@ def check_path(name: str, path: Any) -> None:
     try:
         mode = os.stat(text).st_mode
     except OSError:
-        return  # absent, or what stands in its way is told by whoever opens it
+        return  # absent, or whoever opens it reports the obstacle
     if stat.S_ISDIR(mode):
         raise ValueError(f"{name} is {text!r}, a directory; accepted: the path of a file")
     if not stat.S_ISREG(mode):
@@ -30,7 +30,7 @@ def check_path(name: str, path: Any) -> None:
 
 
 def check_folder(name: str, path: Any) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless ``path`` can be the path of a folder; whether it is shows later."""
+    """Raise ``TypeError`` or ``ValueError`` unless ``path`` can be a folder's path; whether it is one shows later."""
     _check_name(name, path, "the path of a folder")
 
 
@@ -51,7 +51,7 @@ def _check_name(name: str, path: Any, accepted: str) -> str:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Raise ``OSError``, before the work it is for, unless a file can be put at ``path``; leaves everything as it is.
+    """Raise ``OSError``, before the work is done, unless a file can be put at ``path``; changes nothing.
 
     Folders that are not there yet are made by :func:`write_atomically`.
     """
@@ -70,13 +70,13 @@ def check_writable(path: str | os.PathLike) -> None:
 
 
 def check_target(name: str, path: Any) -> None:
-    """:func:`check_path` and :func:`check_writable`: for what is going to be written."""
+    """:func:`check_path` and :func:`check_writable`, for a file that is going to be written."""
     check_path(name, path)
     check_writable(path)
 
 
 def followed(path: str | os.PathLike) -> Path:
-    """Where the content of ``path`` belongs: itself, or at the end of the links that it is."""
+    """Where the content of ``path`` belongs: ``path`` itself, or the file at the end of its links."""
     target = Path(path)
     if target.is_symlink():
         target = Path(os.path.realpath(target))
@@ -86,7 +86,7 @@ def followed(path: str | os.PathLike) -> Path:
 
 
 def symbol_paths(name: str, path_prefix: Any, epoch: Any) -> tuple[Path, Path]:
-    """Where symbol and parameters go; raises for places where they cannot, ``name`` being that of the argument."""
+    """Where symbol and parameters go; raises for places where they cannot. ``name`` is that of the argument."""
     if not isinstance(path_prefix, (str, os.PathLike)):
         raise TypeError(f"{name} is {path_prefix!r}; accepted: the beginning of a file name")
     text, prefix = os.fspath(path_prefix), Path(path_prefix)

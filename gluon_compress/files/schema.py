@@ -25,7 +25,7 @@ class Malformed(ValueError):
 
 
 def parse(text: str | bytes, where: str) -> Any:
-    """The content of JSON text; :class:`Malformed` when it is none, or is nested beyond what Python can read."""
+    """The content of JSON text; :class:`Malformed` when it is not JSON, or is nested too deeply for Python."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

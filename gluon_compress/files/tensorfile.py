@@ -76,7 +76,7 @@ def read(path: str | os.PathLike, kind: str, check: Check = anything) -> tuple[d
 
 @contextmanager
 def content_of(path: str | os.PathLike, kind: str) -> Iterator[None]:
-    """Turn what a forged file, whose checksum is right, can lead to into a ``CheckpointError``."""
+    """Turn the errors that a forged file with a right checksum can cause into a ``CheckpointError``."""
     try:
         yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RecordError, RecursionError, TypeError,
@@ -86,18 +86,18 @@ def content_of(path: str | os.PathLike, kind: str) -> Iterator[None]:
 
 
 def check_regular(path: Any) -> None:
-    """Raise ``OSError`` or ``CheckpointError`` unless there is a plain file at ``path``: a pipe would wait for ever."""
+    """Raise ``OSError`` or ``CheckpointError`` unless ``path`` is a plain file: reading a pipe would wait for ever."""
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise TypeError(f"path is {path!r}; accepted: the path of a file")
     mode = os.stat(path).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        with open(path, "rb"):  # which says of a directory that it is one
+        with open(path, "rb"):  # this error says so of a directory
             return
     raise CheckpointError(f"{path} is no plain file but a pipe, a socket or a device")
 
 
 def _check_format(path: str | os.PathLike) -> None:
-    """Name the other formats that MXNet has, and refuse a safetensors header of absurd size."""
+    """Report MXNet's other formats by name, and refuse a safetensors header of absurd size."""
     with open(path, "rb") as file:
         start, size = file.read(17), os.fstat(file.fileno()).st_size
     if start[:16] == GLUON_PARAMETERS or start[:4] == b"PK\3\4":
@@ -112,7 +112,7 @@ def _check_format(path: str | os.PathLike) -> None:
 
 
 def _header(packed: str, tensors: dict[str, np.ndarray], check: Check) -> Any:
-    """What the file says of its tensors. Its JSON may be as long as ``HEADER_BYTES`` and a sixteenth of them."""
+    """What the file says of its tensors. Its JSON may have ``HEADER_BYTES`` plus a sixteenth of the tensors' bytes."""
     most = HEADER_BYTES + sum(tensor.nbytes for tensor in tensors.values()) // 16
     try:
         packed = base64.b64decode(packed, validate=True)

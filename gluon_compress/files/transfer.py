@@ -16,8 +16,8 @@ from ..arguments import shown
 from ..errors import DownloadError
 
 PIECE_BYTES = 1 << 14     # small: an interrupted download keeps whole pieces only
-BYTES_PER_SECOND = 1000   # less is given up
-REASON_LENGTH = 160       # how much of a library's message is told
+BYTES_PER_SECOND = 1000   # a slower server is given up
+REASON_LENGTH = 160       # how much of a library's message is quoted
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -47,8 +47,8 @@ def check_address(url: Any, verified: bool) -> None:
 def fetch(url: str, start: int, timeout: float, limit: int, verified: bool) -> Answer:
     """The :class:`Answer` for ``url`` from byte ``start`` on.
 
-    ``timeout`` is in seconds: for the connection and between two pieces; and in each such time spent waiting
-    ``BYTES_PER_SECOND`` must arrive. ``limit``: bytes that are expected at most, those before ``start`` included.
+    ``timeout`` is in seconds, for the connection and between two pieces. In each such time spent waiting,
+    ``BYTES_PER_SECOND`` must arrive. ``limit``: the most bytes expected, including those before ``start``.
     """
     check_address(url, verified)
     received: queue.Queue = queue.Queue(maxsize=64)
@@ -87,9 +87,9 @@ def _checked_length(url: str, status: int, reason: str, headers: Mapping[str, st
 
 def _receive(url: str, start: int, timeout: float, verified: bool, received: queue.Queue,
              stop: threading.Event) -> None:
-    """Put what comes from the network into a queue: an answer's beginning, its pieces, None; or an exception.
+    """Put what the network sends into a queue: an answer's beginning, its pieces, None; or an exception.
 
-    In a thread of its own, as no library ends a request whose server sends a byte now and then.
+    It runs in a thread of its own, as no library ends a request whose server sends a byte now and then.
     """
     def put(item: Any) -> None:
         while not stop.is_set():
@@ -112,7 +112,7 @@ def _receive(url: str, start: int, timeout: float, verified: bool, received: que
         with requests.get(url, headers=headers, stream=True, timeout=timeout,
                           hooks={"response": check_redirection}) as answer:
             put((answer.status_code, answer.reason, answer.headers))
-            read = getattr(answer.raw, "read1", answer.raw.read)  # at once what is there, since urllib3 2
+            read = getattr(answer.raw, "read1", answer.raw.read)  # what is there, at once, since urllib3 2
             while piece := read(PIECE_BYTES, decode_content=False):
                 put(piece)
             put(None)
@@ -158,7 +158,7 @@ def _pieces(url: str, start: int, timeout: float, limit: int, received: queue.Qu
 
 
 class WrongContent(DownloadError):
-    """Other content than expected, of which nothing is worth keeping."""
+    """Content other than expected, with nothing worth keeping."""
 
 
 def reason_of(error: BaseException) -> str:

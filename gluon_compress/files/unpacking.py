@@ -62,7 +62,7 @@ def copy_out(source: Readable, path: Path, limit: int, title: str) -> None:
 
 
 def of_archive(title: str, read: Callable[[], Any]) -> Any:
-    """``read()``; any error that it raises, of a dozen kinds, becomes one that says that the archive is damaged."""
+    """``read()``; any error that it raises, of a dozen kinds, becomes one that calls the archive damaged."""
     try:
         return read()
     except DownloadError:

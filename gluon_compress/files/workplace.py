@@ -1,4 +1,4 @@
-"""Where a file is written before it goes to its place: a locked folder beside it; and what killed calls left there."""
+"""Where a file is written before it moves to its place: a locked folder beside it; the leftovers of killed calls."""
 from __future__ import annotations
 
 import errno
@@ -20,7 +20,7 @@ SUFFIX = ".tmp"
 def workplace(target: Path) -> Iterator[tuple[Path, int]]:
     """A folder beside ``target`` for this call alone, and the mode of new files there.
 
-    As long as the call lives it holds the lock on a file in that folder, so that no other call takes it for a leftover.
+    The call holds a lock on a file in that folder as long as it lives, so that no other call takes it for a leftover.
     """
     while True:
         folder = target.with_name(f"{prefix_of(target)}{secrets.token_hex(8)}{SUFFIX}")
@@ -34,7 +34,7 @@ def workplace(target: Path) -> Iterator[tuple[Path, int]]:
         finally:
             try:
                 _remove(folder)
-            except BaseException:  # Ctrl-C comes once, mostly
+            except BaseException:  # Ctrl-C usually comes only once
                 _remove(folder)
                 raise
             finally:
@@ -66,7 +66,7 @@ def _try_lock(number: int) -> bool | None:
 
 
 def prefix_of(target: Path) -> str:
-    """How the names of the folders begin in which a file is written."""
+    """The beginning of the names of the folders in which a file is written."""
     name = target.name
     while len(os.fsencode(name)) > NAME_BYTES:
         name = name[:-1]
@@ -104,7 +104,7 @@ def _remove(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each flushed into the one that holds it."""
+    """Make a folder and its missing parents, each flushed into the one that holds it."""
     if not os.path.isdir(folder):
         make_folder(folder.parent)
         with suppress(FileExistsError):  # another process was faster

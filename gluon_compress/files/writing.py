@@ -1,4 +1,4 @@
-"""Writing that leaves the old file or the whole new one, whatever happens."""
+"""Writing that leaves either the old file or the whole new one, whatever happens."""
 from __future__ import annotations
 
 import os
@@ -16,7 +16,7 @@ from .workplace import flush, make_folder, prefix_of, remove_leftovers, workplac
 
 @contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Let an ``OSError`` of an open file, which names none, name ``path``."""
+    """Let an ``OSError`` of an open file, which names no file, name ``path``."""
     try:
         yield
     except OSError as error:
@@ -29,8 +29,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> N
     """Call ``write(temporary_path)`` and put the result at ``path``, which a failure at any moment leaves as it was.
 
     Content and folder are flushed to the disk. The file has the mode of the one that it replaces, or what the umask
-    leaves of 0666. A link is followed: what it names is replaced. What killed calls left behind is removed; calls for
-    one path may run at the same time.
+    leaves of 0666. A link is followed: what it names is replaced. Leftovers of killed calls are removed; several calls
+    for one path may run at the same time.
 
     Raises
     ------

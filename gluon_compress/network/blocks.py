@@ -34,7 +34,7 @@ def tensors_of(net: HybridBlock, inputs: Sequence[Any]) -> list[np.ndarray]:
 
 
 def number_of_inputs(net: HybridBlock) -> int:
-    """How many arrays a network is called with: a SymbolBlock says so itself, of all others it is taken to be one."""
+    """How many arrays a network is called with: a SymbolBlock says so itself, all others are taken to have one."""
     return len(inputs_and_symbol(net)[0]) if isinstance(net, SymbolBlock) else 1
 
 
@@ -44,7 +44,7 @@ def inputs_and_symbol(block: SymbolBlock) -> tuple[list[mx.sym.Symbol], mx.sym.S
 
 
 def give_values(parameter: Parameter, value: np.ndarray, context: mx.Context, trainable: bool = True) -> None:
-    """Give a parameter that is not initialized an array of its own type; no memory for gradients without need."""
-    gradients, parameter.grad_req = parameter.grad_req, "null"  # which come when the value is there once only
+    """Give a parameter that is not initialized an array of its own type; gradients take no memory unless needed."""
+    gradients, parameter.grad_req = parameter.grad_req, "null"  # these come when the value is there only once
     parameter._load_init(mx.nd.array(value, dtype=value.dtype), context, cast_dtype=True, dtype_source="saved")
     parameter.grad_req = gradients if trainable else "null"

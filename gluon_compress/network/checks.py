@@ -1,4 +1,4 @@
-"""Whether a network can be worked with: hybrid, initialized, finite, on a device that is there."""
+"""Whether a network can be worked with: hybrid, initialized, finite, on a device that exists."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def check_net(net: Any) -> None:
 
 
 def context_of(net: HybridBlock) -> mx.Context:
-    """The device of the network, which has parameters and is on one."""
+    """The device of a network that has parameters, all on one device."""
     return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
@@ -79,7 +79,7 @@ def undone_on_error(net: HybridBlock) -> Iterator[None]:
 
 
 def check_context(ctx: Any) -> None:
-    """None or an ``mx.Context`` of a device there is; else ``TypeError`` or ``ValueError``."""
+    """None or an ``mx.Context`` of a device that exists; else ``TypeError`` or ``ValueError``."""
     if ctx is None:
         return
     if not isinstance(ctx, mx.Context):

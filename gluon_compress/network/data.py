@@ -15,7 +15,7 @@ pass; functions that need several refuse it.
 Where no labels are needed they may be missing: ``input``, or ``(input, input)``.
 
 **An input** is an NDArray or a NumPy array, the batch on its first axis. NumPy arrays become float32, except those of 8
-bits: raw pixels must be scaled first. **Labels** are an NDArray or what NumPy makes an array of numbers of.
+bits: raw pixels must be scaled first. **Labels** are an NDArray or anything that NumPy turns into an array of numbers.
 """
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ PAIR = "pairs (input, label), with ((input, input), label) for several inputs"
 
 @runtime_checkable
 class IndexedData(Protocol):
-    """Data that tell which sample is where, so that what was computed of each sample fits a pass in any order.
+    """Data that number their samples, so that values computed for each sample can be used in passes of any order.
 
-    ``ImageDataset.batches`` is such; data of yours are with these methods, beside those of an iterable of batches.
+    ``ImageDataset.batches`` is one; your own data are, if they have these methods as well as those of an iterable.
     """
 
     def __len__(self) -> int:
@@ -85,14 +85,14 @@ def no_batches(name: str) -> ValueError:
 
 
 def number_of_batches(data: Any) -> int | None:
-    """How many batches a pass has, or None where that shows only at its end."""
+    """How many batches a pass has, or None where that is known only at its end."""
     if isinstance(data, mx.io.NDArrayIter):
         return -(-data.num_data // data.batch_size)
     return len(data) if hasattr(data, "__len__") else None
 
 
 def check_repeatable(data: Any, name: str) -> None:
-    """Raise ``TypeError`` for a generator, which is used up once it was gone through."""
+    """Raise ``TypeError`` for a generator, which is used up after one pass."""
     if isinstance(data, Iterator) and not isinstance(data, mx.io.DataIter):
         raise TypeError(f"{name} is a {type(data).__name__}, which is used up after one pass; accepted here: what can "
                         f"be gone through again, such as a list of batches or a DataLoader")
@@ -102,7 +102,7 @@ def inputs_and_label(batch: Any, name: str, net: HybridBlock,
                      context: mx.Context | None = None) -> tuple[tuple, mx.nd.NDArray]:
     """``(inputs, label)`` of a batch: a tuple of NDArrays, or of nested lists of them, and an NDArray.
 
-    ``name`` is how errors call the data. With ``context`` both are on that device.
+    ``name`` is what errors call the data. With ``context`` both are on that device.
     """
     inputs, rest = _split(batch, name, net, has_label=True)
     if len(rest) != 1:
@@ -117,12 +117,12 @@ def inputs_and_label(batch: Any, name: str, net: HybridBlock,
 
 
 def inputs_of(batch: Any, name: str, net: HybridBlock, context: mx.Context | None = None) -> tuple:
-    """The inputs of a batch, with labels or without: a tuple of NDArrays, or of nested lists of them."""
+    """The inputs of a batch with or without labels: a tuple of NDArrays, or of nested lists of them."""
     return _converted(_split(batch, name, net, has_label=False)[0], name, context)
 
 
 def as_given(inputs: tuple) -> Any:
-    """The input of a network of one, the tuple of several: what a user's function gets."""
+    """What a user's function gets: a single input by itself, several inputs as a tuple."""
     return inputs[0] if len(inputs) == 1 else inputs
 
 

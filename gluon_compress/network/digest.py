@@ -1,4 +1,4 @@
-"""The SHA-256 of what a network computes, by which files know the network that they belong to."""
+"""The SHA-256 of what a network computes, by which a file recognizes the network it belongs to."""
 from __future__ import annotations
 
 import hashlib
@@ -18,7 +18,7 @@ from .values import parameters
 def digest_of(net: HybridBlock) -> str:
     """SHA-256 of what a network computes: its operators, how they are joined, and its parameters.
 
-    Names are not part of it, which Gluon counts up from network to network. Raises ``NetworkError`` for a network that
+    Names are not part of it, as Gluon numbers them from network to network. Raises ``NetworkError`` for a network that
     is not initialized or cannot be traced.
     """
     number, _ = input_counts(net)

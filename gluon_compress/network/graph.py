@@ -27,7 +27,7 @@ class Graph:
     Attributes
     ----------
     symbol : mx.sym.Symbol
-        Every operator has a name of its own, also where the network calls one layer twice.
+        Every operator has a name of its own, even where the network calls one layer twice.
     inputs : list of str
         ``data``, or ``data0``, ``data1``, ... as ``HybridBlock.export`` names them; a SymbolBlock's own.
     parameters : dict
@@ -87,7 +87,7 @@ class Graph:
             self.infer_shapes([value.shape for value in example])
 
     def infer_shapes(self, input_shapes: Iterable[Shape]) -> None:
-        """Let the nodes know the shapes that they have with such inputs; ``ValueError`` when these do not fit."""
+        """Set the shapes that the nodes have with such inputs; ``ValueError`` when these do not fit."""
         input_shapes = list(input_shapes)
         internals = self.symbol.get_internals()
         shapes: dict[str, list[Shape]] = {}
@@ -121,7 +121,7 @@ class Graph:
         return set(self.symbol.list_auxiliary_states())
 
     def block(self, symbol: mx.sym.Symbol) -> SymbolBlock:
-        """A SymbolBlock of ``symbol``, some other graph of the same inputs, on the network's own parameters."""
+        """A SymbolBlock of ``symbol``, another graph of the same inputs, with the network's own parameters."""
         shared = ParameterDict("")
         shared._params.update({parameter.name: parameter for parameter in self.parameters.values()})
         dtype = next((parameter.dtype for parameter in self.parameters.values()), np.float32)
@@ -181,7 +181,7 @@ def _tidy(symbol: mx.sym.Symbol, used: Mapping[str, Parameter]) -> mx.sym.Symbol
     """Give every operator its own name, and every parameter the shape and type it has now.
 
     A layer that is called twice makes two operators of one name; a parameter that was pruned or cast may
-    keep what it had in its first trace.
+    keep those of its first trace.
     """
     taken = set(symbol.list_inputs())
 

@@ -1,4 +1,4 @@
-"""A Gluon Trainer that prunes, from inside: what happens around its updates, and what saved trainings keep of it."""
+"""A Gluon Trainer that prunes, from inside: the hooks around its updates, and what a saved training keeps of it."""
 from __future__ import annotations
 
 from typing import Any
@@ -37,11 +37,11 @@ class PruningTrainer(Trainer):
         raise NotImplementedError
 
     def pruning_state(self) -> dict:
-        """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
+        """What :meth:`restore_pruning_state` needs to continue from here, as JSON."""
         raise NotImplementedError
 
     def restore_pruning_state(self, state: dict) -> None:
-        """Go on from a :meth:`pruning_state`; ``RecordError``, with nothing changed, when it does not fit."""
+        """Continue from a :meth:`pruning_state`; ``RecordError``, with nothing changed, when it does not fit."""
         raise NotImplementedError
 
     # What it can ask
@@ -105,5 +105,5 @@ class _HookedUpdater(mx.optimizer.Updater):
 
 
 def has_dense_gradient(parameter: Parameter) -> bool:
-    """Whether a parameter is trained, with a gradient of its own shape and not one of some rows."""
+    """Whether a parameter is trained, with a gradient of its full shape rather than of some rows only."""
     return parameter.grad_req != "null" and parameter._grad_stype == "default"

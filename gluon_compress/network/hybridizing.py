@@ -8,20 +8,20 @@ from mxnet.gluon import Block, HybridBlock
 
 
 def named_blocks(net: Block, prefix: str = "") -> Iterator[tuple[str, Block]]:
-    """(structural name, block) of all blocks in a network; not of itself."""
+    """(structural name, block) of all blocks in a network, without the network itself."""
     for name, child in net._children.items():
         yield prefix + name, child
         yield from named_blocks(child, f"{prefix}{name}.")
 
 
 def hybridize_like(block: HybridBlock, net: HybridBlock) -> None:
-    """Hybridize ``block`` with the options with which ``net`` is; with none where it is not."""
+    """Hybridize ``block`` with the options of ``net``; with none where ``net`` is not hybridized."""
     block.hybridize(**{name: value for name, value in net._flags if net._active})
 
 
 @contextmanager
 def hybridized(nets: Iterable[HybridBlock]) -> Iterator[None]:
-    """Hybridize the networks that are not, and leave them as they were afterwards."""
+    """Hybridize the networks that are not hybridized yet, and afterwards leave all as they were."""
     with ExitStack() as stack:
         for net in nets:
             stack.enter_context(_hybridized(net))

@@ -1,4 +1,4 @@
-"""Examples of what a network is called with: arrays, tuples of them, lists in tuples."""
+"""Example inputs of a network: arrays, tuples of arrays, lists in tuples."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class ExampleInputs(tuple):
-    """The arrays of an example in a row; ``nested`` has them as the network is called with them."""
+    """The arrays of an example as a flat list; ``nested`` has them in the form that the network is called with."""
 
     nested: Any
 
@@ -48,14 +48,14 @@ def _as_array(value: Any) -> Any:
 
 
 def flat(inputs: Any) -> list:
-    """The arrays in nested lists and tuples, in a row."""
+    """The arrays in nested lists and tuples, as a flat list."""
     if not isinstance(inputs, (tuple, list)):
         return [inputs]
     return [array for each in inputs for array in flat(each)]
 
 
 def map_arrays(function: Callable[[Any], Any], inputs: Any) -> Any:
-    """The same nested lists and tuples of what ``function`` makes of each array."""
+    """The same nested lists and tuples, with ``function`` applied to each array."""
     if isinstance(inputs, (tuple, list)):
         return (list if isinstance(inputs, list) else tuple)(map_arrays(function, each) for each in inputs)
     return function(inputs)

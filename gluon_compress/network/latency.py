@@ -1,4 +1,4 @@
-"""How long a forward pass takes, and under which conditions."""
+"""How long a forward pass takes, and under what conditions."""
 from __future__ import annotations
 
 import time
@@ -38,7 +38,7 @@ class Timing:
     repeats : int
         Forward passes that were timed.
     precision : str
-        ``fp32``, ``fp16``, ... after the parameters; ``int8`` when there are quantized operators.
+        ``fp32``, ``fp16``, ... according to the parameters; ``int8`` when there are quantized operators.
     execution : str
         ``imperative`` (not hybridized), ``hybridized``, or ``fused`` (hybridized, with oneDNN's
         fused operators).
@@ -77,7 +77,7 @@ def measure_latency(net: HybridBlock, example: Any, repeats: int = 30, warmup: i
     repeats : int
         Timed passes, at least 1.
     warmup : int
-        Passes before those, at least 0; the first ones choose kernels and reorder weights.
+        Untimed passes before those, at least 0; the first ones choose kernels and reorder weights.
     """
     check_integer("repeats", repeats, minimum=1)
     check_integer("warmup", warmup, minimum=0)

@@ -1,4 +1,4 @@
-"""Layers: what holds weights, how it is called, and which of them a user means."""
+"""Layers, which hold the weights: their names and kinds, and which of them a user selects."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,15 +27,15 @@ class Layer:
     name : str
         Structural name, ``conv.0``.
     kind : str
-        Gluon's name of the layer type, ``Conv2D`` or ``Dense``, for a class derived from it too; for a layer
-        of yours its class name.
+        Gluon's name of the layer type, ``Conv2D`` or ``Dense``, for a class derived from it too; for your own
+        layers, the name of the class.
     parameter_name : str
         Structural name of the weight, ``conv.0.weight``.
     weight : gluon.Parameter
     block : HybridBlock
         Owner of the weight; for a layer of a SymbolBlock the whole SymbolBlock.
     layout : str or None
-        That of a convolution's input, ``NCHW`` or ``NHWC``.
+        The layout of a convolution's input, ``NCHW`` or ``NHWC``.
     """
 
     name: str
@@ -88,8 +88,8 @@ def select_layers(net: HybridBlock, select: Which = None, exclude: Which = (),
     net : HybridBlock
     select : str, class, function, or an iterable of these, optional
         A layer's name, ``"conv.0"``; a kind of layer by its name, ``"Dense"``, or class, ``nn.Dense``; a function
-        that is true for the layers wanted, ``lambda layer: layer.weight.shape[0] > 64``. What any of several stands
-        for is selected.
+        that is true for the layers wanted, ``lambda layer: layer.weight.shape[0] > 64``. Of several,
+        each selects what it matches.
     exclude : the same
         Which of the selected layers to leave out.
     default : tuple of str, optional
@@ -122,7 +122,7 @@ def choose_layers(candidates: list[Layer], select: Which = None, exclude: Which 
 
 
 def selected_and_excluded(net: HybridBlock, select: Which, exclude: Which) -> tuple[set[str], set[str]]:
-    """``(names of the layers selected, names of those excluded)``, for what goes by names; nothing without layers."""
+    """``(selected names, excluded names)``, for objects that know layers by name; empty without layers."""
     candidates = layers(net)
     return _names(candidates, select, exclude) if candidates else (set(), set())
 
@@ -142,7 +142,7 @@ def _names(candidates: list[Layer], select: Which, exclude: Which,
 
 
 def matching_names(argument: str, wanted: Which, candidates: list[Layer]) -> set[str]:
-    """The names of the layers that ``select`` or ``exclude``, which ``argument`` says, stands for."""
+    """The names of the layers that a selection matches; ``argument`` is ``select`` or ``exclude``."""
     if wanted is None:
         return set()
     if isinstance(wanted, (str, Block)) or callable(wanted):  # a class can be called
@@ -176,7 +176,7 @@ def _says_yes(argument: str, function: Callable, layer: Layer) -> bool:
 
 
 def _told(selection: Any) -> str:
-    """A selection for messages: what was given, but for an iterable that is used up by now."""
+    """A selection for messages: as it was given, except for an iterable that is used up by now."""
     return repr(selection) if isinstance(selection, (str, list, tuple, set, type(None))) else shown(selection)
 
 

@@ -1,4 +1,4 @@
-"""What to say of inputs that do not fit a network, instead of MXNet's C++ stack."""
+"""Error messages for inputs that do not fit a network, instead of MXNet's C++ stack."""
 from __future__ import annotations
 
 import re
@@ -13,7 +13,7 @@ from .inputs import flat
 
 
 def call(net: Block, inputs: Sequence[Any], what: str) -> Any:
-    """``net(*inputs)``; a ``ValueError`` that says what does not fit where MXNet prints its C++ stack."""
+    """``net(*inputs)``; raises a ``ValueError`` that says what does not fit, where MXNet would print its C++ stack."""
     try:
         return net(*inputs)
     except (mx.MXNetError, AssertionError) as error:
@@ -30,7 +30,7 @@ def misfit(inputs: Any, what: str, error: BaseException) -> ValueError:
 
 
 def remedy(arrays: Sequence[Any]) -> str:
-    """What is mostly wrong with arrays like these, as text that follows a sentence; or ""."""
+    """What is usually wrong with arrays like these, as text to add after a sentence; or ""."""
     if any(np.dtype(value.dtype) in (np.uint8, np.int8) for value in arrays):
         return (" (raw pixels? scale them to float32: x.astype('float32') / 255, and normalize; Gluon's ToTensor() "
                 "does that, and puts channels first)")
@@ -38,7 +38,7 @@ def remedy(arrays: Sequence[Any]) -> str:
 
 
 def remedy_of_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    """As :func:`remedy`, of shapes."""
+    """As :func:`remedy`, for shapes."""
     for shape in shapes:
         if len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4):
             return " (channels last? MXNet wants (batch, channels, height, width): x.transpose((0, 3, 1, 2)))"
@@ -48,7 +48,7 @@ def remedy_of_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """What a user's ``hybrid_forward`` raised, in a line, with the remedy for the usual mistakes."""
+    """What a user's ``hybrid_forward`` raised, on one line, with the remedy for the usual mistakes."""
     text = shorten(error)[:250]
     if isinstance(error, (AttributeError, TypeError)) and "Symbol" in text and "shape" in text:
         return (f"{text}: it uses x.shape, which a graph does not know before it runs; write F.flatten(x), or "

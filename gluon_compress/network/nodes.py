@@ -37,7 +37,7 @@ class Node:
     inputs : list of (Node, int)
         What it reads: a node and which of its outputs.
     subgraphs : list of list of (Node, int)
-        What it computes by itself, each by its outputs: the body of a loop, or what oneDNN computes in one go.
+        Graphs of its own, each given by its outputs: the body of a loop, or what oneDNN computes in one operator.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Node:
     def get(self, attribute: str, default: Any = None) -> Any:
         """Value of an attribute: a number, bool, tuple or None where the text is one, else the text.
 
-        Where it is not written it is what the table of operators says, or else ``default``.
+        An attribute that is not written has the value from the table of operators, or else ``default``.
         """
         text = self.attributes.get(attribute)
         if text is None:
@@ -63,7 +63,7 @@ class Node:
             return text
 
     def input_shape(self, index: int) -> tuple[int, ...]:
-        """Shape of the tensor that it reads there."""
+        """Shape of the tensor that it reads at that position."""
         source, output = self.inputs[index]
         return source.shapes[output]
 
@@ -78,7 +78,7 @@ class Node:
         return None if index is None else self.inputs[index]
 
     def read(self, role: str) -> Entry:
-        """What it reads in a role in which it does read something."""
+        """As :meth:`entry`, for a role in which it does read something."""
         entry = self.entry(role)
         assert entry is not None, f"{self.name}, a {self.operator}, reads no {role}"
         return entry
@@ -138,7 +138,7 @@ class Node:
 
     @property
     def groups(self) -> int:
-        """In how many groups a convolution has its channels; 1 for all other nodes."""
+        """The number of groups of a convolution; 1 for all other nodes."""
         return self.get("num_group", 1)
 
     @property
@@ -193,7 +193,7 @@ class Node:
 
     @property
     def is_fused(self) -> bool:
-        """Whether it is one of oneDNN's operators, which take others along."""
+        """Whether it is one of oneDNN's operators, which compute several others at once."""
         return self.operator.startswith("_sg_mkldnn")
 
     @property
@@ -229,7 +229,7 @@ def variable(name: str, shape: Iterable[int]) -> Node:
 
 
 def consumers(outputs: list[Entry]) -> dict[Entry, list[Node]]:
-    """{(node, output): [nodes that read it]} of the graph that ends in ``outputs``; a node once for each reading."""
+    """{(node, output): [nodes that read it]} of the graph that ends in ``outputs``; a node once per reading."""
     readers: dict[Entry, list[Node]] = {}
     for node in in_order(outputs):
         for source in node.inputs:
@@ -255,7 +255,7 @@ def in_order(outputs: list[Entry]) -> list[Node]:
 def nodes_of(symbol: mx.sym.Symbol, amp_casts: bool = False) -> tuple[list[Node], list[Entry]]:
     """``(nodes, outputs)`` of a Symbol: its nodes, each after its inputs, and the entries that it puts out.
 
-    Without the casts of mixed precision, by default.
+    The casts of mixed precision are left out by default.
     """
     return _linked(_content(symbol, amp_casts))
 
@@ -266,12 +266,12 @@ def symbol_of(outputs: list[Entry]) -> mx.sym.Symbol:
 
 
 def edited(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: bool = False) -> mx.sym.Symbol:
-    """A copy of a Symbol after ``edit(node)`` of each node, which may change its name and its attributes."""
+    """A copy of a Symbol after ``edit(node)`` was called for each node; it may change the name and the attributes."""
     return mx.sym.load_json(edited_text(symbol, edit, amp_casts))
 
 
 def edited_text(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: bool = False) -> str:
-    """The JSON of :func:`edited`. All else stays, such as how often BatchNorm's statistics were seen to change."""
+    """The JSON of :func:`edited`. All else stays as it is, such as the count of changes of BatchNorm's statistics."""
     content = _content(symbol, amp_casts)
     for node, entry in zip(_linked(content)[0], content["nodes"]):
         edit(node)

@@ -1,12 +1,13 @@
 """What MXNet's operators mean: one entry for every operator of which the package knows more than its name.
 
-To teach the house an operator, write its entry here; what pruning does with the channels that pass through it is a rule
-in ``pruning/channels/rules/``. Nobody else knows what an operator does by its name: others ask a :class:`Node`, which
-asks here. Only the list of those that a file may hold, ``checkpoint/allowed_operators.py``, stands apart, for safety.
+To teach the package an operator, write its entry here. What pruning does with the channels that pass through it is a
+rule in ``pruning/channels/rules/``. No other module tells by its name what an operator does: they ask a
+:class:`Node`, which asks here. The only exception, for safety, is the list of those that a file may hold,
+``checkpoint/allowed_operators.py``.
 
-An operator without an entry is computed as it is, in fp32; it has no layer, no multiply-accumulates that count.
+An operator without an entry is computed as it is, in fp32; it has no layer and counts no multiply-accumulates.
 
-Other forms of an operator, such as its name in MXNet's NumPy interface or what it is in ONNX, belong into its entry.
+Other forms of an operator, such as its name in MXNet's NumPy interface or its form in ONNX, belong in its entry.
 """
 from __future__ import annotations
 
@@ -251,6 +252,6 @@ _teach("elemwise_add", "broadcast_add", inputs=("lhs", "rhs"), adds=True)
 _teach("_foreach", "_while_loop", "_cond", inputs=(), has_body=True)
 
 
-# oneDNN's, in fp32 or on integers, with what they take along -------------------------------------------------------
+# oneDNN's, in fp32 or on integers, with what they compute too -------------------------------------------------------
 
 _teach("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected", inputs=("data", "weight"), macs_per="output")

@@ -1,4 +1,4 @@
-"""MXNet's registry of operators: their names, what attributes each has, and a Symbol of one alone.
+"""MXNet's registry of operators: their names, the attributes of each, and a Symbol of a single one.
 
 Python's interface to MXNet does not give these; the calls are those of its C library.
 """

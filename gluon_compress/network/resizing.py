@@ -24,7 +24,7 @@ RESIZABLE = ((nn.Dense, "weight"), (nn.conv_layers._Conv, "weight"), (nn.Embeddi
 
 
 def resizable_parameters(net: HybridBlock) -> set[str]:
-    """Structural names of the weights, and of GroupNorm's gammas, all of whose owners can be told new sizes."""
+    """Structural names of the weights, and of GroupNorm's gammas, whose owners can all take new sizes."""
     owners: dict[int, list[tuple[str, Block]]] = {}
     for name, parameter, block in walk(net):
         owners.setdefault(id(parameter), []).append((name.rpartition(".")[2], block))
@@ -33,7 +33,7 @@ def resizable_parameters(net: HybridBlock) -> set[str]:
 
 
 def _can_be_told(role: str, block: Block) -> bool:
-    """Whether the operator takes its sizes from attributes of ``block``, not from a hybrid_forward of yours."""
+    """Whether the operator takes its sizes from attributes of ``block``, not from a user's hybrid_forward."""
     return isinstance(block, SymbolBlock) or any(
         role == name and isinstance(block, layer) and type(block).hybrid_forward is layer.hybrid_forward
         for layer, name in RESIZABLE)
@@ -41,7 +41,7 @@ def _can_be_told(role: str, block: Block) -> bool:
 
 def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray],
            groups: Mapping[str, int]) -> None:
-    """Give parameters new shapes and values, and tell their layers.
+    """Give parameters new shapes and values, and update their layers.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapp
 
 
 def _check_at_next_step(trainer: Trainer) -> None:
-    """Let a trainer that was made before say what is wrong, where MXNet would compare numbers."""
+    """Let a trainer that was made earlier say what is wrong, where MXNet would only report differing numbers."""
     def update(ignore_stale_grad: bool = False) -> Any:
         try:
             check_shapes(trainer)

@@ -1,4 +1,4 @@
-"""Gluon's Trainer from inside: its optimizer and that one's state, its key-value store, further parameters to train."""
+"""Gluon's Trainer from inside: its optimizer, the optimizer's state, its key-value store, more parameters to train."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ def trained_parameters(trainer: Trainer) -> list[Parameter]:
 
 @contextmanager
 def training_also(trainer: Trainer | None, parameters: Iterable[Parameter]) -> Iterator[None]:
-    """Let a ``gluon.Trainer``, or none, update further parameters; it and its optimizer forget them afterwards.
+    """Let a ``gluon.Trainer`` (or None) update further parameters; it and its optimizer forget them afterwards.
 
     Raises ``ValueError`` for a trainer that has made a key-value store, which knows its parameters for good.
     """
@@ -63,12 +63,12 @@ def optimizer_of(trainer: Trainer) -> Optimizer:
 
 
 def gradient_scale(trainer: Trainer) -> float:
-    """What gradients are multiplied by, beside being divided by the batch size: the ``rescale_grad`` asked for."""
+    """The factor on gradients, apart from the division by the batch size: the ``rescale_grad`` asked for."""
     return trainer._scale
 
 
 def optimizer_states(trainer: Trainer) -> dict[int, Any]:
-    """{number of a parameter: the optimizer's state of it}; of the first device, the others have equal ones."""
+    """{number of a parameter: the optimizer's state of it}; from the first device, as the others have equal ones."""
     return _updaters(trainer)[0].states
 
 
@@ -80,7 +80,7 @@ def restore_optimizer_states(trainer: Trainer, states: dict[int, Any]) -> None:
 
 
 def _copied(state: Any) -> Any:
-    """An optimizer state in arrays of its own, which the optimizer writes into."""
+    """A copy of an optimizer state in new arrays, as the optimizer writes into its own."""
     if isinstance(state, (tuple, list)):
         return tuple(map(_copied, state))
     return None if state is None else state.copy()
@@ -124,7 +124,7 @@ def _updaters(trainer: Trainer) -> list[Updater]:
 
 
 def _shapes(state: Any) -> Any:
-    """The shapes of the arrays of an optimizer state, as it is built."""
+    """The shapes of the arrays of an optimizer state, nested as the state is."""
     if isinstance(state, (tuple, list)):
         return [_shapes(part) for part in state]
     return getattr(state, "shape", None)
@@ -133,12 +133,12 @@ def _shapes(state: Any) -> Any:
 # The key-value store
 
 def has_store(trainer: Trainer) -> bool:
-    """Whether the trainer has made its key-value store, or found that it needs none: with its first step."""
+    """Whether the trainer has made its key-value store, or found that it needs none; its first step does so."""
     return trainer._kv_initialized
 
 
 def store_of(trainer: Trainer) -> Any:
-    """The key-value store that a trainer has made; before, what it was given as ``kvstore``: a name, a store, None."""
+    """The key-value store that a trainer has made; before that, its ``kvstore`` argument: a name, a store or None."""
     return trainer._kvstore if trainer._kv_initialized else trainer._kvstore_params["kvstore"]
 
 

@@ -15,7 +15,7 @@ from ..errors import NetworkError
 def parameters(net: Any) -> dict[str, Parameter]:
     """{structural name: Parameter} of every parameter; a shared one under its first name only.
 
-    ``TypeError`` for what is no Block.
+    Raises ``TypeError`` for anything that is not a Block.
     """
     if not isinstance(net, Block):
         raise TypeError(f"net is {shown(net)}; accepted: a gluon.HybridBlock")
@@ -63,7 +63,7 @@ def snapshot(net: HybridBlock) -> dict[str, np.ndarray]:
 def restore_snapshot(net: HybridBlock, values: Any) -> None:
     """Set the parameters of a :func:`snapshot`.
 
-    Raises ``TypeError`` and ``ValueError`` for what is none, or one of another network; ``net`` is then unchanged.
+    Raises ``TypeError`` or ``ValueError`` for anything but a snapshot of this network; ``net`` is then unchanged.
     """
     own = parameters(net)
     if not isinstance(values, Mapping):
@@ -83,7 +83,7 @@ def restore_snapshot(net: HybridBlock, values: Any) -> None:
 def set_values(parameter: Parameter, value: np.ndarray) -> None:
     """``parameter.set_data`` of an array, which fails on weights that oneDNN has laid out anew.
 
-    A trainer that updates on a key-value store begins anew there. Raises ``NetworkError`` when servers hold the
+    A trainer that updates on a key-value store starts afresh there. Raises ``NetworkError`` when servers hold the
     parameter.
     """
     if parameter._data is None:
@@ -100,7 +100,7 @@ def set_values_and_shape(parameter: Parameter, value: np.ndarray) -> None:
 
 
 def write_values(parameter: Parameter, value: np.ndarray) -> None:
-    """Write an array into those of the parameter, and not into the copy that a key-value store may hold."""
+    """Write an array into the parameter's own arrays, but not into the copy that a key-value store may hold."""
     for array in parameter.list_data():
         # not array[:] = value, which MXNet refuses for an array in one of oneDNN's layouts
         mx.nd.identity(mx.nd.array(value, array.context, array.dtype), out=array)

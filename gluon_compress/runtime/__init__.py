@@ -10,16 +10,17 @@ Importing this module, which ``import gluon_compress`` does first, does six thin
 4. **Waiting**, when it is asked for with ``GLUON_COMPRESS_WAITING=active``. Between two operators OpenMP's threads
    wait for work. GNU's library lets them sleep almost at once when a process has more of them than cores, as MXNet has;
    waking them takes as long as a small int8 layer. They are told to look for work a little longer
-   (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``). That serves single images sooner on a machine of one's own. Where other
-   programs run it takes their time and is slower itself: ``benchmarks/waiting.py`` measures both.
+   (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``). On a machine of one's own, single images are then done sooner. Where other
+   programs run, it takes their time and is slower itself: ``benchmarks/waiting.py`` measures both.
 5. **AMX.** oneDNN 2.4.4 keeps its AMX int8 kernels opt-in, and Linux >= 5.16 wants to be asked for
    the tile registers first. We ask, and opt in only when the kernel grants them.
 6. **oneDNN's cache of primitives** is off where the processor has AVX-512. For it (N, C, 1, 1) images in channels-last
-   order, which 1x1 convolutions write there, equal those in plain order, as both lie alike in memory; it gives what was
-   made for one to the other, and MXNet's BatchNorm of a matrix (N, C), which needs the plain order, ends the process
-   (SIGSEGV). MXNet has a cache of its own. What lays weights out anew in every step of a training pays: nothing could
-   be measured of ResNet-18, AlexNet, LeNet and all inference, 5 % of MobileNet 1.0 and a fifth to a half of MobileNet
-   0.25 on 32x32 images. Where no such BatchNorm is near, ``DNNL_PRIMITIVE_CACHE_CAPACITY=1024`` brings it back.
+   order, which 1x1 convolutions write there, equal those in plain order, as both lie alike in memory; it gives a
+   primitive made for one to the other. MXNet's BatchNorm of a matrix (N, C), which needs the plain order, then ends the
+   process (SIGSEGV). MXNet has a cache of its own. The cost is laying weights out anew in every training step: none
+   could be measured for ResNet-18, AlexNet, LeNet and all inference, 5 % of MobileNet 1.0 and a fifth to a half of
+   MobileNet 0.25 on 32x32 images. Where no such BatchNorm is used, ``DNNL_PRIMITIVE_CACHE_CAPACITY=1024`` brings it
+   back.
 
 ``OMP_NUM_THREADS``, ``MXNET_OMP_MAX_THREADS``, ``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``, ``DNNL_MAX_CPU_ISA``,
 ``ONEDNN_MAX_CPU_ISA`` and ``DNNL_PRIMITIVE_CACHE_CAPACITY`` win when they are set already. ``GLUON_COMPRESS_RUNTIME=0``

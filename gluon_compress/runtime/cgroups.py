@@ -10,7 +10,7 @@ MOUNTED = Path("/sys/fs/cgroup")
 def cpu_quota(root: Path = MOUNTED, membership: Path = Path("/proc/self/cgroup")) -> float | None:
     """The smallest CPU quota, in cores, of this process's group and of those above it; None without one.
 
-    A container often sees its own group as the root, under whatever path it is told, so the root always counts.
+    A container often sees its own group as the root, whatever path it is told, so the root always counts.
     """
     quotas = [_quota(folder) for group in _groups(root, membership) for folder in (group, *group.parents)
               if folder.is_relative_to(root)]

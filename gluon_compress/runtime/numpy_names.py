@@ -1,6 +1,6 @@
 """Names that NumPy removed and that MXNet 1.9.1 or gluoncv 0.10.5 still read, put back where they are missing.
 
-What they read while they are imported would end the import, the rest ends a call: gluoncv's Faster R-CNN reads
+Names that they read on import would make the import fail, the others a call: gluoncv's Faster R-CNN reads
 ``numpy.float``, ``mx.np.pad`` reads ``numpy.compat``. ``tests/test_surroundings.py`` reads their source and finds no
 other.
 """
@@ -39,7 +39,7 @@ def _msort(a: Any) -> numpy.ndarray:
 
 
 def _under_its_old_name(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of its own: MXNet keeps a table from NumPy's functions to its own, one entry for each name."""
+    """A new function, as MXNet's table from NumPy's functions to its own needs one entry for each name."""
     def renamed(*arguments: Any, **options: Any) -> Any:
         return function(*arguments, **options)
     renamed.__doc__ = function.__doc__

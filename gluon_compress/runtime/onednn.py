@@ -1,4 +1,4 @@
-"""What the processor can do, and what oneDNN 2.4.4 is told of it: AMX, and its cache of primitives."""
+"""What the processor can do, and the settings of oneDNN 2.4.4 that follow: AMX, and its cache of primitives."""
 from __future__ import annotations
 
 import ctypes
@@ -62,7 +62,7 @@ def _amx_obstacle(cpuinfo: Path, request_tiles: Callable[[], int]) -> str | None
 
 
 def cpu_flags(cpuinfo: Path) -> set[str] | None:
-    """The set of what the processor can do, or None where nothing says it."""
+    """The processor's features as a set, or None where the system does not list them."""
     try:
         return set(next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split())
     except (OSError, StopIteration):
@@ -70,9 +70,9 @@ def cpu_flags(cpuinfo: Path) -> set[str] | None:
 
 
 def switch_primitive_cache_off(environment: MutableMapping[str, str], cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Keep MXNet's BatchNorm from ending the process, on processors where it can; return the cache's state, and why.
+    """Keep MXNet's BatchNorm from ending the process on processors where it can; return the cache's state and why.
 
-    oneDNN reads the variable with the first primitive, also when MXNet was imported long before.
+    oneDNN reads the variable when it makes its first primitive, even if MXNet was imported long before.
     """
     if PRIMITIVE_CACHE in environment:
         return f"as {PRIMITIVE_CACHE} was set by the user"

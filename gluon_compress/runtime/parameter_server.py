@@ -2,7 +2,7 @@
 
 MXNet 1.9.1 serves while it is imported, in a process whose ``DMLC_ROLE`` says so, and unpickles what anyone sends as
 command 0: an optimizer, or any program. Here it is imported without a role first, and serves with that command refused.
-Nothing needs it: the workers update the weights themselves.
+Nothing needs that command: the workers update the weights themselves.
 """
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def import_mxnet() -> Any:
 
 
 def _check_port(role: str) -> None:
-    """A scheduler whose port is taken would end in a trace of MXNet's."""
+    """Say so when the port is taken, where the scheduler would end in an MXNet stack trace."""
     place = os.environ.get("DMLC_NODE_HOST", ""), int(os.environ.get("DMLC_PS_ROOT_PORT", 0))
     if role == "scheduler" and os.environ.get("DMLC_LOCAL", "0") == "0":
         try:

@@ -41,7 +41,7 @@ def set_threads(environment: MutableMapping[str, str], library_loaded: bool, cor
 
 
 def set_waiting(environment: MutableMapping[str, str], library_loaded: bool, threads: int) -> str:
-    """Let threads wait actively if the user asks for it; return how they wait, and why."""
+    """Let threads wait actively if the user asks for it; return how they wait and why."""
     asked = environment.get(WAITING_SWITCH)
     if asked not in (None, "", "active"):
         raise ValueError(f"the environment variable {WAITING_SWITCH} is {asked!r}; accepted: 'active', or unset to "

@@ -1,4 +1,4 @@
-"""Several inputs: element by element, one beside the other, multiplied."""
+"""Several inputs: combined element by element, concatenated, or multiplied."""
 from __future__ import annotations
 
 from math import prod
@@ -33,7 +33,7 @@ def _elementwise(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 
 def _broadcast_axes(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """The first input with the lengths that some axes of the second have; only these are read."""
+    """The first input, with the lengths of some axes of the second, of which only these lengths are read."""
     for labels, name, index in zip(inputs, ("lhs_axes", "rhs_axes"), (0, 1)):
         dimensions = len(node.input_shape(index))
         if labels is not None and labels.axis in {axis % dimensions for axis in node.get(name) or ()}:

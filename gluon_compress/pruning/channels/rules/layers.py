@@ -30,7 +30,7 @@ def _convolution(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 
 def _grouped(node: Node, data: Labels | None, tracker: Tracker, channels: int, out_axis: int) -> Labels | None:
-    """A grouped convolution loses whole groups, or the same channels of each, whichever is finer."""
+    """A grouped convolution loses whole groups, or the same channels of each, whichever is the finer choice."""
     inputs, groups = node.input_shape(0)[1], node.groups
     whole = _new_channels(node, tracker, channels, {"bias": 0})
     if whole is None or data is None:
@@ -79,7 +79,7 @@ def _embedding(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 
 def _new_channels(node: Node, tracker: Tracker, count: int, indexed: Mapping[str, int]) -> Labels | None:
-    """Labels of the channels that a layer makes, which index its weight and bias; None when they are not ours."""
+    """Labels of the channels that a layer makes; they index its weight and bias. None when they are not ours."""
     weight = node.parameters.get("weight")
     if weight is None:
         return None
@@ -126,7 +126,7 @@ def _layer_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 @rule("GroupNorm")
 def _group_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """Whole groups go, so that those that stay are normalized as before."""
+    """Whole groups are removed, so that those that stay are normalized as before."""
     data = only_on(1, node, inputs[0], tracker)
     if data is None:
         return [None]
@@ -154,7 +154,7 @@ def _leaky_relu(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 @rule("L2Normalization")
 def _l2_normalization(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """By the norm of each channel, or of all together, to which what is removed adds nothing."""
+    """It divides by the norm of each channel or of all together; removed channels add nothing to it."""
     if node.get("mode", "instance") == "spatial":
         return [only_on(1, node, inputs[0], tracker)]
     return [inputs[0]]

@@ -13,7 +13,7 @@ from .table import Inputs, Outputs, axis_of, only_on, rule, stop
 
 @rule("Flatten", "Reshape")
 def _reshape(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """The axis of the channels may be merged with others or split; of a split axis one part can shrink."""
+    """The axis of the channels may be merged with others or split; one part of a split axis can shrink."""
     data = inputs[0]
     if data is None:
         return [None]
@@ -48,7 +48,7 @@ def _moved(data: Labels, shape: tuple[int, ...], target: tuple[int, ...]) -> Ite
 
 def _along(axis: int, rows: np.ndarray, node: Node, tracker: Tracker) -> Labels:
     """:class:`Labels` of a tensor whose rows lose the same positions."""
-    for row in {row.tobytes(): row for row in rows}.values():  # once each; np.unique makes a TypeError of Ctrl-C
+    for row in {row.tobytes(): row for row in rows}.values():  # once each; np.unique turns Ctrl-C into a TypeError
         tracker.same(rows[0], row, f"laid beside channels that stay by {node.operator} ({node.name})")
     return Labels(axis, rows[0])
 

@@ -36,7 +36,7 @@ def _crop(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 @rule("Pooling", "_contrib_AdaptiveAvgPooling2D", "UpSampling", "_contrib_BilinearResize2D")
 def _spatial(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """Over the pixels of each channel."""
+    """It works over the pixels of each channel."""
     layout = node.get("layout") or "NC"
     if node.operator == "UpSampling" and len(inputs) > 1:
         return stop(node, inputs, tracker, "with several inputs")

@@ -2,7 +2,7 @@
 
 A rule ``(node, inputs, tracker) -> outputs`` gets the :class:`Labels` of each input (None where channels cannot
 be told apart) and returns those of the outputs. It tells the tracker what the removal of a channel demands
-here. A rule that is not sure pins the channels: they stay, and the plan gives the reason.
+here. A rule that cannot be sure pins the channels: they stay, and the plan gives the reason.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 
 def unknown_operator(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """No rule: all that it reads stays."""
+    """There is no rule: everything that it reads stays."""
     return stop(node, inputs, tracker, "no rule for this operator")
 
 
@@ -43,7 +43,7 @@ def stop(node: Node, inputs: Inputs, tracker: Tracker, why: str) -> Outputs:
 
 
 def only_on(axis: int, node: Node, labels: Labels | None, tracker: Tracker) -> Labels | None:
-    """``labels`` when they run along ``axis``; otherwise their channels stay, and None."""
+    """``labels`` when they run along ``axis``; otherwise None, and their channels stay."""
     if labels is not None and labels.axis != axis:
         tracker.pin(labels, f"read by {node.operator} ({node.name}) with its channels on axis {labels.axis}")
         return None
