@@ -7,8 +7,7 @@ import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import numpy as np
 from gluon_compress.files.writing import write_atomically
 from gluon_compress import measure_latency
-from gluon_compress.tables import progress_bar
-from gluon_compress.tables import format_table
+from gluon_compress.tables import format_table, progress_bar
 
 LONG = "--long" in sys.argv[1:]
 OUTPUT = Path(__file__).resolve().parent / "output"

@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 
 from course import LONG, OUTPUT, accuracy_text, time_text
-from gluon_compress.tables import progress_bar
-from gluon_compress.tables import format_table
+from gluon_compress.tables import format_table, progress_bar
 from tqdm import tqdm
 
 FOLDER = Path(__file__).resolve().parent
