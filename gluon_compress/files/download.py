@@ -26,7 +26,7 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
 
     What an interrupted call left in ``<path>.part`` is resumed where the server allows it. Two processes
     may call this for the same path: the second waits, and finds the file. A file that is there already
-    with the right checksum is kept; one with another is replaced only by a verified download.
+    with the right checksum is kept; one with a different checksum is replaced only by a verified download.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
     Raises
     ------
     TypeError, ValueError
-        For a path, digest, time or limit that is not one.
+        For an invalid path, digest, time or limit.
     DownloadError
         When the server cannot be reached, answers with an error, stops early, is too slow or delivers other bytes or
         more than ``limit``. ``path`` is then as it was.

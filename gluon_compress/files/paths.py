@@ -11,7 +11,7 @@ from typing import Any
 
 from ..arguments import check_integer
 
-NAME_BYTES = 100  # characters of a file's name in the name of the folder in which it is written
+NAME_BYTES = 100  # bytes of a file's name in the name of the folder in which it is written
 
 
 def check_path(name: str, path: Any) -> None:

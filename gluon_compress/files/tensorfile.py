@@ -91,7 +91,7 @@ def check_regular(path: Any) -> None:
         raise TypeError(f"path is {path!r}; accepted: the path of a file")
     mode = os.stat(path).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        with open(path, "rb"):  # this error says so of a directory
+        with open(path, "rb"):  # raises IsADirectoryError for a directory
             return
     raise CheckpointError(f"{path} is no plain file but a pipe, a socket or a device")
 

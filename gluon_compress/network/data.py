@@ -39,7 +39,7 @@ PAIR = "pairs (input, label), with ((input, input), label) for several inputs"
 class IndexedData(Protocol):
     """Data that number their samples, so that values computed for each sample can be used in passes of any order.
 
-    ``ImageDataset.batches`` is one; your own data are, if they have these methods as well as those of an iterable.
+    ``ImageDataset.batches`` is one; an iterable of batches with these methods is one, too.
     """
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ SELECTIONS = "the name of a layer, a kind or class of layers, a function of a La
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with a weight, that is a parameter of at least two dimensions.
+    """A layer with a weight, that is, a parameter of at least two dimensions.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ Which = Item | Iterable[Item] | None  # what ``select`` and ``exclude`` accept
 
 
 def layers(net: HybridBlock) -> list[Layer]:
-    """All :class:`Layer` of a ready network, in the order in which they were added; shared weights once."""
+    """All layers of a ready network, in the order in which they were added; shared weights count once."""
     check_ready(net)
     kinds: dict[str, tuple[str, str | None]] = {}
     weighted = []

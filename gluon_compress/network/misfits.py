@@ -57,7 +57,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def shorten(error: BaseException) -> str:
-    """The sentence in an MXNet error, without its source line, time and stack trace."""
+    """The sentence in an MXNet error, without source line, time and stack trace."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     message = next((line for line in lines if re.search(r"MXNetError|Error in operator|Check failed", line)), lines[0])
     message = re.sub(r"^\S*Error: ", "", message.strip())

@@ -35,7 +35,7 @@ class Node:
     constant : bool
         Whether that is a ``gluon.Constant``.
     inputs : list of (Node, int)
-        What it reads: a node and which of its outputs.
+        What it reads: each a node and the number of one of its outputs.
     subgraphs : list of list of (Node, int)
         Graphs of its own, each given by its outputs: the body of a loop, or what oneDNN computes in one operator.
     """
@@ -100,7 +100,7 @@ class Node:
 
     @property
     def weight(self) -> Node | None:
-        """The node that makes the weight of a layer: a parameter, mostly."""
+        """The node that makes the weight of a layer, usually a parameter."""
         return self._source("weight")
 
     @property
@@ -173,7 +173,7 @@ class Node:
 
     @property
     def ceiling(self) -> float | None:
-        """Where a ReLU cuts, infinity where it does not; None for all other nodes."""
+        """The value at which a ReLU cuts off, infinity where it does not; None for all other nodes."""
         return self.meaning.ceiling(self)
 
     @property

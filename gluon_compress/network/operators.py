@@ -75,7 +75,7 @@ class Operator:
     is_homogeneous : callable
         Whether f(s x) = s f(x), channel by channel, for s > 0.
     ceiling : callable
-        Where a ReLU cuts, infinity where it does not; None for all other operators.
+        The value at which a ReLU cuts off, infinity where it does not; None for all other operators.
     slope_kind : callable
         "leaky" for max(x, 0) + slope * min(x, 0) with a number, "prelu" with a parameter; None for all others.
     ends_in_relu : bool

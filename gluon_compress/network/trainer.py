@@ -80,7 +80,7 @@ def restore_optimizer_states(trainer: Trainer, states: dict[int, Any]) -> None:
 
 
 def _copied(state: Any) -> Any:
-    """A copy of an optimizer state in new arrays, as the optimizer writes into its own."""
+    """A copy of an optimizer state in new arrays, into which the optimizer can write."""
     if isinstance(state, (tuple, list)):
         return tuple(map(_copied, state))
     return None if state is None else state.copy()

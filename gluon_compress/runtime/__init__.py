@@ -14,11 +14,11 @@ Importing this module, which ``import gluon_compress`` does first, does six thin
    programs run, it takes their time and is slower itself: ``benchmarks/waiting.py`` measures both.
 5. **AMX.** oneDNN 2.4.4 keeps its AMX int8 kernels opt-in, and Linux >= 5.16 wants to be asked for
    the tile registers first. We ask, and opt in only when the kernel grants them.
-6. **oneDNN's cache of primitives** is off where the processor has AVX-512. For it (N, C, 1, 1) images in channels-last
-   order, which 1x1 convolutions write there, equal those in plain order, as both lie alike in memory; it gives a
-   primitive made for one to the other. MXNet's BatchNorm of a matrix (N, C), which needs the plain order, then ends the
-   process (SIGSEGV). MXNet has a cache of its own. The cost is laying weights out anew in every training step: none
-   could be measured for ResNet-18, AlexNet, LeNet and all inference, 5 % of MobileNet 1.0 and a fifth to a half of
+6. **oneDNN's cache of primitives** is off where the processor has AVX-512. The cache takes (N, C, 1, 1) images in
+   channels-last order, which 1x1 convolutions write there, for those in plain order, as both lie alike in memory. It
+   gives a primitive made for one to the other. MXNet's BatchNorm of a matrix (N, C), which needs the plain order, then
+   ends the process (SIGSEGV). MXNet has a cache of its own. The cost is laying weights out anew in every training step:
+   none could be measured for ResNet-18, AlexNet, LeNet and all inference, 5 % of MobileNet 1.0 and a fifth to a half of
    MobileNet 0.25 on 32x32 images. Where no such BatchNorm is used, ``DNNL_PRIMITIVE_CACHE_CAPACITY=1024`` brings it
    back.
 

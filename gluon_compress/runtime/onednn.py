@@ -1,4 +1,4 @@
-"""What the processor can do, and the settings of oneDNN 2.4.4 that follow: AMX, and its cache of primitives."""
+"""What the processor can do, and what oneDNN 2.4.4 is told about it: AMX, and its cache of primitives."""
 from __future__ import annotations
 
 import ctypes
@@ -32,7 +32,7 @@ def unlock_amx(environment: MutableMapping[str, str], cpuinfo: Path = Path("/pro
                request_tiles: Callable[[], int] = request_amx_tiles) -> tuple[bool, str]:
     """Let oneDNN use AMX if CPU and kernel allow; return (on, reason).
 
-    Without the kernel's grant a process that uses the tiles dies, so the variable is only set after it.
+    Without the kernel's grant a process that uses the tiles dies, so the variable is set only after the grant.
     """
     chosen = next((name for name in ISA_VARIABLES if name in environment), None)
     if chosen and environment.get("DNNL_MAX_CPU_ISA", "").upper() != AMX_ISA:

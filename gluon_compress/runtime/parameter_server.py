@@ -1,8 +1,8 @@
 """The scheduler and the servers of MXNet's parameter server, which run nothing that comes over the network.
 
 MXNet 1.9.1 serves while it is imported, in a process whose ``DMLC_ROLE`` says so, and unpickles what anyone sends as
-command 0: an optimizer, or any program. Here it is imported without a role first, and serves with that command refused.
-Nothing needs that command: the workers update the weights themselves.
+command 0: an optimizer, or any program. It is first imported here without a role, and then serves with that command
+refused. Nothing needs that command: the workers update the weights themselves.
 """
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def _elementwise(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 
 def _broadcast_axes(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """The first input, with the lengths of some axes of the second, of which only these lengths are read."""
+    """The first input, with some axes as long as in the second, of which only these lengths are read."""
     for labels, name, index in zip(inputs, ("lhs_axes", "rhs_axes"), (0, 1)):
         dimensions = len(node.input_shape(index))
         if labels is not None and labels.axis in {axis % dimensions for axis in node.get(name) or ()}:

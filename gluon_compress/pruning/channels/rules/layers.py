@@ -44,7 +44,7 @@ def _grouped(node: Node, data: Labels | None, tracker: Tracker, channels: int, o
             for row in rows[1:]:
                 tracker.same(rows[0], row, reason)
         tracker.assign(node, "weight", 1, (read if out_axis == 0 else made)[0])
-    else:  # whole groups: all that a group reads and makes goes together
+    else:  # whole groups: all that a group reads and makes is removed together
         for column in (*read.T, *made.T):
             tracker.same(read[:, 0], column, reason)
         tracker.count_groups(node, read[:, 0])
@@ -116,7 +116,7 @@ def _instance_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 @rule("LayerNorm")
 def _layer_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """Over the channels: mean and variance become those of the kept ones."""
+    """It normalizes over the channels: mean and variance become those of the kept ones."""
     data = inputs[0]
     if data is not None and data.axis == node.channel_axis:
         for role in ("gamma", "beta"):

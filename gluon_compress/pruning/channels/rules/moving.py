@@ -103,7 +103,7 @@ def _squeeze(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 @rule("SliceChannel")
 def _split(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """Equal parts: channel i of each goes together with channel i of the others."""
+    """Equal parts: channel i of each is removed together with channel i of the others."""
     data, parts = inputs[0], node.get("num_outputs")
     axis, squeeze = axis_of(node, 1), node.get("squeeze_axis", False)
     if data is None:
@@ -138,7 +138,7 @@ def _slice(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 @rule("take")
 def _take(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """Channels in another order, by a parameter of the network that holds their positions (CondenseNet)."""
+    """It puts channels in another order, by a parameter of the network that holds their positions (CondenseNet)."""
     data, indices = inputs
     axis = axis_of(node, 0)
     if data is None or indices is not None:
