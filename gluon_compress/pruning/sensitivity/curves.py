@@ -34,7 +34,7 @@ class Sensitivity(Record):
     curves : dict
         {name: {fraction: accuracy}}, fractions ascending, without those that would leave a layer empty.
 
-    >>> curves = sensitivity(net, lambda net: evaluate(net, validation_data), example, kind="channels")
+    >>> curves = measure_sensitivity(net, lambda net: evaluate(net, validation_data), example, kind="channels")
     >>> prune_channels(net, example, ratio=curves.ratios(max_drop=0.01))
     """
 
