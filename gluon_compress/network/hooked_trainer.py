@@ -1,6 +1,7 @@
 """A Gluon Trainer that prunes, from inside: the hooks around its updates, and what a saved training keeps of it."""
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import mxnet as mx
@@ -8,41 +9,41 @@ import numpy as np
 from mxnet.gluon import Parameter, Trainer
 
 
-class PruningTrainer(Trainer):
+class PruningTrainer(Trainer, ABC):
     """A ``gluon.Trainer`` that prunes. A derived class says what happens around each update of the weights."""
 
     _comparisons = 0  # with other workers, so far
 
     # What a derived class says
 
+    @abstractmethod
     def _before_update(self) -> None:
         """The gradients are computed, the weights are not updated yet. May be called twice in a step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _before_stored_update(self, parameter: Parameter, weight: mx.nd.NDArray) -> None:
         """As :meth:`_before_update`, for the copy of a parameter's values that a local key-value store updates."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _after_update(self) -> None:
         """The weights are updated."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _meet_workers(self) -> None:
         """The key-value store is made, and the other workers can be reached through it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def masks_digest(self) -> str:
         """What identifies the masks at the beginning of a training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pruning_state(self) -> dict:
         """What :meth:`restore_pruning_state` needs to continue from here, as JSON."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore_pruning_state(self, state: dict) -> None:
         """Continue from a :meth:`pruning_state`; ``RecordError``, with nothing changed, when it does not fit."""
-        raise NotImplementedError
 
     # What it can ask
 
