@@ -6,30 +6,49 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import HybridBlock, Parameter, SymbolBlock
+from mxnet.gluon import HybridBlock, Parameter, ParameterDict, SymbolBlock
 
+from .inputs import flat
+from .interface import CLASSIC, Interface, classic_graph, has_numpy_operators, interface_of_array
+from .misfits import called
 from .nodes import Entry, symbol_of
 
 
-def block_of(outputs: list[Entry], inputs: Iterable[str], values: Mapping[str, np.ndarray]) -> SymbolBlock:
-    """A SymbolBlock of rewritten nodes with these parameters, which take no gradients."""
-    net = SymbolBlock(symbol_of(outputs), [mx.sym.var(name, dtype="float32") for name in inputs])
-    set_constants(net, dict(values))
+class GraphBlock(SymbolBlock):
+    """A SymbolBlock that computes in either mode of MXNet, and gives arrays or Symbols of the interface it is given."""
+
+    def __init__(self, outputs: mx.sym.Symbol, inputs: list[mx.sym.Symbol],
+                 params: ParameterDict | None = None) -> None:
+        outputs = outputs.as_nd_ndarray()
+        super().__init__(outputs, inputs, params)
+        self._numpy_shapes = has_numpy_operators(outputs)
+
+    def __call__(self, x: Any, *args: Any) -> Any:
+        with classic_graph(self._numpy_shapes):
+            outputs = super().__call__(*CLASSIC.own((x, *args)))
+        return interface_of_array(flat(x)[0]).own(outputs)
+
+
+def block_of(outputs: list[Entry], inputs: Iterable[str], values: Mapping[str, np.ndarray],
+             interface: Interface = CLASSIC) -> GraphBlock:
+    """A network of rewritten nodes with these parameters, which take no gradients."""
+    net = GraphBlock(symbol_of(outputs), [mx.sym.var(name, dtype="float32") for name in inputs])
+    set_constants(net, dict(values), interface)
     return net
 
 
-def set_constants(net: SymbolBlock, values: dict[str, np.ndarray]) -> None:
+def set_constants(net: SymbolBlock, values: dict[str, np.ndarray], interface: Interface = CLASSIC) -> None:
     """Give a SymbolBlock its parameters, without gradients; takes them out of ``values``, {name: array}."""
     for name, parameter in net.collect_params().items():
         parameter.grad_req = "null"
         value = values.pop(name)
         dtype = value.dtype if value.dtype.kind in "iu" else np.float32  # indices, say
-        parameter._load_init(mx.nd.array(value, dtype=dtype), mx.cpu(), cast_dtype=True, dtype_source="saved")
+        parameter._load_init(interface.array(value, dtype=dtype), mx.cpu(), cast_dtype=True, dtype_source="saved")
 
 
 def tensors_of(net: HybridBlock, inputs: Sequence[Any]) -> list[np.ndarray]:
     """The outputs of a network for a tuple of inputs, as a list of arrays."""
-    tensors = net(*inputs)
+    tensors = called(net, inputs)
     return [tensor.asnumpy() for tensor in (tensors if isinstance(tensors, (list, tuple)) else [tensors])]
 
 
@@ -43,8 +62,10 @@ def inputs_and_symbol(block: SymbolBlock) -> tuple[list[mx.sym.Symbol], mx.sym.S
     return block._cached_graph
 
 
-def give_values(parameter: Parameter, value: np.ndarray, context: mx.Context, trainable: bool = True) -> None:
+def give_values(parameter: Parameter, value: np.ndarray, context: mx.Context, trainable: bool = True,
+                interface: Interface = CLASSIC) -> None:
     """Give a parameter that is not initialized an array of its own type; gradients take no memory unless needed."""
     gradients, parameter.grad_req = parameter.grad_req, "null"  # these come when the value is there only once
-    parameter._load_init(mx.nd.array(value, dtype=value.dtype), context, cast_dtype=True, dtype_source="saved")
-    parameter.grad_req = gradients if trainable else "null"
+    with interface.active():  # gradients are arrays of the active interface
+        parameter._load_init(interface.array(value), context, cast_dtype=True, dtype_source="saved")
+        parameter.grad_req = gradients if trainable else "null"

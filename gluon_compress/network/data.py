@@ -14,8 +14,9 @@ pass; functions that need several refuse it.
 
 Where no labels are needed they may be missing: ``input``, or ``(input, input)``.
 
-**An input** is an NDArray or a NumPy array, the batch on its first axis. NumPy arrays become float32, except those of 8
-bits: raw pixels must be scaled first. **Labels** are an NDArray or anything that NumPy turns into an array of numbers.
+**An input** is an NDArray, an ``mx.np`` array or a NumPy array, the batch on its first axis. NumPy arrays become
+float32, except those of 8 bits: raw pixels must be scaled first. **Labels** are an NDArray, an ``mx.np`` array or
+anything that NumPy turns into an array of numbers.
 """
 from __future__ import annotations
 
@@ -30,6 +31,7 @@ from mxnet.gluon.data import Dataset
 
 from .graph import input_names
 from .inputs import flat, map_arrays
+from .values import interface_of
 
 ITERABLE = "an iterable of (input, label) batches, such as a DataLoader or a list"
 PAIR = "pairs (input, label), with ((input, input), label) for several inputs"
@@ -102,7 +104,8 @@ def inputs_and_label(batch: Any, name: str, net: HybridBlock,
                      context: mx.Context | None = None) -> tuple[tuple, mx.nd.NDArray]:
     """``(inputs, label)`` of a batch: a tuple of NDArrays, or of nested lists of them, and an NDArray.
 
-    ``name`` is what errors call the data. With ``context`` both are on that device.
+    Both belong to the network's interface of MXNet. ``name`` is what errors call the data. With ``context`` both are on
+    that device.
     """
     inputs, rest = _split(batch, name, net, has_label=True)
     if len(rest) != 1:
@@ -113,12 +116,12 @@ def inputs_and_label(batch: Any, name: str, net: HybridBlock,
     if label.ndim == 0 or 0 in label.shape:
         raise ValueError(f"the labels of a batch of {name} have shape {label.shape} for {samples} samples; accepted: "
                          f"one label per sample")
-    return inputs, label
+    return interface_of(net).own((inputs, label))
 
 
 def inputs_of(batch: Any, name: str, net: HybridBlock, context: mx.Context | None = None) -> tuple:
     """The inputs of a batch with or without labels: a tuple of NDArrays, or of nested lists of them."""
-    return _converted(_split(batch, name, net, has_label=False)[0], name, context)
+    return interface_of(net).own(_converted(_split(batch, name, net, has_label=False)[0], name, context))
 
 
 def as_given(inputs: tuple) -> Any:

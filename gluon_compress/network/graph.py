@@ -11,9 +11,11 @@ from mxnet.gluon.block import _flatten
 from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
 from ..errors import NetworkError
+from .blocks import GraphBlock
 from .checks import check_ready
 from .inputs import example_inputs, flat, map_arrays
-from .misfits import misfit, reason_of, remedy_of_shapes, shorten
+from .interface import CLASSIC, classic_graph, has_numpy_operators, is_known
+from .misfits import called, misfit, reason_of, remedy_of_shapes, shorten
 from .nodes import Node, edited, nodes_of
 from .values import parameters
 
@@ -27,7 +29,8 @@ class Graph:
     Attributes
     ----------
     symbol : mx.sym.Symbol
-        Every operator has a name of its own, even where the network calls one layer twice.
+        Every operator has a name of its own, even where the network calls one layer twice. It belongs to the classic
+        interface of MXNet, whichever the network belongs to.
     inputs : list of str
         ``data``, or ``data0``, ``data1``, ... as ``HybridBlock.export`` names them; a SymbolBlock's own.
     parameters : dict
@@ -71,13 +74,14 @@ class Graph:
         self.inputs = input_names(net, len(flat(arrays)))
         symbol = _called(net, self.inputs, arrays)
         if further is not None:
-            symbol = mx.sym.Group([symbol, *further(symbol)])
+            symbol = mx.sym.Group([symbol, *CLASSIC.own(further(symbol))])
         own = parameters(net)
         known = _by_gluon_name(own)
         self.parameters = {name: known[name] for name in symbol.list_inputs() if name in known}
         structural = {id(parameter): name for name, parameter in (own if named is None else named).items()}
         self.parameter_names = {name: structural[id(parameter)] for name, parameter in self.parameters.items()}
         self.symbol = _tidy(symbol, self.parameters)
+        self._numpy_shapes = has_numpy_operators(self.symbol)
         self.nodes, self.outputs = nodes_of(self.symbol)
         for node in self.nodes:
             node.parameter = self.parameter_names.get(node.name)
@@ -120,16 +124,17 @@ class Graph:
         """Names in the graph of the parameters that operators change by themselves: BatchNorm's statistics."""
         return set(self.symbol.list_auxiliary_states())
 
-    def block(self, symbol: mx.sym.Symbol) -> SymbolBlock:
-        """A SymbolBlock of ``symbol``, another graph of the same inputs, with the network's own parameters."""
+    def block(self, symbol: mx.sym.Symbol) -> GraphBlock:
+        """A network of ``symbol``, another graph of the same inputs, with the network's own parameters."""
         shared = ParameterDict("")
         shared._params.update({parameter.name: parameter for parameter in self.parameters.values()})
         dtype = next((parameter.dtype for parameter in self.parameters.values()), np.float32)
-        return SymbolBlock(symbol, [mx.sym.var(name, dtype=dtype) for name in self.inputs], shared)
+        return GraphBlock(symbol, [mx.sym.var(name, dtype=dtype) for name in self.inputs], shared)
 
     def values(self) -> dict[str, mx.nd.NDArray]:
         """{name in the graph: NDArray on the CPU}, copies of the parameters."""
-        return {name: parameter.list_data()[0].copyto(mx.cpu()) for name, parameter in self.parameters.items()}
+        return {name: CLASSIC.own(parameter.list_data()[0].copyto(mx.cpu()))
+                for name, parameter in self.parameters.items()}
 
     def _infer(self, symbol: mx.sym.Symbol, input_shapes: list[Shape]) -> list[Shape]:
         shapes = {name: parameter.list_data()[0].shape for name, parameter in self.parameters.items()}
@@ -137,12 +142,14 @@ class Graph:
         known = set(symbol.list_inputs())
         text = ", ".join(map(str, input_shapes))
         try:
-            # the partial call, as infer_shape() prints all arguments before it raises
-            _, outputs, _ = symbol.infer_shape_partial(**{name: shapes[name] for name in shapes if name in known})
+            with classic_graph(self._numpy_shapes):
+                # the partial call, as infer_shape() prints all arguments before it raises
+                _, outputs, _ = symbol.infer_shape_partial(**{name: shapes[name] for name in shapes if name in known})
+                found = outputs is not None and all(map(is_known, outputs))
         except mx.MXNetError as error:
             raise ValueError(f"an example of shape {text} does not fit the network{remedy_of_shapes(input_shapes)}: "
                              f"{shorten(error)}"[:LONGEST_ERROR]) from None
-        if outputs is None or any(not shape or 0 in shape for shape in outputs):
+        if not found:
             raise ValueError(f"the shapes inside the network do not follow from an example of shape {text}")
         return outputs
 
@@ -161,10 +168,11 @@ def _called(net: HybridBlock, names: list[str], arrays: object) -> mx.sym.Symbol
     """The Symbol of all outputs of a network that is called with variables of these names, nested as ``arrays`` are."""
     symbols = map(mx.sym.var, names)
     try:
-        outputs, _ = _flatten(net(*map_arrays(lambda _: next(symbols), arrays)), "output")
+        outputs, _ = _flatten(called(net, map_arrays(lambda _: next(symbols), arrays)), "output")
     except Exception as error:  # whatever the user's hybrid_forward raises
         raise NetworkError(f"the network cannot be traced with {len(names)} symbolic input(s): {reason_of(error)} "
                            f"(a network of several inputs wants a tuple of examples)") from error
+    outputs = CLASSIC.own(outputs)
     return outputs[0] if len(outputs) == 1 else mx.sym.Group(outputs)
 
 

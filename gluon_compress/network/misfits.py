@@ -10,12 +10,20 @@ import numpy as np
 from mxnet.gluon import Block
 
 from .inputs import flat
+from .values import interface_of
+
+
+def called(net: Block, inputs: Sequence[Any]) -> Any:
+    """``net(*inputs)`` in the interface of MXNet that the network belongs to; the inputs may belong to either."""
+    interface = interface_of(net)
+    with interface.active():
+        return net(*interface.own(inputs))
 
 
 def call(net: Block, inputs: Sequence[Any], what: str) -> Any:
-    """``net(*inputs)``; raises a ``ValueError`` that says what does not fit, where MXNet would print its C++ stack."""
+    """:func:`called`; raises a ``ValueError`` that says what does not fit, where MXNet would print its C++ stack."""
     try:
-        return net(*inputs)
+        return called(net, inputs)
     except (mx.MXNetError, AssertionError) as error:
         raise misfit(inputs, what, error) from None
     except (TypeError, AttributeError) as error:  # too many or too few inputs; Symbols where arrays were expected

@@ -17,7 +17,7 @@ from ..errors import NetworkError
 from .nodes import Node, edited
 from .operators import OPERATORS
 from .trainer import check_shapes
-from .values import parameters, walk
+from .values import interface_of_parameter, parameters, walk
 
 SIZES = ("_units", "_in_units", "_channels", "_in_channels", "_num_groups", "_kwargs", "_cached_graph")
 RESIZABLE = ((nn.Dense, "weight"), (nn.conv_layers._Conv, "weight"), (nn.Embedding, "weight"), (nn.GroupNorm, "gamma"))
@@ -59,7 +59,9 @@ def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapp
             named[name]._shape = tuple(shape)
             named[name]._var = None  # the symbol in which Gluon keeps the shape; it is made again when needed
         for name, value in values.items():
-            named[name]._init_impl(mx.nd.array(value, dtype=value.dtype), named[name].list_ctx())
+            interface = interface_of_parameter(named[name])
+            with interface.active():  # in which Gluon makes the gradients
+                named[name]._init_impl(interface.array(value), named[name].list_ctx())
         _tell_layers(net, shapes, groups)
         net.apply(lambda block: block._clear_cached_op())
     except BaseException:
@@ -163,9 +165,10 @@ def _tell_layer(block: Block, role: str, shape: tuple[int, ...], groups: int | N
         block._units, block._in_units = shape
     elif isinstance(block, nn.conv_layers._Conv) and role == "weight":
         groups = groups or block._kwargs["num_group"]
-        block._kwargs.update(OPERATORS[block._op_name].sizes(shape, groups))
+        operator = OPERATORS[block._op_name.capitalize()]  # in MXNet's NumPy interface its name is in lower case
+        block._kwargs.update(operator.sizes(shape, groups))
         block._channels = block._kwargs["num_filter"]
-        block._in_channels = shape[0] if OPERATORS[block._op_name].weight_channels == 1 else shape[1] * groups
+        block._in_channels = shape[0] if operator.weight_channels == 1 else shape[1] * groups
     elif isinstance(block, nn.Embedding) and role == "weight":
         block._kwargs.update(OPERATORS["Embedding"].sizes(shape, 1))
     elif isinstance(block, nn.GroupNorm) and role == "gamma":

@@ -10,6 +10,7 @@ from mxnet.gluon import Block, HybridBlock, Parameter
 
 from ..arguments import shown
 from ..errors import NetworkError
+from .interface import CLASSIC, NUMPY, Interface, active_interface, interface_of_array
 
 
 def parameters(net: Any) -> dict[str, Parameter]:
@@ -25,6 +26,26 @@ def parameters(net: Any) -> dict[str, Parameter]:
             seen.add(id(parameter))
             found[name] = parameter
     return found
+
+
+def interface_of(net: Any) -> Interface:
+    """MXNet's interface that a network belongs to; the active one while no parameter holds data.
+
+    Raises ``NetworkError`` when some parameters belong to the one and some to the other.
+    """
+    owners: dict[Interface, str] = {}
+    for name, parameter in parameters(net).items():
+        if has_values(parameter):
+            owners.setdefault(interface_of_parameter(parameter), name)
+    if len(owners) > 1:
+        raise NetworkError(f"parameter {owners[NUMPY]} is an mx.np array and {owners[CLASSIC]} an mx.nd array; "
+                           f"accepted: a network that is initialized all under npx.set_np(), or all without it")
+    return next(iter(owners), active_interface())
+
+
+def interface_of_parameter(parameter: Parameter) -> Interface:
+    """The interface of a parameter's arrays; the active one while it holds no data."""
+    return interface_of_array(parameter.list_data()[0]) if has_values(parameter) else active_interface()
 
 
 def layer_name(parameter_name: str) -> str:
@@ -51,7 +72,8 @@ def take_values(parameter: Parameter, value: np.ndarray, context: mx.Context | N
     if has_values(parameter):
         set_values(parameter, value)
     else:
-        parameter._load_init(mx.nd.array(value, dtype=parameter.dtype), None if waits else context or mx.cpu())
+        interface = active_interface()
+        parameter._load_init(interface.array(value, dtype=parameter.dtype), None if waits else context or mx.cpu())
 
 
 def snapshot(net: HybridBlock) -> dict[str, np.ndarray]:
@@ -87,7 +109,7 @@ def set_values(parameter: Parameter, value: np.ndarray) -> None:
     parameter.
     """
     if parameter._data is None:
-        parameter.set_data(mx.nd.array(value, dtype=value.dtype))  # kept until the parameter knows its shape
+        parameter.set_data(active_interface().array(value))  # kept until the parameter knows its shape
     else:
         leave_store(parameter)
         write_values(parameter, value)
@@ -103,7 +125,7 @@ def write_values(parameter: Parameter, value: np.ndarray) -> None:
     """Write an array into the parameter's own arrays, but not into the copy that a key-value store may hold."""
     for array in parameter.list_data():
         # not array[:] = value, which MXNet refuses for an array in one of oneDNN's layouts
-        mx.nd.identity(mx.nd.array(value, array.context, array.dtype), out=array)
+        mx.nd.identity(mx.nd.array(value, array.context, array.dtype), out=CLASSIC.own(array))
 
 
 def leave_store(parameter: Parameter) -> None:

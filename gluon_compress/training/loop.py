@@ -27,9 +27,10 @@ from ..network.data import (
     number_of_batches,
 )
 from ..network.inputs import map_arrays
+from ..network.interface import CLASSIC
 from ..network.misfits import call, shorten
 from ..network.trainer import optimizer_of
-from ..network.values import restore_snapshot, snapshot
+from ..network.values import interface_of, restore_snapshot, snapshot
 from ..tables import progress_bar
 from ..workers.connection import in_cluster, of_trainer
 from . import state as training_state
@@ -122,8 +123,9 @@ def fit(net: HybridBlock, train_data: Iterable, epochs: int, trainer: Trainer | 
     if validation_data is not None:
         check_data(validation_data, "validation_data")
     if trainer is None:
-        trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
-                          kvstore="dist_sync" if in_cluster() else "device")
+        with interface_of(net).active():
+            trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
+                              kvstore="dist_sync" if in_cluster() else "device")
         check_trainer(trainer, net)
     run = Run(net, train_data, epochs, trainer, cosine if schedule is None else schedule,
               SoftmaxCrossEntropyLoss() if loss is None else loss, _labels_alone if targets is None else targets,
@@ -215,9 +217,10 @@ def _train_epoch(run: Run, epoch: int) -> dict[str, float]:
     with progress_bar(go_through(run.data, "train_data"), shown, desc=title, total=length, unit="batch") as bar:
         for step, batch in enumerate(bar):
             _set_learning_rate(run.trainer, run.learning_rate(epoch, step / length if length else 0))
-            outputs, classes, losses = _losses_of(run, batch, context)
-            batch_loss = losses.sum()
-            losses.backward()  # MXNet computes it while this process looks at the numbers below
+            with interface_of(run.net).active():
+                outputs, classes, losses = _losses_of(run, batch, context)
+                batch_loss = losses.sum()
+                losses.backward()  # MXNet computes it while this process looks at the numbers below
             batch_loss = float(batch_loss.asscalar())
             correct = count_correct(outputs, classes) if math.isfinite(batch_loss) else 0
             batch_totals = run.workers.sum_of_batch(batch_loss, correct, len(classes))
@@ -236,7 +239,8 @@ def _losses_of(run: Run, batch: Any, context: mx.Context) -> tuple[mx.nd.NDArray
     inputs, labels = inputs_and_label(batch, "train_data", run.net, context)
     check_finite_inputs(inputs, "train_data")
     # arrays of our own, on the same memory: recording writes into an array, on which other threads may train, too
-    inputs, labels = map_arrays(lambda array: array.detach(), inputs), labels.detach()
+    interface = interface_of(run.net)
+    inputs, labels = interface.own((map_arrays(lambda array: array.detach(), inputs), labels.detach()))
     further = run.targets(as_given(inputs), labels)
     if not isinstance(further, (tuple, list)):
         raise TypeError(f"targets(input, label) gives a {type(further).__name__}; accepted: a tuple of the loss's "
@@ -251,4 +255,4 @@ def _losses_of(run: Run, batch: Any, context: mx.Context) -> tuple[mx.nd.NDArray
             raise ValueError(f"the loss cannot be computed of the output and targets of shapes {shapes} (a loss for "
                              f"numbers, with labels that are classes?): {shorten(error)[:200]}") from None
     check_losses(losses, len(classes))
-    return outputs, classes, losses
+    return outputs, classes, CLASSIC.own(losses)

@@ -31,6 +31,7 @@ from mxnet.kvstore import KVStoreBase
 from ..arguments import differences, shown
 from ..errors import WorkerError
 from ..network.checks import check_ready
+from ..network.interface import CLASSIC
 from ..network.trainer import (
     asked_update_on_store,
     begin_with_store,
@@ -156,7 +157,7 @@ class Workers(KVStoreBase, TrainingGroup):
 
     def broadcast(self, key: Any, value: Any, out: Any, priority: int = 0) -> None:
         """Put worker 0's ``value`` into ``out``; waits for it."""
-        value = value[0] if isinstance(value, (list, tuple)) else value
+        value = CLASSIC.own(value[0] if isinstance(value, (list, tuple)) else value)
         if value.dtype == np.float32:
             # A sum to which the others give zeros: the servers' own broadcast wants a new key each time, and keeps it.
             received = value.copy() if self.rank == 0 else mx.nd.zeros_like(value)
@@ -166,10 +167,11 @@ class Workers(KVStoreBase, TrainingGroup):
             content = self.from_worker(0, value.asnumpy().tobytes())
             received = mx.nd.array(np.frombuffer(content, value.dtype).reshape(value.shape), dtype=value.dtype)
         for array in out if isinstance(out, (list, tuple)) else [out]:
-            mx.nd.identity(received.as_in_context(array.context), out=array)
+            mx.nd.identity(received.as_in_context(array.context), out=CLASSIC.own(array))
 
     def pushpull(self, key: Any, value: Any, out: Any = None, priority: int = 0) -> None:
         """Have the sum of all workers' ``value`` put into ``out``; :meth:`wait` waits for it."""
+        value, out = CLASSIC.own(value), CLASSIC.own(out)
         first = value[0] if isinstance(value, (list, tuple)) else value
         name = key, first.shape, np.dtype(first.dtype).name
         if name not in self._sums:
@@ -274,7 +276,8 @@ class Workers(KVStoreBase, TrainingGroup):
         ends = np.cumsum([value.size for value in values])
         for parameter, value, part in zip(parameters, values, np.split(mean, ends[:-1])):
             for array in parameter.list_data():
-                mx.nd.identity(mx.nd.array(part.reshape(value.shape), array.context, array.dtype), out=array)
+                mx.nd.identity(mx.nd.array(part.reshape(value.shape), array.context, array.dtype),
+                               out=CLASSIC.own(array))
 
     def _wait_for(self, action: Callable[[], Any]) -> None:
         if self.failed:

@@ -13,9 +13,10 @@ from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from ...network.data import check_finite_inputs, check_labels, go_through, inputs_and_label
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
+from ...network.interface import CLASSIC
 from ...network.misfits import call, shorten
 from ...network.nodes import Node, edited
-from ...network.values import parameters
+from ...network.values import interface_of, parameters
 
 
 def gradients_of_batches(net: HybridBlock, wanted: list[Parameter], data: Iterable[Any],
@@ -50,7 +51,7 @@ def _differentiable(graph: Graph) -> HybridBlock:
 
 
 def _backward(net: HybridBlock, loss: Callable[..., Any], inputs: Any, labels: mx.nd.NDArray) -> None:
-    with autograd.record():
+    with interface_of(net).active(), autograd.record():
         outputs = call(net, inputs, "a batch of data")
         try:
             value = loss(outputs, labels)
@@ -58,9 +59,8 @@ def _backward(net: HybridBlock, loss: Callable[..., Any], inputs: Any, labels: m
             raise ValueError(f"the loss cannot be computed from the network's output and labels of shape "
                              f"{labels.shape}: {shorten(error)[:200]}") from None
         if not isinstance(value, mx.nd.NDArray):
-            raise TypeError(f"the loss gives a {type(value).__name__}; accepted: an NDArray")
-        value = value.mean()
-    value.backward()
+            raise TypeError(f"the loss gives a {type(value).__name__}; accepted: an array of MXNet")
+        CLASSIC.own(value).mean().backward()
 
 
 def _cross_entropy(outputs: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArray:
@@ -76,7 +76,7 @@ def _own_gradients(net: HybridBlock, wanted: list[Parameter]) -> Iterator[list[m
     """
     everything = list(parameters(net).values())
     arrays = [parameter.list_data()[0] for parameter in everything]
-    gradients = {id(parameter): mx.nd.zeros_like(array) for parameter, array in zip(everything, arrays)
+    gradients = {id(parameter): mx.nd.zeros_like(CLASSIC.own(array)) for parameter, array in zip(everything, arrays)
                  if any(parameter is other for other in wanted)}
     nothing = mx.nd.zeros(1)
     try:

@@ -19,6 +19,7 @@ from mxnet.gluon import HybridBlock, Parameter
 from ...arguments import check_choice, check_number
 from ...errors import NetworkError
 from ...network.graph import Graph
+from ...network.interface import CLASSIC
 from ...network.layer import Which, selected_and_excluded
 from ...network.values import parameters
 from .chosen_groups import choose_groups
@@ -105,7 +106,8 @@ class ChannelPenalty:
                 shape = [1] * member.parameter.list_data()[0].ndim
                 shape[member.axis] = -1
                 along = factors[member.units].reshape(shape)
-                for weight, gradient in zip(member.parameter.list_data(), member.parameter.list_grad()):
+                parameter = member.parameter
+                for weight, gradient in zip(*map(CLASSIC.own, (parameter.list_data(), parameter.list_grad()))):
                     gradient += weight * mx.nd.array(along, weight.context, weight.dtype)
 
     def _check_shapes(self) -> None:
@@ -121,7 +123,7 @@ def _squares(term: list[_Member]) -> np.ndarray:
     count = max(int(member.units.max()) for member in term) + 1
     total = np.zeros(count)
     for member in term:
-        weight = member.parameter.list_data()[0]
+        weight = CLASSIC.own(member.parameter.list_data()[0])
         other = tuple(axis for axis in range(weight.ndim) if axis != member.axis)
         squares = (weight.astype("float64") ** 2)
         squares = (squares.sum(axis=other) if other else squares).asnumpy()

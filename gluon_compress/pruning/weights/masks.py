@@ -17,6 +17,7 @@ from ...errors import RecordError
 from ...files.schema import REASONS, SHAPE, Malformed, fields, mapping, text
 from ...files.unpacking import inflate
 from ...network.checks import check_ready
+from ...network.interface import CLASSIC
 from ...network.values import leave_store, parameters
 from ...records import Form, Record
 from ...tables import format_table
@@ -224,6 +225,6 @@ def on_devices(parameter: Parameter, mask: np.ndarray) -> list[mx.nd.NDArray]:
 
 def zero_where_pruned(arrays: Iterable[mx.nd.NDArray], masks: Iterable[mx.nd.NDArray]) -> None:
     """Set to zero in place, whatever layout oneDNN has given the arrays: ``set_data`` fails on some."""
-    for array, mask in zip(arrays, masks):
+    for array, mask in zip(map(CLASSIC.own, arrays), masks):
         # not array *= mask: Adamax divides 0 by 0 where a gradient is zero, and NaN * 0 is NaN
         mx.nd.where(mask, array, mx.nd.zeros_like(array), out=array)

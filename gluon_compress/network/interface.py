@@ -1,0 +1,93 @@
+"""MXNet's two interfaces: the classic one, ``mx.nd``, and the one like NumPy, ``mx.np`` under ``npx.set_np()``.
+
+A network belongs for good to the one in which it was initialized, as its parameters' arrays show, and computes only
+while the process is in that interface's mode. No other module knows of the modes.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import mxnet as mx
+
+NUMPY_OPERATORS = ("_np_", "_npi_", "_npx_")  # how the names of operators begin that may give arrays of shape ()
+
+
+@dataclass(frozen=True)
+class Interface:
+    """One of the two."""
+
+    is_numpy: bool
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The process is in this interface's mode within the ``with`` block, afterwards in the one that it was in."""
+        with ExitStack() as stack:
+            if self.is_numpy:  # MXNet takes NumPy's arrays only together with NumPy's shapes
+                stack.enter_context(mx.util.np_shape(True))
+                stack.enter_context(mx.util.np_array(True))
+            elif mx.util.is_np_array():
+                stack.enter_context(mx.util.np_array(False))
+                stack.enter_context(mx.util.np_shape(False))
+            yield
+
+    def own(self, value: Any) -> Any:
+        """An array or Symbol in this interface; of lists and tuples, each in them. Anything else stays as it is.
+
+        The arrays share their memory, and autograd follows from the one to the other.
+        """
+        if isinstance(value, (tuple, list)):
+            return (list if isinstance(value, list) else tuple)(map(self.own, value))
+        if not isinstance(value, (mx.nd.NDArray, mx.sym.Symbol)) or is_numpy(value) == self.is_numpy:
+            return value
+        return value.as_np_ndarray() if self.is_numpy else value.as_nd_ndarray()
+
+    def array(self, value: Any, context: mx.Context | None = None, dtype: Any = None) -> mx.nd.NDArray:
+        """A new array with the values, and by default the type, of a NumPy array."""
+        return self.own(mx.nd.array(value, context, value.dtype if dtype is None else dtype))
+
+    def variable(self, name: str) -> mx.sym.Symbol:
+        """A Symbol for an input."""
+        return self.own(mx.sym.var(name))
+
+
+CLASSIC, NUMPY = Interface(False), Interface(True)
+
+
+def is_numpy(value: Any) -> bool:
+    """Whether a value is an array or a Symbol of the NumPy interface."""
+    return isinstance(value, (mx.np.ndarray, mx.sym.np._Symbol))
+
+
+def interface_of_array(array: mx.nd.NDArray) -> Interface:
+    """The interface of an array; also of a Symbol."""
+    return NUMPY if is_numpy(array) else CLASSIC
+
+
+def active_interface() -> Interface:
+    """The interface whose mode the process is in."""
+    return NUMPY if mx.util.is_np_array() else CLASSIC
+
+
+# Graphs. Ours are Symbols of the classic interface, also where they hold operators of the other one.
+
+def has_numpy_operators(symbol: mx.sym.Symbol) -> bool:
+    """Whether a graph has operators of the NumPy interface, which compute only with NumPy's shapes."""
+    return any(node["op"].startswith(NUMPY_OPERATORS) for node in json.loads(symbol.tojson())["nodes"])
+
+
+@contextmanager
+def classic_graph(numpy_shapes: bool) -> Iterator[None]:
+    """MXNet computes a classic graph within the ``with`` block, with NumPy's shapes: ``()`` is that of a scalar."""
+    with CLASSIC.active(), mx.util.np_shape(numpy_shapes or mx.util.is_np_shape()):
+        yield
+
+
+def is_known(shape: tuple[int, ...] | None) -> bool:
+    """Whether MXNet has found a shape, as its inference gives it within :func:`classic_graph`."""
+    if shape is None:
+        return False
+    return -1 not in shape if mx.util.is_np_shape() else bool(shape) and 0 not in shape
