@@ -103,6 +103,8 @@ MISTAKES = {
     "example": ("example|network", EXAMPLES), "data": (DATA_WORDS, LABELLED),
     "inputs": (DATA_WORDS, INPUTS), "optional inputs": (DATA_WORDS, {k: v for k, v in LABELLED.items() if k != "None"}),
     "path": ("{name}", PATHS), "optional path": ("{name}|path", {k: v for k, v in PATHS.items() if k != "None"}),
+    "any file": ("{name}|network", PATHS),
+    "optional names": ("{name}", {"text": "data", "number": 3, "empty": [], "numbers": [1], "twice": ["a", "a"]}),
     "flag": ("{name}", {"no": "no", "None": None, "1": 1, "0": 0, "list": []}),
     "integer": ("{name}", {**INTEGERS, "None": None}), "optional integer": ("{name}", INTEGERS),
     "positive": ("{name}", {**INTEGERS, "None": None, "zero": 0}),

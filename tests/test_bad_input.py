@@ -269,8 +269,12 @@ FUNCTIONS = {
                            {"net": "net", "example": "example", "progress": "flag"}),
     "save": (gc.save, {"path": "net.gcz", "net": tiny, "example": EXAMPLE},
              {"path": "path", "net": "whole net", "example": "optional example"}),
-    "load": (gc.load, {"path": "missing.gcz"}, {"path": "path", "net": "any net", "simulate": "flag",
-                                               "ctx": "context", "precision": "choice"}),
+    "load": (gc.load, {"path": "missing.gcz"}, {
+        "path": "any file", "net": "any net", "simulate": "flag", "ctx": "context", "precision": "choice",
+        "epoch": "optional integer", "inputs": "optional names", "outputs": "optional names", "head": "choice"}),
+    "checkpoint.describe": (checkpoint.describe, {"path": "missing.gcz"}, {
+        "path": "any file", "epoch": "optional integer", "inputs": "optional names", "outputs": "optional names",
+        "head": "choice"}),
     "export.to_symbol": (export.to_symbol, {"net": tiny, "path_prefix": "net", "example": EXAMPLE},
                          {"net": "net", "path_prefix": "prefix", "example": "example", "epoch": "integer"}),
     "export.to_onnx": (export.to_onnx, {"net": tiny, "path": "net.onnx", "example": EXAMPLE},
@@ -474,7 +478,7 @@ def rows():
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in ELSEWHERE])
 def test_the_calls_without_mistake_work(name, folder):
     function, good, _ = FUNCTIONS[name]
-    if name in ("load", "checkpoint.records"):
+    if name in ("load", "checkpoint.records", "checkpoint.describe"):
         gc.save("missing.gcz", tiny(), example=EXAMPLE)
     function(**{key: made(value) for key, value in good.items()})
 

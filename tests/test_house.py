@@ -18,7 +18,7 @@ PUBLIC = {
         CheckpointError DownloadError GluonCompressError NetworkError RecordError WorkerError checkpoint datasets
         distillation export load measure_latency measuring models network params pruning quantization report runtime
         save training workers""",
-    "checkpoint": "load records save",
+    "checkpoint": "describe load records save",
     "datasets": """
         Batches ImageDataset Shard cifar10 compose cutout fashion_mnist mnist random_crop random_flip""",
     "distillation": "CachedLogits DistillationLoss FeatureLoss FeatureMatcher cache_logits distill",

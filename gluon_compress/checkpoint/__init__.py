@@ -1,4 +1,5 @@
-"""Compressed networks on disk: small, checked on loading, never executed."""
-from .file import load, records, save
+"""Networks on disk: compressed files and those of others, checked on loading, never executed."""
+from .door import describe, load
+from .file import records, save
 
-__all__ = ["load", "records", "save"]
+__all__ = ["describe", "load", "records", "save"]

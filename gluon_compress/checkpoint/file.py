@@ -6,6 +6,7 @@ that a record gives it: a masked weight as the mask and the values that it keeps
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -15,13 +16,13 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
-from ..arguments import check_flag, shown
+from ..arguments import shown
 from ..errors import CheckpointError
 from ..files import tensorfile
 from ..files.paths import check_path, check_target
 from ..files.schema import fields, mapping
 from ..files.tensorfile import content_of
-from ..network.checks import check_context, check_hybrid, check_ready
+from ..network.checks import check_ready
 from ..network.resizing import capture, put_back
 from ..network.values import has_values, known_shape, leave_store, parameters, take_values
 from ..records import KINDS, NetworkRecord, Record, record_of_network
@@ -37,7 +38,9 @@ from .codec import (
     read_forms,
     take_apart,
 )
+from .other_formats.found import Found
 from .stored_graph import STORED_GRAPH, graph_of_network, graph_of_original, original_graph, symbol_block, take
+from .symbol_check import symbol_of_text
 
 KIND = "compressed network"
 
@@ -117,46 +120,9 @@ def _check_records(records: tuple[Record, ...]) -> None:
         seen.add(record.in_files)
 
 
-def load(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Context | None = None,
-         precision: str | None = None, simulate: bool = False) -> HybridBlock:
-    """Load a compressed network.
-
-    A network on integers comes back as such. Quantized weights of other networks come back in floating point.
-
-    Parameters
-    ----------
-    path : str or Path
-    net : HybridBlock, optional
-        A fresh copy of the original network, initialized or not. The channels that the file's plan removes are
-        removed from it, then its parameters are set. Without it, a ``SymbolBlock`` is built from the graph in the file.
-    ctx : mx.Context, optional
-        Where the parameters go; by default where those of ``net`` are, else the CPU.
-    precision : "fp32", optional
-        Load a network on integers as an fp32 ``SymbolBlock`` with the rounded weights.
-    simulate : bool
-        Load a network on integers that computes the same arithmetic in fp32, which works on any processor.
-
-    Returns
-    -------
-    HybridBlock
-        ``net``, the ``SymbolBlock``, or the ``IntegerNetwork``.
-
-    Raises
-    ------
-    CheckpointError
-        For a file that is damaged, truncated, of another kind or of another network. ``net`` is then unchanged.
-    NetworkError
-        For a network on integers of fewer than 8 bits, without ``simulate``: no kernels exist for it.
-    """
-    check_path("path", path)
-    check_context(ctx)
-    check_flag("simulate", simulate)
-    if precision not in (None, "fp32"):
-        raise ValueError(f"precision is {precision!r}; accepted: 'fp32' or None")
-    if net is not None:
-        check_hybrid(net)
-        if record_of_network(net) is not None:
-            raise TypeError(f"net is an {type(net).__name__}; accepted: a fresh copy of the original network, or None")
+def load_compressed(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Context | None = None,
+                    precision: str | None = None, simulate: bool = False) -> HybridBlock:
+    """The network of a file that :func:`save` wrote; :func:`~gluon_compress.load` describes arguments and errors."""
     tensors, header = _read(path)
     whole = _whole_network(header) if net is None and precision is None else None
     if simulate and whole is None:
@@ -170,6 +136,19 @@ def load(path: str | PathLike[str], net: HybridBlock | None = None, ctx: mx.Cont
         if whole is not None:
             return _load_whole(whole, tensors, header).network(simulate)
         return symbol_block(header["graph"], header["layout"], tensors, ctx or mx.cpu())
+
+
+def found_in_compressed(path: str | PathLike[str]) -> Found:
+    """What :func:`~gluon_compress.checkpoint.describe` says of a file that :func:`save` wrote."""
+    _, header = _read(path)
+    graph, layouts = header["graph"], header["layout"]
+    outputs: tuple[str, ...] = ()
+    if "symbol" in graph:
+        with content_of(path, KIND):
+            outputs = tuple(symbol_of_text(graph["symbol"]).list_outputs())
+    return Found(KIND, (Path(path).name,), inputs=tuple(graph.get("inputs", ())), outputs=outputs,
+                 parameters=sum(math.prod(layout["shape"]) for layout in layouts.values()),
+                 settings={"records": ", ".join(sorted(header["records"])) or "none"})
 
 
 def records(path: str | PathLike[str]) -> dict[str, Any]:

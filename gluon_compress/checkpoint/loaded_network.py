@@ -25,10 +25,15 @@ class LoadedNetwork(SymbolBlock):
     Calls raise ``ValueError`` for inputs whose shapes do not fit the graph, or grow too large in it.
     """
 
-    def __init__(self, outputs: mx.sym.Symbol, inputs: list[mx.sym.Symbol]) -> None:
+    def __init__(self, outputs: mx.sym.Symbol, inputs: list[mx.sym.Symbol], found: Any = None) -> None:
         super().__init__(outputs, inputs)
+        self.found = found  # what the file was, for networks of other formats than ours
         # (symbol, shapes of inputs) that passed
         self._fitting: list[tuple[mx.sym.Symbol, list[tuple[int, ...]]]] = []
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return text if self.found is None else f"{text}\n{self.found.line()}"
 
     def forward(self, x: Any, *args: Any) -> Any:
         """As a SymbolBlock's."""

@@ -53,8 +53,8 @@ def checked_content(content: Any) -> dict[str, Any]:
     """
     text(LONGEST_SYMBOL)(content, "the graph")
     content = parse(content, "the graph")
-    _SYMBOL(content, "the graph")
-    version = _version(content.get("attrs", {}))
+    check_form(content)
+    version = version_of(content.get("attrs", {}))
     nodes: list[dict[str, Any]] = []
     outputs: list[int] = []
     names: set[str] = set()
@@ -91,8 +91,13 @@ def _keep_softmax_from_onednn(nodes: list[dict[str, Any]]) -> None:
                 attributes["temperature"] = "1.0"
 
 
-def _version(attributes: Mapping[str, Any]) -> int:
-    """The version of MXNet that wrote the graph."""
+def check_form(content: Any) -> None:
+    """Raise :class:`Malformed` unless parsed JSON has the form of a graph; what its nodes are is not looked at."""
+    _SYMBOL(content, "the graph")
+
+
+def version_of(attributes: Mapping[str, Any]) -> int:
+    """The version of MXNet that wrote the graph, such as 10901; 0 where its attributes do not say."""
     kind, version = attributes.get("mxnet_version", ["int", 0])
     if kind != "int" or type(version) is not int or not 0 <= version <= 20000:
         raise Malformed(f"the graph's mxnet_version is {kind} {str(version)[:100]}; accepted: int 0 to 20000")

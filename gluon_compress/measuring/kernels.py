@@ -17,7 +17,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..arguments import check_flag, check_integer
-from ..checkpoint.file import load, save
+from ..checkpoint import load, save
 from ..errors import NetworkError
 from ..network.checks import check_ready
 from ..network.graph import Graph

@@ -1,0 +1,170 @@
+"""What a Module was trained with and nobody deploys: losses at the end of the graph, and the labels that they read.
+
+    SoftmaxOutput               softmax of its data, over the axis that it says, or the data (the logits)
+    LogisticRegressionOutput    sigmoid of its data, or the data
+    LinearRegressionOutput, MAERegressionOutput, SVMOutput, MakeLoss    the data as they are
+
+An output that still depends on a label afterwards is a loss, or the label itself, and is left out. Of a detector, the
+detections are kept, which the training graph of an SSD puts out as well.
+"""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from ...errors import CheckpointError
+from ...files.schema import Malformed
+from ...network.nodes import Entry, Node, in_order, written
+
+SOFTMAX = ("SoftmaxOutput", "Softmax")  # the second is the name of the first until 0.7
+IDENTITY = ("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", "MakeLoss", "make_loss",
+            "IdentityAttachKLSparseReg")
+HEADS = (*SOFTMAX, *IDENTITY, "LogisticRegressionOutput")
+# Which input of an operator is a label.
+LABELS = {**dict.fromkeys((*SOFTMAX, "LinearRegressionOutput", "MAERegressionOutput", "LogisticRegressionOutput",
+                           "SVMOutput", "softmax_cross_entropy", "CTCLoss", "ctc_loss", "_contrib_CTCLoss",
+                           "_contrib_ctc_loss", "_contrib_MultiBoxTarget"), 1)}
+DETECTION = ("_contrib_MultiBoxDetection", "_contrib_box_nms", "_contrib_box_non_maximum_suppression")
+PROBABILITIES = ("softmax", "SoftmaxActivation", "sigmoid")  # what logits become at the end of a graph
+FLAT = ("FullyConnected", "Flatten", "flatten")              # what makes a row for each sample
+SAME_SHAPE = ("Activation", "BatchNorm", "Dropout", "LeakyReLU", "relu", "sigmoid", "tanh", "_copy", "identity",
+              "BlockGrad", "Cast", "cast", "_mul_scalar", "_plus_scalar", "_minus_scalar", "_div_scalar", "clip",
+              "L2Normalization", "softmax", "SoftmaxActivation")
+
+
+@dataclass
+class Stripped:
+    """The outputs that are left; ``replaced``, {name of a loss: what stands for it}; ``left_out``, {name: why}."""
+
+    outputs: list[Entry]
+    replaced: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def without_losses(outputs: list[Entry], known: Collection[str], head: str, chosen: bool = False) -> Stripped:
+    """A network's outputs without losses and labels; its nodes are changed.
+
+    ``known`` are the names that are not labels, whatever they look like: parameters, and inputs that the user names.
+    ``head`` is "softmax" or "logits"; ``chosen`` says that the user wants just these outputs. Raises
+    :class:`Malformed` when every output is a loss.
+    """
+    labels = _labels(outputs, known)
+    replaced: dict[str, str] = {}
+    stripped = Stripped(_replace(outputs, replaced), replaced)
+    kept = []
+    for output in stripped.outputs:
+        needed = sorted(node.name for node in in_order([output]) if node in labels)
+        if needed:
+            stripped.left_out[output_name(output)] = f"it depends on the label {', '.join(needed)}"
+        else:
+            kept.append(output)
+    if not kept:
+        raise Malformed(f"every output of the graph is a loss that depends on labels ({'; '.join(stripped.left_out)}); "
+                        f"accepted: outputs=, the names of what it computes before the loss")
+    if not chosen:
+        kept = _detections(kept, outputs, stripped.left_out)
+    stripped.outputs = [_logits(output, replaced) for output in kept] if head == "logits" else kept
+    return stripped
+
+
+def outputs_named(names: Sequence[str], outputs: list[Entry]) -> list[Entry]:
+    """What a graph puts out or computes in between under these names, with or without ``_output``.
+
+    Raises ``CheckpointError`` for a name that it does not have.
+    """
+    nodes = [node for node in in_order(outputs) if node.operator != "null"]
+    found = {**{node.name: (node, 0) for node in nodes}, **{output_name((node, 0)): (node, 0) for node in nodes},
+             **{output_name(output): output for output in outputs}}
+    for name in names:
+        if name not in found:
+            close = difflib.get_close_matches(name, found, 5) or [output_name(output) for output in outputs]
+            raise CheckpointError(f"outputs has {name!r}, which the graph does not compute; accepted: names such as "
+                             f"{', '.join(close)}")
+    return [found[name] for name in names]
+
+
+def output_name(output: Entry) -> str:
+    """As MXNet names it: ``fc1_output``, or ``fc1_output1`` for the second of several; an input's own name."""
+    node, number = output
+    return node.name if node.operator == "null" else f"{node.name}_output{number or ''}"
+
+
+def _labels(outputs: list[Entry], known: Collection[str]) -> set[Node]:
+    """Inputs of the graph that a loss reads as a label, or that are named so, as Module's must be."""
+    found = set()
+    for node in in_order(outputs):
+        if node.operator == "null" and node.name.rstrip("0123456789").endswith("label"):
+            found.add(node)
+        position = LABELS.get(node.operator)
+        if position is not None and position < len(node.inputs):
+            found.add(node.inputs[position][0])
+    return {node for node in found if node.operator == "null" and node.name not in known}
+
+
+def _replace(outputs: list[Entry], replaced: dict[str, str]) -> list[Entry]:
+    """Put what they compute in inference in place of all losses, wherever in the graph they are."""
+    instead: dict[Node, Entry] = {}
+
+    def current(entry: Entry) -> Entry:
+        return instead.get(entry[0], entry)
+    for node in in_order(outputs):
+        node.inputs = [current(entry) for entry in node.inputs]
+        if node.operator in HEADS:
+            if not node.inputs:
+                raise Malformed(f"{node.operator} {node.name!r} reads nothing; accepted: its data")
+            instead[node], replaced[node.name] = _in_inference(node)
+    return [current(output) for output in outputs]
+
+
+def _in_inference(node: Node) -> tuple[Entry, str]:
+    data = node.inputs[0]
+    if node.operator in SOFTMAX:
+        return _softmax(node, data), f"softmax instead of {node.operator}"
+    if node.operator == "LogisticRegressionOutput":
+        return (written("sigmoid", node.name, data), 0), f"sigmoid instead of {node.operator}"
+    return data, f"what {node.operator} reads"
+
+
+def _softmax(node: Node, data: Entry) -> Entry:
+    """Over axis 1 with ``multi_output``, over the last with ``preserve_shape``, else over all but the first as one."""
+    if node.get("multi_output", False) in (True, 1):
+        return written("softmax", node.name, data, axis=1), 0
+    if node.get("preserve_shape", False) in (True, 1) or _is_flat(data):
+        return written("softmax", node.name, data, axis=-1), 0
+    rows = written("Reshape", f"{node.name}_rows", data, shape="(0, -1)"), 0
+    probabilities = written("softmax", f"{node.name}_softmax", rows, axis=-1), 0
+    return written("reshape_like", node.name, probabilities, data), 0
+
+
+def _is_flat(entry: Entry) -> bool:
+    """Whether it surely has two dimensions."""
+    node = entry[0]
+    while node.operator in SAME_SHAPE and node.inputs:
+        node = node.inputs[0][0]
+    return node.operator in FLAT and node.get("flatten", True) in (True, 1)
+
+
+def _detections(kept: list[Entry], outputs: list[Entry], left_out: dict[str, str]) -> list[Entry]:
+    """Of a detector, only the outputs that are detections."""
+    found = [output for output in kept if any(node.operator in DETECTION for node in in_order([output]))]
+    if found:
+        left_out.update((output_name(output), "the network is a detector, and it is none of the detections")
+                        for output in kept if output not in found)
+        return found
+    if any(node.operator == "_contrib_MultiBoxTarget" for node in in_order(outputs)):
+        raise Malformed("the graph trains a detector (MultiBoxTarget) and has no MultiBoxDetection, so that nothing in "
+                        "it says what is detected; accepted: the graph for deployment, or outputs= with names")
+    return kept
+
+
+def _logits(output: Entry, replaced: dict[str, str]) -> Entry:
+    """What a softmax or a sigmoid at the end reads; other outputs as they are."""
+    node, _ = output
+    if node.operator == "reshape_like" and node.name in replaced:
+        replaced[node.name] = "the logits that it reads"
+        return node.inputs[1]
+    if node.operator in PROBABILITIES:
+        replaced[node.name] = f"the logits, without {node.operator}"
+        return node.inputs[0]
+    return output
