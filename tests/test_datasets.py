@@ -79,6 +79,17 @@ def test_idx_files_say_the_same_in_their_headers(real, name):
     assert content[8:] == real[name][1].labels.astype(np.uint8).tobytes()
 
 
+def test_batches_are_arrays_of_the_interface_that_is_on(real):
+    batches = real["mnist"][1].subset(slice(0, 6)).batches(4)
+    classic = [[array.asnumpy() for array in batch] for batch in batches]
+    with mx.util.np_shape(True), mx.util.np_array(True):
+        own = list(batches)
+    for batch, expected in zip(own, classic):
+        assert all(type(array) is mx.np.ndarray for array in batch)
+        for array, values in zip(batch, expected):
+            np.testing.assert_array_equal(array.asnumpy(), values)
+
+
 def test_it_is_a_gluon_dataset(real):
     test = real["mnist"][1]
     image, label = test[7]

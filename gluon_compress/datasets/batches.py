@@ -11,6 +11,7 @@ import numpy as np
 
 from ..arguments import check_function, check_integer, shown
 from ..files.digests import add_array
+from ..network.interface import active_interface
 from .augmentation import AUGMENTATION, Augmentation, augmented
 from .shard import Shard
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 class Batches:
     """Normalized float32 batches ``(batch, channels, height, width)`` with float32 labels ``(batch,)``.
+
+    Under ``npx.set_np()`` they are ``mx.np`` arrays, otherwise NDArrays.
 
     Each iteration goes once through the data, in an order drawn from NumPy's global generator when
     ``shuffle`` is set; the last batch may be smaller. With several workers, these are one worker's shares of the
@@ -99,7 +102,8 @@ class Batches:
             images = self.dataset.images[indices]
             if self.augment is not None:
                 images = augmented(self.augment, images)
-            yield indices, self._normalize(images), mx.nd.array(self.dataset.labels[indices])
+            own = active_interface().own
+            yield indices, own(self._normalize(images)), own(mx.nd.array(self.dataset.labels[indices]))
 
     def _normalize(self, images: np.ndarray) -> mx.nd.NDArray:
         # (x / 255 - mean) / std, the arithmetic of Gluon's ToTensor and Normalize
