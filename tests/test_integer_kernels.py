@@ -177,18 +177,19 @@ def test_five_places_are_refused_where_they_came_later():
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("batch", [1, 5])
-@pytest.mark.parametrize("units, features, fp32_output", [
-    (10, 64, True), (10, 33, True), (7, 2, True), (10, 64, False), (520, 511, False), (512, 512, False)])
-def test_no_sum_of_a_dense_layer_is_cut(signed, batch, units, features, fp32_output):
+@pytest.mark.parametrize("places, units, features, fp32_output", [
+    ((), 10, 64, True), ((), 10, 33, True), ((), 7, 2, True), ((), 10, 64, False), ((), 520, 511, False),
+    ((), 512, 512, False), ((3,), 10, 33, True), ((3,), 512, 512, False)])
+def test_no_sum_of_a_dense_layer_is_cut(signed, batch, places, units, features, fp32_output):
     rng = np.random.default_rng(units)
     limits = Range(127.0 if signed else 255.0, signed)
-    weight, x = worst_weights(rng, (units, features)), np.full((batch, features), limits.codes[1])
-    x[1:] = rng.choice([limits.codes[0], limits.codes[1]], size=(batch - 1, features))
+    weight, x = worst_weights(rng, (units, features)), np.full((batch, *places, features), limits.codes[1])
+    x[1:] = rng.choice([limits.codes[0], limits.codes[1]], size=x[1:].shape)
     scale = np.full(units, 1 / 127, np.float32)
     used, unit = codes_here(weight, scale, halved=False)
     real = x @ used.T.astype(np.int64) * unit.astype(np.float64)
-    layer = Node("layer", "FullyConnected", {"num_hidden": str(units), "no_bias": "True"}, [(batch, units)],
-                 inputs=[(Node("data", "null", {}, [x.shape]), 0)])
+    layer = Node("layer", "FullyConnected", {"num_hidden": str(units), "no_bias": "True", "flatten": str(not places)},
+                 [real.shape], inputs=[(Node("data", "null", {}, [x.shape]), 0)])
     emitter = emitter_for(Int8Emitter, layer, weight, scale)
     read = emitter.quantize("data_codes", (variable("data", ()), 0), limits)
     if fp32_output:
@@ -257,8 +258,9 @@ def test_why_shortcuts_are_shifted():
 @EMITTERS
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("relu, fp32_output", [(True, False), (False, False), (False, True), (True, True)])
-@pytest.mark.parametrize("shape", [(4, 48), (4, 3, 4, 4)])
-def test_dense_layers(emitter_class, signed, relu, fp32_output, shape):
+@pytest.mark.parametrize("shape, flatten", [((4, 48), True), ((4, 3, 4, 4), True), ((4, 7, 48), False),
+                                            ((2, 2, 3, 48), False)])
+def test_dense_layers(emitter_class, signed, relu, fp32_output, shape, flatten):
     rng = np.random.default_rng(3)
     limits = Range(SCALE_IN * (127 if signed else 255), signed)
     x, values = data(rng, shape, limits)
@@ -270,9 +272,11 @@ def test_dense_layers(emitter_class, signed, relu, fp32_output, shape):
     shift = rng.normal(size=10).astype(np.float32)
     used, unit = codes_here(weight, scale, halved=False)
     unit = unit.astype(np.float64) * limits.scale
-    real = (x.reshape(4, -1) @ used.T.astype(np.int64) + np.rint(shift / unit)) * unit
+    rows = x.reshape(len(x), -1) if flatten else x
+    real = (rows @ used.T.astype(np.int64) + np.rint(shift / unit)) * unit
     real = np.maximum(real, 0) if relu else real
-    layer = Node("layer", "FullyConnected", {"num_hidden": "10", "no_bias": "False"}, [(4, 10)],
+    layer = Node("layer", "FullyConnected", {"num_hidden": "10", "no_bias": "False", "flatten": str(flatten)},
+                 [real.shape],
                  inputs=[(Node("data", "null", {}, [shape]), 0)])
     emitter = emitter_for(emitter_class, layer, weight, scale, {"layer": shift})
     read = emitter.quantize("data_codes", (variable("data", ()), 0), limits)

@@ -482,11 +482,11 @@ def test_layers_without_integer_kernels_are_named():
     assert "no integer kernel" in record.left_out["embedding"] and "no integer kernel" in record.left_out["up"]
     assert "grouped" in record.left_out["grouped"]
     assert "grouped" in str(record) and "fp32" in str(record)
-    volume = Net(lambda net, F, x: net.head(net.conv(x)), conv=nn.Conv3D(4, 3), head=nn.Dense(3, flatten=False))
+    volume = Net(lambda net, F, x: net.up(net.conv(x)), conv=nn.Conv3D(4, 3), up=nn.Conv3DTranspose(3, 3))
     volume.initialize()
     example = mx.nd.ones((2, 1, 5, 5, 5))
     volume(example)
-    with pytest.raises(ValueError, match="no layer of this network can run on integers: conv: .*; head: .*flatten"):
+    with pytest.raises(ValueError, match="no layer of this network can run on integers: conv: .*; up: Conv3DTranspose"):
         quantize(volume, [example], progress=False)
 
 

@@ -123,7 +123,7 @@ def test_conversion_leaves_what_was_prepared_as_it_was():
 
 
 def called_on_rows_and_on_a_sequence():
-    """One dense layer, on a matrix and on the last of three axes: that call has no integer kernel."""
+    """One dense layer, on a matrix and on the last of three axes."""
     def f(net, F, x):
         rows = F.relu(net.twice(F.reshape(x, (0, -1, 6)).mean(axis=1)))
         sequence = F.relu(net.twice(F.reshape(x, (0, -1, 6)))).mean(axis=1)
@@ -135,8 +135,11 @@ def called_on_rows_and_on_a_sequence():
 def test_of_a_layer_that_is_called_twice_one_call_may_stay_fp32(simulate, tmp_path):
     net, example = build(called_on_rows_and_on_a_sequence, (16, 30))
     expected = net(example).asnumpy()
-    int8 = quantize(net, [example], simulate=simulate, **QUIET)
-    assert {"twice", "twice_again1"} - int8.record.layers.keys() == int8.record.left_out.keys() != set()
+
+    def one_is_left_out(network):
+        return float(network is net or len({"twice", "twice_again1"} & network.record.layers.keys()) == 1)
+    int8 = quantize(net, [example], simulate=simulate, evaluate=one_is_left_out, max_accuracy_drop=0, **QUIET)
+    assert one_is_left_out(int8)
     gc.save(tmp_path / "net.gcz", int8)
     for network in (int8, gc.load(tmp_path / "net.gcz", simulate=simulate)):
         assert np.linalg.norm(network(example).asnumpy() - expected) < 0.03 * np.linalg.norm(expected)

@@ -82,6 +82,8 @@ class Operator:
         Whether it is another operator with a ReLU after it.
     adds : bool
         Whether it adds two tensors.
+    recurrent : bool
+        Whether it goes through its data along axis 0, step by step.
     has_body : bool
         Whether it is a loop or a branch, whose body is a graph of its own.
     integer_form : str
@@ -106,6 +108,7 @@ class Operator:
     slope_kind: Callable[[Node], str | None] = _nothing
     ends_in_relu: bool = False
     adds: bool = False
+    recurrent: bool = False
     has_body: bool = False
     integer_form: str | None = None
     integer_obstacle: Callable[[Node], str | None] = _nothing
@@ -137,12 +140,6 @@ def _why_no_integer_convolution(node: Node) -> str | None:
     return None
 
 
-def _why_no_integer_dense(node: Node) -> str | None:
-    if not node.get("flatten") and len(node.input_shape(0)) > 2:
-        return "a dense layer over the last of several axes (flatten=False) has no integer kernel"
-    return None
-
-
 _teach("Convolution", inputs=("data", "weight", "bias"), kind="Conv{}D", macs_per="output",
        defaults={"num_group": 1, "no_bias": False, "layout": None}, channel_axis=_axis_of_layout,
        sizes=lambda shape, groups: {"num_filter": shape[0], "num_group": groups},
@@ -155,12 +152,13 @@ _teach("Deconvolution", inputs=("data", "weight", "bias"), kind="Conv{}DTranspos
 _teach("FullyConnected", inputs=("data", "weight", "bias"), kind="Dense", macs_per="output",
        defaults={"flatten": True, "no_bias": False}, channel_axis=_last_axis,
        sizes=lambda shape, groups: {"num_hidden": shape[0]},
-       integer_form="dense", integer_obstacle=_why_no_integer_dense)
+       integer_form="dense")
 
 _teach("Embedding", inputs=("data", "weight"), kind="Embedding", weight_channels=1, channel_axis=_last_axis,
        sizes=lambda shape, groups: {"output_dim": shape[1]}, as_in_inference={"sparse_grad": "False"})
 
-_teach("RNN", inputs=("data", "parameters", "state", "state_cell", "sequence_length"), as_in_inference={"p": "0"})
+_teach("RNN", inputs=("data", "parameters", "state", "state_cell", "sequence_length"), as_in_inference={"p": "0"},
+       recurrent=True)
 
 
 # Normalizations ---------------------------------------------------------------------------------------------------

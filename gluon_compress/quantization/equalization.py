@@ -114,7 +114,7 @@ def find_pairs(graph: Graph, inference: InferenceGraph) -> list[Pair]:
     readers, heads = consumers(inference.outputs), set(inference.outputs)
 
     def free(node: Node, *parameters: str | None) -> bool:
-        return (node.name in inference.weights and node.integer_obstacle is None and len(node.shapes[0]) in (2, 4)
+        return (node.name in inference.weights and node.integer_obstacle is None and node.channel_axis == 1
                 and all(name is None or uses[name] == 1 and name not in fixed for name in parameters))
 
     pairs = []

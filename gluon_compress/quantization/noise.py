@@ -34,7 +34,7 @@ def measure_noise(quantized: Quantized, values: dict[str, np.ndarray], lowering:
     rounded = block_of(integers, inference.inputs, lowering.values(integers))
     shifts = {fusion.shifted.layer.name for fusion in quantized.fusions.values() if fusion.shifted}
     power, noise = np.zeros(len(names)), np.zeros(len(names))
-    for part in parts(inputs, ends):
+    for part in parts(inputs, ends, inference.inputs):
         for index, (signal, value) in enumerate(zip(tensors_of(fp32, part), tensors_of(rounded, part))):
             if names[index] in shifts:  # a constant is added to its output, and the addition subtracts it again
                 value = value + (signal.mean() - value.mean())

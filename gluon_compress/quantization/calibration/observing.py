@@ -14,7 +14,7 @@ from ...network.data import go_through, inputs_of
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
 from ...network.misfits import shorten
-from ...network.nodes import Entry, Node
+from ...network.nodes import Entry, Node, in_order, symbol_of
 from ...tables import progress_bar
 
 if TYPE_CHECKING:
@@ -110,18 +110,50 @@ def observe(graph: InferenceGraph, values: dict[str, np.ndarray], layers: list[N
     seen.means = {layer.name: 0.0 for layer in layers}
     net = block_of(entries, graph.inputs, values)
     for number, inputs in enumerate(progress_bar(batches, progress, desc="calibration", unit="batch")):
-        for part in parts(inputs, entries):
+        for part in parts(inputs, entries, graph.inputs):
             seen.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
     return seen
 
 
-def parts(inputs: tuple[Any, ...], entries: list[Entry]) -> list[tuple[Any, ...]]:
-    """The batch in pieces whose tensors fit into MOST_BYTES."""
+def parts(inputs: tuple[Any, ...], entries: list[Entry], names: list[str]) -> list[tuple[Any, ...]]:
+    """The batch in pieces whose tensors fit into MOST_BYTES; whole where its first axis does not count samples.
+
+    ``names`` are those of the inputs in the graph of ``entries``.
+    """
     each = 4 * sum(math.prod(node.shapes[output][1:]) for node, output in entries)  # bytes for one sample
     most = max(1, MOST_BYTES // each)
-    if len({len(value) for value in inputs}) > 1:
+    if most >= len(inputs[0]) or len({len(value) for value in inputs}) > 1 or not _of_samples(inputs, entries, names):
         return [inputs]
     return [tuple(value[start:start + most] for value in inputs) for start in range(0, len(inputs[0]), most)]
+
+
+def _of_samples(inputs: tuple[Any, ...], entries: list[Entry], names: list[str]) -> bool:
+    """Whether axis 0 of the inputs counts samples, each of which is computed alone, not the places of a sequence.
+
+    One more sample is one more everywhere, or changes nothing. With one more place the scores of an attention, which
+    compares all places, would grow twice; and a recurrent layer goes through them on axis 0.
+    """
+    now, longer = (_shapes(inputs, entries, names, more) for more in (0, 1))
+    if not longer:
+        return False
+    size = len(inputs[0])
+    grows = [shape for name, shape in now.items() if shape != longer[name]
+             and size * math.prod(longer[name]) != (size + 1) * math.prod(shape)]
+    stepped = [key(node.read("data")) for node in in_order(entries) if node.meaning.recurrent]
+    return not grows and all(now[name][0] == longer[name][0] for name in stepped)
+
+
+def _shapes(inputs: tuple[Any, ...], entries: list[Entry], names: list[str], more: int) -> dict[Key, tuple[int, ...]]:
+    """{key of a tensor: its shape} of a graph with so many more samples; empty where these do not fit it."""
+    order = in_order(entries)
+    known = {node.name: node.shapes[0] for node in order if node.operator == "null"}
+    known.update((name, (len(value) + more, *value.shape[1:])) for name, value in zip(names, inputs) if name in known)
+    all_entries = [(node, output) for node in order for output in range(len(node.shapes))]
+    try:
+        _, shapes, _ = symbol_of(all_entries).infer_shape_partial(**known)
+    except mx.MXNetError:
+        return {}
+    return dict(zip(map(key, all_entries), shapes))
 
 
 def _run(net: HybridBlock, inputs: tuple[Any, ...], names: list[str], number: int) -> list[np.ndarray]:

@@ -121,14 +121,14 @@ class Emitter(ABC):
         ----------
         layer : Node
         data : Integers (batch, ...)
-            Flattened here if they have more than two axes.
+            Flattened here if they have more than two axes, unless the layer is one over the last of them.
         limits : Range or None
             The range of what comes out.
         relu : bool
 
         Returns
         -------
-        Integers (batch, units), or an entry
+        Integers (batch, units) or (..., units), or an entry
             Their range is ``limits``. Without it nothing is rounded: the entry holds the sums in fp32.
         """
 

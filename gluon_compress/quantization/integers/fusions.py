@@ -242,6 +242,11 @@ def is_convolution(node: Node) -> bool:
     return node.meaning.integer_form == "convolution"
 
 
+def over_last_axis(layer: Node) -> bool:
+    """Whether a dense layer keeps all axes but the last: ``flatten=False``, on more than two."""
+    return not layer.get("flatten") and len(layer.input_shape(0)) > 2
+
+
 def is_maximum(node: Node) -> bool:
     """Whether it is a pooling whose results are some of the numbers that it reads."""
     return node.meaning.integer_form == "pooling" and node.get("pool_type") == "max"

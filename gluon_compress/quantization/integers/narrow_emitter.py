@@ -23,10 +23,10 @@ import mxnet as mx
 import numpy as np
 
 from ...network.graph import Graph
-from ...network.nodes import Entry, Node, Shape, plain
+from ...network.nodes import Entry, Node, Shape, plain, written
 from ..arithmetic.ranges import Range
 from .emitter import Codes, CodesEmitter, Emitter, Integers, ends_of
-from .fusions import Leaky
+from .fusions import Leaky, over_last_axis
 from .narrow import NarrowEmitter, NarrowSimulatedEmitter, is_depthwise
 from .onednn import SIGNED_HIGH, SIGNED_LOW, loses_five
 from .onednn_emitter import Int8Emitter
@@ -81,7 +81,9 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
 
     def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Integers | Entry:
         self._narrow(layer, data, halved=False)
-        if data.entry in self._with_depth or self._needs_place(layer) and len(layer.input_shape(0)) > 2:
+        if over_last_axis(layer):
+            data = self._flattened(data)
+        elif data.entry in self._with_depth or self._needs_place(layer) and len(layer.input_shape(0)) > 2:
             data = self._rows(f"{layer.name}_features", data)
         if self._needs_place(layer):
             data = self._with_zeros(layer, data)
@@ -166,10 +168,11 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         wide = np.pad(codes, ((0, 0), (0, zeros)))
         wide[:, -1] = SIGNED_HIGH
         self.codes[layer.name] = wide, scale
-        zero = plain(f"{layer.name}_first", "slice_axis", data.entry, axis=1, begin=0, end=zeros)
+        axis = len(layer.input_shape(0)) - 1 if over_last_axis(layer) else 1
+        zero = plain(f"{layer.name}_first", "slice_axis", data.entry, axis=axis, begin=0, end=zeros)
         zero = plain(f"{layer.name}_zeros", "zeros_like", zero)
-        rows = Node(f"{layer.name}_and_zeros", "Concat", {"num_args": "2", "dim": "1"}, [()], inputs=[data.entry, zero])
-        return replace(data, entry=(rows, 0), ends=ends_of(data))
+        rows = written("Concat", f"{layer.name}_and_zeros", data.entry, zero, num_args=2, dim=axis), 0
+        return replace(data, entry=rows, ends=ends_of(data))
 
     def _deepened(self, integers: Integers) -> Integers:
         """The same images with a depth of one: what was fp32 gets it before it becomes integers."""

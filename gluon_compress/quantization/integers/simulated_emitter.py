@@ -14,7 +14,7 @@ import numpy as np
 from ...network.nodes import Entry, Node, Shape, plain, written
 from ..arithmetic.ranges import Range
 from .emitter import CodesEmitter, Emitter, Integers, activation, half_to_even
-from .fusions import Leaky
+from .fusions import Leaky, is_convolution
 from .onednn import SIGNED_LEVELS
 
 
@@ -83,7 +83,7 @@ class SimulatedEmitter(CodesEmitter, FloatEmitter):
         output = written(layer.operator, name, data.entry, self.parameter(f"{name}.weight", codes),
                          **{**layer.attributes, "no_bias": True}), 0
         weight_per_unit = np.float32(SIGNED_LEVELS) / (scale * np.float32(SIGNED_LEVELS))  # in the kernels' order
-        shape = (1, -1) + (1, 1) * (layer.meaning.integer_form == "convolution")
+        shape = (1, -1, 1, 1) if is_convolution(layer) else (1,) * (len(layer.shapes[0]) - 1) + (-1,)
         if name in self.biases:
             bias = np.rint(self.biases[name] * (weight_per_unit * data.range.per_unit)).reshape(shape)
             output = written("broadcast_add", f"{name}_biased", output, self.parameter(f"{name}.bias", bias)), 0

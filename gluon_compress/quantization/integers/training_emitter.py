@@ -26,7 +26,7 @@ import numpy as np
 from ...network.nodes import Entry, Node, Shape, written
 from ..arithmetic.ranges import Range
 from .emitter import Integers, half_to_even
-from .fusions import Leaky
+from .fusions import Leaky, is_convolution
 from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
 from .simulated_emitter import FloatEmitter
 
@@ -125,12 +125,12 @@ class TrainingEmitter(FloatEmitter):
         output = _node(layer.operator, name, *inputs, **{**layer.attributes, "no_bias": bias is None})
         if per_unit is not None:
             unit = _node("broadcast_mul", f"{name}_multiplier", unit, per_unit)
-        return self._times(f"{name}_scaled", output, unit, layer.shapes[0])
+        return self._times(f"{name}_scaled", output, unit, layer.shapes[0] if is_convolution(layer) else ())
 
     def _times(self, name: str, entry: Entry, factor: Entry, shape: Shape | None = None) -> Entry:
         """A tensor times one number, or one for each channel, that has a gradient.
 
-        With four axes, this is a BatchNorm of mean 0 and deviation 1: oneDNN computes its gradient in a tenth of the
+        The channels are on axis 1 of four, else on the last axis. With four axes, this is a BatchNorm of mean 0 and deviation 1: oneDNN computes its gradient in a tenth of the
         time that broadcast_mul takes.
         """
         shape = shape or entry[0].shapes[entry[1]]
