@@ -2,8 +2,7 @@
 
 import gluon_compress as gc  # before mxnet
 
-import mxnet as mx  # noqa: I001
-import numpy as np
+import numpy as np  # noqa: I001
 import pytest
 from attention import encoder
 from gluon_compress.network.graph import Graph
@@ -108,7 +107,8 @@ def test_sequences_are_not_cut_into_pieces_for_calibration(attends, monkeypatch)
 def test_layers_over_the_last_of_four_axes_and_relu():
     net, example = build(Net, (2, 3, 4, 6), function=lambda net, F, x: net.second(F.relu(net.first(x))),
                          first=nn.Dense(9, flatten=False), second=nn.Dense(5, flatten=False))
-    int8, simulated = (quantize(net, [example], equalize=True, simulate=simulate, **QUIET) for simulate in (False, True))
+    int8, simulated = (quantize(net, [example], equalize=True, simulate=simulate, **QUIET)
+                       for simulate in (False, True))
     found, expected = int8(example).asnumpy(), net(example).asnumpy()
     assert relative_error(found, expected) < CLOSE
     assert relative_error(simulated(example).asnumpy(), found) < 1e-3

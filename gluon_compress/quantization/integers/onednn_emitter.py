@@ -32,9 +32,9 @@ class Int8Emitter(CodesEmitter):
 
     Large dense layers run as 1x1 convolutions over an image of one column, whose height is the batch: MXNet's integer
     dense layer leaves the weights in rows, which oneDNN's matrix product packs anew in every pass, while a convolution
-    packs them once (4096 x 4096, batch 8, two cores with VNNI: 0.26 ms against 1.62 ms). Layers over the last of several
-    axes do not: with a row for each place of a sequence, packing costs little, and turning rows into columns costs more
-    (768 x 3072, 128 rows: 1.7 ms against 2.5 ms).
+    packs them once (4096 x 4096, batch 8, two cores with VNNI: 0.26 ms against 1.62 ms). Layers over the last of
+    several axes do not: with a row for each place of a sequence, packing costs little, and turning rows into columns
+    more (768 x 3072, 128 rows: 1.7 ms against 2.5 ms).
     """
 
     def __init__(self, codes: Codes, biases: dict[str, np.ndarray]) -> None:

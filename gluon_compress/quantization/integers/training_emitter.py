@@ -130,8 +130,8 @@ class TrainingEmitter(FloatEmitter):
     def _times(self, name: str, entry: Entry, factor: Entry, shape: Shape | None = None) -> Entry:
         """A tensor times one number, or one for each channel, that has a gradient.
 
-        The channels are on axis 1 of four, else on the last axis. With four axes, this is a BatchNorm of mean 0 and deviation 1: oneDNN computes its gradient in a tenth of the
-        time that broadcast_mul takes.
+        The channels are on axis 1 of four, else on the last axis. With four axes, this is a BatchNorm of mean 0 and
+        deviation 1: oneDNN computes its gradient in a tenth of the time that broadcast_mul takes.
         """
         shape = shape or entry[0].shapes[entry[1]]
         if len(shape) != 4:
