@@ -5,10 +5,9 @@ import math
 from typing import Any
 
 import mxnet as mx
-from mxnet.gluon import SymbolBlock
 
 from ..files.schema import Malformed
-from ..network.blocks import inputs_and_symbol
+from ..network.blocks import GraphBlock, inputs_and_symbol
 from ..network.values import has_values
 from .shape_check import check_shapes
 
@@ -18,7 +17,7 @@ MOST_NUMBERS, MOST_TIMES = 1 << 28, 1000
 REMEMBERED = 100  # shapes
 
 
-class LoadedNetwork(SymbolBlock):
+class LoadedNetwork(GraphBlock):
     """A SymbolBlock that infers the shapes that new input shapes lead to before it computes.
 
     A small file could otherwise use up all memory in the first forward pass, by padding or repeating its input.

@@ -16,6 +16,7 @@ import mxnet as mx
 import numpy as np
 
 from ..files.schema import Malformed
+from ..network.interface import classic_graph, has_numpy_operators, has_numpy_shapes
 from ..network.nodes import Entry, Node, nodes_of
 from ..network.operators import OPERATORS
 from .allowed_operators import canonical_names
@@ -38,6 +39,11 @@ def check_shapes(symbol: mx.sym.Symbol, shapes: Mapping[str, Any], most: int = M
 
     Also when the tensors between its operators, as far as their shapes are known, hold more than ``most`` numbers.
     """
+    with classic_graph(has_numpy_operators(symbol)):
+        _check_inferred(symbol, shapes, most)
+
+
+def _check_inferred(symbol: mx.sym.Symbol, shapes: Mapping[str, Any], most: int) -> None:
     internals = symbol.get_internals()
     known = set(internals.list_inputs())
     try:
@@ -100,15 +106,17 @@ def _check_nodes(internals: mx.sym.Symbol, shapes: Any) -> None:
 
 def _check_alone(node: Node, read: list[Shape | None], found: Mapping[Entry, Shape | None]) -> None:
     """MXNet infers forward and backward, and does not notice when the two disagree: ask for each node alone."""
-    for output, shape in enumerate(_shapes_alone(node.operator, settings_of(node.attributes), tuple(read))):
+    settings = settings_of(node.attributes)
+    for output, shape in enumerate(_shapes_alone(node.operator, settings, tuple(read), has_numpy_shapes())):
         as_read = found.get((node, output))
         if shape and min(shape) > 0 and as_read not in (None, tuple(shape)):
             raise Malformed(f"{node.name} makes {tuple(shape)} of {', '.join(map(str, read))}, read as {as_read}")
 
 
 @functools.lru_cache(10_000)
-def _shapes_alone(operator: str, attributes: tuple[tuple[str, str], ...], shapes: tuple[Shape, ...]) -> Any:
-    """The shapes of the outputs of an operator that reads tensors of these shapes."""
+def _shapes_alone(operator: str, attributes: tuple[tuple[str, str], ...], shapes: tuple[Shape, ...],
+                  numpy_shapes: bool) -> Any:
+    """The shapes of the outputs of an operator that reads tensors of these shapes, with or without NumPy's."""
     symbol = lone_symbol(operator, attributes)
     try:
         _, outputs, _ = symbol.infer_shape_partial(**dict(zip(symbol.list_inputs(), shapes)))

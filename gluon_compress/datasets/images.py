@@ -18,6 +18,7 @@ from mxnet.gluon.data import ArrayDataset
 
 from ..arguments import check_integer, check_number, plain, shown
 from ..files.paths import check_folder
+from ..network.interface import active_interface
 from ..network.repository import repository_url
 from . import sources
 from .augmentation import Augmentation, check_pixels
@@ -82,6 +83,9 @@ class ImageDataset(ArrayDataset):
         self.images = np.ascontiguousarray(images, dtype=np.uint8)
         self.labels = labels.astype(np.int32)
         super().__init__(mx.nd.array(self.images, dtype=np.uint8), self.labels)
+
+    def __getitem__(self, index: int) -> tuple:
+        return active_interface().own(super().__getitem__(index))
 
     def subset(self, indices: slice | Any) -> ImageDataset:
         """The :class:`ImageDataset` of the images at ``indices`` (a slice, or an array of integers or flags)."""

@@ -34,6 +34,7 @@ from ..network.data import (
 )
 from ..network.hybridizing import hybridized
 from ..network.inputs import flat
+from ..network.interface import interface_of_array
 from ..tables import progress_bar
 from .teachers import as_teachers, check_finite, digests_of, logits_of
 
@@ -124,7 +125,8 @@ class CachedLogits:
 
     def __iter__(self) -> Iterator[tuple]:
         for indices, inputs, labels in self._source.indexed(self._path, self._description):
-            logits = [mx.nd.array(each[indices], flat(inputs)[0].context) for each in self._logits]
+            interface, context = interface_of_array(flat(inputs)[0]), flat(inputs)[0].context
+            logits = [interface.array(each[indices], context) for each in self._logits]
             yield inputs, labels, logits[0] if len(logits) == 1 else logits
 
 

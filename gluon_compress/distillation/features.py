@@ -14,8 +14,9 @@ from ..arguments import check_choice, check_number, mxnet_scalar, shown
 from ..errors import NetworkError
 from ..network.checks import check_hybrid, check_initialized, undone_on_error
 from ..network.inputs import example_inputs
-from ..network.misfits import call
-from ..network.values import parameters
+from ..network.interface import CLASSIC, in_classic
+from ..network.misfits import call, called
+from ..network.values import interface_of, parameters
 from .feature_losses import KINDS
 from .tapping import TappedNetwork
 from .teachers import check_no_shared, check_teacher
@@ -113,11 +114,15 @@ class FeatureMatcher(HybridBlock):
         with self.name_scope():
             self.student = student
             self.losses = nn.HybridSequential()
-            for feature, of_student, of_teacher in pairs:
-                self.losses.add(_comparison(feature, of_student, of_teacher))
-        self.losses.initialize(mx.init.Xavier(), ctx=example.context)
+            with interface_of(student).active():  # to which adapters belong, too
+                for feature, of_student, of_teacher in pairs:
+                    self.losses.add(_comparison(feature, of_student, of_teacher))
+                self.losses.initialize(mx.init.Xavier(), ctx=example.context)
         self.losses.hybridize()
         self.student_outputs, self.teacher_outputs = tapped_student, _inference(tapped_teacher)
+
+    def __call__(self, *args: Any) -> Any:
+        return in_classic(super().__call__, args)
 
     def forward(self, inputs: mx.nd.NDArray) -> tuple[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray]:
         if not isinstance(inputs, mx.nd.NDArray):
@@ -128,6 +133,9 @@ class FeatureMatcher(HybridBlock):
 
     def compare(self, of_student: list[mx.nd.NDArray], of_teacher: list[mx.nd.NDArray]) -> mx.nd.NDArray:
         """The weighted sum of the losses ``(batch,)``, float32, between two lists of features."""
+        return in_classic(self._compare, (of_student, of_teacher))
+
+    def _compare(self, of_student: list[mx.nd.NDArray], of_teacher: list[mx.nd.NDArray]) -> mx.nd.NDArray:
         return sum(loss(ours, theirs) for loss, ours, theirs in zip(self.losses, of_student, of_teacher))
 
     @property
@@ -224,7 +232,7 @@ class _Comparison(HybridBlock):
             features if size is None else F.contrib.AdaptiveAvgPooling2D(features, output_size=size)
             for features, size in zip((of_student, of_teacher), self._pooled))
         if self.adapter is not None:
-            of_student = self.adapter(of_student)
+            of_student = CLASSIC.own(called(self.adapter, (of_student,)))
         return mxnet_scalar(self._feature.weight) * KINDS[self._feature.kind](F, of_student, of_teacher)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from mxnet.gluon.loss import Loss
 
 from ..arguments import check_flag, check_number, mxnet_scalar, shown
+from ..network.interface import in_classic
 
 LOWEST = -1e30  # of log-probabilities: far below what exp() tells from -infinity, and finite when multiplied by T**2
 
@@ -65,6 +66,9 @@ class DistillationLoss(Loss):
         self.temperature, self.hard_weight = float(temperature), mxnet_scalar(hard_weight)
         self.label_smoothing, self.sparse_label = mxnet_scalar(label_smoothing), sparse_label
         self.teacher_weights = _shares(teacher_weights)
+
+    def __call__(self, *args: Any) -> Any:
+        return in_classic(super().__call__, args)
 
     def forward(self, student_logits: Any, labels: Any, teacher_logits: Any, sample_weight: Any = None) -> Any:
         teachers = _as_list(teacher_logits)

@@ -56,7 +56,7 @@ def _only(outputs: list, name: str, title: str) -> mx.sym.Symbol:
     if len(outputs) != 1:
         raise ValueError(f"layer {name} of the {title} is called {len(outputs)} times; accepted: a layer that is "
                          f"called once, such as the block around it")
-    if not isinstance(outputs[0], mx.sym.Symbol) or len(outputs[0]) != 1:
+    if not isinstance(outputs[0], mx.sym.Symbol) or len(outputs[0].list_outputs()) != 1:
         raise ValueError(f"layer {name} of the {title} has several outputs; accepted: a layer with one")
     return outputs[0]
 

@@ -14,6 +14,7 @@ from ..errors import NetworkError
 from ..network.checks import check_finite_parameters, check_ready
 from ..network.digest import digest_of
 from ..network.inputs import flat, map_arrays
+from ..network.interface import interface_of_array
 from ..network.misfits import call
 from ..network.values import parameters, walk
 
@@ -87,6 +88,7 @@ def _on_its_device(title: str, teacher: HybridBlock, inputs: tuple) -> Any:
     device_of_inputs = flat(inputs)[0].context
     device = next((parameter.list_ctx()[0] for _, parameter, _ in walk(teacher)), device_of_inputs)
     outputs = call(teacher, map_arrays(lambda array: array.as_in_context(device), inputs), f"what {title} is given")
+    outputs = interface_of_array(flat(inputs)[0]).own(outputs)
     return outputs.as_in_context(device_of_inputs) if isinstance(outputs, NDArray) else outputs
 
 

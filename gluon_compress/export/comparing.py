@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, SymbolBlock
+from mxnet.gluon import HybridBlock
 
 from ..errors import NetworkError
-from ..network.blocks import tensors_of
+from ..network.blocks import GraphBlock, give_values, tensors_of
 from ..network.graph import Graph
 from ..network.misfits import shorten
 
@@ -31,14 +31,10 @@ def check_close(expected: np.ndarray, found: np.ndarray, what: str) -> None:
 
 def run_graph(graph: Graph, inputs: Sequence[mx.nd.NDArray]) -> list[np.ndarray]:
     """Outputs of the graph as NumPy arrays, computed apart from the network and its compiled form."""
-    block = SymbolBlock(graph.symbol, [mx.sym.var(name, dtype=value.dtype)
-                                       for name, value in zip(graph.inputs, inputs)])
+    block = GraphBlock(graph.symbol, [mx.sym.var(name, dtype=value.dtype)
+                                      for name, value in zip(graph.inputs, inputs)])
     for name, value in graph.values().items():
-        parameter = block.params[name]
-        parameter.shape = value.shape
-        parameter.dtype = value.dtype
-        parameter.initialize(ctx=mx.cpu())
-        parameter.set_data(value)
+        give_values(block.params[name], value.asnumpy(), mx.cpu())
     return run_block(block, inputs)
 
 

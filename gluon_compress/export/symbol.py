@@ -14,6 +14,7 @@ from ..files.paths import symbol_paths
 from ..files.writing import write_atomically
 from ..network.graph import Graph
 from ..network.inputs import example_inputs
+from ..network.values import interface_of
 from .comparing import check_close, check_inputs_used, run_block, run_graph
 
 
@@ -22,7 +23,8 @@ def to_symbol(net: HybridBlock, path_prefix: str | Path, example: Any = None, ep
 
     The files are those of ``HybridBlock.export``, for ``SymbolBlock.imports`` and for MXNet's other
     languages, but the network need not be hybridized and stays as it is. They are read back and compared
-    with the network, and only then replace older ones.
+    with the network, and only then replace older ones. MXNet reads those of a network of ``npx.set_np()`` under
+    ``npx.set_np()``, and all others without.
 
     Parameters
     ----------
@@ -45,15 +47,16 @@ def to_symbol(net: HybridBlock, path_prefix: str | Path, example: Any = None, ep
     """
     symbol_path, parameters_path = symbol_paths("path_prefix", path_prefix, epoch)
     inputs = None if example is None else example_inputs(example)
-    graph = Graph(net, 1 if inputs is None else inputs)
+    graph, interface = Graph(net, 1 if inputs is None else inputs), interface_of(net)
     check_inputs_used(graph)
 
     def write(symbol_file: Path, parameters_file: Path) -> None:
         graph.symbol.save(str(symbol_file))
         auxiliary = graph.auxiliary()
-        mx.nd.save(str(parameters_file), {f"{'aux' if name in auxiliary else 'arg'}:{name}": value
-                                          for name, value in graph.values().items()})
-        _compare_import(graph, symbol_file, parameters_file, inputs)
+        with interface.active():
+            mx.nd.save(str(parameters_file), {f"{'aux' if name in auxiliary else 'arg'}:{name}": value
+                                              for name, value in graph.values().items()})
+            _compare_import(graph, symbol_file, parameters_file, inputs)
     write_atomically(parameters_path, lambda parameters_file: write_atomically(
         symbol_path, lambda symbol_file: write(symbol_file, parameters_file)))
     return symbol_path, parameters_path

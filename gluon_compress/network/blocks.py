@@ -8,10 +8,10 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter, ParameterDict, SymbolBlock
 
-from .inputs import flat
-from .interface import CLASSIC, Interface, classic_graph, has_numpy_operators, interface_of_array
+from .interface import active_interface, has_numpy_operators, in_classic
 from .misfits import called
 from .nodes import Entry, symbol_of
+from .values import interface_of
 
 
 class GraphBlock(SymbolBlock):
@@ -23,27 +23,30 @@ class GraphBlock(SymbolBlock):
         super().__init__(outputs, inputs, params)
         self._numpy_shapes = has_numpy_operators(outputs)
 
-    def __call__(self, x: Any, *args: Any) -> Any:
-        with classic_graph(self._numpy_shapes):
-            outputs = super().__call__(*CLASSIC.own((x, *args)))
-        return interface_of_array(flat(x)[0]).own(outputs)
+    def __call__(self, *args: Any) -> Any:
+        return in_classic(super().__call__, args, self._numpy_shapes)
+
+    def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True) -> Any:
+        """Two files for the interface of MXNet to which the parameters belong; the other does not read them."""
+        with interface_of(self).active():
+            return super().export(path, epoch, remove_amp_cast)
 
 
-def block_of(outputs: list[Entry], inputs: Iterable[str], values: Mapping[str, np.ndarray],
-             interface: Interface = CLASSIC) -> GraphBlock:
+def block_of(outputs: list[Entry], inputs: Iterable[str], values: Mapping[str, np.ndarray]) -> GraphBlock:
     """A network of rewritten nodes with these parameters, which take no gradients."""
     net = GraphBlock(symbol_of(outputs), [mx.sym.var(name, dtype="float32") for name in inputs])
-    set_constants(net, dict(values), interface)
+    set_constants(net, dict(values))
     return net
 
 
-def set_constants(net: SymbolBlock, values: dict[str, np.ndarray], interface: Interface = CLASSIC) -> None:
+def set_constants(net: SymbolBlock, values: dict[str, np.ndarray]) -> None:
     """Give a SymbolBlock its parameters, without gradients; takes them out of ``values``, {name: array}."""
     for name, parameter in net.collect_params().items():
         parameter.grad_req = "null"
         value = values.pop(name)
         dtype = value.dtype if value.dtype.kind in "iu" else np.float32  # indices, say
-        parameter._load_init(interface.array(value, dtype=dtype), mx.cpu(), cast_dtype=True, dtype_source="saved")
+        own = active_interface().array(value, dtype=dtype)
+        parameter._load_init(own, mx.cpu(), cast_dtype=True, dtype_source="saved")
 
 
 def tensors_of(net: HybridBlock, inputs: Sequence[Any]) -> list[np.ndarray]:
@@ -62,10 +65,8 @@ def inputs_and_symbol(block: SymbolBlock) -> tuple[list[mx.sym.Symbol], mx.sym.S
     return block._cached_graph
 
 
-def give_values(parameter: Parameter, value: np.ndarray, context: mx.Context, trainable: bool = True,
-                interface: Interface = CLASSIC) -> None:
+def give_values(parameter: Parameter, value: np.ndarray, context: mx.Context, trainable: bool = True) -> None:
     """Give a parameter that is not initialized an array of its own type; gradients take no memory unless needed."""
     gradients, parameter.grad_req = parameter.grad_req, "null"  # these come when the value is there only once
-    with interface.active():  # gradients are arrays of the active interface
-        parameter._load_init(interface.array(value), context, cast_dtype=True, dtype_source="saved")
-        parameter.grad_req = gradients if trainable else "null"
+    parameter._load_init(active_interface().array(value), context, cast_dtype=True, dtype_source="saved")
+    parameter.grad_req = gradients if trainable else "null"

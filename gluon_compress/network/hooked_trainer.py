@@ -8,11 +8,17 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import Parameter, Trainer
 
+from .trainer import accept_both_interfaces
+
 
 class PruningTrainer(Trainer, ABC):
     """A ``gluon.Trainer`` that prunes. A derived class says what happens around each update of the weights."""
 
     _comparisons = 0  # with other workers, so far
+
+    def __init__(self, *arguments: Any, **named_arguments: Any) -> None:
+        super().__init__(*arguments, **named_arguments)
+        accept_both_interfaces(self)
 
     # What a derived class says
 

@@ -6,12 +6,14 @@ while the process is in that interface's mode. No other module knows of the mode
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import mxnet as mx
+
+from .inputs import flat
 
 NUMPY_OPERATORS = ("_np_", "_npi_", "_npx_")  # how the names of operators begin that may give arrays of shape ()
 
@@ -47,7 +49,8 @@ class Interface:
 
     def array(self, value: Any, context: mx.Context | None = None, dtype: Any = None) -> mx.nd.NDArray:
         """A new array with the values, and by default the type, of a NumPy array."""
-        return self.own(mx.nd.array(value, context, value.dtype if dtype is None else dtype))
+        # not mx.nd.array, which asks SciPy about sparse arrays and warns
+        return self.own(mx.nd.ndarray.array(value, context, value.dtype if dtype is None else dtype))
 
     def variable(self, name: str) -> mx.sym.Symbol:
         """A Symbol for an input."""
@@ -62,8 +65,8 @@ def is_numpy(value: Any) -> bool:
     return isinstance(value, (mx.np.ndarray, mx.sym.np._Symbol))
 
 
-def interface_of_array(array: mx.nd.NDArray) -> Interface:
-    """The interface of an array; also of a Symbol."""
+def interface_of_array(array: Any) -> Interface:
+    """The interface of an array or Symbol; the classic one for anything else."""
     return NUMPY if is_numpy(array) else CLASSIC
 
 
@@ -79,15 +82,27 @@ def has_numpy_operators(symbol: mx.sym.Symbol) -> bool:
     return any(node["op"].startswith(NUMPY_OPERATORS) for node in json.loads(symbol.tojson())["nodes"])
 
 
+def in_classic(function: Callable, values: Sequence[Any], numpy_shapes: bool = False) -> Any:
+    """``function(*values)``, computed in the classic interface; the result belongs to that of the first array."""
+    with classic_graph(numpy_shapes):
+        result = function(*CLASSIC.own(values))
+    return interface_of_array(next(iter(flat(values)), None)).own(result)
+
+
 @contextmanager
 def classic_graph(numpy_shapes: bool) -> Iterator[None]:
     """MXNet computes a classic graph within the ``with`` block, with NumPy's shapes: ``()`` is that of a scalar."""
-    with CLASSIC.active(), mx.util.np_shape(numpy_shapes or mx.util.is_np_shape()):
+    with CLASSIC.active(), mx.util.np_shape(numpy_shapes or has_numpy_shapes()):
         yield
+
+
+def has_numpy_shapes() -> bool:
+    """Whether MXNet computes with NumPy's shapes now."""
+    return bool(mx.util.is_np_shape())
 
 
 def is_known(shape: tuple[int, ...] | None) -> bool:
     """Whether MXNet has found a shape, as its inference gives it within :func:`classic_graph`."""
     if shape is None:
         return False
-    return -1 not in shape if mx.util.is_np_shape() else bool(shape) and 0 not in shape
+    return -1 not in shape if has_numpy_shapes() else bool(shape) and 0 not in shape

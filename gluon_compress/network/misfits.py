@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mxnet as mx
@@ -13,14 +13,19 @@ from .inputs import flat
 from .values import interface_of
 
 
-def called(net: Block, inputs: Sequence[Any]) -> Any:
-    """``net(*inputs)`` in the interface of MXNet that the network belongs to; the inputs may belong to either."""
+def called(net: Callable, inputs: Sequence[Any]) -> Any:
+    """``net(*inputs)`` in the interface of MXNet that the network belongs to; the inputs may belong to either.
+
+    A function of arrays that is no Block is called as it is.
+    """
+    if not isinstance(net, Block):
+        return net(*inputs)
     interface = interface_of(net)
     with interface.active():
         return net(*interface.own(inputs))
 
 
-def call(net: Block, inputs: Sequence[Any], what: str) -> Any:
+def call(net: Callable, inputs: Sequence[Any], what: str) -> Any:
     """:func:`called`; raises a ``ValueError`` that says what does not fit, where MXNet would print its C++ stack."""
     try:
         return called(net, inputs)

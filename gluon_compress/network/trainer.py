@@ -62,6 +62,11 @@ def optimizer_of(trainer: Trainer) -> Optimizer:
     return trainer._optimizer
 
 
+def accept_both_interfaces(trainer: Trainer) -> None:
+    """Let a trainer that was made in MXNet's classic mode update ``mx.np`` arrays, too."""
+    trainer._optimizer.allow_np_array = True
+
+
 def gradient_scale(trainer: Trainer) -> float:
     """The factor on gradients, apart from the division by the batch size: the ``rescale_grad`` asked for."""
     return trainer._scale

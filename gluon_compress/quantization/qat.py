@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import HybridBlock, SymbolBlock
+from mxnet.gluon import HybridBlock
 
 from ..arguments import check_flag
 from ..errors import NetworkError
+from ..network.blocks import GraphBlock
 from ..network.checks import check_ready
 from ..network.graph import Graph
 from ..network.layer import Which
@@ -93,7 +94,7 @@ def prepare_qat(net: HybridBlock, calibration_data: Iterable[Any], bits: int = 8
     return QatNetwork(quantized, quantizer.values)
 
 
-class QatNetwork(SymbolBlock):
+class QatNetwork(GraphBlock):
     """A network to be trained as integers: what :func:`prepare_qat` returns.
 
     A HybridBlock like any other, fp32 in and fp32 out, with these parameters:

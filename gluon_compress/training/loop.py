@@ -29,7 +29,7 @@ from ..network.data import (
 from ..network.inputs import map_arrays
 from ..network.interface import CLASSIC
 from ..network.misfits import call, shorten
-from ..network.trainer import optimizer_of
+from ..network.trainer import accept_both_interfaces, optimizer_of
 from ..network.values import interface_of, restore_snapshot, snapshot
 from ..tables import progress_bar
 from ..workers.connection import in_cluster, of_trainer
@@ -123,10 +123,10 @@ def fit(net: HybridBlock, train_data: Iterable, epochs: int, trainer: Trainer | 
     if validation_data is not None:
         check_data(validation_data, "validation_data")
     if trainer is None:
-        with interface_of(net).active():
-            trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
-                              kvstore="dist_sync" if in_cluster() else "device")
+        trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
+                          kvstore="dist_sync" if in_cluster() else "device")
         check_trainer(trainer, net)
+    accept_both_interfaces(trainer)
     run = Run(net, train_data, epochs, trainer, cosine if schedule is None else schedule,
               SoftmaxCrossEntropyLoss() if loss is None else loss, _labels_alone if targets is None else targets,
               validation_data, seed, None if state_path is None else Path(state_path), progress, run_details,

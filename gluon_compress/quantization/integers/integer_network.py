@@ -11,7 +11,7 @@ from mxnet.gluon import SymbolBlock
 
 from ...arguments import shown
 from ...files.paths import symbol_paths
-from ...network.blocks import block_of, inputs_and_symbol, set_constants
+from ...network.blocks import GraphBlock, block_of, inputs_and_symbol, set_constants
 from ...network.graph import Graph
 from ...network.misfits import misfit
 from ...network.nodes import symbol_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..scales import Scales
 
 
-class IntegerNetwork(SymbolBlock):
+class IntegerNetwork(GraphBlock):
     """A network on oneDNN's integer kernels, for inference: what :func:`quantize` returns.
 
     On processors without VNNI or AMX it computes with narrower weights, so that no sum saturates: see narrow.py. The
