@@ -8,7 +8,7 @@ import pytest
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from gluon_compress.distillation import DistillationLoss, FeatureLoss, FeatureMatcher, cache_logits, distill
+from gluon_compress.distillation import DistillationLoss, FeatureLoss, distill
 from gluon_compress.network import parameters, restore_snapshot, snapshot
 from gluon_compress.pruning import ChannelPenalty, GradualPruner, MaskedTrainer, Taylor
 from gluon_compress.quantization import prepare_qat, quantize
