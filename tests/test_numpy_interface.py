@@ -1,4 +1,4 @@
-"""Networks and data of MXNet's NumPy interface, of ``npx.set_np()``: what holds for classic ones, with the same bits."""
+"""Networks and data of MXNet's NumPy interface (``npx.set_np()``): what holds for classic ones, with the same bits."""
 import contextlib
 
 import gluon_compress as gc
