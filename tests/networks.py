@@ -1,6 +1,7 @@
 """Small networks for the tests of the techniques, and comparisons of their parameters."""
 import mxnet as mx
 import numpy as np
+from gluon_compress.network.values import parameters
 from mxnet.gluon import Constant, HybridBlock, SymbolBlock, nn
 
 
@@ -171,9 +172,9 @@ def exported(net, example, directory):
 
 def zero_removed(net, plan):
     """Zero all that the plan removes, in the original: what makes the channels, and what reads them."""
-    parameters = net._collect_params_with_prefix()
+    named = parameters(net)
     for cut in plan.slices:
-        parameter = parameters[cut["parameter"]]
+        parameter = named[cut["parameter"]]
         value = parameter.list_data()[0].asnumpy()
         removed = sorted(set(range(cut["before"])) - set(cut["kept"]))
         value[(slice(None),) * cut["axis"] + (removed,)] = 0

@@ -17,7 +17,7 @@ from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_i
 from gluon_compress.network.graph import Graph
 from gluon_compress.pruning.channels.rules import RULES
 from mxnet import autograd
-from mxnet.gluon import Trainer, contrib, nn
+from mxnet.gluon import HybridBlock, Trainer, contrib, nn, rnn
 from networks import Net, assert_close, exported, identical, randomize, values, zero_removed
 
 IMAGES = (2, 3, 6, 6)
@@ -78,6 +78,11 @@ def run(net, inputs):
 def positive(net, F, x):
     """Between 0.25 and 0.75, also where a channel is zero, so that logarithms and the like are finite."""
     return F.sigmoid(x) * 0.5 + 0.25
+
+
+def rows_of(F, x):
+    """(pixels, N, channels)."""
+    return F.transpose(F.reshape(x, (0, 0, -1)), axes=(2, 0, 1))
 
 
 CONSTANT = {"sign", "logical_not", "zeros_like", "ones_like", "x == 0.5", "x != 0.5", "x > 0.5", "x >= 0.5", "x < 0.5",
@@ -157,6 +162,8 @@ PASSES = {
     "l2 normalization of the channels": between(lambda net, F, x: F.L2Normalization(F.relu(net.norm(x)),
         mode="channel"),
                                                 norm=nn.BatchNorm),
+    "softmax activation of the pixels": between(
+        lambda net, F, x: F.SoftmaxActivation(F.transpose(x, axes=(0, 2, 3, 1)), mode="channel")),
     "softmax of the pixels": between(lambda net, F, x: F.softmax(F.relu(x), axis=-1)),
     "log_softmax of the pixels": between(lambda net, F, x: F.log_softmax(F.relu(x), axis=3)),
     "softmin of the pixels": between(lambda net, F, x: F.softmin(x, axis=2)),
@@ -263,6 +270,26 @@ PASSES = {
     "repeat rows": between(lambda net, F, x: F.repeat(x, 2, axis=-1)),
     "reverse": between(lambda net, F, x: F.reverse(F.reverse(x, axis=1), axis=2) + net.one(x), one=conv(8)),
 
+    "lengths of rows": between(lambda net, F, x: F.softmax(F.relu(F.mean(x, axis=3)), F.cast(
+        F.ceil(F.sigmoid(F.mean(x, axis=(2, 3)))) * 4, "int32"), use_length=True)),
+    "SequenceLast": between(lambda net, F, x: F.SequenceLast(rows_of(F, x), axis=0)),
+    "SequenceReverse": between(lambda net, F, x: F.swapaxes(F.SequenceReverse(rows_of(F, x), axis=0), 0, 1)),
+    "SequenceMask": between(lambda net, F, x: F.SequenceMask(
+        F.transpose(F.mean(x, axis=3), axes=(0, 2, 1)), F.sum(F.zeros_like(x), axis=(1, 2, 3)) + 4,
+        use_sequence_length=True, axis=1)),
+    "as many ones": between(lambda net, F, x: F.broadcast_mul(x, F.ones((1, net.width, 1, 1)) * 2), width=lambda: 8),
+    "as wide as said": between(lambda net, F, x: F.broadcast_to(net.pool(x), (0, net.width, 2, 2)),
+                               pool=nn.GlobalAvgPool2D, width=lambda: 8),
+    "as many times as said": between(lambda net, F, x: F.concat(x, F.broadcast_add(x, F.reshape(F.repeat(
+        F.ones((1,)), net.width, axis=0), (1, -1, 1, 1))), dim=2), width=lambda: 8),
+    **{f"{kind} layers": between(lambda net, F, x: F.swapaxes(net.layer(rows_of(F, x)), 0, 1), layer=layer)
+       for kind, layer in {"LSTM": lambda: rnn.LSTM(8, 2), "GRU": lambda: rnn.GRU(8),
+                           "both directions of GRU": lambda: rnn.GRU(8, 2, bidirectional=True),
+                           "simple recurrent": lambda: rnn.RNN(8, 2, dropout=0.1)}.items()},
+    **{cell.__name__: between(lambda net, F, x: net.layer.unroll(
+        36, F.transpose(F.reshape(x, (0, 0, -1)), axes=(0, 2, 1)), merge_outputs=True)[0],
+        layer=lambda cell=cell: cell(8)) for cell in (rnn.RNNCell, rnn.LSTMCell, rnn.GRUCell)},
+
     "batch_dot attention": between(lambda net, F, x: F.batch_dot(
         F.softmax(F.batch_dot(F.reshape(net.query(x), (0, 0, -1)), F.reshape(net.key(x), (0, 0, -1)),
             transpose_a=True)),
@@ -297,14 +324,22 @@ def two_in_two_out(net, F, x, y):
 
 
 def heads(net, F, x):
-    """Four heads of self-attention: (N, T, 4 * D) to (N * 4, T, D) and back."""
+    """Self-attention: (N, T, heads * D) to (N * heads, T, D) and back."""
     def split(x):
-        return F.reshape(F.transpose(F.reshape(x, (0, 0, 4, -1)), axes=(0, 2, 1, 3)), (-3, -2))
+        return F.reshape(F.transpose(F.reshape(x, (0, 0, net.heads, -1)), axes=(0, 2, 1, 3)), (-3, -2))
     x = net.embed(x)
     scores = F.batch_dot(split(net.query(x)), split(net.key(x)), transpose_b=True) * 0.5
-    context = F.reshape(F.batch_dot(F.softmax(scores), split(net.value(x))), (-4, -1, 4, -2))
+    context = F.reshape(F.batch_dot(F.softmax(scores), split(net.value(x))), (-4, -1, net.heads, -2))
     x = x + net.out(F.reshape(F.transpose(context, axes=(0, 2, 1, 3)), (0, 0, -1)))
     return net.head(x)
+
+
+def interleaved(net, F, x, y):
+    """Self-attention of ``x``, and attention to ``y``, (T, N, C), in MXNet's operators."""
+    weights = F.softmax(F.contrib.interleaved_matmul_selfatt_qk(net.both(x), heads=net.heads))
+    x = net.out(F.contrib.interleaved_matmul_selfatt_valatt(net.both(x), weights, heads=net.heads))
+    weights = F.softmax(F.contrib.interleaved_matmul_encdec_qk(net.query(x), net.pair(y), heads=net.others))
+    return net.head(F.contrib.interleaved_matmul_encdec_valatt(net.pair(y), weights, heads=net.others))
 
 
 def option_a(net, F, x):
@@ -349,7 +384,11 @@ WHOLE = {
                                      7)),
     "multi-head attention": (whole(heads, embed=dense(12, flatten=False), query=dense(8, flatten=False),
                                    key=dense(8, flatten=False), value=dense(8, flatten=False),
-                                   out=dense(12, flatten=False), head=dense(5)), (2, 7, 5)),
+                                   out=dense(12, flatten=False), head=dense(5), heads=lambda: 4), (2, 7, 5)),
+    "interleaved attention": (whole(interleaved, both=dense(24, flatten=False), out=dense(6, flatten=False),
+                                    query=dense(12, flatten=False), pair=dense(24, flatten=False),
+                                    head=dense(5, flatten=False), heads=lambda: 4, others=lambda: 4),
+                              ((7, 2, 5), (6, 2, 4))),
     "option A": (whole(option_a, first=conv(8), one=conv(8, strides=2), two=conv(16), head=dense(5)), IMAGES),
     **{kind: (whole(lambda net, F, x, y, kind=kind: net.head(net.conv(regions(kind, F, F.relu(net.first(x)), y))),
                     first=conv(8), conv=conv(6), head=dense(5)), (IMAGES, (3, 4))) for kind in ("ROIPooling",
@@ -418,8 +457,33 @@ PINNED = {
     "correlation": stays(lambda net, F, x: F.Correlation(x, net.layer(x), pad_size=2, max_displacement=2),
                          "Correlation .*no rule", layer=conv(8)),
     "lrn": stays(lambda net, F, x: F.LRN(x, nsize=3), "LRN .*no rule"),
-    "rnn": stays(lambda net, F, x: net.layer(F.transpose(F.reshape(x, (0, 0, -1)), axes=(2, 0, 1))).swapaxes(0, 1),
-                 "RNN .*no rule", layer=lambda: mx.gluon.rnn.LSTM(4)),
+    "recurrent parameters in one vector": stays(lambda net, F, x, own: F.RNN(
+        rows_of(F, x), own, F.zeros((1, 2, 4)), state_size=4, num_layers=1, mode="rnn_relu").swapaxes(0, 1),
+        "one vector", own={"own": (8 * 4 + 4 * 4 + 4 + 4,)}),
+    "layer norm": stays(lambda net, F, x: net.norm(F.transpose(x, axes=(0, 2, 3, 1))),
+                        "LayerNorm .*mean and variance over the channels", norm=nn.LayerNorm),
+    "softmax activation over channels": stays(lambda net, F, x: F.SoftmaxActivation(x, mode="channel"),
+                                              "normalizes over the channels"),
+    "softmax activation over all": stays(lambda net, F, x: F.SoftmaxActivation(F.flatten(x)),
+                                         "normalizes over the channels"),
+    "softmax with its loss": stays(lambda net, F, x, y: F.SoftmaxOutput(x, y, multi_output=True), "label",
+                                   shapes=(IMAGES, (2, 6, 6))),
+    **{name: stays(lambda net, F, x, y, name=name: getattr(F, name)(x, y), "label", shapes=(IMAGES, (2, 8, 6, 6)))
+       for name in ("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput")},
+    "boxes found": stays(lambda net, F, x, y: F.contrib.MultiBoxDetection(
+        F.reshape(x, (0, 0, -1)), y, F.contrib.MultiBoxPrior(x)), "scores and coordinates", shapes=(IMAGES, (2, 144))),
+    "boxes to find": stays(lambda net, F, x, y: F.contrib.MultiBoxTarget(
+        F.contrib.MultiBoxPrior(x), y, F.reshape(x, (0, 0, -1)))[2], "scores and coordinates",
+                           shapes=(IMAGES, (2, 1, 5))),
+    **{name: stays(lambda net, F, x, y, z, name=name: getattr(F.contrib, name)(
+        x, y, z, scales=(1, 2), ratios=(1, 2), rpn_pre_nms_top_n=12, rpn_post_nms_top_n=6, rpn_min_size=1),
+        "scores and coordinates", shapes=((1, 3, 6, 6), (1, 16, 6, 6), (1, 3)))
+       for name in ("Proposal", "MultiProposal")},
+    "box_nms": stays(lambda net, F, x: F.contrib.box_nms(F.transpose(F.reshape(x, (0, 0, -1)), axes=(0, 2, 1))),
+                     "scores and coordinates"),
+    "box_decode": (between(lambda net, F, x: F.contrib.box_decode(F.transpose(F.reshape(x, (0, 0, -1)), axes=(0, 2, 1)),
+                                                                  F.contrib.MultiBoxPrior(x)), first=conv(4)), IMAGES,
+                   "scores and coordinates"),
     "an input of that many channels": stays(lambda net, F, x, y: F.broadcast_add(x, y),
         "broadcast_add .*channels that stay",
                                             shapes=(IMAGES, (2, 8, 1, 1))),
@@ -447,6 +511,11 @@ PINNED = {
     "softmax lengths": stays(lambda net, F, x: F.softmax(F.mean(x, axis=(1, 2)), F.cast(F.mean(x, axis=(1, 2, 3)),
         "int32"),
                                                          use_length=True), "reduces"),
+    "lengths from outside": stays(lambda net, F, x, y: F.softmax(F.mean(x, axis=3), F.cast(F.abs(y) * 2, "int32"),
+                                                                 use_length=True), "lengths", shapes=(IMAGES, (2, 8))),
+    "channels as sequences": stays(lambda net, F, x, y: F.SequenceMask(F.mean(x, axis=3), F.abs(y) * 3, axis=1,
+                                                                       use_sequence_length=True), "over the channels",
+                                   shapes=(IMAGES, (2,))),
     "upsampling of several": stays(lambda net, F, x: F.UpSampling(x, net.layer(x), scale=2, num_args=2,
                                                                   sample_type="nearest"), "several inputs",
                                                                       layer=conv(8)),
@@ -544,19 +613,6 @@ def test_every_rule_has_a_case():
     assert set(RULES) <= used
 
 
-def test_layer_norm_takes_the_statistics_of_the_kept_channels():
-    net, (x,) = make(between(lambda net, F, x: net.norm(F.transpose(x, axes=(0, 2, 3, 1))), norm=nn.LayerNorm))
-    original = values(net)
-    convolved = net.first(net.stem(x)).asnumpy()
-    kept = prune_channels(net, x, {"first": 0.5}, round_to=1).layers["first"]["kept"]
-    rows = convolved[:, kept].transpose(0, 2, 3, 1).astype(np.float64)
-    centred = rows - rows.mean(axis=-1, keepdims=True)
-    rows = centred / np.sqrt((centred ** 2).mean(axis=-1, keepdims=True) + 1e-5)
-    rows = rows * original["norm.gamma"][kept] + original["norm.beta"][kept]
-    weight = original["head.weight"].reshape(5, 36, 8)[:, :, kept].reshape(5, -1)
-    assert_close(net(x), mx.nd.array(rows.reshape(2, -1) @ weight.T + original["head.bias"]))
-
-
 def test_sums_over_channels_are_those_of_the_kept_ones():
     """Of sigmoids too, which are not zero where a weight is."""
     net, (x,) = make(between(lambda net, F, x: F.sum(F.sigmoid(x), axis=1)))
@@ -567,16 +623,97 @@ def test_sums_over_channels_are_those_of_the_kept_ones():
     assert_close(net(x), mx.nd.array(sums @ original["head.weight"].T + original["head.bias"]))
 
 
-def test_recurrent_layers_are_named_in_the_plan():
-    net, inputs = make(between(lambda net, F, x: net.cell(net.one(x), [net.state(x)])[0], one=dense(6), state=dense(4),
-                               cell=lambda: mx.gluon.rnn.RNNCell(4)))
-    plan = prune_channels(net, inputs, 0.5, round_to=1)
-    assert set(plan.layers) == {"stem", "first", "one", "state"}
-    assert "hybrid_forward" in plan.left_out["cell.i2h"]
-    net, inputs = make(between(lambda net, F, x: net.layer(F.reshape(x, (-1, 1, 4))),
-        layer=lambda: mx.gluon.rnn.LSTM(4)))
-    left_out = prune_channels(net, inputs, 0.5, round_to=1).left_out
-    assert {"layer.l0_i2h", "layer.l0_h2h"} < set(left_out)
+def removed_from(function, shapes, ratio=0.5, **layers):
+    """{layer: channels kept} and {layer: why it stays} of such a network, which computes what it did without them."""
+    net, inputs = make(whole(function, **layers), shapes)
+    original, _ = make(whole(function, **layers), shapes)
+    plan = prune_channels(net, inputs, ratio, round_to=1)
+    zero_removed(original, plan)
+    assert_close(run(net, inputs), run(original, inputs))
+    return {name: len(layer["kept"]) for name, layer in plan.layers.items()}, plan.left_out
+
+
+SEQUENCES = (5, 2, 3)
+
+
+def test_hidden_units_stay_when_the_first_state_comes_from_outside():
+    kept, left_out = removed_from(lambda net, F, x, y: net.head(net.layer(net.first(x), [y])[0]),
+                                  (SEQUENCES, (1, 2, 4)), first=dense(8, flatten=False),
+                                  layer=lambda: rnn.GRU(4), head=dense(3, flatten=False))
+    assert kept == {"first": 4}
+    assert all("begins with (data1) stays" in left_out[name] for name in ("layer.l0_i2h", "layer.l0_h2h"))
+
+
+def test_a_state_that_a_layer_makes_loses_the_same_units():
+    kept, _ = removed_from(lambda net, F, x, y: net.head(net.layer(x, [F.expand_dims(net.state(y), 0)])[0]),
+                           (SEQUENCES, (2, 5)), layer=lambda: rnn.GRU(4), state=dense(4), head=dense(3, flatten=False))
+    assert kept == {"state": 2, "layer.l0_i2h": 6, "layer.l0_h2h": 6}
+
+
+def test_a_state_that_is_a_parameter_becomes_smaller():
+    net, inputs = make(whole(lambda net, F, x, begin: net.head(net.layer(x, [begin])[0]), {"begin": (1, 2, 4)},
+                             layer=lambda: rnn.GRU(4), head=dense(3, flatten=False)), SEQUENCES)
+    prune_channels(net, inputs, 0.5, round_to=1)
+    assert net.begin.shape == (1, 2, 2)
+    run(net, inputs)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_states_that_the_network_puts_out_stay(outputs):
+    def forward(net, F, x):
+        made, states = net.layer(x, net.layer.begin_state(0, func=mx.sym.zeros) if F is mx.sym
+                                 else net.layer.begin_state(2))
+        return [net.head(made), *states][:outputs]
+    net, inputs = make(whole(forward, layer=lambda: rnn.LSTM(4), head=dense(3, flatten=False)), SEQUENCES)
+    if outputs == 1:
+        assert prune_channels(net, inputs, 0.5, round_to=1).layers.keys() == {"layer.l0_i2h", "layer.l0_h2h"}
+    else:
+        with pytest.raises(ValueError, match="layer.l0_i2h: its channels are the network's output"):
+            prune_channels(net, inputs, 0.5, round_to=1)
+
+
+class Projected(HybridBlock):
+    """A layer of three operators whose numbers ``write`` says."""
+
+    def __init__(self, write, **numbers):
+        super().__init__()
+        self.write = write
+        for name, number in numbers.items():
+            setattr(self, name, number)
+        with self.name_scope():
+            self.first, self.head = nn.Dense(8, flatten=False, in_units=5), nn.Dense(3, flatten=False, in_units=8)
+
+    def hybrid_forward(self, F, x):
+        return self.head(self.write(self, F, self.first(x)))
+
+
+@pytest.mark.parametrize(("write", "numbers", "kept"), [
+    (lambda net, F, x: F.reshape(F.reshape(x, (0, 0, net.heads, 2)), (0, 0, -1)), {"heads": 4}, 4),
+    (lambda net, F, x: F.reshape(F.reshape(x, (0, 0, 4, net.each)), (0, 0, -1)), {"each": 2}, 4),
+    (lambda net, F, x: F.reshape(x, (-1, 7, net.units)), {"units": 8}, 4),
+    (lambda net, F, x: F.reshape(x, (-1, 7, 2 * net.half)), {"half": 4}, 4),
+    (lambda net, F, x: F.reshape(x, (-1, 7, 8)), {}, "fixed shape"),  # no attribute has it
+    (lambda net, F, x: F.reshape(x, (-1, 7, net.units)) * net.units, {"units": 8}, "fixed shape"),  # changes more
+    (lambda net, F, x: F.reshape(x, (-1, 7, net.units + 1)), {"units": 7}, "fixed shape"),
+    (lambda net, F, x: F.reshape(x, (-1, 7, {8: 8}[net.units])), {"units": 8}, "fixed shape"),  # fails with another
+    (lambda net, F, x: F.broadcast_mul(F.reshape(x, (-1, 7, net.units)), F.reshape(F.sum(F.reshape(
+        F.arange(8), (net.units,))), (1, 1, 1))), {"units": 8}, "also the shape of")])
+def test_numbers_in_code_change_where_an_attribute_of_a_block_has_them_and_nothing_else(write, numbers, kept):
+    net, other = Projected(write, **numbers), Projected(write, **numbers)
+    for each in (net, other):
+        mx.random.seed(0)
+        each.initialize(mx.init.Normal(0.3))
+    x = mx.nd.random.normal(shape=(2, 7, 5))
+    before = {name: value for name, value in vars(net).items() if type(value) is int}
+    if isinstance(kept, str):
+        with pytest.raises(ValueError, match=f"first: .*{kept}"):
+            prune_channels(net, x, 0.5, round_to=1)
+        assert {name: value for name, value in vars(net).items() if type(value) is int} == before
+        return
+    plan = prune_channels(net, x, 0.5, round_to=1)
+    assert len(plan.layers["first"]["kept"]) == kept
+    zero_removed(other, plan)
+    assert_close(net(x), other(x))
 
 
 @pytest.mark.parametrize("name", PINNED)

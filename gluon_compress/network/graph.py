@@ -72,7 +72,8 @@ class Graph:
         check_ready(net)
         arrays = (None,) * inputs if example is None else example.nested
         self.inputs = input_names(net, len(flat(arrays)))
-        symbol = _called(net, self.inputs, arrays)
+        self._arrays = arrays
+        symbol = self.trace(net)
         if further is not None:
             symbol = mx.sym.Group([symbol, *CLASSIC.own(further(symbol))])
         own = parameters(net)
@@ -89,6 +90,10 @@ class Graph:
         self.input_shapes: dict[str, Shape] = {}
         if example is not None:
             self.infer_shapes([value.shape for value in example])
+
+    def trace(self, net: HybridBlock) -> mx.sym.Symbol:
+        """What ``net`` computes of the same inputs as it is now, as Gluon names it; ``NetworkError`` if it cannot."""
+        return _called(net, self.inputs, self._arrays)
 
     def infer_shapes(self, input_shapes: Iterable[Shape]) -> None:
         """Set the shapes that the nodes have with such inputs; ``ValueError`` when these do not fit."""

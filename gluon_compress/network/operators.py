@@ -70,6 +70,8 @@ class Operator:
         Whether it is a BatchNorm: in training it uses a batch's mean and variance, in inference running ones.
     as_in_inference : dict
         Attributes with which it computes in training mode what it does in inference, with dense gradients.
+    numbers : tuple of str
+        Attributes that may hold numbers of channels, besides the ``sizes`` of layers.
     is_identity : callable
         Whether it does nothing in inference.
     is_homogeneous : callable
@@ -102,6 +104,7 @@ class Operator:
     normalizes: bool = False
     keeps_statistics: bool = False
     as_in_inference: Mapping[str, str] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
     is_identity: Callable[[Node], bool] = _never
     is_homogeneous: Callable[[Node], bool] = _never
     ceiling: Callable[[Node], float | None] = _nothing
@@ -140,25 +143,28 @@ def _why_no_integer_convolution(node: Node) -> str | None:
     return None
 
 
-_teach("Convolution", inputs=("data", "weight", "bias"), kind="Conv{}D", macs_per="output",
+_teach("Convolution", inputs=("data", "weight", "bias"), kind="Conv{}D", macs_per="output", numbers=("num_filter",),
        defaults={"num_group": 1, "no_bias": False, "layout": None}, channel_axis=_axis_of_layout,
        sizes=lambda shape, groups: {"num_filter": shape[0], "num_group": groups},
        integer_form="convolution", integer_obstacle=_why_no_integer_convolution)
 
 _teach("Deconvolution", inputs=("data", "weight", "bias"), kind="Conv{}DTranspose", weight_channels=1,
-       macs_per="input", defaults={"num_group": 1, "no_bias": True, "layout": None}, channel_axis=_axis_of_layout,
+       macs_per="input", numbers=("num_filter",), channel_axis=_axis_of_layout,
+       defaults={"num_group": 1, "no_bias": True, "layout": None},
        sizes=lambda shape, groups: {"num_filter": shape[1] * groups, "num_group": groups})
 
-_teach("FullyConnected", inputs=("data", "weight", "bias"), kind="Dense", macs_per="output",
+_teach("FullyConnected", inputs=("data", "weight", "bias"), kind="Dense", macs_per="output", numbers=("num_hidden",),
        defaults={"flatten": True, "no_bias": False}, channel_axis=_last_axis,
        sizes=lambda shape, groups: {"num_hidden": shape[0]},
        integer_form="dense")
 
 _teach("Embedding", inputs=("data", "weight"), kind="Embedding", weight_channels=1, channel_axis=_last_axis,
-       sizes=lambda shape, groups: {"output_dim": shape[1]}, as_in_inference={"sparse_grad": "False"})
+       sizes=lambda shape, groups: {"output_dim": shape[1]}, as_in_inference={"sparse_grad": "False"},
+       numbers=("output_dim",))
 
 _teach("RNN", inputs=("data", "parameters", "state", "state_cell", "sequence_length"), as_in_inference={"p": "0"},
-       recurrent=True)
+       defaults={"bidirectional": False, "projection_size": None, "use_sequence_length": False},
+       numbers=("state_size",), recurrent=True)
 
 
 # Normalizations ---------------------------------------------------------------------------------------------------
@@ -235,6 +241,12 @@ _teach("Pooling", is_homogeneous=_always, integer_form="pooling", integer_obstac
 
 _teach("_contrib_AdaptiveAvgPooling2D", is_homogeneous=_always)
 
+_teach("UpSampling", is_homogeneous=lambda node: len(node.inputs) == 1)
+
+_teach("_contrib_BilinearResize2D", inputs=("data", "like"), is_homogeneous=lambda node: len(node.inputs) == 1)
+
+_teach("_mul_scalar", "_div_scalar", is_homogeneous=lambda node: node.get("scalar") > 0)
+
 _teach("Flatten", is_homogeneous=_always, integer_form="flatten")
 
 _teach("Concat", integer_form="concat", defaults={"dim": 1},
@@ -246,6 +258,24 @@ _teach("Dropout", defaults={"mode": "training"}, is_identity=lambda node: node.g
        as_in_inference={"p": "0"})
 
 _teach("elemwise_add", "broadcast_add", inputs=("lhs", "rhs"), adds=True)
+
+_teach("Reshape", defaults={"reverse": False}, numbers=("shape",))
+
+_teach("broadcast_to", numbers=("shape",))
+
+_teach("broadcast_axis", numbers=("size",))
+
+_teach("repeat", numbers=("repeats",))
+
+_teach("_zeros", "_ones", inputs=(), numbers=("shape",))
+
+_teach("_contrib_interleaved_matmul_selfatt_qk", inputs=("queries_keys_values",), numbers=("heads",))
+
+_teach("_contrib_interleaved_matmul_selfatt_valatt", inputs=("queries_keys_values", "attention"), numbers=("heads",))
+
+_teach("_contrib_interleaved_matmul_encdec_qk", inputs=("queries", "keys_values"), numbers=("heads",))
+
+_teach("_contrib_interleaved_matmul_encdec_valatt", inputs=("keys_values", "attention"), numbers=("heads",))
 
 _teach("_foreach", "_while_loop", "_cond", inputs=(), has_body=True)
 

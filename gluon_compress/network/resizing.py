@@ -15,11 +15,13 @@ from mxnet.gluon import Block, HybridBlock, SymbolBlock, Trainer, nn
 
 from ..errors import NetworkError
 from .nodes import Node, edited
+from .numbers import Origin, change_numbers
 from .operators import OPERATORS
 from .trainer import check_shapes
 from .values import interface_of_parameter, parameters, walk
 
 SIZES = ("_units", "_in_units", "_channels", "_in_channels", "_num_groups", "_kwargs", "_cached_graph")
+EMPTY: Mapping[Origin, int] = {}
 RESIZABLE = ((nn.Dense, "weight"), (nn.conv_layers._Conv, "weight"), (nn.Embedding, "weight"), (nn.GroupNorm, "gamma"))
 
 
@@ -40,7 +42,7 @@ def _can_be_told(role: str, block: Block) -> bool:
 
 
 def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray],
-           groups: Mapping[str, int]) -> None:
+           groups: Mapping[str, int], numbers: Mapping[Origin, int] = EMPTY) -> None:
     """Give parameters new shapes and values, and update their layers.
 
     Parameters
@@ -49,6 +51,8 @@ def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapp
         {structural name: new shape}, {structural name: NumPy array} where the network has values.
     groups : dict
         {structural name of a weight: number of groups} where that changes.
+    numbers : dict
+        {origin: new number}, see numbers.py.
 
     Everything must have been checked before. If MXNet fails half-way, the network is as it was.
     """
@@ -63,6 +67,7 @@ def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapp
             with interface.active():  # in which Gluon makes the gradients
                 named[name]._init_impl(interface.array(value), named[name].list_ctx())
         _tell_layers(net, shapes, groups)
+        change_numbers(net, numbers)
         net.apply(lambda block: block._clear_cached_op())
     except BaseException:
         put_back(net, state)
@@ -111,8 +116,8 @@ def capture(net: HybridBlock) -> tuple[list, list]:
     """All that :func:`resize` changes, for :func:`put_back`; no array is copied."""
     blocks: list[Block] = []
     net.apply(blocks.append)
-    sizes = [{name: dict(value) if name == "_kwargs" else value
-              for name, value in vars(block).items() if name in SIZES} for block in blocks]
+    sizes = [{name: dict(value) if name == "_kwargs" else value for name, value in vars(block).items()
+              if name in SIZES or type(value) is int} for block in blocks]  # an integer may be a number of heads
     return ([(p, p._shape, p._data, p._grad) for p in parameters(net).values()], list(zip(blocks, sizes)))
 
 

@@ -91,7 +91,7 @@ class Costs:
     def _milliseconds(self, removed: list[int]) -> float:
         with put_back_afterwards(self.net):
             plan = plan_of(self.dependencies, self.selection.groups, removed)
-            check_shapes(self.graph, plan, self.net)
+            check_shapes(self.graph, plan, self.net, self.dependencies.new_numbers(removed))
             plan.apply(self.net)
             return measure_latency(self.net, self.example, repeats=10, warmup=3).median
 

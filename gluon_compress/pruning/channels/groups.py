@@ -17,6 +17,8 @@ from mxnet.gluon import HybridBlock
 
 from ...network.graph import Graph
 from ...network.layer import layer_name
+from ...network.nodes import consumers
+from ...network.numbers import Origin, Origins, Place
 from ...network.resizing import resizable_parameters
 from ...network.values import parameters
 from .rules import RULES, unknown_operator
@@ -71,6 +73,10 @@ class Dependencies:
         BatchNorm's gammas with the unit of each entry.
     positions : dict
         {structural name of a parameter of positions: (its values, the unit of each channel that they count)}.
+    counts : dict
+        {number in the graph: the unit of each position that it counts}.
+    sizes : dict
+        {where such a number can be changed: units, as many as it says}.
     """
 
     def __init__(self, graph: Graph, net: HybridBlock) -> None:
@@ -82,6 +88,8 @@ class Dependencies:
         self._group_counts = {weight: roots[ids] for weight, ids in tracker.group_counts.items()}
         self.scales = [(name, roots[ids]) for name, ids in tracker.scales]
         self.positions = {name: (values, roots[ids]) for name, (values, ids) in tracker.positions.items()}
+        self.counts = {place: roots[ids] for place, ids in tracker.counts.items()}
+        self.sizes = {origin: roots[ids] for origin, ids in tracker.sizes.items()}
         self.producers: dict[str, Producer] = {}
         self.channels: dict[str, np.ndarray] = {}
         for producer in tracker.producers:
@@ -141,6 +149,8 @@ class Dependencies:
         smaller.scales = [(name, left(units)) for name, units in self.scales]
         smaller.positions = {name: (self._recounted(name, gone), left(units))
                              for name, (_, units) in self.positions.items()}
+        smaller.counts = {place: left(units) for place, units in self.counts.items()}
+        smaller.sizes = {origin: left(units) for origin, units in self.sizes.items()}
         smaller._group_counts = {weight: left(units) for weight, units in self._group_counts.items()}
         smaller._macs = [(macs * prod(self._share_left(key, gone) for key in keys), keys) for macs, keys in self._macs]
         return smaller
@@ -159,6 +169,17 @@ class Dependencies:
         """{structural weight name: number of groups left} of the grouped convolutions that lose whole groups."""
         gone = self._flags(removed)
         return {weight: int((~gone[units]).sum()) for weight, units in self._group_counts.items() if gone[units].any()}
+
+    def new_numbers(self, removed: Collection[int]) -> dict[Place, int]:
+        """{number in the graph: what it becomes without the units ``removed``} of those that change."""
+        gone = self._flags(removed)
+        return {place: int((~gone[units]).sum()) for place, units in self.counts.items() if gone[units].any()}
+
+    def new_sizes(self, removed: Collection[int]) -> dict[Origin, tuple[int, int]]:
+        """{where numbers can be changed: (as they are, as they become)} of those that change."""
+        gone = self._flags(removed)
+        return {origin: (len(units), int((~gone[units]).sum())) for origin, units in self.sizes.items()
+                if gone[units].any()}
 
     def new_positions(self, removed: Collection[int]) -> dict[str, list]:
         """{structural name: list of its new values} of the parameters of positions that change."""
@@ -201,7 +222,7 @@ class Dependencies:
 
 def track(graph: Graph, net: HybridBlock) -> Tracker:
     """Follow all channels through ``graph``, of ``net``, by the rules in rules/; returns the :class:`Tracker`."""
-    tracker = Tracker(resizable_parameters(net), parameters(net))
+    tracker = Tracker(resizable_parameters(net), parameters(net), Origins(graph, net), consumers(graph.outputs))
     labels: dict[int, list[Labels | None]] = {}
     for node in graph.nodes:
         if node.operator == "null":
@@ -209,8 +230,10 @@ def track(graph: Graph, net: HybridBlock) -> Tracker:
             continue
         inputs = [labels[id(source)][output] for source, output in node.inputs]
         outputs = RULES.get(node.operator, unknown_operator)(node, inputs, tracker)
-        tracker.fix_rest(node)
         labels[id(node)] = outputs + [None] * (len(node.shapes) - len(outputs))
+    for node in graph.nodes:
+        tracker.fix_rest(node)
+    tracker.fix_uncounted()
     for node, output in graph.outputs:
         tracker.pin(labels[id(node)][output], "its channels are the network's output")
         if node.parameter is not None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ...errors import RecordError
 from ...files.schema import REASONS, fields, integer, list_of, mapping, text
 from ...network.checks import check_hybrid
 from ...network.layer import layer_name
+from ...network.numbers import Origin, number_at
 from ...network.resizing import resize
 from ...network.values import has_values, known_shape, parameters
 from ...records import Record
@@ -35,6 +37,9 @@ class ChannelPlan(Record, in_files="plan"):
         {structural weight name: number of groups now} of the grouped convolutions that lost whole groups.
     positions : dict
         {structural name: new values} of the parameters with which ``take`` reorders channels.
+    sizes : dict
+        {:class:`~gluon_compress.network.numbers.Origin`: (before, after)} of numbers that count channels and are
+        attributes of blocks, or of operators of a SymbolBlock.
     rounding : str or None
         What the numbers of channels were rounded to, where :func:`prune_channels` chose that itself; not saved.
     """
@@ -44,14 +49,17 @@ class ChannelPlan(Record, in_files="plan"):
         "layers": mapping(fields({"before": _SIZE, "kept": _KEPT})),
         "slices": list_of(fields({"parameter": text(), "axis": integer(0, 31), "before": _SIZE, "kept": _KEPT})),
         "left_out": REASONS, "groups": mapping(_SIZE)},
-        optional={"positions": mapping(_POSITIONS)})
+        optional={"positions": mapping(_POSITIONS), "sizes": list_of(fields(
+            {"block": text(), "attribute": text(), "before": _SIZE, "after": _SIZE},
+            optional={"node": text(), "position": integer(0, 31)}))})
     resizes = True
     rounding: str | None = None
 
     def __init__(self, layers: dict[str, dict[str, Any]], slices: list[dict[str, Any]], left_out: dict[str, str],
-                 groups: Mapping[str, int] | None = None, positions: Mapping[str, list[int]] | None = None) -> None:
+                 groups: Mapping[str, int] | None = None, positions: Mapping[str, list[int]] | None = None,
+                 sizes: Mapping[Origin, tuple[int, int]] | None = None) -> None:
         self.layers, self.slices, self.left_out = layers, slices, left_out
-        self.groups, self.positions = dict(groups or {}), dict(positions or {})
+        self.groups, self.positions, self.sizes = dict(groups or {}), dict(positions or {}), dict(sizes or {})
 
     def apply(self, net: HybridBlock) -> HybridBlock:
         """Remove the same channels from ``net``, initialized or not, and return it.
@@ -65,6 +73,7 @@ class ChannelPlan(Record, in_files="plan"):
         named = parameters(net)
         self._check_slices(named)
         self._check_groups_and_positions(named)
+        self._check_sizes(net)
         values: dict[str, np.ndarray] = {}
         for cut in self.slices:
             name, parameter = cut["parameter"], named[cut["parameter"]]
@@ -74,7 +83,8 @@ class ChannelPlan(Record, in_files="plan"):
         for name, positions in self.positions.items():
             if has_values(named[name]):
                 values[name] = np.array(positions, named[name].list_data()[0].dtype)
-        resize(net, self.shapes(named), values, self.groups)
+        resize(net, self.shapes(named), values, self.groups,
+               {origin: after for origin, (_, after) in self.sizes.items()})
         return net
 
     def _check_slices(self, named: Mapping[str, Parameter]) -> None:
@@ -101,6 +111,14 @@ class ChannelPlan(Record, in_files="plan"):
                 raise RecordError(f"the plan is damaged, or belongs to another network: it gives {name} "
                                   f"{len(positions)} positions")
 
+    def _check_sizes(self, net: HybridBlock) -> None:
+        for origin, (before, after) in self.sizes.items():
+            number = number_at(net, origin)
+            if number != before or not 0 < after <= before:
+                raise RecordError(f"the plan is damaged, or belongs to another network: it makes {before} {after} in "
+                                  f"{origin.attribute} of {origin.node or origin.block or 'the network'}, "
+                                  f"which is {number}")
+
     def _check_whole(self, named: Mapping[str, Parameter]) -> None:
         """Raise ``RecordError`` when a layer loses channels that its weight or bias would keep."""
         cut = {piece["parameter"]: piece for piece in self.slices}
@@ -108,8 +126,9 @@ class ChannelPlan(Record, in_files="plan"):
             if len(channels["kept"]) == channels["before"]:
                 continue
             own = [name for name in named if layer_name(name) == layer or name in (f"{layer}.bias", f"{layer}_bias")]
-            for name in own:
-                if name not in cut:
+            for name in own:  # in a SymbolBlock the bias may be that of another layer with the same weight
+                shape = known_shape(named[name]) or ()
+                if name not in cut and (name.endswith("weight") or channels["before"] in shape):
                     raise RecordError(f"the plan is damaged: layer {layer} loses channels, and {name} would keep them")
 
     def shapes(self, named: Mapping[str, Parameter]) -> dict[str, tuple[int, ...]]:
@@ -157,14 +176,27 @@ class ChannelPlan(Record, in_files="plan"):
         left_out.update({name: reason for name, reason in other.left_out.items()
                          if name in other.layers or name not in self.layers})
         plan = ChannelPlan(layers, list(slices.values()), left_out, {**self.groups, **other.groups},
-                           {**self.positions, **other.positions})
+                           {**self.positions, **other.positions},
+                           {**self.sizes, **{origin: (self.sizes[origin][0] if origin in self.sizes else before, after)
+                                             for origin, (before, after) in other.sizes.items()}})
         plan.rounding = self.rounding or other.rounding
         return plan
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serializable."""
         record = {"layers": self.layers, "slices": self.slices, "left_out": self.left_out, "groups": self.groups}
-        return {**record, "positions": self.positions} if self.positions else record  # earlier files have no such entry
+        if self.positions:  # earlier files have no such entry
+            record["positions"] = self.positions
+        if self.sizes:
+            record["sizes"] = [{**{name: value for name, value in asdict(origin).items() if value is not None},
+                                "before": before, "after": after} for origin, (before, after) in self.sizes.items()]
+        return record
+
+    @classmethod
+    def of_checked(cls, record: dict[str, Any]) -> ChannelPlan:
+        sizes = {Origin(size["block"], size.get("node"), size["attribute"], size.get("position")):
+                 (size["before"], size["after"]) for size in record.get("sizes", ())}
+        return cls(**{**record, "sizes": sizes})
 
     def new_shapes(self, shapes: Mapping[str, Any]) -> dict[str, Any]:
         """The shapes after :meth:`apply`; an axis from which the channels are already gone stays as it is."""

@@ -34,8 +34,12 @@ def prune_channels(net: HybridBlock, example: Any, ratio: float | dict[str, floa
     The network's own graph shows which channels depend on each other, through additions, products with broadcasting,
     concatenations, splits, reshapes and grouped convolutions; see groups.py. Channels that pass through an operator
     without a rule stay; the plan names them with the reason, and likewise the layers that make the output.
+    Attention loses whole heads, a recurrent layer hidden units: of an LSTM all four gates of one. Numbers in the code
+    of a HybridBlock, such as those of the heads, become smaller where an attribute of a block holds them
+    (``self.num_heads``); the plan names the channels that a number fixes which is no attribute.
     The smaller network computes what the original does without the contributions of the removed channels; where it
-    sums or normalizes over the channels (LayerNorm, ``sum``), it takes the kept ones.
+    sums over the channels, it takes the kept ones. A LayerNorm over channels keeps all of them: without one, its mean
+    and variance would be others.
     Exactly one of ``ratio``, ``macs`` and ``latency`` says how much is removed.
 
     Parameters
@@ -172,7 +176,7 @@ def _steps(net: HybridBlock, example: Any, amount: Amount, shares: list[float],
             smaller = ", or of 8" if channel_block() > 8 else ""
             step.rounding = (f"layers of at least 16 channels keep multiples of {channel_block()}{smaller}, which is "
                              f"fast here, and lose more or less than was asked; round_to=1 keeps the ratio exactly")
-        check_shapes(graph, step, net)
+        check_shapes(graph, step, net, dependencies.new_numbers(removed))
         step.apply(net)
         plan = step if plan is None else plan | step
         yield plan

@@ -8,6 +8,8 @@ from mxnet.gluon import HybridBlock
 
 from ...errors import NetworkError
 from ...network.graph import Graph
+from ...network.nodes import edited
+from ...network.numbers import Place, set_numbers
 from ...network.resizing import resized_symbol
 from ...network.values import parameters
 from .groups import Dependencies, Group
@@ -31,17 +33,17 @@ def plan_of(dependencies: Dependencies, groups: list[Group], removed: list[int],
         for name in layers.keys() & reasons.keys():
             notes[name] = f"{notes[name]}; {reasons[name]}" if name in notes else reasons[name]
     return ChannelPlan(layers, dependencies.slices(removed), notes, dependencies.group_counts(removed),
-                       dependencies.new_positions(removed))
+                       dependencies.new_positions(removed), dependencies.new_sizes(removed))
 
 
-def check_shapes(graph: Graph, plan: ChannelPlan, net: HybridBlock) -> None:
-    """Infer the shapes of the smaller network before anything is changed."""
+def check_shapes(graph: Graph, plan: ChannelPlan, net: HybridBlock, numbers: Mapping[Place, int]) -> None:
+    """Infer the shapes of the smaller network, with such new numbers in its graph, before anything is changed."""
     named = parameters(net)
     in_graph = {structural: name for name, structural in graph.parameter_names.items()}
     shapes = {in_graph[name]: shape for name, shape in plan.shapes(named).items()}
     groups = {in_graph[name]: count for name, count in plan.groups.items()}
     known = {name: named[structural].list_data()[0].shape for name, structural in graph.parameter_names.items()}
-    symbol = resized_symbol(graph.symbol, shapes, groups)
+    symbol = edited(resized_symbol(graph.symbol, shapes, groups), lambda node: set_numbers(node, numbers))
     expected = [node.shapes[output] for node, output in graph.outputs]
     try:
         _, outputs, _ = symbol.infer_shape_partial(**{**known, **graph.input_shapes, **shapes})

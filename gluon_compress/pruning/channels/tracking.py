@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from mxnet.gluon import Parameter
 
-from ...network.nodes import Node
+from ...network.nodes import Entry, Node
+from ...network.numbers import Origin, Origins, Place
 
 STAYS = 0
 
@@ -54,17 +55,27 @@ class Tracker:
         BatchNorm's gammas by name, with their labels.
     positions : dict
         {structural parameter name: (its values, labels of the channels that they count)}.
+    counts : dict
+        {number in the graph: labels of the positions that it counts}.
+    sizes : dict
+        {where such a number can be changed: as many labels as it says now}.
     """
 
-    def __init__(self, resizable: Collection[str], parameters: Mapping[str, Parameter]) -> None:
+    def __init__(self, resizable: Collection[str], parameters: Mapping[str, Parameter], origins: Origins,
+                 readers: Mapping[Entry, list[Node]]) -> None:
         self.resizable = resizable    # weights whose owner can be told its new number of channels
+        self.readers = readers        # {(node, output): the nodes that read it}
+        self._origins = origins
         self.parameters = parameters  # {structural name: Parameter}
         self.entries: dict[tuple[str, int], np.ndarray] = {}
         self.producers: list[Producer] = []
         self.group_counts: dict[str, np.ndarray] = {}
         self.scales: list[tuple[str, np.ndarray]] = []
         self.positions: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.counts: dict[Place, np.ndarray] = {}
+        self.sizes: dict[Origin, np.ndarray] = {}
         self._parent = [STAYS]
+        self._copies: set[int] = set()
         self._reasons: dict[int, str] = {}  # label: why it stays
         # (parameter, axis): why that axis keeps its length; all axes when it is None
         self._fixed: dict[tuple[str, int | None], str] = {}
@@ -112,15 +123,56 @@ class Tracker:
         if known is not ids:
             self.same(known, ids, f"{source.parameter} is also used where channels stay")
 
-    def made(self, node: Node, ids: np.ndarray) -> None:
+    def made(self, node: Node, ids: np.ndarray, weight: str | None = None) -> None:
         """``node``, a layer with a weight of the network, makes these channels."""
-        self.producers.append(Producer(node, node.parameters["weight"], ids))
+        self.producers.append(Producer(node, weight or node.parameters["weight"], ids))
+
+    def copies(self, count: int) -> Labels:
+        """Labels for positions that all hold the same, on axis 0: any number of them can go, beside other channels."""
+        ids = self.new(count)
+        self._copies.update(ids.tolist())
+        return Labels(0, ids)
+
+    def are_copies(self, labels: Labels) -> bool:
+        """Whether no layer makes these channels."""
+        return int(labels.ids[0]) in self._copies
 
     def count_groups(self, node: Node, ids: np.ndarray) -> None:
         """``node`` loses a group with each of these channels, so its layer must take another number of groups."""
         sized = node.parameters.get("weight", node.parameters.get("gamma"))
         if sized not in self.resizable:
             self.pin(Labels(0, ids), f"read by {node.operator} ({node.name}), whose number of groups cannot be changed")
+
+    def can_count(self, node: Node, attribute: str, position: int | None = None) -> bool:
+        """Whether that number in an attribute of ``node`` can be changed."""
+        return self._origins.of(Place(node.name, attribute, position)) is not None
+
+    def count(self, node: Node, attribute: str, position: int | None, ids: np.ndarray) -> None:
+        """That number in an attribute of ``node`` counts these channels, and becomes smaller with them.
+
+        They stay where that number cannot be changed.
+        """
+        place = Place(node.name, attribute, position)
+        found = self._origins.of(place)
+        if found is None:
+            self.pin(Labels(0, ids), f"read by {node.operator} ({node.name}), whose {attribute} has their number, "
+                                     f"which is no attribute of a block")
+            return
+        origin, value = found
+        self.counts[place] = ids
+        if origin not in self.sizes:
+            self.sizes[origin] = self.new(value)
+        for row in ids.reshape(-1, value):
+            self.same(self.sizes[origin], row, f"{origin.attribute} of {origin.block or 'the network'} also counts "
+                                               f"channels that stay")
+
+    def fix_uncounted(self) -> None:
+        """Channels stay where the origin of their number has others that must stay; called after all rules."""
+        for origin, ids in self.sizes.items():
+            for place in self._origins.places(origin):
+                if place not in self.counts:
+                    self.pin(Labels(0, ids), f"{origin.attribute} of {origin.block or 'the network'} is also the "
+                                             f"{place.attribute} of {place.node}, which stays")
 
     def count_positions(self, node: Node, index: int, positions: np.ndarray, ids: np.ndarray) -> None:
         """The parameter that ``node`` reads as input ``index`` holds ``positions`` among the channels ``ids``."""
@@ -135,7 +187,7 @@ class Tracker:
     def fix_rest(self, node: Node) -> None:
         """Parameters that ``node`` reads keep their length on the axes that it assigned no channels to.
 
-        This is called after each rule: a layer that is called twice, or whose weight another operator reads too,
+        This is called after all rules: a layer that is called twice, or whose weight another operator reads too,
         loses only channels that every reader can do without.
         """
         for index, (source, _) in enumerate(node.inputs):

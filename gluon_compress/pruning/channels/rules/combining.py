@@ -29,7 +29,7 @@ def _elementwise(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
             and shapes[index][labels.axis] == node.shapes[0][labels.axis]]
     if not full:
         return stop(node, inputs, tracker, "a single channel for many")
-    return [_aligned(node, inputs, full[0], tracker)]
+    return [_aligned(node, inputs, min(full, key=tracker.are_copies), tracker)]
 
 
 def _broadcast_axes(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:

@@ -87,8 +87,10 @@ def _new_channels(node: Node, tracker: Tracker, count: int, indexed: Mapping[str
     for role, axis in indexed.items():
         tracker.assign(node, role, axis, labels.ids)
     tracker.made(node, labels.ids)
-    if weight not in tracker.resizable:
+    if weight not in tracker.resizable and not tracker.can_count(node, node.meaning.numbers[0]):
         tracker.pin(labels, "its number of channels is set in a hybrid_forward, where it cannot be changed")
+    elif weight not in tracker.resizable:
+        tracker.count(node, node.meaning.numbers[0], None, labels.ids)
     elif count == 1:
         tracker.pin(labels, "it has one channel")
     return labels
@@ -116,11 +118,9 @@ def _instance_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 @rule("LayerNorm")
 def _layer_norm(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """It normalizes over the channels: mean and variance become those of the kept ones."""
     data = inputs[0]
     if data is not None and data.axis == node.channel_axis:
-        for role in ("gamma", "beta"):
-            tracker.assign(node, role, 0, data.ids)
+        return stop(node, inputs, tracker, "it takes the mean and variance over the channels")
     return [data]
 
 

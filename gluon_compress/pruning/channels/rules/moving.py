@@ -7,19 +7,32 @@ import mxnet as mx
 import numpy as np
 
 from ....network.nodes import Node
+from ....network.numbers import Place, positions, set_numbers
 from ..tracking import STAYS, Labels, Tracker
 from .table import Inputs, Outputs, axis_of, only_on, rule, stop
 
 
+BEFORE_PRODUCTS = ("Reshape", "transpose", "SwapAxis", "expand_dims", "_mul_scalar", "_div_scalar", "_copy", "Dropout",
+                   "_contrib_div_sqrt_dim")
+
+
 @rule("Flatten", "Reshape")
 def _reshape(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """The axis of the channels may be merged with others or split; one part of a split axis can shrink."""
+    """The axis of the channels may be merged with others or split; one part of a split axis can shrink.
+
+    That is the part whose length no attribute has; of attention's (heads, channels of each head) it is the heads.
+    """
     data = inputs[0]
     if data is None:
         return [None]
-    for axis, rows in _moved(data, node.input_shape(0), node.shapes[0]):
-        if _shrinks(node, data.axis, axis, rows[0]):
-            return [_along(axis, rows, node, tracker)]
+    ways = [(axis, rows, attributes) for axis, rows in _moved(data, node.input_shape(0), node.shapes[0])
+            for attributes in _shrinking(node, data.axis, axis, rows[0], tracker)]
+    heads_first = len(ways) > 1 and _ends_in_products(node, tracker)
+    for axis, rows, numbers in ways if heads_first else sorted(ways, key=lambda way: len(way[2])):
+        labels = _along(axis, rows, node, tracker)
+        for position in numbers:
+            tracker.count(node, node.meaning.numbers[0], position, labels.ids)
+        return [labels]
     return stop(node, inputs, tracker, f"to the fixed shape {node.attributes.get('shape')}")
 
 
@@ -53,20 +66,51 @@ def _along(axis: int, rows: np.ndarray, node: Node, tracker: Tracker) -> Labels:
     return Labels(axis, rows[0])
 
 
-def _shrinks(node: Node, axis: int, target_axis: int, ids: np.ndarray) -> bool:
-    """Whether MXNet reshapes an input without the first channel to an output without it, by the same attributes."""
+def _shrinking(node: Node, axis: int, target_axis: int, ids: np.ndarray,
+               tracker: Tracker) -> Iterator[list[int | None]]:
+    """Ways in which an input without the first channel becomes an output without it.
+
+    Each is a list of the positions of the numbers that change in the operator's attribute: none, or one.
+    """
     size = int((ids != ids[0]).sum())  # of the target axis without that channel
     shape, target = list(node.input_shape(0)), list(node.shapes[0])
     smaller, rest = divmod(shape[axis] * size, target[target_axis])
     if not smaller or rest:
-        return False
+        return
+    before = target[target_axis]
     shape[axis], target[target_axis] = smaller, size
-    attributes = {name: value for name, value in node.attributes.items() if not name.startswith("__")}
-    operator = getattr(mx.sym, node.operator)(mx.sym.var("data"), **attributes)
+    if _reshapes(node, shape, target, {}):
+        yield []
+        return
+    for attribute in node.meaning.numbers:
+        for position, number in positions(node, attribute):
+            if number == before and tracker.can_count(node, attribute, position) and \
+                    _reshapes(node, shape, target, {Place(node.name, attribute, position): size}):
+                yield [position]
+                return
+
+
+def _reshapes(node: Node, shape: list[int], target: list[int], numbers: dict[Place, int]) -> bool:
+    """Whether MXNet reshapes ``shape`` to ``target`` by the node's attributes with these numbers in them."""
+    other = Node(node.name, node.operator, node.settings)
+    set_numbers(other, numbers)
+    operator = getattr(mx.sym, node.operator)(mx.sym.var("data"), **other.attributes)
     try:
         return operator.infer_shape_partial(data=tuple(shape))[1] == [tuple(target)]
     except mx.MXNetError:
         return False
+
+
+def _ends_in_products(node: Node, tracker: Tracker) -> bool:
+    """Whether batch_dot reads what it makes, after nothing but moves and scaling: the heads of attention."""
+    pending = [node]
+    while pending:
+        for reader in tracker.readers.get((pending.pop(), 0), ()):
+            if reader.operator == "batch_dot":
+                return True
+            if reader.operator in BEFORE_PRODUCTS:
+                pending.append(reader)
+    return False
 
 
 @rule("transpose")
@@ -174,18 +218,47 @@ def _slice_like(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 @rule("broadcast_to", "broadcast_axis")
 def _broadcast(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
-    if data is not None and node.operator == "broadcast_to" and node.get("shape")[data.axis]:
+    if data is None:
+        return [_copied(node, tracker)]
+    if node.operator == "broadcast_to" and node.get("shape")[data.axis]:
+        if tracker.can_count(node, "shape", data.axis) and node.shapes[0][data.axis] == len(data.ids):
+            tracker.count(node, "shape", data.axis, data.ids)
+            return [data]
         return stop(node, inputs, tracker, f"to the fixed shape {node.attributes['shape']}")
-    if data is not None and node.shapes[0][data.axis] != len(data.ids):
+    if node.shapes[0][data.axis] != len(data.ids):
         return stop(node, inputs, tracker, "a single channel for many")
     return [data]
+
+
+def _copied(node: Node, tracker: Tracker) -> Labels | None:
+    """The first axis along which it repeats one value for as many positions as an attribute says."""
+    shape, (attribute,) = node.input_shape(0), node.meaning.numbers
+    axes = np.atleast_1d(node.get("axis")).tolist() if node.operator == "broadcast_axis" else range(len(shape))
+    for (position, _), axis in zip(positions(node, attribute), axes):
+        axis %= len(shape)
+        if shape[axis] < node.shapes[0][axis] and tracker.can_count(node, attribute, position):
+            labels = tracker.copies(node.shapes[0][axis])
+            tracker.count(node, attribute, position, labels.ids)
+            return Labels(axis, labels.ids)
+    return None
+
+
+@rule("_zeros", "_ones")
+def _constant(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
+    """The last axis whose length can be changed: that of the hidden units in a recurrent layer's first state."""
+    for axis in reversed(range(len(node.shapes[0]))):
+        if tracker.can_count(node, "shape", axis):
+            labels = tracker.copies(node.shapes[0][axis])
+            tracker.count(node, "shape", axis, labels.ids)
+            return [Labels(axis, labels.ids)]
+    return [None]
 
 
 @rule("tile", "repeat")
 def _tile(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data, shape = inputs[0], node.input_shape(0)
     if data is None:
-        return [None]
+        return [_repeated(node, tracker)]
     if node.operator == "repeat":
         if node.get("axis") is None:
             return stop(node, inputs, tracker, "flattened")
@@ -193,6 +266,16 @@ def _tile(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
         return [Labels(data.axis, np.repeat(data.ids, times))]
     times = node.shapes[0][len(node.shapes[0]) - len(shape) + data.axis] // shape[data.axis]
     return [Labels(len(node.shapes[0]) - len(shape) + data.axis, np.tile(data.ids, times))]
+
+
+def _repeated(node: Node, tracker: Tracker) -> Labels | None:
+    """Repeated along an axis, as often as an attribute says: the lengths of a batch's sentences, for all heads."""
+    if node.operator != "repeat" or node.get("axis") is None or not tracker.can_count(node, "repeats"):
+        return None
+    axis = axis_of(node, 0)
+    copies = tracker.copies(node.get("repeats")).ids
+    tracker.count(node, "repeats", None, copies)
+    return Labels(axis, np.tile(copies, node.input_shape(0)[axis]))
 
 
 @rule("reverse")

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from ....network.nodes import Node
 from ..tracking import Labels, Tracker
-from .table import Inputs, Outputs, axis_of, only_on, rule, stop
+from .table import Inputs, Outputs, only_on, rule, stop
 
 
 @rule("Activation", "relu", "sigmoid", "tanh", "softsign", "hard_sigmoid", "clip", "_copy", "Dropout", "BlockGrad",
@@ -45,13 +45,6 @@ def _spatial(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     return [only_on(layout.index("C"), node, inputs[0], tracker)]
 
 
-@rule("_contrib_MultiBoxPrior")
-def _anchors(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """It reads the height and width of an image, whatever its channels are."""
-    only_on(1, node, inputs[0], tracker)
-    return [None]
-
-
 @rule("_contrib_arange_like")
 def _arange_like(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Positions along one axis, or of all elements."""
@@ -59,24 +52,6 @@ def _arange_like(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     if data is not None and (axis is None or axis % len(node.input_shape(0)) == data.axis):
         return stop(node, inputs, tracker, "it reads the number of channels")
     return [None]
-
-
-@rule("ROIPooling", "_contrib_ROIAlign")
-def _regions(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    if node.get("position_sensitive", False):
-        return stop(node, inputs, tracker, "each part of a region reads other channels")
-    for labels in inputs[1:]:
-        tracker.pin(labels, f"read by {node.operator} ({node.name}) as regions")
-    return [only_on(1, node, inputs[0], tracker)]
-
-
-@rule("softmax", "log_softmax", "softmin")
-def _softmax(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    if inputs[0] is not None and inputs[0].axis == axis_of(node, -1):
-        return stop(node, inputs, tracker, "it normalizes over the channels")
-    for labels in inputs[1:]:
-        tracker.pin(labels, f"read by {node.operator} ({node.name}) as lengths")
-    return [inputs[0]]
 
 
 @rule("sum", "mean", "max", "min", "prod", "nansum", "norm", "argmax", "argmin")

@@ -50,6 +50,16 @@ def only_on(axis: int, node: Node, labels: Labels | None, tracker: Tracker) -> L
     return labels
 
 
+def beside(data: Labels | None, axis: int, node: Node, index: int, inputs: Inputs, tracker: Tracker) -> None:
+    """Input ``index`` has ``data``'s channels along ``axis`` too: they go together, or stay where it has none."""
+    other, reason = inputs[index], f"read by {node.operator} ({node.name}) together with lengths that stay"
+    if data is not None and other is not None and other.axis == axis:
+        tracker.same(data.ids, other.ids, reason)
+    else:
+        tracker.pin(data, reason)
+        tracker.pin(other, f"read by {node.operator} ({node.name}) as lengths")
+
+
 def axis_of(node: Node, default: Any) -> int:
     """The operator's ``axis``, counted from the front of its input."""
     axis = node.get("axis", default)
