@@ -50,6 +50,32 @@ def two_inputs():
     return sym.LinearRegressionOutput(sym.FullyConnected(both, num_hidden=2, name="out"), name="lro")
 
 
+def detector(train=True, classes=2):
+    """An SSD as MXNet's example builds it, and SageMaker trains: one scale. In training it puts out losses, too."""
+    body = sym.Activation(sym.Convolution(sym.var("data"), num_filter=8, kernel=(3, 3), stride=(2, 2), pad=(1, 1),
+                                          name="conv1"), act_type="relu")
+    anchors = 2
+    classes_at = sym.Convolution(body, num_filter=anchors * (classes + 1), kernel=(3, 3), pad=(1, 1), name="cls_conv")
+    boxes_at = sym.Convolution(body, num_filter=anchors * 4, kernel=(3, 3), pad=(1, 1), name="loc_conv")
+    loc_preds = sym.Flatten(sym.transpose(boxes_at, axes=(0, 2, 3, 1)), name="multibox_loc_pred")
+    cls_preds = sym.Reshape(sym.Flatten(sym.transpose(classes_at, axes=(0, 2, 3, 1))), shape=(0, -1, classes + 1))
+    cls_preds = sym.transpose(cls_preds, axes=(0, 2, 1), name="multibox_cls_pred")
+    boxes = sym.contrib.MultiBoxPrior(body, sizes=(0.3, 0.6), ratios=(1,), clip=False, name="anchors")
+    if not train:
+        cls_prob = sym.SoftmaxActivation(cls_preds, mode="channel", name="cls_prob")
+        return sym.contrib.MultiBoxDetection(cls_prob, loc_preds, boxes, name="detection", nms_threshold=0.5)
+    target = sym.contrib.MultiBoxTarget(boxes, sym.var("label"), cls_preds, overlap_threshold=0.5, ignore_label=-1,
+                                        negative_mining_ratio=3, minimum_negative_samples=0,
+                                        negative_mining_thresh=0.5, variances=(0.1, 0.1, 0.2, 0.2), name="target")
+    cls_prob = sym.SoftmaxOutput(cls_preds, target[2], ignore_label=-1, use_ignore=True, multi_output=True,
+                                 normalization="valid", name="cls_prob")
+    loc_loss = sym.MakeLoss(sym.smooth_l1(target[1] * (loc_preds - target[0]), scalar=1.0), normalization="valid",
+                            name="loc_loss")
+    label = sym.MakeLoss(target[2], grad_scale=0, name="cls_label")
+    found = sym.contrib.MultiBoxDetection(cls_prob, loc_preds, boxes, name="detection", nms_threshold=0.5)
+    return sym.Group([cls_prob, loc_loss, label, sym.MakeLoss(found, grad_scale=0, name="det_out")])
+
+
 def trained(symbol, shapes=None, label_shape=(8,), labels=("softmax_label",), steps=3, seed=0):
     """``(module, inputs)``: a Module after a few steps, and a batch of its inputs as NDArrays."""
     shapes = shapes or IMAGES

@@ -275,8 +275,9 @@ FUNCTIONS = {
     "checkpoint.describe": (checkpoint.describe, {"path": "missing.gcz"}, {
         "path": "any file", "epoch": "optional integer", "inputs": "optional names", "outputs": "optional names",
         "head": "choice"}),
-    "export.to_symbol": (export.to_symbol, {"net": tiny, "path_prefix": "net", "example": EXAMPLE},
-                         {"net": "net", "path_prefix": "prefix", "example": "example", "epoch": "integer"}),
+    "export.write_checkpoint": (
+        export.write_checkpoint, {"net": tiny, "path_prefix": "net", "example": EXAMPLE},
+        {"net": "net", "path_prefix": "prefix", "example": "example", "epoch": "integer", "loss_head": "choice"}),
     "export.to_onnx": (export.to_onnx, {"net": tiny, "path": "net.onnx", "example": EXAMPLE},
                        {"net": "net", "path": "path", "example": "example", "verify": "flag"}),
     "datasets.ImageDataset": (
@@ -417,7 +418,7 @@ FUNCTIONS = {
 }
 # mistakes that are none: {(function, argument): {which}}
 FINE = {("save", "example"): {"two inputs", "data"},  # a warning says that the file then holds no graph
-        ("load", "net"): {"None", "uninitialized"}, ("export.to_symbol", "example"): {"None"},
+        ("load", "net"): {"None", "uninitialized"}, ("export.write_checkpoint", "example"): {"None"},
         ("distillation.DistillationLoss", "teacher_weights"): {"list"},
         ("distillation.DistillationLoss()", "labels"): {"one class"}}
 # calls whose good end is seen in other files: they start processes, need a server or read whole data sets

@@ -134,9 +134,14 @@ def canonical_names() -> dict[str, str]:
 
 @functools.cache
 def declared_attributes(operator: str) -> dict[str, str]:
-    """{name: MXNet's description of its kind} of an operator's attributes."""
-    return {name: kind for name, kind in description_of(operator)[1].items() if "NDArray" not in kind
-            and kind not in ("Symbol", "Symbol[]", "Symbol or Symbol[]")}
+    """{name: MXNet's description of its kind} of an operator's attributes.
+
+    One that reads any number of tensors may say how many; ``add_n`` does, though MXNet does not declare it.
+    """
+    arguments = description_of(operator)[1]
+    several = {"num_args": "int"} if any("NDArray-or-Symbol[]" in kind for kind in arguments.values()) else {}
+    return {**several, **{name: kind for name, kind in arguments.items() if "NDArray" not in kind
+                          and kind not in ("Symbol", "Symbol[]", "Symbol or Symbol[]")}}
 
 
 def check_attributes(operator: str, attributes: Mapping[str, Any], where: str) -> None:

@@ -55,7 +55,8 @@ def load(path: str | PathLike[str], net: HybridBlock | type[HybridBlock] | None 
         graph in the file. For parameters without a graph, the network that they belong to; a class is called without
         arguments.
     ctx : mx.Context, optional
-        Where the parameters go; by default where those of ``net`` are, else the CPU.
+        Where the parameters go; by default where those of ``net`` are, else the CPU, where checkpoints of networks of
+        float16 compute in float32: MXNet has no other kernels for them there.
     precision : "fp32", optional
         Load a network on integers as an fp32 ``SymbolBlock`` with the rounded weights.
     simulate : bool
@@ -98,7 +99,7 @@ def load(path: str | PathLike[str], net: HybridBlock | type[HybridBlock] | None 
     if precision not in (None, "fp32"):
         raise ValueError(f"precision is {precision!r}; accepted: 'fp32' or None")
     net = _network(net)
-    wanted = _wanted(epoch, inputs, outputs, head)
+    wanted = _wanted(epoch, inputs, outputs, head, ctx)
     if is_ours(path):
         _refuse_given("a compressed file", epoch=epoch, inputs=inputs, outputs=outputs,
                       head=None if head == "softmax" else head)
@@ -143,10 +144,11 @@ def _check_path(path: str | PathLike[str]) -> None:
     check_folder("path", path)
 
 
-def _wanted(epoch: int | None, inputs: Sequence[str] | None, outputs: Sequence[str] | None, head: str) -> Wanted:
+def _wanted(epoch: int | None, inputs: Sequence[str] | None, outputs: Sequence[str] | None, head: str,
+            ctx: mx.Context | None = None) -> Wanted:
     if epoch is not None:
         check_integer("epoch", epoch, minimum=0)
-    return check_wanted(inputs, outputs, head)
+    return check_wanted(inputs, outputs, head, ctx)
 
 
 def _network(net: HybridBlock | type[HybridBlock] | None) -> HybridBlock | None:

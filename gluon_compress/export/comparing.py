@@ -29,10 +29,13 @@ def check_close(expected: np.ndarray, found: np.ndarray, what: str) -> None:
                            f"{difference:.3g}, where the largest is {scale:.3g}")
 
 
-def run_graph(graph: Graph, inputs: Sequence[mx.nd.NDArray]) -> list[np.ndarray]:
-    """Outputs of the graph as NumPy arrays, computed apart from the network and its compiled form."""
-    block = GraphBlock(graph.symbol, [mx.sym.var(name, dtype=value.dtype)
-                                      for name, value in zip(graph.inputs, inputs)])
+def run_graph(graph: Graph, inputs: Sequence[mx.nd.NDArray], symbol: mx.sym.Symbol | None = None) -> list[np.ndarray]:
+    """Outputs of the graph as NumPy arrays, computed apart from the network and its compiled form.
+
+    ``symbol`` is another graph of the same inputs and parameters that is run instead.
+    """
+    variables = [mx.sym.var(name, dtype=value.dtype) for name, value in zip(graph.inputs, inputs)]
+    block = GraphBlock(graph.symbol if symbol is None else symbol, variables)
     for name, value in graph.values().items():
         give_values(block.params[name], value.asnumpy(), mx.cpu())
     return run_block(block, inputs)

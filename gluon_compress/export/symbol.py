@@ -12,18 +12,23 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 from ..errors import NetworkError
 from ..files.paths import symbol_paths
 from ..files.writing import write_atomically
+from ..network.blocks import GraphBlock
 from ..network.graph import Graph
 from ..network.inputs import example_inputs
+from ..network.nodes import symbol_of
 from ..network.values import interface_of
 from .comparing import check_close, check_inputs_used, run_block, run_graph
+from .loss_head import check_loss_head, with_loss
 
 
-def to_symbol(net: HybridBlock, path_prefix: str | Path, example: Any = None, epoch: int = 0) -> tuple[Path, Path]:
+def write_checkpoint(net: HybridBlock, path_prefix: str | Path, example: Any = None, epoch: int = 0,
+                     loss_head: str | None = None) -> tuple[Path, Path]:
     """Write ``<path_prefix>-symbol.json`` and ``<path_prefix>-0000.params``; return both paths.
 
-    The files are those of ``HybridBlock.export``, for ``SymbolBlock.imports`` and for MXNet's other
-    languages, but the network need not be hybridized and stays as it is. They are read back and compared
-    with the network, and only then replace older ones. MXNet reads those of a network of ``npx.set_np()`` under
+    The files are those of ``HybridBlock.export`` and of ``Module.save_checkpoint``: ``Module.load``,
+    ``SymbolBlock.imports``, :func:`gluon_compress.load`, MXNet's other languages and DJL read them. The network need
+    not be hybridized and stays as it is. The files are read back and compared with it, and only then replace older
+    ones. MXNet reads those of a network of ``npx.set_np()`` under
     ``npx.set_np()``, and all others without.
 
     Parameters
@@ -35,39 +40,62 @@ def to_symbol(net: HybridBlock, path_prefix: str | Path, example: Any = None, ep
         When given, the outputs are compared too, on the CPU. A network of several inputs needs a tuple.
     epoch : int
         The number in the name of the parameters' file, in [0, 9999].
+    loss_head : str, optional
+        The loss with which Module trains the network on: "SoftmaxOutput" (in place of a softmax at the end, if there
+        is one), "LogisticRegressionOutput" (of a sigmoid), "LinearRegressionOutput", "MAERegressionOutput" or
+        "SVMOutput". Its label is ``softmax_label``, Module's default, or named after what it stands for. Without it,
+        the graph has no label: ``Module.load(prefix, 0, label_names=[])``.
 
     Raises
     ------
     TypeError, NetworkError
-        As for :func:`gluon_compress.report`, and when the files do not give the same network again.
+        As for :func:`gluon_compress.report`, and when the files do not give the same network again, or the network has
+        several outputs and is to have a loss.
     ValueError
-        When ``path_prefix`` is a directory or ends in a slash.
+        When ``path_prefix`` is a directory or ends in a slash, or ``loss_head`` is unknown.
     OSError
         When the files cannot be written there.
     """
     symbol_path, parameters_path = symbol_paths("path_prefix", path_prefix, epoch)
+    check_loss_head(loss_head)
     inputs = None if example is None else example_inputs(example)
     graph, interface = Graph(net, 1 if inputs is None else inputs), interface_of(net)
     check_inputs_used(graph)
+    written, body = graph.symbol, graph.symbol
+    if loss_head is not None:
+        loss, data = with_loss(graph.outputs, loss_head)
+        written, body = symbol_of([loss]), symbol_of([data])
 
     def write(symbol_file: Path, parameters_file: Path) -> None:
-        graph.symbol.save(str(symbol_file))
+        written.save(str(symbol_file))
         auxiliary = graph.auxiliary()
         with interface.active():
             mx.nd.save(str(parameters_file), {f"{'aux' if name in auxiliary else 'arg'}:{name}": value
                                               for name, value in graph.values().items()})
-            _compare_import(graph, symbol_file, parameters_file, inputs)
+            _compare(graph, body, _read_back(graph, body, symbol_file, parameters_file), inputs)
     write_atomically(parameters_path, lambda parameters_file: write_atomically(
         symbol_path, lambda symbol_file: write(symbol_file, parameters_file)))
     return symbol_path, parameters_path
 
 
-def _compare_import(graph: Graph, symbol_file: Path, parameters_file: Path,
-                    inputs: Sequence[mx.nd.NDArray] | None) -> None:
-    """``NetworkError`` unless the files hold the graph, its parameters bit by bit, and its outputs."""
+to_symbol = write_checkpoint  # its name until 0.1.0
+
+
+def _read_back(graph: Graph, body: mx.sym.Symbol, symbol_file: Path, parameters_file: Path) -> SymbolBlock:
+    """A network of what the files hold, up to the loss, if they have one."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # imports() asks for the input's type and has no argument for it
-        imported = SymbolBlock.imports(str(symbol_file), graph.inputs, str(parameters_file))
+        warnings.simplefilter("ignore")  # MXNet asks for the inputs' types, which are not known here
+        if body is graph.symbol:
+            return SymbolBlock.imports(str(symbol_file), graph.inputs, str(parameters_file))
+        symbol = mx.sym.load(str(symbol_file)).get_internals()[body.list_outputs()[0]]
+        imported = GraphBlock(symbol, [mx.sym.var(name) for name in graph.inputs])
+    imported.collect_params().load(str(parameters_file), cast_dtype=True, dtype_source="saved")
+    return imported
+
+
+def _compare(graph: Graph, body: mx.sym.Symbol, imported: SymbolBlock,
+             inputs: Sequence[mx.nd.NDArray] | None) -> None:
+    """``NetworkError`` unless the files hold the graph, its parameters bit by bit, and its outputs."""
     read = {name: parameter.data().asnumpy() for name, parameter in imported.collect_params().items()}
     for name, value in graph.values().items():
         value = value.asnumpy()
@@ -75,5 +103,5 @@ def _compare_import(graph: Graph, symbol_file: Path, parameters_file: Path,
         if not same or read[name].tobytes() != value.tobytes():
             raise NetworkError(f"parameter {name} does not come back from the file as it was")
     if inputs is not None:
-        for expected, found in zip(run_graph(graph, inputs), run_block(imported, inputs)):
+        for expected, found in zip(run_graph(graph, inputs, body), run_block(imported, inputs)):
             check_close(expected, found, "the exported network")

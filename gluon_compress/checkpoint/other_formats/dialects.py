@@ -23,6 +23,8 @@ from ..allowed_operators import HIDDEN
 from ..symbol_check import LONGEST_SYMBOL, check_form, symbol_of_text, version_of
 
 MOST_OUTPUTS = 10_000  # of a node
+FLOAT16, FLOAT32 = {"dtype": "float16", "__dtype__": "2"}, {"dtype": "float32", "__dtype__": "0"}
+CASTS = ("Cast", "cast", "amp_cast")
 
 
 @dataclass
@@ -67,6 +69,25 @@ def read_graph(content: str | bytes) -> ForeignGraph:
     if not outputs:
         raise Malformed("the graph has no outputs")
     return ForeignGraph(outputs, version_of(parsed.get("attrs", {})))
+
+
+def in_float32(outputs: list[Entry]) -> list[Entry]:
+    """The same graph computing in float32 where it computed in float16, for which MXNet has no kernels on the CPU.
+
+    Casts between the two are gone; the nodes are changed. A graph without float16 stays as it is.
+    """
+    nodes = in_order(outputs)
+    if not any(node.attributes.get(name) == value for node in nodes for name, value in FLOAT16.items()):
+        return outputs
+    instead: dict[Node, Entry] = {}
+    for node in nodes:
+        node.inputs = [instead.get(source, (source, output)) for source, output in node.inputs]
+        for name, value in FLOAT16.items():
+            if node.attributes.get(name) == value:
+                node.attributes[name] = FLOAT32[name]
+        if node.operator in CASTS and node.attributes.get("dtype", "float32") == "float32" and node.inputs:
+            instead[node] = node.inputs[0]
+    return [instead.get(node, (node, output)) for node, output in outputs]
 
 
 def _attributes(entry: dict[str, Any]) -> dict[str, str]:

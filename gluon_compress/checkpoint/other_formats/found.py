@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 
-
 @dataclass(frozen=True)
 class Found:
     """What lies at a path that :func:`~gluon_compress.load` opens.

@@ -53,10 +53,10 @@ def without_losses(outputs: list[Entry], known: Collection[str], head: str, chos
     replaced: dict[str, str] = {}
     stripped = Stripped(_replace(outputs, replaced), replaced)
     kept = []
-    for output in stripped.outputs:
+    for before, output in zip(outputs, stripped.outputs):
         needed = sorted(node.name for node in in_order([output]) if node in labels)
         if needed:
-            stripped.left_out[output_name(output)] = f"it depends on the label {', '.join(needed)}"
+            stripped.left_out[output_name(before)] = f"it depends on the label {', '.join(needed)}"
         else:
             kept.append(output)
     if not kept:

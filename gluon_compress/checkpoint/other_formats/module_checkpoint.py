@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ...arguments import shown
 from ...errors import CheckpointError
@@ -20,7 +21,7 @@ from ...network.blocks import give_values
 from ..loaded_network import LoadedNetwork
 from ..shape_check import check_shapes, check_types
 from ..symbol_check import first_line
-from .dialects import read_graph
+from .dialects import in_float32, read_graph
 from .found import Found
 from .inputs import inputs_of
 from .loss_heads import output_name, outputs_named, without_losses
@@ -38,6 +39,7 @@ class Wanted:
     inputs: Sequence[str] | None = None
     outputs: Sequence[str] | None = None
     head: str = "softmax"
+    float16: bool = False  # whether a graph that computes in it may go on doing so
 
 
 @dataclass
@@ -58,6 +60,14 @@ class Opened:
             give_values(parameter, self.values.pop(name), ctx)
             _keep_multipliers(parameter, attributes.get(name, {}))
         return net
+
+
+@dataclass
+class OpenedBlock:
+    """A network of a class that a library has, which ``network(ctx)`` makes."""
+
+    found: Found
+    network: Callable[[mx.Context], HybridBlock]
 
 
 def _keep_multipliers(parameter: mx.gluon.Parameter, attributes: Mapping[str, str]) -> None:
@@ -108,7 +118,7 @@ def open_graph(graph: Path, parameters: Path, arrays: dict[str, np.ndarray], wan
     if wanted.outputs is not None:
         read.outputs = outputs_named(wanted.outputs, read.outputs)
     stripped = without_losses(read.outputs, {*values, *(wanted.inputs or ())}, wanted.head, wanted.outputs is not None)
-    read.outputs = stripped.outputs
+    read.outputs = stripped.outputs if wanted.float16 else in_float32(stripped.outputs)
     symbol = read.symbol()
     inputs = inputs_of(symbol, values, wanted.inputs)
     names = [name for name in symbol.list_inputs() if name not in inputs]
@@ -120,7 +130,7 @@ def open_graph(graph: Path, parameters: Path, arrays: dict[str, np.ndarray], wan
     values = {name: _cast(name, value, types[name]) for name, value in values.items()}
     check_types(symbol, types)
     found = Found(files=(graph.name, parameters.name), inputs=tuple(inputs), replaced=stripped.replaced,
-                  outputs=tuple(map(output_name, stripped.outputs)), left_out=left_out,
+                  outputs=tuple(map(output_name, read.outputs)), left_out=left_out,
                   parameters=sum(value.size for value in values.values()), **about)
     return Opened(found, symbol, values, {name: types[name] for name in inputs})
 
@@ -169,7 +179,7 @@ def _cast(name: str, value: np.ndarray, kind: str) -> np.ndarray:
     return value.astype(kind)
 
 
-def check_wanted(inputs: Any, outputs: Any, head: Any) -> Wanted:
+def check_wanted(inputs: Any, outputs: Any, head: Any, ctx: mx.Context | None = None) -> Wanted:
     """The arguments of the user, checked."""
     for argument, names in (("inputs", inputs), ("outputs", outputs)):
         if names is not None and (isinstance(names, str) or not isinstance(names, Sequence) or not names
@@ -178,4 +188,4 @@ def check_wanted(inputs: Any, outputs: Any, head: Any) -> Wanted:
             raise TypeError(f"{argument} is {shown(names)}; accepted: a list of different names, or None")
     if head not in HEADS:
         raise ValueError(f"head is {shown(head)}; accepted: {', '.join(map(repr, HEADS))}")
-    return Wanted(inputs, outputs, head)
+    return Wanted(inputs, outputs, head, ctx is not None and ctx.device_type == "gpu")

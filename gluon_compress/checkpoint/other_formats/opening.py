@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ...errors import CheckpointError
 from ...files.tensorfile import check_regular, content_of
-from .folders import open_folder
+from .archives import is_archive, unpacked
+from .folders import open_archive, open_folder
 from .found import Found
-from .module_checkpoint import Opened, Wanted, at_prefix
-from .params_file import read_params
-from .places import GRAPH_END, missing, open_beside, open_prefix
-
-BEGINNING = 512  # bytes that tell what a file is
+from .module_checkpoint import NAME, Opened, OpenedBlock, Wanted, at_prefix, epochs_of
+from .params_file import is_arrays, read_params
+from .places import GRAPH_END, is_parameters, missing, open_beside, open_prefix
+from .signatures import foreign, foreign_archive
 
 
 def is_ours(path: str | PathLike[str]) -> bool:
@@ -26,7 +27,7 @@ def is_ours(path: str | PathLike[str]) -> bool:
         return file.read(9)[8:] == b"{"
 
 
-def open_other(path: str | PathLike[str], wanted: Wanted, epoch: int | None) -> Opened:
+def open_other(path: str | PathLike[str], wanted: Wanted, epoch: int | None) -> Opened | OpenedBlock:
     """Read and check what others saved at ``path``; ``CheckpointError`` with the reason when that is not possible."""
     place = Path(path)
     if place.is_dir():
@@ -35,14 +36,47 @@ def open_other(path: str | PathLike[str], wanted: Wanted, epoch: int | None) -> 
         if place.with_name(place.name + GRAPH_END).is_file():
             return open_prefix(place, wanted, epoch)
         raise missing(place)
+    _refuse_foreign(place)
+    if is_archive(place) and not is_arrays(place):
+        return open_archive(place, wanted, epoch)
     return open_beside(place, wanted, epoch)
 
 
 def read_parameters(path: str | PathLike[str], epoch: int | None) -> tuple[Found, dict[str, np.ndarray]]:
-    """``(what was found, {name: array})`` of the parameters at a path, for a network that the user has."""
+    """``(what was found, {name: array})`` of the parameters at a path, for a network that the user has.
+
+    In a folder or an archive it is the last epoch that is there, unless ``epoch`` names another.
+    """
     place = Path(path)
-    if not place.exists():
+    if place.is_dir():
+        place = _parameters_in(place, epoch)
+    elif not place.exists():
+        if not epochs_of(place):
+            raise missing(place)
         _, place, _ = at_prefix(place, epoch)
+    else:
+        _refuse_foreign(place)
+        if is_archive(place) and not is_arrays(place):
+            with unpacked(place) as folder:
+                return read_parameters(folder, epoch)
     with content_of(place, "file of MXNet's parameters"):
         arrays = read_params(place)
     return Found("parameters of MXNet", (place.name,), parameters=sum(value.size for value in arrays.values())), arrays
+
+
+def _parameters_in(folder: Path, epoch: int | None) -> Path:
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and is_parameters(path)]
+    prefixes = {match["prefix"] for path in files if (match := NAME.fullmatch(path.name))}
+    if len(prefixes) == 1 and all(map(NAME.fullmatch, (path.name for path in files))):
+        return at_prefix(folder / prefixes.pop(), epoch)[1]
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files[:10]) or "no parameters"
+        raise CheckpointError(f"{folder} holds {names}; accepted: one file of parameters")
+    return files[0]
+
+
+def _refuse_foreign(path: Path) -> None:
+    what = foreign(path) or foreign_archive(path)
+    if what:
+        raise CheckpointError(f"{path} is {what}; accepted: compressed networks of this package, and networks and "
+                              f"parameters of MXNet")

@@ -38,7 +38,7 @@ def read_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     bfloat16 comes as float32, which holds the same numbers. Raises :class:`Malformed` naming the array for whatever
     is not as the format says, does not fit the length of the file, or is sparse; for arrays without names; and for NaN.
     """
-    if zipfile.is_zipfile(path) and not _begins_as_list(path):
+    if is_arrays(path):
         arrays = _read_npz(path)
     else:
         arrays = _Reader(Path(path).read_bytes()).named_arrays()
@@ -48,9 +48,17 @@ def read_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _begins_as_list(path: str | PathLike[str]) -> bool:
+def is_arrays(path: str | PathLike[str]) -> bool:
+    """Whether a file is an archive of NumPy's arrays and nothing else."""
     with open(path, "rb") as file:
-        return file.read(8) == struct.pack("<Q", LIST_MAGIC)
+        if file.read(4) not in (b"PK\3\4", b"PK\5\6"):
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # zipfile raises a dozen kinds; whoever reads it says what is wrong
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names)
 
 
 class _Reader:

@@ -9,7 +9,7 @@ from ...errors import CheckpointError
 from ...files.schema import Malformed, parse
 from ...files.tensorfile import content_of
 from .dialects import is_graph
-from .module_checkpoint import NAME, Opened, Wanted, at_prefix, epochs_of, open_graph
+from .module_checkpoint import GRAPH_BYTES, NAME, Opened, Wanted, at_prefix, epochs_of, open_graph
 from .params_file import LIST_MAGIC, read_params
 
 KIND = "checkpoint of MXNet"
@@ -45,9 +45,9 @@ def open_beside(path: Path, wanted: Wanted, epoch: int | None) -> Opened:
     """The checkpoint that one of its two files belongs to."""
     if is_parameters(path):
         return _open_parameters(path, wanted, epoch)
-    with content_of(path, "graph of MXNet"):
-        if not is_graph(parse(path.read_bytes(), "it")):
-            raise Malformed("it has no nodes and heads")
+    if not _holds_graph(path):
+        raise CheckpointError(f"{path} is damaged, or nothing that holds a network: it begins neither as a compressed "
+                              f"file nor as a graph, parameters or an archive of MXNet's")
     if path.name.endswith(GRAPH_END) and epochs_of(prefix := _prefix_of(path)):
         return open_prefix(prefix, wanted, epoch)
     _refuse_epoch(path, epoch)
@@ -57,6 +57,15 @@ def open_beside(path: Path, wanted: Wanted, epoch: int | None) -> Opened:
         raise CheckpointError(f"{path} has no parameters beside it; accepted: {stem}-0000.params (of any epoch) or "
                               f"{stem}.params")
     return open_pair(path, parameters, wanted)
+
+
+def _holds_graph(path: Path) -> bool:
+    if path.stat().st_size > GRAPH_BYTES:
+        return False
+    try:
+        return is_graph(parse(path.read_bytes(), "it"))
+    except Malformed:
+        return False
 
 
 def _open_parameters(path: Path, wanted: Wanted, epoch: int | None) -> Opened:
