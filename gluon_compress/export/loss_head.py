@@ -34,7 +34,7 @@ def with_loss(outputs: list[Entry], loss_head: str) -> tuple[Entry, Entry]:
 
 
 def _replaced(output: Entry, loss_head: str) -> tuple[Node | None, Entry, dict[str, bool]]:
-    """``(the node that the loss stands for, what that reads, the attributes with which the loss computes the same)``."""
+    """``(the node that the loss stands for, what that reads, attributes with which the loss computes the same)``."""
     node = output[0]
     if node.operator == "reshape_like" and node.inputs[0][0].operator in LOSSES[loss_head]:
         return node, node.inputs[1], {}  # a softmax over all numbers of a sample, however they lie
