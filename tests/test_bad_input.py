@@ -418,7 +418,7 @@ FUNCTIONS = {
 }
 # mistakes that are none: {(function, argument): {which}}
 FINE = {("save", "example"): {"two inputs", "data"},  # a warning says that the file then holds no graph
-        ("load", "net"): {"None", "uninitialized"}, ("export.write_checkpoint", "example"): {"None"},
+        ("load", "net"): {"None", "uninitialized", "class"}, ("export.write_checkpoint", "example"): {"None"},
         ("distillation.DistillationLoss", "teacher_weights"): {"list"},
         ("distillation.DistillationLoss()", "labels"): {"one class"}}
 # calls whose good end is seen in other files: they start processes, need a server or read whole data sets
@@ -442,6 +442,7 @@ NO_ROWS = {
           for name in ("check_network", "begin", "step", "meet", "sum", "file_of_first"))},
     "no arguments": {"params.manifest", "params.names", "runtime.status", "runtime.usable_cores", "workers.connect",
                      "workers.in_cluster"},
+    "another name of write_checkpoint": {"export.to_symbol"},
     "a piece of text in, a piece of text out": {"network.layer_name"},
     "called by other functions, with what they have checked": {
         "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward",
