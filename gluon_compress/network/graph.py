@@ -16,7 +16,8 @@ from .checks import check_ready
 from .inputs import example_inputs, flat, map_arrays
 from .interface import CLASSIC, classic_graph, has_numpy_operators, is_known
 from .misfits import called, misfit, reason_of, remedy_of_shapes, shorten
-from .nodes import Node, edited, nodes_of
+from .nodes import Node, edited, nodes_of, symbol_of
+from .numpy_operators import FORMS, classic_form
 from .values import parameters
 
 LONGEST_ERROR = 450
@@ -90,6 +91,7 @@ class Graph:
         self.input_shapes: dict[str, Shape] = {}
         if example is not None:
             self.infer_shapes([value.shape for value in example])
+            self._write_classic(example)
 
     def trace(self, net: HybridBlock) -> mx.sym.Symbol:
         """What ``net`` computes of the same inputs as it is now, as Gluon names it; ``NetworkError`` if it cannot."""
@@ -113,11 +115,8 @@ class Graph:
 
     def check_types(self, inputs: Iterable[mx.nd.NDArray], what: str) -> None:
         """Raise ``ValueError`` for inputs of types that an operator does not take, such as raw pixels of 8 bits."""
-        types = {name: parameter.list_data()[0].dtype for name, parameter in self.parameters.items()}
-        types.update((name, value.dtype) for name, value in zip(self.inputs, inputs))
-        known = set(self.symbol.list_inputs())
         try:
-            self.symbol.infer_type_partial(**{name: types[name] for name in types if name in known})
+            self._infer_types(self.symbol, inputs)
         except mx.MXNetError as error:
             raise misfit(inputs, what, error) from None
 
@@ -140,6 +139,34 @@ class Graph:
         """{name in the graph: NDArray on the CPU}, copies of the parameters."""
         return {name: CLASSIC.own(parameter.list_data()[0].copyto(mx.cpu()))
                 for name, parameter in self.parameters.items()}
+
+    def _write_classic(self, inputs: Iterable[mx.nd.NDArray]) -> None:
+        """Write operators of MXNet's NumPy interface as classic ones, where these compute the same.
+
+        ``inputs`` is the example whose shapes the nodes have.
+        """
+        if not any(node.operator in FORMS for node in self.nodes):
+            return
+        internals = self.symbol.get_internals()
+        types: dict[str, list] = {}
+        for output, dtype in zip(internals, self._infer_types(internals, inputs)):
+            types.setdefault(output.name, []).append(dtype)
+        for node in self.nodes:
+            form = classic_form(node, [*(types[source.name][output] for source, output in node.inputs),
+                                       *types[node.name]])
+            if form is not None:
+                node.operator, attributes = form
+                node.attributes = {name: str(value) for name, value in attributes.items()}
+        self.symbol = symbol_of(self.outputs)
+        self._numpy_shapes = has_numpy_operators(self.symbol)
+
+    def _infer_types(self, symbol: mx.sym.Symbol, inputs: Iterable[mx.nd.NDArray]) -> list:
+        types = {name: parameter.list_data()[0].dtype for name, parameter in self.parameters.items()}
+        types.update((name, value.dtype) for name, value in zip(self.inputs, inputs))
+        known = set(symbol.list_inputs())
+        with classic_graph(self._numpy_shapes):
+            _, outputs, _ = symbol.infer_type_partial(**{name: types[name] for name in types if name in known})
+        return outputs or []
 
     def _infer(self, symbol: mx.sym.Symbol, input_shapes: list[Shape]) -> list[Shape]:
         shapes = {name: parameter.list_data()[0].shape for name, parameter in self.parameters.items()}

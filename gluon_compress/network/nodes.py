@@ -50,7 +50,7 @@ class Node:
     subgraphs: list[list[Entry]] = field(default_factory=list, repr=False)
 
     def get(self, attribute: str, default: Any = None) -> Any:
-        """Value of an attribute: a number, bool, tuple or None where the text is one, else the text.
+        """Value of an attribute: a number, bool, tuple or None where the text is one ("[1]" too), else the text.
 
         An attribute that is not written has the value from the table of operators, or else ``default``.
         """
@@ -58,9 +58,10 @@ class Node:
         if text is None:
             return self.meaning.defaults.get(attribute, default)
         try:
-            return ast.literal_eval(text.capitalize() if text in ("true", "false") else text)
+            value = ast.literal_eval(text.capitalize() if text in ("true", "false") else text)
         except (ValueError, SyntaxError):
             return text
+        return tuple(value) if isinstance(value, list) else value
 
     def input_shape(self, index: int) -> tuple[int, ...]:
         """Shape of the tensor that it reads at that position."""

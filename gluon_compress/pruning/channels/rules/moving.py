@@ -308,7 +308,7 @@ def _pad(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
     if data is None:
         return [None]
-    before, after = node.get("pad_width")[2 * data.axis:2 * data.axis + 2]
+    before, after = np.ravel(node.get("pad_width"))[2 * data.axis:2 * data.axis + 2]
     if (before or after) and node.get("mode") != "constant":
         return stop(node, inputs, tracker, "it repeats channels by their number")
     return [Labels(data.axis, np.pad(data.ids, (before, after), constant_values=STAYS))]
