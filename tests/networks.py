@@ -136,10 +136,16 @@ def randomize(net):
     """Random biases, scales and statistics instead of zeros and ones, and an ``order`` of channels; weights stay."""
     for name, parameter in net.collect_params().items():
         if name.endswith("order"):
-            parameter.set_data(mx.nd.array(np.random.RandomState(0).permutation(len(parameter.data()))))
+            parameter.set_data(own(parameter, mx.nd.array(np.random.RandomState(0).permutation(len(parameter.data())))))
         elif parameter.data().ndim == 1 and not isinstance(parameter, Constant):
             low = 0.5 if name.endswith(("var", "gamma")) else -0.3
-            parameter.set_data(mx.nd.random.uniform(low, 1.5 if low > 0 else 0.3, shape=parameter.data().shape))
+            parameter.set_data(own(parameter, mx.nd.random.uniform(low, 1.5 if low > 0 else 0.3,
+                                                                   shape=parameter.data().shape)))
+
+
+def own(parameter, array):
+    """An NDArray in the parameter's own interface of MXNet."""
+    return array.as_np_ndarray() if isinstance(parameter.list_data()[0], mx.np.ndarray) else array
 
 
 def laid_out_anew(dimensions, seed=0):
@@ -179,7 +185,7 @@ def zero_removed(net, plan):
         removed = sorted(set(range(cut["before"])) - set(cut["kept"]))
         value[(slice(None),) * cut["axis"] + (removed,)] = 0
         # not set_data(), which fails on weights of 1D and 3D convolutions that oneDNN has laid out anew
-        zeroed = mx.init.Constant(mx.nd.array(value, dtype=value.dtype))
+        zeroed = mx.init.Constant(own(parameter, mx.nd.array(value, dtype=value.dtype)))
         parameter.shape = value.shape  # a SymbolBlock does not know it
         parameter.initialize(zeroed, parameter.list_ctx(), force_reinit=True)
 

@@ -1,7 +1,7 @@
 """Twins: networks written for MXNet's classic interface, run under its NumPy interface.
 
-``with numpy_mode(): twin = twin_of(net)`` gives each block of the tests an ``F`` whose functions are written with ``F.np``
-and ``F.npx``, as the author of such a network writes them. Gluon's own blocks know both interfaces.
+``with numpy_mode(): twin = twin_of(net)`` gives each block of the tests an ``F`` whose functions are written with
+``F.np`` and ``F.npx``, as the author of such a network writes them. Gluon's own blocks know both interfaces.
 """
 import contextlib
 import functools
@@ -11,17 +11,20 @@ import numpy as np
 from mxnet import util
 from mxnet.gluon import HybridBlock
 
-ALIKE_NP = ("tanh exp expm1 log log1p log2 log10 sqrt cbrt square reciprocal abs sign negative sin cos tan arcsin arccos "
-            "arctan sinh cosh arcsinh arccosh arctanh degrees radians floor ceil rint fix trunc clip where zeros_like "
-            "ones_like swapaxes tile repeat maximum minimum transpose expand_dims squeeze broadcast_to").split()
-ALIKE_NPX = ("relu sigmoid softmax log_softmax batch_dot reshape_like gamma gammaln erf erfinv smooth_l1 arange_like pick "
-             "one_hot topk").split()
+ALIKE_NP = (
+    "tanh exp expm1 log log1p log2 log10 sqrt cbrt square reciprocal abs sign negative sin cos tan arcsin "
+    "arccos arctan sinh cosh arcsinh arccosh arctanh degrees radians floor ceil rint fix trunc clip where "
+    "zeros_like ones_like swapaxes tile repeat maximum minimum transpose expand_dims squeeze broadcast_to").split()
+ALIKE_NPX = ("relu sigmoid softmax log_softmax batch_dot reshape_like gamma gammaln erf erfinv smooth_l1 arange_like "
+             "shape_array").split()
 LAYERS = {"Activation": "activation", "BatchNorm": "batch_norm", "Convolution": "convolution", "Dropout": "dropout",
           "FullyConnected": "fully_connected", "Embedding": "embedding", "LayerNorm": "layer_norm",
           "LeakyReLU": "leaky_relu", "Pooling": "pooling", "flatten": "batch_flatten", "Deconvolution": "deconvolution",
           "ROIPooling": "roi_pooling"}
 BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "div": "true_divide", "mod": "mod", "power": "power",
           "maximum": "maximum", "minimum": "minimum", "hypot": "hypot"}
+COMPARISONS = {"equal": "equal", "not_equal": "not_equal", "greater": "greater", "greater_equal": "greater_equal",
+               "lesser": "less", "lesser_equal": "less_equal"}
 REDUCTIONS = "mean sum prod max min".split()
 CODES = {0: -2, -1: -1, -2: -4, -3: -5, -4: -6}  # {of classic reshape: of npx.reshape}
 
@@ -50,6 +53,8 @@ class NumpyF:
         kind, _, operation = name.partition("_")
         if kind in ("broadcast", "elemwise") and operation in BINARY:
             return getattr(self.np, BINARY[operation])
+        if kind == "broadcast" and operation in COMPARISONS:  # which give truth values
+            return lambda x, y: getattr(self.np, COMPARISONS[operation])(x, y).astype("float32")
         if name in REDUCTIONS:
             return functools.partial(self._reduced, name)
         raise NoTwin(name)
@@ -58,6 +63,12 @@ class NumpyF:
         if exclude:
             raise NoTwin("exclude")
         return getattr(self.np, name)(x, axis=axis, keepdims=keepdims)
+
+    def take(self, x, indices, axis):
+        return self.np.take(x, indices, axis=axis, mode="clip")
+
+    def MultiBoxPrior(self, x):
+        return self.npx.multibox_prior(x)
 
     def identity(self, x):
         return self.np.copy(x)

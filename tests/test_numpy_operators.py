@@ -5,14 +5,16 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress.network.graph import Graph
-from gluon_compress.network.nodes import nodes_of
+from gluon_compress.pruning import prune_channels
+from gluon_compress.pruning.channels.rules.numpy_interface import NUMPY_RULES
 from mxnet import util
-from networks import Function
+from mxnet.gluon import nn
+from networks import Function, Net, assert_close, randomize, values, zero_removed
 
 SHAPES = [(4, 3, 2, 5), (4, 3, 2, 5)]
 
-FLOAT_UNARY = ("negative reciprocal sign rint ceil floor trunc fix exp expm1 log log10 log2 log1p sqrt cbrt square sin cos "
-               "tan arcsin arccos arctan sinh cosh tanh arcsinh arctanh degrees radians abs copy").split()
+FLOAT_UNARY = ("negative reciprocal sign rint ceil floor trunc fix exp expm1 log log10 log2 log1p sqrt cbrt square "
+               "sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arctanh degrees radians abs copy").split()
 SCALAR = {"+": lambda x: x + 0.3, "-": lambda x: x - 0.3, "r-": lambda x: 0.3 - x, "*": lambda x: x * 0.3,
           "/": lambda x: x / 0.3, "r/": lambda x: 0.3 / x, "%": lambda x: x % 0.3, "r%": lambda x: 0.3 % x,
           "**": lambda x: x ** 0.3, "r**": lambda x: 0.3 ** x, "+ 1": lambda x: x + 1}
@@ -56,7 +58,8 @@ CLASSIC = {
     "concatenate": lambda F, x, y: F.np.concatenate([x, y], axis=-1),
     "vstack": lambda F, x, y: F.np.vstack([x, y]),
     "column_stack": lambda F, x, y: F.np.column_stack([x.mean(axis=(2, 3)), y.mean(axis=(2, 3))]),
-    **{f"{name} {axis} {keep}": lambda F, x, y, name=name, axis=axis, keep=keep: getattr(x, name)(axis=axis, keepdims=keep)
+    **{f"{name} {axis} {keep}": lambda F, x, y, name=name, axis=axis, keep=keep: getattr(x, name)(
+        axis=axis, keepdims=keep)
        for name in ("mean", "sum", "prod", "max", "min") for axis in (1, (2, 3), (-1,)) for keep in (False, True)},
     "mean of all, kept": lambda F, x, y: x.mean(keepdims=True),
     "matmul of four axes": lambda F, x, y: F.np.matmul(x, F.np.swapaxes(y, 2, 3)),
@@ -127,3 +130,79 @@ def test_what_has_no_classic_form_stays_and_computes_the_same(name):
                                          if key in graph.symbol.list_inputs()}).forward()[0]
     assert found.shape == expected.shape and found.dtype == expected.dtype
     assert found.asnumpy().tobytes() == expected.asnumpy().tobytes()
+
+
+# What stays, in structured pruning --------------------------------------------------------------------------------
+
+def network(function):
+    """stem -> first -> ``function`` -> head, and an input."""
+    mx.random.seed(0)
+    net = Net(lambda net, F, x: net.head(function(net, F, net.first(net.stem(x)))), stem=nn.Conv2D(4, 3, padding=1),
+              first=nn.Conv2D(8, 3, padding=1), other=nn.Conv2D(8, 1, in_channels=8), head=nn.Dense(5))
+    net.initialize(mx.init.Normal(0.3))
+    x = mx.np.random.normal(size=(2, 3, 6, 6))
+    net(x)
+    net.other(mx.np.ones((1, 8, 6, 6)))
+    randomize(net)
+    return net, x
+
+
+def whole(F, x):
+    return F.np.floor(x * 9).astype("int32")
+
+
+COMPARISONS = "equal not_equal greater greater_equal less less_equal".split()
+PASSES = {
+    **{f"_npi_{name}": lambda net, F, x, name=name: getattr(F.np, name)(x, net.other(x)) * x for name in COMPARISONS},
+    **{f"_npi_{name}_scalar": lambda net, F, x, name=name: getattr(F.np, name)(x, 0.2) * x for name in COMPARISONS},
+    **{f"_npi_{name}": lambda net, F, x, name=name: getattr(F.np, name)(x > 0, F.npx.sigmoid(net.other(x)))
+       for name in "add multiply true_divide power".split()},
+    "_npi_subtract": lambda net, F, x: whole(F, x) - net.other(x),
+    "_npi_mod": lambda net, F, x: F.np.mod(whole(F, x), F.npx.sigmoid(net.other(x)) + 0.5),
+    **{f"_npi_{name}": lambda net, F, x, name=name: getattr(F.np, name)(x, net.other(x)) for name in ("arctan2",
+                                                                                                  "copysign")},
+    "_npi_where": lambda net, F, x: F.np.where(x > 0.1, net.other(x), x),
+    "_npi_where_lscalar": lambda net, F, x: F.np.where(x > 0.1, 0.5, net.other(x)),
+    "_npi_where_rscalar": lambda net, F, x: F.np.where(x > 0.1, net.other(x), 0.5),
+    "_npi_where_scalar2": lambda net, F, x: F.np.where(x > 0.1, 0.25, 0.5) * x,
+    "_npi_logical_not": lambda net, F, x: F.np.logical_not(x > 0.1) * x,
+    **{f"_npi_{name}": lambda net, F, x, name=name: getattr(F.np, name)(x) + x for name in ("isnan", "isinf",
+                                                                                          "isfinite")},
+    "_npi_nan_to_num": lambda net, F, x: F.np.nan_to_num(x),
+    "_npi_around": lambda net, F, x: F.np.around(x, 1),
+    "_npi_full_like": lambda net, F, x: F.np.full_like(x, 0.5) * x,
+    **{f"_npi_{name}": lambda net, F, x, do=do: do(whole(F, x)).astype("float32") + x for name, do in {
+        "add_scalar": lambda x: x + 1, "subtract_scalar": lambda x: x - 1, "rsubtract_scalar": lambda x: 1 - x,
+        "multiply_scalar": lambda x: x * 3, "true_divide_scalar": lambda x: x / 3,
+        "rtrue_divide_scalar": lambda x: 3 / (x * x + 1)}.items()},
+    **{f"_npi_{name}": lambda net, F, x, name=name: getattr(F.np, name)(x, axis=(2, 3)) for name in ("average", "std",
+                                                                                                "var")},
+    "_npi_norm": lambda net, F, x: F.np.linalg.norm(x, axis=2),
+    **{f"_npi_{name}": lambda net, F, x, name=name: getattr(F.np, name)(x, axis=2).astype("float32")
+       for name in ("argmax", "argmin")},
+    "_npi_pad": lambda net, F, x: F.np.pad(x, ((0, 0), (1, 2), (0, 0), (1, 1))),
+}
+
+
+@pytest.mark.parametrize("name", NUMPY_RULES)
+def test_channels_pass_through_what_stays(name):
+    """The smaller network computes what the original does with the removed channels set to zero."""
+    net, x = network(PASSES[name])
+    assert name in {node.operator for node in Graph(net, x).nodes}
+    original, _ = network(PASSES[name])
+    plan = prune_channels(net, x, 0.5, round_to=1)
+    assert set(plan.layers) >= {"stem", "first"} and len(plan.layers["first"]["kept"]) == 4
+    zero_removed(original, plan)
+    assert_close(net(x), original(x))
+
+
+@pytest.mark.parametrize("function", [
+    lambda net, F, x: F.np.einsum("bcij,dc->bdij", x, F.np.eye(8)), lambda net, F, x: F.np.std(x, axis=1),
+    lambda net, F, x: F.np.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)), mode="edge")])
+def test_channels_stay_where_they_meet(function):
+    net, x = network(function)
+    before = values(net)
+    plan = prune_channels(net, x, 0.5, round_to=1)
+    assert "first" not in plan.layers and "first" in plan.left_out
+    assert values(net)["first.bias"].tobytes() == before["first.bias"].tobytes()
+

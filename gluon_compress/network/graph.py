@@ -229,6 +229,9 @@ def _tidy(symbol: mx.sym.Symbol, used: Mapping[str, Parameter]) -> mx.sym.Symbol
         if node.operator != "null":
             node.name = _free_name(node.name, taken)
             taken.add(node.name)
+            shape = node.get("shape")
+            if node.operator == "_zeros" and isinstance(shape, tuple):  # a first state, 0 being the size of any batch
+                node.attributes["shape"] = str(tuple(size or -1 for size in shape))
         elif node.name in used:
             parameter = used[node.name]
             node.attributes["__shape__"] = str(parameter.list_data()[0].shape)

@@ -1,13 +1,13 @@
 """The operators of MXNet's NumPy interface in classic form.
 
-Under ``npx.set_np()`` layers are traced to the classic operators (``Convolution``, ``Pooling``), everything between them
-to operators of its own (``_npi_add``, ``_npx_reshape``), most of which compute, bit by bit, what a classic one does. In
-that one's form a graph is understood by all that knows the classic operators: the table of operators, the rules of
-pruning, the kernels on integers, MXNet's ONNX converter, and readers of files outside of this mode.
+Under ``npx.set_np()`` layers are traced to the classic operators (``Convolution``, ``Pooling``), and what lies between
+them to operators of that interface (``_npi_add``, ``_npx_reshape``), most of which compute, bit by bit, what a classic
+one does. In that one's form a graph is understood by all that knows the classic operators: the table of operators, the
+rules of pruning, the kernels on integers, MXNet's ONNX converter, and whoever reads our files outside of this mode.
 
-The two interfaces differ for numbers that are not floating-point ones (in NumPy 1 / 2 is 0.5, and a comparison gives truth
-values) and for arrays of shape ``()``, which the classic one does not have. There an operator stays as it is, as does one
-without a classic form; pruning has rules for them in ``pruning/channels/rules/numpy_interface.py``.
+The interfaces differ for numbers that are not floating-point ones (in NumPy's, 1 / 2 is 0.5, and a comparison gives
+truth values) and for arrays of shape ``()``, which the classic one does not have. There an operator stays as it is, and
+so does one without a classic form; pruning has rules for those in ``pruning/channels/rules/numpy_interface.py``.
 """
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _combined(same: str, broadcast: str) -> Callable[[Node], Form]:
 
 
 FORMS.update({f"_npi_{name}": _renamed(name) for name in (
-    "negative reciprocal sign rint ceil floor trunc fix exp expm1 log log10 log2 log1p sqrt cbrt square sin cos tan arcsin "
-    "arccos arctan sinh cosh tanh arcsinh arccosh arctanh degrees radians").split()})
+    "negative reciprocal sign rint ceil floor trunc fix exp expm1 log log10 log2 log1p sqrt cbrt square sin cos tan "
+    "arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh degrees radians").split()})
 FORMS.update({"_npi_absolute": _renamed("abs"), "_np_copy": _renamed("_copy"), "_npx_relu": _renamed("relu"),
               "_npx_sigmoid": _renamed("sigmoid")})
 FORMS.update({f"_npi_{name}_scalar": _renamed(f"_{classic}_scalar") for name, classic in {
@@ -69,7 +69,7 @@ FORMS.update({f"_npi_{name}": _renamed(f"broadcast_{name}") for name in ("mod", 
 @_form_of("_npi_full_like")
 def _full_like(node: Node) -> Form | None:
     classic = {0: "zeros_like", 1: "ones_like"}.get(node.get("fill_value"))
-    return classic and (classic, {})
+    return None if classic is None else (classic, {})
 
 
 # Elements that only move ------------------------------------------------------------------------------------------
@@ -139,8 +139,9 @@ def _pad(node: Node) -> Form | None:
 @_form_of("_split_v2")
 def _split(node: Node) -> Form | None:
     """Equal parts."""
-    axis, parts = node.get("axis", 1), node.get("sections", 0)
-    return parts and ("SliceChannel", {"axis": axis, "num_outputs": parts, "squeeze_axis": node.get("squeeze_axis", False)})
+    parts = node.get("sections", 0)
+    settings = {"axis": node.get("axis", 1), "num_outputs": parts, "squeeze_axis": node.get("squeeze_axis", False)}
+    return ("SliceChannel", settings) if parts else None
 
 
 @_form_of("_npi_stack")
