@@ -20,7 +20,7 @@ from mxnet.gluon import nn
 from networks import Branches, Net, NormNet, SharedWeights, assert_close, build, exported, values, zero_removed
 
 ROOT = Path(gc.__file__).parent
-IN_TABLE = {"moving_mean": "mean", "moving_var": "variance"}  # MXNet's name: the role
+IN_TABLE = {"moving_mean": "mean", "moving_var": "variance", "a": "data", "array": "data"}  # MXNet's name: the role
 
 
 # The table, against what MXNet says of itself -----------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The graph of a network: its operators, its inputs, the parameters it reads, the shapes in between."""
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -74,7 +75,7 @@ class Graph:
         arrays = (None,) * inputs if example is None else example.nested
         self.inputs = input_names(net, len(flat(arrays)))
         self._arrays = arrays
-        symbol = self.trace(net)
+        self._traced = symbol = self.trace(net)
         if further is not None:
             symbol = mx.sym.Group([symbol, *CLASSIC.own(further(symbol))])
         own = parameters(net)
@@ -96,6 +97,13 @@ class Graph:
     def trace(self, net: HybridBlock) -> mx.sym.Symbol:
         """What ``net`` computes of the same inputs as it is now, as Gluon names it; ``NetworkError`` if it cannot."""
         return _called(net, self.inputs, self._arrays)
+
+    def nodes_as_traced(self) -> list[Node]:
+        """The nodes of the first :meth:`trace`, as they were then, but by the names that they have now."""
+        nodes, _ = nodes_of(self._traced)
+        for node, now in zip(nodes, self.nodes):
+            node.name = now.name
+        return nodes
 
     def infer_shapes(self, input_shapes: Iterable[Shape]) -> None:
         """Set the shapes that the nodes have with such inputs; ``ValueError`` when these do not fit."""
@@ -223,15 +231,14 @@ def _tidy(symbol: mx.sym.Symbol, used: Mapping[str, Parameter]) -> mx.sym.Symbol
     A layer that is called twice makes two operators of one name; a parameter that was pruned or cast may
     keep those of its first trace.
     """
-    taken = set(symbol.list_inputs())
+    taken, numpy_shapes = set(symbol.list_inputs()), has_numpy_operators(symbol)
 
     def edit(node: Node) -> None:
         if node.operator != "null":
             node.name = _free_name(node.name, taken)
             taken.add(node.name)
-            shape = node.get("shape")
-            if node.operator == "_zeros" and isinstance(shape, tuple):  # a first state, 0 being the size of any batch
-                node.attributes["shape"] = str(tuple(size or -1 for size in shape))
+            if numpy_shapes and node.operator == "_zeros":  # a first state, with 0 for the size of a batch yet unknown
+                node.attributes["shape"] = re.sub(r"\b0\b", "-1", node.attributes["shape"])
         elif node.name in used:
             parameter = used[node.name]
             node.attributes["__shape__"] = str(parameter.list_data()[0].shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from mxnet.gluon import Block, HybridBlock, SymbolBlock
 
 from ..errors import NetworkError
 from .nodes import Node, edited, nodes_of
+from .numpy_operators import CLASSIC_ATTRIBUTES
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -99,7 +100,7 @@ class Origins:
         finally:
             for block, value in zip(blocks, before):
                 setattr(block, attribute, value)
-        return _multiplied(self._graph.nodes, nodes)
+        return _multiplied(self._graph.nodes_as_traced(), nodes)
 
 
 def change_numbers(net: HybridBlock, changes: Mapping[Origin, int]) -> None:
@@ -169,9 +170,14 @@ def _in_symbol(path: str, block: SymbolBlock, graph: Graph) -> dict[Place, tuple
     """The numbers of a SymbolBlock's graph, except for operators that share a name."""
     nodes, _ = nodes_of(block._cached_graph[1])
     here, there = Counter(node.name for node in nodes), {node.name for node in graph.nodes}
-    return {place: (Origin(path, place.node, place.attribute, place.position), number)
+    return {_in_graph(place): (Origin(path, place.node, place.attribute, place.position), number)
             for node in nodes if here[node.name] == 1 and f"{node.name}_again1" not in there
             for place, number in _numbers(node)}
+
+
+def _in_graph(place: Place) -> Place:
+    """Where the number is when an operator of MXNet's NumPy interface is written as a classic one."""
+    return replace(place, attribute=CLASSIC_ATTRIBUTES.get(place.attribute, place.attribute))
 
 
 def _multiplied(before: list[Node], after: list[Node]) -> dict[Place, int]:
@@ -188,7 +194,7 @@ def _multiplied(before: list[Node], after: list[Node]) -> dict[Place, int]:
             ratio, rest = divmod(value, numbers.get(place, value))
             if rest or ratio not in PRIMES:
                 return {}
-            found[place] = PRIMES.index(ratio)
+            found[_in_graph(place)] = PRIMES.index(ratio)
         set_back = Node(old.name, old.operator, dict(new_settings))
         set_numbers(set_back, {place: numbers[place] for place in changed})
         if any(set_back.get(name) != old.get(name) for name in {**new_settings, **old.settings}):

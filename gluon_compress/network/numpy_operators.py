@@ -74,6 +74,7 @@ def _full_like(node: Node) -> Form | None:
 
 # Elements that only move ------------------------------------------------------------------------------------------
 
+CLASSIC_ATTRIBUTES = {"newshape": "shape"}
 OF_RESHAPE = {-1: -1, -2: 0, -4: -2, -5: -3, -6: -4}  # {what npx.reshape calls it: what classic Reshape calls it}
 
 
@@ -121,8 +122,10 @@ def _flip(node: Node) -> Form | None:
 
 @_form_of("_npi_broadcast_to")
 def _broadcast_to(node: Node) -> Form | None:
-    same_axes = len(node.input_shape(0)) == len(node.shapes[0])
-    return ("broadcast_to", {"shape": node.shapes[0]}) if same_axes else None
+    before, after = node.input_shape(0), node.shapes[0]
+    if len(before) != len(after):
+        return None
+    return "broadcast_to", {"shape": tuple(0 if old == new else new for old, new in zip(before, after))}
 
 
 @_form_of("_npi_pad")

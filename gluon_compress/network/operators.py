@@ -261,7 +261,9 @@ _teach("elemwise_add", "broadcast_add", inputs=("lhs", "rhs"), adds=True)
 
 _teach("Reshape", defaults={"reverse": False}, numbers=("shape",))
 
-_teach("broadcast_to", numbers=("shape",))
+_teach("_np_reshape", "_npx_reshape", numbers=("newshape",))
+
+_teach("broadcast_to", "_npi_broadcast_to", numbers=("shape",))
 
 _teach("broadcast_axis", numbers=("size",))
 
