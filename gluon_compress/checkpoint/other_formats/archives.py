@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ...errors import CheckpointError, DownloadError
+from ...files.locks import CHUNK_BYTES
 from ...files.unpacking import copy_out, of_archive
 
 MOST_MEMBERS = 1000
@@ -138,6 +139,10 @@ def _unpack_tar(path: Path, folder: Path) -> None:
         archive = _read(title, lambda: tarfile.open(fileobj=bounded, mode="r:"))  # type: ignore[call-overload]
         while (member := _read(title, archive.next)) is not None:
             _unpack_member(archive, member, budget, title)
+        if bounded.tell() == archive.offset:  # a block of zeros ends it
+            raise CheckpointError(f"{path} is damaged: it ends too early")
+        while _read(title, lambda: bounded.read(CHUNK_BYTES)):  # up to gzip's checksum
+            pass
 
 
 def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: _Budget, title: str) -> None:

@@ -24,6 +24,7 @@ from ..symbol_check import first_line
 from .dialects import in_float32, read_graph
 from .found import Found
 from .inputs import inputs_of
+from .layer_check import check_layers
 from .loss_heads import output_name, outputs_named, without_losses
 from .params_file import TYPES, without_prefixes
 
@@ -125,7 +126,9 @@ def open_graph(graph: Path, parameters: Path, arrays: dict[str, np.ndarray], wan
     left_out = {**stripped.left_out, **{name: Found.UNREAD for name in values
                                         if name not in names and name not in everything}}
     values = {name: values[name] for name in names}
-    check_shapes(symbol, {name: value.shape for name, value in values.items()})
+    shapes = {name: value.shape for name, value in values.items()}
+    check_layers(symbol, shapes)
+    check_shapes(symbol, shapes)
     types = _types(symbol, inputs, values)
     values = {name: _cast(name, value, types[name]) for name, value in values.items()}
     check_types(symbol, types)
