@@ -8,7 +8,7 @@ import pytest
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from gluon_compress.distillation import DistillationLoss, FeatureLoss, distill
+from gluon_compress.distillation import DistillationLoss, FeatureLoss, FeatureMatcher, cache_logits, distill
 from gluon_compress.network import parameters, restore_snapshot, snapshot
 from gluon_compress.pruning import ChannelPenalty, GradualPruner, MaskedTrainer, Taylor
 from gluon_compress.quantization import prepare_qat, quantize
@@ -41,7 +41,8 @@ def fresh(numpy, width=8, hybridize=False, seed=0):
     with mode(numpy):
         net = nn.HybridSequential()
         net.add(nn.Conv2D(width, 3, padding=1, use_bias=False), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(2),
-                nn.Conv2D(width, 3, activation="relu"), nn.Flatten(), nn.Dense(16, activation="relu"), nn.Dense(5))
+                nn.Conv2D(width, 3, activation="relu"), nn.Flatten(), nn.Dense(16, activation="relu"), nn.Dropout(0.5),
+                nn.Dense(5))
         net.initialize(ctx=mx.cpu())
         net(array(IMAGES[:2], numpy))
         random = np.random.RandomState(seed)
@@ -83,6 +84,7 @@ def _gradually(net, numpy, example, data):
 
 def _penalty(net, numpy, example, data):
     penalty = ChannelPenalty(net, example, 0.1, "group_lasso")
+    mx.random.seed(0)
     with mode(numpy), autograd.record():
         gluon.loss.SoftmaxCELoss()(net(array(IMAGES, numpy)), array(LABELS, numpy)).backward()
     penalty.add_gradients(8)
@@ -241,6 +243,7 @@ def test_networks_that_are_made_train_with_a_plain_trainer(make, tmp_path, monke
         with mode(numpy):
             net = make(fresh(numpy))
             trainer = gluon.Trainer(net.collect_params(), "adam")
+            mx.random.seed(0)
             for _ in range(2):
                 with autograd.record():
                     losses = gluon.loss.SoftmaxCELoss()(net(array(IMAGES, numpy)), array(LABELS, numpy))
@@ -278,3 +281,133 @@ def test_exported_files_give_the_network_in_its_interface(numpy, process, tmp_pa
     with mode(numpy):
         own = array(IMAGES, numpy)
         assert np.array_equal(gluon.SymbolBlock.imports(symbol, ["data"], values)(own).asnumpy(), net(own).asnumpy())
+
+
+# ---- trainings and what they are given
+
+def _log_loss(outputs, labels):
+    """A loss in NumPy's style, which computes under ``npx.set_np()`` alone."""
+    assert mx.util.is_np_array()
+    return -mx.npx.pick(mx.npx.log_softmax(outputs), labels)
+
+
+def test_a_loss_in_the_style_of_numpy_is_called_in_its_mode():
+    histories = []
+    for process, loss in ((False, _log_loss), (True, _log_loss), (False, gluon.loss.SoftmaxCELoss())):
+        with mode(process):
+            histories.append(gc.training.fit(fresh(True), batches("plain"), 1, loss=loss, progress=False).epochs)
+            assert mx.util.is_np_array() == process
+    assert histories[0][0]["loss"] == histories[1][0]["loss"] == pytest.approx(histories[2][0]["loss"], rel=1e-6)
+
+
+def test_a_training_goes_on_in_a_network_of_the_other_interface(tmp_path):
+    expected = gc.training.fit(fresh(False), batches("plain"), 3, progress=False).epochs
+    for epochs, numpy in ((1, True), (3, False)):
+        with mode(numpy):
+            net = fresh(numpy)
+            history = _fit_until(epochs, net, tmp_path / "state")
+    assert _without_times(history.epochs) == _without_times(expected)
+
+
+def _fit_until(epochs, net, path):
+    """Train for 3 epochs, or stop after fewer as if killed."""
+    stop = KeyboardInterrupt() if epochs < 3 else None
+
+    class Data(list):
+        passes = 0
+
+        def __iter__(self):
+            Data.passes += 1
+            if stop is not None and Data.passes > epochs:
+                raise stop
+            return super().__iter__()
+    with contextlib.suppress(KeyboardInterrupt):
+        return gc.training.fit(net, Data(batches("plain")), 3, state_path=path, progress=False)
+
+
+def test_logits_are_cached_for_students_of_both_interfaces(tmp_path):
+    with mode(True):
+        for _, _, logits in cache_logits(fresh(True), batches("numpy"), tmp_path / "logits", progress=False):
+            assert type(logits) is mx.np.ndarray
+    values = []
+    for numpy in (False, True):
+        with mode(numpy):
+            student = fresh(numpy, seed=1)
+            distill(student, fresh(False), batches("plain"), 1, cache=tmp_path / "logits", progress=False)
+            values.append(_without_times(snapshot(student)))
+    assert values[0] == values[1]
+
+
+def test_features_with_adapters():
+    values = []
+    for numpy in (False, True):
+        for process in (False, True):
+            net, teacher = fresh(numpy), fresh(not numpy, width=12, seed=1)
+            with mode(process):
+                mx.random.seed(0)
+                matcher = FeatureMatcher(net, teacher, [FeatureLoss("4", "4"), FeatureLoss("0", "4", "attention")],
+                                         array(IMAGES, process))
+                with autograd.record():
+                    outputs = matcher(array(IMAGES, numpy))
+                outputs[2].backward()
+            assert {type(each) for each in outputs} == {type(array(IMAGES, numpy))}
+            [adapter, _] = matcher.adapters.values()
+            values.append(_without_times([each.asnumpy() for each in (*outputs, adapter.data(), adapter.grad())]))
+    assert values[0] == values[1] == values[2] == values[3]
+
+
+@pytest.mark.parametrize("data", [
+    lambda: gluon.data.DataLoader(gluon.data.ArrayDataset(IMAGES, LABELS), 8),
+    lambda: mx.io.NDArrayIter(IMAGES, LABELS, 8),
+    lambda: [{"data": mx.nd.array(batch), "label": label} for batch, label in batches("plain")],
+    lambda: [mx.io.DataBatch([mx.np.array(batch)], [mx.np.array(label)]) for batch, label in batches("plain")],
+    lambda: [((mx.np.array(batch),), label.reshape(-1, 1)) for batch, label in batches("plain")],
+    lambda: gc.datasets.images.ImageDataset((IMAGES.transpose(0, 2, 3, 1) * 100 + 100).astype("uint8"), LABELS,
+                                            (0.5, 0.5), (0.5, 0.5)).batches(8)],
+    ids=["DataLoader", "NDArrayIter", "dict", "DataBatch", "tuple", "ImageDataset"])
+def test_data_of_all_kinds(data):
+    found = set()
+    for numpy in (False, True):
+        for process in (False, True):
+            with mode(process):
+                net, given = fresh(numpy), data()
+                accuracy = gc.training.evaluate(net, given)
+                gc.pruning.reestimate_batch_norm(net, given, progress=False)
+                found.add((accuracy, str(_without_times(snapshot(net)))))
+    assert len(found) == 1
+
+
+# ---- errors
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in (
+    "prune_magnitude", "prune_random", "prune_n_m", "quantize_weights", "MaskedTrainer")])
+@pytest.mark.parametrize("process", [False, True])
+def test_an_error_leaves_the_mode_and_the_network_as_they_were(name, process):
+    net = fresh(True)
+    before = _without_times(snapshot(net))
+    with mode(process), pytest.raises((ValueError, gc.NetworkError)):
+        wrong = array(IMAGES[:4, :, :3], process)
+        CALLS[name](net, True, wrong, [(wrong, array(LABELS[:4], process))])
+        assert mx.util.is_np_array() == mx.util.is_np_shape() == process
+    assert _without_times(snapshot(net)) == before
+
+
+def test_a_network_of_two_interfaces_is_refused():
+    net = nn.HybridSequential()
+    net.add(*fresh(False)[:6], *fresh(True)[6:])
+    for call in (lambda: gc.training.evaluate(net, batches("plain")), lambda: gc.report(net, array(IMAGES, False)),
+                 lambda: gc.pruning.prune_magnitude(net, 0.5), lambda: quantize(net, batches("plain")),
+                 lambda: distill(net, fresh(False), batches("plain"), 1)):
+        with pytest.raises(gc.NetworkError, match="parameter 6.weight is an mx.np array and 0.weight an mx.nd"):
+            call()
+
+
+def test_convolutions_that_were_made_in_the_other_mode_are_told():
+    for numpy in (False, True):
+        with mode(numpy):
+            net = nn.HybridSequential()
+            net.add(nn.Conv2D(4, 3, in_channels=2))
+        with mode(not numpy):
+            net.initialize()
+            with pytest.raises(gc.NetworkError, match="initialized without it, or the other way round"):
+                gc.report(net, array(IMAGES, not numpy))

@@ -110,6 +110,7 @@ BOUNDS = {
     "dim2": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1), "axis1": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1),
     "axis2": (-MOST_DIMENSIONS, MOST_DIMENSIONS - 1), "batch_axis": (0, MOST_DIMENSIONS - 1),
 }
+NOT_DECLARED = {"_npi_concatenate": {"axis": "int or None"}}  # attributes that MXNet writes and does not tell of
 AVERAGES = ("_npi_mean", "_npi_std", "_npi_var")  # for integers they divide by a number of one byte, which may be zero
 # Attributes of any operator, which Gluon, Module and AttrScope set; the integers among them with (smallest, largest).
 HIDDEN = re.compile(r"__\w{1,100}__|lr_mult|wd_mult|ctx_group|force_mirroring|mirror_stage|\w{1,100}_(lr|wd)_mult")
@@ -140,8 +141,9 @@ def declared_attributes(operator: str) -> dict[str, str]:
     """
     arguments = description_of(operator)[1]
     several = {"num_args": "int"} if any("NDArray-or-Symbol[]" in kind for kind in arguments.values()) else {}
-    return {**several, **{name: kind for name, kind in arguments.items() if "NDArray" not in kind
-                          and kind not in ("Symbol", "Symbol[]", "Symbol or Symbol[]")}}
+    declared = {**several, **NOT_DECLARED.get(operator, {}), **arguments}
+    return {name: kind for name, kind in declared.items() if "NDArray" not in kind
+            and kind not in ("Symbol", "Symbol[]", "Symbol or Symbol[]")}
 
 
 def check_attributes(operator: str, attributes: Mapping[str, Any], where: str) -> None:

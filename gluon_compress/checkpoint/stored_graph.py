@@ -88,7 +88,8 @@ def symbol_block(stored: dict[str, Any], layouts: Mapping[str, Layout], tensors:
                          **{name: layouts[parameter]["dtype"] for name, parameter in names.items()}})
     net = LoadedNetwork(symbol, [mx.sym.var(name, dtype=stored["dtype"]) for name in stored["inputs"]])
     for name, parameter in net.collect_params().items():
-        give_values(parameter, take(names[name], layouts, tensors), ctx, trainable)
+        with net.interface.active():
+            give_values(parameter, take(names[name], layouts, tensors), ctx, trainable)
     return net
 
 

@@ -16,7 +16,7 @@ from ..network.checks import check_hybrid, check_initialized, undone_on_error
 from ..network.inputs import example_inputs
 from ..network.interface import CLASSIC, in_classic
 from ..network.misfits import call, called
-from ..network.values import interface_of, parameters
+from ..network.values import initialize_in, interface_of, parameters
 from .feature_losses import KINDS
 from .tapping import TappedNetwork
 from .teachers import check_no_shared, check_teacher
@@ -114,10 +114,11 @@ class FeatureMatcher(HybridBlock):
         with self.name_scope():
             self.student = student
             self.losses = nn.HybridSequential()
-            with interface_of(student).active():  # to which adapters belong, too
+            interface = interface_of(student)  # to which adapters belong, too
+            with interface.active():
                 for feature, of_student, of_teacher in pairs:
                     self.losses.add(_comparison(feature, of_student, of_teacher))
-                self.losses.initialize(mx.init.Xavier(), ctx=example.context)
+        initialize_in(interface, self.losses, mx.init.Xavier(), example.context)
         self.losses.hybridize()
         self.student_outputs, self.teacher_outputs = tapped_student, _inference(tapped_teacher)
 

@@ -8,23 +8,31 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter, ParameterDict, SymbolBlock
 
-from .interface import active_interface, has_numpy_operators, in_classic
+from .interface import CLASSIC, NUMPY, Interface, active_interface, has_numpy_operators, in_classic
 from .misfits import called
 from .nodes import Entry, symbol_of
 from .values import interface_of
 
 
 class GraphBlock(SymbolBlock):
-    """A SymbolBlock that computes in either mode of MXNet, and gives arrays or Symbols of the interface it is given."""
+    """A SymbolBlock that computes in either mode of MXNet, and gives arrays or Symbols of the interface it is given.
+
+    Only the gradients of operators of the NumPy interface need the mode of ``npx.set_np()``.
+    """
 
     def __init__(self, outputs: mx.sym.Symbol, inputs: list[mx.sym.Symbol],
                  params: ParameterDict | None = None) -> None:
-        outputs = outputs.as_nd_ndarray()
+        outputs = CLASSIC.own(outputs)
         super().__init__(outputs, inputs, params)
         self._numpy_shapes = has_numpy_operators(outputs)
 
     def __call__(self, *args: Any) -> Any:
         return in_classic(super().__call__, args, self._numpy_shapes)
+
+    @property
+    def interface(self) -> Interface:
+        """The interface to which its parameters should belong: the active one, if it can be trained there."""
+        return NUMPY if self._numpy_shapes else active_interface()
 
     def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True) -> Any:
         """Two files for the interface of MXNet to which the parameters belong; the other does not read them."""
@@ -39,13 +47,13 @@ def block_of(outputs: list[Entry], inputs: Iterable[str], values: Mapping[str, n
     return net
 
 
-def set_constants(net: SymbolBlock, values: dict[str, np.ndarray]) -> None:
-    """Give a SymbolBlock its parameters, without gradients; takes them out of ``values``, {name: array}."""
+def set_constants(net: GraphBlock, values: dict[str, np.ndarray]) -> None:
+    """Give a network its parameters, without gradients; takes them out of ``values``, {name: array}."""
     for name, parameter in net.collect_params().items():
         parameter.grad_req = "null"
         value = values.pop(name)
         dtype = value.dtype if value.dtype.kind in "iu" else np.float32  # indices, say
-        own = active_interface().array(value, dtype=dtype)
+        own = net.interface.array(value, dtype=dtype)
         parameter._load_init(own, mx.cpu(), cast_dtype=True, dtype_source="saved")
 
 

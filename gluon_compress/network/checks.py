@@ -10,7 +10,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..errors import NetworkError
-from .values import parameters
+from .values import interface_of, parameters
 
 
 def checked_contexts(ctx: Any) -> list[mx.Context]:
@@ -24,9 +24,13 @@ def checked_contexts(ctx: Any) -> list[mx.Context]:
 
 
 def check_net(net: Any) -> None:
-    """Raise ``TypeError`` or ``NetworkError`` unless it is an initialized HybridBlock with finite parameters."""
+    """Raise ``TypeError`` or ``NetworkError`` unless it is an initialized HybridBlock with finite parameters.
+
+    All of them belong to one interface of MXNet.
+    """
     check_hybrid(net)
     check_initialized(net)
+    interface_of(net)  # fails where its parameters are of two
     if not parameters(net):
         raise NetworkError("the network has no parameters; accepted: a network with layers that have weights")
     check_finite_parameters(net)
@@ -91,7 +95,7 @@ def check_context(ctx: Any) -> None:
 
 
 def check_ready(net: Any) -> None:
-    """A HybridBlock whose parameters all hold data; else ``TypeError`` or ``NetworkError``."""
+    """A HybridBlock whose parameters all hold data, of one interface; else ``TypeError`` or ``NetworkError``."""
     mx.nd.waitall()  # oneDNN may be laying weights out anew inside a forward pass that still runs
     check_hybrid(net)
     check_initialized(net)
@@ -99,3 +103,4 @@ def check_ready(net: Any) -> None:
         if parameter._data is None:
             raise NetworkError(f"parameter {name} has no data yet, its shape follows from the first input: "
                                f"run net(example) once")
+    interface_of(net)  # fails where its parameters are of two

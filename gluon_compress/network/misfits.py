@@ -63,6 +63,9 @@ def remedy_of_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 def reason_of(error: BaseException) -> str:
     """What a user's ``hybrid_forward`` raised, on one line, with the remedy for the usual mistakes."""
     text = shorten(error)[:250]
+    if isinstance(error, AttributeError) and "onvolution'" in text:
+        return (f"{text}: a convolution was made under npx.set_np() and initialized without it, or the other way "
+                f"round; make and initialize it in one mode")
     if isinstance(error, (AttributeError, TypeError)) and "Symbol" in text and "shape" in text:
         return (f"{text}: it uses x.shape, which a graph does not know before it runs; write F.flatten(x), or "
                 f"F.reshape(x, shape=(0, -1)), where 0 keeps a length and -1 is what follows")

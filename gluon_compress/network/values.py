@@ -48,6 +48,15 @@ def interface_of_parameter(parameter: Parameter) -> Interface:
     return interface_of_array(parameter.list_data()[0]) if has_values(parameter) else active_interface()
 
 
+def initialize_in(interface: Interface, net: HybridBlock, initializer: Any, context: mx.Context) -> None:
+    """``net.initialize(initializer, context)`` of known shapes, with the same numbers in both interfaces."""
+    with CLASSIC.active():  # MXNet's generators give each interface other numbers
+        net.initialize(initializer, ctx=context)
+    with interface.active():
+        for parameter in parameters(net).values():
+            parameter._init_impl(interface.own(parameter.data()), [context])
+
+
 def layer_name(parameter_name: str) -> str:
     """``conv.0`` of ``conv.0.weight``; ``conv0`` of a SymbolBlock's ``conv0_weight``."""
     return parameter_name.removesuffix(".weight").removesuffix("_weight")

@@ -137,7 +137,8 @@ class QatNetwork(GraphBlock):
             parameter.grad_req = "null" if name in fixed else "write"
             if name in emitter.thresholds or name in emitter.clips:
                 parameter.wd_mult = 0.0
-            take_values(parameter, values[name], mx.cpu())
+            with self.interface.active():
+                take_values(parameter, values[name], mx.cpu())
 
     @property
     def record(self) -> QuantizationRecord:
