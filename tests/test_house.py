@@ -109,7 +109,7 @@ def test_imports_point_one_way():
 
 def test_only_one_module_knows_the_modes_of_mxnet():
     """Whether ``npx.set_np()`` was called is asked, and arrays become ``mx.np`` ones, in network/interface.py alone."""
-    modes = re.compile(r"(mx|mxnet|util|npx)\.(npx?|util\.)?(np|(is|set|reset|use)_np|np_(array|shape))|as_n[dp]_ndarray")
+    modes = re.compile(r"(mx|mxnet|util|npx)\.(util\.)?(np|(is|set|reset|use)_np|np_(array|shape))|as_n[dp]_ndarray")
     wrong = [f"{path.relative_to(ROOT)}: {ast.unparse(node)}" for path in sources()
              if path.relative_to(ROOT).as_posix() != "network/interface.py"
              for node in ast.walk(ast.parse(path.read_text()))
