@@ -58,7 +58,8 @@ class Opened:
                             self.found)
         attributes = self.symbol.attr_dict()
         for name, parameter in net.collect_params().items():
-            give_values(parameter, self.values.pop(name), ctx)
+            with net.interface.active():
+                give_values(parameter, self.values.pop(name), ctx)
             _keep_multipliers(parameter, attributes.get(name, {}))
         return net
 
