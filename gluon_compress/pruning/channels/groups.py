@@ -88,8 +88,8 @@ class Dependencies:
         self._group_counts = {weight: roots[ids] for weight, ids in tracker.group_counts.items()}
         self.scales = [(name, roots[ids]) for name, ids in tracker.scales]
         self.positions = {name: (values, roots[ids]) for name, (values, ids) in tracker.positions.items()}
-        self.counts = {place: roots[ids] for place, ids in tracker.counts.items()}
-        self.sizes = {origin: roots[ids] for origin, ids in tracker.sizes.items()}
+        self.counts = {place: roots[ids] for place, ids in tracker.counting.counts.items()}
+        self.sizes = {origin: roots[ids] for origin, ids in tracker.counting.sizes.items()}
         self.producers: dict[str, Producer] = {}
         self.channels: dict[str, np.ndarray] = {}
         for producer in tracker.producers:
@@ -222,7 +222,7 @@ class Dependencies:
 
 def track(graph: Graph, net: HybridBlock) -> Tracker:
     """Follow all channels through ``graph``, of ``net``, by the rules in rules/; returns the :class:`Tracker`."""
-    tracker = Tracker(resizable_parameters(net), parameters(net), Origins(graph, net), consumers(graph.outputs))
+    tracker = Tracker(resizable_parameters(net), parameters(net), Origins(graph, net), consumers(graph.outputs), RULES)
     labels: dict[int, list[Labels | None]] = {}
     for node in graph.nodes:
         if node.operator == "null":
@@ -233,7 +233,7 @@ def track(graph: Graph, net: HybridBlock) -> Tracker:
         labels[id(node)] = outputs + [None] * (len(node.shapes) - len(outputs))
     for node in graph.nodes:
         tracker.fix_rest(node)
-    tracker.fix_uncounted()
+    tracker.counting.settle()
     for node, output in graph.outputs:
         tracker.pin(labels[id(node)][output], "its channels are the network's output")
         if node.parameter is not None:

@@ -11,14 +11,16 @@ together a group; there the rules are per pair of layers, here per operator of t
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from mxnet.gluon import Parameter
 
 from ...network.nodes import Entry, Node
-from ...network.numbers import Origin, Origins, Place
+from ...network.numbers import Origins, Place
+from .counting import Counting
+from .moved import Moved
 
 STAYS = 0
 
@@ -55,25 +57,23 @@ class Tracker:
         BatchNorm's gammas by name, with their labels.
     positions : dict
         {structural parameter name: (its values, labels of the channels that they count)}.
-    counts : dict
-        {number in the graph: labels of the positions that it counts}.
-    sizes : dict
-        {where such a number can be changed: as many labels as it says now}.
+    counting : Counting
+        What the numbers in the graph count.
     """
 
     def __init__(self, resizable: Collection[str], parameters: Mapping[str, Parameter], origins: Origins,
-                 readers: Mapping[Entry, list[Node]]) -> None:
+                 readers: Mapping[Entry, list[Node]], rules: Mapping[str, Callable]) -> None:
         self.resizable = resizable    # weights whose owner can be told its new number of channels
         self.readers = readers        # {(node, output): the nodes that read it}
-        self._origins = origins
+        self.counting = Counting(origins, self)
+        self._rules = rules
+        self._moved: dict[tuple[int, int], Moved] = {}
         self.parameters = parameters  # {structural name: Parameter}
         self.entries: dict[tuple[str, int], np.ndarray] = {}
         self.producers: list[Producer] = []
         self.group_counts: dict[str, np.ndarray] = {}
         self.scales: list[tuple[str, np.ndarray]] = []
         self.positions: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.counts: dict[Place, np.ndarray] = {}
-        self.sizes: dict[Origin, np.ndarray] = {}
         self._parent = [STAYS]
         self._copies: set[int] = set()
         self._reasons: dict[int, str] = {}  # label: why it stays
@@ -101,19 +101,26 @@ class Tracker:
     def pin(self, labels: Labels | None, reason: str) -> None:
         """These channels stay: ``labels`` is a :class:`Labels` or None, ``reason`` a text for the plan."""
         if labels is not None:
-            for label in labels.ids.tolist():
-                self._reasons.setdefault(label, reason)
+            self.pin_ids(labels.ids, reason)
+
+    def pin_ids(self, ids: np.ndarray, reason: str) -> None:
+        """These channels stay."""
+        for label in ids.tolist():
+            self._reasons.setdefault(label, reason)
 
     def assign(self, node: Node, which: str | int, axis: int, ids: np.ndarray, reason: str | None = None) -> None:
         """Entry ``p`` on ``axis`` of a parameter that ``node`` reads goes with ``ids[p]``.
 
         ``which`` is its role, "weight", "bias", ..., or its number among the inputs; nothing happens where the node has
-        no input of that role. Where the input is not a parameter of the network, the channels stay.
+        no input of that role. Where the input is neither a parameter of the network nor put together from parameters, the
+        channels stay.
         """
         index = node.index(which) if isinstance(which, str) else which
         if index is None:
             return
         source = node.inputs[index][0]
+        if source.parameter is None and self._assign_moved(node.inputs[index], axis, ids):
+            return
         if source.parameter is None or source.constant:
             self.pin(Labels(axis, ids), reason or f"{node.operator} ({node.name}) reads them with a computed or "
                                                   f"constant parameter ({source.name})")
@@ -122,6 +129,41 @@ class Tracker:
         known = self.entries.setdefault((source.parameter, axis), ids)
         if known is not ids:
             self.same(known, ids, f"{source.parameter} is also used where channels stay")
+
+    def _assign_moved(self, entry: Entry, axis: int, ids: np.ndarray) -> bool:
+        """As :meth:`assign`, to the parameters that an entry is put together from; False where it is not."""
+        moved = self.moved(entry)
+        found = moved.along(axis) if moved.nodes else {}
+        labels: dict[int, list[Labels | None]] = {}
+        for parameter, (own_axis, positions) in found.items():
+            for node, index in moved.readers(parameter):
+                labels[id(node.inputs[index][0])] = [Labels(own_axis, ids[positions])]
+                self.assign(node, index, own_axis, ids[positions])
+        if not found:
+            return False
+        for node in moved.nodes:  # which part of a split axis shrinks, which numbers count it
+            labels[id(node)] = self._rules[node.operator](node, [labels[id(source)][output]
+                                                                 for source, output in node.inputs], self)
+        made = labels[id(entry[0])][entry[1]]
+        if made is not None and made.axis == axis:
+            self.same(ids, made.ids, f"{entry[0].name} is put together from parameters that stay")
+        else:
+            self.pin_ids(ids, f"{entry[0].name} is put together from parameters in another order")
+        return True
+
+    def moved(self, entry: Entry) -> Moved:
+        """How an entry is put together from parameters."""
+        key = id(entry[0]), entry[1]
+        if key not in self._moved:
+            self._moved[key] = Moved(entry)
+        return self._moved[key]
+
+    def weights(self, node: Node) -> list[str]:
+        """The parameters of which the weight of ``node`` consists."""
+        entry = node.entry("weight")
+        if entry is None or entry[0].constant:
+            return []
+        return self.moved(entry).parameters if entry[0].parameter is None else [entry[0].parameter]
 
     def made(self, node: Node, ids: np.ndarray, weight: str | None = None) -> None:
         """``node``, a layer with a weight of the network, makes these channels."""
@@ -145,34 +187,14 @@ class Tracker:
 
     def can_count(self, node: Node, attribute: str, position: int | None = None) -> bool:
         """Whether that number in an attribute of ``node`` can be changed."""
-        return self._origins.of(Place(node.name, attribute, position)) is not None
+        return self.counting.can_count(Place(node.name, attribute, position))
 
     def count(self, node: Node, attribute: str, position: int | None, ids: np.ndarray) -> None:
         """That number in an attribute of ``node`` counts these channels, and becomes smaller with them.
 
         They stay where that number cannot be changed.
         """
-        place = Place(node.name, attribute, position)
-        found = self._origins.of(place)
-        if found is None:
-            self.pin(Labels(0, ids), f"read by {node.operator} ({node.name}), whose {attribute} has their number, "
-                                     f"which is no attribute of a block")
-            return
-        origin, value = found
-        self.counts[place] = ids
-        if origin not in self.sizes:
-            self.sizes[origin] = self.new(value)
-        for row in ids.reshape(-1, value):
-            self.same(self.sizes[origin], row, f"{origin.attribute} of {origin.block or 'the network'} also counts "
-                                               f"channels that stay")
-
-    def fix_uncounted(self) -> None:
-        """Channels stay where the origin of their number has others that must stay; called after all rules."""
-        for origin, ids in self.sizes.items():
-            for place in self._origins.places(origin):
-                if place not in self.counts:
-                    self.pin(Labels(0, ids), f"{origin.attribute} of {origin.block or 'the network'} is also the "
-                                             f"{place.attribute} of {place.node}, which stays")
+        self.counting.count(node, Place(node.name, attribute, position), ids)
 
     def count_positions(self, node: Node, index: int, positions: np.ndarray, ids: np.ndarray) -> None:
         """The parameter that ``node`` reads as input ``index`` holds ``positions`` among the channels ``ids``."""
@@ -207,14 +229,19 @@ class Tracker:
             for key in ((parameter, axis), (parameter, None)):
                 if key in self._fixed:
                     self.pin(Labels(axis, ids), self._fixed[key])
-        roots = np.array(self._parent)
-        while (roots[roots] != roots).any():
-            roots = roots[roots]
+        roots = self.roots()
         stay: dict[int, str] = {}
         for label, reason in self._reasons.items():
             stay.setdefault(int(roots[label]), reason)
         stay[STAYS] = "always there"
         return roots, stay
+
+    def roots(self) -> np.ndarray:
+        """The root of each label, in the present state."""
+        roots = np.array(self._parent)
+        while (roots[roots] != roots).any():
+            roots = roots[roots]
+        return roots
 
     def _root(self, label: int) -> int:
         parent = self._parent

@@ -80,16 +80,18 @@ def _embedding(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 def _new_channels(node: Node, tracker: Tracker, count: int, indexed: Mapping[str, int]) -> Labels | None:
     """Labels of the channels that a layer makes; they index its weight and bias. None when they are not ours."""
-    weight = node.parameters.get("weight")
-    if weight is None:
+    weights = tracker.weights(node)
+    if not weights:
         return None
     labels = Labels(0, tracker.new(count))
     for role, axis in indexed.items():
         tracker.assign(node, role, axis, labels.ids)
-    tracker.made(node, labels.ids)
-    if weight not in tracker.resizable and not tracker.can_count(node, node.meaning.numbers[0]):
+    for weight in weights:
+        tracker.made(node, tracker.entries.get((weight, node.meaning.weight_channels), labels.ids), weight)
+    number_follows = weights == [node.parameters.get("weight")] and weights[0] in tracker.resizable
+    if not number_follows and not tracker.can_count(node, node.meaning.numbers[0]):
         tracker.pin(labels, "its number of channels is set in a hybrid_forward, where it cannot be changed")
-    elif weight not in tracker.resizable:
+    elif not number_follows:
         tracker.count(node, node.meaning.numbers[0], None, labels.ids)
     elif count == 1:
         tracker.pin(labels, "it has one channel")

@@ -13,7 +13,7 @@ from .table import Inputs, Outputs, axis_of, only_on, rule, stop
 
 
 BEFORE_PRODUCTS = ("Reshape", "transpose", "SwapAxis", "expand_dims", "_mul_scalar", "_div_scalar", "_copy", "Dropout",
-                   "_contrib_div_sqrt_dim")
+                   "_contrib_div_sqrt_dim", "Concat", "stack")
 
 
 @rule("Flatten", "Reshape")
@@ -105,10 +105,12 @@ def _ends_in_products(node: Node, tracker: Tracker) -> bool:
     """Whether batch_dot reads what it makes, after nothing but moves and scaling: the heads of attention."""
     pending = [node]
     while pending:
-        for reader in tracker.readers.get((pending.pop(), 0), ()):
-            if reader.operator == "batch_dot":
+        moved = pending.pop(), 0
+        for reader in tracker.readers.get(moved, ()):
+            if reader.operator == "batch_dot" or reader.operator.startswith("_contrib_interleaved_matmul"):
                 return True
-            if reader.operator in BEFORE_PRODUCTS:
+            if reader.operator in BEFORE_PRODUCTS or \
+                    reader.operator == "FullyConnected" and moved in reader.inputs[1:]:  # it is its weight
                 pending.append(reader)
     return False
 
