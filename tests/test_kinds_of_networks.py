@@ -169,6 +169,51 @@ class InterleavedAttention(HybridBlock):
         return F.transpose(self.output(x), axes=(1, 0, 2))
 
 
+class SeparateWeights(HybridBlock):
+    """As gluonnlp's BERT: its interleaved weight is put together from those of queries, keys and values."""
+
+    def __init__(self, units, heads, **arguments):
+        super().__init__(**arguments)
+        self.units, self._num_heads = units, heads
+        with self.name_scope():
+            for name in ("query", "key", "value"):
+                setattr(self, f"{name}_weight", self.params.get(f"{name}_weight", shape=(units, units)))
+                setattr(self, f"{name}_bias", self.params.get(f"{name}_bias", shape=(units,), init="zeros"))
+            self.output = nn.Dense(units, flatten=False)
+
+    def hybrid_forward(self, F, x, mask, **own):
+        def rows_of_heads(name):
+            return F.reshape(own[f"{name}_weight"], (self._num_heads, -1, 0), reverse=True)
+        weight = F.reshape(F.concat(*map(rows_of_heads, ("query", "key", "value")), dim=-2), (-1, 0), reverse=True)
+        bias = F.stack(*(F.reshape(own[f"{name}_bias"], (self._num_heads, -1), reverse=True)
+                         for name in ("query", "key", "value")), axis=1).reshape(-1)
+        both = F.FullyConnected(F.transpose(x, axes=(1, 0, 2)), weight, bias, num_hidden=self.units * 3, flatten=False)
+        weights = F.softmax(F.contrib.interleaved_matmul_selfatt_qk(both, heads=self._num_heads))
+        x = F.contrib.interleaved_matmul_selfatt_valatt(both, weights, heads=self._num_heads)
+        return F.broadcast_mul(F.transpose(self.output(x), axes=(1, 0, 2)), F.slice_axis(mask, axis=2, begin=0, end=1))
+
+
+class SlicedAttention(HybridBlock):
+    """As in many a GPT: one dense layer, whose output is cut into queries, keys and values by numbers."""
+
+    def __init__(self, units, heads, **arguments):
+        super().__init__(**arguments)
+        self.heads, self.inner = heads, units
+        with self.name_scope():
+            self.all = nn.Dense(3 * units, flatten=False)
+            self.output = nn.Dense(units, flatten=False)
+
+    def hybrid_forward(self, F, x, mask):
+        def part(number):  # (N, T, C) -> (N * heads, T, C / heads)
+            x = F.slice_axis(everything, axis=2, begin=number * self.inner, end=(number + 1) * self.inner)
+            return F.reshape(F.transpose(F.reshape(x, (0, 0, self.heads, -1)), axes=(0, 2, 1, 3)), (-3, 0, 0))
+        everything = self.all(x)
+        weights = F.softmax(F.batch_dot(part(0), part(1), transpose_b=True))
+        x = F.reshape(F.batch_dot(weights, part(2)), (-4, -1, self.heads, 0, 0))
+        x = self.output(F.reshape(F.transpose(x, axes=(0, 2, 1, 3)), (0, 0, -1)))
+        return F.broadcast_mul(x, F.slice_axis(mask, axis=2, begin=0, end=1))
+
+
 class Encoder(HybridBlock):
     """Two layers of a Transformer; what it masks follows from the numbers of the words."""
 
@@ -229,7 +274,8 @@ KINDS = {
     "maxout": (maxout, IMAGES, {"head"}),
     **{kind.__name__: (lambda kind=kind: Encoder(kind), WORDS,
                        {"words", "head", *(f"layers.{layer}.{name}" for layer in (0, 1) for name in (output, "4"))})
-       for kind, output in ((Attention, "0.output"), (LengthAttention, "0.W_o"), (InterleavedAttention, "0.output"))},
+       for kind, output in ((Attention, "0.output"), (LengthAttention, "0.W_o"), (InterleavedAttention, "0.output"),
+                            (SeparateWeights, "0.output"), (SlicedAttention, "0.output"))},
     "LSTM language model": (language_model, WORDS, {"head"}),
     "tied language model": (lambda: language_model(tied=True), WORDS, set()),
     "two layers of GRU, both directions": (lambda: recurrent(rnn.GRU(8, 2, layout="NTC", bidirectional=True)), WORDS,

@@ -178,6 +178,12 @@ PASSES = {
     "resize like": between(lambda net, F, x: F.contrib.BilinearResize2D(net.pool(x), net.other(x), mode="like"),
                            pool=nn.MaxPool2D, other=conv(6)),
     "upsampling": between(lambda net, F, x: F.UpSampling(x, scale=2, sample_type="nearest")),
+    "upsampling of several": between(lambda net, F, x: F.UpSampling(x, net.layer(x), scale=2, num_args=2,
+                                                                    sample_type="nearest"), layer=conv(6)),
+    "upsampling of a sum": between(lambda net, F, x: F.UpSampling(
+        x, net.layer(x), scale=2, num_args=2, sample_type="nearest", multi_input_mode="sum"), layer=conv(8)),
+    "bilinear upsampling": between(lambda net, F, x, w: F.UpSampling(
+        x, w, scale=2, sample_type="bilinear", num_filter=net.width), shapes={"w": (8, 1, 4, 4)}, width=lambda: 8),
     "crop like": between(lambda net, F, x: F.Crop(x, net.pool(net.other(x)), center_crop=True),
                          pool=nn.MaxPool2D, other=conv(6)),
     "crop": between(lambda net, F, x: F.Crop(x, h_w=(4, 3), offset=(1, 2))),
@@ -517,11 +523,12 @@ PINNED = {
     "channels as sequences": stays(lambda net, F, x, y: F.SequenceMask(F.mean(x, axis=3), F.abs(y) * 3, axis=1,
                                                                        use_sequence_length=True), "over the channels",
                                    shapes=(IMAGES, (2,))),
-    "upsampling of several": stays(lambda net, F, x: F.UpSampling(x, net.layer(x), scale=2, num_args=2,
-                                                                  sample_type="nearest"), "several inputs",
-                                                                      layer=conv(8)),
-    "bilinear upsampling": stays(lambda net, F, x, w: F.UpSampling(x, w, scale=2, sample_type="bilinear", num_filter=8),
-                                 "several inputs", own={"w": (8, 1, 4, 4)}),
+    "upsampling added to what stays": stays(lambda net, F, x, y: F.UpSampling(
+        x, y, scale=2, num_args=2, sample_type="nearest", multi_input_mode="sum"), "UpSampling .*channels that stay",
+        shapes=(IMAGES, (2, 8, 6, 6))),
+    "bilinear upsampling by number": stays(lambda net, F, x, w: F.UpSampling(
+        x, w, scale=2, sample_type="bilinear", num_filter=8), "num_filter has their number, which is no attribute",
+        own={"w": (8, 1, 4, 4)}),
     "weights from data": stays(lambda net, F, x, y: F.Convolution(x, y, kernel=(1, 1), num_filter=6, no_bias=True),
                                "computed or constant", shapes=(IMAGES, (6, 8, 1, 1))),
     "grouped weights from data": stays(lambda net, F, x, y: F.Convolution(x, y, kernel=(1, 1), num_filter=6,

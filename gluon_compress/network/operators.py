@@ -241,7 +241,9 @@ _teach("Pooling", is_homogeneous=_always, integer_form="pooling", integer_obstac
 
 _teach("_contrib_AdaptiveAvgPooling2D", is_homogeneous=_always)
 
-_teach("UpSampling", is_homogeneous=lambda node: len(node.inputs) == 1)
+_teach("UpSampling", is_homogeneous=lambda node: len(node.inputs) == 1, numbers=("num_filter",))
+
+_teach("slice_axis", "slice", numbers=("begin", "end"))
 
 _teach("_contrib_BilinearResize2D", inputs=("data", "like"), is_homogeneous=lambda node: len(node.inputs) == 1)
 

@@ -112,7 +112,7 @@ class Tracker:
         """Entry ``p`` on ``axis`` of a parameter that ``node`` reads goes with ``ids[p]``.
 
         ``which`` is its role, "weight", "bias", ..., or its number among the inputs; nothing happens where the node has
-        no input of that role. Where the input is neither a parameter of the network nor put together from parameters, the
+        no input of that role. Where the input is neither a parameter of the network nor put together from some, the
         channels stay.
         """
         index = node.index(which) if isinstance(which, str) else which

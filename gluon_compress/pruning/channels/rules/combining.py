@@ -67,6 +67,13 @@ def _concat(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
         return [None]
     if all(labels.axis != axis for labels in labelled):  # the channels of all inputs meet position by position
         return [_aligned(node, inputs, labelled[0], tracker)]
+    return side_by_side(axis, node, inputs, tracker)
+
+
+def side_by_side(axis: int, node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
+    """The channels of all inputs, concatenated along ``axis``."""
+    if all(labels is None for labels in inputs):
+        return [None]
     parts = []
     for index, labels in enumerate(inputs):
         labels = only_on(axis, node, labels, tracker)
@@ -74,18 +81,23 @@ def _concat(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     return [Labels(axis, np.concatenate(parts))]
 
 
-@rule("stack")
-def _stack(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
+def together(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
+    """The channels of all inputs on the same axis: they go together, or stay where one has none there."""
     labelled = [labels for labels in inputs if labels is not None]
     if not labelled:
         return [None]
-    new_axis = node.get("axis", 0) % len(node.shapes[0])
-    axis = labelled[0].axis
     for labels in inputs:
-        if labels is None or labels.axis != axis:
+        if labels is None or labels.axis != labelled[0].axis:
             return stop(node, inputs, tracker, "together with channels that stay")
-        tracker.same(labelled[0].ids, labels.ids, f"read by stack ({node.name}) together with channels that stay")
-    return [Labels(axis + (new_axis <= axis), labelled[0].ids)]
+        tracker.same(labelled[0].ids, labels.ids,
+                     f"read by {node.operator} ({node.name}) together with channels that stay")
+    return [labelled[0]]
+
+
+@rule("stack")
+def _stack(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
+    labels, new_axis = together(node, inputs, tracker)[0], node.get("axis", 0) % len(node.shapes[0])
+    return [labels and Labels(labels.axis + (new_axis <= labels.axis), labels.ids)]
 
 
 @rule("batch_dot")

@@ -167,19 +167,32 @@ def _split(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 @rule("slice_axis")
 def _slice_axis(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data, axis = inputs[0], axis_of(node, 0)
-    if data is not None and data.axis == axis and (node.get("begin"), node.get("end")) != (0, None):
-        return stop(node, inputs, tracker, "it takes channels by their number")
-    return [data]
+    if data is None or data.axis != axis:
+        return [data]
+    return _cut(data, node.get("begin"), node.get("end"), None, node, inputs, tracker)
 
 
 @rule("slice")
 def _slice(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
-    if data is not None:
-        here = [(node.get(name) or ())[data.axis:data.axis + 1] for name in ("begin", "end", "step")]
-        if any(value not in ((), (None,), all_of_them) for value, all_of_them in zip(here, ((0,), (None,), (1,)))):
+    if data is None:
+        return [None]
+    begin, end, step = (dict(enumerate(node.get(name) or ())).get(data.axis) for name in ("begin", "end", "step"))
+    if step not in (None, 1):
+        return stop(node, inputs, tracker, "it takes channels by their number")
+    return _cut(data, begin, end, data.axis, node, inputs, tracker)
+
+
+def _cut(data: Labels, begin: int | None, end: int | None, position: int | None, node: Node, inputs: Inputs,
+         tracker: Tracker) -> Outputs:
+    """The channels from ``begin`` to ``end``: numbers that count those before them."""
+    for attribute, number in (("begin", begin), ("end", end)):
+        if number and (number < 0 or not tracker.can_count(node, attribute, position)):
             return stop(node, inputs, tracker, "it takes channels by their number")
-    return [data]
+    for attribute, number in (("begin", begin), ("end", end)):
+        if number:
+            tracker.count(node, attribute, position, data.ids[:number])
+    return [Labels(data.axis, data.ids[begin:end])]
 
 
 @rule("take")

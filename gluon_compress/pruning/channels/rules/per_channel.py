@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from ....network.nodes import Node
 from ..tracking import Labels, Tracker
+from .combining import side_by_side, together
 from .table import Inputs, Outputs, only_on, rule, stop
 
 
@@ -34,12 +35,24 @@ def _crop(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     return [only_on(1, node, inputs[0], tracker)]
 
 
-@rule("Pooling", "_contrib_AdaptiveAvgPooling2D", "UpSampling", "_contrib_BilinearResize2D")
+@rule("UpSampling")
+def _upsampling(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
+    """Several inputs are concatenated or added; a bilinear one has a weight of its own (C, 1, height, width)."""
+    if node.get("sample_type") == "bilinear":
+        data = only_on(1, node, inputs[0], tracker)
+        if data is not None:
+            tracker.assign(node, 1, 0, data.ids)
+            tracker.count(node, "num_filter", None, data.ids)
+        return [data]
+    if node.get("multi_input_mode") == "sum":
+        return together(node, inputs, tracker)
+    return side_by_side(1, node, inputs, tracker)
+
+
+@rule("Pooling", "_contrib_AdaptiveAvgPooling2D", "_contrib_BilinearResize2D")
 def _spatial(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """It works over the pixels of each channel."""
     layout = node.get("layout") or "NC"
-    if node.operator == "UpSampling" and len(inputs) > 1:
-        return stop(node, inputs, tracker, "with several inputs")
     if len(inputs) > 1:  # BilinearResize2D takes the size of a second input
         tracker.pin(inputs[1] if inputs[1] is not None and inputs[1].axis > 1 else None, "its size is read")
     return [only_on(layout.index("C"), node, inputs[0], tracker)]
