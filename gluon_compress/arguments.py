@@ -83,9 +83,12 @@ def check_known(beginning: str, name: str, known: Collection[str], what: str) ->
         raise unknown(beginning, name, known, what)
 
 
-def unknown(beginning: str, name: Any, known: Collection[str], what: str) -> ValueError:
-    """The ``ValueError`` for a name that matches nothing, a sentence with this beginning: "select names"."""
-    return ValueError(f"{beginning} {name!r}, but there is no such {what}; {nearest(name, known)}")
+def unknown(beginning: str, name: Any, known: Collection[str], what: str, hint: str = "") -> ValueError:
+    """The ``ValueError`` for a name that matches nothing, a sentence with this beginning: "select names".
+
+    It ends with ``hint``, or else with the names that are close or accepted.
+    """
+    return ValueError(f"{beginning} {name!r}, but there is no such {what}; {hint or nearest(name, known)}")
 
 
 def nearest(name: Any, known: Collection[str], most: int = 12) -> str:

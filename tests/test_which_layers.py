@@ -5,8 +5,9 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress import pruning, quantization
+from gluon_compress.network import layers
 from mxnet.gluon import nn
-from networks import NormNet, build, values
+from networks import NormNet, build, exported, values
 
 QUIET = {"progress": False}
 SHAPE = (2, 4, 8, 8)
@@ -127,6 +128,32 @@ def test_every_technique_refuses_an_unknown_layer_in_the_same_words(name, argume
                                          f"layer; did you mean features.4"):
         TECHNIQUES[name](net, example, **{argument: ["features.44"]})
     assert all(np.array_equal(before[parameter], value) for parameter, value in values(net).items())
+
+
+HINTS = {"features.0.weight": "that is a parameter; accepted: 'features.0', its layer",
+         "features.9.bias": "that is a parameter; accepted: 'features.9', its layer",
+         "features": "that is a block with 3 layers in it; accepted: their names, or lambda layer: ",
+         "features.1": "'features.1' is a BatchNorm, which has no weight of two axes or more",
+         "features.3": "'features.3' is a MaxPool2D, which has no weight"}
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_every_technique_says_what_a_name_is_that_is_no_layers(name):
+    net, example = network()
+    for which, hint in HINTS.items():
+        with pytest.raises(ValueError, match=f"^select names '{which}', but there is no such layer or kind of layer; "
+                                             f"{hint}"):
+            TECHNIQUES[name](net, example, select=which)
+
+
+def test_layers_of_a_symbol_have_the_same_hints(tmp_path):
+    net, example = build(NormNet, SHAPE)
+    block = exported(net, example, tmp_path)
+    name = layers(block)[0].name
+    with pytest.raises(ValueError, match=f"that is a parameter; accepted: '{name}', its layer"):
+        pruning.prune_magnitude(block, 0.5, select=f"{name}_weight")
+    with pytest.raises(ValueError, match=f"sparsity names '{name}_bias', .* accepted: '{name}', its layer"):
+        pruning.prune_magnitude(block, {f"{name}_bias": 0.5})
 
 
 @pytest.mark.parametrize("argument", ["select", "exclude"])

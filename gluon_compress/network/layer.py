@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Layer:
         Owner of the weight; for a layer of a SymbolBlock the whole SymbolBlock.
     layout : str or None
         The layout of a convolution's input, ``NCHW`` or ``NHWC``.
+    root : HybridBlock
+        The network.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Layer:
     weight: Parameter
     block: HybridBlock
     layout: str | None = None
+    root: HybridBlock | None = field(default=None, repr=False, compare=False)
 
     def value(self) -> np.ndarray:
         """The weight as a NumPy array; ``NetworkError`` naming the layer when it holds NaN or infinity."""
@@ -75,7 +78,7 @@ def layers(net: HybridBlock) -> list[Layer]:
             kind, layout = kinds.get(parameter.name, ("SymbolBlock", None))
         else:
             kind, layout = _gluon_kind(type(block)), getattr(block, "_kwargs", {}).get("layout")
-        weighted.append(Layer(layer_name(name), kind, name, parameter, block, layout))
+        weighted.append(Layer(layer_name(name), kind, name, parameter, block, layout, net))
     return weighted
 
 
@@ -163,8 +166,32 @@ def _matching_one(argument: str, item: Item, candidates: list[Layer]) -> set[str
         raise TypeError(f"{argument} names {shown(item)}; accepted: {SELECTIONS}")
     if not matched:
         known = dict.fromkeys([layer.name for layer in candidates] + [layer.kind for layer in candidates])
-        raise unknown(f"{argument} names", getattr(item, "__name__", item), known, "layer or kind of layer")
+        raise unknown(f"{argument} names", getattr(item, "__name__", item), known, "layer or kind of layer",
+                      hint_about(item, candidates) if isinstance(item, str) else "")
     return matched
+
+
+def hint_about(name: str, candidates: Sequence[Layer]) -> str:
+    """What a name is that is not a layer's, as the end of a message; "" where nothing is known of it."""
+    names = {layer.name for layer in candidates}
+    owner = next((name.removesuffix(ending) for ending in (".weight", "_weight", ".bias", "_bias")
+                  if name.endswith(ending) and name.removesuffix(ending) in names), None)
+    if owner is not None:
+        return f"that is a parameter; accepted: {owner!r}, its layer"
+    inside = [layer for layer in names if layer.startswith(f"{name}.")]
+    if inside:
+        return (f"that is a block with {len(inside)} layers in it; accepted: their names, or "
+                f"lambda layer: layer.name.startswith('{name}.')")
+    kind = next((_kind_at(layer.root, name) for layer in candidates if layer.root is not None), None)
+    return "" if kind is None else f"{name!r} is a {kind}, which has no weight of two axes or more: it is no layer here"
+
+
+def _kind_at(root: Block, name: str) -> str | None:
+    """The class of the block with that structural name."""
+    block: Any = root
+    for step in name.split("."):
+        block = getattr(block, "_children", {}).get(step)
+    return None if block is None else type(block).__name__
 
 
 def _says_yes(argument: str, function: Callable, layer: Layer) -> bool:

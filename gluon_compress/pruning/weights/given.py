@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from ...arguments import unknown
-from ...network.layer import Layer
+from ...network.layer import Layer, hint_about
 
 
 def by_parameter_name(argument: str, given: Mapping[str, Any], layers: list[Layer],
@@ -32,7 +32,7 @@ def by_parameter_name(argument: str, given: Mapping[str, Any], layers: list[Laye
     renamed: dict[str, Any] = {}
     for name, value in given.items():
         if name not in accepted:
-            raise unknown(f"{argument} names", name, accepted, "layer or parameter")
+            raise unknown(f"{argument} names", name, accepted, "layer or parameter", hint_about(name, layers))
         if accepted[name] in renamed:
             raise ValueError(f"{argument} names {accepted[name]} twice, as a layer and as a parameter")
         renamed[accepted[name]] = value
