@@ -159,12 +159,28 @@ def test_networks_with_depthwise_convolutions_are_equalized_by_default():
 @pytest.mark.parametrize("middle, possible", [
     (lambda F, x: x, True), (lambda F, x: F.LeakyReLU(x, act_type="leaky", slope=0.3), True),
     (lambda F, x: F.Pooling(F.relu(x), kernel=(2, 2), pool_type="avg"), True),
+    (lambda F, x: F.UpSampling(x, scale=2, sample_type="nearest") * 0.25, True), (lambda F, x: F.relu(x) * -1, False),
+    (lambda F, x: F.contrib.BilinearResize2D(x / 4, height=5, width=5), True),
     (lambda F, x: F.clip(x, 0, 6), True), (lambda F, x: F.clip(x, -6, 6), False), (lambda F, x: F.sigmoid(x), False),
     (lambda F, x: F.relu(x) + F.relu(x) * 0.5, False), (lambda F, x: F.LeakyReLU(x, act_type="elu"), False)])
 def test_what_lies_between_decides(middle, possible):
     net, example = build(chain, (4, 3, 10, 10), middle=middle)
     pairs = pairs_of(net, example)
     assert (("first", "second") in pairs) is possible and ("second", "dense") in pairs
+
+
+@pytest.mark.parametrize("middle", [lambda F, x: F.clip(x, 0, 6) * 0.5, lambda F, x: F.clip(x * 8, 0, 6) / 0.25,
+                                    lambda F, x: F.UpSampling(F.clip(x / 4, 0, 6), scale=2, sample_type="nearest") * 3])
+def test_scaling_around_a_relu6_moves_its_ceiling_and_nothing_is_cut(middle):
+    net, example = build(chain, (16, 3, 10, 10), middle=middle)
+    uneven(net, np.geomspace(0.02, 1, CHANNELS))
+    net.second.weight.set_data(net.second.weight.data() * mx.nd.array(np.geomspace(1, 0.02, CHANNELS)).reshape(
+        (1, -1, 1, 1)))  # so that the small channels are to grow as far as they may
+    expected = net(example).asnumpy()
+    before, quantizer = equalized(net, example)
+    assert not np.array_equal(before["first.weight"], quantizer.values["first.weight"])
+    same = block_of(quantizer.inference.outputs, quantizer.inference.inputs, quantizer.values)
+    np.testing.assert_allclose(same(example).asnumpy(), expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_layers_that_are_used_twice_or_read_elsewhere_stay():

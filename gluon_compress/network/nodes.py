@@ -169,6 +169,11 @@ class Node:
         return self.meaning.is_homogeneous(self)
 
     @property
+    def gain(self) -> float:
+        """How much larger than x a homogeneous f(x) can be."""
+        return self.meaning.gain(self)
+
+    @property
     def is_relu(self) -> bool:
         return self.ceiling is not None
 

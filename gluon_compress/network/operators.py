@@ -76,6 +76,8 @@ class Operator:
         Whether it does nothing in inference.
     is_homogeneous : callable
         Whether f(s x) = s f(x), channel by channel, for s > 0.
+    gain : callable
+        How much larger than x a homogeneous f(x) can be.
     ceiling : callable
         The value at which a ReLU cuts off, infinity where it does not; None for all other operators.
     slope_kind : callable
@@ -107,6 +109,7 @@ class Operator:
     numbers: tuple[str, ...] = ()
     is_identity: Callable[[Node], bool] = _never
     is_homogeneous: Callable[[Node], bool] = _never
+    gain: Callable[[Node], float] = lambda node: 1
     ceiling: Callable[[Node], float | None] = _nothing
     slope_kind: Callable[[Node], str | None] = _nothing
     ends_in_relu: bool = False
@@ -247,7 +250,9 @@ _teach("slice_axis", "slice", numbers=("begin", "end"))
 
 _teach("_contrib_BilinearResize2D", inputs=("data", "like"), is_homogeneous=lambda node: len(node.inputs) == 1)
 
-_teach("_mul_scalar", "_div_scalar", is_homogeneous=lambda node: node.get("scalar") > 0)
+_teach("_mul_scalar", is_homogeneous=lambda node: node.get("scalar") > 0, gain=lambda node: node.get("scalar"))
+
+_teach("_div_scalar", is_homogeneous=lambda node: node.get("scalar") > 0, gain=lambda node: 1 / node.get("scalar"))
 
 _teach("Flatten", is_homogeneous=_always, integer_form="flatten")
 

@@ -121,9 +121,10 @@ def find_pairs(graph: Graph, inference: InferenceGraph) -> list[Pair]:
     for second in in_order(inference.outputs):
         if not free(second, inference.weights.get(second.name)):
             continue
-        entry, ceiling = second.inputs[0], math.inf
+        entry, ceiling, gain = second.inputs[0], math.inf, 1.0
         while len(readers[entry]) == 1 and entry not in heads and (entry[0].is_homogeneous or entry[0].is_relu):
-            ceiling = min(ceiling, entry[0].ceiling or math.inf)
+            ceiling = min(ceiling, gain * (entry[0].ceiling or math.inf))
+            gain *= entry[0].gain
             entry = entry[0].inputs[0]
         first = entry[0]
         if len(readers[entry]) == 1 and entry not in heads and free(
