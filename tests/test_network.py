@@ -96,7 +96,7 @@ def test_select_layers(select, expected):
 
 
 BAD_SELECTIONS = [
-    ("conv", r"'conv'.*did you mean conv.2 or conv.0"),
+    ("conv", r"'conv'.*a block with 2 layers in it, conv.0 and conv.2"),
     ("xyz", r"'xyz'.*accepted: conv.0, conv.2, dense.0, dense.1, Conv2D, Dense"),
     (["conv.0", "dense.7"], r"'dense.7'.*dense.0"),
     ([], "matches no layer"),

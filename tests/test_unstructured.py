@@ -544,7 +544,7 @@ FAILURES = [
     (lambda net: prune_magnitude(net, 0.5, norm=3), ValueError, "norm is 3; accepted: 1, 2"),
     (lambda net: prune_magnitude(net, 0.5, norm="l1"), ValueError, "norm is 'l1'"),
     (lambda net: prune_magnitude(net, 0.5, scope="both"), ValueError, "scope is 'both'; accepted: 'layer', 'global'"),
-    (lambda net: prune_magnitude(net, 0.5, select="dense"), ValueError, "did you mean"),
+    (lambda net: prune_magnitude(net, 0.5, select="dense"), ValueError, "a block with 2 layers in it"),
     (lambda net: prune_magnitude(net, 0.9999, select=["dense.0", "conv.0"]), ValueError,
      "sparsity=0.9999 with scope='layer' would leave layer conv.0"),
     (lambda net: prune_magnitude(net, 0.99, scope="global"), ValueError,

@@ -132,7 +132,7 @@ def test_every_technique_refuses_an_unknown_layer_in_the_same_words(name, argume
 
 HINTS = {"features.0.weight": "that is a parameter; accepted: 'features.0', its layer",
          "features.9.bias": "that is a parameter; accepted: 'features.9', its layer",
-         "features": "that is a block with 3 layers in it; accepted: their names, or lambda layer: ",
+         "features": "that is a block with 3 layers in it, features.0 to features.9; accepted: their names, or lambda",
          "features.1": "'features.1' is a BatchNorm, which has no weight of two axes or more",
          "features.3": "'features.3' is a MaxPool2D, which has no weight"}
 

@@ -173,14 +173,15 @@ def _matching_one(argument: str, item: Item, candidates: list[Layer]) -> set[str
 
 def hint_about(name: str, candidates: Sequence[Layer]) -> str:
     """What a name is that is not a layer's, as the end of a message; "" where nothing is known of it."""
-    names = {layer.name for layer in candidates}
+    names = [layer.name for layer in candidates]
     owner = next((name.removesuffix(ending) for ending in (".weight", "_weight", ".bias", "_bias")
                   if name.endswith(ending) and name.removesuffix(ending) in names), None)
     if owner is not None:
         return f"that is a parameter; accepted: {owner!r}, its layer"
     inside = [layer for layer in names if layer.startswith(f"{name}.")]
     if inside:
-        return (f"that is a block with {len(inside)} layers in it; accepted: their names, or "
+        some = " and ".join(inside[:2]) if len(inside) < 3 else f"{inside[0]} to {inside[-1]}"
+        return (f"that is a block with {len(inside)} layers in it, {some}; accepted: their names, or "
                 f"lambda layer: layer.name.startswith('{name}.')")
     kind = next((_kind_at(layer.root, name) for layer in candidates if layer.root is not None), None)
     return "" if kind is None else f"{name!r} is a {kind}, which has no weight of two axes or more: it is no layer here"
