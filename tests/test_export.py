@@ -159,6 +159,30 @@ def test_symbol_block_to_onnx(tmp_path):
     assert mx.nd.load(str(again[1])).keys() == mx.nd.load(str(files[1])).keys()
 
 
+@pytest.mark.parametrize("codes", [(-3, -2), (0, -4, 2, -1, -2), (0, -3, 4), (-4, -1, 1, -2)])
+def test_codes_of_a_reshape_that_onnx_has_not_leave_as_lengths(codes, tmp_path):
+    inputs = mx.nd.random.normal(shape=(2, 6, 5, 4))
+    net = Function(lambda F, x: F.reshape(F.reshape(x, codes) * 2, (-1, 6, 20)))
+    path = to_onnx(net, tmp_path / "net.onnx", inputs)
+    for batch in (inputs, mx.nd.random.normal(shape=(3, 6, 5, 4))):
+        assert_close(run_onnx(path, batch)[0], net(batch))
+
+
+def test_codes_of_a_reshape_from_the_right_leave_as_lengths(tmp_path):
+    inputs = mx.nd.random.normal(shape=(2, 6, 5, 4))
+    net = Function(lambda F, x: F.reshape(F.reshape(x, (-1, 0), reverse=True), (-1, 120)))
+    assert_close(run_onnx(to_onnx(net, tmp_path / "net.onnx", inputs), inputs)[0], net(inputs))
+
+
+def test_a_dense_layer_that_does_not_say_flatten_flattens(tmp_path):
+    data = mx.sym.var("data")
+    net = SymbolBlock(mx.sym.FullyConnected(mx.sym.relu(data), num_hidden=3, name="dense"), [data])
+    inputs = mx.nd.random.normal(shape=(2, 3, 4, 5))
+    net.initialize(mx.init.Normal(0.5))
+    net(inputs)
+    assert_close(run_onnx(to_onnx(net, tmp_path / "net.onnx", inputs), inputs)[0], net(inputs))
+
+
 def test_a_fixed_batch_is_announced(tmp_path):
     inputs = mx.nd.random.normal(shape=(2, 3, 4))
     net = Function(lambda F, x: F.reshape(x, (2, -1)))

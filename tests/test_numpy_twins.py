@@ -2,9 +2,14 @@
 import gluon_compress  # noqa: F401
 
 import pytest  # noqa: I001
+import test_integer_activations
+import test_qat
+import test_quantize
 from gluon_compress.pruning import prune_channels
+from gluon_compress.quantization import fold_batch_norm, prepare_qat, quantize
+from mxnet import autograd
 from mxnet.base import MXNetError
-from networks import identical, values
+from networks import build, identical, values
 from numpy_twins import NoTwin, in_numpy, numpy_mode, take_values, twin_of
 from test_groups import BLOCKS, IMAGE, Random, ready
 from test_operators import CASES, PINNED, make, run
@@ -69,3 +74,55 @@ def test_channels_of_networks_of_several_blocks_are_pruned_alike(names):
     with numpy_mode():
         twin = take_values(twin_of(Random(names, 8)), net)
     assert_pruned_alike(net, inputs, twin)
+
+
+QUANTIZED = {**{name: test_quantize.NETWORKS[name] for name in ("lenet", "inverted residual", "fire")},
+             **{name: (make, (8, 3, 14, 14)) for name, make in test_integer_activations.NETWORKS.items()},
+             **{network.__name__: (network, shape) for network, shape in test_qat.NETWORKS.items()}}
+
+
+def with_twin(name):
+    """``(net, x, twin, x for it)``."""
+    make, shape = QUANTIZED[name]
+    net, x = build(make, shape)
+    with numpy_mode():
+        return net, x, take_values(twin_of(make()), net), *in_numpy((x,))
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_integer_networks_are_alike(name):
+    net, x, twin, x_of_twin = with_twin(name)
+    quantized = quantize(net, [x], progress=False)
+    with numpy_mode():
+        twin_quantized = quantize(twin, [x_of_twin], progress=False)
+        found = bits(twin_quantized, [x_of_twin])
+    record, twin_record = quantized.record.to_dict(), twin_quantized.record.to_dict()
+    assert len(record.pop("islands")) == len(twin_record.pop("islands"))  # whose names are Gluon's
+    assert twin_record == record and found == bits(quantized, [x])
+
+
+def trained(net, x):
+    """The outputs and the gradients of a network that is trained as integers."""
+    qat = prepare_qat(net, [x], progress=False)
+    with autograd.record():
+        outputs = qat(x)
+    outputs.backward()
+    return outputs.asnumpy().tobytes(), [parameter.grad().asnumpy().tobytes() for _, parameter in sorted(
+        qat._collect_params_with_prefix().items()) if parameter.grad_req != "null"]
+
+
+@pytest.mark.parametrize("name", [network.__name__ for network in test_qat.NETWORKS])
+def test_training_as_integers_is_alike(name):
+    net, x, twin, x_of_twin = with_twin(name)
+    with numpy_mode():
+        found = trained(twin, x_of_twin)
+    assert found == trained(net, x)
+
+
+@pytest.mark.parametrize("name", ["NormNet", "residual", "inverted residual"])
+def test_folding_is_alike(name):
+    net, x, twin, x_of_twin = with_twin(name)
+    with numpy_mode():
+        folded = fold_batch_norm(twin, x_of_twin)
+    assert folded.folded == fold_batch_norm(net, x).folded != {}
+    assert identical(values(twin), values(net))

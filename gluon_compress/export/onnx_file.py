@@ -19,6 +19,8 @@ from ..files.writing import write_atomically
 from ..network.graph import Graph
 from ..network.inputs import example_inputs
 from ..network.misfits import shorten
+from ..network.nodes import Node, edited
+from ..network.numbers import positions
 from .comparing import check_close, check_inputs_used, run_graph
 
 # MXNet 1.9.1 writes the operators' forms of opset 13, under whatever number the installed onnx is at. All
@@ -117,16 +119,40 @@ def _check_operators(graph: Graph, supported: Collection[str]) -> None:
 
 
 def _convert(graph: Graph, inputs: Sequence[mx.nd.NDArray], batch_is_dynamic: bool, path: Path) -> None:
+    symbol = _spelled_out(graph, inputs, batch_is_dynamic)
     by_name = dict(zip(graph.inputs, inputs))
     ordered = [by_name[name] for name in graph.symbol.list_inputs() if name in by_name]  # as the converter goes
     dynamic = {"dynamic": True, "dynamic_input_shapes": [("batch", *value.shape[1:]) for value in ordered]}
     try:
         with _checker_at_opset(ONNX_OPSET):
-            mx.onnx.export_model(graph.symbol, _effective_values(graph), [value.shape for value in ordered],
+            mx.onnx.export_model(symbol, _effective_values(graph), [value.shape for value in ordered],
                                  [value.dtype for value in ordered], str(path),
                                  **(dynamic if batch_is_dynamic else {}))
     except Exception as error:  # AttributeError, NotImplementedError, AssertionError, IndexError, ...
         raise NetworkError(f"MXNet's ONNX converter failed: {shorten(error)}") from error
+
+
+def _spelled_out(graph: Graph, inputs: Sequence[mx.nd.NDArray], batch_is_dynamic: bool) -> mx.sym.Symbol:
+    """The graph with what the converter does not know: defaults, and the codes of a reshape that only MXNet has.
+
+    Lengths and one -1 take the place of -2, -3 and -4, and of codes that count from the right.
+    """
+    shapes = [value.shape for value in inputs]
+    before = {node.name: node.shapes[0] for node in graph.nodes}
+    graph.infer_shapes([(shape[0] + batch_is_dynamic, *shape[1:]) for shape in shapes])
+    after = {node.name: node.shapes[0] for node in graph.nodes}
+    graph.infer_shapes(shapes)
+
+    def edit(node: Node) -> None:
+        for name, value in node.meaning.defaults.items():
+            if value not in (None, ()):
+                node.attributes.setdefault(name, str(value))
+        codes = [number for _, number in positions(node, "shape")] if node.meaning.reshapes else []
+        if any(code < -1 for code in codes) or codes and node.get("reverse"):
+            lengths = [length if length == other else -1 for length, other in zip(before[node.name], after[node.name])]
+            if lengths.count(-1) <= 1:
+                node.attributes.update(shape=str(tuple(lengths)), reverse="False")
+    return edited(graph.symbol, edit)
 
 
 @contextlib.contextmanager

@@ -88,6 +88,8 @@ class Operator:
         Whether it adds two tensors.
     recurrent : bool
         Whether it goes through its data along axis 0, step by step.
+    reshapes : bool
+        Whether it gives its elements another ``shape``, which may hold codes; ``reverse`` counts from the right.
     has_body : bool
         Whether it is a loop or a branch, whose body is a graph of its own.
     integer_form : str
@@ -115,6 +117,7 @@ class Operator:
     ends_in_relu: bool = False
     adds: bool = False
     recurrent: bool = False
+    reshapes: bool = False
     has_body: bool = False
     integer_form: str | None = None
     integer_obstacle: Callable[[Node], str | None] = _nothing
@@ -266,7 +269,7 @@ _teach("Dropout", defaults={"mode": "training"}, is_identity=lambda node: node.g
 
 _teach("elemwise_add", "broadcast_add", inputs=("lhs", "rhs"), adds=True)
 
-_teach("Reshape", defaults={"reverse": False}, numbers=("shape",))
+_teach("Reshape", defaults={"reverse": False}, numbers=("shape",), reshapes=True)
 
 _teach("_np_reshape", "_npx_reshape", numbers=("newshape",))
 
