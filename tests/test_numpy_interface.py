@@ -411,3 +411,33 @@ def test_convolutions_that_were_made_in_the_other_mode_are_told():
             net.initialize()
             with pytest.raises(gc.NetworkError, match="initialized without it, or the other way round"):
                 gc.report(net, array(IMAGES, not numpy))
+
+
+# ---- networks of the package
+
+@pytest.mark.parametrize("name", ["LeNet", "SimpleCNN", "ResNet", "SmallConvNet", "AlexNet", "LeNet5Caffe",
+                                  "LeNet300100"])
+def test_the_package_s_networks_compute_in_both_modes(name):
+    arguments = {"ResNet": {"thumbnail": True, "width": 4}, "AlexNet": {"hidden_units": 8}}.get(name, {})
+    shape = {"ResNet": (1, 3, 32, 32), "SmallConvNet": (1, 3, 32, 32), "AlexNet": (1, 3, 67, 67)}.get(name, (1, 1, 28, 28))
+    values, outputs = None, []
+    for numpy in (False, True):
+        with mode(numpy):
+            net = getattr(gc.models, name)(**arguments)
+            net.initialize()
+            image = array(np.random.RandomState(0).normal(size=shape).astype("f"), numpy)
+            net(image)
+            values = values or snapshot(net)
+            restore_snapshot(net, values)
+            outputs.append(net(image).asnumpy())
+            net.hybridize()
+            outputs.append(net(image).asnumpy())
+            gc.pruning.prune_channels(net, image, ratio=0.3)
+            outputs.append(net(image).asnumpy())
+    assert all(np.array_equal(outputs[index], outputs[index + 3]) for index in range(3))
+
+
+def test_the_package_s_parameters_load_under_set_np():
+    expected = gc.params.load("lenet_mnist")(mx.nd.ones((2, 1, 28, 28))).asnumpy()
+    with mode(True):
+        assert np.array_equal(gc.params.load("lenet_mnist")(mx.np.ones((2, 1, 28, 28))).asnumpy(), expected)

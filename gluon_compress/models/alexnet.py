@@ -6,6 +6,7 @@ from typing import Any
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_integer
+from ..network.interface import in_both_interfaces
 
 
 class AlexNet(HybridBlock):
@@ -39,5 +40,6 @@ class AlexNet(HybridBlock):
                 nn.Dense(hidden_units, activation="relu"),
                 nn.Dense(classes))
 
+    @in_both_interfaces
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.dense(F.flatten(self.features(x)))

@@ -6,6 +6,7 @@ from typing import Any
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_integer
+from ..network.interface import in_both_interfaces
 
 
 class LeNet(HybridBlock):
@@ -30,5 +31,6 @@ class LeNet(HybridBlock):
                 nn.Dense(128, activation="relu"),
                 nn.Dense(classes))
 
+    @in_both_interfaces
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.dense(F.flatten(self.conv(x)))

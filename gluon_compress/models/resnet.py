@@ -10,6 +10,7 @@ from typing import Any
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_choice, check_flag, check_integer
+from ..network.interface import in_both_interfaces
 
 # depth: (blocks per stage, whether the blocks are bottlenecks)
 BOTTLENECK_EXPANSION = 4
@@ -24,6 +25,7 @@ class Residual(HybridBlock):
         self.body = body
         self.shortcut = shortcut
 
+    @in_both_interfaces
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         return F.relu(self.body(x) + (x if self.shortcut is None else self.shortcut(x)))
 

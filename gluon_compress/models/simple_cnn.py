@@ -6,6 +6,7 @@ from typing import Any
 from mxnet.gluon import HybridBlock, nn
 
 from ..arguments import check_integer
+from ..network.interface import in_both_interfaces
 
 
 class SimpleCNN(HybridBlock):
@@ -23,6 +24,7 @@ class SimpleCNN(HybridBlock):
             self.fc1 = nn.Dense(50, in_units=320)
             self.fc2 = nn.Dense(classes, in_units=50)
 
+    @in_both_interfaces
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         x = F.relu(self.conv1(x))                                                  # (B, 10, 24, 24)
         x = F.Pooling(x, kernel=(2, 2), stride=(2, 2), pool_type="max")            # (B, 10, 12, 12)

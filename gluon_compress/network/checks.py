@@ -10,7 +10,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..errors import NetworkError
-from .values import interface_of, parameters
+from .values import check_one_interface, parameters
 
 
 def checked_contexts(ctx: Any) -> list[mx.Context]:
@@ -30,7 +30,7 @@ def check_net(net: Any) -> None:
     """
     check_hybrid(net)
     check_initialized(net)
-    interface_of(net)  # fails where its parameters are of two
+    check_one_interface(net)
     if not parameters(net):
         raise NetworkError("the network has no parameters; accepted: a network with layers that have weights")
     check_finite_parameters(net)
@@ -103,4 +103,4 @@ def check_ready(net: Any) -> None:
         if parameter._data is None:
             raise NetworkError(f"parameter {name} has no data yet, its shape follows from the first input: "
                                f"run net(example) once")
-    interface_of(net)  # fails where its parameters are of two
+    check_one_interface(net)

@@ -5,9 +5,10 @@ while the process is in that interface's mode. No other module knows of the mode
 """
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,9 +85,30 @@ def has_numpy_operators(symbol: mx.sym.Symbol) -> bool:
 
 def in_classic(function: Callable, values: Sequence[Any], numpy_shapes: bool = False) -> Any:
     """``function(*values)``, computed in the classic interface; the result belongs to that of the first array."""
-    with classic_graph(numpy_shapes):
+    needs_change = numpy_shapes or mx.util.is_np_array()  # otherwise small networks need not wait for it
+    with classic_graph(numpy_shapes) if needs_change else nullcontext():
         result = function(*CLASSIC.own(values))
     return interface_of_array(next(iter(flat(values)), None)).own(result)
+
+
+def in_both_interfaces(hybrid_forward: Callable) -> Callable:
+    """Let a ``hybrid_forward`` that is written with classic operators compute under ``npx.set_np()``, too."""
+    @functools.wraps(hybrid_forward)
+    def forward(block: Any, F: Any, *inputs: Any, **parameters: Any) -> Any:
+        operators = _ClassicOperators(F) if mx.util.is_np_array() else F
+        return hybrid_forward(block, operators, *inputs, **parameters)
+    return forward
+
+
+class _ClassicOperators:
+    """The operators of ``F``; they take and give arrays of either interface."""
+
+    def __init__(self, F: Any) -> None:
+        self._F = F
+
+    def __getattr__(self, name: str) -> Callable:
+        operator = getattr(self._F, name)
+        return lambda *arrays, **attributes: in_classic(functools.partial(operator, **attributes), arrays)
 
 
 @contextmanager

@@ -28,19 +28,21 @@ def parameters(net: Any) -> dict[str, Parameter]:
     return found
 
 
-def interface_of(net: Any) -> Interface:
-    """MXNet's interface that a network belongs to; the active one while no parameter holds data.
+def interface_of(net: Block) -> Interface:
+    """MXNet's interface that a network belongs to; the active one while no parameter holds data."""
+    return next((interface_of_parameter(parameter) for _, parameter, _ in walk(net) if has_values(parameter)),
+                active_interface())
 
-    Raises ``NetworkError`` when some parameters belong to the one and some to the other.
-    """
-    owners: dict[Interface, str] = {}
+
+def check_one_interface(net: Block) -> None:
+    """Raise ``NetworkError`` when some parameters belong to one interface of MXNet and some to the other."""
+    names: dict[Interface, str] = {}
     for name, parameter in parameters(net).items():
         if has_values(parameter):
-            owners.setdefault(interface_of_parameter(parameter), name)
-    if len(owners) > 1:
-        raise NetworkError(f"parameter {owners[NUMPY]} is an mx.np array and {owners[CLASSIC]} an mx.nd array; "
-                           f"accepted: a network that is initialized all under npx.set_np(), or all without it")
-    return next(iter(owners), active_interface())
+            names.setdefault(interface_of_parameter(parameter), name)
+    if len(names) > 1:
+        raise NetworkError(f"parameter {names[NUMPY]} is an mx.np array and {names[CLASSIC]} an mx.nd array; accepted: "
+                           f"a network that is initialized all under npx.set_np(), or all without it")
 
 
 def interface_of_parameter(parameter: Parameter) -> Interface:

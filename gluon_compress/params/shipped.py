@@ -24,6 +24,7 @@ from ..errors import CheckpointError, DownloadError
 from ..files.download import download
 from ..files.locks import sha256_of
 from ..network.checks import checked_contexts
+from ..network.misfits import called
 
 URL_VARIABLE = "GLUON_COMPRESS_PARAMS_URL"
 SHIPPED = Path(__file__).resolve().parents[2] / "params"                     # in a checkout
@@ -138,7 +139,7 @@ def load(name: str, ctx: mx.Context | list[mx.Context] | None = None, base_url: 
         net.load_parameters(str(file), ctx=contexts)
         net.hybridize()
         example = mx.nd.zeros((1, *entry["input_shape"]), ctx=contexts[0])
-        net(example).wait_to_read()  # dense layers check their input here
+        called(net, [example]).wait_to_read()  # dense layers check their input here
     except (AssertionError, ValueError, mx.MXNetError) as error:
         arguments = ", ".join(f"{key}={value!r}" for key, value in entry["arguments"].items())
         raise CheckpointError(f"{file} does not hold the parameters of {entry['network']}({arguments}) for input of "
