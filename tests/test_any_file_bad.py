@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from gluon_compress import CheckpointError
 from gluon_compress.checkpoint import describe
+from gluon_compress.checkpoint.symbol_check import checked_content
+from gluon_compress.files.schema import Malformed
 from modules import detector, lenet, sym, trained
 from mxnet.gluon import nn
 
@@ -485,3 +487,47 @@ def test_arguments_that_a_file_has_no_use_for_are_refused(files, tmp_path):
             super().__init__()
     with pytest.raises(TypeError, match="net is the class Wants, which cannot be called without arguments"):
         gc.load(files(), Wants)
+
+
+# ---- drawing random numbers
+
+def sampler():
+    """Gamma variates of what is put in, as networks for forecasting draw them."""
+    alpha = sym.identity(sym.var("data"), name="alpha")
+    return sym.sample_gamma(alpha, sym.broadcast_mul(sym.ones_like(alpha), sym.var("scale", shape=(1, 1))), shape=(5,),
+                            name="drawn")
+
+
+def test_gamma_variates_are_drawn_of_any_parameter(tmp_path):
+    """MXNet itself draws for ever where the parameter is negative, infinite or NaN."""
+    mx.model.save_checkpoint(str(tmp_path / "net"), 0, sampler(), {"scale": mx.nd.ones((1, 1))}, {})
+    net, data = gc.load(tmp_path / "net", inputs=["data"]), mx.nd.array([[0.5, 2.0, 1e3, 0.01]])
+    draws = {}
+    for which, block in (("ours", net), ("MXNet's", mx.gluon.SymbolBlock(sampler(), mx.sym.var("data")))):
+        block.collect_params().initialize(mx.init.One(), force_reinit=True)
+        mx.random.seed(7)
+        draws[which] = block(data).asnumpy()
+    np.testing.assert_array_equal(draws["ours"], draws["MXNet's"])
+    strange = mx.nd.array([[np.nan, np.inf, -np.inf, -1, 0, 1e38, -0.0]])
+    assert np.isfinite(net(strange).asnumpy()).all()
+    gc.save(tmp_path / "net.gcz", net)
+    assert np.isfinite(gc.load(tmp_path / "net.gcz")(strange).asnumpy()).all()
+
+
+@pytest.mark.parametrize("change", [
+    lambda nodes: nodes["drawn"].update(inputs=[[0, 0, 0], nodes["drawn"]["inputs"][1]]),
+    lambda nodes: nodes["drawn_guard"].update(op="broadcast_add", inputs=nodes["drawn_guard"]["inputs"][:2]),
+    lambda nodes: nodes["drawn_guard_above"]["attrs"].update(scalar="-1.0"),
+    lambda nodes: nodes["drawn_guard_above"]["attrs"].update(scalar="nan"),
+    lambda nodes: nodes["drawn_guard_below"]["attrs"].update(scalar="inf"),
+    lambda nodes: nodes["drawn_guard_below"].update(op="_greater_scalar"),
+    lambda nodes: nodes["drawn_guard_below"].update(inputs=nodes["drawn"]["inputs"][1:]),
+    lambda nodes: nodes["drawn_guard_one"].update(op="negative")])
+def test_a_forged_graph_draws_with_the_guard_or_not_at_all(tmp_path, change):
+    """Also where the file is one of ours."""
+    mx.model.save_checkpoint(str(tmp_path / "net"), 0, sampler(), {"scale": mx.nd.ones((1, 1))}, {})
+    graph = json.loads(gc.load(tmp_path / "net")(mx.sym.var("data")).tojson())
+    checked_content(json.dumps(graph))
+    change({node["name"]: node for node in graph["nodes"]})
+    with pytest.raises(Malformed):
+        checked_content(json.dumps(graph))

@@ -63,6 +63,7 @@ SHAPES = """
 """
 CONSTANTS_AND_NOISE = """
     _arange _eye _full _linspace _ones _zeros _random_normal _random_normal_like _random_uniform _random_uniform_like
+    _sample_exponential _sample_gamma _sample_multinomial _sample_normal _sample_poisson _sample_uniform
     _npi_arange _npi_bernoulli _npi_eye _npi_full _npi_full_like _npi_identity _npi_linspace _npi_normal _npi_normal_n
     _npi_ones _npi_uniform _npi_uniform_n _npi_zeros
 """

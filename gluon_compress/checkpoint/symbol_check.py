@@ -17,6 +17,7 @@ from ..files.schema import Malformed, anything, fields, integer, list_of, mappin
 from ..network.misfits import shorten
 from ..network.registry import symbol_of_operator
 from .allowed_operators import HIDDEN, canonical_names, check_attributes
+from .sampling import check_sampling
 
 MOST_NODES = 50_000
 LONGEST_SYMBOL = 1 << 25         # characters of its JSON
@@ -126,6 +127,7 @@ def _checked_node(node: dict[str, Any], index: int, nodes: list[dict[str, Any]],
     fewest = count if version >= FIRST_WITH_WHOLE_INPUTS else count - len(state)
     if not fewest <= len(inputs) <= count:
         raise Malformed(f"{where} reads {len(inputs)} tensors; accepted: {count}")
+    check_sampling(checked, nodes, where)
     for position in state:
         if position < len(inputs) and nodes[inputs[position][0]]["op"] != "null":
             raise Malformed(f"{where} changes what another operator computes")

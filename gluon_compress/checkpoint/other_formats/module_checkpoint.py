@@ -20,6 +20,7 @@ from ...files.schema import Malformed
 from ...network.blocks import give_values
 from ..loaded_network import LoadedNetwork
 from ..shape_check import check_shapes, check_types
+from ..sampling import guard_sampling
 from ..symbol_check import first_line
 from .dialects import in_float32, read_graph
 from .found import Found
@@ -121,6 +122,7 @@ def open_graph(graph: Path, parameters: Path, arrays: dict[str, np.ndarray], wan
         read.outputs = outputs_named(wanted.outputs, read.outputs)
     stripped = without_losses(read.outputs, {*values, *(wanted.inputs or ())}, wanted.head, wanted.outputs is not None)
     read.outputs = stripped.outputs if wanted.float16 else in_float32(stripped.outputs)
+    guard_sampling(read.outputs)
     symbol = read.symbol()
     inputs = inputs_of(symbol, values, wanted.inputs)
     names = [name for name in symbol.list_inputs() if name not in inputs]
