@@ -1,8 +1,8 @@
 """Operators that draw random numbers, and the one that does not end for some parameters of its distribution.
 
 MXNet draws gamma variates by rejection (Marsaglia & Tsang, 2000), in a loop that never ends for a shape parameter that
-is negative, infinite or NaN. Forecasting networks draw them for Student's t and the negative binomial. So a graph from a
-file may draw them only of a parameter that is guarded: replaced by 1 where it is not in (0, 1e30).
+is negative, infinite or NaN. Forecasting networks draw them for Student's t and the negative binomial. So a graph from
+a file may draw them only of a parameter that is guarded: replaced by 1 where it is not in (0, 1e30).
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..files.schema import Malformed
-from ..network.nodes import Entry, Node, in_order, written
+from ..network.nodes import Entry, in_order, written
 
 GAMMA = ("_sample_gamma", "sample_gamma")
 LARGEST = "1e30"
