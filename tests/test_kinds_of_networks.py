@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from gluon_compress.network.inputs import flat
 from gluon_compress.network.values import parameters
-from gluon_compress.pruning import ChannelPlan, prune_channels
-from mxnet.gluon import HybridBlock, SymbolBlock, nn, rnn
+from gluon_compress.errors import RecordError
+from gluon_compress.pruning import ChannelPlan, prune_channels, prune_channels_in_steps
+from mxnet.gluon import HybridBlock, SymbolBlock, contrib, nn, rnn
 from networks import Net, assert_close, exported, number_of_parameters, randomize, zero_removed
 
 
@@ -282,6 +283,9 @@ KINDS = {
                                            {"head"}),
     "LSTM and GRU": (lambda: recurrent(in_a_row(rnn.LSTM(8, layout="NTC"), rnn.GRU(6, layout="NTC"))), WORDS, {"head"}),
     "unrolled LSTM": (lambda: unrolled(rnn.LSTMCell(10)), WORDS, {"head"}),
+    "unrolled convolutions": (lambda: Net(lambda net, F, x: net.head(net.layer.unroll(
+        2, [x, F.reverse(x, axis=2)])[0][1]),
+        layer=contrib.rnn.Conv2DLSTMCell((3, 16, 16), 8, 3, 3, i2h_pad=1), head=nn.Conv2D(2, 1)), IMAGES, {"head"}),
     "unrolled stack": (lambda: unrolled(stacked()), WORDS, {"head"}),
 }
 
@@ -357,3 +361,62 @@ def test_gluoncvs_lose_half_of_all_channels_but_those_of_their_heads(name, size,
     assert number_of_parameters(net) < 0.35 * before
     zero_removed(original, plan)
     assert_close(flat(net(x)), flat(original(x)))
+
+
+@pytest.mark.parametrize(("kind", "change"), [
+    (InterleavedAttention, {"before": 5}), (InterleavedAttention, {"after": 5}), (InterleavedAttention, {"after": 0}),
+    (InterleavedAttention, {"block": "layers.7.0"}), (InterleavedAttention, {"attribute": "_heads"}),
+    (InterleavedAttention, {"attribute": "_children"}), (InterleavedAttention, {"position": 0}),
+    (InterleavedAttention, {"node": "reshape0"}), (InterleavedAttention, {"attribute": 3}),
+    (InterleavedAttention, {"after": "2"}), (InterleavedAttention, {"value": 2})])
+def test_a_plan_with_damaged_numbers_changes_nothing(kind, change):
+    net, x = ready(lambda: Encoder(kind), WORDS)
+    record = json.loads(json.dumps(prune_channels(net, x, 0.5, round_to=1).to_dict()))
+    record["sizes"][0].update(change)
+    copy, _ = ready(lambda: Encoder(kind), WORDS)
+    before = copy(x)
+    with pytest.raises(RecordError):
+        ChannelPlan.from_dict(record).apply(copy)
+    assert [cell[0]._num_heads for cell in copy.layers] == [4, 4]
+    assert_close(copy(x), before)
+
+
+@pytest.mark.parametrize("kind", ["Attention", "LSTM language model"])
+def test_several_steps_leave_what_one_plan_of_all_of_them_leaves(kind):
+    factory, shape, _ = KINDS[kind]
+    net, x = ready(factory, shape)
+    steps = list(prune_channels_in_steps(net, x, 0.5, steps=2, round_to=1))
+    copy, _ = ready(factory, shape)
+    original, _ = ready(factory, shape)
+    steps[-1].apply(copy)
+    zero_removed(original, steps[-1])
+    assert_close(copy(x), net(x))
+    assert_close(net(x), original(x))
+    assert integers(copy) == integers(net)
+
+
+@pytest.mark.parametrize("kind", ["Attention", "InterleavedAttention", "tied language model", "unrolled LSTM"])
+def test_a_failure_gives_heads_and_hidden_units_back(kind, monkeypatch):
+    factory, shape, _ = KINDS[kind]
+    net, x = ready(factory, shape)
+    before, numbers = net(x), integers(net)
+    clear = mx.gluon.HybridBlock._clear_cached_op
+
+    def fail(block):
+        monkeypatch.setattr(mx.gluon.HybridBlock, "_clear_cached_op", clear)
+        raise MemoryError
+    monkeypatch.setattr(mx.gluon.HybridBlock, "_clear_cached_op", fail)
+    with pytest.raises(MemoryError):
+        prune_channels(net, x, 0.5, round_to=1)
+    assert integers(net) == numbers
+    assert_close(net(x), before)
+    prune_channels(net, x, latency=1e6)  # measured with channels removed, and put back
+    assert integers(net) == numbers
+    assert_close(net(x), before)
+
+
+def integers(net):
+    """The integers in the attributes of all blocks."""
+    found = []
+    net.apply(lambda block: found.append({name: value for name, value in vars(block).items() if type(value) is int}))
+    return found

@@ -700,6 +700,7 @@ class Projected(HybridBlock):
     (lambda net, F, x: F.reshape(F.reshape(x, (0, 0, 4, net.each)), (0, 0, -1)), {"each": 2}, 4),
     (lambda net, F, x: F.reshape(x, (-1, 7, net.units)), {"units": 8}, 4),
     (lambda net, F, x: F.reshape(x, (-1, 7, 2 * net.half)), {"half": 4}, 4),
+    (lambda net, F, x: F.reshape(x, net.shape), {"shape": (-1, 7, 8)}, 4),
     (lambda net, F, x: F.reshape(x, (-1, 7, 8)), {}, "fixed shape"),  # no attribute has it
     (lambda net, F, x: F.reshape(x, (-1, 7, net.units)) * net.units, {"units": 8}, "fixed shape"),  # changes more
     (lambda net, F, x: F.reshape(x, (-1, 7, net.units + 1)), {"units": 7}, "fixed shape"),

@@ -37,7 +37,8 @@ class Place:
 class Origin:
     """Where a number can be changed: an attribute of a block, or of a node in the graph of a SymbolBlock.
 
-    ``block`` is its structural name, "" for the network itself; ``node`` is None for an attribute of the block.
+    ``block`` is its structural name, "" for the network itself; ``node`` is None for an attribute of the block;
+    ``position`` is that in a tuple.
     """
 
     block: str
@@ -76,30 +77,33 @@ class Origins:
                                   blocks: list[tuple[str, Block]]) -> None:
         numbers = {place: value for node in self._graph.nodes for place, value in _numbers(node)
                    if place not in known}
-        kinds: dict[tuple[type, str], list[tuple[str, Block]]] = {}
+        kinds: dict[tuple[type, str, int | None], list[Origin]] = {}
         for path, block in blocks:
             for attribute, value in vars(block).items():
-                if type(value) is int and value > 1 and any(number % value == 0 for number in numbers.values()):
-                    kinds.setdefault((type(block), attribute), []).append((path, block))
-        for (_, attribute), alike in kinds.items():
+                for position, number in _integers(value):
+                    if number > 1 and any(other % number == 0 for other in numbers.values()):
+                        kinds.setdefault((type(block), attribute, position), []).append(
+                            Origin(path, None, attribute, position))
+        named = dict(blocks)
+        for alike in kinds.values():
             for start in range(0, len(alike), len(PRIMES)):
                 some = alike[start:start + len(PRIMES)]
-                for place, which in self._changed(attribute, [block for _, block in some]).items():
-                    path, block = some[which]
-                    known.setdefault(place, (Origin(path, None, attribute), getattr(block, attribute)))
+                for place, which in self._changed(some, named).items():
+                    origin = some[which]
+                    known.setdefault(place, (origin, _held(named[origin.block], origin)))
 
-    def _changed(self, attribute: str, blocks: list[Block]) -> dict[Place, int]:
-        """{number: which block's attribute it is a multiple of}; empty when anything else in the graph changes too."""
-        before = [getattr(block, attribute) for block in blocks]
+    def _changed(self, origins: list[Origin], named: dict[str, Block]) -> dict[Place, int]:
+        """{number: which origin's it is a multiple of}; empty when anything else in the graph changes too."""
+        before = [getattr(named[origin.block], origin.attribute) for origin in origins]
         try:
-            for block, prime in zip(blocks, PRIMES):
-                setattr(block, attribute, prime * getattr(block, attribute))
+            for origin, prime in zip(origins, PRIMES):
+                _hold(named[origin.block], origin, prime * _held(named[origin.block], origin))
             nodes, _ = nodes_of(self._graph.trace(self._net))
         except NetworkError:
             return {}
         finally:
-            for block, value in zip(blocks, before):
-                setattr(block, attribute, value)
+            for origin, value in zip(origins, before):
+                setattr(named[origin.block], origin.attribute, value)
         return _multiplied(self._graph.nodes_as_traced(), nodes)
 
 
@@ -109,7 +113,7 @@ def change_numbers(net: HybridBlock, changes: Mapping[Origin, int]) -> None:
     in_symbols: dict[str, dict[Place, int]] = {}
     for origin, value in changes.items():
         if origin.node is None:
-            setattr(blocks[origin.block], origin.attribute, value)
+            _hold(blocks[origin.block], origin, value)
         else:
             place = Place(origin.node, origin.attribute, origin.position)
             in_symbols.setdefault(origin.block, {})[place] = value
@@ -122,8 +126,7 @@ def number_at(net: HybridBlock, origin: Origin) -> int | None:
     """The number at an origin; None where there is none in this network."""
     block = dict(_blocks(net)).get(origin.block)
     if origin.node is None:
-        value = getattr(block, origin.attribute, None)
-        return value if type(value) is int else None
+        return dict(_integers(getattr(block, origin.attribute, None))).get(origin.position)
     if not isinstance(block, SymbolBlock):
         return None
     place = Place(origin.node, origin.attribute, origin.position)
@@ -136,9 +139,7 @@ def set_numbers(node: Node, changed: Mapping[Place, int]) -> None:
     for place, value in changed.items():
         if place.node == node.name:
             old = node.get(place.attribute)
-            new = value if place.position is None else \
-                (*old[:place.position], value, *old[place.position + 1:])
-            node.attributes[place.attribute] = str(new)
+            node.attributes[place.attribute] = str(_with(old, place.position, value))
 
 
 def _blocks(block: Block, path: str = "") -> Iterator[tuple[str, Block]]:
@@ -154,9 +155,25 @@ def _has_code(block: Block) -> bool:
 
 def positions(node: Node, attribute: str) -> list[tuple[int | None, int]]:
     """``(position, number)`` of the numbers in an attribute; of a single one, which has no position, (None, number)."""
-    value = node.get(attribute)
+    return _integers(node.get(attribute))
+
+
+def _integers(value: Any) -> list[tuple[int | None, int]]:
     each: Iterable[tuple[int | None, Any]] = enumerate(value) if isinstance(value, tuple) else [(None, value)]
     return [(position, number) for position, number in each if type(number) is int]
+
+
+def _with(value: Any, position: int | None, number: int) -> Any:
+    """An integer, or a tuple of them, with another number."""
+    return number if position is None else (*value[:position], number, *value[position + 1:])
+
+
+def _held(block: Block, origin: Origin) -> int:
+    return dict(_integers(getattr(block, origin.attribute)))[origin.position]
+
+
+def _hold(block: Block, origin: Origin, number: int) -> None:
+    setattr(block, origin.attribute, _with(getattr(block, origin.attribute), origin.position, number))
 
 
 def _numbers(node: Node) -> Iterator[tuple[Place, int]]:

@@ -74,6 +74,8 @@ class Operator:
         Attributes that may hold numbers of channels, besides the ``sizes`` of layers.
     is_identity : callable
         Whether it does nothing in inference.
+    moves : bool
+        Whether what it makes are the elements of what it reads, each of them once.
     is_homogeneous : callable
         Whether f(s x) = s f(x), channel by channel, for s > 0.
     gain : callable
@@ -109,6 +111,7 @@ class Operator:
     keeps_statistics: bool = False
     as_in_inference: Mapping[str, str] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
+    moves: bool = False
     is_identity: Callable[[Node], bool] = _never
     is_homogeneous: Callable[[Node], bool] = _never
     gain: Callable[[Node], float] = lambda node: 1
@@ -257,19 +260,23 @@ _teach("_mul_scalar", is_homogeneous=lambda node: node.get("scalar") > 0, gain=l
 
 _teach("_div_scalar", is_homogeneous=lambda node: node.get("scalar") > 0, gain=lambda node: 1 / node.get("scalar"))
 
-_teach("Flatten", is_homogeneous=_always, integer_form="flatten")
+_teach("Flatten", is_homogeneous=_always, moves=True, integer_form="flatten")
 
-_teach("Concat", integer_form="concat", defaults={"dim": 1},
+_teach("Concat", integer_form="concat", moves=True, defaults={"dim": 1},
        integer_obstacle=lambda node: None if node.get("dim") > 0 else "it is not along the channels")
 
-_teach("_copy", "BlockGrad", is_identity=_always)
+_teach("_copy", "BlockGrad", is_identity=_always, moves=True)
 
 _teach("Dropout", defaults={"mode": "training"}, is_identity=lambda node: node.get("mode") != "always",
        as_in_inference={"p": "0"})
 
 _teach("elemwise_add", "broadcast_add", inputs=("lhs", "rhs"), adds=True)
 
-_teach("Reshape", defaults={"reverse": False}, numbers=("shape",), reshapes=True)
+_teach("Reshape", defaults={"reverse": False}, numbers=("shape",), moves=True, reshapes=True)
+
+_teach("transpose", "SwapAxis", "expand_dims", moves=True)
+
+_teach("stack", inputs=(), moves=True)
 
 _teach("_np_reshape", "_npx_reshape", numbers=("newshape",))
 

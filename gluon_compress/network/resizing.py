@@ -117,7 +117,7 @@ def capture(net: HybridBlock) -> tuple[list, list]:
     blocks: list[Block] = []
     net.apply(blocks.append)
     sizes = [{name: dict(value) if name == "_kwargs" else value for name, value in vars(block).items()
-              if name in SIZES or type(value) is int} for block in blocks]  # an integer may be a number of heads
+              if name in SIZES or type(value) in (int, tuple)} for block in blocks]  # it may be a number of heads
     return ([(p, p._shape, p._data, p._grad) for p in parameters(net).values()], list(zip(blocks, sizes)))
 
 

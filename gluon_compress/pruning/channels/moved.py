@@ -11,7 +11,6 @@ from mxnet.gluon import SymbolBlock
 
 from ...network.nodes import Entry, Node, in_order, symbol_of
 
-MOVES = ("Reshape", "transpose", "SwapAxis", "expand_dims", "Concat", "stack", "Flatten", "_copy")
 MOST = 1 << 24  # elements: float32 holds their numbers
 
 
@@ -29,7 +28,7 @@ class Moved:
         self._sources = [node for node in nodes if node.operator == "null"]
         self.nodes = [node for node in nodes if node.operator != "null"]
         known = all(node.parameter is not None and not node.constant for node in self._sources)
-        if not known or any(node.operator not in MOVES for node in self.nodes) or not self._number(entry):
+        if not known or not all(node.meaning.moves for node in self.nodes) or not self._number(entry):
             self.nodes = []
 
     @property

@@ -260,8 +260,11 @@ def _copied(node: Node, tracker: Tracker) -> Labels | None:
 
 @rule("_zeros", "_ones")
 def _constant(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """The last axis whose length can be changed: that of the hidden units in a recurrent layer's first state."""
-    for axis in reversed(range(len(node.shapes[0]))):
+    """One axis whose length can be changed: that of the hidden units in a recurrent layer's first state."""
+    by_channel = (reader.channel_axis for reader in tracker.readers.get((node, 0), ()) if reader.kind is not None)
+    dimensions = len(node.shapes[0])
+    axes = list(by_channel) or [1] if dimensions > 3 else reversed(range(dimensions))
+    for axis in axes:
         if tracker.can_count(node, "shape", axis):
             labels = tracker.copies(node.shapes[0][axis])
             tracker.count(node, "shape", axis, labels.ids)
