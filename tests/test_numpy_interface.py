@@ -1,5 +1,6 @@
 """Networks and data of MXNet's NumPy interface (``npx.set_np()``): what holds for classic ones, with the same bits."""
 import contextlib
+import tempfile
 
 import gluon_compress as gc
 import mxnet as mx
@@ -38,19 +39,28 @@ def classic_mode():
 
 def fresh(numpy, width=8, hybridize=False, seed=0):
     """A network of one interface; those of both interfaces have the same weights."""
-    with mode(numpy):
+    def layers():
         net = nn.HybridSequential()
         net.add(nn.Conv2D(width, 3, padding=1, use_bias=False), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(2),
                 nn.Conv2D(width, 3, activation="relu"), nn.Flatten(), nn.Dense(16, activation="relu"), nn.Dropout(0.5),
                 nn.Dense(5))
-        net.initialize(ctx=mx.cpu())
+        return net
+    net = initialized(layers, numpy, seed)
+    if hybridize:
+        net.hybridize()
+    return net
+
+
+def initialized(make, numpy, seed=0):
+    """The network that ``make`` gives in the mode of an interface, with weights from the seed."""
+    with mode(numpy):
+        net = make()
+        net.initialize()
         net(array(IMAGES[:2], numpy))
         random = np.random.RandomState(seed)
         restore_snapshot(net, {name: value if "running" in name else random.normal(0, 0.2, value.shape).astype("f")
                                for name, value in snapshot(net).items()})
-        if hybridize:
-            net.hybridize()
-        return net
+    return net
 
 
 def array(values, numpy):
@@ -177,6 +187,42 @@ def _without_times(value):
     if isinstance(value, (list, tuple)):
         return [_without_times(each) for each in value]
     return (value.shape, value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else value
+
+
+class OwnOperators(gluon.HybridBlock):
+    """Operators of the NumPy interface between the layers; some give scalars, of shape ()."""
+
+    def __init__(self):
+        super().__init__(prefix="own_")  # which reasons and records tell
+        with self.name_scope():
+            self.stem, self.norm = nn.Conv2D(8, 3, padding=1), nn.BatchNorm()
+            self.conv = nn.Conv2D(8, 3, padding=1, activation="relu")
+            self.hidden, self.output = nn.Dense(16, activation="relu"), nn.Dense(5)
+
+    def hybrid_forward(self, F, x):
+        x = F.npx.relu(self.norm(self.stem(x)))
+        x = self.conv(x) + x
+        x = F.np.concatenate([x - F.np.mean(x), F.np.maximum(x, 0.25)], axis=1)
+        return self.output(self.hidden(F.np.mean(x, axis=(2, 3)))) / F.np.sqrt(4.0 + F.np.mean(x * x))
+
+
+def _loaded(net, numpy, example, data):
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = [_saved_and_loaded(f"{folder}/net.gcz", each, **arguments) for each, arguments in (
+            (net, {}), (quantize(net, data, simulate=True, progress=False), {"simulate": True}))]
+    return [each(array(IMAGES, kind)).asnumpy() for each in loaded for kind in (False, True)]
+
+
+@pytest.mark.parametrize("name", [*(name for name in CALLS if name not in ("prune_n_m", "distill")), "save and load"])
+def test_operators_of_the_numpy_interface_compute_in_both_modes(name):
+    found = []
+    for process, kind in ((True, "numpy"), (False, "plain")):
+        net = initialized(OwnOperators, True)
+        with mode(process):
+            result = CALLS.get(name, _loaded)(net, True, array(IMAGES[:4], process), batches(kind))
+            assert mx.util.is_np_array() == mx.util.is_np_shape() == process
+        found.append(_without_times([result, snapshot(net)]))
+    assert found[0] == found[1]
 
 
 # ---- what the networks and losses give
