@@ -8,6 +8,8 @@ from typing import Any
 from mxnet.gluon import Parameter, Trainer
 from mxnet.optimizer import Optimizer, Updater
 
+from .interface import CLASSIC
+
 # Parameters
 
 def trained_parameters(trainer: Trainer) -> list[Parameter]:
@@ -93,7 +95,7 @@ def _copied(state: Any) -> Any:
 
 def new_state(trainer: Trainer, number: int, weight: Any) -> Any:
     """The state that the optimizer would make for the parameter of this number, with these values."""
-    return trainer._optimizer.create_state_multi_precision(number, weight)
+    return trainer._optimizer.create_state_multi_precision(number, CLASSIC.own(weight))
 
 
 def update_counts(trainer: Trainer) -> dict[int, int]:
