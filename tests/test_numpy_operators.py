@@ -4,6 +4,7 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
+from gluon_compress.checkpoint.symbol_check import symbol_of_text
 from gluon_compress.network.graph import Graph
 from gluon_compress.pruning import prune_channels
 from gluon_compress.pruning.channels.rules.numpy_interface import NUMPY_RULES
@@ -130,6 +131,16 @@ def test_what_has_no_classic_form_stays_and_computes_the_same(name):
                                          if key in graph.symbol.list_inputs()}).forward()[0]
     assert found.shape == expected.shape and found.dtype == expected.dtype
     assert found.asnumpy().tobytes() == expected.asnumpy().tobytes()
+
+
+def test_files_may_hold_what_a_network_of_the_numpy_interface_is_traced_to():
+    """Those that other programs write: ours hold classic operators."""
+    def traced(block, inputs):
+        return block(*(mx.sym.var(name).as_np_ndarray() for name in inputs)).tojson()
+    functions = [Function(function) for function in {**CLASSIC, **STAYS}.values()]
+    for content in (*(traced(block, ("x", "y")) for block in functions), *(
+            traced(network(PASSES[name])[0], ("x",)) for name in PASSES if name != "_npi_norm")):
+        symbol_of_text(content)
 
 
 # What stays, in structured pruning --------------------------------------------------------------------------------

@@ -341,6 +341,16 @@ def heads(net, F, x):
     return net.head(x)
 
 
+def heads_beside_batches(net, F, x):
+    """Self-attention: (N, T, heads * D) to (N, heads, T, D) and back."""
+    def split(x):
+        return F.transpose(F.reshape(x, (0, 0, net.heads, -1)), axes=(0, 2, 1, 3))
+    x = net.embed(x)
+    weights = F.softmax(F.linalg.gemm2(split(net.query(x)), split(net.key(x)), transpose_b=True))
+    context = F.transpose(F.linalg.gemm2(weights, split(net.value(x))), axes=(0, 2, 1, 3))
+    return net.head(x + net.out(F.reshape(context, (0, 0, -1))))
+
+
 def interleaved(net, F, x, y):
     """Self-attention of ``x``, and attention to ``y``, (T, N, C), in MXNet's operators."""
     weights = F.softmax(F.contrib.interleaved_matmul_selfatt_qk(net.both(x), heads=net.heads))
@@ -390,6 +400,9 @@ WHOLE = {
                                  embed=lambda: nn.Embedding(11, 8), conv=lambda: nn.Conv1D(6, 3), head=dense(5)), (2,
                                      7)),
     "multi-head attention": (whole(heads, embed=dense(12, flatten=False), query=dense(8, flatten=False),
+                                   key=dense(8, flatten=False), value=dense(8, flatten=False),
+                                   out=dense(12, flatten=False), head=dense(5), heads=lambda: 4), (2, 7, 5)),
+    "heads beside batches": (whole(heads_beside_batches, embed=dense(12, flatten=False), query=dense(8, flatten=False),
                                    key=dense(8, flatten=False), value=dense(8, flatten=False),
                                    out=dense(12, flatten=False), head=dense(5), heads=lambda: 4), (2, 7, 5)),
     "interleaved attention": (whole(interleaved, both=dense(24, flatten=False), out=dense(6, flatten=False),
@@ -505,7 +518,8 @@ PINNED = {
     "broadcast_to a number": stays(lambda net, F, x: F.broadcast_to(net.pool(x), (0, 8, 2, 2)),
         "broadcast_to .*fixed shape",
                                    pool=nn.GlobalAvgPool2D),
-    "batch_dot of four axes": stays(lambda net, F, x: F.linalg.gemm2(x, x, transpose_b=True), "gemm2.*no rule"),
+    "matrices along other axes": stays(lambda net, F, x: F.linalg.gemm2(x, x, transpose_b=True, axis=1),
+                                       "gemm2 .*along other axes"),
     "batch_dot with the input": stays(lambda net, F, x, y: F.batch_dot(F.reshape(x, (0, 0, -1)), y, transpose_a=True),
                                       "batch_dot .*no such channels", shapes=(IMAGES, (2, 8, 3))),
     "position sensitive regions": stays(lambda net, F, x, y: F.contrib.ROIAlign(

@@ -72,18 +72,17 @@ NUMPY_INTERFACE = """
     _np_roll _np_squeeze _np_sum _np_transpose _npi_abs _npi_absolute _npi_add _npi_add_scalar _npi_arccos _npi_arccosh
     _npi_arcsin _npi_arcsinh _npi_arctan _npi_arctan2 _npi_arctanh _npi_argmax _npi_argmin _npi_around _npi_average
     _npi_broadcast_to _npi_cast _npi_cbrt _npi_ceil _npi_clip _npi_column_stack _npi_concatenate _npi_copysign _npi_cos
-    _npi_cosh _npi_dstack _npi_einsum _npi_equal _npi_equal_scalar _npi_exp _npi_expand_dims _npi_expm1 _npi_flip
-    _npi_floor _npi_greater _npi_greater_equal _npi_greater_equal_scalar _npi_greater_scalar _npi_hstack _npi_hypot
-    _npi_isfinite _npi_isinf _npi_isnan _npi_less _npi_less_equal _npi_less_equal_scalar _npi_less_scalar _npi_log
-    _npi_log10 _npi_log1p _npi_log2 _npi_logical_not _npi_matmul _npi_maximum _npi_maximum_scalar _npi_mean
-    _npi_minimum _npi_minimum_scalar _npi_mod _npi_mod_scalar _npi_multiply _npi_multiply_scalar _npi_nan_to_num
-    _npi_negative _npi_norm _npi_not_equal _npi_not_equal_scalar _npi_pad _npi_power _npi_power_scalar _npi_reciprocal
-    _npi_rint _npi_rmod_scalar _npi_rnn_param_concat _npi_rpower_scalar _npi_rsubtract_scalar _npi_rtrue_divide_scalar
-    _npi_sign _npi_sin _npi_sinh _npi_slice _npi_split _npi_sqrt _npi_square _npi_stack _npi_std
-    _npi_subtract _npi_subtract_scalar _npi_swapaxes _npi_take _npi_tan _npi_tanh
-    _npi_tile _npi_tril _npi_true_divide _npi_true_divide_scalar _npi_trunc _npi_var
-    _npi_vstack _npi_where _npi_where_lscalar _npi_where_rscalar _npi_where_scalar2 _npx_relu _npx_reshape
-    _npx_reshape_like _npx_sigmoid
+    _npi_cosh _npi_degrees _npi_dstack _npi_einsum _npi_equal _npi_equal_scalar _npi_exp _npi_expand_dims _npi_expm1
+    _npi_fix _npi_flip _npi_floor _npi_greater _npi_greater_equal _npi_greater_equal_scalar _npi_greater_scalar
+    _npi_hstack _npi_hypot _npi_isfinite _npi_isinf _npi_isnan _npi_less _npi_less_equal _npi_less_equal_scalar
+    _npi_less_scalar _npi_log _npi_log10 _npi_log1p _npi_log2 _npi_logical_not _npi_matmul _npi_maximum
+    _npi_maximum_scalar _npi_mean _npi_minimum _npi_minimum_scalar _npi_mod _npi_mod_scalar _npi_multiply
+    _npi_multiply_scalar _npi_nan_to_num _npi_negative _npi_norm _npi_not_equal _npi_not_equal_scalar _npi_pad
+    _npi_power _npi_power_scalar _npi_radians _npi_reciprocal _npi_rint _npi_rmod_scalar _npi_rnn_param_concat
+    _npi_rpower_scalar _npi_rsubtract_scalar _npi_rtrue_divide_scalar _npi_sign _npi_sin _npi_sinh _npi_slice _npi_split
+    _npi_sqrt _npi_square _npi_stack _npi_std _npi_subtract _npi_subtract_scalar _npi_swapaxes _npi_take _npi_tan
+    _npi_tanh _npi_tile _npi_tril _npi_true_divide _npi_true_divide_scalar _npi_trunc _npi_var _npi_vstack _npi_where
+    _npi_where_lscalar _npi_where_rscalar _npi_where_scalar2 _npx_relu _npx_reshape _npx_reshape_like _npx_sigmoid
 """
 ALLOWED = " ".join((LAYERS, DETECTION, HEADS, ELEMENTWISE, TWO_OR_MORE_TENSORS, REDUCTIONS, SHAPES,
                     CONSTANTS_AND_NOISE, NUMPY_INTERFACE)).split()
@@ -199,6 +198,8 @@ def _check_kind(kind: str, name: str, value: str, where: str) -> None:
     elif kind.startswith(("int", "long", "Shape", "tuple of <long>", ", ")) or not kind:
         smallest = 0 if "non-negative" in kind else -LARGEST_INTEGER - 1
         _check_integers(_entries(value, where), *BOUNDS.get(name, (smallest, LARGEST_INTEGER)), where)
+    elif kind.startswith("tuple of <Shape"):  # such as ((0, 0), (1, 1))
+        _check_integers(_entries(re.sub(r"[()]", "", value), where), *BOUNDS[name], where)
     else:
         raise Malformed(f"{where} is of a kind that is not allowed in files: {kind}")
 

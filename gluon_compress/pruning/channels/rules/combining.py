@@ -100,24 +100,25 @@ def _stack(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     return [labels and Labels(labels.axis + (new_axis <= labels.axis), labels.ids)]
 
 
-@rule("batch_dot")
+@rule("batch_dot", "_linalg_gemm2")
 def _batch_dot(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
-    """(B, M, K) times (B, K, N), either transposed on request."""
+    """(..., M, K) times (..., K, N), either transposed on request; all axes before these two are batches."""
     first, second = inputs
-    if any(len(node.input_shape(index)) != 3 for index in (0, 1)):
-        return stop(node, inputs, tracker, "of more than three axes")
-    rows, inner_first = (2, 1) if node.get("transpose_a", False) else (1, 2)
-    inner_second, columns = (2, 1) if node.get("transpose_b", False) else (1, 2)
+    last = len(node.shapes[0]) - 1
+    if node.get("axis", -2) != -2:
+        return stop(node, inputs, tracker, "its matrices lie along other axes than the last two")
+    inner_first = last - bool(node.get("transpose_a", False))
+    inner_second = last - 1 + bool(node.get("transpose_b", False))
     contracted = [labels is not None and labels.axis == inner
                   for labels, inner in ((first, inner_first), (second, inner_second))]
-    batched = [labels is not None and labels.axis == 0 for labels in inputs]
-    if first is not None and second is not None and (all(contracted) or all(batched)):
-        tracker.same(first.ids, second.ids, f"multiplied by channels that stay in batch_dot ({node.name})")
-        return [Labels(0, first.ids) if all(batched) else None]
+    batched = [labels is not None and labels.axis < last - 1 for labels in inputs]
+    if first is not None and second is not None and (all(contracted) or all(batched) and first.axis == second.axis):
+        tracker.same(first.ids, second.ids, f"multiplied by channels that stay in {node.operator} ({node.name})")
+        return [first if all(batched) else None]
     if any(contracted) or any(batched):
         return stop(node, inputs, tracker, "multiplied by what has no such channels")
     if first is not None and second is not None:
-        tracker.pin(second, f"read by batch_dot ({node.name}), whose output has other channels already")
+        tracker.pin(second, f"read by {node.operator} ({node.name}), whose output has other channels already")
     if first is not None:
-        return [Labels(1, first.ids)]
-    return [second and Labels(2, second.ids)]
+        return [Labels(last - 1, first.ids)]
+    return [second and Labels(last, second.ids)]

@@ -107,7 +107,8 @@ def _ends_in_products(node: Node, tracker: Tracker) -> bool:
     while pending:
         moved = pending.pop(), 0
         for reader in tracker.readers.get(moved, ()):
-            if reader.operator == "batch_dot" or reader.operator.startswith("_contrib_interleaved_matmul"):
+            if reader.operator in ("batch_dot", "_linalg_gemm2") or \
+                    reader.operator.startswith("_contrib_interleaved_matmul"):
                 return True
             if reader.operator in BEFORE_PRODUCTS or \
                     reader.operator == "FullyConnected" and moved in reader.inputs[1:]:  # it is its weight
