@@ -1,7 +1,7 @@
 """Twins: networks written for MXNet's classic interface, run under its NumPy interface.
 
 ``with numpy_mode(): twin = twin_of(net)`` gives each block of the tests an ``F`` whose functions are written with
-``F.np`` and ``F.npx``, as the author of such a network writes them. Gluon's own blocks know both interfaces.
+``F.np`` and ``F.npx``, as the author of such a network writes them. Gluon's own blocks, and ours, know both interfaces.
 """
 import contextlib
 import functools
@@ -122,7 +122,7 @@ def numpy_mode():
 def twin_of(net):
     """``net``, a new network: from now on one of the NumPy interface."""
     def speak(block):
-        if isinstance(block, HybridBlock) and not type(block).__module__.startswith("mxnet."):
+        if isinstance(block, HybridBlock) and not type(block).__module__.startswith(("mxnet.", "gluon_compress.")):
             forward = block.hybrid_forward
             block.hybrid_forward = lambda F, *inputs, **own: forward(NumpyF(F), *inputs, **own)
     return net.apply(speak)
