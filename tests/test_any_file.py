@@ -1,4 +1,5 @@
 """Whatever holds a network can be opened: files that MXNet itself wrote compute what MXNet computes of them."""
+import contextlib
 import json
 import logging
 import tarfile
@@ -15,6 +16,7 @@ from gluon_compress.checkpoint import describe
 from gluon_compress.checkpoint.other_formats.params_file import read_params
 from modules import IMAGES, detector, face_network, lenet, predicted, sym, trained, two_inputs
 from mxnet.gluon import nn
+from numpy_twins import numpy_mode
 
 NEAR = {"rtol": 1e-5, "atol": 1e-6}
 
@@ -525,3 +527,25 @@ def test_a_predictor_of_gluonts_that_was_saved_as_classes_needs_its_network(tmp_
         gc.load(tmp_path)
     data = mx.nd.random.normal(shape=(2, 3, 8, 8))
     np.testing.assert_array_equal(gc.load(tmp_path, Small)(data).asnumpy(), net(data).asnumpy())
+
+
+# ---- in MXNet's NumPy interface
+
+@pytest.mark.parametrize("reads", ["NumPy interface", "classic"])
+@pytest.mark.parametrize("wrote", ["NumPy interface", "classic"])
+def test_files_of_either_interface_open_in_either(tmp_path, wrote, reads):
+    """An export, and parameters alone: the same bits come out, as arrays of the interface that is on."""
+    def interface(name):
+        return contextlib.nullcontext() if name == "classic" else numpy_mode()
+    values = np.random.RandomState(0).randn(2, 3, 8, 8).astype(np.float32)
+    with interface(wrote):
+        net = initialized(Small())
+        net.hybridize()
+        expected = net((mx.np if wrote != "classic" else mx.nd).array(values)).asnumpy()
+        net.export(str(tmp_path / "net"))
+        net.save_parameters(str(tmp_path / "net.params"))
+    with interface(reads):
+        data = (mx.np if reads != "classic" else mx.nd).array(values)
+        for found in (gc.load(tmp_path / "net"), gc.load(tmp_path / "net.params", Small)):
+            assert type(found(data)) is type(data)
+            np.testing.assert_array_equal(found(data).asnumpy(), expected)
