@@ -94,9 +94,9 @@ def trained(symbol, shapes=None, label_shape=(8,), labels=("softmax_label",), st
     return module, inputs
 
 
-def predicted(prefix, epoch, shapes, inputs, labels=("softmax_label",)):
-    """What ``Module.load(...).predict`` gives for one batch: a list of arrays."""
+def predicted(prefix, epoch, shapes, inputs, labels=("softmax_label",), label_shape=None):
+    """What ``Module.load(...).predict`` gives for one batch: a list of arrays. Some need to know the label's shape."""
     module = mx.mod.Module.load(prefix, epoch, data_names=list(shapes), label_names=list(labels) or None)
-    module.bind(list(shapes.items()), for_training=False)
+    module.bind(list(shapes.items()), label_shape and [(name, label_shape) for name in labels], for_training=False)
     module.forward(mx.io.DataBatch(inputs), is_train=False)
     return [output.asnumpy() for output in module.get_outputs()]

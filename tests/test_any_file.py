@@ -199,6 +199,38 @@ def test_a_training_graph_of_a_detector_detects_what_the_graph_for_deployment_do
     assert gc.checkpoint.describe(tmp_path / "train", head="logits").outputs == ("detection_output",)
 
 
+def language_model(fused):
+    """An LSTM over words, unrolled or in one operator; the label is reshaped before the loss reads it."""
+    words = sym.Embedding(sym.var("data"), input_dim=9, output_dim=4, name="embed")
+    cell = mx.rnn.FusedRNNCell(6, num_layers=2, mode="lstm", prefix="lstm_") if fused else \
+        mx.rnn.LSTMCell(6, prefix="lstm_")
+    states, _ = cell.unroll(3, inputs=words, layout="NTC", merge_outputs=True)
+    predictions = sym.FullyConnected(sym.Reshape(states, shape=(-1, 6)), num_hidden=9, name="pred")
+    return sym.SoftmaxOutput(predictions, sym.Reshape(sym.var("softmax_label"), shape=(-1,)), name="softmax")
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_recurrent_networks_predict_what_module_does(tmp_path, fused):
+    prefix = str(tmp_path / "net")
+    module, inputs = trained(language_model(fused), {"data": (2, 3)}, (2, 3))
+    module.save_checkpoint(prefix, 0)
+    expected = predicted(prefix, 0, {"data": (2, 3)}, inputs, label_shape=(2, 3))
+    all_close(outputs(gc.load(prefix), inputs), expected)
+    assert describe(prefix).inputs == ("data",)
+
+
+def test_a_network_that_reads_sequences_is_opened_without_its_ctc_loss(tmp_path):
+    """Whose operator no file may use: it is gone before the graph is checked."""
+    scores = sym.FullyConnected(sym.var("data"), num_hidden=6, flatten=False, name="fc")
+    loss = sym.MakeLoss(sym.ctc_loss(sym.transpose(scores, axes=(1, 0, 2)), sym.var("label")), name="loss")
+    prefix, shapes = str(tmp_path / "net"), {"data": (2, 5, 3)}
+    module, inputs = trained(sym.Group([sym.BlockGrad(sym.softmax(scores, axis=2), name="pred"), loss]), shapes, (2, 2),
+                             ("label",))
+    module.save_checkpoint(prefix, 0)
+    expected = predicted(prefix, 0, shapes, inputs, ("label",), (2, 2))[:1]
+    all_close(outputs(gc.load(prefix), inputs), expected)
+
+
 # ---- what MXNet wrote over the years
 
 def in_dialect(content, since):

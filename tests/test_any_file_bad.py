@@ -177,6 +177,8 @@ def test_loops_are_named_as_what_they_are(files):
 def test_an_epoch_that_is_not_there_is_named_with_those_that_are(files):
     refused(files(), "no parameters of epoch 3; accepted: 0", epoch=3)
     refused(f"{files()}-0000.params", "is of epoch 0; accepted: 0", epoch=3)
+    with pytest.raises(CheckpointError, match="is of epoch 0; accepted: 0"):
+        gc.load(f"{files()}-0000.params", nn.Dense(2), epoch=3)
     with pytest.raises(FileNotFoundError, match="checkpoints there: net"):
         gc.load(files().with_name("nett"))
 

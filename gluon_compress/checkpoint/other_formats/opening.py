@@ -14,7 +14,7 @@ from .folders import open_archive, open_folder
 from .found import Found
 from .module_checkpoint import NAME, Opened, OpenedBlock, Wanted, at_prefix, epochs_of
 from .params_file import is_arrays, read_params
-from .places import GRAPH_END, is_parameters, missing, open_beside, open_prefix
+from .places import GRAPH_END, check_epoch, is_parameters, missing, open_beside, open_prefix
 from .signatures import foreign, foreign_archive
 
 
@@ -30,11 +30,11 @@ def is_ours(path: str | PathLike[str]) -> bool:
 def open_other(path: str | PathLike[str], wanted: Wanted, epoch: int | None) -> Opened | OpenedBlock:
     """Read and check what others saved at ``path``; ``CheckpointError`` with the reason when that is not possible."""
     place = Path(path)
+    if not place.is_file() and place.with_name(place.name + GRAPH_END).is_file():
+        return open_prefix(place, wanted, epoch)  # also beside a folder of that name
     if place.is_dir():
         return open_folder(place, wanted, epoch)
     if not place.exists():
-        if place.with_name(place.name + GRAPH_END).is_file():
-            return open_prefix(place, wanted, epoch)
         raise missing(place)
     _refuse_foreign(place)
     if is_archive(place) and not is_arrays(place):
@@ -59,6 +59,7 @@ def read_parameters(path: str | PathLike[str], epoch: int | None) -> tuple[Found
         if is_archive(place) and not is_arrays(place):
             with unpacked(place) as folder:
                 return read_parameters(folder, epoch)
+        check_epoch(place, epoch)
     with content_of(place, "file of MXNet's parameters"):
         arrays = read_params(place)
     return Found("parameters of MXNet", (place.name,), parameters=sum(value.size for value in arrays.values())), arrays

@@ -50,7 +50,7 @@ def open_beside(path: Path, wanted: Wanted, epoch: int | None) -> Opened:
                               f"file nor as a graph, parameters or an archive of MXNet's")
     if path.name.endswith(GRAPH_END) and epochs_of(prefix := _prefix_of(path)):
         return open_prefix(prefix, wanted, epoch)
-    _refuse_epoch(path, epoch)
+    check_epoch(path, epoch)
     stem = path.name.removesuffix(GRAPH_END).removesuffix(".json")
     parameters = path.with_name(f"{stem}.params")
     if not parameters.is_file():
@@ -69,25 +69,26 @@ def _holds_graph(path: Path) -> bool:
 
 
 def _open_parameters(path: Path, wanted: Wanted, epoch: int | None) -> Opened:
-    match = NAME.fullmatch(path.name)
+    number, match = check_epoch(path, epoch), NAME.fullmatch(path.name)
     if match:
-        number, graph = int(match["epoch"]), path.with_name(match["prefix"] + GRAPH_END)
-        if epoch not in (None, number):
-            raise CheckpointError(f"{path} is of epoch {number}; accepted: {number}, or {match['prefix']} as path")
+        graph = path.with_name(match["prefix"] + GRAPH_END)
         if graph.is_file():
             return open_pair(graph, path, wanted, epoch=number, epochs=tuple(epochs_of(_prefix_of(graph))))
-    else:
-        _refuse_epoch(path, epoch)
-        for graph in (path.with_name(path.name.removesuffix(".params") + end) for end in (GRAPH_END, ".json")):
-            if graph.is_file():
-                return open_pair(graph, path, wanted)
+    for graph in (path.with_name(path.name.removesuffix(".params") + end) for end in (GRAPH_END, ".json")):
+        if graph.is_file():
+            return open_pair(graph, path, wanted)
     raise ParametersAlone(f"{path} holds parameters and there is no graph beside it; give load the network that they "
                           f"belong to: load(path, net)")
 
 
-def _refuse_epoch(path: Path, epoch: int | None) -> None:
-    if epoch is not None:
-        raise CheckpointError(f"{path} has no epoch in its name; accepted: epoch=None")
+def check_epoch(path: Path, epoch: int | None) -> int | None:
+    """The epoch in a file's name, or None; ``CheckpointError`` where the user wants another one."""
+    match = NAME.fullmatch(path.name)
+    number = int(match["epoch"]) if match else None
+    if epoch not in (None, number):
+        raise CheckpointError(f"{path} is {f'of epoch {number}' if match else 'of no epoch'}; accepted: {number}, or "
+                              f"the prefix of a checkpoint as path")
+    return number
 
 
 def _prefix_of(graph: Path) -> Path:
