@@ -114,7 +114,7 @@ def load(path: str | PathLike[str], net: HybridBlock | type[HybridBlock] | None 
     opened = open_other(path, wanted, epoch)
     _refuse_given("a network that this package did not save", precision=precision, simulate=simulate or None)
     _report(path, opened.found)
-    with content_of(path, opened.found.kind):
+    with content_of(path, "network of MXNet"):
         return opened.network(ctx or mx.cpu())
 
 

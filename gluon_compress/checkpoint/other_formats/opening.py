@@ -30,7 +30,7 @@ def is_ours(path: str | PathLike[str]) -> bool:
 def open_other(path: str | PathLike[str], wanted: Wanted, epoch: int | None) -> Opened | OpenedBlock:
     """Read and check what others saved at ``path``; ``CheckpointError`` with the reason when that is not possible."""
     place = Path(path)
-    if not place.is_file() and place.with_name(place.name + GRAPH_END).is_file():
+    if place.name and not place.is_file() and place.with_name(place.name + GRAPH_END).is_file():
         return open_prefix(place, wanted, epoch)  # also beside a folder of that name
     if place.is_dir():
         return open_folder(place, wanted, epoch)

@@ -70,7 +70,7 @@ def open_segmentation(folder: Path) -> OpenedBlock:
     Raises ``CheckpointError`` for unknown hyperparameters, for parameters that do not fit, and without gluoncv.
     """
     path, settings = folder / BLOB, settings_of(folder)["hyperparams.json"]
-    with content_of(path, SEGMENTATION):
+    with content_of(path, "file of MXNet's parameters"):
         arrays = read_params(path)
     found = Found(SEGMENTATION, (path.name, "hyperparams.json"), inputs=("data",), outputs=("segmentation",),
                   parameters=sum(value.size for value in arrays.values()), settings={"hyperparams.json": settings})
