@@ -91,8 +91,8 @@ def in_both_interfaces(hybrid_forward: Callable) -> Callable:
     """Let a ``hybrid_forward`` that is written with classic operators compute under ``npx.set_np()``, too."""
     @functools.wraps(hybrid_forward)
     def forward(block: Any, F: Any, *inputs: Any, **parameters: Any) -> Any:
-        operators = _ClassicOperators(F) if mx.util.is_np_array() else F
-        return hybrid_forward(block, operators, *inputs, **parameters)
+        needs_classic = mx.util.is_np_array() and F in (mx.nd, mx.sym)  # and not operators of the caller's own
+        return hybrid_forward(block, _ClassicOperators(F) if needs_classic else F, *inputs, **parameters)
     return forward
 
 
