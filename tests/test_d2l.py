@@ -175,6 +175,23 @@ def test_it_leaves_as_a_symbol_and_as_onnx(name, tmp_path):
     assert_close([mx.np.array(found)], [net(x)], rtol=1e-3, atol=1e-4)
 
 
+@EACH
+@pytest.mark.parametrize("mode", ["classic", "numpy"])
+def test_gluons_own_export_of_it_opens_in_both_interfaces(name, mode, tmp_path):
+    net, x = built(name)
+    expected = net(x).asnumpy()
+    net.hybridize()
+    net(x)
+    net.export(str(tmp_path / "net"))
+    with mx.util.np_array(mode == "numpy"), mx.util.np_shape(mode == "numpy"):
+        x = x if mode == "numpy" else x.as_nd_ndarray()
+        loaded = gc.load(tmp_path / "net", epoch=0)
+        assert type(loaded(x)) is type(x) and np.array_equal(loaded(x).asnumpy(), expected)
+        before = gc.report(loaded, x)
+        prune_channels(loaded, x, 0.5, round_to=1)
+        assert gc.report(loaded, x).macs < 0.75 * before.macs
+
+
 def test_a_transformer_with_sentences_of_their_own_lengths_goes_through_as_well():
     words = inputs_of("transformer")
     lengths = mx.np.array([7, 3, 1, 5, 2, 7, 6, 4], dtype="float32")

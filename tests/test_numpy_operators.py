@@ -9,7 +9,7 @@ from gluon_compress.network.graph import Graph
 from gluon_compress.pruning import prune_channels
 from gluon_compress.pruning.channels.rules.numpy_interface import NUMPY_RULES
 from mxnet import util
-from mxnet.gluon import nn
+from mxnet.gluon import nn, rnn
 from networks import Function, Net, assert_close, randomize, values, zero_removed
 
 SHAPES = [(4, 3, 2, 5), (4, 3, 2, 5)]
@@ -105,6 +105,32 @@ def test_the_classic_form_computes_the_same_shapes_and_bits_outside_of_numpy_mod
                 if key in graph.symbol.list_inputs()}
         found = graph.symbol.bind(mx.cpu(), read).forward()[0]
     assert found.shape == expected.shape and found.asnumpy().tobytes() == expected.asnumpy().tobytes()
+
+
+IMAGES, SEQUENCES = (2, 4, 8, 8), (3, 2, 5)
+BLOCKS = {
+    "dense": (lambda: nn.Dense(3, activation="tanh"), IMAGES),
+    "convolution": (lambda: nn.Conv2D(4, 3, activation="relu"), IMAGES),
+    "transposed": (lambda: nn.Conv2DTranspose(4, 3), IMAGES), "pooling": (lambda: nn.AvgPool2D(), IMAGES),
+    "global pooling": (lambda: nn.GlobalMaxPool2D(), IMAGES), "batch norm": (lambda: nn.BatchNorm(), IMAGES),
+    "layer norm": (lambda: nn.LayerNorm(), IMAGES), "embedding": (lambda: nn.Embedding(9, 3), (2, 3)),
+    "flatten": (lambda: nn.Flatten(), IMAGES), "dropout": (lambda: nn.Dropout(0.5), IMAGES),
+    "leaky relu": (lambda: nn.LeakyReLU(0.1), IMAGES), "prelu": (lambda: nn.PReLU(), IMAGES),
+    "elu": (lambda: nn.ELU(), IMAGES), "selu": (lambda: nn.SELU(), IMAGES), "gelu": (lambda: nn.GELU(), IMAGES),
+    "swish": (lambda: nn.Swish(), IMAGES), "softplus": (lambda: nn.Activation("softrelu"), IMAGES),
+    "function": (lambda: nn.HybridLambda(lambda F, x: F.np.tanh(x)), IMAGES), "rnn": (lambda: rnn.RNN(4), SEQUENCES),
+    "lstm": (lambda: rnn.LSTM(4, num_layers=2, layout="NTC"), SEQUENCES),
+    "gru": (lambda: rnn.GRU(4, bidirectional=True), SEQUENCES)}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_gluons_blocks_are_classic_graphs(name):
+    make, shape = BLOCKS[name]
+    block = make()
+    block.initialize()
+    x = mx.np.array(np.random.RandomState(0).uniform(0, 1, shape), dtype="float32")
+    block(x)
+    assert not [node.operator for node in Graph(block, x).nodes if node.operator.startswith("_np")]
 
 
 STAYS = {

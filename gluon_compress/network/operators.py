@@ -7,7 +7,7 @@ rule in ``pruning/channels/rules/``. No other module tells by its name what an o
 
 An operator without an entry is computed as it is, in fp32; it has no layer and counts no multiply-accumulates.
 
-Other forms of an operator, such as its name in MXNet's NumPy interface or its form in ONNX, belong in its entry.
+Operators of MXNet's NumPy interface that compute what one of these does are written as it, by ``numpy_operators.py``.
 """
 from __future__ import annotations
 
