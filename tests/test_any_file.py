@@ -196,6 +196,7 @@ def test_a_training_graph_of_a_detector_detects_what_the_graph_for_deployment_do
     assert (expected[0][:, :, 0] >= 0).any(), "something is detected"
     assert net.found.inputs == ("data",) and net.found.outputs == ("detection_output",)
     assert net.found.left_out.keys() == {"cls_prob_output", "loc_loss_output", "cls_label_output"}
+    assert net.found.replaced == {"det_out": "what MakeLoss reads"}
     assert gc.checkpoint.describe(tmp_path / "train", head="logits").outputs == ("detection_output",)
 
 
@@ -485,20 +486,22 @@ def test_sagemaker_object_detection(tmp_path):
 
 
 def test_sagemaker_linear_learner(tmp_path):
-    """A .zip without ending in the .tar.gz."""
-    body = sym.FullyConnected(sym.var("data"), num_hidden=1, name="fc0")
+    """A .zip without ending in the .tar.gz; its graph multiplies by ``dot``, and learns the bias ten times as fast."""
+    body = sym.dot(sym.var("data"), sym.var("fc0_weight", shape=(6, 1)))
+    body = sym.broadcast_add(body, sym.var("fc0_bias", shape=(1, 1), lr_mult=10))
     data = written(sym.LogisticRegressionOutput(body, sym.var("out_label"), name="out"), str(tmp_path / "net"), (4, 6))
     expected = predicted(str(tmp_path / "net"), 0, {"data": (4, 6)}, [data], ("out_label",))
-    inner = left_behind(tmp_path / "inner", tmp_path / "net", "mx-mod", additional_params={"threshold": 0.5},
-                        manifest={})
+    inner = left_behind(tmp_path / "inner", tmp_path / "net", "mx-mod", additional_params={
+        "threshold": 0.5, "predictor_type": "binary_classifier"})
+    (inner / "manifest.json").write_text('{"additional-params.json": "json", "mx-mod": "mxnet_module", "version": 1}')
     folder = tmp_path / "model"
     folder.mkdir()
     packed(inner, tmp_path / "zip").rename(folder / "model_algo-1")
     for path in (inner, folder, folder / "model_algo-1", packed(folder, tmp_path / "model.tar.gz")):
         net = gc.load(path)
         all_close(outputs(net, [data]), expected)
-        assert net.found.kind == "SageMaker linear learner"
-        assert net.found.settings["additional-params.json"] == {"threshold": 0.5}
+        assert net.found.kind == "SageMaker linear learner" and net.params["fc0_bias"].lr_mult == 10
+        assert net.found.settings["additional-params.json"]["threshold"] == 0.5
 
 
 def test_a_zip_of_symbol_and_params_without_names(tmp_path):

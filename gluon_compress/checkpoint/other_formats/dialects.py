@@ -29,14 +29,14 @@ CASTS = ("Cast", "cast", "amp_cast")
 
 @dataclass
 class ForeignGraph:
-    """A graph that was read: the entries that it puts out, and the version of MXNet that wrote it (0 before 0.9)."""
+    """A graph that was read.
+
+    The entries that it puts out, the version of MXNet that wrote it (0 before 0.9), and the names of all its nodes.
+    """
 
     outputs: list[Entry]
     version: int
-
-    def nodes(self) -> list[Node]:
-        """All nodes that the outputs depend on, each after its inputs."""
-        return in_order(self.outputs)
+    names: set[str]
 
     def symbol(self) -> mx.sym.Symbol:
         """The ``mx.sym.Symbol``, once all was checked; raises :class:`Malformed` as ``checked_content`` does."""
@@ -68,7 +68,7 @@ def read_graph(content: str | bytes) -> ForeignGraph:
     outputs = [_linked(link, nodes, f"output {number}") for number, link in enumerate(parsed["heads"])]
     if not outputs:
         raise Malformed("the graph has no outputs")
-    return ForeignGraph(outputs, version_of(parsed.get("attrs", {})))
+    return ForeignGraph(outputs, version_of(parsed.get("attrs", {})), {node.name for node in nodes})
 
 
 def in_float32(outputs: list[Entry]) -> list[Entry]:

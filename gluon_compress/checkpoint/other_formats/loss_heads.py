@@ -60,11 +60,14 @@ def without_losses(outputs: list[Entry], known: Collection[str], head: str, chos
         else:
             kept.append(output)
     if not kept:
-        raise Malformed(f"every output of the graph is a loss that depends on labels ({'; '.join(stripped.left_out)}); "
-                        f"accepted: outputs=, the names of what it computes before the loss")
+        raise Malformed(f"every output of the graph ({', '.join(stripped.left_out)}) is a loss that depends on a label "
+                        f"({', '.join(sorted(node.name for node in labels))}); accepted: outputs=, names of what it "
+                        f"computes before the loss, or inputs=, names with those that are no labels")
     if not chosen:
         kept = _detections(kept, outputs, stripped.left_out)
     stripped.outputs = [_logits(output, replaced) for output in kept] if head == "logits" else kept
+    for name in [name for name in replaced if f"{name}_output" in stripped.left_out]:
+        del replaced[name]
     return stripped
 
 

@@ -22,11 +22,11 @@ from ..loaded_network import LoadedNetwork
 from ..shape_check import check_shapes, check_types
 from ..sampling import guard_sampling
 from ..symbol_check import first_line
-from .dialects import in_float32, read_graph
+from .dialects import ForeignGraph, in_float32, read_graph
 from .found import Found
 from .inputs import inputs_of
 from .layer_check import check_layers
-from .loss_heads import output_name, outputs_named, without_losses
+from .loss_heads import Stripped, output_name, outputs_named, without_losses
 from .params_file import TYPES, without_prefixes
 
 GRAPH_BYTES = 1 << 27
@@ -116,29 +116,40 @@ def open_graph(graph: Path, parameters: Path, arrays: dict[str, np.ndarray], wan
     """
     if graph.stat().st_size > GRAPH_BYTES:
         raise Malformed(f"the graph has {graph.stat().st_size} bytes; accepted: at most {GRAPH_BYTES}")
-    read = read_graph(graph.read_bytes())
-    values, everything = without_prefixes(arrays), {node.name for node in read.nodes()}
+    read, values = read_graph(graph.read_bytes()), without_prefixes(arrays)
+    stripped = _for_inference(read, values, wanted)
+    symbol = read.symbol()
+    inputs = inputs_of(symbol, values, wanted.inputs)
+    unread = values.keys() - read.names - {*symbol.list_inputs()}
+    left_out = {**stripped.left_out, **dict.fromkeys(sorted(unread), Found.UNREAD)}
+    values, types = _fitting(symbol, inputs, values)
+    found = Found(files=(graph.name, parameters.name), inputs=tuple(inputs), replaced=stripped.replaced,
+                  outputs=tuple(map(output_name, read.outputs)), left_out=left_out,
+                  parameters=sum(value.size for value in values.values()), **about)
+    return Opened(found, symbol, values, types)
+
+
+def _for_inference(read: ForeignGraph, values: Mapping[str, np.ndarray], wanted: Wanted) -> Stripped:
+    """Leave in a graph what the user wants of it, without losses and labels."""
     if wanted.outputs is not None:
         read.outputs = outputs_named(wanted.outputs, read.outputs)
     stripped = without_losses(read.outputs, {*values, *(wanted.inputs or ())}, wanted.head, wanted.outputs is not None)
     read.outputs = stripped.outputs if wanted.float16 else in_float32(stripped.outputs)
     guard_sampling(read.outputs)
-    symbol = read.symbol()
-    inputs = inputs_of(symbol, values, wanted.inputs)
-    names = [name for name in symbol.list_inputs() if name not in inputs]
-    left_out = {**stripped.left_out, **{name: Found.UNREAD for name in values
-                                        if name not in names and name not in everything}}
-    values = {name: values[name] for name in names}
+    return stripped
+
+
+def _fitting(symbol: mx.sym.Symbol, inputs: Sequence[str],
+             values: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """``({parameter: value in the type that the graph computes with}, {input: type})``, shapes and types checked."""
+    values = {name: values[name] for name in symbol.list_inputs() if name not in inputs}
     shapes = {name: value.shape for name, value in values.items()}
     check_layers(symbol, shapes)
     check_shapes(symbol, shapes)
     types = _types(symbol, inputs, values)
     values = {name: _cast(name, value, types[name]) for name, value in values.items()}
     check_types(symbol, types)
-    found = Found(files=(graph.name, parameters.name), inputs=tuple(inputs), replaced=stripped.replaced,
-                  outputs=tuple(map(output_name, read.outputs)), left_out=left_out,
-                  parameters=sum(value.size for value in values.values()), **about)
-    return Opened(found, symbol, values, {name: types[name] for name in inputs})
+    return values, {name: types[name] for name in inputs}
 
 
 def _types(symbol: mx.sym.Symbol, inputs: Sequence[str], values: Mapping[str, np.ndarray]) -> dict[str, str]:
