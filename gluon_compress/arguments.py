@@ -5,7 +5,7 @@ import difflib
 import math
 import numbers
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,9 +96,13 @@ def nearest(name: Any, known: Collection[str], most: int = 12) -> str:
     close = difflib.get_close_matches(str(name), known)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    names = list(known)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"accepted: {', '.join(names[:most])}{more}"
+    return f"accepted: {listed(known, most)}"
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names with commas, at most so many of them, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class _Missing:

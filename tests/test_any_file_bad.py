@@ -122,7 +122,7 @@ def test_parameters_that_nothing_reads_are_named_in_a_warning_from_the_callers_l
 
 def test_names_of_inputs_and_outputs_that_are_not_there_are_refused(files):
     refused(files(), "inputs has 'date', which the network does not read; accepted: names among data", inputs=["date"])
-    refused(files(), "outputs has 'fc_outptu', which the graph does not compute; accepted: .*fc_output",
+    refused(files(), "outputs has 'fc_outptu', which the graph does not compute; did you mean .*fc_output",
             outputs=["fc_outptu"])
     refused(files(), "the graph reads data, which the parameters do not have .inputs are fc_weight",
             inputs=["fc_weight"])

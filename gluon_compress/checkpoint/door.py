@@ -10,7 +10,7 @@ from os import PathLike
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from ..arguments import check_flag, check_integer
+from ..arguments import check_flag, check_integer, listed
 from ..files.paths import check_folder
 from ..files.tensorfile import content_of
 from ..network.checks import check_context, check_hybrid
@@ -176,5 +176,4 @@ def _report(path: str | PathLike[str], found: Found) -> None:
     LOGGER.info("%s: %s", os.fspath(path), found.line())
     unread = [name for name, reason in found.left_out.items() if reason == found.UNREAD]
     if unread:
-        more = f" and {len(unread) - 10} more" if len(unread) > 10 else ""
-        warnings.warn(f"{path}: nothing in the graph reads the parameters {', '.join(unread[:10])}{more}", stacklevel=3)
+        warnings.warn(f"{path}: nothing in the graph reads the parameters {listed(unread)}", stacklevel=3)

@@ -1,6 +1,7 @@
 """The loss with which Module trains a network on, put at the end of its graph."""
 from __future__ import annotations
 
+from ..arguments import check_choice
 from ..errors import NetworkError
 from ..network.nodes import Entry, Node, in_order, written
 
@@ -13,8 +14,8 @@ NAME = "softmax"  # with which Module calls the label softmax_label, unless it i
 
 def check_loss_head(loss_head: object) -> None:
     """``None``, or an operator of :data:`LOSSES`; else ``ValueError``."""
-    if loss_head is not None and (not isinstance(loss_head, str) or loss_head not in LOSSES):
-        raise ValueError(f"loss_head is {loss_head!r}; accepted: {', '.join(LOSSES)}, or None")
+    if loss_head is not None:
+        check_choice("loss_head", loss_head, LOSSES)
 
 
 def with_loss(outputs: list[Entry], loss_head: str) -> tuple[Entry, Entry]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...arguments import listed
 from ...errors import CheckpointError
 from . import gluonts, sagemaker
 from .archives import is_archive, unpacked
@@ -10,8 +11,8 @@ from .module_checkpoint import Opened, OpenedBlock, Wanted
 from .places import GRAPH_END, ParametersAlone, is_parameters, open_pair, open_prefix
 from .signatures import foreign, foreign_archive
 
-MOST_NAMED = 10
 DEEPEST = 3  # archives and folders in one another
+CODE = "code"  # scripts of SageMaker's containers
 PLAIN_GRAPH, PLAIN_PARAMETERS = "symbol.json", "params"
 
 
@@ -50,7 +51,8 @@ def _open_inner(folder: Path, files: list[Path], wanted: Wanted, epoch: int | No
                 depth: int) -> Opened | OpenedBlock | None:
     """What lies in the only archive in a folder, or in its only folder."""
     archives = [path for path in files if is_archive(path) and not foreign_archive(path)]
-    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(("code", "."))]
+    folders = [path for path in sorted(folder.iterdir())
+               if path.is_dir() and path.name != CODE and not path.name.startswith(".")]
     if depth >= DEEPEST or any(map(is_parameters, files)):
         return None
     if len(archives) == 1:
@@ -72,5 +74,4 @@ def _nothing(folder: Path, files: list[Path]) -> CheckpointError:
 
 
 def _listed(paths: list[Path]) -> str:
-    more = len(paths) - MOST_NAMED
-    return ", ".join(path.name for path in paths[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return listed(path.name for path in paths)

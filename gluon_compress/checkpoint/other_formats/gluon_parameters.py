@@ -9,12 +9,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
+from ...arguments import listed
 from ...errors import CheckpointError
 from ...network.resizing import capture, put_back
 from ...network.values import has_values, known_shape, leave_store, parameters, take_values, walk
 from .params_file import without_prefixes
-
-MOST_NAMED = 10
 
 
 def load_parameters(path: str | PathLike[str], arrays: dict[str, np.ndarray], net: HybridBlock,
@@ -66,7 +65,7 @@ def _checked(path: str | PathLike[str], net: HybridBlock, named: Mapping[str, Pa
                         f"{known_shape(named[name])} and {np.dtype(named[name].dtype)}"
                         for name, value in arrays.items() if name in named and not _fits(named[name], value)]}
     if any(wrong.values()):
-        said = "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
+        said = "; ".join(f"{what}: {listed(names)}" for what, names in wrong.items() if names)
         raise CheckpointError(f"{path} does not fit the network. Parameters that {said}")
     return {parameter: value.astype(parameter.dtype, copy=False) for parameter, value in values.items()}
 
@@ -75,8 +74,3 @@ def _fits(parameter: Parameter, value: np.ndarray) -> bool:
     shape = known_shape(parameter)
     alike = shape is None or len(shape) == value.ndim and all(a in (0, -1, b) for a, b in zip(shape, value.shape))
     return alike and np.can_cast(value.dtype, parameter.dtype, "same_kind")
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 import mxnet as mx
 
+from ...arguments import listed
 from ...errors import CheckpointError
 from ...files.schema import Malformed
 from ...network.nodes import nodes_of
@@ -15,7 +16,6 @@ from ...network.registry import description_of
 # As MXNet's operators call what they read as parameters, and the ends of names that Module takes for parameters.
 ROLES = ("weight", "bias", "gamma", "beta", "moving_mean", "moving_var", "running_mean", "running_var", "parameters")
 ENDS = ("_weight", "_bias", "_gamma", "_beta")
-MOST_NAMED = 20
 
 
 def inputs_of(symbol: mx.sym.Symbol, known: Collection[str], given: Sequence[str] | None) -> list[str]:
@@ -36,23 +36,18 @@ def inputs_of(symbol: mx.sym.Symbol, known: Collection[str], given: Sequence[str
         for name in given:
             if name not in symbol.list_inputs():
                 raise CheckpointError(f"inputs has {name!r}, which the network does not read; accepted: names among "
-                                 f"{_listed(variables or symbol.list_inputs())}")
+                                 f"{listed(variables or symbol.list_inputs())}")
         inputs = list(given)
     else:
         as_parameters = _read_as_parameters(symbol)
         inputs = _numbered([name for name in variables if name not in as_parameters and not name.endswith(ENDS)])
     missing = [name for name in variables if name not in inputs]
     if missing:
-        raise Malformed(f"the graph reads {_listed(missing)}, which the parameters do not have (inputs are "
-                        f"{_listed(inputs) or 'none'}; inputs= says which are)")
+        raise Malformed(f"the graph reads {listed(missing)}, which the parameters do not have (inputs are "
+                        f"{listed(inputs) or 'none'}; inputs= says which are)")
     if not inputs:
         raise Malformed("the graph reads parameters only; accepted: a network with inputs")
     return inputs
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read_as_parameters(symbol: mx.sym.Symbol) -> set[str]:

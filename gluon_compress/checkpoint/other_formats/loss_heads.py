@@ -9,10 +9,10 @@ detections are kept, which the training graph of an SSD puts out as well.
 """
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from ...arguments import nearest
 from ...errors import CheckpointError
 from ...files.schema import Malformed
 from ...network.nodes import Entry, Node, in_order, written
@@ -81,9 +81,7 @@ def outputs_named(names: Sequence[str], outputs: list[Entry]) -> list[Entry]:
              **{output_name(output): output for output in outputs}}
     for name in names:
         if name not in found:
-            close = difflib.get_close_matches(name, found, 5) or [output_name(output) for output in outputs]
-            raise CheckpointError(f"outputs has {name!r}, which the graph does not compute; accepted: names such as "
-                             f"{', '.join(close)}")
+            raise CheckpointError(f"outputs has {name!r}, which the graph does not compute; {nearest(name, found)}")
     return [found[name] for name in names]
 
 

@@ -14,13 +14,13 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ...arguments import shown
+from ...arguments import check_choice, shown
 from ...errors import CheckpointError
 from ...files.schema import Malformed
 from ...network.blocks import give_values
 from ..loaded_network import LoadedNetwork
-from ..shape_check import check_shapes, check_types
 from ..sampling import guard_sampling
+from ..shape_check import check_shapes, check_types
 from ..symbol_check import first_line
 from .dialects import ForeignGraph, in_float32, read_graph
 from .found import Found
@@ -203,6 +203,5 @@ def check_wanted(inputs: Any, outputs: Any, head: Any, ctx: mx.Context | None = 
                                   or not all(isinstance(name, str) for name in names)
                                   or len(set(names)) != len(names)):
             raise TypeError(f"{argument} is {shown(names)}; accepted: a list of different names, or None")
-    if head not in HEADS:
-        raise ValueError(f"head is {shown(head)}; accepted: {', '.join(map(repr, HEADS))}")
+    check_choice("head", head, HEADS)
     return Wanted(inputs, outputs, head, ctx is not None and ctx.device_type == "gpu")
