@@ -114,7 +114,7 @@ def test_quantized_weights_are_multiples_of_their_scales(name):
 def test_on_integers_it_agrees_with_fp32(name):
     net, x = built(name)
     expected = net(x)
-    quantized = quantize(net, [x], progress=False)
+    quantized = quantize(net, [x[number:number + 1] for number in range(8)], progress=False)
     assert quantized.record.layers and type(quantized(x)) is mx.np.ndarray
     assert relative(quantized(x), expected) < 0.1
 
@@ -169,7 +169,7 @@ def test_it_leaves_as_a_symbol_and_as_onnx(name, tmp_path):
     symbol, parameters = gc.export.to_symbol(net, tmp_path / "net", x)
     assert '"op": "_np' not in symbol.read_text()  # so that readers without the NumPy interface know all of it
     assert_close(gluon.SymbolBlock.imports(str(symbol), ["data"], str(parameters))(x), net(x))
-    path = gc.export.to_onnx(net, tmp_path / "net.onnx", x)
+    path = gc.export.to_onnx(net, tmp_path / "net.onnx", x[:1])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found, = session.run(None, {"data": x.asnumpy()})
     assert_close([mx.np.array(found)], [net(x)], rtol=1e-3, atol=1e-4)

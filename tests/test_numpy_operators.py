@@ -159,6 +159,21 @@ def test_what_has_no_classic_form_stays_and_computes_the_same(name):
     assert found.asnumpy().tobytes() == expected.asnumpy().tobytes()
 
 
+def test_an_example_of_one_sample_is_one_of_many():
+    """What all samples share has one row, as such an example has."""
+    def forward(net, F, x, positions, mixing, scale):
+        x = (x + positions) * scale
+        return F.np.matmul(F.np.matmul(x, mixing), F.np.swapaxes(x, 1, 2)) + F.np.matmul(x, F.np.swapaxes(x, 1, 2))
+    net = Net(forward, {"positions": (1, 5, 6), "mixing": (1, 6, 6), "scale": (1, 1, 6)})
+    net.initialize(mx.init.Normal(1))
+    one, many = (mx.np.random.normal(size=(batch, 5, 6)) for batch in (1, 4))
+    graph = Graph(net, one)
+    operators = [node.operator for node in graph.nodes]
+    assert operators.count("batch_dot") == 2 and operators.count("_npi_matmul") == 1
+    for x in (one, many):
+        np.testing.assert_array_equal(graph.block(graph.symbol)(x).asnumpy(), net(x).asnumpy())
+
+
 def test_files_may_hold_what_a_network_of_the_numpy_interface_is_traced_to():
     """Those that other programs write: ours hold classic operators."""
     def traced(block, inputs):

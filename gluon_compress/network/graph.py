@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import mxnet as mx
@@ -92,7 +93,8 @@ class Graph:
         self.input_shapes: dict[str, Shape] = {}
         if example is not None:
             self.infer_shapes([value.shape for value in example])
-            self._write_classic(example)
+            if any(node.operator in FORMS for node in self.nodes):
+                self._write_classic(example)
 
     def trace(self, net: HybridBlock) -> mx.sym.Symbol:
         """What ``net`` computes of the same inputs as it is now, as Gluon names it; ``NetworkError`` if it cannot."""
@@ -148,13 +150,11 @@ class Graph:
         return {name: CLASSIC.own(parameter.list_data()[0].copyto(mx.cpu()))
                 for name, parameter in self.parameters.items()}
 
-    def _write_classic(self, inputs: Iterable[mx.nd.NDArray]) -> None:
-        """Write operators of MXNet's NumPy interface as classic ones, where these compute the same.
-
-        ``inputs`` is the example whose shapes the nodes have.
-        """
-        if not any(node.operator in FORMS for node in self.nodes):
-            return
+    def _write_classic(self, inputs: Sequence[mx.nd.NDArray]) -> None:
+        """Write operators of MXNet's NumPy interface as classic ones, where these compute the same."""
+        shapes = [value.shape for value in inputs]
+        with suppress(ValueError):  # of one more sample, so that what has length one has it with other batches, too
+            self.infer_shapes([(shape[0] + 1, *shape[1:]) for shape in shapes])
         internals = self.symbol.get_internals()
         types: dict[str, list] = {}
         for output, dtype in zip(internals, self._infer_types(internals, inputs)):
@@ -167,6 +167,7 @@ class Graph:
                 node.attributes = {name: str(value) for name, value in attributes.items()}
         self.symbol = symbol_of(self.outputs)
         self._numpy_shapes = has_numpy_operators(self.symbol)
+        self.infer_shapes(shapes)
 
     def _infer_types(self, symbol: mx.sym.Symbol, inputs: Iterable[mx.nd.NDArray]) -> list:
         types = {name: parameter.list_data()[0].dtype for name, parameter in self.parameters.items()}

@@ -25,7 +25,8 @@ FORMS: dict[str, Callable[[Node], Form | None]] = {}
 def classic_form(node: Node, types: Sequence[Any]) -> Form | None:
     """``(operator, attributes)`` that compute the same, or None where ``node`` stays as it is.
 
-    Its shapes must be known; ``types`` are those of what it reads and makes, None where one is not known.
+    Its shapes must be known, those of a batch of several samples; ``types`` are those of what it reads and makes, None
+    where one is not known.
     """
     form = FORMS.get(node.operator)
     shapes = [node.input_shape(index) for index in range(len(node.inputs))] + node.shapes
@@ -48,11 +49,6 @@ def _renamed(operator: str) -> Callable[[Node], Form]:
     return lambda node: (operator, node.settings)
 
 
-def _combined(same: str, broadcast: str) -> Callable[[Node], Form]:
-    """The form of an operator of two tensors, of one shape or of two."""
-    return lambda node: (same if node.input_shape(0) == node.input_shape(1) else broadcast, {})
-
-
 FORMS.update({f"_npi_{name}": _renamed(name) for name in (
     "negative reciprocal sign rint ceil floor trunc fix exp expm1 log log10 log2 log1p sqrt cbrt square sin cos tan "
     "arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh degrees radians").split()})
@@ -61,9 +57,9 @@ FORMS.update({"_npi_absolute": _renamed("abs"), "_np_copy": _renamed("_copy"), "
 FORMS.update({f"_npi_{name}_scalar": _renamed(f"_{classic}_scalar") for name, classic in {
     "add": "plus", "subtract": "minus", "rsubtract": "rminus", "multiply": "mul", "true_divide": "div",
     "rtrue_divide": "rdiv", "mod": "mod", "rmod": "rmod", "power": "power", "rpower": "rpower"}.items()})
-FORMS.update({f"_npi_{name}": _combined(f"elemwise_{classic}", f"broadcast_{classic}") for name, classic in {
-    "add": "add", "subtract": "sub", "multiply": "mul", "true_divide": "div"}.items()})
-FORMS.update({f"_npi_{name}": _renamed(f"broadcast_{name}") for name in ("mod", "power", "hypot")})
+FORMS.update({f"_npi_{name}": _renamed(f"broadcast_{classic}") for name, classic in {
+    "add": "add", "subtract": "sub", "multiply": "mul", "true_divide": "div", "mod": "mod", "power": "power",
+    "hypot": "hypot"}.items()})
 
 
 @_form_of("_npi_full_like")
