@@ -40,10 +40,11 @@ def classic_mode():
 def fresh(numpy, width=8, hybridize=False, seed=0):
     """A network of one interface; those of both interfaces have the same weights."""
     def layers():
-        net = nn.HybridSequential()
-        net.add(nn.Conv2D(width, 3, padding=1, use_bias=False), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(2),
-                nn.Conv2D(width, 3, activation="relu"), nn.Flatten(), nn.Dense(16, activation="relu"), nn.Dropout(0.5),
-                nn.Dense(5))
+        net = nn.HybridSequential(prefix="net_")
+        with net.name_scope():
+            net.add(nn.Conv2D(width, 3, padding=1, use_bias=False), nn.BatchNorm(), nn.Activation("relu"),
+                    nn.MaxPool2D(2), nn.Conv2D(width, 3, activation="relu"), nn.Flatten(),
+                    nn.Dense(16, activation="relu"), nn.Dropout(0.5), nn.Dense(5))
         return net
     net = initialized(layers, numpy, seed)
     if hybridize:
@@ -223,6 +224,21 @@ def test_operators_of_the_numpy_interface_compute_in_both_modes(name):
             assert mx.util.is_np_array() == mx.util.is_np_shape() == process
         found.append(_without_times([result, snapshot(net)]))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "distill"])
+def test_networks_of_imported_files_are_alike_too(name, tmp_path):
+    found = []
+    for numpy, process in ((False, False), (False, True), (True, True), (True, False)):
+        files = gc.export.to_symbol(fresh(numpy), tmp_path / f"{numpy}")
+        with mode(numpy):
+            net = gluon.SymbolBlock.imports(str(files[0]), ["data"], str(files[1]))
+        with mode(process):
+            result = CALLS[name](net, numpy, array(IMAGES[:4], process), batches("plain"))
+        with mode(numpy):
+            assert type(net(array(IMAGES, numpy))) is type(array(IMAGES, numpy))
+        found.append(_without_times([result, snapshot(net)]))
+    assert found[0] == found[1] == found[2] == found[3]
 
 
 # ---- what the networks and losses give

@@ -1,6 +1,7 @@
 """Networks of rewritten nodes, with parameters that are not trained."""
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,14 @@ def number_of_inputs(net: HybridBlock) -> int:
 def inputs_and_symbol(block: SymbolBlock) -> tuple[list[mx.sym.Symbol], mx.sym.Symbol]:
     """``(Symbols of the inputs, Symbol of the outputs)`` that a SymbolBlock was made of."""
     return block._cached_graph
+
+
+def composed(block: SymbolBlock, symbols: Iterable[mx.sym.Symbol]) -> mx.sym.Symbol:
+    """The outputs of a SymbolBlock that is called with these Symbols, of the classic interface as they are."""
+    inputs, symbol = inputs_and_symbol(block)
+    outputs = CLASSIC.own(copy.copy(symbol))
+    outputs._compose(**{own.name: given for own, given in zip(inputs, symbols)})
+    return outputs
 
 
 def give_values(parameter: Parameter, value: np.ndarray, context: mx.Context, trainable: bool = True) -> None:

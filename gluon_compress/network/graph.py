@@ -13,7 +13,7 @@ from mxnet.gluon.block import _flatten
 from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 
 from ..errors import NetworkError
-from .blocks import GraphBlock
+from .blocks import GraphBlock, composed
 from .checks import check_ready
 from .inputs import example_inputs, flat, map_arrays
 from .interface import CLASSIC, classic_graph, has_numpy_operators, is_known
@@ -208,6 +208,8 @@ def input_names(net: HybridBlock, number: int) -> list[str]:
 def _called(net: HybridBlock, names: list[str], arrays: object) -> mx.sym.Symbol:
     """The Symbol of all outputs of a network that is called with variables of these names, nested as ``arrays`` are."""
     symbols = map(mx.sym.var, names)
+    if isinstance(net, SymbolBlock) and type(net).forward is SymbolBlock.forward:
+        return composed(net, symbols)  # Gluon cannot if it is of the NumPy interface
     try:
         outputs, _ = _flatten(called(net, map_arrays(lambda _: next(symbols), arrays)), "output")
     except Exception as error:  # whatever the user's hybrid_forward raises

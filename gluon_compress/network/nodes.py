@@ -11,6 +11,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
+from .interface import interface_of_array
 from .operators import OPERATORS, UNKNOWN, Operator
 from .values import layer_name
 
@@ -273,7 +274,7 @@ def symbol_of(outputs: list[Entry]) -> mx.sym.Symbol:
 
 def edited(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: bool = False) -> mx.sym.Symbol:
     """A copy of a Symbol after ``edit(node)`` was called for each node; it may change the name and the attributes."""
-    return mx.sym.load_json(edited_text(symbol, edit, amp_casts))
+    return interface_of_array(symbol).own(mx.sym.load_json(edited_text(symbol, edit, amp_casts)))
 
 
 def edited_text(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: bool = False) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import Block, HybridBlock, Parameter
+from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
 from ..arguments import shown
 from ..errors import NetworkError
-from .interface import CLASSIC, NUMPY, Interface, active_interface, interface_of_array
+from .interface import CLASSIC, NUMPY, Interface, active_interface, interface_of_array, is_numpy
 
 
 def parameters(net: Any) -> dict[str, Parameter]:
@@ -29,16 +29,25 @@ def parameters(net: Any) -> dict[str, Parameter]:
 
 
 def interface_of(net: Block) -> Interface:
-    """MXNet's interface that a network belongs to; the active one while no parameter holds data."""
-    return next((interface_of_parameter(parameter) for _, parameter, _ in walk(net) if has_values(parameter)),
-                active_interface())
+    """MXNet's interface that a network belongs to; the active one while no parameter holds data.
+
+    It is that of the first layer. A SymbolBlock counts where there are no layers: it has a graph of either interface,
+    and arrays of either.
+    """
+    of_graph = None
+    for _, parameter, block in walk(net):
+        if not isinstance(block, SymbolBlock) and has_values(parameter):
+            return interface_of_parameter(parameter)
+        if isinstance(block, SymbolBlock) and of_graph is None:
+            of_graph = NUMPY if is_numpy(block._cached_graph[1]) else interface_of_parameter(parameter)
+    return of_graph or active_interface()
 
 
 def check_one_interface(net: Block) -> None:
-    """Raise ``NetworkError`` when some parameters belong to one interface of MXNet and some to the other."""
+    """Raise ``NetworkError`` when some layers belong to one interface of MXNet and some to the other."""
     names: dict[Interface, str] = {}
-    for name, parameter in parameters(net).items():
-        if has_values(parameter):
+    for name, parameter, block in walk(net):
+        if not isinstance(block, SymbolBlock) and has_values(parameter):
             names.setdefault(interface_of_parameter(parameter), name)
     if len(names) > 1:
         raise NetworkError(f"parameter {names[NUMPY]} is an mx.np array and {names[CLASSIC]} an mx.nd array; accepted: "

@@ -13,7 +13,7 @@ from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 from ...network.data import check_finite_inputs, check_labels, go_through, inputs_and_label
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
-from ...network.interface import CLASSIC
+from ...network.interface import CLASSIC, interface_of_array
 from ...network.misfits import call, shorten
 from ...network.nodes import Node, edited
 from ...network.values import interface_of, parameters
@@ -35,7 +35,8 @@ def gradients_of_batches(net: HybridBlock, wanted: list[Parameter], data: Iterab
                 graph = Graph(net, inputs)
                 inference = _differentiable(graph)
             graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
-            _backward(inference, _cross_entropy if loss is None else loss, inputs, labels)
+            with interface_of(net).active():
+                _backward(inference, _cross_entropy if loss is None else loss, inputs, labels)
             yield gradients
 
 
@@ -51,8 +52,8 @@ def _differentiable(graph: Graph) -> HybridBlock:
 
 
 def _backward(net: HybridBlock, loss: Callable[..., Any], inputs: Any, labels: mx.nd.NDArray) -> None:
-    with interface_of(net).active(), autograd.record():
-        outputs = call(net, inputs, "a batch of data")
+    with autograd.record():
+        outputs = interface_of_array(labels).own(call(net, inputs, "a batch of data"))
         try:
             value = loss(outputs, labels)
         except mx.MXNetError as error:
