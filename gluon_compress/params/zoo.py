@@ -4,6 +4,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from ..files.download import download
 from ..files.locks import lock
 from ..files.unpacking import copy_out
 from ..files.writing import write_atomically
+from ..network.interface import CLASSIC
 from ..network.repository import repository_url, zoo_checksums
 
 ZOOS = ("gluon", "gluoncv")
@@ -37,7 +39,9 @@ def pretrained(name: str, source: str = "gluon", **arguments: Any) -> HybridBloc
     name : str
         As in the zoo's ``get_model``, for instance ``"resnet18_v1"``.
     source : "gluon" or "gluoncv"
-        ``mxnet.gluon.model_zoo.vision``, or gluoncv, which has more and better ones.
+        ``mxnet.gluon.model_zoo.vision``, or gluoncv, which has more and better ones. Those of gluoncv are written for
+        MXNet's classic interface and belong to it also under ``npx.set_np()``; the functions of this package then call
+        them out of that mode.
     **arguments
         Passed to the zoo's ``get_model``, for instance ``ctx``.
 
@@ -60,7 +64,8 @@ def pretrained(name: str, source: str = "gluon", **arguments: Any) -> HybridBloc
     stem, sha1 = files[name]
     folder = Path(mx.base.data_dir(), "models")
     _fetch_zoo_file(folder / f"{stem}-{sha1[:8]}.params", sha1)
-    return get_model(name, pretrained=True, root=str(folder), **arguments)
+    with CLASSIC.active() if source == "gluoncv" else nullcontext():
+        return get_model(name, pretrained=True, root=str(folder), **arguments)
 
 
 def _gluon_zoo() -> tuple[Callable[..., HybridBlock], dict[str, tuple[str, str]]]:

@@ -60,7 +60,7 @@ def _backward(net: HybridBlock, loss: Callable[..., Any], inputs: Any, labels: m
             raise ValueError(f"the loss cannot be computed from the network's output and labels of shape "
                              f"{labels.shape}: {shorten(error)[:200]}") from None
         if not isinstance(value, mx.nd.NDArray):
-            raise TypeError(f"the loss gives a {type(value).__name__}; accepted: an array of MXNet")
+            raise TypeError(f"the loss gives a {type(value).__name__}; accepted: an NDArray")
         CLASSIC.own(value).mean().backward()
 
 
