@@ -420,3 +420,19 @@ def integers(net):
     found = []
     net.apply(lambda block: found.append({name: value for name, value in vars(block).items() if type(value) is int}))
     return found
+
+
+@pytest.mark.parametrize("kind", ["LSTM language model", "two layers of GRU, both directions", "SeparateWeights"])
+def test_a_share_of_the_multiply_accumulates_is_kept_as_the_report_counts_them(kind):
+    factory, shape, _ = KINDS[kind]
+    net, x = ready(factory, shape)
+    before = gluon_compress.report(net, x).macs
+    prune_channels(net, x, macs=0.7, round_to=1)
+    assert 0.55 * before < gluon_compress.report(net, x).macs <= 0.7 * before
+
+
+def test_the_multiply_accumulates_of_a_recurrent_layer_by_hand():
+    """Two layers of 10 units, both directions, four gates each, 7 steps of 12 numbers."""
+    net = rnn.LSTM(10, 2, layout="NTC", bidirectional=True, input_size=12)
+    net.initialize()
+    assert gluon_compress.report(net, mx.nd.ones((3, 7, 12))).macs == 7 * 2 * 40 * ((12 + 10) + (20 + 10))

@@ -116,7 +116,8 @@ def _uses(nodes: Iterable[Node], layer_of: dict[str, str], batch: int) -> tuple[
         if node.macs is None:
             not_counted[node.operator] += 1
         else:
-            weight = None if node.weight is None else _first_parameter(node.weight, layer_of)
+            multiplied = node.entry("weight") or node.entry("parameters")
+            weight = None if multiplied is None else _first_parameter(multiplied[0], layer_of)
             owner = node.name if weight is None else layer_of[weight]
             macs[owner] = node.macs // batch if node.macs % batch == 0 else node.macs / batch
         for layer, value in macs.items():

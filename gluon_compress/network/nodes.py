@@ -154,7 +154,7 @@ class Node:
     def macs(self) -> int | None:
         """Multiply-accumulates for the whole batch of the example; None where they are not counted."""
         if self.meaning.macs_per is None:
-            return None
+            return self.meaning.macs(self)
         tensor = self.input_shape(0) if self.meaning.macs_per == "input" else self.shapes[0]
         weight, output = self.read("weight")
         return prod(tensor) * prod(weight.shapes[output][1:])

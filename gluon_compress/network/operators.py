@@ -61,6 +61,8 @@ class Operator:
             FullyConnected  weight (units, in_units),               per element of the output
 
         Products with the zeros of a padding count, as is usual; so do those with pruned weights.
+    macs : callable
+        Its multiply-accumulates, where ``macs_per`` does not say them; None where they are not counted.
     sizes : callable
         ``sizes(shape, groups)`` are the attributes that say how large its weight is, or gamma where it has no weight,
         and how many groups it has.
@@ -106,6 +108,7 @@ class Operator:
     kind: str | None = None
     weight_channels: int = 0
     macs_per: str | None = None
+    macs: Callable[[Node], int | None] = _nothing
     sizes: Callable[[tuple[int, ...], int], dict[str, int]] = lambda shape, groups: {}
     normalizes: bool = False
     keeps_statistics: bool = False
@@ -171,7 +174,15 @@ _teach("Embedding", inputs=("data", "weight"), kind="Embedding", weight_channels
        sizes=lambda shape, groups: {"output_dim": shape[1]}, as_in_inference={"sparse_grad": "False"},
        numbers=("output_dim",))
 
-_teach("RNN", inputs=("data", "parameters", "state", "state_cell", "sequence_length"), as_in_inference={"p": "0"},
+def _macs_of_rnn(node: Node) -> int:
+    """Each step of each sequence meets all weights of all layers, which the parameters are but for the biases."""
+    steps, sequences, _ = node.input_shape(0)
+    layers = node.get("num_layers") * (2 if node.get("bidirectional") else 1)
+    biases = 2 * layers * {"lstm": 4, "gru": 3}.get(node.get("mode"), 1) * node.get("state_size")
+    return steps * sequences * (math.prod(node.input_shape(1)) - biases)
+
+
+_teach("RNN", macs=_macs_of_rnn, inputs=("data", "parameters", "state", "state_cell", "sequence_length"), as_in_inference={"p": "0"},
        defaults={"bidirectional": False, "projection_size": None, "use_sequence_length": False},
        numbers=("state_size",), recurrent=True)
 

@@ -17,7 +17,7 @@ from mxnet.gluon import HybridBlock
 
 from ...network.graph import Graph
 from ...network.layer import layer_name
-from ...network.nodes import consumers
+from ...network.nodes import Node, consumers, in_order
 from ...network.numbers import Origin, Origins, Place
 from ...network.resizing import resizable_parameters
 from ...network.values import parameters
@@ -203,21 +203,32 @@ class Dependencies:
         return 1 - gone[self.entries[key]].mean()
 
     def _countable(self) -> list[tuple[float, list[Axis]]]:
-        """[(MACs, [keys of entries that they are proportional to])] of each operator with a weight.
+        """[(MACs, [keys of entries that they are proportional to])] of each weight of each operator.
 
         MACs = pixels * prod(weight.shape), see network/operators.py: they shrink with each axis of the weight.
         """
         found: list[tuple[float, list[Axis]]] = []
         for node in self._graph.nodes:
             if node.macs is not None:
-                keys = [(node.parameters.get("weight", ""), axis) for axis in (0, 1)]
-                found.append((node.macs, [key for key in keys if key in self.entries]))
+                weights = {str(source.parameter): prod(source.shapes[0]) for source in _weights_of(node)}
+                for weight, size in weights.items():
+                    keys = [(weight, axis) for axis in (0, 1) if (weight, axis) in self.entries]
+                    found.append((node.macs * size / sum(weights.values()), keys))
+                if not weights:
+                    found.append((node.macs, []))
         return found
 
     def _flags(self, removed: Collection[int]) -> np.ndarray:
         flags = np.zeros(self._labels, bool)
         flags[list(removed)] = True
         return flags
+
+
+def _weights_of(node: Node) -> list[Node]:
+    """The parameters of two axes or more that an operator multiplies with, also where they are put together first."""
+    entry = node.entry("weight") or node.entry("parameters")
+    return [] if entry is None else [source for source in in_order([entry])
+                                     if source.parameter is not None and len(source.shapes[0]) > 1]
 
 
 def track(graph: Graph, net: HybridBlock) -> Tracker:
