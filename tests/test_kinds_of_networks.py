@@ -341,18 +341,30 @@ def test_so_does_the_same_network_from_a_file(kind, tmp_path):
     assert_close(gluon_compress.load(tmp_path / "small.gcz", copy)(x), block(x))
 
 
-@pytest.mark.parametrize(("name", "size", "heads"), [
+def faster_rcnn():
+    """gluoncv's, with a smaller network in front and fewer proposals."""
+    from gluoncv.model_zoo.rcnn.faster_rcnn import FasterRCNN
+    from gluoncv.model_zoo.resnetv1b import resnet18_v1b
+    base = resnet18_v1b(pretrained=False, use_global_stats=True)
+    features, top = nn.HybridSequential(), nn.HybridSequential()
+    features.add(base.conv1, base.bn1, base.relu, base.maxpool, base.layer1, base.layer2, base.layer3)
+    top.add(base.layer4)
+    return FasterRCNN(features, top, ["a", "b", "c"], rpn_channel=32, scales=(2, 4), rpn_test_pre_nms=40,
+                      rpn_test_post_nms=6, rpn_min_size=1, max_num_gt=5, alloc_size=(16, 16), roi_size=(4, 4))
+
+
+@pytest.mark.parametrize(("network", "size", "heads"), [
     ("ssd_512_mobilenet1.0_voc", 128, 12), ("yolo3_mobilenet1.0_voc", 64, 3), ("center_net_resnet18_v1b_voc", 64, 3),
-    ("simple_pose_resnet18_v1b", 64, 1), ("fcn_resnet50_voc", 64, 2)])
-def test_gluoncvs_lose_half_of_all_channels_but_those_of_their_heads(name, size, heads):
+    ("simple_pose_resnet18_v1b", 64, 1), ("fcn_resnet50_voc", 64, 2), (faster_rcnn, 64, 4)])
+def test_gluoncvs_lose_half_of_all_channels_but_those_of_their_heads(network, size, heads):
     from gluoncv import model_zoo
     mx.random.seed(0)
-    net, original = (model_zoo.get_model(name, pretrained=False, pretrained_base=False) for _ in range(2))
+    net, original = (network() if callable(network) else model_zoo.get_model(
+        network, pretrained=False, pretrained_base=False) for _ in range(2))
     x = mx.nd.random.normal(shape=(1, 3, size, size))
-    net.initialize()
-    net(x)
-    original.initialize()
-    original(x)
+    for each in (net, original):
+        each.initialize()
+        each(x)
     for ours, theirs in zip(parameters(original).values(), parameters(net).values()):
         ours.set_data(theirs.data())
     before = number_of_parameters(net)
