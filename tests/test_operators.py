@@ -6,6 +6,7 @@ the original does when all that was removed is zero there.
 import json
 import operator
 import re
+from operator import attrgetter
 
 import gluon_compress  # noqa: F401
 
@@ -88,12 +89,12 @@ def rows_of(F, x):
 
 CONSTANT = {"sign", "logical_not", "zeros_like", "ones_like", "x == 0.5", "x != 0.5", "x > 0.5", "x >= 0.5", "x < 0.5",
             "x <= 0.5",
-            "broadcast_equal", "_equal", "broadcast_logical_xor"}  # may be the same for all inputs
+            "broadcast_equal", "_equal", "broadcast_logical_xor", "_logical_xor"}  # may be the same for all inputs
 UNARY = ("relu sigmoid tanh softsign hard_sigmoid identity BlockGrad abs sign negative exp expm1 log log1p log2 log10 "
          "sqrt rsqrt cbrt rcbrt square reciprocal erf erfinv sin cos tan arcsin arccos arctan sinh cosh arcsinh "
          "arctanh degrees radians gamma gammaln logical_not zeros_like ones_like make_loss MakeLoss smooth_l1 "
-         "Dropout").split()
-ROUNDING = "floor ceil round rint fix trunc".split()
+         "Dropout contrib.gradientmultiplier").split()
+ROUNDING = "floor ceil round rint fix trunc contrib.round_ste contrib.sign_ste".split()
 SCALAR = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
           "%": operator.mod, "==": operator.eq, "!=": operator.ne, ">": operator.gt, ">=": operator.ge,
           "<": operator.lt, "<=": operator.le}
@@ -102,8 +103,8 @@ BROADCAST = ("add sub mul div mod power maximum minimum hypot equal not_equal gr
              "lesser_equal logical_and logical_or logical_xor").split()
 
 PASSES = {
-    **{name: between(lambda net, F, x, name=name: getattr(F, name)(positive(net, F, x))) for name in UNARY},
-    **{name: between(lambda net, F, x, name=name: getattr(F, name)(x * 3 + 0.2)) for name in ROUNDING},
+    **{name: between(lambda net, F, x, name=name: attrgetter(name)(F)(positive(net, F, x))) for name in UNARY},
+    **{name: between(lambda net, F, x, name=name: attrgetter(name)(F)(x * 3 + 0.2)) for name in ROUNDING},
     **{f"x {symbol} 0.5": between(lambda net, F, x, function=function: function(positive(net, F, x), 0.5))
        for symbol, function in SCALAR.items()},
     "0.5 - x": between(lambda net, F, x: 0.5 - x),
@@ -111,6 +112,10 @@ PASSES = {
     "0.5 ** x": between(lambda net, F, x: 0.5 ** x),
     "maximum(x, 0.5)": between(lambda net, F, x: F.maximum(x, 0.5)),
     "minimum(x, 0.5)": between(lambda net, F, x: F.minimum(x, 0.5)),
+    **{f"{name} of a number": between(lambda net, F, x, name=name: getattr(F._internal, f"_{name}_scalar")(
+        positive(net, F, x) - 0.2 * (name != "rmod"), scalar=0.5))
+       for name in ("hypot", "rmod", "logical_and", "logical_or", "logical_xor")},
+    "quadratic": between(lambda net, F, x: F.contrib.quadratic(x, a=1, b=2, c=3)),
     "arccosh": between(lambda net, F, x: F.arccosh(positive(net, F, x) + 1)),
     "Cast": between(lambda net, F, x: F.cast(F.cast(x, "float64"), "float32")),
     "clip": between(lambda net, F, x: F.clip(x, -0.5, 0.5)),
@@ -194,7 +199,7 @@ PASSES = {
     "mean, keepdims": between(lambda net, F, x: F.mean(x, axis=(2, 3), keepdims=True)),
     "mean of all but": between(lambda net, F, x: F.mean(x, axis=(0, 1), exclude=True)),
     **{name: between(lambda net, F, x, name=name: getattr(F, name)(x, axis=2))
-       for name in ("max", "min", "prod", "nansum", "norm", "argmax", "argmin")},
+       for name in ("max", "min", "prod", "nansum", "nanprod", "norm", "argmax", "argmin")},
     "sum of the channels": between(lambda net, F, x: F.sum(F.relu(net.norm(x)), axis=1), norm=nn.BatchNorm),
     "reduction over the front": between(lambda net, F, x: F.mean(F.transpose(x, axes=(0, 2, 3, 1)), axis=1)),
 
@@ -206,7 +211,7 @@ PASSES = {
     **{f"_{name}": between(lambda net, F, x, name=name: getattr(F._internal, f"_{name}")(
         positive(net, F, x), positive(net, F, net.layer(x))), layer=conv(8))
        for name in ("maximum minimum power mod hypot equal not_equal greater greater_equal lesser lesser_equal "
-                    "grad_add").split()},
+                    "grad_add logical_and logical_or logical_xor").split()},
     "add_n": between(lambda net, F, x: F.add_n(x, net.one(x), net.two(x)), one=conv(8), two=conv(8)),
     "where": between(lambda net, F, x: F.where(x > 0, net.one(x), x), one=conv(8)),
     "broadcast_like": between(lambda net, F, x: F.broadcast_like(net.pool(x), x), pool=nn.GlobalAvgPool2D),
@@ -297,6 +302,12 @@ PASSES = {
         36, F.transpose(F.reshape(x, (0, 0, -1)), axes=(0, 2, 1)), merge_outputs=True)[0],
         layer=lambda cell=cell: cell(8)) for cell in (rnn.RNNCell, rnn.LSTMCell, rnn.GRUCell)},
 
+    "products of images": between(lambda net, F, x: F.linalg.gemm2(x, net.layer(x), transpose_b=True, alpha=0.5),
+                                  layer=conv(8)),
+    "sampled pixels": between(lambda net, F, x: F.BilinearSampler(x, F.tanh(net.layer(x))), layer=conv(2)),
+    "transformed image": between(lambda net, F, x: F.SpatialTransformer(
+        x, F.tanh(net.layer(x)), target_shape=(5, 4), transform_type="affine", sampler_type="bilinear"),
+        layer=dense(6)),
     "batch_dot attention": between(lambda net, F, x: F.batch_dot(
         F.softmax(F.batch_dot(F.reshape(net.query(x), (0, 0, -1)), F.reshape(net.key(x), (0, 0, -1)),
             transpose_a=True)),
@@ -520,6 +531,10 @@ PINNED = {
                                    pool=nn.GlobalAvgPool2D),
     "matrices along other axes": stays(lambda net, F, x: F.linalg.gemm2(x, x, transpose_b=True, axis=1),
                                        "gemm2 .*along other axes"),
+    "products of heads with the input": stays(lambda net, F, x, y: F.linalg.gemm2(x, y), "gemm2 .*no such channels",
+                                              shapes=(IMAGES, (2, 8, 6, 6))),
+    "places from channels": stays(lambda net, F, x: F.BilinearSampler(x, F.tanh(F.slice_axis(x, axis=1, begin=0,
+                                                                                         end=2))), "by their number"),
     "batch_dot with the input": stays(lambda net, F, x, y: F.batch_dot(F.reshape(x, (0, 0, -1)), y, transpose_a=True),
                                       "batch_dot .*no such channels", shapes=(IMAGES, (2, 8, 3))),
     "position sensitive regions": stays(lambda net, F, x, y: F.contrib.ROIAlign(

@@ -182,7 +182,8 @@ def _macs_of_rnn(node: Node) -> int:
     return steps * sequences * (math.prod(node.input_shape(1)) - biases)
 
 
-_teach("RNN", macs=_macs_of_rnn, inputs=("data", "parameters", "state", "state_cell", "sequence_length"), as_in_inference={"p": "0"},
+_teach("RNN", inputs=("data", "parameters", "state", "state_cell", "sequence_length"), macs=_macs_of_rnn,
+       as_in_inference={"p": "0"},
        defaults={"bidirectional": False, "projection_size": None, "use_sequence_length": False},
        numbers=("state_size",), recurrent=True)
 

@@ -15,7 +15,8 @@ from .table import Inputs, Outputs, only_on, rule, stop
       "broadcast_mod", "broadcast_hypot", "broadcast_equal", "broadcast_not_equal", "broadcast_greater",
       "broadcast_greater_equal", "broadcast_lesser", "broadcast_lesser_equal", "broadcast_logical_and",
       "broadcast_logical_or", "broadcast_logical_xor", "_maximum", "_minimum", "_power", "_mod", "_hypot", "_equal",
-      "_not_equal", "_greater", "_greater_equal", "_lesser", "_lesser_equal", "where", "broadcast_like")
+      "_not_equal", "_greater", "_greater_equal", "_lesser", "_lesser_equal", "_logical_and", "_logical_or",
+      "_logical_xor", "where", "broadcast_like")
 def _elementwise(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     if all(labels is None for labels in inputs):
         return [None]

@@ -14,8 +14,9 @@ from .table import Inputs, Outputs, only_on, rule, stop
       "radians", "gamma", "gammaln", "logical_not", "smooth_l1", "_plus_scalar", "_minus_scalar", "_rminus_scalar",
       "_mul_scalar", "_div_scalar", "_rdiv_scalar", "_power_scalar", "_rpower_scalar", "_maximum_scalar",
       "_minimum_scalar", "_mod_scalar", "_equal_scalar", "_not_equal_scalar", "_greater_scalar",
-      "_greater_equal_scalar", "_lesser_scalar", "_lesser_equal_scalar", "zeros_like", "ones_like", "make_loss",
-      "MakeLoss")
+      "_greater_equal_scalar", "_lesser_scalar", "_lesser_equal_scalar", "_hypot_scalar", "_rmod_scalar",
+      "_logical_and_scalar", "_logical_or_scalar", "_logical_xor_scalar", "_contrib_quadratic", "_contrib_round_ste",
+      "_contrib_sign_ste", "_contrib_gradientmultiplier", "zeros_like", "ones_like", "make_loss", "MakeLoss")
 def _unary(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     return [inputs[0]]
 
@@ -58,6 +59,13 @@ def _spatial(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     return [only_on(layout.index("C"), node, inputs[0], tracker)]
 
 
+@rule("BilinearSampler", "SpatialTransformer")
+def _sampled(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
+    """It takes pixels at the places that the second input says, or at those that follow from it."""
+    tracker.pin(inputs[1], f"read by {node.operator} ({node.name}) as places")
+    return [only_on(1, node, inputs[0], tracker)]
+
+
 @rule("_contrib_arange_like")
 def _arange_like(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """Positions along one axis, or of all elements."""
@@ -67,7 +75,7 @@ def _arange_like(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     return [None]
 
 
-@rule("sum", "mean", "max", "min", "prod", "nansum", "norm", "argmax", "argmin")
+@rule("sum", "mean", "max", "min", "prod", "nansum", "nanprod", "norm", "argmax", "argmin")
 def _reduction(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     data = inputs[0]
     if data is None:
