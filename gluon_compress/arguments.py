@@ -102,7 +102,13 @@ def nearest(name: Any, known: Collection[str], most: int = 12) -> str:
 def listed(names: Iterable[str], most: int = 12) -> str:
     """Names with commas, at most so many of them, and how many more there are."""
     names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(map(printable, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def printable(text: Any, longest: int = 200) -> str:
+    """A name from a file, as a terminal can show it: short, and without control characters."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(text)[:longest + 1])
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 class _Missing:

@@ -164,6 +164,27 @@ def test_a_loss_becomes_what_it_computes_in_inference(tmp_path, which):
     assert net.found.inputs == ("data",) and list(net.found.replaced) == ["head"]
 
 
+def test_logits_are_taken_of_a_plain_softmax_too(tmp_path):
+    """As of a network that Gluon exported; an output that is none stays as it is."""
+    logits = sym.FullyConnected(sym.var("data"), num_hidden=3, name="fc")
+    data = written(sym.Group([sym.softmax(logits, name="probability"), sym.relu(logits, name="other")]),
+                   str(tmp_path / "net"), (2, 4))
+    probability, other = gc.load(tmp_path / "net")(data)
+    found, same = gc.load(tmp_path / "net", head="logits")(data)
+    np.testing.assert_allclose(mx.nd.softmax(found).asnumpy(), probability.asnumpy(), **NEAR)
+    np.testing.assert_array_equal(same.asnumpy(), other.asnumpy())
+    np.testing.assert_array_equal(mx.nd.relu(found).asnumpy(), other.asnumpy())
+
+
+def test_softmax_has_its_old_name_in_old_graphs(saved, tmp_path):
+    prefix, inputs, expected = saved(lenet)
+    graph = Path(f"{prefix}-symbol.json").read_text().replace('"op": "SoftmaxOutput"', '"op": "Softmax"')
+    assert '"Softmax"' in graph
+    (tmp_path / "net-symbol.json").write_text(graph)
+    (tmp_path / "net-0000.params").write_bytes(Path(f"{prefix}-0003.params").read_bytes())
+    all_close(outputs(gc.load(tmp_path / "net"), inputs), expected)
+
+
 @pytest.mark.parametrize("attributes", [{}, {"multi_output": True}, {"preserve_shape": True}])
 def test_softmax_is_over_the_axes_that_module_takes(tmp_path, attributes):
     """Of three dimensions: of four, oneDNN takes the last axis in inference alone, and not what was trained."""

@@ -225,7 +225,8 @@ def outcome(path, options=None):
         assert sentence(error), str(error)
         return "refused"
     try:
-        net(mx.nd.ones((2, 1, 5, 5))).wait_to_read()
+        net(mx.nd.ones((2, 1, 5, 5)))
+        mx.nd.waitall()
     except (ValueError, mx.MXNetError) as error:
         assert str(error)
     return "loaded"
@@ -294,6 +295,32 @@ def test_anything_may_stand_at_any_place_of_a_graph(files):
     outcomes = [outcome(files(json.dumps(put(graph, place, chance.choice(STRANGE))).encode()))
                 for place in places(graph)]
     assert outcomes.count("refused") > len(outcomes) / 2
+
+
+def test_graphs_that_would_take_hours_to_walk_are_opened_or_refused_soon(files):
+    """A chain of softmaxes whose every link is an output; arrays without end."""
+    nodes = [{"op": "null", "name": "data", "inputs": []}, {"op": "null", "name": "label", "inputs": []}]
+    nodes += [{"op": "SoftmaxOutput", "name": f"s{number}", "inputs": [[max(number - 1, 2) - (number == 2) * 2, 0, 0],
+                                                                       [1, 0, 0]]} for number in range(2, 3000)]
+    graph = {"nodes": nodes, "heads": [[number, 0, 0] for number in range(2, 3000)], "arg_nodes": [0, 1],
+             "attrs": {"mxnet_version": ["int", 10901]}}
+    assert outcome(files(json.dumps(graph).encode())) in ("loaded", "refused")
+    for node in nodes[2:]:
+        node["op"] = "MakeLoss"
+    graph["nodes"][2]["inputs"][0] = [1, 0, 0]
+    assert outcome(files(json.dumps(graph).encode())) == "refused"
+    graph["heads"] = [[2, 0, 0]] * 20_000
+    refused(files(json.dumps(graph).encode()), "the graph has 20000 outputs; accepted: 1 to 10000")
+    many = np.array([0x112, 0, 200_000], np.uint64).tobytes() + bytes(4 * 200_000)
+    refused(files(parameters=many), "200000 arrays; accepted: at most 100000")
+
+
+def test_names_from_a_file_cannot_drive_a_terminal(files):
+    prefix = files(checkpoint()[0].replace(b'"softmax"', '"\u202esoftmax\\nFAKE"'.encode()))
+    found = gc.load(prefix).found
+    assert "\u202e" in found.outputs[0] and "\n" in found.outputs[0]
+    assert "\u202e" not in found.line() + found.summary() and "\n" not in found.line()
+    refused(files(checkpoint()[0].replace(b'"softmax"', b'"\\u001b[2J"')), "MXNet cannot read the graph")
 
 
 # ---- archives

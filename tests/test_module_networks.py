@@ -211,3 +211,20 @@ def test_a_loss_needs_one_output(tmp_path):
     with pytest.raises(gc.NetworkError, match="2 outputs; accepted: one"):
         write_checkpoint(net, tmp_path / "net", loss_head="SoftmaxOutput")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_need_not_be_ascii(tmp_path):
+    """MXNet reads UTF-8 in a graph, and none of JSON's escapes."""
+    symbol = mx.sym.FullyConnected(mx.sym.var("图像"), num_hidden=4, name="第一层")
+    symbol = mx.sym.FullyConnected(mx.sym.relu(symbol, name="激活"), num_hidden=3, name="слой")
+    shapes = {"图像": (8, 5)}
+    module, inputs = trained(mx.sym.SoftmaxOutput(symbol, name="softmax"), shapes)
+    module.save_checkpoint(str(tmp_path / "net"), 0)
+    net = gc.load(tmp_path / "net")
+    np.testing.assert_allclose(net(*inputs).asnumpy(), predicted(str(tmp_path / "net"), 0, shapes, inputs)[0], rtol=1e-5)
+    plan = prune_channels(net, inputs[0], 0.5, round_to=1)
+    gc.save(tmp_path / "net.gcz", net, plan)
+    close(gc.load(tmp_path / "net.gcz")(*inputs), net(*inputs))
+    write_checkpoint(net, tmp_path / "small", inputs[0])
+    np.testing.assert_allclose(predicted(str(tmp_path / "small"), 0, shapes, inputs, ())[0], net(*inputs).asnumpy(),
+                               rtol=1e-5)

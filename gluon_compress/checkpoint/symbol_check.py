@@ -40,7 +40,7 @@ def symbol_of_text(content: str) -> mx.sym.Symbol:
     """The ``mx.sym.Symbol`` of a graph's JSON; :class:`Malformed` when it is not what :func:`checked_content` takes."""
     checked = checked_content(content)
     try:
-        return mx.sym.load_json(json.dumps(checked))
+        return mx.sym.load_json(json.dumps(checked, ensure_ascii=False))  # MXNet reads UTF-8 and no escapes of it
     except mx.MXNetError as error:
         raise Malformed(f"MXNet cannot read the graph: {first_line(error)}") from error
 

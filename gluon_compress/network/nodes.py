@@ -269,7 +269,7 @@ def nodes_of(symbol: mx.sym.Symbol, amp_casts: bool = False) -> tuple[list[Node]
 
 def symbol_of(outputs: list[Entry]) -> mx.sym.Symbol:
     """The ``mx.sym.Symbol`` of the nodes that ``outputs`` depend on."""
-    return mx.sym.load_json(json.dumps(content_of(outputs)))
+    return mx.sym.load_json(_text(content_of(outputs)))
 
 
 def edited(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: bool = False) -> mx.sym.Symbol:
@@ -287,7 +287,7 @@ def edited_text(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: 
             entry["attrs"] = node.attributes
         else:
             entry.pop("attrs", None)
-    return json.dumps(content)
+    return _text(content)
 
 
 def content_of(outputs: list[Entry]) -> dict:
@@ -305,6 +305,11 @@ def content_of(outputs: list[Entry]) -> dict:
             "node_row_ptr": list(range(len(nodes) + 1)),
             "heads": [[index[id(node)], output, 0] for node, output in outputs],
             "attrs": {"mxnet_version": ["int", MXNET_VERSION]}}
+
+
+def _text(content: dict) -> str:
+    """JSON in UTF-8: MXNet does not read ``json.dumps``'s escapes of letters that are not ASCII."""
+    return json.dumps(content, ensure_ascii=False)
 
 
 def _content(symbol: mx.sym.Symbol, amp_casts: bool) -> dict:

@@ -22,7 +22,7 @@ from ...network.nodes import Entry, Node, content_of, in_order
 from ..allowed_operators import HIDDEN
 from ..symbol_check import LONGEST_SYMBOL, check_form, symbol_of_text, version_of
 
-MOST_OUTPUTS = 10_000  # of a node
+MOST_OUTPUTS, MOST_HEADS = 10_000, 10_000  # of a node, and of the graph
 FLOAT16, FLOAT32 = {"dtype": "float16", "__dtype__": "2"}, {"dtype": "float32", "__dtype__": "0"}
 CASTS = ("Cast", "cast", "amp_cast")
 
@@ -42,7 +42,7 @@ class ForeignGraph:
         """The ``mx.sym.Symbol``, once all was checked; raises :class:`Malformed` as ``checked_content`` does."""
         content = content_of(self.outputs)
         content["attrs"]["mxnet_version"] = ["int", self.version]
-        return symbol_of_text(json.dumps(content))
+        return symbol_of_text(json.dumps(content, ensure_ascii=False))
 
 
 def read_graph(content: str | bytes) -> ForeignGraph:
@@ -66,8 +66,8 @@ def read_graph(content: str | bytes) -> ForeignGraph:
         node.inputs = [_linked(link, nodes, where) for link in entry["inputs"]]
         nodes.append(node)
     outputs = [_linked(link, nodes, f"output {number}") for number, link in enumerate(parsed["heads"])]
-    if not outputs:
-        raise Malformed("the graph has no outputs")
+    if not 0 < len(outputs) <= MOST_HEADS:
+        raise Malformed(f"the graph has {len(outputs)} outputs; accepted: 1 to {MOST_HEADS}")
     return ForeignGraph(outputs, version_of(parsed.get("attrs", {})), {node.name for node in nodes})
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from ...arguments import listed, printable
+
 
 @dataclass(frozen=True)
 class Found:
@@ -49,19 +51,19 @@ class Found:
     def line(self) -> str:
         """One line: the kind, the files and what goes in and out."""
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
-        flow = f": {', '.join(self.inputs)} -> {', '.join(self.outputs)}" if self.inputs else ""
+        flow = f": {listed(self.inputs)} -> {listed(self.outputs)}" if self.inputs else ""
         return f"{self.kind}, {self.files[-1]}{epoch}{flow}"
 
     def summary(self) -> str:
         """A few lines for a terminal."""
-        rows = [("kind", self.kind), ("files", ", ".join(self.files)),
-                ("epoch", "" if self.epoch is None else f"{self.epoch} of {', '.join(map(str, self.epochs))}"),
-                ("inputs", ", ".join(self.inputs)), ("outputs", ", ".join(self.outputs)),
+        rows = [("kind", self.kind), ("files", listed(self.files)),
+                ("epoch", "" if self.epoch is None else f"{self.epoch} of {listed(map(str, self.epochs))}"),
+                ("inputs", listed(self.inputs)), ("outputs", listed(self.outputs)),
                 ("parameters", f"{self.parameters:,}" if self.parameters else ""),
-                *((f"{name}", f"{value}") for name, value in self.replaced.items()),
+                *self.replaced.items(),
                 *((f"without {name}", reason) for name, reason in self.left_out.items()),
                 *((name, str(value)) for name, value in self.settings.items())]
-        return "\n".join(f"{name}: {value}" for name, value in rows if value)
+        return "\n".join(f"{printable(name)}: {printable(value, 1000)}" for name, value in rows if value)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from ...arguments import nearest
+from ...arguments import listed, nearest
 from ...errors import CheckpointError
 from ...files.schema import Malformed
 from ...network.nodes import Entry, Node, in_order, written
@@ -28,6 +28,8 @@ LABELS = {**dict.fromkeys((*SOFTMAX, "LinearRegressionOutput", "MAERegressionOut
 DETECTION = ("_contrib_MultiBoxDetection", "_contrib_box_nms", "_contrib_box_non_maximum_suppression")
 PROBABILITIES = ("softmax", "SoftmaxActivation", "sigmoid")  # what logits become at the end of a graph
 FLAT = ("FullyConnected", "Flatten", "flatten")              # what makes a row for each sample
+LONGEST_CHAIN = 50  # of operators that keep a shape, one after another
+MOST_NAMED = 12     # labels in one reason
 SAME_SHAPE = ("Activation", "BatchNorm", "Dropout", "LeakyReLU", "relu", "sigmoid", "tanh", "_copy", "identity",
               "BlockGrad", "Cast", "cast", "_mul_scalar", "_plus_scalar", "_minus_scalar", "_div_scalar", "clip",
               "L2Normalization", "softmax", "SoftmaxActivation")
@@ -52,16 +54,15 @@ def without_losses(outputs: list[Entry], known: Collection[str], head: str, chos
     labels = _labels(outputs, known)
     replaced: dict[str, str] = {}
     stripped = Stripped(_replace(outputs, replaced), replaced)
-    kept = []
+    kept, trained = [], _reached_from(labels, stripped.outputs)
     for before, output in zip(outputs, stripped.outputs):
-        needed = sorted(node.name for node in in_order([output]) if node in labels)
-        if needed:
-            stripped.left_out[output_name(before)] = f"it depends on the label {', '.join(needed)}"
+        if output[0] in trained:
+            stripped.left_out[output_name(before)] = f"it depends on the label {listed(trained[output[0]])}"
         else:
             kept.append(output)
     if not kept:
-        raise Malformed(f"every output of the graph ({', '.join(stripped.left_out)}) is a loss that depends on a label "
-                        f"({', '.join(sorted(node.name for node in labels))}); accepted: outputs=, names of what it "
+        raise Malformed(f"every output of the graph ({listed(stripped.left_out)}) is a loss that depends on a label "
+                        f"({listed(sorted(node.name for node in labels))}); accepted: outputs=, names of what it "
                         f"computes before the loss, or inputs=, names with those that are no labels")
     if not chosen:
         kept = _detections(kept, outputs, stripped.left_out)
@@ -103,6 +104,18 @@ def _labels(outputs: list[Entry], known: Collection[str]) -> set[Node]:
     return {node for node in found if node.operator == "null" and node.name not in known}
 
 
+def _reached_from(sources: Collection[Node], outputs: list[Entry]) -> dict[Node, list[str]]:
+    """{node: names of the ``sources`` that it depends on, or is} of all nodes for which there are any."""
+    found: dict[Node, list[str]] = {}
+    for node in in_order(outputs):
+        names = {name for source, _ in node.inputs for name in found.get(source, ())[:MOST_NAMED]}
+        if node in sources:
+            names.add(node.name)
+        if names:
+            found[node] = sorted(names)
+    return found
+
+
 def _replace(outputs: list[Entry], replaced: dict[str, str]) -> list[Entry]:
     """Put what they compute in inference in place of all losses, wherever in the graph they are."""
     instead: dict[Node, Entry] = {}
@@ -141,14 +154,17 @@ def _softmax(node: Node, data: Entry) -> Entry:
 def _is_flat(entry: Entry) -> bool:
     """Whether it surely has two dimensions."""
     node = entry[0]
-    while node.operator in SAME_SHAPE and node.inputs:
+    for _ in range(LONGEST_CHAIN):
+        if node.operator not in SAME_SHAPE or not node.inputs:
+            break
         node = node.inputs[0][0]
     return node.operator in FLAT and node.get("flatten", True) in (True, 1)
 
 
 def _detections(kept: list[Entry], outputs: list[Entry], left_out: dict[str, str]) -> list[Entry]:
     """Of a detector, only the outputs that are detections."""
-    found = [output for output in kept if any(node.operator in DETECTION for node in in_order([output]))]
+    detecting = _reached_from({node for node in in_order(kept) if node.operator in DETECTION}, kept)
+    found = [output for output in kept if output[0] in detecting]
     if found:
         left_out.update((output_name(output), "the network is a detector, and it is none of the detections")
                         for output in kept if output not in found)

@@ -24,7 +24,7 @@ LIST_MAGIC = 0x112
 # The beginning of an array: the first form has its number of dimensions in place of a magic number.
 WIDE_SHAPE, WITH_STORAGE, NUMPY_SHAPE = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DENSE, SPARSE = 0, {1: "row_sparse", 2: "csr"}
-MOST_DIMENSIONS = 32
+MOST_DIMENSIONS, MOST_ARRAYS = 32, 100_000
 LEAST_BYTES = 4  # of an array, and of a name
 TYPES = {0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64", 7: "bool"}
 BFLOAT16 = 12
@@ -96,6 +96,8 @@ class _Reader:
         number, = self.numbers("Q", f"the number of {of}")
         if number * LEAST_BYTES > len(self.content) - self.position:
             raise Malformed(f"it would have {number} {of}, for which it is too short")
+        if number > MOST_ARRAYS:
+            raise Malformed(f"it has {number} {of}; accepted: at most {MOST_ARRAYS}")
         return number
 
     def name(self, index: int) -> str:
