@@ -308,7 +308,7 @@ def ready(factory, shape):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_becomes_smaller_and_computes_what_is_left(kind):
+def test_it_becomes_smaller_and_computes_what_is_left(kind, tmp_path):
     factory, shape, stay = KINDS[kind]
     net, x = ready(factory, shape)
     original, _ = ready(factory, shape)
@@ -322,6 +322,9 @@ def test_it_becomes_smaller_and_computes_what_is_left(kind):
     ChannelPlan.from_dict(json.loads(json.dumps(plan.to_dict()))).apply(copy)
     copy.hybridize()
     assert_close(copy(x), net(x))
+    gluon_compress.save(tmp_path / "small.gcz", net, plan)
+    fresh = factory()  # not even initialized
+    assert_close(gluon_compress.load(tmp_path / "small.gcz", fresh)(x), net(x))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -373,6 +376,36 @@ def test_gluoncvs_lose_half_of_all_channels_but_those_of_their_heads(network, si
     assert number_of_parameters(net) < 0.35 * before
     zero_removed(original, plan)
     assert_close(flat(net(x)), flat(original(x)))
+
+
+def literal_heads(scaled):
+    """Attention whose four heads are written in its code."""
+    def forward(net, F, x):
+        def heads(x):
+            return F.reshape(F.transpose(F.reshape(x, (0, 0, 4, -1)), axes=(0, 2, 1, 3)), (-3, 0, 0))
+        x = net.words(x)
+        query = heads(net.query(x))
+        weights = F.softmax(F.batch_dot(F.contrib.div_sqrt_dim(query) if scaled else query / 2, heads(net.key(x)),
+                                        transpose_b=True))
+        x = F.reshape(F.batch_dot(weights, heads(net.value(x))), (-4, -1, 4, 0, 0))
+        return net.head(F.reshape(F.transpose(x, axes=(0, 2, 1, 3)), (0, 0, -1)))
+    return Net(forward, words=nn.Embedding(20, 12), head=nn.Dense(5),
+               **{name: nn.Dense(16, flatten=False) for name in ("query", "key", "value")})
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_where_the_number_of_heads_is_fixed_each_head_loses_the_same_channels(scaled):
+    """But not those of queries and keys where their number is divided by: it would be another one."""
+    net, x = ready(lambda: literal_heads(scaled), WORDS)
+    original, _ = ready(lambda: literal_heads(scaled), WORDS)
+    plan = prune_channels(net, x, 0.5, round_to=1)
+    for name in ("value",) if scaled else ("query", "key", "value"):
+        kept = np.array(plan.layers[name]["kept"]).reshape(4, 2)
+        np.testing.assert_array_equal(kept - 4 * np.arange(4)[:, None], kept[[0] * 4])
+    if scaled:
+        assert "divides by the number of channels" in plan.left_out["query"]
+    zero_removed(original, plan)
+    assert_close(net(x), original(x))
 
 
 @pytest.mark.parametrize(("kind", "change"), [

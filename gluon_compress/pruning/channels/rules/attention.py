@@ -16,8 +16,10 @@ def _interleaved(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     """
     heads, batch, roles = node.get("heads"), node.input_shape(0)[1], node.meaning.inputs
     read = [only_on(0 if role == "attention" else 2, node, labels, tracker) for labels, role in zip(inputs, roles)]
-    if None in read or not tracker.can_count(node, "heads"):
-        return stop(node, inputs, tracker, "its number of heads stays")
+    if not tracker.can_count(node, "heads"):
+        return stop(node, inputs, tracker, "its number of heads is no attribute of a block")
+    if None in read:
+        return stop(node, inputs, tracker, "multiplied by what has no such channels")
     each = [labels.ids.reshape(-1, heads).T if role == "attention" else labels.ids.reshape(heads, -1)
             for labels, role in zip(read, roles) if labels is not None]
     ids = each[0][:, 0]
