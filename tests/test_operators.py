@@ -754,6 +754,17 @@ def test_numbers_in_code_change_where_an_attribute_of_a_block_has_them_and_nothi
     assert_close(net(x), other(x))
 
 
+def test_channels_counted_beside_constants_by_the_same_attribute_lose_as_many():
+    def forward(net, F, x):
+        beside = F.concat(net.two(x), F.ones((2, 7, 2)), dim=2)
+        return [head(F.reshape(each, (-1, 7, net.units)))
+                for head, each in ((net.head, net.one(x)), (net.other, beside))]
+    kept, left_out = removed_from(forward, (2, 7, 5), one=dense(8, flatten=False), two=dense(6, flatten=False),
+                                  head=dense(3, flatten=False), other=dense(3, flatten=False), units=lambda: 8)
+    assert kept == {"one": 5, "two": 3}
+    assert left_out["one"] == "units of the network also counts channels that stay"
+
+
 @pytest.mark.parametrize("name", PINNED)
 def test_channels_that_stay(name):
     factory, shapes, why = PINNED[name]

@@ -61,11 +61,13 @@ class Counting:
         while any([self._tie(all_ids, values[origin], origin) for origin, all_ids in by_origin.items()]):
             pass
         roots = self._tracker.roots()
-        self.sizes = {origin: np.repeat(*_shares(roots[all_ids[0]], values[origin]))
-                      for origin, all_ids in by_origin.items()}
+        for origin, all_ids in by_origin.items():
+            units, counts = _shares(roots[all_ids[0]], values[origin])
+            tied = counts.sum() < values[origin]  # row by row, where some stay
+            self.sizes[origin] = roots[all_ids[0][:values[origin]]] if tied else np.repeat(units, counts)
 
     def _tie(self, all_ids: list[np.ndarray], value: int, origin: Origin) -> bool:
-        """Whether units had to be tied so that they have the same shares in all of these."""
+        """Whether units were tied so that they have the same shares in all of these."""
         roots = self._tracker.roots()
         shares = [_shares(roots[ids], value) for ids in all_ids]
         if all(shares[0][0].tobytes() == units.tobytes() and shares[0][1].tobytes() == counts.tobytes()
@@ -75,7 +77,7 @@ class Counting:
         for ids in all_ids:
             for row in ids.reshape(-1, value):
                 self._tracker.same(first, row, f"{_told(origin)} also counts channels that stay")
-        return True
+        return not np.array_equal(roots, self._tracker.roots())
 
     def _found(self, place: Place) -> tuple[Origin, int]:
         found = self._origins.of(place)
