@@ -345,6 +345,18 @@ def test_exported_files_give_the_network_in_its_interface(numpy, process, tmp_pa
         assert np.array_equal(gluon.SymbolBlock.imports(symbol, ["data"], values)(own).asnumpy(), net(own).asnumpy())
 
 
+def test_exported_files_reach_module_through_load(tmp_path):
+    with mode(True):
+        net = fresh(True)
+        gc.export.write_checkpoint(net, tmp_path / "numpy", array(IMAGES[:2], True))
+    gc.export.write_checkpoint(gc.load(tmp_path / "numpy", epoch=0), tmp_path / "again", array(IMAGES[:2], False))
+    module = mx.mod.Module.load(str(tmp_path / "again"), 0, label_names=[])
+    module.bind([("data", IMAGES.shape)], for_training=False)
+    with mode(True):
+        outputs = net(array(IMAGES, True)).asnumpy()
+    np.testing.assert_allclose(module.predict(mx.io.NDArrayIter(IMAGES, batch_size=24)).asnumpy(), outputs, rtol=1e-5)
+
+
 # ---- trainings and what they are given
 
 def _log_loss(outputs, labels):

@@ -28,8 +28,10 @@ def write_checkpoint(net: HybridBlock, path_prefix: str | Path, example: Any = N
     The files are those of ``HybridBlock.export`` and of ``Module.save_checkpoint``: ``Module.load``,
     ``SymbolBlock.imports``, :func:`gluon_compress.load`, MXNet's other languages and DJL read them. The network need
     not be hybridized and stays as it is. The files are read back and compared with it, and only then replace older
-    ones. MXNet reads those of a network of ``npx.set_np()`` under
-    ``npx.set_np()``, and all others without.
+    ones.
+
+    MXNet itself reads the files of a network of ``npx.set_np()`` in that mode only, as it does those of ``export``. For
+    Module and DJL, :func:`gluon_compress.load` them out of that mode and write them again.
 
     Parameters
     ----------
