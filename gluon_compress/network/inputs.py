@@ -22,8 +22,8 @@ class ExampleInputs(tuple):
 def example_inputs(example: Any) -> ExampleInputs:
     """``example`` as :class:`ExampleInputs`; else ``TypeError`` or ``ValueError``.
 
-    It is an NDArray or ``mx.np`` array, a tuple of them for several inputs, lists in it for inputs that are lists, or an
-    ``mx.io.DataBatch``. NumPy arrays become NDArrays.
+    It is an NDArray or ``mx.np`` array, a tuple of them for several inputs, lists in it for inputs that are lists, or
+    an ``mx.io.DataBatch``. NumPy arrays become NDArrays.
     """
     if isinstance(example, ExampleInputs):
         return example
