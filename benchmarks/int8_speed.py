@@ -67,9 +67,9 @@ def environment(system, isa=None):
 class System:
     """A process that computes when it is asked to, and waits otherwise."""
 
-    def __init__(self, name, folder, runtimes, isa):
+    def __init__(self, name, folder, runtimes, isa=None, script=PROCESS):
         self.log = open(folder / f"{name}.log", "w")
-        self.process = subprocess.Popen([interpreter(name, runtimes), "-W", "ignore", PROCESS, name, folder], text=True,
+        self.process = subprocess.Popen([interpreter(name, runtimes), "-W", "ignore", script, name, folder], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
                                         env=environment(name, isa))
 
@@ -145,10 +145,9 @@ def table(rows):
                                     [(key, *(ratio(row, system) for system in others)) for key, row in found]) + "\n")
 
 
-def versions(runtimes):
+def versions(runtimes, names=("onnxruntime", "openvino", "nncf")):
     found = {"mxnet": gc.runtime.status().mxnet}
     if runtimes:
-        names = ("onnxruntime", "openvino", "nncf")
         code = f"from importlib.metadata import version; print(*(version(name) for name in {names}))"
         answer = subprocess.run([runtimes, "-c", code], check=True, capture_output=True, text=True).stdout
         found.update(zip(names, answer.split()))

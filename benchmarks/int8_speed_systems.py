@@ -102,7 +102,7 @@ def ours_int8(folder):
     return _mxnet_passes(mx, gc.quantization.quantize(net, batches, method="minmax", progress=False))
 
 
-def _onnx_runtime_passes(file):
+def onnx_runtime_passes(file):
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
@@ -112,7 +112,7 @@ def _onnx_runtime_passes(file):
 
 
 def onnx_runtime_fp32(folder):
-    return _onnx_runtime_passes(folder / "network.onnx")
+    return onnx_runtime_passes(folder / "network.onnx")
 
 
 def onnx_runtime_int8(folder):
@@ -133,7 +133,7 @@ def onnx_runtime_int8(folder):
         quant_pre_process(str(folder / "network.onnx"), str(ready), skip_symbolic_shape=True)
         quantize_static(str(ready), str(file), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
-    return _onnx_runtime_passes(file)
+    return onnx_runtime_passes(file)
 
 
 def _input_name(folder):
@@ -176,13 +176,14 @@ SYSTEMS = {"MXNet as installed": mxnet_installed, "MXNet fp32": mxnet_threads, "
 WARM_UP = 3
 
 
-def serve(system, folder, answers):
-    batch_passes, make = {}, SYSTEMS[system](folder)
+def serve(make, inputs, answers):
+    """``make(inputs(batch))`` returns a function of one pass."""
+    batch_passes = {}
     for line in sys.stdin:
         batch, seconds = int(line.split()[0]), float(line.split()[1])
         if batch not in batch_passes:
             batch_passes.clear()  # the memory of the last batch size
-            batch_passes[batch] = make(images(folder, batch))
+            batch_passes[batch] = make(inputs(batch))
             for _ in range(WARM_UP):
                 batch_passes[batch]()
         milliseconds, end = [], time.perf_counter() + seconds
@@ -193,13 +194,20 @@ def serve(system, folder, answers):
         print(json.dumps({"ms": milliseconds, "outputs": outputs[0].tolist()}), file=answers, flush=True)
 
 
-def main():
+def answering():
+    """Where the answers go; what the libraries print goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print goes to standard error
+    os.dup2(2, 1)
+    return answers
+
+
+def main():
+    answers = answering()
     if sys.argv[1] == "prepare":
         prepare(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
     else:
-        serve(sys.argv[1], Path(sys.argv[2]), answers)
+        folder = Path(sys.argv[2])
+        serve(SYSTEMS[sys.argv[1]](folder), lambda batch: images(folder, batch), answers)
 
 
 if __name__ == "__main__":

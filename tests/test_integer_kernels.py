@@ -59,7 +59,7 @@ def data(rng, shape, limits):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("channels, groups, kernel", [
-    ((16, 24), 1, 3), ((3, 16), 1, 7), ((16, 16), 16, 3), ((8, 5), 1, 1)])
+    ((16, 24), 1, 3), ((3, 16), 1, 7), ((16, 16), 16, 3), ((8, 5), 1, 1), ((16, 16), 4, 3), ((24, 32), 2, 1)])
 def test_convolutions(emitter_class, signed, relu, bias, channels, groups, kernel):
     rng = np.random.default_rng(kernel + 2 * relu + 4 * bias)
     limits = Range(SCALE_IN * (127 if signed else 255), signed)
@@ -69,11 +69,15 @@ def test_convolutions(emitter_class, signed, relu, bias, channels, groups, kerne
     weight[::3] = -np.abs(weight[::3])
     weight[::3, 0, 0, 0] = -128  # the largest code of some channels
     weight[1] = 0
-    scale = rng.uniform(0.5, 1.5, channels[1]).astype(np.float32) / 400
+    one_scale = groups not in (1, channels[1])
+    scale = rng.uniform(0.5, 1.5, 1 if one_scale else channels[1]).astype(np.float32) / 400
+    if one_scale:
+        weight[4:] //= 3  # a channel's largest code may be any
+        scale = scale.repeat(channels[1])
     shift = rng.normal(size=channels[1]).astype(np.float32)
     attributes = {"kernel": f"({kernel}, {kernel})", "pad": f"({kernel // 2}, {kernel // 2})", "num_filter":
                   str(channels[1]), "num_group": str(groups), "no_bias": str(not bias)}
-    used, unit = codes_here(weight, scale, signed, groups > 1)
+    used, unit = (weight, scale) if one_scale else codes_here(weight, scale, signed, groups > 1)
     sums = mx.nd.Convolution(mx.nd.array(x, dtype="float64"), mx.nd.array(used, dtype="float64"), no_bias=True,
                              kernel=(kernel, kernel), pad=(kernel // 2, kernel // 2), num_filter=channels[1],
                              num_group=groups).asnumpy()

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.network.graph import Graph
-from gluon_compress.network.nodes import in_order
+from gluon_compress.network.nodes import Node, in_order, symbol_of, written
 from gluon_compress.models import AlexNet, LeNet, ResNet
 from gluon_compress.network import snapshot
-from gluon_compress.quantization import IntegerNetwork, QuantizationRecord, quantize
+from gluon_compress.quantization import IntegerNetwork, QuantizationRecord, prepare_qat, quantize
 from gluon_compress.quantization.integers import onednn
 from gluon_compress.network.blocks import block_of
 from gluon_compress.quantization.folding import batch_norm_pairs
 from gluon_compress.quantization.integers.fusions import find_fusions
 from gluon_compress.quantization.integers.inference_graph import fold_scales, simplify
 from gluon_compress.quantization.calibration.observing import input_batches
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import HybridBlock, SymbolBlock, nn, rnn
 from mxnet.gluon.model_zoo import vision
 from networks import Assorted, Branches, Net, NormNet, OwnWeight, SharedWeights, build, exported, identical, values
 
@@ -47,6 +47,17 @@ def fire():
                three=nn.Conv2D(8, 3, padding=1), average=nn.AvgPool2D(2), last=nn.Conv2D(5, 1))
 
 
+def aggregated():
+    """As in ResNeXt: a convolution in groups between two 1x1 ones, and a leaky one, which takes nothing along."""
+    def f(net, F, x):
+        x = F.relu(net.stem(x))
+        y = F.relu(net.groups_norm(net.groups(F.relu(net.down(x)))))
+        return net.head(F.relu(net.up(y) + x) + F.LeakyReLU(net.leaky(x), slope=0.1))
+    return Net(f, stem=nn.Conv2D(16, 3, padding=1), down=nn.Conv2D(16, 1), up=nn.Conv2D(16, 1), head=nn.Dense(4),
+               groups=nn.Conv2D(16, 3, padding=1, groups=4, use_bias=False), groups_norm=nn.BatchNorm(),
+               leaky=nn.Conv2D(16, 3, padding=1, groups=2))
+
+
 NETWORKS = {
     "lenet": (LeNet, (16, 1, 28, 28)), "alexnet": (lambda: AlexNet(10, 32), (4, 3, 67, 67)),
     "resnet": (lambda: ResNet(18, 10, thumbnail=True, width=8), (8, 3, 16, 16)),
@@ -54,7 +65,8 @@ NETWORKS = {
     "norms": (NormNet, (16, 3, 8, 8)), "branches": (Branches, (16, 2, 12, 12)),
     "own weight": (OwnWeight, (16, 1, 8, 8)),
     "shared": (SharedWeights, (16, 6)), "inverted residual": (inverted_residual, (8, 3, 12, 12)),
-    "fire": (fire, (8, 3, 13, 13)), "resnet v2": (lambda: vision.resnet18_v2(classes=5), (2, 3, 32, 32)),
+    "fire": (fire, (8, 3, 13, 13)), "aggregated": (aggregated, (8, 3, 12, 12)),
+    "resnet v2": (lambda: vision.resnet18_v2(classes=5), (2, 3, 32, 32)),
     "densenet": (lambda: vision.DenseNet(8, 4, [2, 2], classes=5), (2, 3, 224, 224)),
     "mobilenet": (lambda: vision.mobilenet0_25(classes=5), (4, 3, 32, 32))}
 ALL = pytest.mark.parametrize("name", NETWORKS)
@@ -475,12 +487,48 @@ def test_excluded_layers_stay_fp32(exclude, left_out):
     assert all(reason.endswith(", excluded") for reason in int8.record.left_out.values())
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_convolutions_in_groups_are_trained_with_the_scale_they_will_have(bits):
+    net, example = example_of("aggregated")
+    qat = prepare_qat(net, [example], bits=bits, progress=False)
+    ptq = quantize(net, [example], bits=bits, correct_bias=False, simulate=True, progress=False)
+    if not onednn.saturates():
+        assert relative_error(ptq(example), qat(example)) < (0.02 if bits == 8 else 0.1)
+    converted = qat.convert(simulate=True)
+    assert relative_error(converted(example), qat(example)) < 0.02
+    scales = converted.scales.weights
+    assert len(np.unique(scales["groups.weight"]["scale"])) == (1 if bits == 8 else 16)
+    assert len(np.unique(scales["up.weight"]["scale"])) == 16
+
+
+@pytest.mark.parametrize("layer", [rnn.LSTM, rnn.GRU])
+def test_recurrent_layers_stay_fp32_and_say_why(layer):
+    net, example = build(Net, (5, 4, 6), function=lambda net, F, x: net.head(net.recurrent(x)), recurrent=layer(8),
+                         head=nn.Dense(3, flatten=False))
+    int8 = quantize(net, [example], progress=False)
+    assert set(int8.record.layers) == {"head"}
+    assert "integer kernel for LSTM alone" in int8.record.left_out["recurrent"]
+    assert relative_error(int8(example), net(example)) < CLOSE
+
+
+def test_why_lstms_stay_fp32():
+    """MXNet's kernel has no gradient, without which no hybridized network is made, even for inference alone."""
+    arrays = [mx.nd.array(np.arange(60).reshape(3, 2, 10), dtype="uint8"), mx.nd.ones((4 * 8 * (10 + 8) + 8 * 8,)),
+              mx.nd.zeros((1, 2, 8)), mx.nd.zeros((1, 2, 8)), mx.nd.array([50.0]), mx.nd.array([100.0])]
+    arguments = {"state_size": 8, "num_layers": 1, "mode": "lstm"}
+    inputs = [(Node(f"input{number}", "null"), 0) for number in range(len(arrays))]
+    node = written("_contrib_quantized_rnn", "lstm", *inputs, **arguments)
+    network = SymbolBlock(symbol_of([(node, 0)]), [mx.sym.var(source.name) for source, _ in inputs])
+    with pytest.raises(mx.MXNetError, match="non-differentiable"):
+        network(*arrays)
+
+
 def test_layers_without_integer_kernels_are_named():
     net, example = build(Assorted)
     record = quantize(net, [example], progress=False).record
     assert set(record.layers) == {"output"}
     assert "no integer kernel" in record.left_out["embedding"] and "no integer kernel" in record.left_out["up"]
-    assert "grouped" in record.left_out["grouped"]
+    assert "in groups of 1 and 2 channels" in record.left_out["grouped"]
     assert "grouped" in str(record) and "fp32" in str(record)
     volume = Net(lambda net, F, x: net.up(net.conv(x)), conv=nn.Conv3D(4, 3), up=nn.Conv3DTranspose(3, 3))
     volume.initialize()

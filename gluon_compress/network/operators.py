@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SMALL_WINDOW = 16  # an average over more values than this is much smaller than its largest: it gets a range of its own
 SLOPES = ("leaky", "prelu")
+INTEGERS_AT_ONCE = 4  # products of 8 bits that the kernels add up in one place
 
 
 def _never(node: Node) -> bool:
@@ -150,9 +151,16 @@ def _last_axis(node: Node) -> int:
 def _why_no_integer_convolution(node: Node) -> str | None:
     if len(node.get("kernel")) != 2 or (node.get("layout") or "NCHW") != "NCHW":
         return f"a convolution of layout {node.get('layout')} has no integer kernel"
-    if node.groups > 1 and not node.groups == node.shapes[0][1] == node.input_shape(0)[1]:
-        return "MXNet 1.9.1 gives grouped convolutions on integers wrong scales, other than depthwise ones"
+    channels = {shape[1] // node.groups for shape in (node.shapes[0], node.input_shape(0))}
+    if node.groups > 1 and channels != {1} and any(number % INTEGERS_AT_ONCE for number in channels):
+        return (f"in groups of {' and '.join(map(str, sorted(channels)))} channels, no multiples of "
+                f"{INTEGERS_AT_ONCE}, convolutions are no faster on integers")
     return None
+
+
+def _why_no_integer_recurrence(node: Node) -> str | None:
+    return ("of recurrent layers MXNet 1.9.1 has an integer kernel for LSTM alone, and no hybridized network can hold "
+            "that, as it has no gradient")
 
 
 _teach("Convolution", inputs=("data", "weight", "bias"), kind="Conv{}D", macs_per="output", numbers=("num_filter",),
@@ -185,7 +193,8 @@ def _macs_of_rnn(node: Node) -> int:
 _teach("RNN", inputs=("data", "parameters", "state", "state_cell", "sequence_length"), macs=_macs_of_rnn,
        as_in_inference={"p": "0"},
        defaults={"bidirectional": False, "projection_size": None, "use_sequence_length": False},
-       numbers=("state_size",), recurrent=True)
+       numbers=("state_size",), recurrent=True,
+       integer_obstacle=_why_no_integer_recurrence)
 
 
 # Normalizations ---------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ import numpy as np
 from ..network.graph import Graph
 from ..network.nodes import Node, consumers, in_order
 from .calibration.observing import key, observe
+from .integers.fusions import is_grouped
 from .integers.inference_graph import InferenceGraph
 
 EXPONENTS = (0, 0.25, 0.5, 0.75, 1)
@@ -114,8 +115,9 @@ def find_pairs(graph: Graph, inference: InferenceGraph) -> list[Pair]:
     readers, heads = consumers(inference.outputs), set(inference.outputs)
 
     def free(node: Node, *parameters: str | None) -> bool:
-        return (node.name in inference.weights and node.integer_obstacle is None and node.channel_axis == 1
-                and all(name is None or uses[name] == 1 and name not in fixed for name in parameters))
+        fits = node.name in inference.weights and node.integer_obstacle is None and node.channel_axis == 1
+        return fits and not is_grouped(node) and all(name is None or uses[name] == 1 and name not in fixed
+                                                     for name in parameters)
 
     pairs = []
     for second in in_order(inference.outputs):

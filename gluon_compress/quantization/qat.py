@@ -167,7 +167,8 @@ class QatNetwork(GraphBlock):
                                    f"before")
         record = self._trained_record(trained)
         values = {name: trained.get(name, value) for name, value in self._values.items()}
-        weights = {name: codes_and_scales(values[name], trained.get(clip_name(name)), record.bits)
+        of_one_scale = self._quantized.inference.of_one_scale
+        weights = {name: codes_and_scales(values[name], trained.get(clip_name(name)), record.bits, name in of_one_scale)
                    for name in values if name in self._quantized.codes}
         return IntegerNetwork(self._quantized.with_weights(record, weights, values), simulate)
 

@@ -16,14 +16,14 @@ from ..network.blocks import block_of, tensors_of
 from ..network.checks import check_ready
 from ..network.graph import Graph, input_names
 from ..network.layer import Which, choose_layers, layer_name, layers
-from ..network.nodes import Entry, in_order
+from ..network.nodes import Entry, Node, in_order
 from ..network.values import snapshot
 from .arithmetic.arrays import dequantize_array
 from .calibration.observing import input_batches, key, observe
 from .calibration.range_observer import METHODS, RangeObserver
 from .equalization import equalize_layers
 from .integers import onednn
-from .integers.fusions import Fusion, find_fusions, leaky_activations, worth_while
+from .integers.fusions import Fusion, find_fusions, is_grouped, leaky_activations, worth_while
 from .integers.inference_graph import fold_scales, has_own_parameters, runs_on_integers, simplify
 from .quantized import Quantized
 from .record import QuantizationRecord
@@ -103,6 +103,8 @@ class Quantizer:
                 self.left_out[str(node.layer)] = (f"{node.kind}: there is no integer kernel for it"
                                              if has_own_parameters(node) else
                                              "its bias is not a parameter of the network")
+        self.left_out.update((recurrent_name(node), str(node.integer_obstacle)) for node in self.graph.nodes
+                             if node.meaning.recurrent)
 
     def choose(self, net: HybridBlock, select: Which, exclude: Which) -> None:
         """Note the layers that the user does not select, or excludes; they stay fp32. See :func:`select_layers`."""
@@ -113,7 +115,7 @@ class Quantizer:
         self.not_wanted = {name: left_out[layer] for name, layer in of_nodes.items() if layer in left_out}
 
     def has_depthwise(self) -> bool:
-        return any(node.groups > 1 for node in self.layers.values())
+        return any(node.groups > 1 and not is_grouped(node) for node in self.layers.values())
 
     def equalized(self, progress: bool) -> Quantizer | None:
         """A Quantizer for the network with channels rescaled, or None where no pair of layers gains from it."""
@@ -170,7 +172,8 @@ class Quantizer:
             raise ValueError("select and exclude leave no layer that can be quantized")
         left_out = {**self.left_out, **not_wanted}
         names = [self.inference.weights[name] for name in chosen]
-        weights = {name: onednn.weight_codes(self.values[name], bits, clip) for name in names}
+        weights = {name: onednn.weight_codes(self.values[name], bits, clip, name in self.inference.of_one_scale)
+                   for name in names}
         rest = {name: value for name, value in self.values.items() if name not in weights}
         if correct_bias:
             for name in chosen:
@@ -206,6 +209,13 @@ class Quantizer:
         if fusion.leaky is not None:
             ranges["activation"] = "leaky" if fusion.leaky.parameter is None else "prelu"
         return ranges
+
+
+def recurrent_name(node: Node) -> str:
+    """Structural name of a recurrent layer, or that of its node where its weights are no parameters of one layer."""
+    of_parameters = [source.parameter for source in in_order([node.read("parameters")]) if source.parameter]
+    names = {name.rpartition(".")[0] for name in of_parameters}
+    return names.pop() or node.name if len(names) == 1 else node.name
 
 
 def _short(value: float) -> float:

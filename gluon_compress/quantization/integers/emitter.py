@@ -97,7 +97,7 @@ class Emitter(ABC):
         Parameters
         ----------
         layer : Node
-            Its layout is NCHW; it has one group or is depthwise.
+            Its layout is NCHW. One with groups that is not depthwise has neither ``summand`` nor ``leaky``.
         data : Integers (batch, channels, height, width)
         limits : Range
             The range of what comes out.

@@ -2,6 +2,7 @@
 
     convolution -> addition of a shortcut -> ReLU or leaky ReLU      one operator
     convolution -> PReLU with a slope for each channel               two or three: see onednn_emitter.py
+    convolution of groups, not depthwise -> ReLU                     two: see onednn_emitter.py
     dense layer -> ReLU                                              one operator
 """
 from __future__ import annotations
@@ -188,8 +189,8 @@ class _Search:
 
     def _can_take_sum(self, entry: Entry, node: Node) -> bool:
         fusion = self.fusions.get(entry)
-        return fusion is not None and is_convolution(fusion.layer) and not fusion.activated and (
-            self._only_reader(entry) is node)
+        return fusion is not None and is_convolution(fusion.layer) and not is_grouped(fusion.layer) and (
+            not fusion.activated and self._only_reader(entry) is node)
 
     def _only_reader(self, entry: Entry) -> Node | None:
         readers = self._readers.get(entry, [])
@@ -198,7 +199,8 @@ class _Search:
     def _leaky_of(self, node: Node | None, fusion: Fusion) -> Leaky | None:
         """The :class:`Leaky` of an activation that can be fused with ``fusion``, else None."""
         activation = self._leaky.get(node) if node else None
-        fits = (activation is not None and is_convolution(fusion.layer) and not fusion.activated
+        fits = (activation is not None and is_convolution(fusion.layer) and not is_grouped(fusion.layer)
+                and not fusion.activated
                 and (self._with_leaky is None or fusion.layer.name in self._with_leaky)
                 and not (activation.by_channel and fusion.summand))
         return activation if fits else None
@@ -240,6 +242,11 @@ def wanted(entry: Entry, readers: Mapping[Entry, list[Node]], chosen: Collection
 def is_convolution(node: Node) -> bool:
     """Whether a layer is a convolution on integers; the other ones are dense."""
     return node.meaning.integer_form == "convolution"
+
+
+def is_grouped(layer: Node) -> bool:
+    """Whether a convolution has groups, other than those of a depthwise one: its weight has one scale."""
+    return layer.groups > 1 and layer.groups != layer.shapes[0][1]
 
 
 def over_last_axis(layer: Node) -> bool:

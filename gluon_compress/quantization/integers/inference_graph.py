@@ -19,6 +19,7 @@ from ...network.graph import Graph
 from ...network.nodes import Entry, Node
 from ...network.values import layer_name
 from ..folding import batch_norm_pairs, folded, scale_and_shift
+from .fusions import is_grouped
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class InferenceGraph:
     def biases(self) -> dict[str, str]:
         """{name of a layer: structural name of what shifts its output}; missing where there is none."""
         return {name: node.parameters["bias"] for name, node in self.layers.items() if node.bias}
+
+    @cached_property
+    def of_one_scale(self) -> set[str]:
+        """Structural names of weights of 8 bits that have one scale, not one for each output channel."""
+        return {self.weights[name] for name, node in self.layers.items() if is_grouped(node)}
 
     def fits(self, values: Mapping[str, np.ndarray]) -> bool:
         """Whether BatchNorms are folded in ``values``, {structural name: array}, as :func:`fold_scales` does it."""

@@ -22,6 +22,7 @@ import numpy as np
 from ...network.nodes import Entry, Node
 from ..arithmetic.ranges import Range
 from .emitter import Codes, CodesEmitter, Emitter, Integers
+from .fusions import is_grouped
 from .onednn import SIGNED_HIGH
 from .simulated_emitter import SimulatedEmitter
 
@@ -121,7 +122,7 @@ class NarrowEmitter(CodesEmitter):
         return super().dense(layer, data, limits, relu)  # type: ignore[safe-super]  # as above
 
     def _narrow(self, layer: Node, data: Integers, halved: bool) -> None:
-        if layer.name in self._seen:
+        if layer.name in self._seen or is_grouped(layer):
             return
         self._seen.add(layer.name)
         if halved:
@@ -151,7 +152,7 @@ class NarrowSimulatedEmitter(NarrowEmitter, SimulatedEmitter):
 
 def is_depthwise(layer: Node) -> bool:
     """Whether each output channel of a layer node reads one input channel: its kernels add no neighbours."""
-    return layer.groups > 1
+    return layer.groups > 1 and not is_grouped(layer)
 
 
 def notes(emitter: Emitter) -> dict[str, str]:

@@ -25,8 +25,8 @@ import numpy as np
 from ...network.graph import Graph
 from ...network.nodes import Entry, Node, Shape, plain, written
 from ..arithmetic.ranges import Range
-from .emitter import Codes, CodesEmitter, Emitter, Integers, ends_of
-from .fusions import Leaky, over_last_axis
+from .emitter import Codes, CodesEmitter, Emitter, Integers, activation, ends_of
+from .fusions import Leaky, is_grouped, over_last_axis
 from .narrow import NarrowEmitter, NarrowSimulatedEmitter, is_depthwise
 from .onednn import SIGNED_HIGH, SIGNED_LOW, loses_five
 from .onednn_emitter import Int8Emitter
@@ -70,6 +70,8 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
                     added: Integers | None = None) -> Integers:
         if leaky is not None and leaky.by_channel:  # comes back as several
             return Int8Emitter.convolution(self, layer, data, limits, relu, summand, leaky)
+        if is_grouped(layer):
+            return self._grouped_in_fp32(layer, data, limits)
         self._narrow(layer, data, halved=data.range.signed)
         layer, deep = self._with_place(layer, data)
         change = self._deepened if deep else self._flattened
@@ -78,6 +80,17 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
         if data.entry in self._columns.values():
             return self._of_columns(result)
         return self._mark(result) if deep else result
+
+    def _grouped_in_fp32(self, layer: Node, data: Integers, limits: Range) -> Integers:
+        """What the layer's codes stand for, in fp32: with one scale for all of them, a larger weight has no place."""
+        codes, scale = self.codes[layer.name]
+        inputs = [self.dequantize(f"{layer.name}_data", data),
+                  self.parameter(f"{layer.name}.weight", codes * scale.reshape(-1, 1, 1, 1))]
+        if layer.name in self.biases:
+            inputs.append(self.parameter(f"{layer.name}.bias", self.biases[layer.name]))
+        attributes = {**layer.attributes, "no_bias": str(layer.name not in self.biases)}
+        output = written("Convolution", layer.name, *inputs, **attributes), 0
+        return self.quantize(f"{layer.name}_codes", activation(f"{layer.name}_relu", output, not limits.signed), limits)
 
     def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Integers | Entry:
         self._narrow(layer, data, halved=False)

@@ -93,7 +93,8 @@ def weight_grid(bits: int) -> tuple[float, int, int]:
                                                                        largest_code(bits))
 
 
-def weight_codes(weight: np.ndarray, bits: int = 8, clip: str = "max") -> tuple[np.ndarray, np.ndarray]:
+def weight_codes(weight: np.ndarray, bits: int = 8, clip: str = "max",
+                 one_scale: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Codes and scales of each output channel, of 8 bits on the grid that the kernels have for weights.
 
         scale = threshold / 127.5        code = round(w / scale) in [-128, 127]
@@ -105,14 +106,19 @@ def weight_codes(weight: np.ndarray, bits: int = 8, clip: str = "max") -> tuple[
         With fewer than 8, which no kernel knows, codes and scales are those of :func:`quantize_array`.
     clip : str
         How thresholds are chosen, as for :func:`quantize_array`.
+    one_scale : bool
+        Whether all channels have the same scale, with 8 bits.
 
     Returns
     -------
     codes : int8 array of the weight's shape
-        The largest of each channel is 127 or -128, or all are 0.
+        The largest of each channel, or of all where they have one scale, is 127 or -128, or all are 0.
     scale : float32 array (channels,)
         ZERO_SCALE where all are 0.
     """
+    if one_scale and bits == 8:
+        codes, scale = weight_codes(weight.reshape(1, -1), bits, clip)
+        return codes.reshape(weight.shape), scale.repeat(len(weight))
     codes, scale = quantize_array(weight, bits, 0, clip)
     if bits == 8:
         scale = scale * np.float32(SIGNED_HIGH / SIGNED_LEVELS)

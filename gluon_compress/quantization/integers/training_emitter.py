@@ -26,7 +26,7 @@ import numpy as np
 from ...network.nodes import Entry, Node, Shape, written
 from ..arithmetic.ranges import Range
 from .emitter import Integers, half_to_even
-from .fusions import Leaky, is_convolution
+from .fusions import Leaky, is_convolution, is_grouped
 from .onednn import OUTWARD, ZERO_SCALE, weight_codes, weight_grid
 from .simulated_emitter import FloatEmitter
 
@@ -156,7 +156,8 @@ class TrainingEmitter(FloatEmitter):
         weight = layer.read("weight")
         name = weight[0].name
         if name not in self._made:
-            axes = tuple(range(1, len(weight[0].shapes[0])))
+            first = 0 if self.bits == 8 and is_grouped(layer) else 1  # the axes of a weight with one scale
+            axes = tuple(range(first, len(weight[0].shapes[0])))
             steps, low, high = weight_grid(self.bits)
             largest = _node("max", f"{name}_largest", _node("abs", f"{name}_abs", weight), axis=axes, keepdims=True)
             zero = _node("_equal_scalar", f"{name}_zero", largest, scalar=0.0)
@@ -248,11 +249,11 @@ def initial_clip(weight: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray
     return np.where(largest > 0, scale * steps / np.where(largest > 0, largest, 1), 1).clip(SMALLEST_CLIP, 1)
 
 
-def codes_and_scales(weight: np.ndarray, clip: np.ndarray | None,
-                     bits: int) -> tuple[np.ndarray, np.ndarray]:
+def codes_and_scales(weight: np.ndarray, clip: np.ndarray | None, bits: int,
+                     one_scale: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """What :meth:`TrainingEmitter._weight` computes, as arrays; ``clip`` is None with 8 bits."""
     if bits == 8:
-        return weight_codes(weight)
+        return weight_codes(weight, one_scale=one_scale)
     assert clip is not None, "weights of fewer than 8 bits are clipped"
     steps, low, high = weight_grid(bits)
     step = _largest(weight) / np.float32(steps)
