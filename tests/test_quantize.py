@@ -14,7 +14,7 @@ from gluon_compress.quantization import IntegerNetwork, QuantizationRecord, prep
 from gluon_compress.quantization.integers import onednn
 from gluon_compress.network.blocks import block_of
 from gluon_compress.quantization.folding import batch_norm_pairs
-from gluon_compress.quantization.integers.fusions import find_fusions
+from gluon_compress.quantization.integers.fusions import find_fusions, is_grouped
 from gluon_compress.quantization.integers.inference_graph import fold_scales, simplify
 from gluon_compress.quantization.calibration.observing import input_batches
 from mxnet.gluon import HybridBlock, SymbolBlock, nn, rnn
@@ -95,8 +95,10 @@ def test_int8_networks_agree_with_fp32_and_with_their_simulation(name):
     assert relative_error(int8(example), simulated(example)) < 0.03
     assert identical(before, values(net)) and np.array_equal(net(example).asnumpy(), expected.asnumpy())
     operators = [node.operator for node in Graph(int8, example).nodes]
+    in_fp32 = [note for note in int8.record.processor.values() if "in fp32 here" in note]
+    assert len(in_fp32) == onednn.saturates() * sum(map(is_grouped, int8.quantized.inference.layers.values()))
     assert sum(operators.count(name) for name in ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected")) >= len(
-        int8.record.layers) > 0
+        int8.record.layers) - len(in_fp32) > 0
     assert all(parameter.grad_req == "null" for parameter in int8.collect_params().values())
     kinds = {layer for layer in int8.record.layers} | set(int8.record.left_out)
     assert {node.inputs[1][0].parameter.rpartition(".")[0].removesuffix("_weight") or "mix" for node in
@@ -495,7 +497,7 @@ def test_convolutions_in_groups_are_trained_with_the_scale_they_will_have(bits):
     if not onednn.saturates():
         assert relative_error(ptq(example), qat(example)) < (0.02 if bits == 8 else 0.1)
     converted = qat.convert(simulate=True)
-    assert relative_error(converted(example), qat(example)) < 0.02
+    assert relative_error(converted(example), qat(example)) < (0.1 if onednn.saturates() else 0.02)
     scales = converted.scales.weights
     assert len(np.unique(scales["groups.weight"]["scale"])) == (1 if bits == 8 else 16)
     assert len(np.unique(scales["up.weight"]["scale"])) == 16

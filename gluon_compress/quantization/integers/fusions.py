@@ -246,7 +246,7 @@ def is_convolution(node: Node) -> bool:
 
 def is_grouped(layer: Node) -> bool:
     """Whether a convolution has groups, other than those of a depthwise one: its weight has one scale."""
-    return layer.groups > 1 and layer.groups != layer.shapes[0][1]
+    return layer.groups > 1 and layer.groups != layer.get("num_filter")
 
 
 def over_last_axis(layer: Node) -> bool:

@@ -105,11 +105,14 @@ class NarrowEmitter(CodesEmitter):
     ----------
     narrowed : dict
         {layer name: by how much the scale of each channel grew, float array}, of the layers that have other codes now.
+    in_fp32 : list of str
+        Names of layers that the kernels would compute wrongly, even so.
     """
 
     def __init__(self, codes: Codes, biases: dict[str, np.ndarray]) -> None:
         super().__init__(codes, biases)
         self.narrowed: dict[str, np.ndarray] = {}
+        self.in_fp32: list[str] = []
         self._seen: set[str] = set()
         self._limited: set[str] = set()
 
@@ -156,6 +159,7 @@ def is_depthwise(layer: Node) -> bool:
 
 
 def notes(emitter: Emitter) -> dict[str, str]:
-    """{layer name: a note on its weights} for the layers that an emitter narrowed."""
-    return {name: f"weights of {8 - np.log2(growth).mean():.1f} bits here"
-            for name, growth in getattr(emitter, "narrowed", {}).items()}
+    """{layer name: a note} for the layers that an emitter narrowed, or left in fp32."""
+    found = {name: f"weights of {8 - np.log2(growth).mean():.1f} bits here"
+             for name, growth in getattr(emitter, "narrowed", {}).items()}
+    return {**found, **dict.fromkeys(getattr(emitter, "in_fp32", ()), "in fp32 here, as sums of groups would be cut")}

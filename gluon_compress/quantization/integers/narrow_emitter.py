@@ -83,6 +83,7 @@ class NarrowInt8Emitter(NarrowEmitter, Int8Emitter):
 
     def _grouped_in_fp32(self, layer: Node, data: Integers, limits: Range) -> Integers:
         """What the layer's codes stand for, in fp32: with one scale for all of them, a larger weight has no place."""
+        self.in_fp32.append(layer.name)
         codes, scale = self.codes[layer.name]
         inputs = [self.dequantize(f"{layer.name}_data", data),
                   self.parameter(f"{layer.name}.weight", codes * scale.reshape(-1, 1, 1, 1))]
