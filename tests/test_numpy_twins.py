@@ -1,12 +1,16 @@
 """Networks of MXNet's NumPy interface beside the same of the classic one: techniques make the same bits of both."""
+from functools import partial
+
 import gluon_compress  # noqa: F401
 
 import pytest  # noqa: I001
 import test_integer_activations
 import test_qat
 import test_quantize
-from gluon_compress.pruning import prune_channels
-from gluon_compress.quantization import fold_batch_norm, prepare_qat, quantize
+from gluon_compress.pruning import prune_channels, prune_magnitude, prune_n_m
+from gluon_compress.quantization import fold_batch_norm, prepare_qat, quantize, quantize_weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mxnet import autograd
 from mxnet.base import MXNetError
 from networks import build, identical, values
@@ -31,14 +35,14 @@ def bits(net, inputs):
     return [output.asnumpy().tobytes() for output in run(net, inputs)]
 
 
-def assert_pruned_alike(net, inputs, twin):
+def assert_pruned_alike(net, inputs, twin, ratio=0.5, criterion="l1"):
     with numpy_mode():
         twin_inputs = in_numpy(inputs)
         before = bits(twin, twin_inputs)
-        twin_plan = prune_channels(twin, twin_inputs, 0.5, round_to=1)
+        twin_plan = prune_channels(twin, twin_inputs, ratio, criterion, round_to=1)
         after = bits(twin, twin_inputs)
     assert before == bits(net, inputs)
-    plan = prune_channels(net, inputs, 0.5, round_to=1)
+    plan = prune_channels(net, inputs, ratio, criterion, round_to=1)
     assert twin_plan.layers == plan.layers and twin_plan.slices == plan.slices
     assert twin_plan.left_out.keys() == plan.left_out.keys()
     assert identical(values(twin), values(net))
@@ -67,13 +71,26 @@ def test_channels_of_networks_of_each_operator_are_pruned_alike(name):
         assert_pruned_alike(net, inputs, twin)
 
 
-@pytest.mark.parametrize("names", [BLOCKS[:3], BLOCKS[3:6], BLOCKS[6:], ["residual"] * 3,
-                                   ["concat", "grouped", "excite"]])
-def test_channels_of_networks_of_several_blocks_are_pruned_alike(names):
-    net, inputs = ready(Random(names, 8), IMAGE)
+@settings(max_examples=15)
+@given(names=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4), size=st.sampled_from([4, 6, 8]),
+       ratio=st.floats(0, 0.7), criterion=st.sampled_from(["l1", "l2", "fpgm"]))
+def test_random_networks_are_pruned_alike(names, size, ratio, criterion):
+    net, inputs = ready(Random(names, size), IMAGE)
     with numpy_mode():
-        twin = take_values(twin_of(Random(names, 8)), net)
-    assert_pruned_alike(net, inputs, twin)
+        twin = take_values(twin_of(Random(names, size)), net)
+    assert_pruned_alike(net, inputs, twin, ratio, criterion)
+
+
+@pytest.mark.parametrize("technique", [
+    partial(prune_magnitude, sparsity=0.7), partial(prune_magnitude, sparsity=0.7, scope="global", norm=2),
+    partial(prune_n_m, n=2, m=4), partial(quantize_weights, bits=4), partial(quantize_weights, bits=8, clip="mse")])
+def test_weights_are_pruned_and_quantized_alike(technique):
+    net, _ = ready(Random(BLOCKS, 8), IMAGE)
+    with numpy_mode():
+        twin = take_values(twin_of(Random(BLOCKS, 8)), net)
+        record = technique(twin)
+    assert record.to_dict() == technique(net).to_dict()
+    assert identical(values(twin), values(net))
 
 
 QUANTIZED = {**{name: test_quantize.NETWORKS[name] for name in ("lenet", "inverted residual", "fire")},
