@@ -2,7 +2,9 @@
 import contextlib
 import json
 import logging
+import re
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -174,6 +176,39 @@ def test_logits_are_taken_of_a_plain_softmax_too(tmp_path):
     np.testing.assert_allclose(mx.nd.softmax(found).asnumpy(), probability.asnumpy(), **NEAR)
     np.testing.assert_array_equal(same.asnumpy(), other.asnumpy())
     np.testing.assert_array_equal(mx.nd.relu(found).asnumpy(), other.asnumpy())
+
+
+@pytest.mark.parametrize("copy", [sym.BlockGrad, sym.identity, lambda x: sym.cast(x, "float32")])
+def test_logits_are_taken_of_a_copy_of_a_softmax_too(tmp_path, copy):
+    """As a loss of one's own has it: MakeLoss of the cross entropy, BlockGrad of the probabilities."""
+    logits = sym.FullyConnected(sym.var("data"), num_hidden=3, name="fc")
+    data = written(copy(sym.softmax(logits)), str(tmp_path / "net"), (2, 4))
+    probability, found = gc.load(tmp_path / "net")(data), gc.load(tmp_path / "net", head="logits")(data)
+    assert abs(found.sum(axis=1) - 1).max().asscalar() > 0.01
+    np.testing.assert_allclose(mx.nd.softmax(found).asnumpy(), probability.asnumpy(), **NEAR)
+
+
+def test_training_the_output_of_a_softmax_as_logits_is_warned_of(tmp_path):
+    classifier = sym.SoftmaxOutput(sym.FullyConnected(sym.var("data"), num_hidden=3), name="softmax")
+    data = written(classifier, str(tmp_path / "net"), (2, 4))
+    labels = mx.nd.array([0, 1])
+    teacher = gc.load(tmp_path / "net", head="logits")
+    for train in (lambda net: gc.training.fit(net, [(data, labels)], 1, progress=False),
+                  lambda net: gc.distillation.distill(net, teacher, [(data, labels)], 1, progress=False)):
+        with pytest.warns(UserWarning, match="the loss takes logits; load it with head='logits'"):
+            train(gc.load(tmp_path / "net"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            train(gc.load(tmp_path / "net", head="logits"))
+
+
+@pytest.mark.parametrize("net, message", [
+    (3, "net is 3; accepted: a gluon.HybridBlock or None; for an epoch write load(path, epoch=3)"),
+    ("net-0000.params", "load finds the parameters beside a symbol file")])
+def test_the_second_argument_of_other_loaders_is_told_what_to_write(tmp_path, net, message):
+    written(network_ending_in("SoftmaxOutput"), str(tmp_path / "net"))
+    with pytest.raises(TypeError, match=re.escape(message)):
+        gc.load(tmp_path / "net", net)
 
 
 def test_softmax_has_its_old_name_in_old_graphs(saved, tmp_path):

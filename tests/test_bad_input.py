@@ -442,7 +442,6 @@ NO_ROWS = {
           for name in ("check_network", "begin", "step", "meet", "sum", "file_of_first"))},
     "no arguments": {"params.manifest", "params.names", "runtime.status", "runtime.usable_cores", "workers.connect",
                      "workers.in_cluster"},
-    "another name of write_checkpoint": {"export.to_symbol"},
     "a piece of text in, a piece of text out": {"network.layer_name"},
     "called by other functions, with what they have checked": {
         "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward",

@@ -166,7 +166,7 @@ def test_it_comes_back_from_a_file(name, tmp_path):
 @EACH
 def test_it_leaves_as_a_symbol_and_as_onnx(name, tmp_path):
     net, x = built(name)
-    symbol, parameters = gc.export.to_symbol(net, tmp_path / "net", x)
+    symbol, parameters = gc.export.write_checkpoint(net, tmp_path / "net", x)
     assert '"op": "_np' not in symbol.read_text()  # so that readers without the NumPy interface know all of it
     assert_close(gluon.SymbolBlock.imports(str(symbol), ["data"], str(parameters))(x), net(x))
     path = gc.export.to_onnx(net, tmp_path / "net.onnx", x[:1])

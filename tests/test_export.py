@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 from gluon_compress import models
 from gluon_compress.errors import NetworkError
-from gluon_compress.export import to_onnx, to_symbol
+from gluon_compress.export import to_onnx, write_checkpoint
+from gluon_compress.pruning import prune_channels
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
 from networks import Function
 from onnx import numpy_helper
@@ -123,7 +124,7 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path):
     assert [value.name for value in onnx.load(str(path)).graph.input] == ["data0", "data1"]
     for found, expected in zip(run_onnx(path, *example), net(*example)):
         assert_close(found, expected)
-    files = to_symbol(net, tmp_path / "net", example)
+    files = write_checkpoint(net, tmp_path / "net", example)
     block = SymbolBlock.imports(str(files[0]), ["data0", "data1"], str(files[1]))
     for found, expected in zip(block(*example), net(*example)):
         np.testing.assert_array_equal(found.asnumpy(), expected.asnumpy())
@@ -136,7 +137,7 @@ def test_a_layer_called_twice(tmp_path):
     inputs = mx.nd.random.normal(shape=(4, 6))
     ready(net, inputs.shape)
     assert_close(run_onnx(to_onnx(net, tmp_path / "net.onnx", inputs), inputs)[0], net(inputs))
-    files = to_symbol(net, tmp_path / "net", inputs)
+    files = write_checkpoint(net, tmp_path / "net", inputs)
     assert_close(SymbolBlock.imports(str(files[0]), ["data"], str(files[1]))(inputs).asnumpy(), net(inputs))
 
 
@@ -151,11 +152,11 @@ def test_batch_normalization_without_scale(tmp_path):
 
 def test_symbol_block_to_onnx(tmp_path):
     net = ready(models.ResNet(18, 10, thumbnail=True, width=8), (1, 3, 32, 32))
-    files = to_symbol(net, tmp_path / "net")
+    files = write_checkpoint(net, tmp_path / "net")
     block = SymbolBlock.imports(str(files[0]), ["data"], str(files[1]))
     inputs = mx.nd.random.uniform(shape=(2, 3, 32, 32))
     assert_close(run_onnx(to_onnx(block, tmp_path / "net.onnx", inputs), inputs)[0], net(inputs))
-    again = to_symbol(block, tmp_path / "again", inputs)
+    again = write_checkpoint(block, tmp_path / "again", inputs)
     assert mx.nd.load(str(again[1])).keys() == mx.nd.load(str(files[1])).keys()
 
 
@@ -225,7 +226,7 @@ def test_float16_goes_out_unverified(tmp_path):
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, expected, atol=2e-2 * np.abs(expected).max())
     net.cast("float32")  # Gluon's variables still say float16
-    symbol = mx.sym.load(str(to_symbol(net, tmp_path / "net", inputs)[0]))
+    symbol = mx.sym.load(str(write_checkpoint(net, tmp_path / "net", inputs)[0]))
     types = {name: attributes.get("__dtype__") for name, attributes in symbol.attr_dict().items()}
     assert {types[name] for name in net.collect_params()} == {"0"}
 
@@ -241,7 +242,7 @@ def test_bad_input(tmp_path):
     example = mx.nd.zeros((1, 1, 28, 28))
     net = models.LeNet()
     calls = [lambda net, example: to_onnx(net, tmp_path / "net.onnx", example),
-             lambda net, example: to_symbol(net, tmp_path / "net", example)]
+             lambda net, example: write_checkpoint(net, tmp_path / "net", example)]
     for call in calls:
         with pytest.raises(TypeError, match="HybridBlock"):
             call(object(), example)
@@ -263,8 +264,20 @@ def test_bad_input(tmp_path):
         to_onnx(net, tmp_path / "net.bin", example)
     for epoch, error in ((-1, ValueError), (10_000, ValueError), (1.5, TypeError)):
         with pytest.raises(error, match="epoch"):
-            to_symbol(net, tmp_path / "net", epoch=epoch)
+            write_checkpoint(net, tmp_path / "net", epoch=epoch)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_graph_that_other_epochs_belong_to_is_not_replaced_by_another(tmp_path):
+    net, inputs = ready(models.LeNet(), (1, 1, 28, 28)), mx.nd.ones((1, 1, 28, 28))
+    write_checkpoint(net, tmp_path / "net", epoch=1)
+    write_checkpoint(net, tmp_path / "net", epoch=2)  # of the same graph there may be many
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    prune_channels(net, inputs, ratio=0.5)
+    with pytest.raises(ValueError, match=r"lies with its parameters, net-0001.params, net-0002"):
+        write_checkpoint(net, tmp_path / "net", epoch=3)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write_checkpoint(net, tmp_path / "net2", epoch=3)
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
@@ -276,7 +289,7 @@ def test_symbol_files_are_those_of_gluon(hybridize, tmp_path):
     before = state_of(net)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        files = to_symbol(net, tmp_path / "ours", inputs, epoch=7)
+        files = write_checkpoint(net, tmp_path / "ours", inputs, epoch=7)
     assert state_of(net) == before
     assert [path.name for path in files] == ["ours-symbol.json", "ours-0007.params"]
     assert sorted(tmp_path.iterdir()) == sorted(files)
@@ -300,7 +313,7 @@ def test_a_directory_in_the_way_leaves_both_files(tmp_path):
     (tmp_path / "net-symbol.json").write_text("old")
     (tmp_path / "net-0000.params").mkdir()
     with pytest.raises(ValueError, match="0000.params., a directory; accepted: the path of a file"):
-        to_symbol(net, tmp_path / "net")
+        write_checkpoint(net, tmp_path / "net")
     assert (tmp_path / "net-symbol.json").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -309,7 +322,7 @@ def test_a_directory_in_the_way_leaves_both_files(tmp_path):
 def test_a_prefix_that_is_a_directory(tmp_path, end):
     net = ready(models.SimpleCNN(), (1, 1, 28, 28))
     with pytest.raises(ValueError, match="path_prefix is '.*', a directory; accepted: the beginning of a file name"):
-        to_symbol(net, f"{tmp_path}{end}")
+        write_checkpoint(net, f"{tmp_path}{end}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -318,7 +331,7 @@ def test_nan_weights_come_back_as_they_are(tmp_path):
     values = net.fc2.weight.data().asnumpy()
     values[0, :3] = np.nan, -np.inf, -0.0
     net.fc2.weight.set_data(mx.nd.array(values))
-    files = to_symbol(net, tmp_path / "net")
+    files = write_checkpoint(net, tmp_path / "net")
     block = SymbolBlock.imports(str(files[0]), ["data"], str(files[1]))
     assert block.collect_params()[net.fc2.weight.name].data().asnumpy().tobytes() == values.tobytes()
     with pytest.raises(NetworkError, match="not finite"):

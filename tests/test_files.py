@@ -281,7 +281,7 @@ def writers():
             net, [(images, labels)] * 40, path, progress=False), [""]),
         "sensitivity": (lambda path: gc.pruning.measure_sensitivity(
             net, lambda net: 0.5, state_path=path, progress=False), [""]),
-        "to_symbol": (lambda path: gc.export.to_symbol(net, path), ["-symbol.json", "-0000.params"]),
+        "write_checkpoint": (lambda path: gc.export.write_checkpoint(net, path), ["-symbol.json", "-0000.params"]),
         "to_onnx": (lambda path: gc.export.to_onnx(net, f"{path}.onnx", images, verify=False), [".onnx"]),
         "plot": (lambda path: gc.measuring.plots.plot_before_after({"a": 1, "b": 2}, f"{path}.png"), [".png"])}
 
@@ -291,7 +291,7 @@ def test_a_full_disk_is_an_os_error_that_names_the_path(tmp_path, what):
     write, ends = writers()[what]
     write(str(tmp_path / "whole"))
     sizes = [(tmp_path / f"whole{end}").stat().st_size for end in ends]
-    if what in ("save", "save int8", "to_symbol", "to_onnx", "plot"):  # the others go on with what is there
+    if what in ("save", "save int8", "write_checkpoint", "to_onnx", "plot"):  # the others go on with what is there
         for end in ends:
             (tmp_path / f"file{end}").write_text("old")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

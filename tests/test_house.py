@@ -23,7 +23,7 @@ PUBLIC = {
     "datasets": """
         Batches ImageDataset Shard cifar10 compose cutout fashion_mnist mnist random_crop random_flip""",
     "distillation": "CachedLogits DistillationLoss FeatureLoss FeatureMatcher cache_logits distill",
-    "export": "to_onnx to_symbol write_checkpoint",
+    "export": "to_onnx write_checkpoint",
     "measuring": """
         Kernel KernelReport Report Timing kernels_of measure_islands measure_latency operator_times plots report""",
     "models": "AlexNet LeNet LeNet300100 LeNet5Caffe ResNet SimpleCNN SmallConvNet",

@@ -230,7 +230,7 @@ def test_operators_of_the_numpy_interface_compute_in_both_modes(name):
 def test_networks_of_imported_files_are_alike_too(name, tmp_path):
     found = []
     for numpy, process in ((False, False), (False, True), (True, True), (True, False)):
-        files = gc.export.to_symbol(fresh(numpy), tmp_path / f"{numpy}")
+        files = gc.export.write_checkpoint(fresh(numpy), tmp_path / f"{numpy}")
         with mode(numpy):
             net = gluon.SymbolBlock.imports(str(files[0]), ["data"], str(files[1]))
         with mode(process):
@@ -338,7 +338,7 @@ def test_files_are_the_same_bytes_and_fit_networks_of_both_interfaces(born, tmp_
 def test_exported_files_give_the_network_in_its_interface(numpy, process, tmp_path):
     net, example = fresh(numpy), array(IMAGES[:2], process)
     with mode(process):
-        symbol, values = map(str, gc.export.to_symbol(net, tmp_path / "net", example))
+        symbol, values = map(str, gc.export.write_checkpoint(net, tmp_path / "net", example))
         gc.export.to_onnx(net, tmp_path / "net.onnx", example)  # which compares them
     with mode(numpy):
         own = array(IMAGES, numpy)

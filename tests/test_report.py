@@ -305,6 +305,9 @@ def test_networks_that_cannot_be_reported():
             report(wrong, example)
     with pytest.raises(NetworkError, match="cannot be traced"):
         report(Function(lambda F, x: x.reshape((x.shape[0], -1))), example)
+    with pytest.raises(NetworkError, match=r"hybrid_forward\(self, F, x\) instead of forward") as caught:
+        report(Function(lambda F, x: mx.nd.relu(x)), example)
+    assert "several inputs" not in str(caught.value)
 
 
 @pytest.mark.parametrize("shape, reason", [

@@ -158,6 +158,12 @@ def _network(net: HybridBlock | type[HybridBlock] | None) -> HybridBlock | None:
         except TypeError as error:
             raise TypeError(f"net is the class {net.__name__}, which cannot be called without arguments ({error}); "
                             f"accepted: a network, {net.__name__}(...)") from error
+    if isinstance(net, int):  # as Module.load(prefix, epoch) has it
+        raise TypeError(f"net is {net}; accepted: a gluon.HybridBlock or None; for an epoch write load(path, "
+                        f"epoch={net})")
+    if isinstance(net, (str, os.PathLike)):  # as SymbolBlock.imports has it
+        raise TypeError(f"net is {os.fspath(net)!r}; accepted: a gluon.HybridBlock or None; load finds the parameters "
+                        f"beside a symbol file, and the symbol beside parameters: give one path")
     if net is not None:
         check_hybrid(net)
         if record_of_network(net) is not None:

@@ -15,7 +15,7 @@ from ..network.checks import check_hybrid
 from ..network.data import as_given, check_data, check_repeatable, go_through, inputs_and_label
 from ..network.hybridizing import hybridized
 from ..network.trainer import training_also
-from ..training.checks import check_arguments
+from ..training.checks import check_arguments, warn_of_probabilities
 from ..training.history import History
 from ..training.loop import fit
 from .cache import cache_logits
@@ -94,6 +94,8 @@ def distill(student: HybridBlock, teacher: HybridBlock | list[HybridBlock], trai
     if teacher_weights is not None and len(teacher_weights) != len(teachers):
         raise ValueError(f"there are {len(teacher_weights)} teacher_weights for {len(teachers)} teacher(s)")
     check_arguments(student, epochs, **fit_arguments)
+    for title, each in {"student": student, **teachers}.items():
+        warn_of_probabilities(title, each)
     if features is not None:
         features = check_features(features)
         if len(teachers) > 1 or cache is not None:

@@ -1,5 +1,5 @@
 """The way out: MXNet's own symbol + parameters, and ONNX. Both are checked before they are put in place."""
 from .onnx_file import to_onnx
-from .symbol import to_symbol, write_checkpoint
+from .symbol import write_checkpoint
 
-__all__ = ["to_onnx", "to_symbol", "write_checkpoint"]
+__all__ = ["to_onnx", "write_checkpoint"]

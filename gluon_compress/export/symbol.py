@@ -1,6 +1,7 @@
 """MXNet's own form: symbol and parameters, read back and compared before they are put in place."""
 from __future__ import annotations
 
+import glob
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +27,9 @@ def write_checkpoint(net: HybridBlock, path_prefix: str | Path, example: Any = N
     """Write ``<path_prefix>-symbol.json`` and ``<path_prefix>-0000.params``; return both paths.
 
     The files are those of ``HybridBlock.export`` and of ``Module.save_checkpoint``: ``Module.load``,
-    ``SymbolBlock.imports``, :func:`gluon_compress.load`, MXNet's other languages and DJL read them. The network need
-    not be hybridized and stays as it is. The files are read back and compared with it, and only then replace older
-    ones.
+    ``SymbolBlock.imports``, :func:`gluon_compress.load` (but for networks on integers: :func:`gluon_compress.save`
+    those), MXNet's other languages and DJL read them. The network need not be hybridized and stays as it is. The files
+    are read back and compared with it, and only then replace older ones.
 
     MXNet itself reads the files of a network of ``npx.set_np()`` in that mode only, as it does those of ``export``. For
     Module and DJL, :func:`gluon_compress.load` them out of that mode and write them again.
@@ -54,7 +55,8 @@ def write_checkpoint(net: HybridBlock, path_prefix: str | Path, example: Any = N
         As for :func:`gluon_compress.report`, and when the files do not give the same network again, or the network has
         several outputs and is to have a loss.
     ValueError
-        When ``path_prefix`` is a directory or ends in a slash, or ``loss_head`` is unknown.
+        When ``path_prefix`` is a directory or ends in a slash, when parameters of other epochs lie there with the
+        graph of another network, or ``loss_head`` is unknown.
     OSError
         When the files cannot be written there.
     """
@@ -68,6 +70,8 @@ def write_checkpoint(net: HybridBlock, path_prefix: str | Path, example: Any = N
         loss, data = with_loss(graph.outputs, loss_head)
         written, body = symbol_of([loss]), symbol_of([data])
 
+    _check_neighbours(symbol_path, parameters_path, written)
+
     def write(symbol_file: Path, parameters_file: Path) -> None:
         written.save(str(symbol_file))
         auxiliary = graph.auxiliary()
@@ -80,7 +84,14 @@ def write_checkpoint(net: HybridBlock, path_prefix: str | Path, example: Any = N
     return symbol_path, parameters_path
 
 
-to_symbol = write_checkpoint  # its name until 0.1.0
+def _check_neighbours(symbol_path: Path, parameters_path: Path, symbol: mx.sym.Symbol) -> None:
+    """``ValueError`` rather than to replace the graph of another network, of which parameters lie beside it."""
+    prefix = symbol_path.name.removesuffix("-symbol.json")
+    others = set(symbol_path.parent.glob(f"{glob.escape(prefix)}-[0-9][0-9][0-9][0-9].params")) - {parameters_path}
+    if others and symbol_path.is_file() and symbol_path.read_text(errors="replace") != symbol.tojson():
+        names = ", ".join(sorted(path.name for path in others)[:5])
+        raise ValueError(f"path_prefix is {str(symbol_path.with_name(prefix))!r}, where the graph of another network "
+                         f"lies with its parameters, {names}; accepted: a prefix of its own")
 
 
 def _read_back(graph: Graph, body: mx.sym.Symbol, symbol_file: Path, parameters_file: Path) -> SymbolBlock:

@@ -11,7 +11,7 @@ from mxnet.gluon import HybridBlock, Parameter, ParameterDict, SymbolBlock
 
 from .interface import CLASSIC, NUMPY, Interface, active_interface, has_numpy_operators, in_classic
 from .misfits import called
-from .nodes import Entry, symbol_of
+from .nodes import Entry, nodes_of, symbol_of
 from .values import interface_of
 
 
@@ -80,6 +80,13 @@ def composed(block: SymbolBlock, symbols: Iterable[mx.sym.Symbol]) -> mx.sym.Sym
     outputs = CLASSIC.own(copy.copy(symbol))
     outputs._compose(**{own.name: given for own, given in zip(inputs, symbols)})
     return outputs
+
+
+def ends_in_softmax(net: HybridBlock) -> bool:
+    """Whether a SymbolBlock puts out probabilities; False for other networks, whose graph is not at hand."""
+    if not isinstance(net, SymbolBlock):
+        return False
+    return any(node.meaning.gives_probabilities for node, _ in nodes_of(inputs_and_symbol(net)[1])[1])
 
 
 def give_values(parameter: Parameter, value: np.ndarray, context: mx.Context, trainable: bool = True) -> None:

@@ -17,7 +17,7 @@ from .blocks import GraphBlock, composed
 from .checks import check_ready
 from .inputs import example_inputs, flat, map_arrays
 from .interface import CLASSIC, classic_graph, has_numpy_operators, is_known
-from .misfits import called, misfit, reason_of, remedy_of_shapes, shorten
+from .misfits import called, misfit, reason_of, remedy_of_error, remedy_of_shapes, shorten
 from .nodes import Node, edited, nodes_of, symbol_of
 from .numpy_operators import FORMS, classic_form
 from .values import parameters
@@ -213,8 +213,9 @@ def _called(net: HybridBlock, names: list[str], arrays: object) -> mx.sym.Symbol
     try:
         outputs, _ = _flatten(called(net, map_arrays(lambda _: next(symbols), arrays)), "output")
     except Exception as error:  # whatever the user's hybrid_forward raises
-        raise NetworkError(f"the network cannot be traced with {len(names)} symbolic input(s): {reason_of(error)} "
-                           f"(a network of several inputs wants a tuple of examples)") from error
+        several = "" if remedy_of_error(error) else " (a network of several inputs wants a tuple of examples)"
+        raise NetworkError(f"the network cannot be traced with {len(names)} symbolic input(s): {reason_of(error)}"
+                           f"{several}") from error
     outputs = CLASSIC.own(outputs)
     return outputs[0] if len(outputs) == 1 else mx.sym.Group(outputs)
 

@@ -63,13 +63,24 @@ def remedy_of_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 def reason_of(error: BaseException) -> str:
     """What a user's ``hybrid_forward`` raised, on one line, with the remedy for the usual mistakes."""
     text = shorten(error)[:250]
+    return f"{text}: {remedy_of_error(error)}" if remedy_of_error(error) else text
+
+
+def remedy_of_error(error: BaseException) -> str:
+    """What to write instead in a ``hybrid_forward`` that raised ``error``; "" where that is not known."""
+    text = shorten(error)[:250]
     if isinstance(error, AttributeError) and "onvolution'" in text:
-        return (f"{text}: a convolution was made under npx.set_np() and initialized without it, or the other way "
-                f"round; make and initialize it in one mode")
+        return ("a convolution was made under npx.set_np() and initialized without it, or the other way "
+                "round; make and initialize it in one mode")
     if isinstance(error, (AttributeError, TypeError)) and "Symbol" in text and "shape" in text:
-        return (f"{text}: it uses x.shape, which a graph does not know before it runs; write F.flatten(x), or "
-                f"F.reshape(x, shape=(0, -1)), where 0 keeps a length and -1 is what follows")
-    return text
+        return ("it uses x.shape, which a graph does not know before it runs; write F.flatten(x), or "
+                "F.reshape(x, shape=(0, -1)), where 0 keeps a length and -1 is what follows (F.npx.reshape with -2 and "
+                "-1 under npx.set_np())")
+    if isinstance(error, (AssertionError, TypeError)) and "Symbol" in text and re.search("NDArray|ndarray", text):
+        return ("a function of arrays is called with a Symbol; in a HybridBlock write hybrid_forward(self, F, x) "
+                "instead of forward(self, x), F.relu instead of nd.relu, F.npx.relu and F.np.mean instead of npx.relu "
+                "and np.mean")
+    return ""
 
 
 def shorten(error: BaseException) -> str:

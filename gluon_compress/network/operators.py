@@ -89,6 +89,8 @@ class Operator:
         "leaky" for max(x, 0) + slope * min(x, 0) with a number, "prelu" with a parameter; None for all others.
     ends_in_relu : bool
         Whether it is another operator with a ReLU after it.
+    gives_probabilities : bool
+        Whether it is a softmax, whose numbers sum up to one.
     adds : bool
         Whether it adds two tensors.
     recurrent : bool
@@ -122,6 +124,7 @@ class Operator:
     ceiling: Callable[[Node], float | None] = _nothing
     slope_kind: Callable[[Node], str | None] = _nothing
     ends_in_relu: bool = False
+    gives_probabilities: bool = False
     adds: bool = False
     recurrent: bool = False
     reshapes: bool = False
@@ -248,6 +251,11 @@ _teach("clip", ceiling=_ceiling_of_clip)
 
 _teach("LeakyReLU", inputs=("data", "slope"), defaults={"act_type": "leaky", "slope": 0.25}, slope_kind=_slope_kind,
        channel_axis=_second_axis, is_homogeneous=lambda node: _slope_kind(node) is not None)
+
+
+_teach("softmax", inputs=("data", "length"), gives_probabilities=True)
+
+_teach("SoftmaxActivation", gives_probabilities=True)
 
 
 # What moves numbers, or leaves them as they are -------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Whether a training can begin, and go on: what :func:`gluon_compress.training.fit` refuses."""
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from mxnet.gluon import HybridBlock, Trainer
 from ..arguments import check_flag, check_integer, check_number
 from ..errors import NetworkError
 from ..files.paths import check_path
+from ..network.blocks import ends_in_softmax
 from ..network.checks import check_net, context_of
 from ..network.trainer import check_shapes, optimizer_of, trained_parameters
 from ..network.values import parameters
@@ -32,6 +34,12 @@ def check_arguments(net: Any, epochs: Any, trainer: Any = None, schedule: Any = 
         check_trainer(trainer, net)
         if schedule is not None and optimizer_of(trainer).lr_scheduler is not None:
             raise ValueError("the trainer's optimizer has an lr_scheduler and schedule is given: choose one")
+
+
+def warn_of_probabilities(name: str, net: HybridBlock) -> None:
+    """Warn the caller of our caller when a loss that takes logits is given the output of a softmax."""
+    if ends_in_softmax(net):
+        warnings.warn(f"{name} ends in a softmax, and the loss takes logits; load it with head='logits'", stacklevel=3)
 
 
 def _check_one_device(net: HybridBlock) -> None:

@@ -34,7 +34,7 @@ from ..network.values import interface_of, restore_snapshot, snapshot
 from ..tables import progress_bar
 from ..workers.connection import in_cluster, of_trainer
 from . import state as training_state
-from .checks import check_arguments, check_finite, check_losses, check_trainer
+from .checks import check_arguments, check_finite, check_losses, check_trainer, warn_of_probabilities
 from .evaluation import accuracy_of, count_correct
 from .history import History
 from .learning_rates import cosine
@@ -122,6 +122,8 @@ def fit(net: HybridBlock, train_data: Iterable, epochs: int, trainer: Trainer | 
     check_data(train_data, "train_data")
     if validation_data is not None:
         check_data(validation_data, "validation_data")
+    if loss is None:
+        warn_of_probabilities("net", net)
     if trainer is None:
         trainer = Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4},
                           kvstore="dist_sync" if in_cluster() else "device")

@@ -27,6 +27,7 @@ LABELS = {**dict.fromkeys((*SOFTMAX, "LinearRegressionOutput", "MAERegressionOut
                            "_contrib_ctc_loss", "_contrib_MultiBoxTarget"), 1)}
 DETECTION = ("_contrib_MultiBoxDetection", "_contrib_box_nms", "_contrib_box_non_maximum_suppression")
 PROBABILITIES = ("softmax", "SoftmaxActivation", "sigmoid")  # what logits become at the end of a graph
+COPIES = ("_copy", "identity", "BlockGrad", "stop_gradient", "Cast", "cast")  # of it, as the user's own losses need
 FLAT = ("FullyConnected", "Flatten", "flatten")              # what makes a row for each sample
 LONGEST_CHAIN = 50  # of operators that keep a shape, one after another
 MOST_NAMED = 12     # labels in one reason
@@ -178,6 +179,8 @@ def _detections(kept: list[Entry], outputs: list[Entry], left_out: dict[str, str
 def _logits(output: Entry, replaced: dict[str, str]) -> Entry:
     """What a softmax or a sigmoid at the end reads; other outputs as they are."""
     node, _ = output
+    while node.operator in COPIES:
+        node = node.inputs[0][0]
     if node.operator == "reshape_like" and node.name in replaced:
         replaced[node.name] = "the logits that it reads"
         return node.inputs[1]
