@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import re
+import tarfile
 from pathlib import Path
 
 import gluon_compress as gc
@@ -85,7 +86,7 @@ def test_links_lead_to_files_and_headings_that_exist(page):
 
 def test_the_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, around, distillation, several = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, around, distillation, way_in, several = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     first = first.replace(".split(5000)", ".split(5000, seed=1)").replace(
         "train.batches(128)", "train.subset(slice(0, 16)).batches(8)")  # two small batches instead of all
     names = {}
@@ -107,6 +108,14 @@ def test_the_snippets_run(tmp_path, monkeypatch):
     exec(distillation, names)
     assert not identical(before, values(names["student"]))
     assert (tmp_path / "logits.safetensors").stat().st_size > 0
+    net, _ = build(NormNet)
+    gc.export.write_checkpoint(net, "model", epoch=3)
+    net.save_parameters("net.params")
+    with tarfile.open("model.tar.gz", "w:gz") as archive:
+        archive.add("model-symbol.json")
+        archive.add("model-0003.params")
+    exec(way_in, {"gc": gc, "MyNetwork": NormNet})
+    assert mx.mod.Module.load("small", 0).symbol.list_arguments()[-1] == "softmax_label"
     random = np.random.RandomState(0)
     train = gc.datasets.ImageDataset(random.randint(0, 256, (12, 8, 8, 3)), random.randint(0, 5, 12),
                                      mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
