@@ -304,6 +304,24 @@ def test_int8_inference(found):
     assert by_bits["6"] > by_bits["4"]
 
 
+@on_results_of("09_bring_your_own_network")
+def test_bring_your_own_network(found):
+    for network in ("d2l's residual network", "Module's network"):
+        whole, pruned, integers = (found.row(f"{network}, {how}") for how in (
+            "unpruned, same extra training", "half of the channels", "... and on integers"))
+        found.says("With half of its channels each network keeps about a quarter of its weights")
+        assert 0.2 < pruned["nonzeros"] / whole["nonzeros"] < 0.3
+        found.says("It is at most five points behind the original with the same extra training")
+        assert whole["accuracy"] - 0.05 <= pruned["accuracy"] <= whole["accuracy"]
+        found.says("On integers each file is less than a tenth as long as that of the original")
+        assert integers["bytes"] < 0.1 * whole["bytes"]
+        found.says("the accuracy is that of the pruned network within half a point")
+        assert abs(integers["accuracy"] - pruned["accuracy"]) <= 0.005
+    found.says("a quarter as long as the one that came")
+    sizes = found.numbers["bytes of Module's parameters"]
+    assert sizes["after"] < 0.3 * sizes["before"]
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name[:2] in ("01", "04")])
 def test_masks_do_not_change_the_time(name):
     """Of the times that are recorded; here nothing is timed."""
