@@ -1,4 +1,6 @@
 """allowed_operators.py, symbol_check.py, shape_check.py: what the graph in a file may be before MXNet computes it."""
+import ast
+import itertools
 import json
 
 import gluon_compress as gc
@@ -211,6 +213,33 @@ def test_a_softmax_over_the_width_of_an_image_computes(tmp_path, operator, befor
     expected = powers / powers.sum(axis=-1, keepdims=True)
     found = gc.load(tmp_path / "file")(x).asnumpy()
     np.testing.assert_allclose(found, expected if operator == "softmax" else np.log(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("before", ["Convolution", "Pooling"])
+@pytest.mark.parametrize("bounds", [
+    {"begin": "(None, 0)", "end": "(None, 4)"}, {"begin": "(None, 0)", "end": "(None, 4)", "step": "(1, 1)"},
+    {"begin": "(0, 3, 1)", "end": "(1, 7, 3)"}, {"begin": "(None, -4)", "end": "(None, None)"},
+    {"begin": "(None, None, 1)", "end": "(None, None, 3)"},
+    {"begin": "(None, 6)", "end": "(None, 1)", "step": "(1, -2)"}])
+def test_a_slice_of_channels_that_are_no_whole_block_computes(tmp_path, bounds, before):
+    """With oneDNN's kernel it would end the process, or fail."""
+    weight = np.random.RandomState(1).randn(8, 3, 3, 3).astype(np.float32)
+    nodes = [{"op": "Convolution", "name": "image", "inputs": [[0, 0, 0], [1, 0, 0]],
+              "attrs": {"kernel": "(3, 3)", "num_filter": "8", "no_bias": "True"}}]
+    if before == "Pooling":
+        nodes.append({"op": "Pooling", "name": "pool", "inputs": [[2, 0, 0]],
+                      "attrs": {"kernel": "(2, 2)", "pool_type": "max"}})
+    nodes.append({"op": "slice", "name": "part", "inputs": [[1 + len(nodes), 0, 0]], "attrs": bounds})
+    nodes.append({"op": "relu", "name": "after", "inputs": [[1 + len(nodes), 0, 0]]})
+    (tmp_path / "file").write_bytes(network_of(nodes, {"weight": weight}))
+    x = mx.nd.random.normal(shape=IMAGE)
+    image = mx.nd.Convolution(x, mx.nd.array(weight), kernel=(3, 3), num_filter=8, no_bias=True)
+    if before == "Pooling":
+        image = mx.nd.Pooling(image, kernel=(2, 2), pool_type="max")
+    begin, end, step = (ast.literal_eval(bounds.get(name, "(None, None)")) for name in ("begin", "end", "step"))
+    parts = tuple(slice(*each) for each in itertools.zip_longest(begin, end, step))
+    expected = np.maximum(image.asnumpy()[parts], 0)
+    np.testing.assert_allclose(gc.load(tmp_path / "file")(x).asnumpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("first", [

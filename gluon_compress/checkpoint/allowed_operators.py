@@ -156,7 +156,7 @@ def check_attributes(operator: str, attributes: Mapping[str, Any], where: str) -
         if name in declared:
             _check_kind(declared[name], name, value, place)
         elif name in HIDDEN_INTEGERS:
-            _check_integers(_entries(value, place), *HIDDEN_INTEGERS[name], place)
+            _check_integers(entries(value, place), *HIDDEN_INTEGERS[name], place)
         elif not HIDDEN.fullmatch(name):
             raise Malformed(f"{place} is unknown to operator {operator}; accepted: {', '.join(declared) or 'none'}")
     for name in {"shape", "size"} & declared.keys() & attributes.keys():
@@ -172,7 +172,7 @@ def _check_operator(operator: str, attributes: Mapping[str, str], where: str) ->
         _check_split(attributes, where)
     elif operator in AVERAGES and not attributes.get("dtype", "None").startswith(("None", "float")):
         raise Malformed(f"{where}: attribute dtype is {attributes['dtype']!r}; accepted: float16, float32, float64")
-    elif operator == "_contrib_ROIAlign" and _entries(attributes.get("sample_ratio", "-1"), where)[:1] in ([0], [-1]):
+    elif operator == "_contrib_ROIAlign" and entries(attributes.get("sample_ratio", "-1"), where)[:1] in ([0], [-1]):
         raise Malformed(f"{where}: attribute sample_ratio is missing or below 1: a large box would take all memory")
     elif attributes.get("use_length") == "None":  # a softmax takes its value without checking that there is one
         raise Malformed(f"{where}: attribute use_length is 'None'; accepted: True or False")
@@ -197,14 +197,14 @@ def _check_kind(kind: str, name: str, value: str, where: str) -> None:
             raise Malformed(f"{where} is {value[:100]!r}; accepted: plain text")
     elif kind.startswith(("int", "long", "Shape", "tuple of <long>", ", ")) or not kind:
         smallest = 0 if "non-negative" in kind else -LARGEST_INTEGER - 1
-        _check_integers(_entries(value, where), *BOUNDS.get(name, (smallest, LARGEST_INTEGER)), where)
+        _check_integers(entries(value, where), *BOUNDS.get(name, (smallest, LARGEST_INTEGER)), where)
     elif kind.startswith("tuple of <Shape"):  # such as ((0, 0), (1, 1))
-        _check_integers(_entries(re.sub(r"[()]", "", value), where), *BOUNDS[name], where)
+        _check_integers(entries(re.sub(r"[()]", "", value), where), *BOUNDS[name], where)
     else:
         raise Malformed(f"{where} is of a kind that is not allowed in files: {kind}")
 
 
-def _entries(value: str, where: str) -> list[int | None]:
+def entries(value: str, where: str) -> list[int | None]:
     """The integers of "3", "(3, 3)", "[3,3]" or "None"; None stays None."""
     items = [item.strip() for item in value.strip().strip("()[]").split(",")]
     if items[-1] == "":
@@ -228,7 +228,7 @@ def _check_numbers(value: str, where: str) -> None:
 
 def _check_product(value: str, where: str) -> None:
     """Raise :class:`Malformed` when an attribute says to make an array that is too large."""
-    count = math.prod(abs(entry) for entry in _entries(value or "()", where) if entry)
+    count = math.prod(abs(entry) for entry in entries(value or "()", where) if entry)
     if count > LARGEST_ARRAY:
         raise Malformed(f"{where} is {value}; accepted: at most {LARGEST_ARRAY} numbers in all")
 
@@ -248,6 +248,6 @@ def _check_range(attributes: Mapping[str, str], where: str) -> None:
 
 def _check_split(attributes: Mapping[str, str], where: str) -> None:
     """``_split_v2`` takes all memory when asked to make no parts at all."""
-    sections, indices = (_entries(attributes.get(name, ""), where) for name in ("sections", "indices"))
+    sections, indices = (entries(attributes.get(name, ""), where) for name in ("sections", "indices"))
     if not any(sections) and set(indices) <= {None}:
         raise Malformed(f"{where} splits into no parts; accepted: sections, or indices")

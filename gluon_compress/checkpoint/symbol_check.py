@@ -17,14 +17,13 @@ from ..files.schema import Malformed, anything, fields, integer, list_of, mappin
 from ..network.misfits import shorten
 from ..network.registry import symbol_of_operator
 from .allowed_operators import HIDDEN, canonical_names, check_attributes
+from .onednn_faults import kept_from_onednn
 from .sampling import check_sampling
 
 MOST_NODES = 50_000
 LONGEST_SYMBOL = 1 << 25         # characters of its JSON
 FIRST_WITH_WHOLE_INPUTS = 10000  # MXNet 1.0.0; older files leave BatchNorm's statistics to the reader
 LARGEST = 2**31 - 1
-IN_BLOCKS = ("Convolution", "Deconvolution", "Pooling")
-UNBLOCKED = ("null", "FullyConnected", "Flatten", "Reshape", "transpose", "dot", "batch_dot", "mean")
 
 _TEXTS = mapping(text(LONGEST_SYMBOL), most=1000)
 _LINKS = list_of(list_of(integer(0, LARGEST), least=2, most=3))
@@ -69,27 +68,10 @@ def checked_content(content: Any) -> dict[str, Any]:
     heads = [_checked_link(link, outputs, f"head {number}") for number, link in enumerate(content["heads"])]
     if not heads:
         raise Malformed("the graph has no outputs")
-    _keep_softmax_from_onednn(nodes)
+    nodes, heads = kept_from_onednn(nodes, heads)
     return {"nodes": nodes, "heads": heads, "node_row_ptr": list(range(len(nodes) + 1)),
             "arg_nodes": [index for index, node in enumerate(nodes) if node["op"] == "null"],
             "attrs": {"mxnet_version": ["int", version]}}
-
-
-def _keep_softmax_from_onednn(nodes: list[dict[str, Any]]) -> None:
-    """Give softmaxes along the last axis of images a temperature of 1, with which MXNet computes them itself.
-
-    On processors with AVX-512, oneDNN's kernels end the process on the output of a convolution or pooling, whose
-    channels lie in blocks.
-    """
-    blocked: list[bool] = []
-    for node in nodes:
-        operator = canonical_names().get(node["op"])
-        blocked.append(operator in IN_BLOCKS or operator not in UNBLOCKED
-                       and any(blocked[link[0]] for link in node["inputs"]))
-        if operator in ("softmax", "log_softmax") and blocked[-1]:
-            attributes = node.setdefault("attrs", {})
-            if attributes.get("temperature", "None") == "None" and attributes.get("axis", "-1") in ("-1", "2", "3"):
-                attributes["temperature"] = "1.0"
 
 
 def check_form(content: Any) -> None:
