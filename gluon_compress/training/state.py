@@ -36,8 +36,10 @@ KIND = "training state"
 OPTIMIZER_NUMBERS = ("m_schedule",)
 # Optimizers that keep arrays beside their states.
 NOT_SAVABLE = ("LBSGD",)
+EITHER_INTERFACE = "allow_np_array"  # set by fit; files from before it did so have it among the settings
 # Attributes of optimizers that change while they train; every other plain one is a setting.
-CHANGING = ("lr", "rescale_grad", "num_update", "begin_num_update", "last_lr", "cur_lr", *OPTIMIZER_NUMBERS)
+CHANGING = ("lr", "rescale_grad", "num_update", "begin_num_update", "last_lr", "cur_lr", EITHER_INTERFACE,
+            *OPTIMIZER_NUMBERS)
 # Attributes of MXNet's learning rate schedulers that change while they run.
 COUNTED = ("base_lr", "count", "cur_step_ind")
 MOST_MISSED = 1000  # steps that a scheduler may have to catch up with: it takes them one by one
@@ -118,6 +120,7 @@ def restore(path: Path, net: HybridBlock, trainer: Trainer,
         When the file is damaged, or belongs to another run, network or optimizer. Nothing is changed then.
     """
     tensors, header = tensorfile.read(path, KIND, _HEADER)
+    header["run"].pop(f"optimizer.{EITHER_INTERFACE}", None)
     if header["run"] != identity:
         raise CheckpointError(f"{path} is of another run: {differences(header['run'], identity)}; delete it or choose "
                               f"another path")
