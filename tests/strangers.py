@@ -2,6 +2,7 @@
 import os
 import pickle
 import socket
+import time
 
 GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)  # of ZMTP 3.0
 GARBAGE = b"\x0c\x00something" * 20  # which the server takes for messages of ZMTP 1.0
@@ -37,6 +38,18 @@ def _varint(number):
 def send_pickle(place, path):
     """Send command 0 with a pickle that makes a folder at ``path``; in protocol 0, as a body ends at a zero byte."""
     say(place, *command(0, pickle.dumps(Trap(path), 0)))
+
+
+def wait_for(place, seconds=60):
+    """Until somebody listens there: the guards of hosts that are one machine may come after its processes have met."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection(place, timeout=0.5).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def say(place, *words):

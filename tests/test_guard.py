@@ -207,6 +207,7 @@ if workers.rank == 0 and len(sys.argv) > 1:
     sys.path.insert(0, sys.argv[1])
     import strangers
     for address in ("127.0.0.1", "127.0.0.2"):
+        strangers.wait_for((address, int(sys.argv[2])))
         strangers.say((address, int(sys.argv[2])), strangers.GARBAGE)
         strangers.send_pickle((address, int(sys.argv[2])), Path(sys.argv[3], "made"))
 print(workers.sum([1]))

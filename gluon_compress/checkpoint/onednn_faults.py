@@ -16,7 +16,7 @@ Links = list[list[int]]
 
 
 def kept_from_onednn(nodes: Nodes, heads: Links) -> tuple[Nodes, Links]:
-    """``(nodes, heads)`` that compute the same as a checked graph, and whose softmaxes and slices oneDNN leaves alone."""
+    """``(nodes, heads)`` that compute the same as a checked graph; oneDNN leaves their softmaxes and slices alone."""
     result: Nodes = []
     place: list[int] = []  # where each node's outputs are now
     for node, blocked in zip(nodes, _lie_in_blocks(nodes)):
