@@ -31,3 +31,20 @@ def network_of(nodes, parameters, inputs=("input0",), heads=None):
                "names": {name: name for name in parameters}}
     return put_together(COMPRESSED, {"layout": layout, "records": {}, "graph": content},
                         {f"{name}/value": value for name, value in parameters.items()})
+
+
+def places(value, place=()):
+    """The ways to all values in JSON."""
+    yield place
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*place, key))
+
+
+def put(value, place, other):
+    """JSON with ``other`` at a place of it."""
+    if not place:
+        return other
+    value = value.copy()
+    value[place[0]] = put(value[place[0]], place[1:], other)
+    return value

@@ -20,6 +20,7 @@ from gluon_compress import CheckpointError
 from gluon_compress.checkpoint import describe
 from gluon_compress.checkpoint.symbol_check import checked_content
 from gluon_compress.files.schema import Malformed
+from forging import places, put
 from modules import detector, lenet, sym, trained
 from mxnet.gluon import nn
 
@@ -272,21 +273,6 @@ def test_any_number_of_the_parameters_may_be_another(files, width):
 
 STRANGE = (None, True, -1, 2**31, 10**30, 0.5, "", "x", "(1,", [], {}, [[0, 0, 0]], [-1, 0, 0], {"x": 1}, "null",
            "data")
-
-
-def places(value, place=()):
-    yield place
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from places(item, (*place, key))
-
-
-def put(value, place, other):
-    if not place:
-        return other
-    value = value.copy()
-    value[place[0]] = put(value[place[0]], place[1:], other)
-    return value
 
 
 @pytest.mark.filterwarnings("ignore:.*nothing in the graph reads")

@@ -181,7 +181,7 @@ def test_files_may_hold_what_a_network_of_the_numpy_interface_is_traced_to():
     functions = [Function(function) for function in {**CLASSIC, **STAYS}.values()]
     for content in (*(traced(block, ("x", "y")) for block in functions), *(
             traced(network(PASSES[name])[0], ("x",)) for name in PASSES if name != "_npi_norm")):
-        symbol_of_text(content)
+        assert symbol_of_text(content).list_outputs() == mx.sym.load_json(content).list_outputs()
 
 
 # What stays, in structured pruning --------------------------------------------------------------------------------

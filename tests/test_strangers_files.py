@@ -16,7 +16,7 @@ import gluon_compress as gc
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from forging import KINDS, Refused, forge, kind, put_together, taken_apart, worker
+from forging import KINDS, Refused, forge, kind, places, put, put_together, taken_apart, worker
 from gluon_compress import CheckpointError, NetworkError, checkpoint
 from gluon_compress.pruning import Masks
 from mxnet.gluon import Trainer, nn
@@ -40,23 +40,6 @@ def uses_or_refuses(use, path):
 
 
 # ---- whatever the header says
-
-def places(value, place=()):
-    """The ways to all values in JSON."""
-    yield place
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from places(item, (*place, key))
-
-
-def put(value, place, other):
-    """JSON with ``other`` at a place of it."""
-    if not place:
-        return other
-    value = value.copy()
-    value[place[0]] = put(value[place[0]], place[1:], other)
-    return value
-
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "one operator"])
 def test_anything_may_stand_at_any_place_of_a_header(tmp_path, name):

@@ -69,7 +69,7 @@ def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapp
         _tell_layers(net, shapes, groups)
         change_numbers(net, numbers)
         net.apply(lambda block: block._clear_cached_op())
-    except BaseException:
+    except BaseException:  # after Ctrl-C, too, the network is as it was
         put_back(net, state)
         raise
     for trainer in {id(named[name]._trainer): named[name]._trainer for name in shapes}.values():

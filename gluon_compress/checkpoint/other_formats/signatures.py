@@ -53,7 +53,7 @@ def foreign_archive(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):  # the last: of a version zipfile cannot read
         return None
     if "data.pkl" in names:
         return "a network of PyTorch, which is a pickle in an archive; it would run code"
