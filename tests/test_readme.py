@@ -74,7 +74,8 @@ def test_the_errata_are_counted():
     assert "{} errors of the articles and {} of MXNet's integers".format(*counts) in README
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "tutorials/ERRATA.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "tutorials/ERRATA.md",
+                                  *(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))])
 def test_links_lead_to_files_and_headings_that_exist(page):
     for link in re.findall(r"\]\(([^):]*)\)", (ROOT / page).read_text()):
         name, _, heading = link.partition("#")
@@ -86,7 +87,7 @@ def test_links_lead_to_files_and_headings_that_exist(page):
 
 def test_the_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, around, distillation, way_in, several = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, around, distillation, way_in = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     first = first.replace(".split(5000)", ".split(5000, seed=1)").replace(
         "train.batches(128)", "train.subset(slice(0, 16)).batches(8)")  # two small batches instead of all
     names = {}
@@ -116,9 +117,15 @@ def test_the_snippets_run(tmp_path, monkeypatch):
         archive.add("model-0003.params")
     exec(way_in, {"gc": gc, "MyNetwork": NormNet})
     assert mx.mod.Module.load("small", 0).symbol.list_arguments()[-1] == "softmax_label"
+
+
+def test_the_training_on_several_machines_runs_in_one_process_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "how_to" / "several_machines.md").read_text()
+    several, = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     random = np.random.RandomState(0)
     train = gc.datasets.ImageDataset(random.randint(0, 256, (12, 8, 8, 3)), random.randint(0, 5, 12),
                                      mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
-    names.update(mx=mx, net=build(NormNet)[0], train=train)
-    exec(several.replace("epochs=2", "epochs=2, progress=False"), names)  # as one process
+    exec(several.replace("epochs=2", "epochs=2, progress=False"),
+         {"gc": gc, "mx": mx, "net": build(NormNet)[0], "train": train})
     assert Path("trained.gcz").stat().st_size > 0 and Path("training.state").stat().st_size > 0
