@@ -1,0 +1,141 @@
+"""Arrays of integers to bytes and back: the settings of the model are chosen by trying, and stand in three bytes.
+
+``content = kind, side, mean, then the bits``. The kind says what the expected magnitude is made of (``SHARES``) and how
+fast the mixer learns (``RATES``). The side, when it is not 0, says that the inputs of a dense layer are channels of ``side
+x side`` maps, as they are behind a convolution or an image: neighbouring pixels are neighbours to the model then.
+"""
+import math
+
+import numpy as np
+
+from ..errors import CheckpointError
+from . import model, native
+
+__all__ = ["decode", "encode"]
+
+# In 1/1024: the filter so far, channel and place in all filters so far, the last few weights, the map so far, the weights
+# to the left and above, the mean of the array. For weights that resemble their neighbours; dense layers; neither.
+SHARES = ((338, 51, 287, 102, 205, 164, 154, 0), (512, 0, 307, 102, 0, 102, 0, 0), (102, 102, 102, 0, 0, 0, 0, 717))
+RATES = (6, 2, 12)
+SIDES = range(3, 65)
+MEANS = 92  # levels of the mean magnitude, four an octave: up to LARGEST
+HEADER = 3  # bytes
+TRIED = 1 << 17  # integers that settings are tried on
+VALUES_PER_BYTE = 1 << 17  # that content can stand for: 8 / log2(65536 / (65536 - tables.LEAST)) are 90,848
+INT32 = np.iinfo(np.int32)
+
+
+def encode(array):
+    """The bytes of an array of integers: weight codes, masks, indices. Its shape and type are not among them.
+
+    They are few where most integers are near zero, and where magnitudes or signs resemble those of neighbours: on the
+    axes after the second, in the same row, at the same place in other rows.
+
+    Parameters
+    ----------
+    array : ndarray of integers or bool
+        Of any shape, as weights have it: ``(outputs, inputs, height, width)``, ``(outputs, inputs)``.
+
+    Raises ``ValueError`` for integers out of the range of int32.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iub":
+        what = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+        raise TypeError(f"array is {what}; accepted: an array of integers or bool")
+    if array.size and not INT32.min <= array.min() <= array.max() <= INT32.max:
+        raise ValueError(f"array holds {array.min()} to {array.max()}; accepted: {INT32.min} to {INT32.max}")
+    values = np.ascontiguousarray(array, np.int32)
+    return _encoded(values, values.shape, *_chosen(values)) if values.any() else b""
+
+
+def decode(content, shape, dtype):
+    """The array of this shape and type that :func:`encode` made ``content`` of.
+
+    Time and memory grow with the shape, which the caller has to bound: a thousand zeros may take no byte. Damage gives
+    another array, or ``CheckpointError`` where it shows; only a checksum notices all of it.
+
+    Parameters
+    ----------
+    content : bytes
+    shape : tuple of int
+    dtype : dtype
+        Of integers or bool.
+
+    Raises ``CheckpointError`` for what no array of the shape and type can have been coded as.
+    """
+    shape, dtype, content = tuple(shape), np.dtype(dtype), bytes(content)
+    if not content:
+        return np.zeros(shape, dtype)
+    if not 0 < math.prod(shape) <= VALUES_PER_BYTE * (len(content) + HEADER):
+        raise CheckpointError(f"{len(content)} bytes of codes are not of shape {shape}")
+    geometry, settings = _read_header(content[:HEADER], shape)
+    values = _coder().decode(content[HEADER:], geometry, settings)
+    if values is None:
+        raise CheckpointError(f"{len(content)} bytes of codes of shape {shape} are damaged")
+    values = np.asarray(values, np.int32)
+    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if values.min() < least or values.max() > most:
+        raise CheckpointError(f"codes of {values.min()} to {values.max()} cannot be of type {dtype}")
+    return values.astype(dtype, copy=False).reshape(shape)
+
+
+def _coder():
+    return native if native.library() else model
+
+
+def _geometry(shape, side):
+    """(filters, channels, positions, width) of an array: with a side, or with one input a channel, of a matrix."""
+    filters = shape[0] if len(shape) > 1 else 1
+    inputs = math.prod(shape) // filters
+    positions = math.prod(shape[2:])
+    if side:
+        return filters, inputs // (side * side), side * side, side
+    if positions == 1 or len(shape) < 3:
+        return filters, 1, inputs, inputs
+    return filters, shape[1], positions, shape[-1]
+
+
+def _possible_sides(shape):
+    """Sides of maps that the inputs of a matrix can be, 0 for none."""
+    filters, channels, inputs, _ = _geometry(shape, 0)
+    return [0] + [side for side in SIDES if channels == 1 and inputs % (side * side) == 0]
+
+
+def _settings(kind, mean):
+    """Those of the model, for a kind and a level of the mean magnitude."""
+    share, rate = divmod(kind, len(RATES))
+    return (mean if mean < 4 else 4 + (mean & 3) << (mean >> 2) - 1, RATES[rate], *SHARES[share])
+
+
+def _mean_level(values):
+    magnitudes = np.minimum(np.abs(values.astype(np.int64)), model.LARGEST)
+    return model.level(int(magnitudes.sum()) * 256 // values.size, 2)
+
+
+def _encoded(values, shape, kind, side, mean):
+    """The content of ``values``, the first filters or all of an array of ``shape``."""
+    geometry = (len(values), *_geometry(shape, side)[1:]) if len(shape) > 1 else _geometry(shape, side)
+    numbers = values if _coder() is native else values.ravel().tolist()
+    return bytes((kind, side, mean)) + _coder().encode(numbers, geometry, _settings(kind, mean))
+
+
+def _chosen(values):
+    """(kind, side, mean): side, shares and rate one after the other, each the best on the first filters."""
+    mean, shape = _mean_level(values), values.shape
+    first = values[:max(1, TRIED * len(values) // values.size)] if values.ndim > 1 else values
+
+    def best(choices):
+        return min(choices, key=lambda choice: len(_encoded(first, shape, *choice, mean)))
+
+    _, side = best([(0, side) for side in _possible_sides(shape)])
+    kind, _ = best([(share * len(RATES), side) for share in range(len(SHARES))])
+    kind, _ = best([(kind + rate, side) for rate in range(len(RATES))])
+    return kind, side, mean
+
+
+def _read_header(header, shape):
+    """The geometry and settings of the model; ``CheckpointError`` when they are none."""
+    if len(header) == HEADER:
+        kind, side, mean = header
+        if kind < len(SHARES) * len(RATES) and side in _possible_sides(shape) and mean < MEANS:
+            return _geometry(shape, side), _settings(kind, mean)
+    raise CheckpointError(f"codes of shape {shape} begin with {header!r}, which says nothing")

@@ -1,0 +1,236 @@
+"""What the coder knows about the next weight: the model, in plain Python. ``coder.c`` is the same, some 300 times faster.
+
+An array is ``filters x channels x positions``, each channel a map whose rows have ``width`` positions, and is coded in
+that order. Integers are coded by yes-or-no questions, each with a probability of its own (Marpe, Schwarz & Wiegand,
+"Context-based adaptive binary arithmetic coding", 2003): first the size, which is the bit length of the magnitude, upward
+or downward from the size that is expected here; then the bits below the first, then the sign.
+
+Six contexts give six adaptive estimates of each probability, and an online logistic regression mixes them (Mahoney 2005,
+see ``tables.py``): weights ``w`` are learned for each question,
+
+    p = squash(sum_i w_i stretch(p_i)),    w_i += rate (bit - p) stretch(p_i)
+
+Everything is an integer, so that all machines make the same bytes. Means of magnitudes are in 1/256.
+"""
+from .range_coder import RangeDecoder, RangeEncoder
+from .tables import MIXED, RECIPROCAL, SQUASH, STRETCH
+
+__all__ = ["decode", "encode"]
+
+INPUTS, SIGN_INPUTS = 6, 4
+CELLS, QUESTIONS = 512, 64  # contexts per input, questions per context
+LARGEST = 32767  # what the means take larger magnitudes for
+HEAVIEST = 1 << 20  # weight of the mixer, of 65536
+MOST_COUNTED = 250  # of a probability: how many bits it is the mean of, at most
+# Where the questions are numbered from: which of them a question is, depends on the size that it asks for.
+UPWARD, DOWNWARD, SIGN, SECOND_BIT = 16, 32, 47, 48
+EXPECTED_SIZES = 8  # the largest size to begin with
+
+
+def encode(values, geometry, settings):
+    """The bytes of a list of integers within -2^31 ... 2^31 - 1.
+
+    Parameters
+    ----------
+    geometry : (filters, channels, positions, width)
+        Positive; their product without the width is the number of values, ``width`` divides ``positions``.
+    settings : (mean, rate, eight shares)
+        What magnitudes are expected to be in 1/256; how fast the mixer learns, 0 ... 64; what each mean counts in 1/1024.
+    """
+    coder = RangeEncoder()
+    _code(coder, values, geometry, settings)
+    return coder.finish()
+
+
+def decode(content, geometry, settings):
+    """The list of integers, or None when the content is damaged, too short or too long."""
+    filters, channels, positions, _ = geometry
+    coder, values = RangeDecoder(content), [0] * (filters * channels * positions)
+    whole = _code(coder, values, geometry, settings) and coder.position >= len(content)
+    return values if whole else None
+
+
+def level(number, bits):
+    """The logarithm of ``number`` with ``2^bits`` levels an octave; numbers below ``2^bits`` are their own."""
+    if number < 1 << bits:
+        return number
+    length = number.bit_length()
+    return (length - bits << bits) + (number >> length - 1 - bits & (1 << bits) - 1)
+
+
+def magnitude_level(mean):
+    """A mean of magnitudes as one of 20 contexts, two an octave, the least below 1/20."""
+    return min(max(level(mean, 1) - 7, 0), 19)
+
+
+def clamp(number, limit):
+    return max(-limit, min(limit, number))
+
+
+def sign_of(number):
+    """0, 1, 2 for negative, zero, positive."""
+    return (number > 0) - (number < 0) + 1
+
+
+class Mixer:
+    """Codes bits by the mixed predictions of several contexts.
+
+    A cell is a probability of 22 bits above a count of 10. It begins as the mean of the bits that it saw, and forgets
+    slowly once it has seen MOST_COUNTED.
+    """
+
+    def __init__(self, coder, rate):
+        self.coder, self.rate = coder, rate
+        self.cells = [[1 << 31] * (CELLS * QUESTIONS) for _ in range(INPUTS)]
+        self.plain = [1 << 31] * QUESTIONS
+        self.weights = [[13107] * INPUTS for _ in range(QUESTIONS + 32)]  # of 65536: 1.2 in sum
+        self.weights[SIGN] = [16384] * SIGN_INPUTS
+        self.coded = [0] * (QUESTIONS + 32)
+
+    def code(self, bit, question, contexts, choice=None):
+        """Code one bit, and learn from it; ``choice`` of the weights, those of the question unless given."""
+        choice = question if choice is None else choice
+        weights, total, seen = self.weights[choice], 1 << 15, []
+        for index, context in enumerate(contexts):
+            stretched = STRETCH[self.cells[index][context * QUESTIONS + question] >> 20]
+            seen.append(stretched)
+            total += weights[index] * stretched
+        probability = SQUASH[min(max(total >> 16, -MIXED), MIXED - 1) + MIXED]
+        bit = self.coder.code(bit, probability)
+        # w_i += rate (bit - p) stretch(p_i); the rate falls over the first 4096 bits
+        step = ((bit << 16) - probability) * (self.rate + (4096 - self.coded[choice] >> 8)) >> 4
+        self.coded[choice] = min(self.coded[choice] + 1, 4096)
+        for index, context in enumerate(contexts):
+            weights[index] = clamp(weights[index] + (seen[index] * step + (1 << 13) >> 14), HEAVIEST)
+            _learn(self.cells[index], context * QUESTIONS + question, bit)
+        return bit
+
+    def code_plainly(self, bit, context):
+        """Code a bit by one probability."""
+        bit = self.coder.code(bit, min(max(self.plain[context] >> 16, 32), 65504))
+        _learn(self.plain, context, bit)
+        return bit
+
+
+def _learn(cells, index, bit):
+    """``p += (bit - p) / (n + 3/2)``"""
+    count, probability = cells[index] & 1023, cells[index] >> 10
+    target = (1 << 22) - 1 if bit else 0
+    probability += (target - probability) * RECIPROCAL[count] + (1 << 15) >> 16
+    cells[index] = probability << 10 | min(count + 1, MOST_COUNTED)
+
+
+class Means:
+    """Running means of magnitudes around a weight; those of its channel and place go through all filters so far."""
+
+    def __init__(self, channels, positions, mean):
+        self.mean = self.row = self.local = self.map = mean
+        self.channel, self.place = [mean] * channels, [mean] * (channels * positions)
+        self.row_sign, self.place_sign = 0, [0] * (channels * positions)
+
+    def begin_filter(self):
+        self.row, self.row_count, self.row_sign = self.mean, 5, 0
+
+    def begin_map(self, channel):
+        self.map = self.channel[channel]
+
+    def expected(self, share, channel, place, left, up):
+        """The weighted mean that a preset says to expect, ``share`` in 1/1024."""
+        return (share[0] * self.row + share[1] * self.channel[channel] + share[2] * self.place[place]
+                + share[3] * self.local + share[4] * self.map + 256 * (share[5] * left + share[6] * up)
+                + share[7] * self.mean) >> 10
+
+    def update(self, value, filter, channel, position, positions, place):
+        """``mean += (magnitude - mean) rate`` for each of the means."""
+        magnitude = min(abs(value), LARGEST) << 8
+        self.row += (magnitude - self.row) * RECIPROCAL[self.row_count] >> 16
+        self.row_count = min(self.row_count + 1, 205)
+        self.local += magnitude - self.local >> 2
+        seen = min(filter * positions + position, 200) + 3
+        self.channel[channel] += (magnitude - self.channel[channel]) * RECIPROCAL[seen] >> 16
+        self.place[place] += (magnitude - self.place[place]) * RECIPROCAL[min(filter, 40) + 2] >> 16
+        self.map += (magnitude - self.map) * RECIPROCAL[min(position, 200)] >> 16
+        sign = (value > 0) - (value < 0) << 8
+        self.row_sign += sign - self.row_sign >> 5
+        self.place_sign[place] += sign - self.place_sign[place] >> 3
+
+
+def _neighbours(values, place, row_begin, size, position, positions, width):
+    """Coded weights: left, up and diagonal in the map, at the same position one channel and one filter before."""
+    begin, column = row_begin + place, position % width
+    left = values[begin - 1] if column else 0
+    up = values[begin - width] if position >= width else 0
+    diagonal = values[begin - width - 1] if column and position >= width else 0
+    behind = values[begin - positions] if place >= positions else 0
+    before = values[begin - size] if row_begin else 0
+    return tuple(clamp(value, LARGEST) for value in (left, up, diagonal, behind, before))
+
+
+def _magnitude_contexts(means, place, expected, neighbours):
+    left, up, _, behind, before = (abs(value) for value in neighbours)
+    near = ((min(left, 2) * 3 + min(up, 2)) * 3 + min(behind, 2)) * 3 + min(before, 2)
+    here = magnitude_level(means.place[place])
+    return (0, min(max(level(expected, 2) - 6, 0), 63), near, magnitude_level(means.local) * 20 + here,
+            here * 20 + magnitude_level(means.row),
+            magnitude_level(means.map) * 20 + magnitude_level((left + up) * 128))
+
+
+def _sign_contexts(means, place, magnitude, neighbours):
+    left, up, diagonal, behind, before = neighbours
+    slope = 2 * left + 2 * up - diagonal + behind
+    steps = min(level(abs(slope), 1), 12)
+    return ((12 - steps if slope < 0 else 12 + steps) * 4 + min(magnitude, 3),
+            ((sign_of(left) * 3 + sign_of(up)) * 3 + sign_of(diagonal)) * 3 + sign_of(behind),
+            (clamp(means.row_sign >> 5, 6) + 6) * 13 + clamp(means.place_sign[place] >> 5, 6) + 6,
+            (sign_of(before) * 3 + sign_of(behind)) * 3 + sign_of(left + up))
+
+
+def _code_size(mixer, size, expected, position, contexts):
+    """The bit length of a magnitude: from the one that is expected upward or downward."""
+    asked = min((3 * expected >> 10).bit_length(), EXPECTED_SIZES)
+    choice = asked if asked else QUESTIONS + min(position, 31)
+    if mixer.code(int(size > asked), asked, contexts, choice):
+        asked += 1
+        while asked < 32 and mixer.code(int(size > asked), UPWARD + min(asked, 15), contexts):
+            asked += 1
+    else:
+        while asked and not mixer.code(int(size > asked - 1), DOWNWARD + asked, contexts):
+            asked -= 1
+    return asked
+
+
+def _code_magnitude(mixer, magnitude, expected, position, contexts):
+    size = _code_size(mixer, magnitude.bit_length(), expected, position, contexts)
+    if size < 2:
+        return size
+    coded = 2 | mixer.code(magnitude >> size - 2 & 1, SECOND_BIT + min(size, 15), contexts)
+    if size > 2:
+        coded = coded * 2 | mixer.code_plainly(magnitude >> size - 3 & 1, min(size, 15) * 2 + (coded & 1))
+    for place in range(size - 4, -1, -1):
+        coded = coded * 2 | mixer.coder.code(magnitude >> place & 1, 1 << 15)
+    return coded
+
+
+def _code(coder, values, geometry, settings):
+    """Code all ``values``, a list, in place: a decoder fills it in. False when the content is damaged."""
+    filters, channels, positions, width = geometry
+    mean, rate, *share = settings
+    mixer, means, size = Mixer(coder, rate), Means(channels, positions, mean), channels * positions
+    for filter in range(filters):
+        means.begin_filter()
+        for channel in range(channels):
+            means.begin_map(channel)
+            for position in range(positions):
+                place = channel * positions + position
+                value = values[filter * size + place]
+                neighbours = _neighbours(values, place, filter * size, size, position, positions, width)
+                expected = max(means.expected(share, channel, place, abs(neighbours[0]), abs(neighbours[1])), 0)
+                contexts = _magnitude_contexts(means, place, expected, neighbours)
+                magnitude = _code_magnitude(mixer, abs(value), expected, position, contexts)
+                negative = magnitude and mixer.code(int(value < 0), SIGN,
+                                                    _sign_contexts(means, place, magnitude, neighbours))
+                if magnitude > (1 << 31) - (not negative) or coder.past_the_end():
+                    return False
+                values[filter * size + place] = -magnitude if negative else magnitude
+                means.update(values[filter * size + place], filter, channel, position, positions, place)
+    return True

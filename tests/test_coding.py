@@ -1,0 +1,223 @@
+"""The coder of integer arrays: exact, close to the entropy of known sources, the same in C and Python, safe with damage."""
+import math
+import zlib
+
+import numpy as np
+import pytest
+from gluon_compress.coding import arrays, decode, encode, model, native, tables
+from gluon_compress.coding.range_coder import RangeDecoder, RangeEncoder
+from gluon_compress.errors import CheckpointError
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+TYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64")
+EXTREMES = np.array([[-2**31, 2**31 - 1, 0], [1, -1, 2**31 - 1]], np.int32)
+
+
+def integer_arrays(shapes):
+    """Arrays of all types, near zero or anywhere in the range of int32."""
+    def elements(dtype):
+        if dtype == "bool":
+            return st.booleans()
+        least, most = max(np.iinfo(dtype).min, -2**31), min(np.iinfo(dtype).max, 2**31 - 1)
+        return st.one_of(st.integers(max(least, -3), 3), st.integers(least, most))
+    return st.sampled_from(TYPES).flatmap(lambda dtype: hnp.arrays(dtype, shapes, elements=elements(dtype)))
+
+
+def entropy_of(counts):
+    """Bits of so many symbols in the best code that knows how often each occurs."""
+    counts = np.asarray([count for count in counts if count], float)
+    return float(-(counts * np.log2(counts / counts.sum())).sum())
+
+
+def laplacian(shape, scale, seed=0):
+    return np.rint(np.random.default_rng(seed).laplace(0, scale, shape)).astype(np.int32)
+
+
+@settings(max_examples=150)
+@given(integer_arrays(hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)))
+@example(EXTREMES)
+@example(np.zeros((0, 3), np.int8))
+@example(np.array(5))
+def test_every_array_of_integers_comes_back(array):
+    back = decode(encode(array), array.shape, array.dtype)
+    assert back.dtype == array.dtype and back.shape == array.shape
+    np.testing.assert_array_equal(back, array)
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 3, 3), (6, 50), (4, 18), (3, 1, 28, 28), (500,), (5, 3, 1, 1), (2, 3, 4, 5, 2)])
+@pytest.mark.parametrize("scale", [0.1, 1, 40, 1e5])
+def test_weights_of_all_kinds_come_back_also_as_views_in_another_order(shape, scale):
+    codes = laplacian(shape, scale)
+    np.testing.assert_array_equal(decode(encode(codes), shape, np.int32), codes)
+    np.testing.assert_array_equal(decode(encode(codes.T), codes.T.shape, np.int32), codes.T)
+
+
+@settings(max_examples=25, deadline=None)
+@given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5),
+                  elements=st.one_of(st.integers(-3, 3), st.integers(-2**31, 2**31 - 1))),
+       st.integers(0, len(arrays.SHARES) * len(arrays.RATES) - 1), st.integers(0, arrays.MEANS - 1))
+@example(EXTREMES, 0, 0)
+def test_python_and_c_make_the_same_bytes_and_read_them(array, kind, mean):
+    geometry, settings_ = arrays._geometry(array.shape, 0), arrays._settings(kind, mean)
+    content = model.encode(array.ravel().tolist(), geometry, settings_)
+    assert native.encode(array, geometry, settings_) == content
+    assert native.decode(content, geometry, settings_).tolist() == array.ravel().tolist()
+    assert model.decode(content, geometry, settings_) == array.ravel().tolist()
+
+
+@pytest.mark.parametrize("shape", [(30, 4, 3, 3), (12, 98)])
+def test_python_and_c_agree_also_when_the_means_are_full_and_the_probabilities_old(shape):
+    codes = laplacian((60, *shape[1:]), 0.7)
+    content = encode(codes)
+    geometry, settings_ = arrays._read_header(content[:arrays.HEADER], codes.shape)
+    assert model.encode(codes.ravel().tolist(), geometry, settings_) == content[arrays.HEADER:]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60), st.integers(1, 400), st.integers(0, 8))
+def test_python_and_c_refuse_the_same_content(content, count, kind):
+    geometry, settings_ = (1, 1, count, count), arrays._settings(kind, 30)
+    expected, found = model.decode(content, geometry, settings_), native.decode(content, geometry, settings_)
+    assert (found is None) == (expected is None)
+    assert expected is None or found.tolist() == expected
+
+
+@pytest.fixture
+def without_a_compiler(monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: None)
+
+
+def test_without_a_compiler_the_same_content_is_written_and_read(without_a_compiler, monkeypatch):
+    codes = laplacian((4, 3, 3, 3), 1)
+    content = encode(codes)
+    np.testing.assert_array_equal(decode(content, codes.shape, np.int8), codes)
+    monkeypatch.undo()
+    assert native.library() is not None and encode(codes) == content
+
+
+def test_bytes_written_today_are_read_for_ever():
+    codes = (np.arange(360) ** 3 % 13 - np.arange(360) % 7).reshape(10, 4, 3, 3)
+    assert zlib.crc32(encode(codes)) == 0
+
+
+def test_tables_are_the_logistic_function_and_its_inverse():
+    x = np.arange(-tables.MIXED, tables.MIXED) / tables.UNIT
+    logistic = np.clip(65536 / (1 + np.exp(-x)), tables.LEAST, 65536 - tables.LEAST)
+    np.testing.assert_allclose(tables.SQUASH, logistic, atol=1)
+    p = (np.arange(4096) + 0.5) / 4096
+    np.testing.assert_allclose(tables.STRETCH, tables.UNIT * np.log(p / (1 - p)), atol=1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(4, 65532)), max_size=200))
+def test_the_arithmetic_coder_returns_all_bits_and_takes_what_their_probabilities_say(questions):
+    encoder = RangeEncoder()
+    for bit, probability in questions:
+        encoder.code(bit, probability)
+    content = encoder.finish()
+    decoder = RangeDecoder(content)
+    assert [decoder.code(0, probability) for _, probability in questions] == [bit for bit, _ in questions]
+    bits = -sum(math.log2((probability if bit else 65536 - probability) / 65536) for bit, probability in questions)
+    assert 8 * len(content) <= 1.001 * bits + 16
+
+
+@pytest.mark.parametrize("zeros", [0.3, 0.7, 0.95])
+def test_a_source_without_memory_costs_its_entropy(zeros):
+    # magnitudes are geometric, P(m) = (1 - q) q^m, signs a coin: nothing but these counts can be known
+    rng = np.random.default_rng(3)
+    magnitudes = rng.geometric(zeros, 300_000) - 1
+    codes = (magnitudes * rng.choice((-1, 1), magnitudes.size)).astype(np.int32).reshape(300, 1000)
+    bits = 8 * len(encode(codes))
+    assert bits < 1.01 * entropy_of(np.unique(codes, return_counts=True)[1])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_and_columns_of_different_scales_cost_what_knowing_the_scales_would(axis):
+    rng = np.random.default_rng(4)
+    scales = np.exp(rng.normal(0, 1, 400))
+    scales = scales[:, None] if axis == 0 else scales[None]
+    codes = np.rint(rng.laplace(0, 1, (400, 400)) * scales).astype(np.int32)
+    known = sum(entropy_of(np.unique(line, return_counts=True)[1])
+                for line in (codes if axis == 0 else codes.T))  # counts of each line, given away for nothing
+    apart = entropy_of(np.unique(codes, return_counts=True)[1])
+    assert 8 * len(encode(codes)) < known * 1.12 < apart
+
+
+def test_signs_that_follow_their_neighbours_cost_less_than_a_bit():
+    rng = np.random.default_rng(5)
+    signs = np.cumprod(rng.choice((1, -1), (200, 1000), p=(0.95, 0.05)), axis=1).astype(np.int8)
+    changes = 200_000 * -(0.05 * math.log2(0.05) + 0.95 * math.log2(0.95))
+    assert 8 * len(encode(signs)) < 1.05 * changes
+
+
+def test_maps_in_the_rows_of_a_matrix_are_found():
+    rng = np.random.default_rng(6)
+    blocks = rng.random((64, 1, 7, 7)) < 0.5  # dead and live regions of images of 28 x 28
+    maps = np.kron(blocks, np.ones((4, 4))) * rng.laplace(0, 2, (64, 1, 28, 28))
+    matrix = np.rint(maps).astype(np.int8).reshape(64, 784)
+    content = encode(matrix)
+    assert arrays._possible_sides(matrix.shape)[1:] == [4, 7, 14, 28] and content[1] == 28
+    assert len(content) < 0.97 * len(encode(matrix[:, rng.permutation(784)]))
+
+
+def test_zeros_take_next_to_nothing():
+    mostly = np.zeros((1000, 1000), np.int8)
+    assert encode(mostly) == b""
+    mostly[500, 300] = 1
+    assert len(encode(mostly)) < 60
+
+
+@pytest.mark.parametrize("content", [b"\x09", b"\x00\x00", b"\x63\x00\x10abc", b"\x00\x05\x10abc", b"\x00\x00\xffabc"])
+def test_a_header_that_says_nothing_is_refused(content):
+    with pytest.raises(CheckpointError, match="shape"):
+        decode(content, (10, 10), np.int8)
+
+
+def test_shapes_and_types_that_the_content_cannot_be_of_are_refused():
+    content = encode(laplacian((20, 20), 100))
+    for shape in ((1 << 20, 1 << 20), (0, 3), (20, 0)):
+        with pytest.raises(CheckpointError, match="shape"):
+            decode(content, shape, np.int32)
+    for dtype in (np.int8, np.uint16, bool):
+        with pytest.raises(CheckpointError, match="type"):
+            decode(content, (20, 20), dtype)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_damage_gives_another_array_or_an_error(data):
+    codes = laplacian((6, 4, 3, 3), data.draw(st.sampled_from((0.3, 3, 1e6))))
+    content = bytearray(encode(codes))
+    kind = data.draw(st.sampled_from(("cut", "flipped", "extended", "foreign")))
+    if kind == "cut":
+        del content[data.draw(st.integers(0, len(content) - 1)):]
+    elif kind == "flipped":
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    elif kind == "extended":
+        content += data.draw(st.binary(min_size=1, max_size=30))
+    else:
+        content = data.draw(st.binary(max_size=200))
+    try:
+        found = decode(bytes(content), codes.shape, np.int32)
+    except CheckpointError:
+        return
+    assert found.shape == codes.shape and found.dtype == np.int32
+
+
+def test_much_that_is_missing_or_too_much_is_noticed():
+    content = encode(laplacian((50, 50), 5))
+    for damaged in (content[:-20], content + bytes(20), content[:10]):
+        with pytest.raises(CheckpointError, match="damaged"):
+            decode(damaged, (50, 50), np.int32)
+
+
+@pytest.mark.parametrize(("array", "error", "message"), [
+    ([1, 2], TypeError, "a list; accepted: an array of integers or bool"),
+    (np.ones(3, np.float32), TypeError, "an array of float32; accepted"),
+    (np.array([1 << 31]), ValueError, "2147483648; accepted: -2147483648 to 2147483647"),
+    (np.array([2**63], np.uint64), ValueError, "accepted"),
+])
+def test_other_arrays_are_refused(array, error, message):
+    with pytest.raises(error, match=message):
+        encode(array)
