@@ -1,8 +1,8 @@
 """Arrays of integers to bytes and back: the settings of the model are chosen by trying, and stand in three bytes.
 
 ``content = kind, side, mean, then the bits``. The kind says what the expected magnitude is made of (``SHARES``) and how
-fast the mixer learns (``RATES``). The side, when it is not 0, says that the inputs of a dense layer are channels of ``side
-x side`` maps, as they are behind a convolution or an image: neighbouring pixels are neighbours to the model then.
+fast the mixer learns (``RATES``). The side, when it is not 0, says that the inputs of a dense layer are channels of
+``side x side`` maps, as they are behind a convolution or an image: pixels are neighbours to the model then.
 """
 import math
 
@@ -13,8 +13,8 @@ from . import model, native
 
 __all__ = ["decode", "encode"]
 
-# In 1/1024: the filter so far, channel and place in all filters so far, the last few weights, the map so far, the weights
-# to the left and above, the mean of the array. For weights that resemble their neighbours; dense layers; neither.
+# In 1/1024: the filter so far, channel and place in all filters so far, the last few weights, the map so far, the
+# weights to the left and above, the mean of the array. For weights that resemble neighbours; dense layers; neither.
 SHARES = ((338, 51, 287, 102, 205, 164, 154, 0), (512, 0, 307, 102, 0, 102, 0, 0), (102, 102, 102, 0, 0, 0, 0, 717))
 RATES = (6, 2, 12)
 SIDES = range(3, 65)

@@ -12,7 +12,8 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 enum { INPUTS = 6, SIGN_INPUTS = 4, CELLS = 512, QUESTIONS = 64, CHOICES = QUESTIONS + 32, SHARES = 8 };
-enum { LARGEST = 32767, MOST_COUNTED = 250, UPWARD = 16, DOWNWARD = 32, SIGN = 47, SECOND_BIT = 48, EXPECTED_SIZES = 8 };
+enum { UPWARD = 16, DOWNWARD = 32, SIGN = 47, SECOND_BIT = 48, EXPECTED_SIZES = 8 };
+enum { LARGEST = 32767, MOST_COUNTED = 250 };
 enum { HEAVIEST = 1 << 20, MIXED = 1536, FLUSHED = 8 };
 enum { NO_ROOM = -1, DAMAGED = -2, NO_MEMORY = -3 };
 
@@ -268,7 +269,8 @@ static int new_means(means_t *means, const geometry_t *geometry, int32_t mean) {
 
 /* ---- values ---- */
 
-ALWAYS_INLINE int code_size(mixer_t *mixer, int decoding, int size, int expected, int64_t position, const int *contexts) {
+ALWAYS_INLINE int code_size(mixer_t *mixer, int decoding, int size, int expected, int64_t position,
+                            const int *contexts) {
     int asked = smaller(bit_length((uint32_t)((3 * (int64_t)expected) >> 10)), EXPECTED_SIZES);
     int choice = asked ? asked : QUESTIONS + (int)(position < 31 ? position : 31);
     if (code_mixed(mixer, decoding, size > asked, asked, contexts, INPUTS, choice)) {
@@ -277,8 +279,10 @@ ALWAYS_INLINE int code_size(mixer_t *mixer, int decoding, int size, int expected
             if (!code_mixed(mixer, decoding, size > asked, question, contexts, INPUTS, question)) break;
         }
     } else {
-        for (; asked; asked--)
-            if (code_mixed(mixer, decoding, size > asked - 1, DOWNWARD + asked, contexts, INPUTS, DOWNWARD + asked)) break;
+        for (; asked; asked--) {
+            int question = DOWNWARD + asked;
+            if (code_mixed(mixer, decoding, size > asked - 1, question, contexts, INPUTS, question)) break;
+        }
     }
     return asked;
 }
@@ -289,8 +293,10 @@ ALWAYS_INLINE uint32_t code_magnitude(mixer_t *mixer, int decoding, uint32_t mag
     if (size < 2) return (uint32_t)size;
     int question = SECOND_BIT + smaller(size, 15);
     uint32_t coded = 2 | code_mixed(mixer, decoding, magnitude >> (size - 2) & 1, question, contexts, INPUTS, question);
-    if (size > 2)
-        coded = coded * 2 | code_plainly(mixer, decoding, magnitude >> (size - 3) & 1, smaller(size, 15) * 2 + (coded & 1));
+    if (size > 2) {
+        int context = smaller(size, 15) * 2 + (coded & 1);
+        coded = coded * 2 | code_plainly(mixer, decoding, magnitude >> (size - 3) & 1, context);
+    }
     for (int place = size - 4; place >= 0; place--)
         coded = coded * 2 | code_bit(&mixer->coder, decoding, magnitude >> place & 1, 1 << 15);
     return coded;

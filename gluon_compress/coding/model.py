@@ -1,12 +1,12 @@
-"""What the coder knows about the next weight: the model, in plain Python. ``coder.c`` is the same, some 300 times faster.
+"""What the coder knows about the next weight: the model, in plain Python. ``coder.c`` is the same, far faster.
 
 An array is ``filters x channels x positions``, each channel a map whose rows have ``width`` positions, and is coded in
 that order. Integers are coded by yes-or-no questions, each with a probability of its own (Marpe, Schwarz & Wiegand,
-"Context-based adaptive binary arithmetic coding", 2003): first the size, which is the bit length of the magnitude, upward
-or downward from the size that is expected here; then the bits below the first, then the sign.
+"Context-based adaptive binary arithmetic coding", 2003): first the size, which is the bit length of the magnitude,
+upward or downward from the size that is expected here; then the bits below the first, then the sign.
 
-Six contexts give six adaptive estimates of each probability, and an online logistic regression mixes them (Mahoney 2005,
-see ``tables.py``): weights ``w`` are learned for each question,
+Six contexts give six adaptive estimates of each probability, and an online logistic regression mixes them (Mahoney
+2005, see ``tables.py``): weights ``w`` are learned for each question,
 
     p = squash(sum_i w_i stretch(p_i)),    w_i += rate (bit - p) stretch(p_i)
 
@@ -35,7 +35,8 @@ def encode(values, geometry, settings):
     geometry : (filters, channels, positions, width)
         Positive; their product without the width is the number of values, ``width`` divides ``positions``.
     settings : (mean, rate, eight shares)
-        What magnitudes are expected to be in 1/256; how fast the mixer learns, 0 ... 64; what each mean counts in 1/1024.
+        What magnitudes are expected to be, in 1/256; how fast the mixer learns, 0 ... 64; what each mean counts, in
+        1/1024.
     """
     coder = RangeEncoder()
     _code(coder, values, geometry, settings)

@@ -1,8 +1,7 @@
 """The coder in C: built when the package is installed, or once by this machine's compiler, or not there at all.
 
-Some 300 times faster than ``model.py``, with the same bytes, which is what is used where there is no C compiler either. C
-rather than numba: both decode at the same speed, but numba with LLVM is 210 MB more to install and compiles for 15
-seconds in each new environment, where a C compiler needs two, and none when the package was built with it.
+It makes the same bytes as ``model.py``, which runs, hundreds of times slower, where there is no C compiler. C rather
+than numba: numba with LLVM is 208 MB more to install, and compiles anew in each environment too.
 """
 import ctypes
 import functools
@@ -35,7 +34,7 @@ class _Tables(ctypes.Structure):
 TABLES = _Tables(*(table.buffer_info()[0] for table in (SQUASH, STRETCH, RECIPROCAL)))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def library():
     """The functions of ``coder.c``, or None where it is not built and cannot be; that is told once."""
     for path in (*Path(__file__).parent.glob("_coder*.so"), _cached_path()):
@@ -45,8 +44,8 @@ def library():
     try:
         return _compiled()
     except (OSError, subprocess.SubprocessError) as error:
-        warnings.warn(f"no C compiler makes the coder ({error}): it runs in Python, which takes 300 times as long; install "
-                      f"gcc or clang", RuntimeWarning, stacklevel=5)
+        warnings.warn(f"no C compiler makes the coder ({error}): it runs in Python, which takes hundreds of times as "
+                      f"long; install gcc or clang", RuntimeWarning, stacklevel=5)
         return None
 
 
