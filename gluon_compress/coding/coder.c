@@ -12,9 +12,10 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 enum { INPUTS = 6, SIGN_INPUTS = 4, CELLS = 512, QUESTIONS = 64, CHOICES = QUESTIONS + 32, SHARES = 8 };
+enum { APART = 80 }; /* keeps inputs from the same lines of the cache, which distances of a power of two share */
 enum { UPWARD = 16, DOWNWARD = 32, SIGN = 47, SECOND_BIT = 48, EXPECTED_SIZES = 8 };
 enum { LARGEST = 32767, MOST_COUNTED = 250 };
-enum { HEAVIEST = 1 << 20, MIXED = 1536, FLUSHED = 8 };
+enum { HEAVIEST = 1 << 18, MIXED = 1536, FLUSHED = 8 };
 enum { NO_ROOM = -1, DAMAGED = -2, NO_MEMORY = -3 };
 
 typedef struct {
@@ -42,7 +43,7 @@ typedef struct {
     range_coder_t coder;
     tables_t tables;
     int32_t rate;
-    uint32_t cells[INPUTS][CELLS * QUESTIONS];
+    uint32_t cells[INPUTS][CELLS * QUESTIONS + APART];
     uint32_t plain[QUESTIONS];
     int32_t weights[CHOICES][INPUTS];
     int32_t coded[CHOICES];
@@ -134,26 +135,34 @@ ALWAYS_INLINE void learn(uint32_t *cell, int bit, const uint16_t *reciprocal) {
     *cell = (uint32_t)probability << 10 | (count + 1 < MOST_COUNTED ? count + 1 : MOST_COUNTED);
 }
 
+/* With a constant bit, so that the next prediction need not wait until the bit is known. */
+ALWAYS_INLINE void adapt(mixer_t *mixer, int bit, int32_t probability, uint32_t **cells, const int32_t *seen,
+                         int inputs, int choice) {
+    int32_t *weights = mixer->weights[choice];
+    int32_t step = (((bit << 16) - probability) * (mixer->rate + ((4096 - mixer->coded[choice]) >> 8))) >> 4;
+    mixer->coded[choice] += mixer->coded[choice] < 4096;
+    for (int i = 0; i < inputs; i++) {
+        weights[i] = clamp(weights[i] + ((seen[i] * step + (1 << 13)) >> 14), -HEAVIEST, HEAVIEST);
+        learn(cells[i], bit, mixer->tables.reciprocal);
+    }
+}
+
 ALWAYS_INLINE int code_mixed(mixer_t *mixer, int decoding, int bit, int question, const int *contexts, int inputs,
                              int choice) {
     int32_t *weights = mixer->weights[choice], seen[INPUTS];
     uint32_t *cells[INPUTS];
-    int64_t total = 1 << 15;
+    int32_t total = 1 << 15;
     for (int i = 0; i < inputs; i++) {
-        cells[i] = &mixer->cells[i][contexts[i] * QUESTIONS + question];
+        cells[i] = &mixer->cells[i][question * CELLS + contexts[i]];
         seen[i] = mixer->tables.stretch[*cells[i] >> 20];
-        total += (int64_t)weights[i] * seen[i];
+        total += weights[i] * seen[i];
     }
     total >>= 16;
     total = total < -MIXED ? -MIXED : total > MIXED - 1 ? MIXED - 1 : total;
     int32_t probability = mixer->tables.squash[total + MIXED];
     bit = code_bit(&mixer->coder, decoding, bit, (uint32_t)probability);
-    int32_t step = (((bit << 16) - probability) * (mixer->rate + ((4096 - mixer->coded[choice]) >> 8))) >> 4;
-    mixer->coded[choice] += mixer->coded[choice] < 4096;
-    for (int i = 0; i < inputs; i++) {
-        weights[i] = clamp(weights[i] + (int32_t)(((int64_t)seen[i] * step + (1 << 13)) >> 14), -HEAVIEST, HEAVIEST);
-        learn(cells[i], bit, mixer->tables.reciprocal);
-    }
+    if (bit) adapt(mixer, 1, probability, cells, seen, inputs, choice);
+    else adapt(mixer, 0, probability, cells, seen, inputs, choice);
     return bit;
 }
 

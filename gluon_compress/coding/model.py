@@ -20,7 +20,7 @@ __all__ = ["decode", "encode"]
 INPUTS, SIGN_INPUTS = 6, 4
 CELLS, QUESTIONS = 512, 64  # contexts per input, questions per context
 LARGEST = 32767  # what the means take larger magnitudes for
-HEAVIEST = 1 << 20  # weight of the mixer, of 65536
+HEAVIEST = 1 << 18  # weight of the mixer, of 65536: sums of products fit into 32 bits
 MOST_COUNTED = 250  # of a probability: how many bits it is the mean of, at most
 # Where the questions are numbered from: which of them a question is, depends on the size that it asks for.
 UPWARD, DOWNWARD, SIGN, SECOND_BIT = 16, 32, 47, 48
