@@ -57,7 +57,7 @@ def test_weights_of_all_kinds_come_back_also_as_views_in_another_order(shape, sc
 @settings(max_examples=25, deadline=None)
 @given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5),
                   elements=st.one_of(st.integers(-3, 3), st.integers(-2**31, 2**31 - 1))),
-       st.integers(0, len(arrays.SHARES) * len(arrays.RATES) - 1), st.integers(0, arrays.MEANS - 1))
+       st.integers(0, 2 * arrays.GROUPED - 1), st.integers(0, arrays.MEANS - 1))
 @example(EXTREMES, 0, 0)
 def test_python_and_c_make_the_same_bytes_and_read_them(array, kind, mean):
     geometry, settings_ = arrays._geometry(array.shape, 0), arrays._settings(kind, mean)
@@ -75,8 +75,26 @@ def test_python_and_c_agree_also_when_the_means_are_full_and_the_probabilities_o
     assert model.encode(codes.ravel().tolist(), geometry, settings_) == content[arrays.HEADER:]
 
 
+@pytest.mark.parametrize("shape", [(30, 4, 3, 3), (9, 98), (3, 1, 28, 28), (5, 7, 1, 1)])
+def test_python_and_c_agree_on_groups_of_zeros(shape):
+    codes = laplacian(shape, 5) * (np.random.default_rng(1).random(shape) < 0.05)
+    codes[1] = 0
+    geometry, settings_ = arrays._geometry(shape, 0), arrays._settings(arrays.GROUPED, 20)
+    content = native.encode(codes.astype(np.int32), geometry, settings_)
+    assert model.encode(codes.ravel().tolist(), geometry, settings_) == content
+    assert model.decode(content, geometry, settings_) == codes.ravel().tolist()
+
+
+@pytest.mark.parametrize(("share", "grouped"), [(0.01, True), (0.5, False)])
+def test_groups_of_zeros_are_taken_where_almost_all_are_zero(share, grouped):
+    codes = laplacian((128, 32, 3, 3), 5) * (np.random.default_rng(2).random((128, 32, 3, 3)) < share)
+    content = encode(codes)
+    assert (content[0] >= arrays.GROUPED) == grouped
+    np.testing.assert_array_equal(decode(content, codes.shape, codes.dtype), codes)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=60), st.integers(1, 400), st.integers(0, 8))
+@given(st.binary(max_size=60), st.integers(1, 400), st.integers(0, 2 * arrays.GROUPED - 1))
 def test_python_and_c_refuse_the_same_content(content, count, kind):
     geometry, settings_ = (1, 1, count, count), arrays._settings(kind, 30)
     expected, found = model.decode(content, geometry, settings_), native.decode(content, geometry, settings_)

@@ -1,8 +1,9 @@
 """Arrays of integers to bytes and back: the settings of the model are chosen by trying, and stand in three bytes.
 
-``content = kind, side, mean, then the bits``. The kind says what the expected magnitude is made of (``SHARES``) and how
-fast the mixer learns (``RATES``). The side, when it is not 0, says that the inputs of a dense layer are channels of
-``side x side`` maps, as they are behind a convolution or an image: pixels are neighbours to the model then.
+``content = kind, side, mean, then the bits``. The kind says what the expected magnitude is made of (``SHARES``), how fast
+the mixer learns (``RATES``), and whether groups of zeros are coded as one. The side, when it is not 0, says that the
+inputs of a dense layer are channels of ``side x side`` maps, as they are behind a convolution or an image: pixels are
+neighbours to the model then.
 """
 import math
 
@@ -21,7 +22,9 @@ SIDES = range(3, 65)
 MEANS = 92  # levels of the mean magnitude, four an octave: up to LARGEST
 HEADER = 3  # bytes
 TRIED = 1 << 17  # integers that settings are tried on
-VALUES_PER_BYTE = 1 << 17  # that content can stand for: 8 / log2(65536 / (65536 - tables.LEAST)) are 90,848
+VALUES_PER_BYTE = 1 << 20  # that content can stand for: WHOLE_MAP * 8 / log2(65536 / (65536 - LEAST)) are 567,687
+GROUPED = len(SHARES) * len(RATES)  # kinds from here on ask for groups
+SPARSE, WORTH = 0.1, 1.01  # share of nonzeros below which groups are tried; bytes they may take, as they are far faster
 INT32 = np.iinfo(np.int32)
 
 
@@ -102,8 +105,9 @@ def _possible_sides(shape):
 
 def _settings(kind, mean):
     """Those of the model, for a kind and a level of the mean magnitude."""
+    grouped, kind = divmod(kind, GROUPED)
     share, rate = divmod(kind, len(RATES))
-    return (mean if mean < 4 else 4 + (mean & 3) << (mean >> 2) - 1, RATES[rate], *SHARES[share])
+    return (mean if mean < 4 else 4 + (mean & 3) << (mean >> 2) - 1, RATES[rate], grouped, *SHARES[share])
 
 
 def _mean_level(values):
@@ -119,7 +123,7 @@ def _encoded(values, shape, kind, side, mean):
 
 
 def _chosen(values):
-    """(kind, side, mean): side, shares and rate one after the other, each the best on the first filters."""
+    """(kind, side, mean): side, shares, rate and groups one after the other, each the best on the first filters."""
     mean, shape = _mean_level(values), values.shape
     first = values[:max(1, TRIED * len(values) // values.size)] if values.ndim > 1 else values
 
@@ -129,6 +133,10 @@ def _chosen(values):
     _, side = best([(0, side) for side in _possible_sides(shape)])
     kind, _ = best([(share * len(RATES), side) for share in range(len(SHARES))])
     kind, _ = best([(kind + rate, side) for rate in range(len(RATES))])
+    if np.count_nonzero(values) <= SPARSE * values.size:
+        grouped = len(_encoded(first, shape, kind + GROUPED, side, mean))
+        if grouped <= WORTH * len(_encoded(first, shape, kind, side, mean)):
+            kind += GROUPED
     return kind, side, mean
 
 
@@ -136,6 +144,6 @@ def _read_header(header, shape):
     """The geometry and settings of the model; ``CheckpointError`` when they are none."""
     if len(header) == HEADER:
         kind, side, mean = header
-        if kind < len(SHARES) * len(RATES) and side in _possible_sides(shape) and mean < MEANS:
+        if kind < 2 * GROUPED and side in _possible_sides(shape) and mean < MEANS:
             return _geometry(shape, side), _settings(kind, mean)
     raise CheckpointError(f"codes of shape {shape} begin with {header!r}, which says nothing")

@@ -13,8 +13,8 @@
 
 enum { INPUTS = 6, SIGN_INPUTS = 4, CELLS = 512, QUESTIONS = 64, CHOICES = QUESTIONS + 32, SHARES = 8 };
 enum { APART = 80 }; /* keeps inputs from the same lines of the cache, which distances of a power of two share */
-enum { UPWARD = 16, DOWNWARD = 32, SIGN = 47, SECOND_BIT = 48, EXPECTED_SIZES = 8 };
-enum { LARGEST = 32767, MOST_COUNTED = 250 };
+enum { UPWARD = 16, DOWNWARD = 32, GROUP = 46, SIGN = 47, SECOND_BIT = 48, EXPECTED_SIZES = 8 };
+enum { LARGEST = 32767, MOST_COUNTED = 250, WHOLE_MAP = 25, GROUP_LENGTH = 8 };
 enum { HEAVIEST = 1 << 18, MIXED = 1536, FLUSHED = 8 };
 enum { NO_ROOM = -1, DAMAGED = -2, NO_MEMORY = -3 };
 
@@ -29,7 +29,7 @@ typedef struct {
 } geometry_t;
 
 typedef struct {
-    int32_t mean, rate, share[SHARES];
+    int32_t mean, rate, grouped, share[SHARES];
 } settings_t;
 
 typedef struct {
@@ -50,7 +50,7 @@ typedef struct {
 } mixer_t;
 
 typedef struct {
-    int32_t mean, row, local, map, row_count, row_sign;
+    int32_t mean, row, local, map, row_count, row_sign, groups;
     int32_t *channel, *place, *place_sign;
 } means_t;
 
@@ -279,16 +279,16 @@ static int new_means(means_t *means, const geometry_t *geometry, int32_t mean) {
 /* ---- values ---- */
 
 ALWAYS_INLINE int code_size(mixer_t *mixer, int decoding, int size, int expected, int64_t position,
-                            const int *contexts) {
+                            const int *contexts, int least) {
     int asked = smaller(bit_length((uint32_t)((3 * (int64_t)expected) >> 10)), EXPECTED_SIZES);
     int choice = asked ? asked : QUESTIONS + (int)(position < 31 ? position : 31);
-    if (code_mixed(mixer, decoding, size > asked, asked, contexts, INPUTS, choice)) {
+    if (asked < least || code_mixed(mixer, decoding, size > asked, asked, contexts, INPUTS, choice)) {
         for (asked++; asked < 32; asked++) {
             int question = UPWARD + smaller(asked, 15);
             if (!code_mixed(mixer, decoding, size > asked, question, contexts, INPUTS, question)) break;
         }
     } else {
-        for (; asked; asked--) {
+        for (; asked > least; asked--) {
             int question = DOWNWARD + asked;
             if (code_mixed(mixer, decoding, size > asked - 1, question, contexts, INPUTS, question)) break;
         }
@@ -297,8 +297,8 @@ ALWAYS_INLINE int code_size(mixer_t *mixer, int decoding, int size, int expected
 }
 
 ALWAYS_INLINE uint32_t code_magnitude(mixer_t *mixer, int decoding, uint32_t magnitude, int expected, int64_t position,
-                                      const int *contexts) {
-    int size = code_size(mixer, decoding, bit_length(magnitude), expected, position, contexts);
+                                      const int *contexts, int least) {
+    int size = code_size(mixer, decoding, bit_length(magnitude), expected, position, contexts, least);
     if (size < 2) return (uint32_t)size;
     int question = SECOND_BIT + smaller(size, 15);
     uint32_t coded = 2 | code_mixed(mixer, decoding, magnitude >> (size - 2) & 1, question, contexts, INPUTS, question);
@@ -311,16 +311,17 @@ ALWAYS_INLINE uint32_t code_magnitude(mixer_t *mixer, int decoding, uint32_t mag
     return coded;
 }
 
-/* One value; 0 when the content is damaged. */
+/* One value, whose magnitude is known to be at least 0 or 1; 0 when the content is damaged. */
 ALWAYS_INLINE int code_value(mixer_t *mixer, means_t *means, int decoding, int32_t *value, const geometry_t *geometry,
-                             const int32_t *share, int64_t filter, int64_t channel, int64_t position, int64_t column) {
+                             const int32_t *share, int64_t filter, int64_t channel, int64_t position, int least) {
     int64_t place = channel * geometry->positions + position, size = geometry->channels * geometry->positions;
     int contexts[INPUTS], negative = 0;
+    int64_t column = position % geometry->width;
     neighbours_t near = neighbours_of(value, filter, size, place, column, position, geometry);
     int expected = expected_magnitude(means, share, channel, place, &near);
     magnitude_contexts(contexts, means, place, expected, &near);
     uint32_t magnitude = *value < 0 ? 0 - (uint32_t)*value : (uint32_t)*value;
-    magnitude = code_magnitude(mixer, decoding, magnitude, expected, position, contexts);
+    magnitude = code_magnitude(mixer, decoding, magnitude, expected, position, contexts, least);
     if (magnitude) {
         sign_contexts(contexts, means, place, magnitude, &near);
         negative = code_mixed(mixer, decoding, *value < 0, SIGN, contexts, SIGN_INPUTS, SIGN);
@@ -331,21 +332,78 @@ ALWAYS_INLINE int code_value(mixer_t *mixer, means_t *means, int decoding, int32
     return !decoding || mixer->coder.position <= mixer->coder.length + FLUSHED;
 }
 
+ALWAYS_INLINE int64_t group_length(const geometry_t *geometry, const settings_t *settings) {
+    return settings->grouped && geometry->positions > WHOLE_MAP ? GROUP_LENGTH : geometry->positions;
+}
+
+ALWAYS_INLINE int nonzeros(const int32_t *values, int64_t count) {
+    int found = 0;
+    for (int64_t i = 0; i < count; i++) found += values[i] != 0;
+    return found;
+}
+
+/* Whether a group holds anything but zeros. */
+ALWAYS_INLINE int code_presence(mixer_t *mixer, means_t *means, int decoding, const int32_t *values,
+                                const geometry_t *geometry, const settings_t *settings, int64_t filter,
+                                int64_t channel, int64_t begin, int64_t count) {
+    static const neighbours_t none = {0, 0, 0, 0, 0};
+    int64_t place = channel * geometry->positions + begin, size = geometry->channels * geometry->positions, sum = 0;
+    for (int64_t i = 0; i < count; i++) sum += means->place[place + i];
+    int here = magnitude_level((int)(sum / count)), length = (int)group_length(geometry, settings);
+    int before = filter ? smaller(nonzeros(values - size, count), 7) : 0;
+    int behind = place >= length ? smaller(nonzeros(values - length, count), 7) : 0;
+    int expected = expected_magnitude(means, settings->share, channel, place + count / 2, &none);
+    int contexts[INPUTS] = {
+        0, clamp(level(expected, 2) - 6, 0, 63), before * 8 + behind, magnitude_level(means->local) * 20 + here,
+        here * 20 + magnitude_level(means->row),
+        magnitude_level(means->map) * 20 + means->groups + 2 * smaller(behind, 5)};
+    int any = code_mixed(mixer, decoding, decoding ? 0 : nonzeros(values, count) > 0, GROUP, contexts, INPUTS, GROUP);
+    means->groups = (means->groups * 2 + any) & 7;
+    return any;
+}
+
+/* What update does with zeros, but that the local mean falls as if the group were one of them. */
+ALWAYS_INLINE void update_zeros(means_t *means, int64_t filter, int64_t channel, int64_t begin, int64_t count,
+                                int64_t positions, const uint16_t *reciprocal) {
+    int32_t local = means->local - (means->local >> 2);
+    for (int64_t i = begin; i < begin + count; i++)
+        update(means, 0, 0, filter, channel, i, positions, channel * positions + i, reciprocal);
+    means->local = local;
+}
+
+/* Values that follow each other; 0 when the content is damaged. */
+ALWAYS_INLINE int code_group(mixer_t *mixer, means_t *means, int decoding, int32_t *values, const geometry_t *geometry,
+                             const settings_t *settings, int64_t filter, int64_t channel, int64_t begin,
+                             int64_t count) {
+    int some = !settings->grouped;
+    if (!some && !code_presence(mixer, means, decoding, values, geometry, settings, filter, channel, begin, count)) {
+        update_zeros(means, filter, channel, begin, count, geometry->positions, mixer->tables.reciprocal);
+        return !decoding || mixer->coder.position <= mixer->coder.length + FLUSHED;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        int least = !some && i == count - 1; /* the last of a group that is not all zero */
+        if (!code_value(mixer, means, decoding, values + i, geometry, settings->share, filter, channel, begin + i,
+                        least)) return 0;
+        some |= values[i] != 0;
+    }
+    return 1;
+}
+
 ALWAYS_INLINE int64_t code_values(mixer_t *mixer, int decoding, int32_t *values, const geometry_t *geometry,
                                   const settings_t *settings) {
     means_t means;
     int whole = new_means(&means, geometry, settings->mean);
-    int64_t result = whole ? 0 : NO_MEMORY;
+    int64_t result = whole ? 0 : NO_MEMORY, length = group_length(geometry, settings);
     for (int64_t filter = 0; whole && filter < geometry->filters; filter++) {
         means.row = settings->mean;
         means.row_count = 5;
-        means.row_sign = 0;
+        means.row_sign = means.groups = 0;
         for (int64_t channel = 0; whole && channel < geometry->channels; channel++) {
             means.map = means.channel[channel];
-            for (int64_t position = 0, column = 0; whole && position < geometry->positions; position++, column++) {
-                if (column == geometry->width) column = 0;
-                whole = code_value(mixer, &means, decoding, values++, geometry, settings->share, filter, channel,
-                                   position, column);
+            for (int64_t begin = 0; whole && begin < geometry->positions; begin += length) {
+                int64_t count = begin + length < geometry->positions ? length : geometry->positions - begin;
+                whole = code_group(mixer, &means, decoding, values, geometry, settings, filter, channel, begin, count);
+                values += count;
                 if (!whole) result = DAMAGED;
             }
         }

@@ -23,8 +23,9 @@ LARGEST = 32767  # what the means take larger magnitudes for
 HEAVIEST = 1 << 18  # weight of the mixer, of 65536: sums of products fit into 32 bits
 MOST_COUNTED = 250  # of a probability: how many bits it is the mean of, at most
 # Where the questions are numbered from: which of them a question is, depends on the size that it asks for.
-UPWARD, DOWNWARD, SIGN, SECOND_BIT = 16, 32, 47, 48
+UPWARD, DOWNWARD, GROUP, SIGN, SECOND_BIT = 16, 32, 46, 47, 48
 EXPECTED_SIZES = 8  # the largest size to begin with
+WHOLE_MAP, GROUP_LENGTH = 25, 8  # a map of so many positions is one group; of how many it is otherwise
 
 
 def encode(values, geometry, settings):
@@ -34,9 +35,9 @@ def encode(values, geometry, settings):
     ----------
     geometry : (filters, channels, positions, width)
         Positive; their product without the width is the number of values, ``width`` divides ``positions``.
-    settings : (mean, rate, eight shares)
-        What magnitudes are expected to be, in 1/256; how fast the mixer learns, 0 ... 64; what each mean counts, in
-        1/1024.
+    settings : (mean, rate, grouped, eight shares)
+        What magnitudes are expected to be, in 1/256; how fast the mixer learns, 0 ... 64; whether groups that are all
+        zero have a question of their own; what each mean counts, in 1/1024.
     """
     coder = RangeEncoder()
     _code(coder, values, geometry, settings)
@@ -130,7 +131,7 @@ class Means:
         self.row_sign, self.place_sign = 0, [0] * (channels * positions)
 
     def begin_filter(self):
-        self.row, self.row_count, self.row_sign = self.mean, 5, 0
+        self.row, self.row_count, self.row_sign, self.groups = self.mean, 5, 0, 0
 
     def begin_map(self, channel):
         self.map = self.channel[channel]
@@ -140,6 +141,13 @@ class Means:
         return (share[0] * self.row + share[1] * self.channel[channel] + share[2] * self.place[place]
                 + share[3] * self.local + share[4] * self.map + 256 * (share[5] * left + share[6] * up)
                 + share[7] * self.mean) >> 10
+
+    def update_zeros(self, filter, channel, begin, end, positions):
+        """What ``update`` does with zeros, but that the local mean falls as if the group were one of them."""
+        local = self.local - (self.local >> 2)
+        for position in range(begin, end):
+            self.update(0, filter, channel, position, positions, channel * positions + position)
+        self.local = local
 
     def update(self, value, filter, channel, position, positions, place):
         """``mean += (magnitude - mean) rate`` for each of the means."""
@@ -186,22 +194,22 @@ def _sign_contexts(means, place, magnitude, neighbours):
             (sign_of(before) * 3 + sign_of(behind)) * 3 + sign_of(left + up))
 
 
-def _code_size(mixer, size, expected, position, contexts):
+def _code_size(mixer, size, expected, position, contexts, least):
     """The bit length of a magnitude: from the one that is expected upward or downward."""
     asked = min((3 * expected >> 10).bit_length(), EXPECTED_SIZES)
     choice = asked if asked else QUESTIONS + min(position, 31)
-    if mixer.code(int(size > asked), asked, contexts, choice):
+    if asked < least or mixer.code(int(size > asked), asked, contexts, choice):
         asked += 1
         while asked < 32 and mixer.code(int(size > asked), UPWARD + min(asked, 15), contexts):
             asked += 1
     else:
-        while asked and not mixer.code(int(size > asked - 1), DOWNWARD + asked, contexts):
+        while asked > least and not mixer.code(int(size > asked - 1), DOWNWARD + asked, contexts):
             asked -= 1
     return asked
 
 
-def _code_magnitude(mixer, magnitude, expected, position, contexts):
-    size = _code_size(mixer, magnitude.bit_length(), expected, position, contexts)
+def _code_magnitude(mixer, magnitude, expected, position, contexts, least):
+    size = _code_size(mixer, magnitude.bit_length(), expected, position, contexts, least)
     if size < 2:
         return size
     coded = 2 | mixer.code(magnitude >> size - 2 & 1, SECOND_BIT + min(size, 15), contexts)
@@ -214,24 +222,70 @@ def _code_magnitude(mixer, magnitude, expected, position, contexts):
 
 def _code(coder, values, geometry, settings):
     """Code all ``values``, a list, in place: a decoder fills it in. False when the content is damaged."""
-    filters, channels, positions, width = geometry
-    mean, rate, *share = settings
-    mixer, means, size = Mixer(coder, rate), Means(channels, positions, mean), channels * positions
+    filters, channels, positions, _ = geometry
+    mean, rate, grouped, *share = settings
+    mixer, means = Mixer(coder, rate), Means(channels, positions, mean)
+    length = GROUP_LENGTH if grouped and positions > WHOLE_MAP else positions
     for filter in range(filters):
         means.begin_filter()
         for channel in range(channels):
             means.begin_map(channel)
-            for position in range(positions):
-                place = channel * positions + position
-                value = values[filter * size + place]
-                neighbours = _neighbours(values, place, filter * size, size, position, positions, width)
-                expected = max(means.expected(share, channel, place, abs(neighbours[0]), abs(neighbours[1])), 0)
-                contexts = _magnitude_contexts(means, place, expected, neighbours)
-                magnitude = _code_magnitude(mixer, abs(value), expected, position, contexts)
-                negative = magnitude and mixer.code(int(value < 0), SIGN,
-                                                    _sign_contexts(means, place, magnitude, neighbours))
-                if magnitude > (1 << 31) - (not negative) or coder.past_the_end():
+            for begin in range(0, positions, length):
+                group = range(begin, min(begin + length, positions))
+                if not _code_group(mixer, means, values, geometry, grouped, share, filter, channel, group, length):
                     return False
-                values[filter * size + place] = -magnitude if negative else magnitude
-                means.update(values[filter * size + place], filter, channel, position, positions, place)
     return True
+
+
+def _code_group(mixer, means, values, geometry, grouped, share, filter, channel, group, length):
+    """Values that follow each other; False when the content is damaged."""
+    _, channels, positions, _ = geometry
+    start = (filter * channels + channel) * positions
+    some = not grouped
+    if grouped and not _code_presence(mixer, means, values, geometry, share, filter, channel, group, length):
+        means.update_zeros(filter, channel, group.start, group.stop, positions)
+        return not mixer.coder.past_the_end()
+    for position in group:
+        least = int(not some and position == group.stop - 1)  # the last of a group that is not all zero
+        if not _code_value(mixer, means, values, geometry, share, filter, channel, position, least):
+            return False
+        some = some or values[start + position] != 0
+    return True
+
+
+def _code_presence(mixer, means, values, geometry, share, filter, channel, group, length):
+    """Whether a group holds anything but zeros."""
+    _, channels, positions, _ = geometry
+    place, size, count = channel * positions + group.start, channels * positions, len(group)
+    start = filter * size + place
+
+    def nonzeros(begin):
+        return sum(value != 0 for value in values[begin:begin + count])
+
+    here = magnitude_level(sum(means.place[place:place + count]) // count)
+    before = min(nonzeros(start - size), 7) if filter else 0
+    behind = min(nonzeros(start - length), 7) if place >= length else 0
+    expected = max(means.expected(share, channel, place + count // 2, 0, 0), 0)
+    contexts = (0, min(max(level(expected, 2) - 6, 0), 63), before * 8 + behind,
+                magnitude_level(means.local) * 20 + here, here * 20 + magnitude_level(means.row),
+                magnitude_level(means.map) * 20 + means.groups + 2 * min(behind, 5))
+    present = mixer.code(int(nonzeros(start) > 0), GROUP, contexts)
+    means.groups = (means.groups * 2 + present) & 7
+    return present
+
+
+def _code_value(mixer, means, values, geometry, share, filter, channel, position, least):
+    """One value, whose magnitude is known to be at least 0 or 1; False when the content is damaged."""
+    _, channels, positions, width = geometry
+    place, size = channel * positions + position, channels * positions
+    value = values[filter * size + place]
+    neighbours = _neighbours(values, place, filter * size, size, position, positions, width)
+    expected = max(means.expected(share, channel, place, abs(neighbours[0]), abs(neighbours[1])), 0)
+    contexts = _magnitude_contexts(means, place, expected, neighbours)
+    magnitude = _code_magnitude(mixer, abs(value), expected, position, contexts, least)
+    negative = magnitude and mixer.code(int(value < 0), SIGN, _sign_contexts(means, place, magnitude, neighbours))
+    if magnitude > (1 << 31) - (not negative):
+        return False
+    values[filter * size + place] = -magnitude if negative else magnitude
+    means.update(values[filter * size + place], filter, channel, position, positions, place)
+    return not mixer.coder.past_the_end()

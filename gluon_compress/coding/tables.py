@@ -9,7 +9,7 @@ __all__ = ["MIXED", "RECIPROCAL", "SQUASH", "STRETCH"]
 
 UNIT = 128  # steps of the stretched domain per nat
 MIXED = 1536  # stretched predictions are within -MIXED ... MIXED - 1: 12 nats
-LEAST = 4  # of 65536: no prediction is surer, so that a byte can stand for 100,000 values at most
+LEAST = 16  # of 65536: no prediction is surer, so that a byte can stand for 22,707 answers at most
 FRACTION = 80  # bits after the point of the fixed-point numbers below
 
 
