@@ -13,8 +13,8 @@ The codes are those of all weights of the networks in ``params/``, without biase
     90 % zeros
 
 Each tensor is coded by itself, and all bytes of ours count: the settings stand in front of the bits. Without
-``--others`` the columns of nncodec, zstd and brotli are not there. Seconds are processor time of one thread, the least of
-three calls; what is decoded is compared with what was coded. Results: ``results/coder.json`` and ``.txt``.
+``--others`` the columns of nncodec, zstd and brotli are not there. Seconds are processor time of one thread, the least
+of three calls; what is decoded is compared with what was coded. Results: ``results/coder.json`` and ``.txt``.
 """
 from __future__ import annotations
 

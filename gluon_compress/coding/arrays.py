@@ -1,9 +1,9 @@
 """Arrays of integers to bytes and back: the settings of the model are chosen by trying, and stand in three bytes.
 
 ``content = kind, side, mean, then the bits``. The kind says what the expected magnitude is made of (``SHARES``), how
-fast the mixer learns (``RATES``), and whether groups of zeros are coded as one. The side, when it is not 0, says that the
-inputs of a dense layer are channels of ``side x side`` maps, as they are behind a convolution or an image: pixels are
-neighbours to the model then.
+fast the mixer learns (``RATES``), and whether groups of zeros are coded as one. The side, when it is not 0, says that
+the inputs of a dense layer are channels of ``side x side`` maps, as they are behind a convolution or an image: pixels
+are neighbours to the model then.
 """
 import math
 
