@@ -1,7 +1,7 @@
-"""The metadata is in setup.cfg. Here only: an installed package takes the manifest of the parameters along."""
+"""The metadata is in setup.cfg. Here only: the coder in C, and an installed package takes the parameters' manifest along."""
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 MANIFEST = "params/manifest.json"
@@ -19,4 +19,8 @@ class BuildWithManifest(build_py):
         return super().get_source_files() + [MANIFEST]
 
 
-setup(cmdclass={"build_py": BuildWithManifest})
+# Optional: without a compiler the package is installed all the same, and coding/native.py says what that means.
+CODER = Extension("gluon_compress.coding._coder", ["gluon_compress/coding/coder.c"],
+                  extra_compile_args=["-O3", "-std=c99"], optional=True)
+
+setup(cmdclass={"build_py": BuildWithManifest}, ext_modules=[CODER])

@@ -3,6 +3,7 @@
     python3 -m venv /tmp/coders
     /tmp/coders/bin/pip install nncodec==2.1.3 zstandard brotli    # nncodec is built from source
     python benchmarks/coder.py --others /tmp/coders/bin/python     # about five minutes on one core
+    python benchmarks/coder.py --keep                              # ours again, the others' numbers as they are
 
 The codes are those of all weights of the networks in ``params/``, without biases and BatchNorm:
 
@@ -114,12 +115,16 @@ def table_of(rows: list[dict]) -> str:
 
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--others", default=sys.executable, help="A Python with nncodec, zstandard and brotli.")
-def main(others: str) -> None:
+@click.option("--keep", is_flag=True, help="Keep what the results file says of the others.")
+def main(others: str, keep: bool) -> None:
     codes, machine = all_codes(), describe_machine()
     tensors = {name: {"ours": by_ours(value)} for name, value in codes.items()}
-    for name, found in by_others(codes, others).items():
+    for name, found in ({} if keep else by_others(codes, others)).items():
         tensors[name].update(found)
     rows = summed(tensors, codes)
+    if keep:
+        for row, old in zip(rows, json.loads((RESULTS / "coder.json").read_text())["rows"]):
+            row["coders"] = {**old["coders"], **row["coders"]}
     text = table_of(rows) + ("\n\n(bytes; MB/s: decoding, of fp32 weights in a second of one thread's processor time; "
                              f"{machine['cpu']})")
     write_result(RESULTS / "coder.json", {"machine": machine, "rows": rows}, text)

@@ -43,7 +43,7 @@ PUBLIC = {
 
 # Each room knows the ones above it only. A room may also know the modules at the root that stand before it.
 FLOORS = [
-    {"runtime", "errors"}, {"arguments", "tables"}, {"files"}, {"network"}, {"models", "records"},
+    {"runtime", "errors"}, {"arguments", "tables"}, {"files"}, {"coding", "network"}, {"models", "records"},
     {"checkpoint", "datasets", "export", "pruning", "quantization", "workers"},  # files know records, no technique
     {"params", "training"}, {"distillation", "measuring"}]
 
