@@ -1,4 +1,4 @@
-"""The metadata is in setup.cfg. Here only: the coder in C, and an installed package takes the parameters' manifest along."""
+"""The metadata is in setup.cfg. Here: the coder in C; an installed package takes the parameters' manifest along."""
 from pathlib import Path
 
 from setuptools import Extension, setup
