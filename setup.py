@@ -1,10 +1,12 @@
 """The metadata is in setup.cfg. Here: the coder in C; an installed package takes the parameters' manifest along."""
+import hashlib
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 MANIFEST = "params/manifest.json"
+CODER = "gluon_compress/coding/coder.c"
 
 
 class BuildWithManifest(build_py):
@@ -20,7 +22,7 @@ class BuildWithManifest(build_py):
 
 
 # Optional: without a compiler the package is installed all the same, and coding/native.py says what that means.
-CODER = Extension("gluon_compress.coding._coder", ["gluon_compress/coding/coder.c"],
-                  extra_compile_args=["-O3", "-std=c99"], optional=True)
+EXTENSION = Extension("gluon_compress.coding._coder", [CODER], extra_compile_args=["-O3", "-std=c99"], optional=True,
+                      define_macros=[("SOURCE_DIGEST", f'"{hashlib.sha256(Path(CODER).read_bytes()).hexdigest()}"')])
 
-setup(cmdclass={"build_py": BuildWithManifest}, ext_modules=[CODER])
+setup(cmdclass={"build_py": BuildWithManifest}, ext_modules=[EXTENSION])

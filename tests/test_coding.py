@@ -1,6 +1,11 @@
 """The coder of integer arrays: exact, near the entropy of known sources, the same in C and Python, safe with damage."""
 import math
+import os
+import shutil
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+ROOT = Path(__file__).parents[1]
 TYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64")
 EXTREMES = np.array([[-2**31, 2**31 - 1, 0], [1, -1, 2**31 - 1]], np.int32)
 
@@ -115,9 +121,61 @@ def test_without_a_compiler_the_same_content_is_written_and_read(without_a_compi
     assert native.library() is not None and encode(codes) == content
 
 
-def test_bytes_written_today_are_read_for_ever():
+@pytest.fixture
+def source(monkeypatch, tmp_path):
+    """A copy of ``coder.c`` in a folder of its own, of which nothing is built yet."""
+    copied = Path(shutil.copy(native.SOURCE, tmp_path))
+    monkeypatch.setattr(native, "SOURCE", copied)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for function in (native.library, native._digest):
+        function.cache_clear()
+    yield copied
+    monkeypatch.undo()
+    for function in (native.library, native._digest):
+        function.cache_clear()
+
+
+def test_that_no_compiler_is_there_is_told_once_from_the_line_that_wanted_it(source, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.warns(RuntimeWarning, match="neither cc nor gcc nor clang is here") as warned:
+        content = encode(np.arange(9))
+        assert decode(content, (9,), int).tolist() == list(range(9))
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+def test_what_was_built_of_another_source_is_built_anew(source):
+    assert native.library()
+    built = source.with_name("_coder.cpython.so")
+    native._cached_path().rename(built)
+    native.library.cache_clear()
+    assert native.library()._name == str(built)
+    source.write_text(source.read_text() + "/* changed */")
+    for function in (native.library, native._digest):
+        function.cache_clear()
+    assert native.library()._name == str(native._cached_path()) != str(built)
+
+
+@pytest.mark.parametrize("compiler", ["cc", "false"])
+def test_an_editable_install_has_the_coder_where_there_is_a_compiler(tmp_path, compiler):
+    tree = tmp_path / "tree"
+    shutil.copytree(native.SOURCE.parent, tree / "gluon_compress" / "coding", ignore=shutil.ignore_patterns("*.so"))
+    for name in ("setup.py", "setup.cfg", "README.md"):
+        shutil.copy(ROOT / name, tree)
+    build = "import sys, setuptools.build_meta as backend; backend.build_editable(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, tmp_path], cwd=tree, check=True, capture_output=True,
+                   env={**os.environ, "CC": compiler})
+    assert list(tmp_path.glob("*editable*.whl"))
+    built = [native._load(path) for path in tree.glob("gluon_compress/coding/_coder*.so")]
+    assert [bool(library) for library in built] == [True] * (compiler == "cc")
+
+
+@pytest.mark.parametrize(("share", "checksum"), [(1, 3988480795), (0.05, 369282747)])
+def test_bytes_written_today_are_read_for_ever(share, checksum):
     codes = (np.arange(360) ** 3 % 13 - np.arange(360) % 7).reshape(10, 4, 3, 3)
-    assert zlib.crc32(encode(codes)) == 3988480795
+    codes = np.where(np.arange(360).reshape(codes.shape) % 97 < 97 * share, codes, 0)
+    content = encode(codes)
+    assert (content[0] >= arrays.GROUPED) == (share < 1)
+    assert zlib.crc32(content) == checksum
 
 
 def test_tables_are_the_logistic_function_and_its_inverse():

@@ -5,12 +5,18 @@ fast the mixer learns (``RATES``), and whether groups of zeros are coded as one.
 the inputs of a dense layer are channels of ``side x side`` maps, as they are behind a convolution or an image: pixels
 are neighbours to the model then.
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from ..errors import CheckpointError
 from . import model, native
+from .model import Geometry, Settings
 
 __all__ = ["decode", "encode"]
 
@@ -28,7 +34,7 @@ SPARSE, WORTH = 0.1, 1.01  # share of nonzeros below which groups are tried; byt
 INT32 = np.iinfo(np.int32)
 
 
-def encode(array):
+def encode(array: np.ndarray) -> bytes:
     """The bytes of an array of integers: weight codes, masks, indices. Its shape and type are not among them.
 
     They are few where most integers are near zero, and where magnitudes or signs resemble those of neighbours: on the
@@ -50,7 +56,7 @@ def encode(array):
     return _encoded(values, values.shape, *_chosen(values)) if values.any() else b""
 
 
-def decode(content, shape, dtype):
+def decode(content: bytes, shape: Iterable[int], dtype: Any) -> np.ndarray:
     """The array of this shape and type that :func:`encode` made ``content`` of.
 
     Time and memory grow with the shape, which the caller has to bound: a thousand zeros may take no byte. Damage gives
@@ -81,11 +87,11 @@ def decode(content, shape, dtype):
     return values.astype(dtype, copy=False).reshape(shape)
 
 
-def _coder():
+def _coder() -> ModuleType:
     return native if native.library() else model
 
 
-def _geometry(shape, side):
+def _geometry(shape: tuple[int, ...], side: int) -> Geometry:
     """(filters, channels, positions, width) of an array: with a side, or with one input a channel, of a matrix."""
     filters = shape[0] if len(shape) > 1 else 1
     inputs = math.prod(shape) // filters
@@ -97,38 +103,38 @@ def _geometry(shape, side):
     return filters, shape[1], positions, shape[-1]
 
 
-def _possible_sides(shape):
+def _possible_sides(shape: tuple[int, ...]) -> list[int]:
     """Sides of maps that the inputs of a matrix can be, 0 for none."""
     filters, channels, inputs, _ = _geometry(shape, 0)
     return [0] + [side for side in SIDES if channels == 1 and inputs % (side * side) == 0]
 
 
-def _settings(kind, mean):
+def _settings(kind: int, mean: int) -> Settings:
     """Those of the model, for a kind and a level of the mean magnitude."""
     grouped, kind = divmod(kind, GROUPED)
     share, rate = divmod(kind, len(RATES))
     return (mean if mean < 4 else 4 + (mean & 3) << (mean >> 2) - 1, RATES[rate], grouped, *SHARES[share])
 
 
-def _mean_level(values):
+def _mean_level(values: np.ndarray) -> int:
     magnitudes = np.minimum(np.abs(values.astype(np.int64)), model.LARGEST)
     return model.level(int(magnitudes.sum()) * 256 // values.size, 2)
 
 
-def _encoded(values, shape, kind, side, mean):
+def _encoded(values: np.ndarray, shape: tuple[int, ...], kind: int, side: int, mean: int) -> bytes:
     """The content of ``values``, the first filters or all of an array of ``shape``."""
     geometry = (len(values), *_geometry(shape, side)[1:]) if len(shape) > 1 else _geometry(shape, side)
     numbers = values if _coder() is native else values.ravel().tolist()
     return bytes((kind, side, mean)) + _coder().encode(numbers, geometry, _settings(kind, mean))
 
 
-def _chosen(values):
+def _chosen(values: np.ndarray) -> tuple[int, int, int]:
     """(kind, side, mean): side, shares, rate and groups one after the other, each the best on the first filters."""
     mean, shape = _mean_level(values), values.shape
     first = values[:max(1, TRIED * len(values) // values.size)] if values.ndim > 1 else values
 
-    def best(choices):
-        return min(choices, key=lambda choice: len(_encoded(first, shape, *choice, mean)))
+    def best(choices: list[tuple[int, int]]) -> tuple[int, int]:
+        return min(choices, key=lambda choice: len(_encoded(first, shape, choice[0], choice[1], mean)))
 
     _, side = best([(0, side) for side in _possible_sides(shape)])
     kind, _ = best([(share * len(RATES), side) for share in range(len(SHARES))])
@@ -140,7 +146,7 @@ def _chosen(values):
     return kind, side, mean
 
 
-def _read_header(header, shape):
+def _read_header(header: bytes, shape: tuple[int, ...]) -> tuple[Geometry, Settings]:
     """The geometry and settings of the model; ``CheckpointError`` when they are none."""
     if len(header) == HEADER:
         kind, side, mean = header

@@ -9,6 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef SOURCE_DIGEST
+#define SOURCE_DIGEST "SHA-256 of this file, by which native.py knows that this is what was built"
+#endif
+
+const char source_digest[] = SOURCE_DIGEST;
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 enum { INPUTS = 6, SIGN_INPUTS = 4, CELLS = 512, QUESTIONS = 64, CHOICES = QUESTIONS + 32, SHARES = 8 };

@@ -12,6 +12,10 @@ Six contexts give six adaptive estimates of each probability, and an online logi
 
 Everything is an integer, so that all machines make the same bytes. Means of magnitudes are in 1/256.
 """
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from .range_coder import RangeDecoder, RangeEncoder
 from .tables import MIXED, RECIPROCAL, SQUASH, STRETCH
 
@@ -27,8 +31,13 @@ UPWARD, DOWNWARD, GROUP, SIGN, SECOND_BIT = 16, 32, 46, 47, 48
 EXPECTED_SIZES = 8  # the largest size to begin with
 WHOLE_MAP, GROUP_LENGTH = 25, 8  # a map of so many positions is one group; of how many it is otherwise
 
+Geometry = tuple[int, int, int, int]  # filters, channels, positions, width
+Settings = tuple[int, ...]
+Coder = RangeEncoder | RangeDecoder
+Neighbours = tuple[int, ...]  # left, up, diagonal, behind, before
 
-def encode(values, geometry, settings):
+
+def encode(values: list[int], geometry: Geometry, settings: Settings) -> bytes:
     """The bytes of a list of integers within -2^31 ... 2^31 - 1.
 
     Parameters
@@ -44,7 +53,7 @@ def encode(values, geometry, settings):
     return coder.finish()
 
 
-def decode(content, geometry, settings):
+def decode(content: bytes, geometry: Geometry, settings: Settings) -> list[int] | None:
     """The list of integers, or None when the content is damaged, too short or too long."""
     filters, channels, positions, _ = geometry
     coder, values = RangeDecoder(content), [0] * (filters * channels * positions)
@@ -52,7 +61,7 @@ def decode(content, geometry, settings):
     return values if whole else None
 
 
-def level(number, bits):
+def level(number: int, bits: int) -> int:
     """The logarithm of ``number`` with ``2^bits`` levels an octave; numbers below ``2^bits`` are their own."""
     if number < 1 << bits:
         return number
@@ -60,16 +69,16 @@ def level(number, bits):
     return (length - bits << bits) + (number >> length - 1 - bits & (1 << bits) - 1)
 
 
-def magnitude_level(mean):
+def magnitude_level(mean: int) -> int:
     """A mean of magnitudes as one of 20 contexts, two an octave, the least below 1/20."""
     return min(max(level(mean, 1) - 7, 0), 19)
 
 
-def clamp(number, limit):
+def clamp(number: int, limit: int) -> int:
     return max(-limit, min(limit, number))
 
 
-def sign_of(number):
+def sign_of(number: int) -> int:
     """0, 1, 2 for negative, zero, positive."""
     return (number > 0) - (number < 0) + 1
 
@@ -81,7 +90,7 @@ class Mixer:
     slowly once it has seen MOST_COUNTED.
     """
 
-    def __init__(self, coder, rate):
+    def __init__(self, coder: Coder, rate: int) -> None:
         self.coder, self.rate = coder, rate
         self.cells = [[1 << 31] * (CELLS * QUESTIONS) for _ in range(INPUTS)]
         self.plain = [1 << 31] * QUESTIONS
@@ -89,10 +98,10 @@ class Mixer:
         self.weights[SIGN] = [16384] * SIGN_INPUTS
         self.coded = [0] * (QUESTIONS + 32)
 
-    def code(self, bit, question, contexts, choice=None):
+    def code(self, bit: int, question: int, contexts: Sequence[int], choice: int | None = None) -> int:
         """Code one bit, and learn from it; ``choice`` of the weights, those of the question unless given."""
         choice = question if choice is None else choice
-        weights, total, seen = self.weights[choice], 1 << 15, []
+        weights, total, seen = self.weights[choice], 1 << 15, list[int]()
         for index, context in enumerate(contexts):
             stretched = STRETCH[self.cells[index][context * QUESTIONS + question] >> 20]
             seen.append(stretched)
@@ -107,14 +116,14 @@ class Mixer:
             _learn(self.cells[index], context * QUESTIONS + question, bit)
         return bit
 
-    def code_plainly(self, bit, context):
+    def code_plainly(self, bit: int, context: int) -> int:
         """Code a bit by one probability."""
         bit = self.coder.code(bit, min(max(self.plain[context] >> 16, 32), 65504))
         _learn(self.plain, context, bit)
         return bit
 
 
-def _learn(cells, index, bit):
+def _learn(cells: list[int], index: int, bit: int) -> None:
     """``p += (bit - p) / (n + 3/2)``"""
     count, probability = cells[index] & 1023, cells[index] >> 10
     target = (1 << 22) - 1 if bit else 0
@@ -125,31 +134,32 @@ def _learn(cells, index, bit):
 class Means:
     """Running means of magnitudes around a weight; those of its channel and place go through all filters so far."""
 
-    def __init__(self, channels, positions, mean):
+    def __init__(self, channels: int, positions: int, mean: int) -> None:
         self.mean = self.row = self.local = self.map = mean
         self.channel, self.place = [mean] * channels, [mean] * (channels * positions)
-        self.row_sign, self.place_sign = 0, [0] * (channels * positions)
+        self.place_sign = [0] * (channels * positions)
+        self.begin_filter()
 
-    def begin_filter(self):
+    def begin_filter(self) -> None:
         self.row, self.row_count, self.row_sign, self.groups = self.mean, 5, 0, 0
 
-    def begin_map(self, channel):
+    def begin_map(self, channel: int) -> None:
         self.map = self.channel[channel]
 
-    def expected(self, share, channel, place, left, up):
+    def expected(self, share: Sequence[int], channel: int, place: int, left: int, up: int) -> int:
         """The weighted mean that a preset says to expect, ``share`` in 1/1024."""
         return (share[0] * self.row + share[1] * self.channel[channel] + share[2] * self.place[place]
                 + share[3] * self.local + share[4] * self.map + 256 * (share[5] * left + share[6] * up)
                 + share[7] * self.mean) >> 10
 
-    def update_zeros(self, filter, channel, begin, end, positions):
+    def update_zeros(self, filter: int, channel: int, begin: int, end: int, positions: int) -> None:
         """What ``update`` does with zeros, but that the local mean falls as if the group were one of them."""
         local = self.local - (self.local >> 2)
         for position in range(begin, end):
             self.update(0, filter, channel, position, positions, channel * positions + position)
         self.local = local
 
-    def update(self, value, filter, channel, position, positions, place):
+    def update(self, value: int, filter: int, channel: int, position: int, positions: int, place: int) -> None:
         """``mean += (magnitude - mean) rate`` for each of the means."""
         magnitude = min(abs(value), LARGEST) << 8
         self.row += (magnitude - self.row) * RECIPROCAL[self.row_count] >> 16
@@ -164,7 +174,8 @@ class Means:
         self.place_sign[place] += sign - self.place_sign[place] >> 3
 
 
-def _neighbours(values, place, row_begin, size, position, positions, width):
+def _neighbours(values: list[int], place: int, row_begin: int, size: int, position: int, positions: int,
+                width: int) -> Neighbours:
     """Coded weights: left, up and diagonal in the map, at the same position one channel and one filter before."""
     begin, column = row_begin + place, position % width
     left = values[begin - 1] if column else 0
@@ -175,7 +186,7 @@ def _neighbours(values, place, row_begin, size, position, positions, width):
     return tuple(clamp(value, LARGEST) for value in (left, up, diagonal, behind, before))
 
 
-def _magnitude_contexts(means, place, expected, neighbours):
+def _magnitude_contexts(means: Means, place: int, expected: int, neighbours: Neighbours) -> tuple[int, ...]:
     left, up, _, behind, before = (abs(value) for value in neighbours)
     near = ((min(left, 2) * 3 + min(up, 2)) * 3 + min(behind, 2)) * 3 + min(before, 2)
     here = magnitude_level(means.place[place])
@@ -184,7 +195,7 @@ def _magnitude_contexts(means, place, expected, neighbours):
             magnitude_level(means.map) * 20 + magnitude_level((left + up) * 128))
 
 
-def _sign_contexts(means, place, magnitude, neighbours):
+def _sign_contexts(means: Means, place: int, magnitude: int, neighbours: Neighbours) -> tuple[int, ...]:
     left, up, diagonal, behind, before = neighbours
     slope = 2 * left + 2 * up - diagonal + behind
     steps = min(level(abs(slope), 1), 12)
@@ -194,7 +205,7 @@ def _sign_contexts(means, place, magnitude, neighbours):
             (sign_of(before) * 3 + sign_of(behind)) * 3 + sign_of(left + up))
 
 
-def _code_size(mixer, size, expected, position, contexts, least):
+def _code_size(mixer: Mixer, size: int, expected: int, position: int, contexts: Sequence[int], least: int) -> int:
     """The bit length of a magnitude: from the one that is expected upward or downward."""
     asked = min((3 * expected >> 10).bit_length(), EXPECTED_SIZES)
     choice = asked if asked else QUESTIONS + min(position, 31)
@@ -208,7 +219,8 @@ def _code_size(mixer, size, expected, position, contexts, least):
     return asked
 
 
-def _code_magnitude(mixer, magnitude, expected, position, contexts, least):
+def _code_magnitude(mixer: Mixer, magnitude: int, expected: int, position: int, contexts: Sequence[int],
+                    least: int) -> int:
     size = _code_size(mixer, magnitude.bit_length(), expected, position, contexts, least)
     if size < 2:
         return size
@@ -220,7 +232,7 @@ def _code_magnitude(mixer, magnitude, expected, position, contexts, least):
     return coded
 
 
-def _code(coder, values, geometry, settings):
+def _code(coder: Coder, values: list[int], geometry: Geometry, settings: Settings) -> bool:
     """Code all ``values``, a list, in place: a decoder fills it in. False when the content is damaged."""
     filters, channels, positions, _ = geometry
     mean, rate, grouped, *share = settings
@@ -237,7 +249,8 @@ def _code(coder, values, geometry, settings):
     return True
 
 
-def _code_group(mixer, means, values, geometry, grouped, share, filter, channel, group, length):
+def _code_group(mixer: Mixer, means: Means, values: list[int], geometry: Geometry, grouped: int,
+                share: Sequence[int], filter: int, channel: int, group: range, length: int) -> bool:
     """Values that follow each other; False when the content is damaged."""
     _, channels, positions, _ = geometry
     start = (filter * channels + channel) * positions
@@ -253,13 +266,14 @@ def _code_group(mixer, means, values, geometry, grouped, share, filter, channel,
     return True
 
 
-def _code_presence(mixer, means, values, geometry, share, filter, channel, group, length):
+def _code_presence(mixer: Mixer, means: Means, values: list[int], geometry: Geometry, share: Sequence[int],
+                   filter: int, channel: int, group: range, length: int) -> int:
     """Whether a group holds anything but zeros."""
     _, channels, positions, _ = geometry
     place, size, count = channel * positions + group.start, channels * positions, len(group)
     start = filter * size + place
 
-    def nonzeros(begin):
+    def nonzeros(begin: int) -> int:
         return sum(value != 0 for value in values[begin:begin + count])
 
     here = magnitude_level(sum(means.place[place:place + count]) // count)
@@ -274,7 +288,8 @@ def _code_presence(mixer, means, values, geometry, share, filter, channel, group
     return present
 
 
-def _code_value(mixer, means, values, geometry, share, filter, channel, position, least):
+def _code_value(mixer: Mixer, means: Means, values: list[int], geometry: Geometry, share: Sequence[int], filter: int,
+                channel: int, position: int, least: int) -> bool:
     """One value, whose magnitude is known to be at least 0 or 1; False when the content is damaged."""
     _, channels, positions, width = geometry
     place, size = channel * positions + position, channels * positions

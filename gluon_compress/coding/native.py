@@ -3,6 +3,8 @@
 It makes the same bytes as ``model.py``, which runs, hundreds of times slower, where there is no C compiler. C rather
 than numba: numba with LLVM is 208 MB more to install, and compiles anew in each environment too.
 """
+from __future__ import annotations
+
 import ctypes
 import functools
 import hashlib
@@ -10,13 +12,17 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..files.writing import write_atomically
+from .model import Geometry, Settings
 from .tables import RECIPROCAL, SQUASH, STRETCH
 
 __all__ = ["decode", "encode", "library"]
@@ -35,9 +41,9 @@ TABLES = _Tables(*(table.buffer_info()[0] for table in (SQUASH, STRETCH, RECIPRO
 
 
 @functools.cache
-def library():
-    """The functions of ``coder.c``, or None where it is not built and cannot be; that is told once."""
-    for path in (*Path(__file__).parent.glob("_coder*.so"), _cached_path()):
+def library() -> Any:
+    """The functions of ``coder.c`` (CDLL), or None where it is not built and cannot be; that is told once."""
+    for path in (*SOURCE.parent.glob("_coder*.so"), _cached_path()):
         found = _load(path)
         if found:
             return found
@@ -45,11 +51,19 @@ def library():
         return _compiled()
     except (OSError, subprocess.SubprocessError) as error:
         warnings.warn(f"no C compiler makes the coder ({error}): it runs in Python, which takes hundreds of times as "
-                      f"long; install gcc or clang", RuntimeWarning, stacklevel=5)
+                      f"long; install gcc or clang", RuntimeWarning, stacklevel=_level_of_caller())
         return None
 
 
-def _compiled():
+def _level_of_caller() -> int:
+    """For ``warnings.warn`` in :func:`library`: the level of the first frame outside of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == __name__.partition(".")[0]:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _compiled() -> Any:
     """The library, compiled into the user's cache; only for this process when that cannot be written."""
     try:
         _cached_path().parent.mkdir(parents=True, exist_ok=True)
@@ -62,37 +76,48 @@ def _compiled():
             return _load(path)
 
 
-def _cached_path():
+def _cached_path() -> Path:
     """Where the library of this source and kind of machine is kept."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gluon_compress")
-    name = hashlib.sha256(" ".join((*FLAGS, platform.machine(), platform.libc_ver()[1])).encode() + SOURCE.read_bytes())
+    name = hashlib.sha256(" ".join((*FLAGS, platform.machine(), platform.libc_ver()[1], _digest())).encode())
     return folder / f"coder-{name.hexdigest()[:16]}.so"
 
 
-def _compile(path):
+@functools.cache
+def _digest() -> str:
+    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+
+
+def _compile(path: Path) -> None:
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:
         raise FileNotFoundError("neither cc nor gcc nor clang is here")
-    subprocess.run([compiler, *FLAGS, "-o", path, SOURCE], check=True, capture_output=True, timeout=SECONDS)
+    command = [compiler, *FLAGS, f'-DSOURCE_DIGEST="{_digest()}"', "-o", str(path), str(SOURCE)]
+    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
 
 
-def _load(path):
-    """The library at ``path``, its functions declared; None when there is none."""
+def _load(path: Path) -> Any:
+    """The library at ``path``, its functions declared; None when there is none, or one of another source.
+
+    An editable install keeps what it built when ``coder.c`` changes.
+    """
     try:
         found = ctypes.CDLL(os.fspath(path))
+        if (ctypes.c_char * 64).in_dll(found, "source_digest").raw.decode() != _digest():
+            return None
         arguments = [ctypes.c_void_p] * 5 + [ctypes.c_int64]
         for function in (found.encode_values, found.decode_values):
             function.argtypes, function.restype = arguments, ctypes.c_int64
         return found
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, ValueError):
         return None
 
 
-def _numbers(kind, numbers):
+def _numbers(kind: Any, numbers: Sequence[int]) -> Any:
     return (kind * len(numbers))(*numbers)
 
 
-def encode(values, geometry, settings):
+def encode(values: np.ndarray, geometry: Geometry, settings: Settings) -> bytes:
     """As ``model.encode`` of a C-contiguous int32 array."""
     room = 6 * values.size + 64  # a value takes 33 bits and what its questions cost that surely expect another one
     while True:
@@ -107,7 +132,7 @@ def encode(values, geometry, settings):
         room *= 4
 
 
-def decode(content, geometry, settings):
+def decode(content: bytes, geometry: Geometry, settings: Settings) -> np.ndarray | None:
     """As ``model.decode``, an int32 array."""
     filters, channels, positions, _ = geometry
     values = np.zeros(filters * channels * positions, np.int32)

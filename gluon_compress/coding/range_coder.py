@@ -3,6 +3,8 @@
 Martin, "Range encoding: an algorithm for removing redundancy from a digitised message", 1979; binary as in CABAC
 (Marpe, Schwarz & Wiegand 2003, section III-D), with 64 bits of state that move out 32 at a time.
 """
+from __future__ import annotations
+
 __all__ = ["RangeDecoder", "RangeEncoder"]
 
 WORD, HALF = 1 << 64, 1 << 32
@@ -15,10 +17,10 @@ class RangeEncoder:
     The interval [low, low + width) of 64 bits after what was written stands for all bits so far.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.low, self.width, self.content = 0, WORD - 1, bytearray()
 
-    def code(self, bit, probability):
+    def code(self, bit: int, probability: int) -> int:
         """Append ``bit``, which is 1 with ``probability`` of 65536, and return it."""
         bound = (self.width >> 16) * probability
         if bit:
@@ -34,7 +36,7 @@ class RangeEncoder:
             self.width <<= 32
         return bit
 
-    def _carry(self):
+    def _carry(self) -> None:
         """Add one to what was written."""
         self.low -= WORD
         place = len(self.content) - 1
@@ -44,10 +46,10 @@ class RangeEncoder:
         if place >= 0:
             self.content[place] += 1
 
-    def past_the_end(self):
+    def past_the_end(self) -> bool:
         return False
 
-    def finish(self):
+    def finish(self) -> bytes:
         """All bytes: the fewest more that name a number of the interval, zeros being read after them."""
         top = self.low + self.width - 1
         for count in range(FLUSHED + 1):
@@ -65,11 +67,11 @@ class RangeEncoder:
 class RangeDecoder:
     """Bytes into bits. Zeros follow the content."""
 
-    def __init__(self, content):
+    def __init__(self, content: bytes) -> None:
         self.content, self.position, self.width, self.code_word = content, 8, WORD - 1, 0
         self.code_word = int.from_bytes(content[:8].ljust(8, b"\0"), "big")
 
-    def code(self, _, probability):
+    def code(self, bit: int, probability: int) -> int:
         """The next bit, which is 1 with ``probability`` of 65536."""
         bound = (self.width >> 16) * probability
         bit = self.code_word < bound
@@ -85,6 +87,6 @@ class RangeDecoder:
             self.width <<= 32
         return int(bit)
 
-    def past_the_end(self):
+    def past_the_end(self) -> bool:
         """Whether more was read than an encoder can have left away: the content is damaged."""
         return self.position > len(self.content) + FLUSHED

@@ -3,6 +3,8 @@
 Logistic mixing (Mahoney, "Adaptive weighing of context models for lossless data compression", 2005) adds up predictions
 in the domain of ``stretch(p) = ln(p / (1 - p))`` and comes back by ``squash(x) = 1 / (1 + e^-x)``.
 """
+from __future__ import annotations
+
 from array import array
 
 __all__ = ["MIXED", "RECIPROCAL", "SQUASH", "STRETCH"]
@@ -13,7 +15,7 @@ LEAST = 16  # of 65536: no prediction is surer, so that a byte can stand for 22,
 FRACTION = 80  # bits after the point of the fixed-point numbers below
 
 
-def _exponentials(count):
+def _exponentials(count: int) -> list[int]:
     """``e^(x / UNIT)`` for x = 0 ... count - 1, in fixed point: products of ``e^(1 / UNIT)``, a Taylor series."""
     one = 1 << FRACTION
     step, term, order = 0, one, 0
@@ -26,7 +28,7 @@ def _exponentials(count):
     return values
 
 
-def _squash():
+def _squash() -> array[int]:
     """``65536 / (1 + e^-x)`` for x = -MIXED ... MIXED - 1, in units of 1 / UNIT; within LEAST ... 65536 - LEAST."""
     one, grown = 1 << FRACTION, _exponentials(MIXED + 1)
     upper = [(grown[x] << 16) // (one + grown[x]) for x in range(MIXED)]  # x >= 0
@@ -34,12 +36,12 @@ def _squash():
     return array("H", [min(max(p, LEAST), (1 << 16) - LEAST) for p in lower + upper])
 
 
-def _stretch():
+def _stretch() -> array[int]:
     """``UNIT ln(p / (1 - p))`` for p = (index + 1/2) / 4096, rounded towards zero.
 
     The largest x whose ``e^(x / UNIT)`` is not above ``p / (1 - p)``, found by walking, as both grow.
     """
-    grown, half, x = _exponentials(MIXED + 1), [], 0
+    grown, half, x = _exponentials(MIXED + 1), list[int](), 0
     for index in range(2048, 4096):
         odds, rest = 2 * index + 1, 8192 - (2 * index + 1)
         while grown[x + 1] * rest <= odds << FRACTION:
