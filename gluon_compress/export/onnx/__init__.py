@@ -1,0 +1,1 @@
+"""ONNX, written from the package's one graph and one table of operators."""

@@ -1,0 +1,81 @@
+"""An ONNX model of a graph of nodes."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ...errors import NetworkError
+from ...network.nodes import Entry, Node
+from . import operators  # noqa: F401  they fill the table
+from .lengths import Axes, Graph, Shape
+from .table import TABLE, listed
+from .writer import Writer
+
+# The first opset with weights of 4 bits. ONNX Runtime takes it from version 1.18 (May 2024) on, OpenVINO from 2024.4.
+DEFAULT_OPSET = 21
+OLDEST_OPSET = 13  # the first with QuantizeLinear per channel
+
+
+def write_model(outputs: Sequence[Entry], inputs: Mapping[str, tuple[Shape, Any]], values: Mapping[str, np.ndarray],
+                *, opset: int | None = None, batch_axes: Sequence[Axes] | None = None,
+                metadata: Mapping[str, Any] | None = None) -> onnx.ModelProto:
+    """The ONNX model of a graph of nodes.
+
+    Parameters
+    ----------
+    outputs : list of (Node, int)
+        What the model puts out, in order. The table of operators has MXNet's, and ``QuantizeLinear`` and
+        ``DequantizeLinear`` as ONNX defines them: they read data, scale and zero point (parameters), and have an
+        attribute ``axis`` where there is a scale per channel.
+    inputs : dict
+        {name: (shape of the example, type)}, in the order in which the model takes them.
+    values : dict
+        {name of a parameter node: array} of any type, int8 and ``ml_dtypes.int4`` included.
+    opset : int, optional
+        From 13 to the newest that the installed onnx knows; 21 by default.
+    batch_axes : list of dict, optional
+        Each is {input: axis of its samples, or None}. The first with which each output follows the number of samples is
+        taken, and these axes have the length ``batch`` in the model. By default, axis 0 of all inputs. None of them
+        (``[]``, or where the outputs do not follow): the lengths are those of the example.
+    metadata : dict, optional
+        What the model says of itself; values other than text are written as JSON.
+
+    Raises
+    ------
+    NetworkError
+        For operators that the table does not have, or that have no form in this opset: all of them at once. When
+        the shapes of the inputs do not fit, or the weights are larger than a file can be.
+    """
+    graph = Graph(outputs, inputs, values)
+    graph.follow_batch([dict.fromkeys(inputs, 0)] if batch_axes is None else batch_axes)
+    _check_operators(graph.nodes)
+    writer = Writer(graph, inputs, values, checked_opset(opset))
+    for node in graph.nodes:
+        writer.write(node)
+    writer.check_all_written()
+    return writer.model(metadata or {})
+
+
+def checked_opset(opset: int | None) -> int:
+    """The opset, or the default for None; ``ValueError`` for one that cannot be written."""
+    newest = onnx.defs.onnx_opset_version()
+    if opset is None:
+        return min(DEFAULT_OPSET, newest)
+    if isinstance(opset, bool) or not isinstance(opset, (int, np.integer)):
+        raise TypeError(f"opset is {opset!r}; accepted: an integer from {OLDEST_OPSET} to {newest}, or None")
+    if not OLDEST_OPSET <= opset <= newest:
+        raise ValueError(f"opset is {opset}; accepted: {OLDEST_OPSET} to {newest}, the newest that onnx "
+                         f"{onnx.__version__} knows")
+    return int(opset)
+
+
+def _check_operators(nodes: Sequence[Node]) -> None:
+    unknown: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.operator != "null" and node.operator not in TABLE and not node.is_identity:
+            unknown.setdefault(node.operator, []).append(node.name)
+    if unknown:
+        raise NetworkError(f"there is no ONNX form of {listed(unknown)}")
