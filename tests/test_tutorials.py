@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jupytext
+import gluon_compress as gc
+
+import jupytext  # noqa: I001
+import mxnet as mx
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -228,6 +231,8 @@ def test_unstructured_pruning(found):
     assert together[0.5] > together[0.0] - 0.004
     found.says("Half of *each* layer, the default of `prune_magnitude`, costs four points")
     assert 0.03 < alike[0.0] - alike[0.5] < 0.05
+    found.says("With nine tenths of each layer gone the network only guesses.")
+    assert alike[0.9] < 0.12
     found.says("With fine-tuning four fifths can go for a few tenths of a point.")
     assert found.accuracy("SimpleCNN, unpruned") - found.accuracy("80 % pruned, fine-tuned") < 0.005
     before, after = found.row("80 % pruned, not fine-tuned"), found.row("80 % pruned, fine-tuned")
@@ -275,8 +280,8 @@ def test_a_residual_network_recovers(found):
     original, pruned, again, tuned = (found.row(start) for start in (
         "ResNet-18, as trained", "pruned by the curves, not fine-tuned", "... BatchNorm's statistics",
         "... and fine-tuned"))
-    found.says("a network takes that needs a third of the multiplications")
-    assert pruned["macs"] == again["macs"] == tuned["macs"] < 0.42 * original["macs"]
+    found.says("a network takes that needs little more than a third of the multiplications")
+    assert pruned["macs"] == again["macs"] == tuned["macs"] and 1 / 3 < tuned["macs"] / original["macs"] < 0.42
     found.says("Removing channels ruins the accuracy mainly through BatchNorm's statistics")
     assert again["accuracy"] - pruned["accuracy"] > (original["accuracy"] - pruned["accuracy"]) / 2
     assert tuned["accuracy"] > again["accuracy"] + 0.01 and tuned["bytes"] < 0.5 * original["bytes"]
@@ -329,3 +334,21 @@ def test_masks_do_not_change_the_time(name):
     assert re.search("takes as long as before|time per batch stays what it was", found.text)
     times = [row["milliseconds"] for row in found.rows]
     assert min(times) > 0.7 * max(times)
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_integers_are_as_fast_as_the_text_says(version):
+    """Of the times that are recorded, on a processor with VNNI."""
+    found = Measured("07_int8_inference", recorded(version, "07_int8_inference"))
+    found.says("On a processor with VNNI instructions it is four to five times as fast")
+    assert 4 <= found.row("ResNet-18, fp32")["milliseconds"] / found.row("... on integers")["milliseconds"] <= 5
+
+
+def test_the_sizes_of_the_alexnet_are_those_of_the_text():
+    Measured("02_quantization_alexnet", {"long": False, "rows": [], "numbers": {}}).says(
+        "hidden layers of 1,024 units instead of the article's 4,096, and the images are enlarged from 32 to 67 pixels, "
+        "of which its last pooling leaves one.")
+    net = gc.params.load("alexnet_cifar10")
+    size = gc.params.manifest()["alexnet_cifar10"]["input_shape"][-1]
+    assert size == 67 and net.features(mx.nd.zeros((1, 3, size, size))).shape[2:] == (1, 1)
+    assert net.dense[0].weight.shape[0] == 1024

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 3. Knowledge distillation: from a ResNet to a small network, on CIFAR-10
 #
-# *What you will see:* why the first article's distillation cannot run and would not teach anything if it
-# did, the loss of Hinton's paper in five lines, what two small networks learn from a ResNet beside the
-# labels, and from its features, and how a pruned network learns from the network it was.
+# *What you will see:* why the first article's distillation cannot run and would not teach anything if it did, the
+# loss of Hinton's paper in five lines, what two small networks learn from a ResNet beside the labels, and from its
+# features, and how a pruned network learns from the original.
 #
 # Run `python tutorials/03_distillation_resnet.py` (about a minute on two cores): 3,000 training images, one seed, only
 # the first of the two students, accuracies on the first 1,000 test images. With `--long` there are 10,000 training
@@ -188,9 +188,9 @@ plot_curves(curves, results.path(".png"), xlabel="epoch", ylabel="accuracy on he
 # %% [markdown]
 # ## A pruned copy of the teacher
 #
-# Distillation is a way to fine-tune, too: half of the teacher's arithmetic is pruned away (tutorial 6), and what is
-# left learns from what it was. Once through 2,000 images (1,280 in the quick version), with the labels and with the
-# teacher:
+# Distillation is a way to fine-tune, too: half of the teacher's arithmetic is pruned away (tutorial 6), and the
+# rest learns from the whole teacher. We train it once through 2,000 images (1,280 in the quick version), first with
+# the labels alone, then with the teacher:
 
 # %%
 some = train.subset(slice(0, 2000 if LONG else 1280)).batches(64 if LONG else 32, shuffle=True)
@@ -209,7 +209,7 @@ for way in ("as pruned", "labels alone", "distilled"):
 # %% [markdown]
 # ## Small on disk as well
 #
-# The students that were trained last, with 8-bit weights:
+# The students that were trained last get 8-bit weights:
 
 # %%
 accuracies = []
@@ -241,7 +241,7 @@ if LONG:
 #   epochs of all images the article's network reaches 66 %, the small ResNet 83 % without a teacher and 85 % with one,
 #   and the article's network gains nothing from it (table in benchmarks/README.md). Choose a student that can learn the
 #   task.
-# - A pruned copy of the teacher is the best student of all: it only has to remember.
+# - A pruned copy of the teacher is the best student of all: it begins with most of what the teacher learned.
 # - A teacher on integers teaches as well as one in fp32, in a fraction of the time. Once its logits are on disk it
 #   takes no time at all: then a step costs about what it costs with labels alone.
 #

@@ -2,8 +2,8 @@
 # # 6. Pruning a residual network, from curves to a smaller file
 #
 # *What you will see:* which layers of a ResNet can spare channels, why channels of different layers have to go
-# together, how much less time a network takes that needs a third of the multiplications, and how the accuracy comes
-# back: most of it without any training.
+# together, how much time a network takes that needs little more than a third of the multiplications, and how the
+# accuracy comes back: most of it without any training.
 #
 # Run `python tutorials/06_prune_a_resnet.py` (about a minute on two cores): accuracies are on the first 1,000 test
 # images, the curves on 200 held-out ones, and 2,000 images are the training. With `--long` there are all test images,
@@ -34,7 +34,7 @@ example = results.example
 #
 # In `relu(body(x) + shortcut(x))` channel 7 of the body is added to channel 7 of the shortcut. Remove one and the
 # other has to go, and with it channel 7 of every block of the stage, because each adds to the one before.
-# `prune_channels` reads that off the network's graph. Ask for half of one layer, and see who goes along:
+# `prune_channels` reads that off the network's graph. Ask for half of one layer, and see which layers go along:
 
 # %%
 net = gc.params.load("resnet18_cifar10")
@@ -111,8 +111,8 @@ print(plan)
 # %% [markdown]
 # ## Fine-tune
 #
-# With a new Trainer, as the old one would have momenta of the old shapes. The unpruned network gets the same extra
-# training.
+# Make a new Trainer after pruning: the old one has momenta of the old shapes. The unpruned network gets the same
+# extra training.
 
 # %%
 augment = compose(random_crop(4), random_flip)
@@ -164,8 +164,8 @@ results.finish()
 # %% [markdown]
 # ## What this shows
 #
-# - Channels of a residual network come in sets. Take most of a set away, and one on a residual path loses more than one
-#   inside the blocks of its stage. Which sets are cheap is a matter of measuring: no rule says it for all stages.
+# - Channels of a residual network come in sets. Take most of a set away, and one on a residual path loses more than
+#   one inside the blocks of its stage. Measure which sets are cheap: no rule holds for all stages.
 # - Removing channels ruins the accuracy mainly through BatchNorm's statistics; estimate them again before you judge a
 #   pruned network, or fine-tune it.
 # - So short a training on a part of the images does not help the unpruned network; in the long version it loses half a

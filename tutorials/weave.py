@@ -1,0 +1,127 @@
+"""Weave the course's notebooks and pages in English and Chinese, and say which Chinese is not that of the English.
+
+    python tutorials/weave.py                  # into tutorials/woven/en and tutorials/woven/zh
+    python tutorials/weave.py --check          # writes nothing; status 1 when something is stale, missing or surplus
+
+The scripts are what is edited, with their English prose; the Chinese is in the files <name>.zh.md beside them, see
+translations.py. The code is the same in both languages. Needs the extra `notebooks`.
+"""
+import os
+import re
+import sys
+from pathlib import Path
+
+import click
+import jupytext
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from translations import FOLDER, chinese_file, complaints, pairs, chinese_blocks, sources, translated
+from wording import TERMINOLOGY, differences, without_english, wrong_words
+
+NOTES = {"stale": "*（英文原文已修改，这段译文可能不是最新的。）*", "missing": "*（这段还没有中文。）*"}
+LANGUAGES = ("en", "zh")
+
+
+def in_chinese(english):
+    """A function from an English cell to what a Chinese reader gets: its block, or the English, and why."""
+    blocks = {}
+
+    def chinese(cell):
+        pair = blocks[cell]
+        text = pair.block.text if pair.block else cell
+        return text if pair.state == "current" else f"{NOTES[pair.state]}\n\n{text}"
+    blocks.update((pair.english, pair) for pair in english if pair.english is not None)
+    return chinese
+
+
+def relinked(text, suffix):
+    """Links to tutorials lead to what was woven of them, those to pages to the page in the same language."""
+    text = re.sub(r"\]\((\d\d_\w+)\.py", rf"](\1{suffix}", text)
+    return re.sub(r"\]\((\w+)\.zh\.md", r"](\1.md", text)
+
+
+def notebook_of(source, language, folder):
+    """A tutorial as a notebook without outputs, which runs where it lies: ``folder``."""
+    chinese = in_chinese(translated(source))
+    cells = []
+    for cell in jupytext.read(source).cells:
+        if cell.cell_type == "markdown":
+            text = chinese(cell.source) if language == "zh" else cell.source
+            cells.append(new_markdown_cell(relinked(text, ".ipynb")))
+        else:
+            cells.append(new_code_cell(cell.source))
+    path = os.path.relpath(FOLDER, folder)
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    first.source = f"import sys\nsys.path.insert(0, {path!r})  # for course.py\n\n{first.source}"
+    for number, cell in enumerate(cells):
+        cell["id"] = f"{source.stem[:2]}-{number}"  # the same in every run
+    return new_notebook(cells=cells, metadata={
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"}})
+
+
+def page_of(source, language):
+    """A tutorial as a page of Markdown."""
+    chinese = in_chinese(translated(source))
+    parts = []
+    for cell in jupytext.read(source).cells:
+        if cell.cell_type == "markdown":
+            parts.append(relinked(chinese(cell.source) if language == "zh" else cell.source, ".md"))
+        elif cell.source.strip():
+            parts.append(f"```python\n{cell.source.strip()}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def weave(output):
+    """Write the notebooks and pages of both languages, and say how many there are."""
+    tutorials, page = sources()[:-1], sources()[-1]
+    for language in LANGUAGES:
+        folder = output / language
+        for source in tutorials:
+            write(folder / f"{source.stem}.md", page_of(source, language))
+            write(folder / f"{source.stem}.ipynb", nbformat.writes(notebook_of(source, language, folder)) + "\n")
+        write(folder / page.name, page.read_text(encoding="utf-8") if language == "en" else chinese_page(page))
+        write(folder / TERMINOLOGY.name, TERMINOLOGY.read_text(encoding="utf-8"))
+    click.echo(f"Made in {output}: {len(tutorials)} notebooks and {len(tutorials) + 2} pages in each of "
+               f"{len(LANGUAGES)} languages")
+
+
+def chinese_page(source):
+    """A page that is no tutorial, in Chinese, where a cell has none in English."""
+    found = translated(source)
+    chinese = in_chinese(found)
+    return "\n\n".join(relinked(chinese(pair.english), ".md") for pair in found if pair.english is not None) + "\n"
+
+
+def faults(source):
+    """All that is wrong with the Chinese of a tutorial or page, a line each."""
+    lines, path = complaints(source), chinese_file(source)
+    for pair in translated(source):
+        if pair.english is not None and pair.block is not None:
+            lines += [f"{path.name}:{pair.block.line}: {what}" for what in differences(pair.english, pair.block.text)]
+    for block in chinese_blocks(path):
+        lines += [f"{path.name}:{block.line}: {what}" for what in wrong_words(block.text)]
+    everything = "\n\n".join(block.text for block in chinese_blocks(path))
+    return lines + [f"{path.name}: {what}" for what in without_english(everything)]
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.option("--check", is_flag=True, help="Write nothing; end with status 1 when the Chinese is not in order.")
+@click.option("--output", type=click.Path(path_type=Path), default=FOLDER / "woven", help="Folder for what is made.")
+def main(check, output):
+    lines = [line for source in sources() for line in faults(source)]
+    for line in lines:
+        click.echo(line)
+    if not check:
+        weave(output.resolve())
+    sys.exit(1 if check and lines else 0)
+
+
+if __name__ == "__main__":
+    main()
