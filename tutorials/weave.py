@@ -4,7 +4,7 @@
     python tutorials/weave.py --check          # writes nothing; status 1 when something is stale, missing or surplus
 
 The scripts are what is edited, with their English prose; the Chinese is in the files <name>.zh.md beside them, see
-translations.py. The code is the same in both languages. Needs the extra `notebooks`.
+translations.py. The code is the same in both languages. Needs the extra ``notebooks``.
 """
 import os
 import re

@@ -1,7 +1,7 @@
 """What a Chinese text has to share with the English that it stands for: numbers, code, links, and one word per term.
 
-Every measured number of the prose is in the English cell, where ``tests/test_tutorials.py`` holds it beside the results.
-The Chinese may repeat it in digits, and nothing else: a number that the English does not have is a mistake.
+Every measured number of the prose is in the English cell, where ``tests/test_tutorials.py`` holds it beside the
+results. The Chinese may repeat it in digits, and nothing else: a number that the English does not have is a mistake.
 """
 import re
 from fractions import Fraction
@@ -118,6 +118,6 @@ def without_english(text):
         term = known[mention.group()]
         if term.introduced and term not in seen:
             seen.add(term)
-            if not re.match(rf"[*_”]*（[^）]*{re.escape(term.english.split(' (')[0])}", text[mention.end():], re.IGNORECASE):
+            if not re.match(rf"[*_”]*（[^）]*{re.escape(term.english)}", text[mention.end():], re.IGNORECASE):
                 found.append(f"the first {term.chinese} is not followed by （{term.english}）")
     return found

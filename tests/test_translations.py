@@ -1,0 +1,173 @@
+"""The Chinese of the course stands for the English that is there, with its numbers and code, in the words of the table."""
+import ast
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
+sys.path.append(str(TUTORIALS))
+
+import translations  # noqa: E402
+import weave  # noqa: E402
+import wording  # noqa: E402
+from click.testing import CliRunner  # noqa: E402
+
+TRANSLATED = [source for source in translations.sources() if translations.chinese_file(source).exists()]
+ENGLISH = ["# One", "## Two\n\nMore than\nhalf.", "## Three", "## Four"]
+
+
+def by_name(source):
+    return source.stem
+
+
+def written_for(*cells):
+    return [translations.Block(translations.digest(cell), f"译文：{cell}", 1) for cell in cells]
+
+
+def states(english, blocks):
+    return [(pair.state, pair.english, pair.block and pair.block.text)
+            for pair in translations.pairs(english, blocks) if pair.state != "current"]
+
+
+def test_every_cell_has_the_chinese_that_was_written_for_it():
+    assert [line for source in TRANSLATED for line in translations.complaints(source)] == []
+
+
+@pytest.mark.parametrize("source", TRANSLATED, ids=by_name)
+def test_the_chinese_has_the_numbers_code_links_and_terms_of_the_course(source):
+    assert weave.faults(source) == []
+
+
+def test_a_cell_that_was_rewritten_is_stale_and_one_that_was_wrapped_is_not():
+    blocks = written_for(*ENGLISH)
+    assert states(ENGLISH, blocks) == []
+    assert states([*ENGLISH[:1], "## Two\n\nMore than half.", *ENGLISH[2:]], blocks) == []
+    rewritten = "## Two\n\nMore than a third."
+    assert states([ENGLISH[0], rewritten, *ENGLISH[2:]], blocks) == [("stale", rewritten, blocks[1].text)]
+
+
+def test_new_cells_are_missing_and_blocks_of_removed_ones_surplus():
+    blocks = written_for(*ENGLISH)
+    assert states(["# New", *ENGLISH], blocks) == [("missing", "# New", None)]
+    assert states([*ENGLISH, "# New"], blocks) == [("missing", "# New", None)]
+    assert states(ENGLISH[1:], blocks) == [("surplus", None, blocks[0].text)]
+    assert states([], blocks[:1]) == [("surplus", None, blocks[0].text)]
+    assert [state for state, *_ in states(["# New", ENGLISH[3]], blocks)] == ["stale", "surplus", "surplus"]
+
+
+def test_complaints_name_the_file_the_line_the_cell_and_the_mark_it_would_have(tmp_path):
+    source = tmp_path / "01_small.py"
+    source.write_text("# %% [markdown]\n# # A title\n\n# %%\nx = 1\n\n# %% [markdown]\n# ## The end\n")
+    first, last = (f"<!-- en: {translations.digest(cell)} -->" for cell in ("# A title", "## The end"))
+    assert translations.complaints(source) == [f"01_small.zh.md:1: missing: A title; {first}",
+                                               f"01_small.zh.md:1: missing: The end; {last}"]
+    chinese = translations.chinese_file(source)
+    chinese.write_text(f"{first}\n# 标题\n\n<!-- en: 0123456789 -->\n## 结尾\n\n<!-- en: 9876543210 -->\n## 多余\n")
+    assert translations.complaints(source) == [f"01_small.zh.md:4: stale: The end; {last}",
+                                               "01_small.zh.md:7: surplus: 多余"]
+    chinese.write_text(f"no mark\n{first}\n# 标题\n")
+    with pytest.raises(ValueError, match="begins with text under no mark"):
+        translations.complaints(source)
+
+
+def test_a_page_is_cut_at_its_headings():
+    cells = translations.english_cells(TUTORIALS / "ERRATA.md")
+    assert cells[0].startswith("# Errata") and all(cell.startswith("##") for cell in cells[1:])
+    assert "\n\n".join(cells) + "\n" == (TUTORIALS / "ERRATA.md").read_text()
+
+
+@pytest.mark.parametrize("english, chinese", [
+    ("within three tenths of a point", "不超过 0.3 个百分点"), ("nine of ten weights go", "90% 的权重"),
+    ("a quarter as long", "长度是 1/4"), ("3,000 images, four epochs", "3,000 张图像，4 轮"), ("half of them", "50 %"),
+    ("a hundred inputs", "100 个输入"), ("1,024 units", "1024 个单元"), ("under `0.001`", "低于 0.001")])
+def test_numbers_of_the_english_may_be_written_in_digits(english, chinese):
+    assert wording.differences(english, chinese) == []
+
+
+@pytest.mark.parametrize("english, chinese, what", [
+    ("costs four points", "损失 5 个百分点", "the number 5 "), ("66 %", "66.5 %", "the number 66.5 "),
+    ("a quarter", "1/3", "the number 1/3 "), ("`prune(net)`", "`prune(nett)`", "`prune\\(nett\\)` is not"),
+    ("```\na = 1  # one\n```", "```\na = 2  # 一\n```", "its code is"), ("See\n\n    a = b\n", "见\n\n    a = c\n", "code"),
+    ("[errata](ERRATA.md)", "[勘误](README.md)", "its links lead to")])
+def test_what_the_english_does_not_have_is_found(english, chinese, what):
+    assert len(wording.differences(english, chinese)) == 1
+    assert re.search(what, wording.differences(english, chinese)[0])
+
+
+def test_comments_and_the_articles_words_may_be_chinese():
+    assert wording.differences("```\na = 1  # one\n```", "```\na = 1  # 一\n```") == []
+    assert wording.differences("[errata](ERRATA.md)", "[勘误](ERRATA.zh.md)") == []
+    assert wording.differences("says so (1)", "原文写道 `减少四分之一 50`") == []
+    assert wording.wrong_words("> 修剪\n\n`修剪`\n\n```\n修剪\n```") == []
+
+
+def test_words_that_the_table_replaces_are_found():
+    assert wording.wrong_words("掩膜") == ["掩膜 is used; the term is 掩码 (mask)"]
+    assert wording.wrong_words("掩码") == []
+
+
+def test_the_first_mention_of_a_term_has_the_english_in_brackets():
+    assert wording.without_english("## 掩码\n\n掩码（mask）与掩码。") == []
+    assert wording.without_english("*掩码*（一种 mask）。") == []
+    assert wording.without_english("掩码。掩码（mask）。") == ["the first 掩码 is not followed by （mask）"]
+    assert wording.without_english("非结构化剪枝（unstructured pruning）。") == []  # the longest term counts
+
+
+def test_the_table_of_terms_is_consistent():
+    terms = wording.terms()
+    assert len(terms) > 50 and {term.introduced for term in terms} == {True, False}
+    for column in ([term.english for term in terms], [term.chinese for term in terms]):
+        assert len(set(column)) == len(column)
+    right = "".join(term.chinese for term in terms)
+    assert [word for term in terms for word in term.avoided if word in right] == []
+    assert all(term.meaning and term.chinese_meaning and wording.CHINESE.search(term.chinese_meaning) for term in terms)
+    assert [text for term in terms for text in wording.wrong_words(term.chinese_meaning)] == []
+
+
+def test_one_command_weaves_notebooks_and_pages_in_both_languages(tmp_path):
+    done = CliRunner().invoke(weave.main, ["--output", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    for language in weave.LANGUAGES:
+        folder = tmp_path / language
+        made = sorted(path.name for path in folder.iterdir())
+        stems = [source.stem for source in translations.sources()[:-1]]
+        assert made == sorted([f"{stem}{kind}" for stem in stems for kind in (".md", ".ipynb")]
+                              + ["ERRATA.md", "TERMINOLOGY.md"])
+        for path in folder.iterdir():
+            for link in re.findall(r"\]\(([^):#]+)\)", path.read_text()):
+                assert (folder / link).exists(), (path.name, link)
+
+
+@pytest.mark.parametrize("source", [source for source in TRANSLATED if source.suffix == ".py"], ids=by_name)
+def test_a_notebook_has_the_code_of_its_script_in_either_language(source):
+    english, chinese = (weave.notebook_of(source, language, TUTORIALS / "woven" / language)
+                        for language in weave.LANGUAGES)
+    nbformat.validate(english)
+    nbformat.validate(chinese)
+    assert [cell for cell in english.cells if cell.cell_type == "code"] == [
+        cell for cell in chinese.cells if cell.cell_type == "code"]
+    code = "\n".join(cell.source for cell in english.cells if cell.cell_type == "code")
+    tree = ast.parse(code)
+    assert [ast.unparse(statement) for statement in tree.body[:2]] == ["import sys", "sys.path.insert(0, '../..')"]
+    assert ast.dump(ast.Module(tree.body[2:], [])) == ast.dump(ast.Module(ast.parse(source.read_text()).body, []))
+    for cell, translated in zip(english.cells, chinese.cells):
+        if cell.cell_type == "markdown":
+            assert not wording.CHINESE.search(cell.source) and wording.CHINESE.search(translated.source)
+
+
+def test_a_check_writes_nothing_and_fails_when_a_cell_is_stale(monkeypatch, tmp_path):
+    source = tmp_path / "01_small.py"
+    source.write_text("# %% [markdown]\n# # A title\n\n# %%\nx = 1\n")
+    monkeypatch.setattr(weave, "sources", lambda: [source])
+    for digest, status in ((translations.digest("# A title"), 0), ("0123456789", 1)):
+        translations.chinese_file(source).write_text(f"<!-- en: {digest} -->\n# 标题\n")
+        done = CliRunner().invoke(weave.main, ["--check", "--output", str(tmp_path / "woven")])
+        assert done.exit_code == status and ("stale: A title" in done.output) == bool(status)
+    assert not (tmp_path / "woven").exists()
+    page = weave.page_of(source, "zh")
+    assert page.startswith(weave.NOTES["stale"]) and "# 标题" in page and "x = 1" in page
+    translations.chinese_file(source).unlink()
+    assert weave.page_of(source, "zh").startswith(weave.NOTES["missing"]) and "# A title" in weave.page_of(source, "zh")
