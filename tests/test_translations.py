@@ -1,4 +1,4 @@
-"""The Chinese of the course stands for the English that is there, with its numbers and code, in the words of the table."""
+"""The Chinese of the course stands for the English that is there, with its numbers and code, in one word per term."""
 import ast
 import re
 import sys
@@ -90,7 +90,8 @@ def test_numbers_of_the_english_may_be_written_in_digits(english, chinese):
 @pytest.mark.parametrize("english, chinese, what", [
     ("costs four points", "损失 5 个百分点", "the number 5 "), ("66 %", "66.5 %", "the number 66.5 "),
     ("a quarter", "1/3", "the number 1/3 "), ("`prune(net)`", "`prune(nett)`", "`prune\\(nett\\)` is not"),
-    ("```\na = 1  # one\n```", "```\na = 2  # 一\n```", "its code is"), ("See\n\n    a = b\n", "见\n\n    a = c\n", "code"),
+    ("```\na = 1  # one\n```", "```\na = 2  # 一\n```", "its code is"),
+    ("See\n\n    a = b\n", "见\n\n    a = c\n", "its code is"),
     ("[errata](ERRATA.md)", "[勘误](README.md)", "its links lead to")])
 def test_what_the_english_does_not_have_is_found(english, chinese, what):
     assert len(wording.differences(english, chinese)) == 1

@@ -346,8 +346,8 @@ def test_integers_are_as_fast_as_the_text_says(version):
 
 def test_the_sizes_of_the_alexnet_are_those_of_the_text():
     Measured("02_quantization_alexnet", {"long": False, "rows": [], "numbers": {}}).says(
-        "hidden layers of 1,024 units instead of the article's 4,096, and the images are enlarged from 32 to 67 pixels, "
-        "of which its last pooling leaves one.")
+        "hidden layers of 1,024 units instead of the article's 4,096, and the images are enlarged from 32 to 67 "
+        "pixels, of which its last pooling leaves one.")
     net = gc.params.load("alexnet_cifar10")
     size = gc.params.manifest()["alexnet_cifar10"]["input_shape"][-1]
     assert size == 67 and net.features(mx.nd.zeros((1, 3, size, size))).shape[2:] == (1, 1)

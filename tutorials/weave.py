@@ -16,7 +16,7 @@ import jupytext
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from translations import FOLDER, chinese_file, complaints, pairs, chinese_blocks, sources, translated
+from translations import FOLDER, chinese_file, chinese_blocks, complaints, sources, translated
 from wording import TERMINOLOGY, differences, without_english, wrong_words
 
 NOTES = {"stale": "*（英文原文已修改，这段译文可能不是最新的。）*", "missing": "*（这段还没有中文。）*"}
