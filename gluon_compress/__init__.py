@@ -15,10 +15,18 @@ from . import (
     workers,
 )
 from .checkpoint import load, save
-from .errors import CheckpointError, DownloadError, GluonCompressError, NetworkError, RecordError, WorkerError
+from .errors import (
+    CheckpointError,
+    DataError,
+    DownloadError,
+    GluonCompressError,
+    NetworkError,
+    RecordError,
+    WorkerError,
+)
 from .measuring import measure_latency, report
 
 __version__ = "0.1.0"
-__all__ = ["CheckpointError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError", "WorkerError",
-           "checkpoint", "datasets", "distillation", "export", "load", "measure_latency", "measuring", "models",
-           "network", "params", "pruning", "quantization", "report", "runtime", "save", "training", "workers"]
+__all__ = ["CheckpointError", "DataError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
+           "WorkerError", "checkpoint", "datasets", "distillation", "export", "load", "measure_latency", "measuring",
+           "models", "network", "params", "pruning", "quantization", "report", "runtime", "save", "training", "workers"]

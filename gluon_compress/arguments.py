@@ -65,6 +65,12 @@ def check_text(name: str, value: Any) -> None:
         raise TypeError(f"{name} is {shown(value)}; accepted: text")
 
 
+def check_names(name: str, value: Any) -> None:
+    """A list or tuple of strings; ``TypeError`` otherwise."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"{name} is {shown(value)}; accepted: a list of names")
+
+
 def check_function(name: str, value: Any, what: str) -> None:
     """Something that can be called, ``what`` being its description; ``TypeError`` otherwise."""
     if not callable(value):

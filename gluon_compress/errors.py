@@ -18,6 +18,10 @@ class CheckpointError(GluonCompressError):
     """A compressed file, a training state or cached logits are damaged, truncated or of another kind."""
 
 
+class DataError(GluonCompressError):
+    """Images or labels in files cannot be used: unreadable, of different sizes, without a class."""
+
+
 class DownloadError(GluonCompressError):
     """No source delivered the expected bytes."""
 

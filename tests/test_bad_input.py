@@ -4,10 +4,12 @@ The table: :data:`FUNCTIONS` has, for each public function, a call that works an
 :data:`MISTAKES` has, for each kind, what people give instead, and what the message then names. A public name that
 stands neither there nor in :data:`NOTHING_TO_GET_WRONG` fails the last test.
 """
+import atexit
 import functools
 import inspect
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from gluon_compress.records import Record
 from mistakes import DATA, EXAMPLE, LABELS, MISTAKES, Plain, Tiny, tiny
 from mxnet.gluon import HybridBlock
 from networks import identical
+from PIL import Image
 
 @pytest.mark.parametrize("value", ["no", "False", None, 0, 1, [], np.array([True])])
 def test_a_flag_is_true_or_false(value):
@@ -52,6 +55,9 @@ CALIBRATION = {"net": "finite net", "calibration_data": "inputs", "bits": "integ
 QUIET = {"progress": False}
 
 
+IMAGES = {"path": "path of data", "resize": "size of images", "crop": "size of images", "mean": "optional channels",
+          "std": "optional channels", "limit": "optional positive", "seed": "integer"}
+READ = {**IMAGES, "grey": "flag", "skip_bad": "flag", "progress": "flag"}
 BATCHES = {"batch_size": "positive", "shuffle": "flag", "augment": "function", "size": "optional positive",
            "rank": "integer", "workers": "positive"}
 
@@ -111,6 +117,22 @@ def compose(augment):
 
 def batch_of(augment):
     return next(iter(toy().batches(4, augment=augment)))
+
+
+@functools.cache
+def files_of_images():
+    """A folder of a class with an image, a RecordIO file and an ``.npz`` file, outside the working directory."""
+    place = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, place)
+    pixels = np.zeros((6, 6, 3), np.uint8)
+    (place / "photos" / "cat").mkdir(parents=True)
+    Image.fromarray(pixels).save(place / "photos" / "cat" / "1.png")
+    records = mx.recordio.MXRecordIO(str(place / "images.rec"), "w")
+    content = (place / "photos" / "cat" / "1.png").read_bytes()
+    records.write(mx.recordio.pack(mx.recordio.IRHeader(0, 1, 0, 0), content))
+    records.close()
+    np.savez(place / "images.npz", images=pixels[None], labels=[1])
+    return place
 
 
 def toy():
@@ -283,7 +305,8 @@ FUNCTIONS = {
     "datasets.ImageDataset": (
         datasets.ImageDataset, {"images": np.zeros((4, 6, 6, 3), np.uint8), "labels": [0, 1, 1, 0], "mean": (0.5,) * 3,
                                 "std": (0.5,) * 3},
-        {"images": "images", "labels": "labels", "mean": "channels", "std": "channels"}),
+        {"images": "images", "labels": "labels", "mean": "channels", "std": "channels", "classes": "names",
+         "skipped": "reasons of files"}),
     "datasets.Shard": (datasets.Shard, {"count": 10, "batch_size": 4},
                       {"count": "positive", "batch_size": "positive", "shuffle": "flag", "rank": "integer",
                        "workers": "positive"}),
@@ -393,6 +416,10 @@ FUNCTIONS = {
     "datasets.ImageDataset.batches": (datasets.ImageDataset.batches, {"self": toy, "batch_size": 2}, BATCHES),
     "datasets.ImageDataset.batches(augment)": (batch_of, {"augment": lambda: datasets.random_flip},
                                                {"augment": "augmentation"}),
+    "datasets.image_folder": (datasets.image_folder, {"path": lambda: files_of_images() / "photos", **QUIET},
+                              {**READ, "classes": "optional names of classes"}),
+    "datasets.record_file": (datasets.record_file, {"path": lambda: files_of_images() / "images.rec", **QUIET}, READ),
+    "datasets.array_file": (datasets.array_file, {"path": lambda: files_of_images() / "images.npz"}, IMAGES),
     **{f"datasets.{name}": (getattr(datasets, name), {}, {"root": "folder"})
        for name in ("mnist", "fashion_mnist", "cifar10")},
     "datasets.Batches": (datasets.Batches, {"dataset": toy, "batch_size": 2}, {"dataset": "data set", **BATCHES}),
@@ -426,8 +453,8 @@ ELSEWHERE = ("measuring.kernels_of", "measuring.operator_times", "measuring.meas
              "datasets.fashion_mnist", "datasets.cifar10", "params.pretrained", "download.download", "launch.main")
 # {why there are no rows: names}
 NO_ROWS = {
-    "errors": {"CheckpointError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError", "WorkerError",
-               "transfer.WrongContent"},
+    "errors": {"CheckpointError", "DataError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
+               "WorkerError", "transfer.WrongContent"},
     "records, which functions make, and whose from_dict has rows": {
         "pruning.ChannelPlan", "pruning.Sensitivity", "quantization.QuantizationRecord", "quantization.Scales"},
     "what functions return": {

@@ -16,12 +16,13 @@ FOLDERS = [name for name in MODULES if hasattr(importlib.import_module(name), "_
 # Every public name, and no other: what has no underscore in these rooms is meant to be called by users.
 PUBLIC = {
     "gluon_compress": """
-        CheckpointError DownloadError GluonCompressError NetworkError RecordError WorkerError checkpoint datasets
-        distillation export load measure_latency measuring models network params pruning quantization report runtime
-        save training workers""",
+        CheckpointError DataError DownloadError GluonCompressError NetworkError RecordError WorkerError checkpoint
+        datasets distillation export load measure_latency measuring models network params pruning quantization report
+        runtime save training workers""",
     "checkpoint": "describe load records save",
     "datasets": """
-        Batches ImageDataset Shard cifar10 compose cutout fashion_mnist mnist random_crop random_flip""",
+        Batches ImageDataset Shard array_file cifar10 compose cutout fashion_mnist image_folder mnist random_crop
+        random_flip record_file""",
     "distillation": "CachedLogits DistillationLoss FeatureLoss FeatureMatcher cache_logits distill",
     "export": "to_onnx write_checkpoint",
     "measuring": """

@@ -9,6 +9,7 @@ SHA-256 written below.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon.data import ArrayDataset
 
-from ..arguments import check_integer, check_number, plain, shown
+from ..arguments import check_integer, check_names, check_number, plain, shown
 from ..files.paths import check_folder
 from ..network.interface import active_interface
 from ..network.repository import repository_url
@@ -63,12 +64,17 @@ class ImageDataset(ArrayDataset):
     labels : numpy int32 array (count,)
     mean, std : tuples of float
         Per channel, of the training images scaled to [0, 1]; for normalization.
+    classes : tuple of str
+        The names of the labels 0, 1, ..., where they are known.
+    skipped : dict
+        {file: reason}: what was left out because it could not be read; see :func:`image_folder`.
 
     Raises ``ValueError`` for other shapes, images that are not integers from 0 to 255, labels that are not integers of
     31 bits from 0, a ``mean`` out of [0, 1] and a ``std`` out of (0, 1]; ``TypeError`` when those are not numbers.
     """
 
-    def __init__(self, images: Any, labels: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, images: Any, labels: Any, mean: tuple[float, ...], std: tuple[float, ...],
+                 classes: Sequence[str] = (), skipped: dict[str, str] | None = None) -> None:
         images, labels = np.asarray(images), np.asarray(labels)
         if images.ndim != 4 or labels.shape != images.shape[:1]:
             raise ValueError(f"images have shape {images.shape} and labels {labels.shape}; "
@@ -82,16 +88,21 @@ class ImageDataset(ArrayDataset):
         self.mean, self.std = (_per_channel(*each, images.shape[3]) for each in (("mean", mean), ("std", std)))
         self.images = np.ascontiguousarray(images, dtype=np.uint8)
         self.labels = labels.astype(np.int32)
-        super().__init__(mx.nd.array(self.images, dtype=np.uint8), self.labels)
+        check_names("classes", classes)
+        if not isinstance(skipped, (dict, type(None))):
+            raise TypeError(f"skipped is {shown(skipped)}; accepted: {{file: reason}}")
+        self.classes, self.skipped = tuple(classes), dict(skipped or {})
+        super().__init__(self.images, self.labels)
 
     def __getitem__(self, index: int) -> tuple:
-        return active_interface().own(super().__getitem__(index))
+        image, label = super().__getitem__(index)
+        return active_interface().array(image), label
 
     def subset(self, indices: slice | Any) -> ImageDataset:
         """The :class:`ImageDataset` of the images at ``indices`` (a slice, or an array of integers or flags)."""
         if not isinstance(indices, slice):
             indices = _checked_indices(indices, len(self))
-        return ImageDataset(self.images[indices], self.labels[indices], self.mean, self.std)
+        return ImageDataset(self.images[indices], self.labels[indices], self.mean, self.std, self.classes, self.skipped)
 
     def split(self, held_out: int, seed: int = 0) -> tuple[ImageDataset, ImageDataset]:
         """``(rest, held out)``: ``held_out`` random images are set aside for making choices."""
