@@ -164,11 +164,11 @@ def test_a_check_writes_nothing_and_fails_when_a_cell_is_stale(monkeypatch, tmp_
     source.write_text("# %% [markdown]\n# # A title\n\n# %%\nx = 1\n")
     monkeypatch.setattr(weave, "sources", lambda: [source])
     for digest, status in ((translations.digest("# A title"), 0), ("0123456789", 1)):
-        translations.chinese_file(source).write_text(f"<!-- en: {digest} -->\n# 标题\n")
+        translations.chinese_file(source).write_text(f"<!-- en: {digest} -->\n# 标题\n\n- 一，\n  二\n- 三\n")
         done = CliRunner().invoke(weave.main, ["--check", "--output", str(tmp_path / "woven")])
         assert done.exit_code == status and ("stale: A title" in done.output) == bool(status)
     assert not (tmp_path / "woven").exists()
     page = weave.page_of(source, "zh")
-    assert page.startswith(weave.NOTES["stale"]) and "# 标题" in page and "x = 1" in page
+    assert page.startswith(weave.NOTES["stale"]) and "# 标题\n\n- 一，二\n- 三\n" in page and "x = 1" in page
     translations.chinese_file(source).unlink()
     assert weave.page_of(source, "zh").startswith(weave.NOTES["missing"]) and "# A title" in weave.page_of(source, "zh")

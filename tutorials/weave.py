@@ -21,6 +21,8 @@ from wording import TERMINOLOGY, differences, without_english, wrong_words
 
 NOTES = {"stale": "*（英文原文已修改，这段译文可能不是最新的。）*", "missing": "*（这段还没有中文。）*"}
 LANGUAGES = ("en", "zh")
+# a line that ends between two Chinese characters: in a page the break would become a space
+BROKEN_LINE = re.compile("(?<=[\u3000-\u9fff\uff00-\uffef])\n *(?=[\u4e00-\u9fff\uff08\u300a\u201c])")
 
 
 def in_chinese(english):
@@ -29,7 +31,7 @@ def in_chinese(english):
 
     def chinese(cell):
         pair = blocks[cell]
-        text = pair.block.text if pair.block else cell
+        text = BROKEN_LINE.sub("", pair.block.text) if pair.block else cell
         return text if pair.state == "current" else f"{NOTES[pair.state]}\n\n{text}"
     blocks.update((pair.english, pair) for pair in english if pair.english is not None)
     return chinese

@@ -18,7 +18,7 @@ HEADINGS = re.compile(r"(?m)^#+ .*$")
 LINK = re.compile(r"\]\(([^)]+)\)")
 CHINESE = re.compile("[\u4e00-\u9fff]")
 
-NUMBER = re.compile(r"(?<![\w.])(\d[\d,]*(?:\.\d+)?)(?:/(\d+)(?![\d/]))?")
+NUMBER = re.compile(r"(?<![A-Za-z0-9_.])(\d[\d,]*(?:\.\d+)?)(?:/([1-9]\d*)(?![\d/]))?")
 CARDINALS = {word: number for number, word in enumerate(
     "one two three four five six seven eight nine ten eleven twelve".split(), start=1)}
 CARDINALS |= {"a": 1, "an": 1, "twenty": 20, "fifty": 50, "hundred": 100, "thousand": 1000}
