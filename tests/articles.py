@@ -233,7 +233,7 @@ def l1_unstructured(module, name, amount, importance_scores=None):
     """Stand-in for ``torch.nn.utils.prune.l1_unstructured``: PyTorch is no dependency of ours.
 
     It has that function's signature, in which ``amount`` has no default, and does to ``module``, here a
-    dict of arrays, what the documentation says it does to a module's state: the parameter ``name`` is
+    dict of arrays, what that does to a module's state (tests/data/torch_prune_state.json): the parameter ``name`` is
     replaced by ``name_orig``, and a mask ``name_mask`` is added that hides the ``amount`` (a fraction)
     of the entries with the lowest absolute value. ``importance_scores`` is not modelled.
     """

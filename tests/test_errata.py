@@ -4,6 +4,7 @@ Each test belongs to one entry of tutorials/ERRATA.md and asserts the numbers gi
 code is in articles.py.
 """
 import inspect
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,7 @@ from gluon_compress.measuring.costs import layer_costs
 from gluon_compress.network.nodes import Node, variable
 from gluon_compress.network import parameters, restore_snapshot, snapshot
 from gluon_compress.network.blocks import block_of
+from gluon_compress.network.graph import Graph
 from gluon_compress.quantization.calibration.range_observer import divergences
 from gluon_compress.quantization.integers.emitter import half_to_even
 from gluon_compress.quantization.integers.onednn import threshold_for
@@ -31,6 +33,8 @@ from gluon_compress.quantization.arithmetic.ranges import Range
 from gluon_compress.quantization.integers.simulated_emitter import SimulatedEmitter
 
 ERRATA = Path(__file__).resolve().parent.parent / "tutorials" / "ERRATA.md"
+RESULTS = ERRATA.parent.parent / "benchmarks" / "results"
+TORCH = Path(__file__).resolve().parent / "data" / "torch_prune_state.json"
 DIGIT = nd.zeros((1, 1, 28, 28))   # an example, for the shapes
 PICTURE = nd.zeros((1, 3, 224, 224))
 
@@ -43,6 +47,12 @@ def mnist():
     train, test = gc.datasets.mnist()
     return {"train": list(train.subset(slice(0, 2000)).batches(100)),
             "test": list(test.subset(slice(0, 1000)).batches(500))}
+
+
+@pytest.fixture(scope="module")
+def torch_state():
+    """What PyTorch itself did with the second article's lines: see benchmarks/torch_prune_state.py."""
+    return json.loads(TORCH.read_text())
 
 
 def articles_lenet():
@@ -559,7 +569,10 @@ def test_the_small_model_is_larger_than_the_large_one():
 
 # ---------------------------------------------------------------- article 2
 
-def test_the_amount_is_missing():
+def test_the_amount_is_missing(torch_state):
+    assert torch_state["without an amount"].startswith("TypeError") and "'amount'" in torch_state["without an amount"]
+    signature = inspect.signature(l1_unstructured).parameters
+    assert torch_state["without a default"] == ["module", "name", "amount"] == list(signature)[:3]
     assert "prune.l1_unstructured(net.conv1, 'weight')" in articles.PYTORCH_STRUCTURED.splitlines()
     conv1 = {"weight": np.ones((10, 1, 5, 5), np.float32)}
     with pytest.raises(TypeError, match="amount"):
@@ -571,7 +584,10 @@ def test_the_amount_is_missing():
         gc.pruning.prune_channels(gc.params.load("simple_cnn_mnist"), DIGIT, round_to=1)
 
 
-def test_the_structured_example_is_unstructured():
+def test_the_structured_example_is_unstructured(torch_state):
+    assert torch_state["pruned"]["channels without weights"] == 0
+    assert torch_state["ln_structured"]["channels without weights"] == 10
+    assert torch_state["ln_structured"]["state"]["weight_orig"] == torch_state["as built"]["state"]["weight"]
     net = gc.params.load("simple_cnn_mnist")
     conv2 = {"weight": net.conv2.weight.data().asnumpy()}
     l1_unstructured(conv2, "weight", amount=0.5)
@@ -606,7 +622,10 @@ def test_the_train_loader_is_undefined(mnist):
     assert history.epochs[0]["accuracy"] > 0.9
 
 
-def test_a_mask_makes_the_state_larger(tmp_path):
+def test_a_mask_makes_the_state_larger(tmp_path, torch_state):
+    built, masked, removed = ({name: shape for name, shape in torch_state[when]["state"].items() if name != "bias"}
+                              for when in ("as built", "pruned", "removed"))
+    assert masked == {"weight_orig": built["weight"], "weight_mask": built["weight"]} and removed == built
     net = gc.params.load("simple_cnn_mnist")
     conv2 = {"weight": net.conv2.weight.data().asnumpy()}
     before = sum(array.nbytes for array in conv2.values())
@@ -693,7 +712,8 @@ def test_fine_tuning_is_compared_with_nothing(mnist):
         assert not re.search("accuracy|eval|test", as_printed(code))     # neither article measures anything
 
 
-def test_step_three_reconstructs_nothing():
+def test_step_three_reconstructs_nothing(torch_state):
+    assert torch_state["pruned"]["state"]["weight_orig"] == [20, 10, 5, 5]
     net = gc.params.load("simple_cnn_mnist")
     weight = {"weight": net.conv2.weight.data().asnumpy()}
     l1_unstructured(weight, "weight", amount=0.5)
@@ -793,6 +813,251 @@ def test_rint_is_not_what_the_kernels_do():
     assert kernels.asnumpy().tolist() == np.rint(halves.asnumpy()).tolist()
     ours = block_of([half_to_even("codes", (variable("x", ()), 0))], ["x"], {})(halves)
     assert ours.asnumpy().tolist() == np.rint(halves.asnumpy()).tolist()
+
+
+# ---------------------------------------------------------------- both articles, read a second time
+
+def test_compression_does_not_raise_the_accuracy(mnist, tmp_path):
+    net = gc.params.load("lenet_mnist")
+    before, size = gc.training.evaluate(net, mnist["test"]), saved_bytes(net, tmp_path / "before.params")
+    masks = gc.pruning.prune_magnitude(net, 0.9, scope="global")
+    after = gc.training.evaluate(net, mnist["test"])
+    assert (round(1000 * before), round(1000 * after)) == (993, 990)
+    assert (size, gc.save(tmp_path / "small.gcz", net, masks)) == (684_468, 78_019)
+
+
+def test_the_lenet_is_none():
+    published = gc.models.LeNet5Caffe()
+    published.initialize()
+    published(DIGIT)
+    theirs = articles_lenet()
+    assert (trained_parameters(theirs), trained_parameters(published)) == (170_988, 431_080)
+    assert theirs.conv[2].weight.shape[2:] == (3, 3) and theirs.dense[0].weight.shape[0] == 128
+    assert value(published, "features.2.weight").shape[2:] == (5, 5)
+    assert value(published, "features.5.weight").shape[0] == 500
+    assert "not LeCun's network: the second kernel is 3x3" in gc.models.LeNet.__doc__
+
+
+def test_the_alexnet_leaves_five_pixels_instead_of_six():
+    theirs = articles.AlexNet()
+    theirs.features.initialize()
+    first, rest = theirs.features[0], list(theirs.features)[1:]
+    wider = nn.Conv2D(96, 11, strides=4, padding=2, in_channels=3)
+    wider.initialize()
+    for stem, pixels, left in ((first, 224, 5), (first, 227, 6), (wider, 224, 6)):
+        x = stem(nd.zeros((1, 3, pixels, pixels)))
+        for layer in rest:
+            x = layer(x)
+        assert x.shape == (1, 256, left, left)
+    assert (5 * 5 * 256, 6 * 6 * 256) == (6_400, 9_216)
+    assert vision.alexnet().features[0]._kwargs["pad"] == (2, 2)
+    assert not any(isinstance(layer, nn.Dropout) for part in (theirs.features, theirs.dense) for layer in part)
+
+
+class WithTheArticlesLine(gluon.HybridBlock):
+    """A HybridBlock in which the article's line stands, or what replaces it."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        self.flatten, self.dense = flatten, nn.Dense(10)
+
+    def hybrid_forward(self, F, conv):
+        return self.dense(self.flatten(F, conv))
+
+
+def test_a_shape_in_forward_stops_tracing():
+    x = nd.ones((2, 3, 4, 4))
+    for flatten, traced in ((lambda F, conv: conv.reshape(conv.shape[0], -1), False),
+                            (lambda F, conv: F.flatten(conv), True), (lambda F, conv: conv, True)):
+        net = WithTheArticlesLine(flatten)
+        net.initialize()
+        assert net(x).shape == (2, 10)
+        net.hybridize()
+        if traced:
+            assert net(x).shape == (2, 10)
+        else:
+            with pytest.raises(AttributeError, match="'Symbol' object has no attribute 'shape'"):
+                net(x)
+
+
+def test_names_count_on_through_the_session(tmp_path):
+    def names(net):
+        return [name.removeprefix(net.prefix) for name in net.collect_params()]
+    first, second = articles.LeNet(), articles.LeNet()
+    assert names(first) != names(second)
+    assert names(articles.build_small_model()) == names(articles.build_small_model())   # with name_scope()
+    assert names(gc.models.LeNet()) == names(gc.models.LeNet())
+    model = articles_lenet()
+    model.collect_params().save(str(tmp_path / "by_name.params"))
+    with pytest.raises(AssertionError, match="missing in file"):
+        second.collect_params().load(str(tmp_path / "by_name.params"), ctx=mx.cpu())
+    masks = gc.pruning.prune_threshold(gc.params.load("lenet_mnist"), 0.1)
+    assert list(masks.kept) == ["conv.0.weight", "conv.2.weight"]
+
+
+def test_quantized_weights_save_no_computation(mnist):
+    def operators(net):
+        return [node.operator for node in Graph(net).nodes if node.operator != "null"]
+    net = gc.params.load("lenet_mnist")
+    before, work = operators(net), macs(net, DIGIT)
+    articles.quantization(net)
+    assert operators(net) == before and macs(net, DIGIT) == work and net(DIGIT).dtype == np.float32
+    int8 = gc.quantization.quantize(gc.params.load("lenet_mnist"), [mnist["train"][0][0]], progress=False)
+    layers = sum(operator in ("Convolution", "FullyConnected") for operator in before)
+    assert sum(operator.startswith("_sg_mkldnn_") for operator in operators(int8)) == layers == 4
+    assert not {"Convolution", "FullyConnected"} & set(operators(int8))
+
+
+def test_one_scale_for_a_whole_tensor():
+    def error(weight, axis, **how):
+        codes, scale = gc.quantization.quantize_array(weight, 4, axis=axis, **how)
+        shape = (-1,) + (1,) * (weight.ndim - 1) if axis == 0 else ()
+        return float(np.square(codes * np.reshape(scale, shape) - weight).sum())
+    ratios = []
+    for name in ("lenet_mnist", "simple_cnn_mnist"):
+        for key, weight in snapshot(gc.params.load(name)).items():
+            if key.endswith("weight"):
+                whole, channels = error(weight, None), error(weight, 0)
+                ratios.append(whole / channels)
+                assert error(weight, 0, clip="mse") <= channels
+    assert (min(ratios), max(ratios)) == pytest.approx((2.4, 7.5), abs=0.1)
+    theirs, ours = gc.params.load("simple_cnn_mnist"), gc.params.load("simple_cnn_mnist")
+    articles.quantization(theirs)
+    largest = np.abs(value(theirs, "conv2.weight")).reshape(20, -1).max(axis=1)
+    assert largest.max() == 1 and largest.min() < 0.6      # of the grid its channels do not use all
+    scales = gc.quantization.quantize_weights(ours)
+    assert np.abs(scales.codes(ours)["conv2.weight"]).reshape(20, -1).max(axis=1).tolist() == [127] * 20
+
+
+def test_biases_before_batchnorm_change_nothing():
+    for net in (articles.ResNet().features, articles.build_small_model()):
+        conv, norm = net[0], net[1]
+        assert isinstance(norm, nn.BatchNorm) and conv.bias is not None
+        conv.initialize()
+        norm.initialize()
+        x = nd.array(np.random.RandomState(0).randn(4, 3, 16, 16))
+
+        def trained(conv=conv, norm=norm, x=x):
+            with autograd.record():
+                return norm(conv(x)).asnumpy()
+        before = trained()
+        conv.bias.set_data(nd.array(np.random.RandomState(1).randn(*conv.bias.shape)))
+        np.testing.assert_allclose(trained(), before, atol=1e-4)
+    assert gc.models.ResNet(depth=18).features[0].bias is None
+
+
+def test_frozen_parameters_stay_frozen():
+    model = articles_lenet()
+    articles.parameter_pruning(model, 0.1)
+    model.load_parameters(str(gc.params.path("lenet_mnist")))       # the original values
+    weight = model.conv[2].weight
+    assert weight.data().asnumpy().all() and weight.grad_req == "null"
+    net = gc.params.load("lenet_mnist")
+    masks = gc.pruning.prune_threshold(net, 0.1)
+    gc.pruning.MaskedTrainer(net, masks, "sgd", {"learning_rate": 0.01})
+    assert {parameter.grad_req for parameter in net.collect_params().values()} == {"write"}
+    masks.freeze(net).collect_params().setattr("grad_req", "write")
+    assert net.conv[2].weight.grad_req == "write"
+
+
+def test_a_view_of_fixed_width_regroups_the_batch(torch_state):
+    maps = {"as in the article": (64, 20, 4, 4), "10 channels removed": (64, 10, 4, 4), "32x32 images": (64, 20, 5, 5)}
+    rows = {name: np.zeros(shape).reshape(-1, 320).shape[0] for name, shape in maps.items()}
+    assert rows == torch_state["rows of view(-1, 320)"] == {
+        "as in the article": 64, "10 channels removed": 32, "32x32 images": 100}
+    fc1 = nn.Dense(50, in_units=320)
+    fc1.initialize()
+    with pytest.raises(mx.MXNetError):                       # flattened by image it does not fit, and says so
+        fc1(nd.flatten(nd.zeros(maps["10 channels removed"]))).wait_to_read()
+    net = gc.params.load("simple_cnn_mnist")
+    gc.pruning.prune_channels(net, DIGIT, {"conv2": 0.5}, round_to=1)
+    assert net(nd.zeros((64, 1, 28, 28))).shape == (64, 10)
+
+
+def test_the_masks_are_never_removed(torch_state, tmp_path):
+    assert "prune.remove" not in articles.PYTORCH_STRUCTURED
+    pruned, removed = torch_state["pruned"], torch_state["removed"]
+    assert "weight" not in pruned["parameters"] and pruned["hooks before the forward pass"] == 1
+    assert torch_state["loading the pruned state"].startswith("RuntimeError: Error(s) in loading state_dict")
+    assert removed["parameters"] == torch_state["as built"]["parameters"]
+    assert removed["hooks before the forward pass"] == 0 and removed["zeros"] == 2500
+    net, fresh = gc.params.load("simple_cnn_mnist"), gc.models.SimpleCNN()
+    before = [node.operator for node in Graph(net).nodes]
+    gc.pruning.prune_magnitude(net, 0.5)
+    assert [node.operator for node in Graph(net).nodes] == before
+    saved_bytes(net, tmp_path / "pruned.params")
+    fresh.load_parameters(str(tmp_path / "pruned.params"))
+    assert np.array_equal(fresh(DIGIT).asnumpy(), net(DIGIT).asnumpy())
+
+
+def test_there_are_more_than_two_kinds():
+    net = gc.params.load("simple_cnn_mnist")
+    shape = net.fc1.weight.shape
+    gc.pruning.prune_n_m(net, n=2, m=4)
+    weight = value(net, "fc1.weight")
+    assert weight.shape == shape and weight.any(axis=1).all()                      # not structured: no unit goes
+    assert (np.count_nonzero(weight.reshape(-1, 4), axis=1) <= 2).all()            # and yet regular
+    gc.pruning.prune_magnitude(other := gc.params.load("simple_cnn_mnist"), 0.5)
+    assert (np.count_nonzero(value(other, "fc1.weight").reshape(-1, 4), axis=1) > 2).any()
+
+
+def test_pruning_does_not_make_training_cheaper():
+    assert "for epoch in range(10):" in articles.PYTORCH_STRUCTURED
+    assert gc.params.manifest()["simple_cnn_mnist"]["epochs"] == 30
+    net = gc.params.load("simple_cnn_mnist")
+    before = macs(net, DIGIT)
+    gc.pruning.prune_magnitude(net, 0.5)
+    assert macs(net, DIGIT) == before and trained_parameters(net) == 21_840        # of each step, as before
+    gc.pruning.prune_channels(net, DIGIT, 0.5)
+    assert macs(net, DIGIT) < before / 2
+
+
+def test_no_channel_is_ranked():
+    weight = gc.params.load("simple_cnn_mnist").conv2.weight.data().asnumpy()
+    mask = l1_unstructured({"weight": weight}, "weight", amount=0.5)["weight_mask"]
+    kept = mask.mean(axis=(1, 2, 3))
+    assert (kept.min(), kept.max()) == pytest.approx((0.16, 0.92), abs=0.005)
+    net = gc.params.load("simple_cnn_mnist")
+    gc.pruning.prune_channels(net, DIGIT, {"conv2": 0.5}, criterion="l1", round_to=1)
+    largest = np.sort(np.argsort(np.abs(weight).sum(axis=(1, 2, 3)))[10:])
+    assert np.array_equal(value(net, "conv2.weight"), weight[largest])
+
+
+def test_influence_depends_on_how_much_goes(mnist):
+    def accuracy_without(prune, *arguments, **how):
+        net = gc.params.load("simple_cnn_mnist")
+        prune(net, *arguments, **how)
+        return gc.training.evaluate(net, mnist["test"])
+    whole = accuracy_without(lambda net: None)
+    channels = {ratio: accuracy_without(gc.pruning.prune_channels, DIGIT, ratio, "l2", round_to=1)
+                for ratio in (0.1, 0.5)}
+    weights = {sparsity: accuracy_without(gc.pruning.prune_magnitude, sparsity, scope="global")
+               for sparsity in (0.5, 0.9)}
+    assert whole - channels[0.1] < 0.02 and whole - weights[0.9] > 0.25
+    assert channels[0.5] < weights[0.5] - 0.4
+    rows = {row["network"]: row for name in ("04_unstructured", "05_structured")
+            for row in json.loads((RESULTS / f"{name}_pruning_simple_cnn.json").read_text())["rows"]}
+    single, whole_channels = rows["80 % pruned, fine-tuned"], rows["40 % of the channels, fine-tuned"]
+    assert (round(100 * single["accuracy"], 2), single["nonzeros"]) == (98.80, 4_440)
+    assert (round(100 * whole_channels["accuracy"], 2), whole_channels["nonzeros"]) == (98.08, 8_068)
+    assert whole_channels["milliseconds"] < 0.8 * single["milliseconds"]
+
+
+def test_the_example_is_no_large_model():
+    net = gc.params.load("simple_cnn_mnist")
+    assert trained_parameters(net) == 21_840
+    operators = Counter(node.operator for node in Graph(net).nodes)
+    assert operators["Convolution"] == 2 and not {"BatchNorm", "elemwise_add", "broadcast_add"} & set(operators)
+    tutorial = {node.operator for node in Graph(gc.params.load("resnet18_cifar10")).nodes}
+    assert {"BatchNorm", "elemwise_add"} <= tutorial
+
+
+def test_retraining_is_not_fine_tuning():
+    for folder in (RESULTS, RESULTS / "quick"):
+        numbers = json.loads((folder / "05_structured_pruning_simple_cnn.json").read_text())["numbers"]
+        curves = numbers["held-out accuracy by fraction of channels removed"]
+        tuned, scratch = (dict(map(tuple, curves[way])) for way in ("L1, fine-tuned", "from scratch"))
+        assert len(tuned) == 4 and all(0.01 <= tuned[ratio] - scratch[ratio] <= 0.04 for ratio in tuned)
 
 
 # ---------------------------------------------------------------- the page itself
