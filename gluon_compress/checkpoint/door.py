@@ -6,12 +6,13 @@ import os
 import warnings
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from ..arguments import check_flag, check_integer, listed
-from ..files.paths import check_folder
+from ..files.paths import check_folder, check_path
 from ..files.tensorfile import content_of
 from ..network.checks import check_context, check_hybrid
 from ..records import record_of_network
@@ -20,6 +21,7 @@ from .other_formats.found import Found
 from .other_formats.gluon_parameters import load_parameters
 from .other_formats.module_checkpoint import Wanted, check_wanted
 from .other_formats.opening import is_ours, open_other, read_parameters
+from .other_formats.places import open_pair
 
 LOGGER = logging.getLogger("gluon_compress")
 
@@ -138,6 +140,19 @@ def describe(path: str | PathLike[str], *, epoch: int | None = None, inputs: Seq
     if is_ours(path):
         return found_in_compressed(path)
     return open_other(path, wanted, epoch).found
+
+
+def load_pair(graph: str | PathLike[str], parameters: str | PathLike[str], head: str = "softmax",
+              ctx: mx.Context | None = None) -> tuple[HybridBlock, Found]:
+    """``(network, what was found)`` of a graph and parameters whose names do not belong together.
+
+    Arguments, checks and errors as for :func:`load`.
+    """
+    for path in (graph, parameters):
+        check_path("path", path)
+    opened = open_pair(Path(graph), Path(parameters), _wanted(None, None, None, head, ctx))
+    with content_of(graph, "network of MXNet"):
+        return opened.network(ctx or mx.cpu()), opened.found
 
 
 def _check_path(path: str | PathLike[str]) -> None:

@@ -54,11 +54,9 @@ def pretrained(name: str, source: str = "gluon", **arguments: Any) -> HybridBloc
     DownloadError
         When the file is not there and cannot be obtained.
     """
-    if source not in ZOOS:
-        raise ValueError(f"source is {source!r}; accepted: {', '.join(map(repr, ZOOS))}")
     if taken := {"pretrained", "root"} & set(arguments):
         raise TypeError(f"{taken.pop()!r} is set here and cannot be given; files are in $MXNET_HOME/models")
-    get_model, files = _gluon_zoo() if source == "gluon" else _gluoncv_zoo()
+    get_model, files = zoo_of(source)
     check_text("name", name)
     check_known("name is", name, sorted(files), f"network with trained parameters in {source}")
     stem, sha1 = files[name]
@@ -68,13 +66,23 @@ def pretrained(name: str, source: str = "gluon", **arguments: Any) -> HybridBloc
         return get_model(name, pretrained=True, root=str(folder), **arguments)
 
 
+def zoo_of(source: str) -> tuple[Callable[..., HybridBlock], dict[str, tuple[str, str]]]:
+    """``(get_model, {name: (stem of the file's name, SHA-1)})`` of a zoo, with the names that have parameters.
+
+    Raises ``ValueError`` for an unknown ``source``, ``ImportError`` when gluoncv is asked for and not installed.
+    """
+    if source not in ZOOS:
+        raise ValueError(f"source is {source!r}; accepted: {', '.join(map(repr, ZOOS))}")
+    return _gluon_zoo() if source == "gluon" else _gluoncv_zoo()
+
+
 def _gluon_zoo() -> tuple[Callable[..., HybridBlock], dict[str, tuple[str, str]]]:
-    """``(get_model, {name: (stem of the file's name, SHA-1)})`` of Gluon's own zoo."""
+    """As :func:`zoo_of`: Gluon's own zoo."""
     return vision.get_model, {name: (name, sha1) for name, sha1 in zoo_checksums(model_store).items()}
 
 
 def _gluoncv_zoo() -> tuple[Callable[..., HybridBlock], dict[str, tuple[str, str]]]:
-    """As :func:`_gluon_zoo`. Where gluoncv has no parameters, its get_model may return an untrained network."""
+    """As :func:`zoo_of`. Where gluoncv has no parameters, its get_model may return an untrained network."""
     try:
         from gluoncv import model_zoo
     except ImportError as error:

@@ -1,0 +1,260 @@
+"""Networks as the command line names them: from files, zoos, functions of the user's, and engines' files."""
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..arguments import nearest
+from .failures import Refusal, one_line
+from .options import parse_pairs, parse_shape
+from .recipes import RECIPE_END
+from .run import Run
+
+FACTORY = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")
+ENGINES = ("onnxruntime", "openvino")
+IMAGENET = (1, 3, 224, 224)
+
+
+@dataclass
+class Opened:
+    """A network, and what is known of it.
+
+    Attributes
+    ----------
+    text : str
+        As the user named it.
+    net : Block
+        Hybridized. A network of an engine is no HybridBlock.
+    kind : str
+    files : list of Path
+        What it was read from.
+    inputs : tuple of str
+        The names of its inputs, if known.
+    shapes : list of tuple
+        The shapes of its inputs, batch first, if its file or its zoo tell.
+    found : Found or None
+        What ``gc.checkpoint.describe`` says of its file.
+    """
+
+    text: str
+    net: Any
+    kind: str
+    files: list[Path] = field(default_factory=list)
+    inputs: tuple[str, ...] = ()
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    found: Any = None
+
+    @property
+    def bytes(self) -> int | None:
+        """The length of its files; None for a network that comes from none."""
+        return sum(file.stat().st_size for file in self.files) or None
+
+
+def open_network(run: Run, text: str | None = None) -> Opened:
+    """Open the network that ``text`` names, by default the command's NETWORK, with its ``--epoch`` and ``--head``.
+
+    Raises
+    ------
+    Refusal
+        When it is no network, with what is accepted.
+    Whatever ``gc.load`` and the functions of ``gc.params`` raise.
+    """
+    text = run.options["network"] if text is None else text
+    source, _, rest = text.partition(":")
+    if os.path.lexists(text) and not text.endswith(".onnx"):
+        opened = _of_file(run, text)
+    elif source == "params" and rest:
+        opened = _trained(text, rest)
+    elif source == "zoo" and rest:
+        opened = _of_zoo(text, rest)
+    elif text.endswith(".onnx"):
+        opened = _of_engine(text, *((source, rest) if source in ENGINES else (None, text)))
+    elif FACTORY.fullmatch(text.partition("+")[0]):
+        opened = _of_factory(run, text)
+    elif "+" in text:
+        opened = _of_pair(run, text)
+    else:
+        opened = _of_file(run, text)
+    run.uses(*opened.files)
+    if hasattr(opened.net, "hybridize") and hasattr(opened.net, "infer_shape"):
+        opened.net.hybridize(static_alloc=True)
+    return opened
+
+
+def example_of(run: Run, opened: Opened, batch: int | None = None, data: Any = None) -> Any:
+    """A batch of the network's input: NDArrays of random numbers, always the same, or the first batch of ``data``.
+
+    The shapes are those of ``--shape``, or of the data, or those that the network's file tells; ``Refusal`` where
+    nothing does. ``batch`` replaces their first number.
+    """
+    import numpy as np
+
+    shapes = _shapes(run, opened, data)
+    if batch is not None:
+        shapes = [(batch, *shape[1:]) for shape in shapes]
+    types = list(run.options.get("dtype") or ()) or ["float32"]
+    if len(types) not in (1, len(shapes)):
+        raise Refusal(f"--dtype is given {len(types)} times, for {len(shapes)} inputs; accepted: once, or for each")
+    types = types * len(shapes) if len(types) == 1 else types
+    generator = np.random.default_rng(0)
+    arrays = tuple(_random(generator, shape, dtype) for shape, dtype in zip(shapes, types))
+    example = arrays if len(arrays) > 1 else arrays[0]
+    _complete(opened.net, arrays)
+    return example
+
+
+def _random(generator: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    import mxnet as mx
+    import numpy as np
+
+    values = generator.uniform(0, 1, shape) if dtype.startswith("float") else np.zeros(shape)
+    return mx.nd.array(values, dtype=dtype)
+
+
+def _shapes(run: Run, opened: Opened, data: Any) -> list[tuple[int, ...]]:
+    given = [parse_shape(text) for text in run.options.get("shape") or ()]
+    if given:
+        return _in_order(given, opened.inputs)
+    if data is not None:
+        from ..network.inputs import example_inputs
+        first = next(iter(data))
+        inputs = first[0] if isinstance(first, (tuple, list)) else first
+        return [value.shape for value in example_inputs(inputs)]
+    shapes = opened.shapes or _shapes_of_recipe(opened)
+    if not shapes:
+        names = f" ({', '.join(opened.inputs)})" if len(opened.inputs) > 1 else ""
+        raise Refusal(f"the shape of the input{names} of {opened.text} is not known; give --shape, such as "
+                      f"--shape 1,3,224,224{', once for each' if names else ''}")
+    return shapes
+
+
+def _in_order(given: list[tuple[str | None, tuple[int, ...]]], inputs: tuple[str, ...]) -> list[tuple[int, ...]]:
+    """The shapes in the order of the network's inputs, where they are given by name."""
+    names = [name for name, _ in given if name]
+    if not names:
+        return [shape for _, shape in given]
+    if len(names) < len(given) or len(set(names)) < len(names):
+        raise Refusal("--shape is given with names and without, or twice for one name; accepted: a name for each, or "
+                      "for none")
+    for name in names:
+        if inputs and name not in inputs:
+            raise Refusal(f"--shape names {name!r}, but there is no such input; {nearest(name, inputs)}")
+    return [shape for name, shape in sorted(given, key=lambda pair: inputs.index(pair[0]))] if inputs else \
+        [shape for _, shape in given]
+
+
+def _shapes_of_recipe(opened: Opened) -> list[tuple[int, ...]]:
+    """The shapes that were used when the network's file was made, from the recipe beside it."""
+    import yaml
+
+    for file in opened.files:
+        try:
+            recipe = yaml.safe_load(Path(f"{file}{RECIPE_END}").read_text(encoding="utf-8"))
+            return [tuple(map(int, shape)) for shape in recipe["run"]["input_shapes"]]
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            continue
+    return []
+
+
+def _complete(net: Any, arrays: tuple[Any, ...]) -> None:
+    """Let a network with sizes that depend on its input see one."""
+    from mxnet.gluon import HybridBlock
+
+    from ..network.misfits import called
+    from ..network.values import known_shape
+    if isinstance(net, HybridBlock) and any(0 in (known_shape(parameter) or (0,))
+                                            for parameter in net.collect_params().values()):
+        called(net, list(arrays))
+
+
+# ---- where networks come from
+
+def _of_file(run: Run, text: str) -> Opened:
+    import gluon_compress as gc
+
+    options: dict[str, Any] = {"epoch": run.options.get("epoch"), "head": run.options.get("head") or "softmax"}
+    found = gc.checkpoint.describe(text, **options)
+    folder = Path(text) if os.path.isdir(text) else Path(text).parent
+    files = [path for name in found.files if (path := folder / name).is_file()] or [Path(text)]
+    return Opened(text, gc.load(text, **options), found.kind, files, found.inputs, found=found)
+
+
+def _trained(text: str, name: str) -> Opened:
+    import gluon_compress as gc
+
+    net, entry = gc.params.load(name), gc.params.manifest()[name]
+    return Opened(text, net, f"{entry['network']} of this package", [gc.params.path(name)], ("data",),
+                  [(1, *entry["input_shape"])])
+
+
+def _of_zoo(text: str, rest: str) -> Opened:
+    import gluon_compress as gc
+    import mxnet as mx
+
+    from ..params.zoo import zoo_of
+    name, arguments = parse_pairs(rest)
+    trained, source = arguments.pop("pretrained", True), arguments.pop("source", None)
+    if source is None:
+        source = "gluon" if name in zoo_of("gluon")[1] else "gluoncv"
+    if trained:
+        net = gc.params.pretrained(name, source, **arguments)
+    else:
+        net = zoo_of(source)[0](name, pretrained=False, **arguments)
+        mx.random.seed(0)
+        net.initialize(mx.init.Xavier())
+    shape = (1, 3, 299, 299) if name.startswith("inception") else IMAGENET
+    return Opened(text, net, f"network of {source}", inputs=("data",), shapes=[shape])
+
+
+def _of_factory(run: Run, text: str) -> Opened:
+    from mxnet.gluon import HybridBlock
+
+    import gluon_compress as gc
+    text_of_factory, _, parameters = text.partition("+")
+    made = call_factory(text_of_factory)
+    if not isinstance(made, HybridBlock):
+        raise Refusal(f"{text_of_factory} returned a {type(made).__name__}; accepted: a gluon.HybridBlock")
+    if parameters:
+        gc.load(parameters, made, epoch=run.options.get("epoch"))
+    return Opened(text, made, f"{type(made).__name__} of {text_of_factory}", [Path(parameters)] if parameters else [])
+
+
+def call_factory(text: str) -> Any:
+    """What the function ``package.module:function`` returns, called without arguments; ``Refusal`` with the reason."""
+    match = FACTORY.fullmatch(text)
+    if match is None:
+        raise Refusal(f"{text!r} is no function; accepted: package.module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(match["module"])
+    except Exception as error:
+        raise Refusal(f"{text}: the module {match['module']} cannot be imported: {type(error).__name__}: "
+                      f"{one_line(str(error))}") from error
+    function = getattr(module, match["function"], None)
+    if not callable(function):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise Refusal(f"{text}: {match['module']} has no function {match['function']!r}; "
+                      f"{nearest(match['function'], names)}")
+    try:
+        return function()
+    except Exception as error:
+        raise Refusal(f"{text} raised {type(error).__name__}: {one_line(str(error))[:300]}") from error
+
+
+def _of_pair(run: Run, text: str) -> Opened:
+    from ..checkpoint.door import load_pair
+    graph, parameters = text.split("+", 1)
+    net, found = load_pair(graph, parameters, head=run.options.get("head") or "softmax")
+    return Opened(text, net, found.kind, [Path(graph), Path(parameters)], found.inputs, found=found)
+
+
+def _of_engine(text: str, runtime: str | None, path: str) -> Opened:
+    from .. import export
+    net = export.engine(path, **({} if runtime is None else {"runtime": runtime}))
+    return Opened(text, net, f"ONNX in {net.runtime}", [Path(path)])

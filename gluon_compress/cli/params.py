@@ -1,0 +1,48 @@
+"""``gluon-compress params``: the trained networks of this package."""
+from __future__ import annotations
+
+import click
+
+from .command import command
+from .options import trained_names
+from .run import Run
+
+
+class TrainedName(click.ParamType):
+    """The name of a trained network."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter,
+                       incomplete: str) -> list[click.shell_completion.CompletionItem]:
+        return [click.shell_completion.CompletionItem(name) for name in trained_names() if name.startswith(incomplete)]
+
+
+@command
+@click.argument("names", nargs=-1, type=TrainedName())
+def params(run: Run, names: tuple[str, ...]) -> None:
+    """List the trained networks of this package; of those with NAMES, bring the files, verified by SHA-256.
+
+    A file that is not in a checkout nor in the cache is downloaded from $GLUON_COMPRESS_PARAMS_URL.
+
+    \b
+    Examples:
+      gluon-compress params
+      gluon-compress params lenet_mnist
+      gluon-compress prune params:lenet_mnist --ratio 0.5 --output small.gcz
+    """
+    import gluon_compress as gc
+
+    entries = gc.params.manifest()
+    if names:
+        paths = {name: str(gc.params.path(name)) for name in names}
+        run.give(paths=paths)
+        for name, path in paths.items():
+            run.show(f"{path}: {entries[name]['bytes']:,} bytes, verified")
+        return
+    from ..tables import format_table
+    rows = [(name, entry["network"], "x".join(map(str, entry["input_shape"])), f"{entry['bytes']:,}",
+             f"{100 * entry['test_accuracy']:.2f}%") for name, entry in sorted(entries.items())]
+    run.give(networks=entries)
+    run.show(format_table(("name", "network", "input", "bytes", "test accuracy"), rows))
+    run.show("\nAs a network: params:NAME")

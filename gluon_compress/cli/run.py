@@ -1,0 +1,140 @@
+"""One run of a command: what it shows, notes, reads and writes."""
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .failures import Refusal, one_line, tell
+from .recipes import RECIPE_END, changed_inputs, digest_of, versions, write_recipe
+from .surroundings import Streams
+
+
+@dataclass
+class Run:
+    """What a command is given, beside its own options.
+
+    Attributes
+    ----------
+    command : str
+    options : dict
+        What the user wrote, or a recipe, or the defaults: plain data.
+    json, quiet, force, dry : bool
+    streams : Streams or None
+        Where output and messages go, while the command runs.
+    """
+
+    command: str
+    options: dict[str, Any]
+    json: bool = False
+    quiet: bool = False
+    force: bool = False
+    dry: bool = False
+    streams: Streams | None = None
+    _text: list[str] = field(default_factory=list)
+    _given: dict[str, Any] = field(default_factory=dict)
+    _notes: list[str] = field(default_factory=list)
+    _read: dict[str, str] = field(default_factory=dict)
+    _files: list[dict[str, Any]] = field(default_factory=list)
+    _recipe: Path | None = None
+
+    # ---- what the user sees
+
+    def show(self, text: Any) -> None:
+        """A result for people: printed at the end, when all is done, unless ``--json``."""
+        self._text.append(str(text))
+
+    def give(self, **values: Any) -> None:
+        """The same result for programs: what ``--json`` prints."""
+        self._given.update(values)
+
+    def note(self, text: str) -> None:
+        """What the user should know: one line on standard error, at once."""
+        text = one_line(text)
+        self._notes.append(text)
+        if not self.quiet and self.streams:
+            tell(f"note: {text}", self.streams.messages)
+
+    # ---- what is read
+
+    def uses(self, *paths: str | os.PathLike[str]) -> None:
+        """Files and folders that the result depends on: the recipe keeps their SHA-256."""
+        for path in paths:
+            self._read.setdefault(os.fspath(path), digest_of(path))
+
+    # ---- what is written
+
+    def target(self, path: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]] = ()) -> Path:
+        """The path of a file that is going to be written, checked now; ``files``, where it stands for others."""
+        from ..files.paths import check_path, check_writable
+
+        recipe = Path(f"{os.fspath(path)}{RECIPE_END}") if self._recipe is None else None
+        for file in (*(list(files) or [path]), *([recipe] if recipe else [])):
+            if os.path.lexists(file) and not self.force:
+                raise Refusal(f"{os.fspath(file)} is there already; nothing is overwritten without --force")
+            check_path("the output", file)
+            check_writable(file)
+        self._recipe = self._recipe or recipe
+        return Path(path)
+
+    def would(self, what: str, *targets: str | os.PathLike[str]) -> bool:
+        """Whether this is a dry run, which says what would happen and is done with that."""
+        if self.dry:
+            writes = [os.fspath(path) for path in (*targets, *([self._recipe] if self._recipe else []))]
+            self.show(f"would {what}")
+            for path in writes:
+                self.show(f"would write {path}")
+            self.give(dry_run=True, would=what, writes=writes)
+        return self.dry
+
+    def made(self, path: str | os.PathLike[str], before: int | None = None,
+             files: Iterable[str | os.PathLike[str]] = ()) -> None:
+        """Say what was written, and how long it is; ``before``: how long that was of which it was made, in bytes."""
+        size = sum(os.path.getsize(file) for file in list(files) or [path])
+        length = f"{before:,} -> {size:,} bytes" if before else f"{size:,} bytes"
+        self.show(f"{os.fspath(path)}: {length}")
+        self._files.append({"path": os.fspath(path), "bytes": size, "bytes_before": before,
+                            "sha256": {os.path.basename(file): digest_of(file) for file in list(files) or [path]}})
+
+    # ---- at the end
+
+    def finish(self, ctx: click.Context) -> None:
+        """Write the recipe, where a file was made, and print all results."""
+        for path in changed_inputs(ctx, self._read):
+            self.note(f"{path} is another file than the one with which the recipe was written: results may differ")
+        if self._files and self._recipe:
+            results = {name: plain(value) for name, value in self._given.items()
+                       if isinstance(value, (int, float, str)) or hasattr(value, "item")}
+            write_recipe(self._recipe, self.command, self.options, {
+                "versions": versions(), "inputs": self._read, "files": self._files, "results": results})
+        if self.json:
+            result = {"command": self.command, **self._given, "files": self._files, "notes": self._notes}
+            self._print(json.dumps(plain(result), indent=2, ensure_ascii=False))
+        elif self._text:
+            self._print("\n".join(self._text))
+
+    def _print(self, text: str) -> None:
+        assert self.streams is not None
+        print(text, file=self.streams.output, flush=True)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: NumPy's numbers and arrays as plain ones, what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(each) for each in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+pass_run = click.make_pass_decorator(Run)
