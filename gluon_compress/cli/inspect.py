@@ -60,10 +60,12 @@ def show_found(run: Run, opened: Opened) -> None:
 
 def show_parameters(run: Run, opened: Opened) -> None:
     """The parameters' names, shapes and types."""
+    import numpy as np
+
     from ..network.values import parameters
     from ..tables import format_table
 
-    rows = [(name, "x".join(map(str, value.shape)) if value.shape else "-", str(value.dtype))
+    rows = [(name, "x".join(map(str, value.shape)) if value.shape else "-", np.dtype(value.dtype).name)
             for name, value in parameters(opened.net).items()]
     run.show(f"\n{format_table(('parameter', 'shape', 'type'), rows)}")
     run.give(parameters={name: {"shape": shape, "type": kind} for name, shape, kind in rows})
