@@ -1,11 +1,12 @@
 """What each layer of a network costs: parameters, nonzeros, multiply-accumulates (MACs), bytes."""
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from mxnet.gluon import Block, Constant, HybridBlock, Parameter, SymbolBlock
@@ -14,9 +15,22 @@ from ..network.graph import Graph
 from ..network.inputs import example_inputs
 from ..network.nodes import Node
 from ..network.values import parameters
+from .weight_values import Histogram, bits_of_codes, bits_of_numbers, histogram
 
 FP32_BYTES = 4
 WHOLE = "(net)"  # the row of parameters that belong to no child
+
+
+class Codes(NamedTuple):
+    """A parameter on integers: its codes, how many scales belong to them, and the bits that a file gives each code."""
+
+    values: np.ndarray
+    scales: int
+    bits: int
+
+    @property
+    def bytes(self) -> int:
+        return math.ceil(self.values.size * self.bits / 8) + FP32_BYTES * self.scales
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,16 @@ class LayerCost:
         Four for every value, running statistics and constants included.
     integer_bytes : int or None
         Bytes of the values as they are, where weights are integers: codes, their scales, four for every other value.
+    channels : int or None
+        How many the output has: filters of a convolution, units of a dense layer, else the size of axis 1.
+    entropy_bytes : float
+        What an entropy coder of order zero could make of all its values, each parameter by itself: ``n * H / 8`` for
+        integer codes and four bytes for each scale, see :func:`.weight_values.bits_of_codes`; for other values see
+        :func:`.weight_values.bits_of_numbers`.
+    weights : Histogram or None
+        Of its trained parameters of two and more axes.
+    milliseconds : float or None
+        Its share of a forward pass, where that was asked for: of the operators that read its parameters.
     """
 
     name: str
@@ -52,6 +76,10 @@ class LayerCost:
     macs: float  # an int where the batch divides it
     fp32_bytes: int
     integer_bytes: int | None = None
+    channels: int | None = None
+    entropy_bytes: float = 0.0
+    weights: Histogram | None = None
+    milliseconds: float | None = None
 
     @property
     def bytes(self) -> int:
@@ -64,27 +92,52 @@ class LayerCost:
         return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
 
 
-def layer_costs(net: HybridBlock, example: Any) -> tuple[list[LayerCost], dict[str, int]]:
-    """``(layers, not_counted)``: a list of :class:`LayerCost`, and {operator: how many} without a MAC count.
+class NetworkCosts(NamedTuple):
+    """What :func:`layer_costs` finds.
+
+    Attributes
+    ----------
+    layers : list of LayerCost
+    not_counted : dict
+        {operator: how many of them}: those whose MACs are taken as 0.
+    owners : dict
+        {name of a node of the graph: the layer whose parameters it reads}.
+    """
+
+    layers: list[LayerCost]
+    not_counted: dict[str, int]
+    owners: dict[str, str]
+
+
+def layer_costs(net: HybridBlock, example: Any, codes: Mapping[str, Codes] | None = None) -> NetworkCosts:
+    """What each layer costs; ``codes``, {structural name: Codes}, are those of weights in fp32 that were quantized.
 
     A weight that is used twice counts its MACs twice and its parameters once, under its first name.
     """
     inputs = example_inputs(example)
+    codes = {**_own_codes(net), **(codes or {})}
     if hasattr(net, "counted"):  # an IntegerNetwork, whose own graph depends on the processor
-        net, known, saved = net.counted()
+        net, known = net.counted()
     else:
-        known, saved = {}, {}
+        known = {}
     graph = Graph(net, inputs)
     layer_of = {**_layers_of_parameters(net), **known}
-    members = defaultdict(list)
-    for parameter in parameters(net).values():
-        members[layer_of[parameter.name]].append(parameter)
+    members: dict[str, dict[str, Parameter]] = defaultdict(dict)
+    for name, parameter in parameters(net).items():
+        members[layer_of[parameter.name]][name] = parameter
     uses, not_counted = _uses(graph.nodes, layer_of, batch=inputs[0].shape[0])
     names = dict.fromkeys([*members, *uses])  # a weight that is computed from the input has no members
     auxiliary = graph.auxiliary()
-    rows = [_row(name, members[name], uses[name], auxiliary) for name in names]
-    return [replace(row, integer_bytes=row.fp32_bytes - saved[row.name]) if row.name in saved else row
-            for row in rows], not_counted
+    rows = [_row(name, members[name], uses[name], auxiliary, codes) for name in names]
+    return NetworkCosts(rows, not_counted, {node.name: name for name, found in uses.items() for node, _ in found})
+
+
+def _own_codes(net: HybridBlock) -> dict[str, Codes]:
+    """Those of an IntegerNetwork."""
+    if not hasattr(net, "counted"):
+        return {}
+    return {name: Codes(codes, net.scales.weights[name]["scale"].size, net.record.bits)
+            for name, codes in net.codes.items()}
 
 
 def _layers_of_parameters(net: HybridBlock) -> dict[str, str]:
@@ -133,20 +186,41 @@ def _first_parameter(node: Node, known: Collection[str]) -> str | None:
     return next((name for name in found if name is not None), None)
 
 
-def _row(name: str, members: list[Parameter], uses: list[tuple[Node, int]], auxiliary: Collection[str]) -> LayerCost:
+def _row(name: str, members: Mapping[str, Parameter], uses: list[tuple[Node, int]], auxiliary: Collection[str],
+         codes: Mapping[str, Codes]) -> LayerCost:
     # the arrays, because a parameter that SymbolBlock.imports read does not know its own shape
-    arrays = {parameter: parameter.list_data()[0] for parameter in members}
-    trained = [array for parameter, array in arrays.items()
+    arrays = {known_as: parameter.list_data()[0].asnumpy() for known_as, parameter in members.items()}
+    trained = [arrays[known_as] for known_as, parameter in members.items()
                if parameter.name not in auxiliary and not isinstance(parameter, Constant)]
     nodes = [node for node, _ in uses]
     first = next((node for node in nodes if node.macs is not None), next(iter(nodes), None))
     kinds = Counter(node.operator for node in nodes)
     kind = " + ".join(operator if count == 1 else f"{operator} x{count}" for operator, count in kinds.items())
+    coded = [known_as for known_as in arrays if known_as in codes]
+    fp32_bytes = FP32_BYTES * sum(array.size for array in arrays.values())
+    saved = sum(FP32_BYTES * arrays[known_as].size - codes[known_as].bytes for known_as in coded)
     return LayerCost(
         name=name,
         kind=kind or "unused",
         output_shape=None if first is None else tuple(first.shapes[0]),
         parameters=sum(array.size for array in trained),
-        nonzeros=sum(int(np.count_nonzero(array.asnumpy())) for array in trained),
+        nonzeros=sum(int(np.count_nonzero(array)) for array in trained),
         macs=sum(macs for _, macs in uses),
-        fp32_bytes=FP32_BYTES * sum(array.size for array in arrays.values()))
+        fp32_bytes=fp32_bytes,
+        integer_bytes=fp32_bytes - saved if coded else None,
+        channels=None if first is None else _channels(first),
+        entropy_bytes=sum(_bits(array, codes.get(known_as)) for known_as, array in arrays.items()) / 8,
+        weights=histogram(array for array in trained if array.ndim > 1))
+
+
+def _bits(values: np.ndarray, codes: Codes | None) -> float:
+    if codes is None:
+        return bits_of_numbers(values)
+    return bits_of_codes(codes.values) + 8 * FP32_BYTES * codes.scales
+
+
+def _channels(node: Node) -> int | None:
+    count = node.get("num_filter") or node.get("num_hidden")
+    if isinstance(count, int):
+        return count
+    return node.shapes[0][1] if len(node.shapes[0]) > 1 else None

@@ -1,48 +1,90 @@
-"""One table of what a network costs: per layer, in total, on disk, in time, and against what it was before."""
+"""What a network costs: per layer, in total, on disk, in time; beside other networks; as JSON."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mxnet.gluon import HybridBlock
+from ..errors import RecordError
+from ..files.paths import check_path, check_target
+from ..files.schema import Malformed, anything, fields, integer, list_of, mapping, maybe, number, parse, text
+from ..files.writing import write_atomically
+from ..network.latency import Timing
+from ..pruning import Sensitivity
+from ..quantization import QuantizationRecord
+from ..records import Record
+from .comparison import ratios
+from .costs import LayerCost
+from .report_text import markdown, tables
+from .weight_values import Histogram
 
-from ..arguments import check_flag, check_integer
-from ..files.paths import check_path
-from ..network.inputs import example_inputs
-from ..network.latency import Timing, measure_latency
-from ..tables import format_table
-from .costs import LayerCost, layer_costs
+COUNT, MILLISECONDS = integer(0, 1 << 62), number(0)
+_HISTOGRAM = fields({"exponent": integer(-1100, 1100), "first": integer(-64, 64), "counts": list_of(COUNT, most=64),
+                     "zeros": COUNT})
+_LAYER = fields({"name": text(), "kind": text(10_000), "output_shape": maybe(list_of(COUNT, most=32)),
+                 "parameters": COUNT, "nonzeros": COUNT, "macs": number(0), "fp32_bytes": COUNT,
+                 "integer_bytes": maybe(COUNT), "channels": maybe(COUNT), "entropy_bytes": number(0),
+                 "weights": maybe(_HISTOGRAM), "milliseconds": maybe(MILLISECONDS)}, {"sparsity": number()})
 
-HEADER = ("layer", "kind", "output", "parameters", "nonzeros", "sparsity", "MACs", "bytes")
 
-
-@dataclass(frozen=True)
-class Report:
-    """What :func:`report` found. ``str()`` is a table; ``to_dict()`` goes to JSON.
+@dataclass(frozen=True, repr=False)
+class Report(Record):
+    """What :func:`report` found. ``str()`` is a table, ``to_dict()`` goes to JSON, ``write_html(path)`` makes a page.
 
     Attributes
     ----------
     layers : list of LayerCost
+        Empty for a network that another engine runs: of that only file, time and accuracy are known.
     not_counted : dict
         {operator: how many of them}: those whose MACs are taken as 0.
     input_shapes : list of tuple
         The shapes of the example's inputs, batch first.
+    name : str
+        What tables and figures call the network.
     file_name, file_bytes : str and int, or None
         A file on disk, and how long it is: indices, codebooks and headers included.
     timing : Timing or None
-    baseline : Report or None
-        The network before.
+    accuracy, samples : float and int, or None
+        Top-1 accuracy in [0, 1], and on how many samples.
+    other_times : dict
+        {operator: milliseconds} of the operators that belong to no layer, where times per layer were asked for.
+    times_measured : str or None
+        How times per layer were measured.
+    quantization : QuantizationRecord or None
+    sensitivities : list of Sensitivity
+    left_out : dict
+        {layer name: what left it alone, and why}, of all other records.
+    compared_with : dict
+        {name: Report} of the networks beside which this one stands.
     """
+
+    title = "report"
+    schema = fields(
+        {"layers": list_of(_LAYER), "not_counted": mapping(COUNT), "input_shapes": list_of(list_of(COUNT, most=32))},
+        {"name": text(), "file_name": maybe(text()), "file_bytes": maybe(COUNT), "timing": maybe(anything),
+         "accuracy": maybe(number(0, 1)), "samples": maybe(COUNT), "other_times": mapping(MILLISECONDS),
+         "times_measured": maybe(text(10_000)), "quantization": maybe(anything), "sensitivities": list_of(anything),
+         "left_out": mapping(text(10_000)), "compared_with": mapping(anything), "total": anything,
+         "comparison": anything})
 
     layers: list[LayerCost]
     not_counted: dict[str, int]
     input_shapes: list[tuple[int, ...]]
+    name: str = "network"
     file_name: str | None = None
     file_bytes: int | None = None
     timing: Timing | None = None
-    baseline: Report | None = field(default=None, repr=False)
+    accuracy: float | None = None
+    samples: int | None = None
+    other_times: dict[str, float] = field(default_factory=dict)
+    times_measured: str | None = None
+    quantization: QuantizationRecord | None = None
+    sensitivities: list[Sensitivity] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    compared_with: dict[str, Report] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -73,141 +115,127 @@ class Report:
         """The bytes of the values as they are: as :attr:`fp32_bytes`, but weights on integers are codes and scales."""
         return sum(layer.bytes for layer in self.layers)
 
+    @property
+    def entropy_bytes(self) -> float:
+        """What an entropy coder of order zero could make of the values: see :class:`LayerCost`."""
+        return sum(layer.entropy_bytes for layer in self.layers)
+
+    @property
+    def milliseconds(self) -> float | None:
+        """Of all operators of a forward pass, where times per layer were asked for; these run one after the other."""
+        if self.times_measured is None:
+            return None
+        return sum(layer.milliseconds or 0 for layer in self.layers) + sum(self.other_times.values())
+
+    @property
+    def baseline(self) -> Report | None:
+        """The first network of ``compared_with``, by its old name."""
+        warnings.warn("Report.baseline is now Report.compared_with, {name: Report}", DeprecationWarning, stacklevel=2)
+        return next(iter(self.compared_with.values()), None)
+
+    @property
+    def networks(self) -> dict[str, Report]:
+        """{name: Report} of the networks that it is compared with, and of itself, last."""
+        return {**self.compared_with, self.name: self}
+
     def quantities(self) -> dict[str, Any]:
-        """{quantity: number}, by which two reports are compared; None for what was not asked for."""
-        return {"parameters": self.parameters, "nonzeros": self.nonzeros, "MACs per sample": self.macs,
-                "bytes": self.bytes, "file bytes": self.file_bytes,
-                "median ms": self.timing and self.timing.median}
+        """{quantity: number}, by which two reports are compared; None for what is not known or was not asked for."""
+        known = bool(self.layers)
+        counted = {"parameters": self.parameters, "nonzeros": self.nonzeros, "MACs per sample": self.macs,
+                   "bytes": self.bytes, "entropy bytes": self.entropy_bytes}
+        return {**{what: value if known else None for what, value in counted.items()}, "file bytes": self.file_bytes,
+                "median ms": self.timing and self.timing.median, "accuracy": self.accuracy}
 
-    def comparison(self) -> dict[str, dict]:
-        """{what: {before, after, ratio}} against the baseline, ratio = before / after; {} without one."""
-        if self.baseline is None:
+    def comparison(self, name: str | None = None) -> dict[str, dict]:
+        """{what: {before, after, ratio}} against a network of ``compared_with``, the first by default.
+
+        The ratio is before / after, None for an accuracy. {} where there is nothing to compare with.
+        """
+        if not self.compared_with:
             return {}
-        before = self.baseline.quantities()
-        return {name: {"before": before[name], "after": after,
-                       "ratio": before[name] / after if before[name] is not None and after else None}
-                for name, after in self.quantities().items() if before[name] is not None or after is not None}
+        before = self.compared_with[name or next(iter(self.compared_with))]
+        return ratios(before.quantities(), self.quantities())
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serializable; with "total" and "comparison", which follow from the rest."""
         return {
+            "name": self.name,
             "layers": [{**asdict(layer), "sparsity": layer.sparsity,
                         "output_shape": layer.output_shape and list(layer.output_shape)} for layer in self.layers],
-            "total": {**self.quantities(), "sparsity": self.sparsity},
+            "total": {**self.quantities(), "fp32 bytes": self.fp32_bytes, "sparsity": self.sparsity},
             "not_counted": dict(self.not_counted),
             "input_shapes": [list(shape) for shape in self.input_shapes],
             "file_name": self.file_name,
+            "file_bytes": self.file_bytes,
             "timing": self.timing and self.timing.to_dict(),
+            "accuracy": self.accuracy,
+            "samples": self.samples,
+            "other_times": dict(self.other_times),
+            "times_measured": self.times_measured,
+            "quantization": self.quantization and self.quantization.to_dict(),
+            "sensitivities": [each.to_dict() for each in self.sensitivities],
+            "left_out": dict(self.left_out),
             "comparison": self.comparison(),
-            "baseline": self.baseline and self.baseline.to_dict(),
+            "compared_with": {name: other.to_dict() for name, other in self.compared_with.items()},
         }
 
-    def to_markdown(self) -> str:
-        """The same tables and notes in Markdown."""
-        tables = [_markdown(HEADER, self._rows())]
-        if self.baseline is not None:
-            tables.append(_markdown(("", "before", "after", "ratio"), self._comparison_rows()))
-        return "\n\n".join([*tables, "\n".join(f"- {note}" for note in self._notes())])
+    @classmethod
+    def of_checked(cls, record: dict[str, Any]) -> Report:
+        """The report of JSON that ``schema`` has accepted."""
+        rest = {name: value for name, value in record.items() if name not in ("total", "comparison")}
+        quantization, timing = rest.get("quantization"), rest.get("timing")
+        return cls(**{
+            **rest,
+            "layers": [_layer_of(layer) for layer in rest["layers"]],
+            "input_shapes": [tuple(shape) for shape in rest["input_shapes"]],
+            "timing": None if timing is None else Timing(**timing),
+            "quantization": None if quantization is None else QuantizationRecord.from_dict(quantization),
+            "sensitivities": [Sensitivity.from_dict(each) for each in rest.get("sensitivities", [])],
+            "compared_with": {name: cls.from_dict(other) for name, other in rest.get("compared_with", {}).items()}})
 
-    def __str__(self) -> str:
-        tables = [format_table(HEADER, self._rows())]
-        if self.baseline is not None:
-            tables.append(format_table(("", "before", "after", "ratio"), self._comparison_rows()))
-        return "\n\n".join([*tables, "\n".join(self._notes())])
+    def write_json(self, path: str | Path) -> Path:
+        """Write :meth:`to_dict` as a file in one step, and return its path: :meth:`read_json` reads it."""
+        check_target("path", path)
+        content = json.dumps(self.to_dict(), indent=1)
+        write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+        return Path(path)
 
-    def _rows(self) -> list[tuple[str, ...]]:
-        rows = [(layer.name, layer.kind, _shape(layer.output_shape), *_cells(layer)) for layer in self.layers]
-        return [*rows, ("total", "", "", *_cells(self))]
-
-    def _comparison_rows(self) -> list[tuple[str, ...]]:
-        return [(name, _number(values["before"]), _number(values["after"]),
-                 "-" if values["ratio"] is None else f"{values['ratio']:.2f}x")
-                for name, values in self.comparison().items()]
-
-    def _notes(self) -> list[str]:
-        shapes = ", ".join(map(_shape, self.input_shapes))
-        notes = [f"For input {shapes}. MACs per sample, dense: products with pruned weights count."]
-        if self.bytes != self.fp32_bytes:
-            notes.append("Bytes: integer weights count as codes and scales, every other value as four bytes.")
-        if self.not_counted:
-            listed = ", ".join(f"{operator} ({count})" for operator, count in self.not_counted.items())
-            notes.append(f"Not counted as MACs: {listed}.")
-        untrained = self.fp32_bytes // 4 - self.parameters
-        if untrained:
-            notes.append(f"In the bytes, but not in the parameters: {untrained:,} running statistics or constants.")
-        for label, report in (("Before", self.baseline), ("After" if self.baseline else "", self)):
-            prefix = f"{label}: " if label else ""
-            if report is not None and report.file_bytes is not None:
-                notes.append(f"{prefix}file {report.file_name}, {report.file_bytes:,} bytes.")
-            if report is not None and report.timing is not None:
-                notes.append(f"{prefix}forward pass: {report.timing}.")
-        return notes
-
-
-def report(net: HybridBlock, example: Any, baseline: HybridBlock | Report | None = None, path: str | Path | None = None,
-           latency: bool = False, repeats: int = 30, warmup: int = 5) -> Report:
-    """Count what ``net`` costs on ``example`` and return a :class:`Report`; the network stays as it is.
-
-    ::
-
-        print(report(net, example))
-        print(report(pruned, example, baseline=net, path="pruned.gcz", latency=True))
-
-    Parameters
-    ----------
-    net : HybridBlock
-        Initialized, with known shapes; a SymbolBlock is one too.
-    example : NDArray, or tuple of NDArray for a network of several inputs
-        A batch ``(batch, ...)``; MACs are per sample of it.
-    baseline : HybridBlock or Report, optional
-        The network before, on the same example. For its file size as well, give
-        ``report(before, example, path=...)``.
-    path : str or Path, optional
-        A file of the network: its length on disk is reported.
-    latency : bool
-        Time the forward pass too (and the baseline's, when it is given as a network): see
-        :func:`measure_latency`, which takes ``repeats`` and ``warmup``.
-
-    Raises
-    ------
-    TypeError
-        When ``net`` is not a HybridBlock, or ``example`` not an NDArray.
-    NetworkError
-        When the network is not initialized, has shapes still to be inferred, or cannot be traced.
-    ValueError
-        When the example's shape does not fit.
-    FileNotFoundError
-        When there is no file at ``path``.
-    """
-    check_flag("latency", latency)
-    check_integer("repeats", repeats, minimum=1)
-    check_integer("warmup", warmup, minimum=0)
-    layers, not_counted = layer_costs(net, example)
-    file_bytes = None
-    if path is not None:
+    @classmethod
+    def read_json(cls, path: str | Path) -> Report:
+        """The report in a file, to compare with; ``RecordError`` for any other file."""
         check_path("path", path)
-        file_bytes = Path(path).stat().st_size
-    if baseline is not None and not isinstance(baseline, Report):
-        baseline = report(baseline, example, latency=latency, repeats=repeats, warmup=warmup)
-    timing = measure_latency(net, example, repeats, warmup) if latency else None
-    return Report(layers, not_counted, [value.shape for value in example_inputs(example)],
-                  None if path is None else Path(path).name, file_bytes, timing, baseline)
+        try:
+            return cls.from_dict(parse(Path(path).read_text(encoding="utf-8"), str(path)))
+        except (Malformed, UnicodeDecodeError) as error:
+            raise RecordError(f"{path} is not a report: {error}") from error
+
+    def write_html(self, path: str | Path, title: str | None = None) -> Path:
+        """Write the report as one HTML page that needs no other file and no network, and return its path.
+
+        Parameters
+        ----------
+        path : str or Path
+            An older file is replaced only by the complete new one.
+        title : str, optional
+            By default the names of the networks.
+        """
+        from .page.document import page  # not needed for a table
+        check_target("path", path)
+        content = page(self, title)
+        write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+        return Path(path)
+
+    def to_markdown(self) -> str:
+        """The tables and notes of ``str()`` in Markdown."""
+        return markdown(self)
+
+    def summary(self) -> str:
+        """Tables and notes for a terminal."""
+        return tables(self)
 
 
-def _cells(costs: LayerCost | Report) -> tuple[str, ...]:
-    return (_number(costs.parameters), _number(costs.nonzeros), f"{100 * costs.sparsity:.1f}%",
-            _number(costs.macs), _number(costs.bytes))
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "-" if shape is None else "x".join(map(str, shape))
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _layer_of(layer: Mapping[str, Any]) -> LayerCost:
+    rest = {name: value for name, value in layer.items() if name != "sparsity"}
+    shape, weights = rest["output_shape"], rest["weights"]
+    return LayerCost(**{**rest, "output_shape": None if shape is None else tuple(shape),
+                        "weights": None if weights is None else Histogram(**weights)})

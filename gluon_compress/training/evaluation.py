@@ -37,6 +37,12 @@ def evaluate(net: HybridBlock, data: Iterable) -> float:
 
 def accuracy_of(net: HybridBlock, data: Iterable, name: str, workers: TrainingGroup) -> float:
     """As :func:`evaluate`, over the data of all ``workers``; errors call the data ``name``."""
+    correct, samples = workers.sum(correct_and_all(net, data, name))
+    return float(correct / samples)
+
+
+def correct_and_all(net: HybridBlock, data: Iterable, name: str) -> list[int]:
+    """``[samples whose class is right, all samples]``, in one pass over the data."""
     correct = samples = 0
     with undone_on_error(net):
         for batch in go_through(data, name):
@@ -47,8 +53,7 @@ def accuracy_of(net: HybridBlock, data: Iterable, name: str, workers: TrainingGr
             classes = check_labels(labels, outputs)
             correct += count_correct(outputs, classes)
             samples += len(classes)
-    correct, samples = workers.sum([correct, samples])
-    return float(correct / samples)
+    return [correct, samples]
 
 
 def count_correct(outputs: NDArray, classes: np.ndarray) -> int:

@@ -1,7 +1,6 @@
 """The network that runs on integers."""
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -134,11 +133,10 @@ class IntegerNetwork(GraphBlock):
         """{structural name: float32 array} of the original network, with the weights as they were rounded."""
         return self.quantized.fp32_values()
 
-    def counted(self) -> tuple[SymbolBlock, dict[str, str], dict[str, int]]:
-        """``(network in fp32 of the same layers, {parameter: layer}, {layer: saved bytes})``: for reports.
+    def counted(self) -> tuple[SymbolBlock, dict[str, str]]:
+        """``(network in fp32 of the same layers, {parameter: layer})``: for reports.
 
         BatchNorms are part of the layers, as they are here: a beta that shifts a layer's output belongs to that layer.
-        Codes and their scales take the place of four bytes for each weight.
         """
         inference = self.quantized.inference
         owners: dict[str, str] = {}
@@ -146,9 +144,7 @@ class IntegerNetwork(GraphBlock):
             owners.setdefault(weight, name)
         for name, bias in inference.biases.items():
             owners.setdefault(bias, owners[inference.weights[name]])
-        saved = {owners[weight]: 4 * (codes.size - self.scales.weights[weight]["scale"].size)
-                 - math.ceil(codes.size * self.record.bits / 8) for weight, codes in self.codes.items()}
-        return block_of(inference.outputs, inference.inputs, self.fp32_values()), owners, saved
+        return block_of(inference.outputs, inference.inputs, self.fp32_values()), owners
 
     def summary(self) -> str:
         """The table of :class:`QuantizationRecord`."""
