@@ -1,11 +1,14 @@
 """Text on a terminal: tables for records and reports, and progress bars."""
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tqdm import tqdm
+
+NUMBER = re.compile(r"[-+]?([\d,]*\.?\d+(e[-+]?\d+)?|inf|nan)(%|x| ?[kMGT]?B| [kMGT])?")  # 1,024 3.5% 2x 36.9 kB
 
 
 def progress_bar(iterable: Iterable[Any] | None = None, show: bool = True, **options: Any) -> tqdm:
@@ -31,7 +34,4 @@ def format_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        return text in ("", "-") or isinstance(float(text.rstrip("%x").replace(",", "")), float)
-    except ValueError:
-        return False
+    return text in ("", "-") or NUMBER.fullmatch(text) is not None

@@ -146,7 +146,12 @@ MISTAKES = {
                           "infinite": [0, 1, 1, np.inf]}),
     "features": ("features|layer", {"text": "conv", "empty": [], "names": ["conv"], "number": 3}),
     "context": ("ctx", {"text": "cpu", "number": 0, "list": [mx.cpu()], "no such device": lambda: mx.gpu(7)}),
-    "baseline": (f"baseline|{NET_WORDS}", {name: value for name, value in NETS.items() if name != "None"}),
+    "compared": (f"compared_with|{NET_WORDS}", {
+        **{name: value for name, value in NETS.items() if name != "None"}, "empty": {}, "numbers for names": {3: tiny},
+        "text inside": {"a": "x"}, "None inside": {"a": None}}),
+    "optional data": (DATA_WORDS, {name: value for name, value in LABELLED.items() if name != "None"}),
+    "records": ("records", {"None": None, "text": "x", "number": 3, "texts": ["x"], "dict": {"a": 1},
+                            "a network": tiny}),
     "optional example": ("example|network", {name: value for name, value in EXAMPLES.items() if name != "None"}),
     "layer": ("{name}", {"None": None, "number": 3, "list": ["conv"]}),
     "weights": ("teacher_weights", {"text": "x", "number": 3, "negative": [-1], "empty": [], "too many": [1, 1],

@@ -284,7 +284,22 @@ FUNCTIONS = {
                                                               "percentile": "percentile"}),
     "report": (gc.report, {"net": tiny, "example": EXAMPLE},
                {"net": "net", "example": "example", "path": "optional path", "latency": "flag", "repeats": "positive",
-                "warmup": "integer", "baseline": "baseline"}),
+                "warmup": "integer", "compared_with": "compared", "baseline": "compared",
+                "layer_times": "flag", "progress": "flag",
+                "name": "optional text", "data": "optional data", "records": "records"}),
+    "measuring.Report.write_html": (
+        gc.measuring.Report.write_html, {"self": lambda: gc.report(tiny(), EXAMPLE), "path": "page.html"},
+        {"path": "path", "title": "optional text"}),
+    "measuring.Report.write_json": (
+        gc.measuring.Report.write_json, {"self": lambda: gc.report(tiny(), EXAMPLE), "path": "report.json"},
+        {"path": "path"}),
+    "measuring.Report.read_json": (
+        gc.measuring.Report.read_json, {"path": "report.json"}, {"path": "path"}),
+    "measuring.Report.from_dict": (gc.measuring.Report.from_dict, {
+        "record": lambda: gc.report(tiny(), EXAMPLE).to_dict()}, {"record": "record"}),
+    "measuring.Report.comparison": (
+        gc.measuring.Report.comparison, {"self": lambda: gc.report(tiny(), EXAMPLE, compared_with=tiny())},
+        {"name": "optional text"}),
     "measure_latency": (gc.measure_latency, {"net": tiny, "example": EXAMPLE, "repeats": 1},
                         {"net": "net", "example": "example", "repeats": "positive", "warmup": "integer"}),
     "measuring.kernels_of": (measuring.kernels_of, {"net": tiny, "example": EXAMPLE, **QUIET},
@@ -508,6 +523,8 @@ def test_the_calls_without_mistake_work(name, folder):
     function, good, _ = FUNCTIONS[name]
     if name in ("load", "checkpoint.records", "checkpoint.describe"):
         gc.save("missing.gcz", tiny(), example=EXAMPLE)
+    if name == "measuring.Report.read_json":
+        gc.report(tiny(), EXAMPLE).write_json("report.json")
     function(**{key: made(value) for key, value in good.items()})
 
 

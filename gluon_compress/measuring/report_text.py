@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..tables import format_table
-from .comparison import LayerRow, all_equal, side_by_side
+from .comparison import side_by_side
 from .units import NOTHING, dimensions, exact, milliseconds, percent, short, times
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class Table(NamedTuple):
     header: Sequence[str]
-    rows: list[Sequence[str]]
+    rows: Sequence[Sequence[str]]
 
 
 def tables(report: Report) -> str:
@@ -70,7 +70,8 @@ def _pairs_of_layers(before: Report, after: Report) -> Table:
         columns["ms"] = [[milliseconds(value) for value in row.values("milliseconds")] for row in rows]
         totals["ms"] = [milliseconds(each.milliseconds) for each in (before, after)]
     cells = [_arrows([*pairs, totals[name]]) for name, pairs in columns.items()]
-    return Table(("layer", *columns), list(zip([*(row.name for row in rows), "total"], *cells)))
+    header = [name.rjust(len(column[0])) for name, column in zip(columns, cells)]
+    return Table(("layer", *header), list(zip([*(row.name for row in rows), "total"], *cells)))
 
 
 def _arrows(pairs: Sequence[Sequence[str]]) -> list[str]:
@@ -112,7 +113,8 @@ def _networks(report: Report) -> Table:
     for name, each in report.networks.items():
         counted = (short(each.parameters), percent(each.sparsity), short(each.macs), short(each.bytes, "B"),
                    short(each.entropy_bytes, "B")) if each.layers else (NOTHING,) * 5
-        rows.append((name, *counted, short(each.file_bytes, "B"), milliseconds(each.timing and each.timing.median),
+        rows.append((name, *counted, short(each.file_bytes, "B"),
+                     NOTHING if each.timing is None else milliseconds(each.timing.median),
                      NOTHING if each.accuracy is None else f"{each.accuracy:.4f}"))
     kept = [column for column in range(len(header)) if any(row[column] != NOTHING for row in rows)]
     return Table([header[column] for column in kept], [[row[column] for column in kept] for row in rows])
@@ -152,4 +154,4 @@ def measured(report: Report) -> Iterable[str]:
 
 def _markdown(table: Table) -> str:
     lines = [table.header, ["---"] * len(table.header), *table.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(cell.strip() for cell in line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""What :func:`report` counts and measures: costs of layers, sizes of files, times, accuracies, of one or more networks."""
+"""What :func:`report` counts and measures: costs of layers, sizes of files, times, accuracies, of several networks."""
 from __future__ import annotations
 
 import warnings
@@ -99,8 +99,8 @@ def report(net: HybridBlock, example: Any, compared_with: Any = None, data: Iter
                                  "layer_times": layer_times, "progress": progress}
     own = name or (AFTER if list(others) == [BEFORE] else ALONE)
     main = _measured(net, example, own, path, _listed(records), **measuring)
-    return _with(main, {each: other if isinstance(other, Report) else _measured(other, example, each, None, [], **measuring)
-                        for each, other in others.items()})
+    return _with(main, {each: other if isinstance(other, Report) else
+                        _measured(other, example, each, None, [], **measuring) for each, other in others.items()})
 
 
 def _check_arguments(latency: Any, repeats: Any, warmup: Any, layer_times: Any, progress: Any, path: Any,

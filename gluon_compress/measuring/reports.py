@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..arguments import check_known, check_text
 from ..errors import RecordError
 from ..files.paths import check_path, check_target
 from ..files.schema import Malformed, anything, fields, integer, list_of, mapping, maybe, number, parse, text
@@ -144,7 +145,7 @@ class Report(Record):
         counted = {"parameters": self.parameters, "nonzeros": self.nonzeros, "MACs per sample": self.macs,
                    "bytes": self.bytes, "entropy bytes": self.entropy_bytes}
         return {**{what: value if known else None for what, value in counted.items()}, "file bytes": self.file_bytes,
-                "median ms": self.timing and self.timing.median, "accuracy": self.accuracy}
+                "median ms": None if self.timing is None else self.timing.median, "accuracy": self.accuracy}
 
     def comparison(self, name: str | None = None) -> dict[str, dict]:
         """{what: {before, after, ratio}} against a network of ``compared_with``, the first by default.
@@ -153,6 +154,9 @@ class Report(Record):
         """
         if not self.compared_with:
             return {}
+        if name is not None:
+            check_text("name", name)
+            check_known("name is", name, self.compared_with, "network in compared_with")
         before = self.compared_with[name or next(iter(self.compared_with))]
         return ratios(before.quantities(), self.quantities())
 

@@ -15,7 +15,8 @@ def short(value: float | None, unit: str = "") -> str:
     digits = f"{value:.3g}" if value else "0"  # 999.6 is 1e+03
     power = min(max(0, math.floor(math.log10(abs(float(digits)))) // 3 if value else 0), len(PREFIXES) - 1)
     number = float(digits) / 1000 ** power
-    places = max(0, 2 - math.floor(math.log10(abs(number)))) if value and (power or not float(value).is_integer()) else 0
+    whole = not power and float(value).is_integer()
+    places = 0 if whole else max(0, 2 - math.floor(math.log10(abs(number))))
     return f"{number:,.{places}f} {PREFIXES[power]}{unit}".rstrip()
 
 

@@ -1,0 +1,171 @@
+"""Figures of a page: each has a title that says what to see, and is left out where its numbers are not known."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element
+
+from ..comparison import side_by_side
+from ..units import milliseconds, percent, short
+from .elements import Child, element
+from .svg import Axis, Plot
+
+if TYPE_CHECKING:
+    from ..reports import Report
+
+STYLES = 6  # of networks in the style sheet, n0 to n5
+
+
+def style(index: int) -> str:
+    """The class of the network of that number."""
+    return f"n{index % STYLES}"
+
+
+def figure(title: str, *content: Child, text: str | None = None, class_: str | None = None) -> Element:
+    """A figure with its title above and, where there is one, an explanation below."""
+    explanation = None if text is None else element("p", text, class_="note")
+    return element("figure", element("figcaption", title), *content, explanation, class_=class_)
+
+
+def legend(names: Sequence[str]) -> Element | None:
+    """The networks' colours; nothing for one alone."""
+    if len(names) < 2:
+        return None
+    return element("ul", *(element("li", element("span", class_=f"swatch {style(index)}"), name)
+                           for index, name in enumerate(names)), class_="legend")
+
+
+Bar = tuple[float | None, str]  # its length, and the value beside it
+
+
+def bars(rows: Sequence[tuple[str, Sequence[Bar], str | None]], label: str) -> Element:
+    """Bars that lie: a row for each (name, bars of the networks, remark in place of bars)."""
+    largest = max((value for _, values, _ in rows for value, _ in values if value is not None), default=0) or 1
+    found = []
+    for name, values, remark in rows:
+        drawn = [element("span", _bar(index, value / largest), element("span", text, class_="value"), class_="track")
+                 for index, (value, text) in enumerate(values) if value is not None]
+        found.append(element("li", element("span", name, class_="name"),
+                             element("span", *drawn, remark, class_="tracks" if remark is None else "tracks remark")))
+    return element("ul", *found, class_="bars", aria_label=label)
+
+
+def _bar(index: int, share: float) -> Element:
+    return element("span", class_=f"bar {style(index)}", style=f"width:{100 * max(share, 0):.1f}%")
+
+
+def size_by_layer(report: Report) -> Element | None:
+    """Bytes of each layer with multiplications, and of all others together."""
+    networks = {name: each for name, each in report.networks.items() if each.layers}
+    rows = side_by_side(networks.values())
+    if not rows:
+        return None
+    main = [row for row in rows if any(row.values("macs"))] or rows
+    rest = [row for row in rows if row not in main]
+    drawn: list[tuple[str, Sequence[Bar], str | None]] = [
+        (row.name, [(value, "" if value is None else short(value, "B")) for value in row.values("bytes")], None)
+        for row in main]
+    if rest:
+        sums = [sum(value or 0 for value in column) for column in zip(*(row.values("bytes") for row in rest))]
+        drawn.append((f"{len(rest)} layers without multiplications",
+                      [(value, short(value, "B")) for value in sums], None))
+    title = _title_of_sizes(list(networks.values()))
+    return figure(title, legend(list(networks)), bars(drawn, title), class_="tall",
+                  text="Bytes of the values as they are: four for each, or integer codes and their scales.")
+
+
+def _title_of_sizes(networks: Sequence[Report]) -> str:
+    before, after = networks[0], networks[-1]
+    largest = max(after.layers, key=lambda layer: layer.bytes)
+    share = percent(largest.bytes / after.bytes if after.bytes else 0, 0)
+    left = f" that are left of {short(before.bytes, 'B')}" if before.bytes > after.bytes else ""
+    return f"Size by layer: {largest.name} has {share} of the {short(after.bytes, 'B')}{left}"
+
+
+def time_of_networks(report: Report) -> Element | None:
+    """Median times of a forward pass as bars; nothing for one network alone."""
+    timed = {name: each.timing for name, each in report.networks.items() if each.timing}
+    if len(timed) < 2:
+        return None
+    fastest = min(timed, key=lambda name: timed[name].median)
+    slowest = max(timed, key=lambda name: timed[name].median)
+    order = list(report.networks)
+    rows = []
+    for name, timing in timed.items():
+        values: list[Bar] = [(None, "")] * len(order)
+        values[order.index(name)] = (timing.median, f"{milliseconds(timing.median)} ms, {timing.precision}")
+        rows.append((name, values, None))
+    title = (f"Time: {fastest} is {timed[slowest].median / timed[fastest].median:.2f} times as fast as {slowest}")
+    return figure(title, bars(rows, title), text=f"Median milliseconds of a forward pass, batch "
+                  f"{timed[fastest].batch}; the notes at the end say how each was measured.")
+
+
+def accuracy_against_size(report: Report) -> Element | None:
+    """A dot per network; nothing for one alone."""
+    networks = list(report.networks.items())
+    in_files = all(each.file_bytes is not None for _, each in networks if each.accuracy is not None)
+    found = [(index, name, float((each.file_bytes if in_files else each.bytes) or 0), each.accuracy)
+             for index, (name, each) in enumerate(networks)
+             if each.accuracy is not None and (in_files or each.layers)]
+    if len(found) < 2:
+        return None
+    (_, first, size, accuracy), (_, last, new_size, new_accuracy) = found[0], found[-1]
+    title = (f"Accuracy against size: {last} has {short(new_size, 'B')} and {percent(new_accuracy)}, {first} "
+             f"{short(size, 'B')} and {percent(accuracy)}")
+    x = _axis([each[2] for each in found], "bytes of the file" if in_files else "bytes of the values",
+              lambda value: short(value, "B"), log=True)
+    y = _axis([each[3] for each in found], "top-1 accuracy", lambda value: f"{100 * value:.4g}%", least=0.02)
+    return figure(title, _dots(found, x, y, title), text="Up and to the left is better.")
+
+
+def time_against_macs(report: Report) -> Element | None:
+    """A dot per network; nothing for one alone."""
+    found = [(index, name, each.macs, each.timing.median) for index, (name, each) in
+             enumerate(report.networks.items()) if each.timing is not None and each.layers]
+    if len(found) < 2:
+        return None
+    (_, first, macs, time), (_, last, new_macs, new_time) = found[0], found[-1]
+    title = (f"Time against multiplications: {last} has {percent(new_macs / macs if macs else 1, 0)} of those of "
+             f"{first} and takes {percent(new_time / time, 0)} of its time")
+    x = _axis([0, *(each[2] for each in found)], "multiply-accumulates per sample", short)
+    y = _axis([0, *(each[3] for each in found)], "milliseconds per batch", milliseconds)
+    return figure(title, _dots(found, x, y, title), text="On a straight line from zero, time follows the "
+                  "multiplications; a network below that line computes faster kinds of them.")
+
+
+def time_of_layers(report: Report) -> Element | None:
+    """Each layer's time against its multiplications, both on a log axis."""
+    found = [(index, layer.name, layer.macs, layer.milliseconds)
+             for index, each in enumerate(report.networks.values()) for layer in each.layers
+             if layer.milliseconds and layer.macs]
+    if len(found) < 2:
+        return None
+    _, slowest, _, longest = max((each for each in found if each[0] == found[-1][0]), key=lambda each: each[3])
+    title = f"Time of each layer: {slowest} takes longest, {milliseconds(longest)} ms"
+    x = _axis([each[2] for each in found], "multiply-accumulates per sample", short, log=True)
+    y = _axis([each[3] for each in found], "milliseconds per batch", milliseconds, log=True)
+    plot = Plot(x, y)
+    for index, name, macs, time in found:
+        plot.dot(macs, time, style(index), f"{name}: {short(macs)} multiply-accumulates, {milliseconds(time)} ms", 3.5)
+    return figure(title, legend(list(report.networks)), plot.svg(title),
+                  text="Dots that lie higher than others of the same number of multiplications are slow for what they "
+                       "compute. A pointer over a dot shows its name.")
+
+
+def _dots(found: Sequence[tuple[int, str, float, float]], x: Axis, y: Axis, title: str) -> Element:
+    plot = Plot(x, y)
+    for index, name, across, up in found:
+        plot.dot(across, up, style(index), f"{name}: {x.write(across)}, {y.write(up)}", 6)
+    plot.label_dots([(across, up, name) for _, name, across, up in found])
+    return plot.svg(title)
+
+
+def _axis(values: Sequence[float], label: str, write: Callable[[float], str], log: bool = False,
+          least: float = 0.0) -> Axis:
+    """An axis with room around ``values``; a logarithmic one only where they are far apart and above zero."""
+    low, high = min(values), max(values)
+    if log and low > 0 and high / low > 3:
+        room = (high / low) ** 0.12
+        return Axis(low / room, high * room, label, write, log=True)
+    room = 0.12 * max(high - low, least, abs(high) * 1e-3) or 1.0
+    return Axis(0.0 if low == 0 else low - room, high + room, label, write)

@@ -1,0 +1,98 @@
+"""Curves of a sensitivity measurement: the error on a log axis, the layers that lose most in colour, all in a table."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element
+
+from ..units import percent
+from .elements import element
+from .figures import STYLES, figure
+from .svg import Axis, Plot
+from .tables import Cell, Column, table
+
+if TYPE_CHECKING:
+    from ...pruning import Sensitivity
+
+COLOURED = STYLES - 1  # curves; the rest is grey, and can be read in the table
+
+
+def sensitivity_section(sensitivity: Sensitivity) -> list[Element]:
+    """The figure and the table of a measurement; nothing without curves."""
+    if not sensitivity.curves:
+        return []
+    return [_figure(sensitivity), _table(sensitivity)]
+
+
+def ranked(sensitivity: Sensitivity) -> list[str]:
+    """The names of the curves, the layer that loses most first: by the mean accuracy of its points."""
+    return sorted(sensitivity.curves, key=lambda name: _mean(sensitivity.curves[name]))
+
+
+def _mean(curve: dict[float, float]) -> float:
+    return sum(curve.values()) / len(curve) if curve else float("inf")
+
+
+def _what(sensitivity: Sensitivity) -> str:
+    return "weights of a layer set to zero" if sensitivity.kind == "weights" else "channels of a layer removed"
+
+
+def _figure(sensitivity: Sensitivity) -> Element:
+    order = ranked(sensitivity)
+    worst, best = order[0], order[-1]
+    title = f"Sensitivity: {worst} can spare least" + (f", {best} most" if best != worst else "")
+    errors = {name: _errors(sensitivity, name) for name in order}
+    points = [error for curve in errors.values() for _, error in curve]
+    floor = _floor(points)
+    x = Axis(0, max(max(fraction for fraction, _ in curve) for curve in errors.values()) or 1, _what(sensitivity),
+             lambda value: f"{100 * value:.0f}%")
+    y = Axis(floor / 1.15, max([*points, floor]) * 1.15, "error (1 − accuracy)", lambda value: f"{100 * value:.3g}%",
+             log=True)
+    plot = Plot(x, y)
+    if sensitivity.baseline is not None:
+        error = max(1 - sensitivity.baseline, floor)
+        plot.line([(x.low, error), (x.high, error)], "baseline", "the network as it is")
+    coloured = order[:COLOURED]
+    for name in reversed(order):  # the most sensitive on top
+        kind = f"n{coloured.index(name) + 1}" if name in coloured else "other"
+        plot.line([(fraction, max(error, floor)) for fraction, error in errors[name]], kind, name)
+    return figure(title, plot.svg(title), _legend(coloured, len(order) - len(coloured)),
+                  text="Each curve is of one layer, or of several whose channels go together, pruned alone and not "
+                       "trained afterwards: the higher, the more it loses.")
+
+
+def _legend(coloured: list[str], others: int) -> Element:
+    listed = [(f"n{index}", name) for index, name in enumerate(coloured, 1)]
+    listed += [("other", f"{others} others")] if others else []
+    listed.append(("baseline", "the network as it is"))
+    return element("ul", *(element("li", element("span", class_=f"swatch {kind}"), name) for kind, name in listed),
+                   class_="legend")
+
+
+def _errors(sensitivity: Sensitivity, name: str) -> list[tuple[float, float]]:
+    start = [] if sensitivity.baseline is None else [(0.0, 1 - sensitivity.baseline)]
+    return [*start, *((fraction, 1 - accuracy) for fraction, accuracy in sorted(sensitivity.curves[name].items()))]
+
+
+def _floor(errors: list[float]) -> float:
+    """Where an error of zero is drawn on a log axis: half of the smallest other one."""
+    return min((error for error in errors if error > 0), default=0.02) / (2 if min(errors) <= 0 else 1)
+
+
+def _table(sensitivity: Sensitivity) -> Element:
+    names = list(sensitivity.curves)
+    start = sensitivity.baseline
+    lost = [max((start or 1) - accuracy, 0) for curve in sensitivity.curves.values() for accuracy in curve.values()]
+    most = max(lost, default=0) or 1
+    columns = [Column("layer", [Cell(name, name) for name in names], number=False)]
+    if start is not None:
+        columns.append(Column("0%", [Cell(percent(start), start) for _ in names]))
+    for fraction in sensitivity.fractions:
+        cells = [Cell("-") if fraction not in curve else
+                 Cell(percent(curve[fraction]), curve[fraction], heat=((start or 1) - curve[fraction]) / most)
+                 for curve in sensitivity.curves.values()]
+        columns.append(Column(f"{100 * fraction:g}%", cells))
+    together = [", ".join(layer for layer in sensitivity.layers.get(name, []) if layer != name) for name in names]
+    if any(together):
+        columns.append(Column("together with", [Cell(text) for text in together], number=False))
+    label = f"Accuracy with so many {_what(sensitivity)}"
+    return element("div", element("h3", label), table(label, columns))
