@@ -272,7 +272,8 @@ def test_the_forms_of_a_report_agree(lenet):
         assert len({len(line) for line in table.splitlines()}) == 1  # one right edge
         assert max(map(len, table.splitlines())) <= 100
     assert str(alone).split("\n\n")[0].splitlines()[-1].split() == [
-        "total", "170,988", f"{100 * found.sparsity:.1f}%", "1.35", "M", "684", "kB", f"{found.entropy_bytes / 1000:.0f}", "kB"]
+        "total", "170,988", f"{100 * found.sparsity:.1f}%", "1.35", "M", "684", "kB",
+        f"{found.entropy_bytes / 1000:.0f}", "kB"]
     markdown = [line for line in alone.to_markdown().splitlines() if line.startswith("| conv.0")]
     assert [cell.strip() for cell in markdown[0].strip("|").split("|")][:4] == ["conv.0", "Convolution",
                                                                                 "20x24x24", "520"]
