@@ -15,7 +15,7 @@ import weave  # noqa: E402
 import wording  # noqa: E402
 from click.testing import CliRunner  # noqa: E402
 
-TRANSLATED = [source for source in translations.sources() if translations.chinese_file(source).exists()]
+TUTORIAL_SCRIPTS = [source for source in translations.sources() if source.suffix == ".py"]
 ENGLISH = ["# One", "## Two\n\nMore than\nhalf.", "## Three", "## Four"]
 
 
@@ -33,12 +33,21 @@ def states(english, blocks):
 
 
 def test_every_cell_has_the_chinese_that_was_written_for_it():
-    assert [line for source in TRANSLATED for line in translations.complaints(source)] == []
+    assert [line for source in translations.sources() for line in translations.complaints(source)] == []
 
 
-@pytest.mark.parametrize("source", TRANSLATED, ids=by_name)
+@pytest.mark.parametrize("source", translations.sources(), ids=by_name)
 def test_the_chinese_has_the_numbers_code_links_and_terms_of_the_course(source):
     assert weave.faults(source) == []
+
+
+def test_the_errata_have_the_same_entries_parts_and_tests_in_both_languages():
+    english, chinese = ((TUTORIALS / name).read_text(encoding="utf-8") for name in ("ERRATA.md", "ERRATA.zh.md"))
+    for pattern in (r"(?m)^### (\d+)\. ", r"`tests/test_errata\.py::(test_\w+)`"):
+        assert re.findall(pattern, english) == re.findall(pattern, chinese)
+    parts = dict(Where="位置", Says="原文", Does="实际", Correct="更正", Test="测试")
+    named = re.findall(r"(?m)^- \*\*(Where|Says|Does|Correct|Test):\*\*", english)
+    assert [parts[part] for part in named] == re.findall(r"(?m)^- \*\*(\w+)：\*\*", chinese.split("## ", 2)[2])
 
 
 def test_a_cell_that_was_rewritten_is_stale_and_one_that_was_wrapped_is_not():
@@ -82,7 +91,9 @@ def test_a_page_is_cut_at_its_headings():
 @pytest.mark.parametrize("english, chinese", [
     ("within three tenths of a point", "不超过 0.3 个百分点"), ("nine of ten weights go", "90% 的权重"),
     ("a quarter as long", "长度是 1/4"), ("3,000 images, four epochs", "3,000 张图像，4 轮"), ("half of them", "50 %"),
-    ("a hundred inputs", "100 个输入"), ("1,024 units", "1024 个单元"), ("under `0.001`", "低于 0.001")])
+    ("a hundred inputs", "100 个输入"),
+    ("a 34th of it", "它的 1/34"), ("one in a hundred", "1/100"),
+    ("1,024 units", "1024 个单元"), ("under `0.001`", "低于 0.001")])
 def test_numbers_of_the_english_may_be_written_in_digits(english, chinese):
     assert wording.differences(english, chinese) == []
 
@@ -134,7 +145,7 @@ def test_one_command_weaves_notebooks_and_pages_in_both_languages(tmp_path):
     for language in weave.LANGUAGES:
         folder = tmp_path / language
         made = sorted(path.name for path in folder.iterdir())
-        stems = [source.stem for source in translations.sources()[:-1]]
+        stems = [source.stem for source in TUTORIAL_SCRIPTS]
         assert made == sorted([f"{stem}{kind}" for stem in stems for kind in (".md", ".ipynb")]
                               + ["ERRATA.md", "TERMINOLOGY.md"])
         for path in folder.iterdir():
@@ -142,7 +153,7 @@ def test_one_command_weaves_notebooks_and_pages_in_both_languages(tmp_path):
                 assert (folder / link).exists(), (path.name, link)
 
 
-@pytest.mark.parametrize("source", [source for source in TRANSLATED if source.suffix == ".py"], ids=by_name)
+@pytest.mark.parametrize("source", TUTORIAL_SCRIPTS, ids=by_name)
 def test_a_notebook_has_the_code_of_its_script_in_either_language(source):
     english, chinese = (weave.notebook_of(source, language, TUTORIALS / "woven" / language)
                         for language in weave.LANGUAGES)

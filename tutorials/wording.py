@@ -13,7 +13,7 @@ TERMINOLOGY = Path(__file__).resolve().parent / "TERMINOLOGY.md"
 FENCED = re.compile(r"(?ms)^```.*?^```$")
 INDENTED = re.compile(r"(?m)(?<=\n\n)(?: {4}.*\n?|\n(?= {4}))+")
 INLINE = re.compile(r"`[^`]+`")
-QUOTED = re.compile(r"(?m)^>.*$")
+QUOTED = re.compile(r"(?m)^>.*$|《[^》]*》")
 HEADINGS = re.compile(r"(?m)^#+ .*$")
 LINK = re.compile(r"\]\(([^)]+)\)")
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -26,7 +26,8 @@ DENOMINATORS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "sixth": 6, "ei
                 "thousandth": 1000}
 WORDS = "|".join(CARDINALS)
 FRACTION = re.compile(rf"\b(?:({WORDS}) )?({'|'.join(DENOMINATORS)})s?\b")
-RATIO = re.compile(rf"\b(\d+|{WORDS})(?: out)? (?:of|in) (\d+|{WORDS})\b")
+RATIO = re.compile(rf"\b(\d+|{WORDS})(?: out)? (?:of|in) (?:a )?(\d+|{WORDS})\b")
+ORDINAL = re.compile(r"\b(\d+)th\b")
 PRODUCT = re.compile(rf"\b({WORDS}) (hundred|thousand)\b")
 
 
@@ -71,6 +72,7 @@ def numbers_of_english(text):
                                                                    if re.search(rf"\b{word}\b", text)}
     found |= {Fraction(CARDINALS[word] * CARDINALS[power]) for word, power in PRODUCT.findall(text)}
     shares = [Fraction(CARDINALS.get(word, 1), DENOMINATORS[part]) for word, part in FRACTION.findall(text)]
+    shares += [Fraction(1, int(part)) for part in ORDINAL.findall(text)]
     shares += [Fraction(CARDINALS.get(part) or int(part), CARDINALS.get(whole) or int(whole))
                for part, whole in RATIO.findall(text) if whole != "0"]
     return found.union(shares, (100 * share for share in shares))
