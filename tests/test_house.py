@@ -24,7 +24,7 @@ PUBLIC = {
         Batches ImageDataset Shard array_file cifar10 compose cutout fashion_mnist image_folder mnist random_crop
         random_flip record_file""",
     "distillation": "CachedLogits DistillationLoss FeatureLoss FeatureMatcher cache_logits distill",
-    "export": "to_onnx write_checkpoint",
+    "export": "engine to_onnx write_checkpoint",
     "measuring": """
         Kernel KernelReport Report Timing kernels_of measure_islands measure_latency operator_times plots report""",
     "models": "AlexNet LeNet LeNet300100 LeNet5Caffe ResNet SimpleCNN SmallConvNet",

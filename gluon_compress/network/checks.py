@@ -10,6 +10,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..errors import NetworkError
+from .engine_network import EngineNetwork
 from .values import check_one_interface, parameters
 
 
@@ -36,13 +37,18 @@ def check_net(net: Any) -> None:
     check_finite_parameters(net)
 
 
-def context_of(net: HybridBlock) -> mx.Context:
-    """The device of a network that has parameters, all on one device."""
+def context_of(net: HybridBlock | EngineNetwork) -> mx.Context:
+    """The device of a network that has parameters, all on one device; the CPU of one that another engine computes."""
+    if isinstance(net, EngineNetwork):
+        return mx.cpu()
     return next(iter(net.collect_params().values())).list_ctx()[0]
 
 
 def check_hybrid(net: Any) -> None:
     """Raise ``TypeError`` unless ``net`` is a HybridBlock (a SymbolBlock is one)."""
+    if isinstance(net, EngineNetwork):
+        raise TypeError("net is an EngineNetwork, a file that another engine runs; accepted: a gluon.HybridBlock, "
+                        "whose layers and parameters are at hand")
     if not isinstance(net, HybridBlock):
         raise TypeError(f"net is a {type(net).__name__}; accepted: a gluon.HybridBlock "
                         f"(nn.HybridSequential instead of nn.Sequential, hybrid_forward instead of forward)")
@@ -67,7 +73,7 @@ def check_finite_parameters(net: HybridBlock) -> None:
 
 
 @contextmanager
-def undone_on_error(net: HybridBlock) -> Iterator[None]:
+def undone_on_error(net: HybridBlock | EngineNetwork) -> Iterator[None]:
     """After an error, parameters that had no data before have none again: their shapes came from the wrong input."""
     before = [(parameter, parameter._shape, parameter._deferred_init) for parameter in parameters(net).values()
               if parameter._data is None]

@@ -29,6 +29,7 @@ import numpy as np
 from mxnet.gluon import Block, HybridBlock, SymbolBlock
 from mxnet.gluon.data import Dataset
 
+from .engine_network import EngineNetwork
 from .graph import input_names
 from .inputs import flat, map_arrays
 from .values import interface_of
@@ -100,7 +101,7 @@ def check_repeatable(data: Any, name: str) -> None:
                         f"be gone through again, such as a list of batches or a DataLoader")
 
 
-def inputs_and_label(batch: Any, name: str, net: HybridBlock,
+def inputs_and_label(batch: Any, name: str, net: HybridBlock | EngineNetwork,
                      context: mx.Context | None = None) -> tuple[tuple, mx.nd.NDArray]:
     """``(inputs, label)`` of a batch: a tuple of NDArrays, or of nested lists of them, and an NDArray.
 
@@ -119,7 +120,7 @@ def inputs_and_label(batch: Any, name: str, net: HybridBlock,
     return interface_of(net).own((inputs, label))
 
 
-def inputs_of(batch: Any, name: str, net: HybridBlock, context: mx.Context | None = None) -> tuple:
+def inputs_of(batch: Any, name: str, net: HybridBlock | EngineNetwork, context: mx.Context | None = None) -> tuple:
     """The inputs of a batch with or without labels: a tuple of NDArrays, or of nested lists of them."""
     return interface_of(net).own(_converted(_split(batch, name, net, has_label=False)[0], name, context))
 
@@ -138,7 +139,7 @@ def check_finite_inputs(inputs: Any, name: str) -> None:
             raise ValueError(f"{which} of {name} has values that are NaN or infinite; accepted: finite numbers")
 
 
-def _split(batch: Any, name: str, net: HybridBlock, has_label: bool) -> tuple[list, list]:
+def _split(batch: Any, name: str, net: HybridBlock | EngineNetwork, has_label: bool) -> tuple[list, list]:
     """(inputs, what follows them), both lists."""
     needed, optional = input_counts(net)
     if isinstance(batch, mx.io.DataBatch):
@@ -166,7 +167,7 @@ def _split(batch: Any, name: str, net: HybridBlock, has_label: bool) -> tuple[li
     return list(batch[:count]), list(batch[count:])
 
 
-def _by_name(batch: Any, name: str, net: HybridBlock, needed: int) -> tuple[list, list]:
+def _by_name(batch: Any, name: str, net: HybridBlock | EngineNetwork, needed: int) -> tuple[list, list]:
     names = input_names(net, needed)
     given = dict(batch)
     if all(each in given for each in names):
@@ -179,8 +180,10 @@ def _by_name(batch: Any, name: str, net: HybridBlock, needed: int) -> tuple[list
     return inputs, list(given.values())
 
 
-def input_counts(net: HybridBlock) -> tuple[int, list[str]]:
+def input_counts(net: HybridBlock | EngineNetwork) -> tuple[int, list[str]]:
     """(how many inputs a network needs, the names of those that have a default value)."""
+    if isinstance(net, EngineNetwork):
+        return len(net.inputs), []
     if isinstance(net, SymbolBlock):
         return len(net._cached_graph[0]), []
     own = type(net).forward is not HybridBlock.forward

@@ -15,6 +15,7 @@ from mxnet.ndarray.ndarray import _DTYPE_NP_TO_MX
 from ..errors import NetworkError
 from .blocks import GraphBlock, composed
 from .checks import check_ready
+from .engine_network import EngineNetwork
 from .inputs import example_inputs, flat, map_arrays
 from .interface import CLASSIC, classic_graph, has_numpy_operators, is_known
 from .misfits import called, misfit, reason_of, remedy_of_error, remedy_of_shapes, shorten
@@ -195,8 +196,10 @@ class Graph:
         return outputs
 
 
-def input_names(net: HybridBlock, number: int) -> list[str]:
-    """Names of so many inputs of a network in its graph: a SymbolBlock's own, else "data", or "data0", "data1", ..."""
+def input_names(net: HybridBlock | EngineNetwork, number: int) -> list[str]:
+    """Names of so many inputs of a network in its graph: its own, if it has any, else "data", or "data0", "data1"..."""
+    if isinstance(net, EngineNetwork):
+        return [tensor.name for tensor in net.inputs]
     if not isinstance(net, SymbolBlock):
         return ["data"] if number == 1 else [f"data{index}" for index in range(number)]
     names = [symbol.name for symbol in net._cached_graph[0]]

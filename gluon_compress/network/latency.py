@@ -14,8 +14,9 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 from .. import runtime
 from ..arguments import check_integer
 from .checks import check_ready
+from .engine_network import EngineNetwork
 from .graph import Graph
-from .inputs import example_inputs, map_arrays
+from .inputs import ExampleInputs, example_inputs, map_arrays
 from .misfits import call
 from .nodes import nodes_of
 from .values import parameters
@@ -34,14 +35,14 @@ class Timing:
     batch : int
         Samples per batch.
     threads : int or None
-        OpenMP threads, as ``runtime.status()`` set them; None when that is switched off.
+        OpenMP threads, as ``runtime.status()`` set them; None when that is switched off. Of another engine, its own.
     repeats : int
         Forward passes that were timed.
     precision : str
         ``fp32``, ``fp16``, ... according to the parameters; ``int8`` when there are quantized operators.
     execution : str
         ``imperative`` (not hybridized), ``hybridized``, or ``fused`` (hybridized, with oneDNN's
-        fused operators).
+        fused operators); or the engine that runs a file, with its version.
     """
 
     median: float
@@ -57,21 +58,21 @@ class Timing:
         return asdict(self)
 
     def __str__(self) -> str:
-        fusion = {"fused": "", "imperative": ", not fused: call net.hybridize() first for what a deployed network takes"
-                  }.get(self.execution, ", not fused")
+        fusion = {"imperative": ", not fused: call net.hybridize() first for what a deployed network takes",
+                  "hybridized": ", not fused"}.get(self.execution, "")
         threads = "default threads" if self.threads is None else f"{self.threads} thread(s)"
         return (f"median {self.median:.3f} ms, quartiles {self.lower_quartile:.3f} to {self.upper_quartile:.3f}, "
                 f"{self.repeats} repeats, batch {self.batch}, {threads}, {self.precision}, {self.execution}{fusion}")
 
 
-def measure_latency(net: HybridBlock, example: Any, repeats: int = 30, warmup: int = 5) -> Timing:
+def measure_latency(net: HybridBlock | EngineNetwork, example: Any, repeats: int = 30, warmup: int = 5) -> Timing:
     """Time ``net(example)`` in inference mode and return a :class:`Timing`.
 
     The network runs as it is: hybridize it first if that is what you want to know.
 
     Parameters
     ----------
-    net : HybridBlock
+    net : HybridBlock, or a network of :func:`gluon_compress.export.engine`
     example : NDArray or tuple of NDArray
         A batch, moved to the network's device.
     repeats : int
@@ -81,9 +82,7 @@ def measure_latency(net: HybridBlock, example: Any, repeats: int = 30, warmup: i
     """
     check_integer("repeats", repeats, minimum=1)
     check_integer("warmup", warmup, minimum=0)
-    check_ready(net)
-    inputs = example_inputs(example)
-    Graph(net, inputs)  # does the example fit?
+    inputs = _checked_inputs(net, example)
     context = next((parameter.list_ctx()[0] for parameter in parameters(net).values()), inputs[0].context)
     inputs = example_inputs(map_arrays(lambda value: value.as_in_context(context), inputs.nested))
     milliseconds = []
@@ -95,12 +94,28 @@ def measure_latency(net: HybridBlock, example: Any, repeats: int = 30, warmup: i
             mx.nd.waitall()
             milliseconds.append(1e3 * (time.perf_counter() - started))
     lower, median, upper = np.percentile(milliseconds[warmup:], [25, 50, 75])
-    return Timing(float(median), float(lower), float(upper), inputs[0].shape[0], runtime.status().threads or None,
-                  repeats, *_conditions(net, inputs))
+    return Timing(float(median), float(lower), float(upper), inputs[0].shape[0], _threads(net), repeats,
+                  *_conditions(net, inputs))
 
 
-def _conditions(net: HybridBlock, inputs: Sequence[mx.nd.NDArray]) -> tuple[str, str]:
+def _checked_inputs(net: HybridBlock | EngineNetwork, example: Any) -> ExampleInputs:
+    """The inputs, of a network that is ready for them."""
+    if isinstance(net, EngineNetwork):  # it says itself what it takes
+        return example_inputs(example)
+    check_ready(net)
+    inputs = example_inputs(example)
+    Graph(net, inputs)  # does the example fit?
+    return inputs
+
+
+def _threads(net: HybridBlock | EngineNetwork) -> int | None:
+    return net.threads if isinstance(net, EngineNetwork) else runtime.status().threads or None
+
+
+def _conditions(net: HybridBlock | EngineNetwork, inputs: Sequence[mx.nd.NDArray]) -> tuple[str, str]:
     """(precision, execution) of the operators that ran."""
+    if isinstance(net, EngineNetwork):
+        return net.precision, net.engine
     compiled = net._active or isinstance(net, SymbolBlock)
     if compiled and net._cached_graph:
         nodes, _ = nodes_of(net._cached_graph[1])

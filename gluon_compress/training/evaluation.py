@@ -11,15 +11,16 @@ from mxnet.ndarray import NDArray
 from ..errors import NetworkError
 from ..network.checks import check_net, context_of, undone_on_error
 from ..network.data import check_finite_inputs, check_labels, go_through, inputs_and_label
+from ..network.engine_network import EngineNetwork
 from ..network.misfits import call
 from ..workers.group import Alone, TrainingGroup
 
 
-def evaluate(net: HybridBlock, data: Iterable) -> float:
+def evaluate(net: HybridBlock | EngineNetwork, data: Iterable) -> float:
     """Top-1 accuracy of ``net`` on ``data``, in [0, 1].
 
     ``data`` is an iterable of (input, label) batches, see :mod:`gluon_compress.network.data`; inputs are moved
-    to the network's device.
+    to the network's device. ``net`` may be a network of :func:`gluon_compress.export.engine`.
 
     Raises
     ------
@@ -31,11 +32,12 @@ def evaluate(net: HybridBlock, data: Iterable) -> float:
     NetworkError
         When the network is not initialized, has no parameters or such as are not finite, or puts out NaN.
     """
-    check_net(net)
+    if not isinstance(net, EngineNetwork):
+        check_net(net)
     return accuracy_of(net, data, "data", Alone())
 
 
-def accuracy_of(net: HybridBlock, data: Iterable, name: str, workers: TrainingGroup) -> float:
+def accuracy_of(net: HybridBlock | EngineNetwork, data: Iterable, name: str, workers: TrainingGroup) -> float:
     """As :func:`evaluate`, over the data of all ``workers``; errors call the data ``name``."""
     correct, samples = workers.sum(correct_and_all(net, data, name))
     return float(correct / samples)
