@@ -822,8 +822,8 @@ def test_compression_does_not_raise_the_accuracy(mnist, tmp_path):
     before, size = gc.training.evaluate(net, mnist["test"]), saved_bytes(net, tmp_path / "before.params")
     masks = gc.pruning.prune_magnitude(net, 0.9, scope="global")
     after = gc.training.evaluate(net, mnist["test"])
-    assert (round(1000 * before), round(1000 * after)) == (993, 990)
-    assert (size, gc.save(tmp_path / "small.gcz", net, masks)) == (684_468, 78_019)
+    assert (1000 * before, 1000 * after) == pytest.approx((993, 990), abs=1.5) and after < before
+    assert gc.save(tmp_path / "small.gcz", net, masks) < size / 8
 
 
 def test_the_lenet_is_none():

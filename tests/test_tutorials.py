@@ -204,6 +204,8 @@ def test_distillation(found):
     found.says("A pruned copy of the teacher is the best student of all")
     pruned, labels, distilled = (found.accuracy(f"half of the teacher, {way}")
                                  for way in ("as pruned", "labels alone", "distilled"))
+    found.says("it guesses at first")
+    assert pruned < 0.2
     assert pruned < min(labels, distilled) and distilled > found.accuracy("ResNet-18, the teacher") - 0.1
     assert distilled > max(found.accuracy(f"{student}, distilled, and features") for student in students)
     assert found.row("half of the teacher, distilled")["macs"] < 0.52 * found.row("ResNet-18, the teacher")["macs"]
@@ -352,3 +354,14 @@ def test_the_sizes_of_the_alexnet_are_those_of_the_text():
     size = gc.params.manifest()["alexnet_cifar10"]["input_shape"][-1]
     assert size == 67 and net.features(mx.nd.zeros((1, 3, size, size))).shape[2:] == (1, 1)
     assert net.dense[0].weight.shape[0] == 1024
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_simulated_integers_take_longer_than_fp32(version):
+    """Of the times that are recorded."""
+    found = Measured("02_quantization_alexnet", recorded(version, "02_quantization_alexnet"))
+    found.says("these networks are simulated in fp32, which takes longer than fp32 alone")
+    fp32, integers, *simulated = (found.row(start)["milliseconds"] for start in (
+        "AlexNet, as trained", "AlexNet, 8 bits, on integers", "AlexNet, 3 bits, activations",
+        "AlexNet, 3 bits, trained"))
+    assert integers < 0.5 * fp32 and min(simulated) > 1.2 * fp32

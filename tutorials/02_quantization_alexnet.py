@@ -224,8 +224,9 @@ results.finish()
 # - At 3 bits half of the weights become zero. Trained biases win back little of what is lost. Weights that are trained
 #   with the rounding, activations included, win back more: a part of the loss after the quick version's one epoch, half
 #   of it after the long version's two.
-# - A forward pass takes as long as before while the arithmetic is fp32, and a fraction of it on integers. With fewer
-#   than 8 bits there is no kernel: these networks are simulated, and what they save is the file.
+# - A forward pass takes as long as before while the arithmetic is fp32, and a fraction of it on integers. With
+#   fewer than 8 bits there is no kernel: these networks are simulated in fp32, which takes longer than fp32 alone,
+#   and what they save is the file.
 #
 # ## What to try next
 #

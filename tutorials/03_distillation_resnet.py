@@ -241,7 +241,8 @@ if LONG:
 #   epochs of all images the article's network reaches 66 %, the small ResNet 83 % without a teacher and 85 % with one,
 #   and the article's network gains nothing from it (table in benchmarks/README.md). Choose a student that can learn the
 #   task.
-# - A pruned copy of the teacher is the best student of all: it begins with most of what the teacher learned.
+# - A pruned copy of the teacher is the best student of all: it guesses at first, but its weights are the teacher's,
+#   and a short training is enough.
 # - A teacher on integers teaches as well as one in fp32, in a fraction of the time. Once its logits are on disk it
 #   takes no time at all: then a step costs about what it costs with labels alone.
 #
