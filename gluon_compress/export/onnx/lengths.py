@@ -66,7 +66,9 @@ class Graph:
         """Lengths and type of an input, whether or not the graph reads it."""
         shape, dtype = self._inputs[name]
         axis = None if self.axes is None else self.axes.get(name)
-        lengths = shape if axis is None else (*shape[:axis], Samples(1), *shape[axis + 1:])
+        lengths: tuple[Length, ...] = shape
+        if axis is not None:
+            lengths = (*shape[:axis], Samples(1), *shape[axis + 1:])
         return Tensor(lengths, np.dtype(dtype), shape)
 
     def follow_batch(self, candidates: Sequence[Axes]) -> None:
@@ -143,6 +145,7 @@ class _Shadow:
         self._symbol = symbol_of([(copies[id(node)], 0) for node in nodes]).get_internals()
         self._numpy_shapes = has_numpy_operators(self._symbol)
         self._read = set(self._symbol.list_inputs())
+        self._outputs = [output.name for output in self._symbol]
         self._by_name = {f"n{index}": node for index, node in enumerate(nodes)}
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[Entry, Shape]:
@@ -175,9 +178,9 @@ class _Shadow:
         """{entry: what was found for it}; MXNet lists the outputs of the nodes in an order of its own."""
         entries: dict[Entry, Any] = {}
         count: dict[str, int] = {}
-        for output, value in zip(self._symbol, found):
-            number = count[output.name] = count.get(output.name, -1) + 1
-            entries[self._by_name[output.name], number] = value
+        for output, value in zip(self._outputs, found):
+            number = count[output] = count.get(output, -1) + 1
+            entries[self._by_name[output], number] = value
         return entries
 
 

@@ -12,6 +12,7 @@ from onnx import helper
 from ...errors import NetworkError
 from ...network.nodes import Entry, Node
 from .constants import Constants
+from .forms import Forms
 from .lengths import Graph, Length, Samples, Shape, Tensor
 from .table import TABLE, Unsupported, listed
 
@@ -21,7 +22,7 @@ BATCH = "batch"
 PRODUCER = "gluon_compress"
 
 
-class Writer:
+class Writer(Forms):
     """What the functions of the table write with.
 
     Attributes
@@ -50,9 +51,13 @@ class Writer:
         """Names of what the node reads."""
         return [self.name(entry) for entry in node.inputs]
 
-    def input(self, node: Node, role: str) -> str:
-        """Name of what the node reads in a role."""
-        return self.name(node.read(role))
+    def data(self, node: Node) -> str:
+        """Name of the first that the node reads."""
+        return self.name(node.inputs[0])
+
+    def like(self, node: Node, value: Any) -> str:
+        """Name of a number of the type that the node makes."""
+        return self.constant(value, self.made(node).dtype)
 
     def tensor(self, node: Node, index: int = 0) -> Tensor:
         """Lengths and type of what the node reads at that position."""
@@ -110,26 +115,6 @@ class Writer:
                 return name
             self._known[key] = name
         return self._known[key]
-
-    def integers(self, *values: int) -> str:
-        """Name of a list of lengths or axes."""
-        return self.constant(values, np.int64)
-
-    def type(self, dtype: Any) -> int:
-        """ONNX's number of a type."""
-        return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-
-    def reduce(self, kind: str, data: str, axes: Sequence[int], keepdims: bool = True) -> str:
-        """Reduce over axes: ReduceSum takes them as an input from opset 13 on, the others from 18 on."""
-        if kind == "Sum" or self.opset >= 18:
-            return self(f"Reduce{kind}", data, self.integers(*axes), keepdims=int(keepdims))
-        return self(f"Reduce{kind}", data, axes=list(axes), keepdims=int(keepdims))
-
-    def pad(self, data: str, begins: Sequence[int], ends: Sequence[int], value: float, dtype: Any = np.float32) -> str:
-        """Widen the axes of an image, those after the first two."""
-        if not any(begins) and not any(ends):
-            return data
-        return self("Pad", data, self.integers(0, 0, *begins, 0, 0, *ends), self.constant(value, dtype))
 
     def lengths(self, lengths: Sequence[Length]) -> str:
         """Name of the list of these lengths, which is computed where they follow the batch."""

@@ -1,4 +1,19 @@
 """The table of operators, by family: how each of MXNet's is written as ONNX."""
-from . import codes, elementwise, layers, normalizations, pooling, shapes
+from . import (
+    activations,
+    arithmetic,
+    attention,
+    codes,
+    detection,
+    elementwise,
+    images,
+    layers,
+    normalizations,
+    pooling,
+    recurrent,
+    reductions,
+    shapes,
+)
 
-__all__ = ["codes", "elementwise", "layers", "normalizations", "pooling", "shapes"]
+__all__ = ["activations", "arithmetic", "attention", "codes", "detection", "elementwise", "images", "layers",
+           "normalizations", "pooling", "recurrent", "reductions", "shapes"]

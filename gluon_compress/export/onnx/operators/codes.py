@@ -13,7 +13,7 @@ FOUR_BITS_FROM, SIXTEEN_BITS_FROM = 21, 21
 @writes("QuantizeLinear", "DequantizeLinear")
 def quantize_linear(node: Node, write: Writer) -> str:
     """code = round(x / scale) + zero, or x = (code - zero) * scale, with one scale or one for each index of axis."""
-    data, axis = write.name(node.inputs[0]), node.get("axis")
+    data, axis = write.data(node), node.get("axis")
     further = [write.name(entry) if axis is not None else _scalar(node, write, index)
                for index, entry in enumerate(node.inputs) if index]
     for index in range(len(node.inputs)):

@@ -43,7 +43,7 @@ def _check_layout(node: Node) -> None:
 @writes("FullyConnected")
 def dense(node: Node, write: Writer) -> str:
     """data weight^T + bias, over all axes but the first where it flattens, else over the last."""
-    data, axes = write.name(node.inputs[0]), len(write.tensor(node).lengths)
+    data, axes = write.data(node), len(write.tensor(node).lengths)
     bias = [write.name(entry) for entry in node.inputs[2:]]
     if axes == 2 or node.get("flatten"):
         rows = data if axes == 2 else write("Flatten", data, axis=1)
@@ -70,5 +70,5 @@ def transposed_weight(node: Node, write: Writer) -> str:
 
 @writes("Embedding")
 def embedding(node: Node, write: Writer) -> str:
-    indices = write("Cast", write.name(node.inputs[0]), to=write.type(np.int64))
+    indices = write("Cast", write.data(node), to=write.type(np.int64))
     return write("Gather", write.name(node.inputs[1]), indices, axis=0)

@@ -16,7 +16,7 @@ GLOBAL = {"max": "GlobalMaxPool", "avg": "GlobalAveragePool"}
 
 @writes("Pooling")
 def pooling(node: Node, write: Writer) -> str:
-    data, lengths = write.name(node.inputs[0]), write.tensor(node).lengths
+    data, lengths = write.data(node), write.tensor(node).lengths
     layout, axes = node.get("layout") or "NC", len(lengths)
     if not layout.startswith("NC"):
         first = (0, axes - 1, *range(1, axes - 1))
@@ -60,7 +60,7 @@ def _beyond(length: int, made: int, window: int, step: int, pad: int) -> int:
 
 def _average(node: Node, write: Writer, data: str, pad: Sequence[int], beyond: Sequence[int]) -> str:
     """What lies beyond the padding never counts, the padding by default."""
-    kernel, counts = node.get("kernel"), node.get("count_include_pad") is not False
+    kernel, counts = node.get("kernel"), node.get("count_include_pad") in (None, True)
     ends = [begin + more for begin, more in zip(pad, beyond)]
     if counts and any(pad) and (any(beyond) or any(end >= window for end, window in zip(pad, kernel))):
         data, pad, ends, counts = write.pad(data, pad, pad, 0), (0,) * len(pad), beyond, False
