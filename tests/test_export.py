@@ -86,7 +86,7 @@ def test_onnx_runtime_agrees(name, hybridize, tmp_path):
     assert [value.name for value in model.graph.input] == ["data"]
     dimensions, = [value.type.tensor_type.shape.dim for value in model.graph.output]
     assert (dimensions[0].dim_param, dimensions[1].dim_value) == ("batch", 10)
-    assert [version.version for version in model.opset_import] == [14]
+    assert [version.version for version in model.opset_import] == [21]
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -195,11 +195,11 @@ def test_a_fixed_batch_is_announced(tmp_path):
 
 
 @pytest.mark.parametrize("function, reason", [
-    (lambda F, x: F.contrib.fft(x), "does not know _contrib_fft"),
-    (lambda F, x: F.L2Normalization(x), "L2Normalization"),
-    (lambda F, x: F.LRN(x, nsize=5), "computes something else"),  # the converter takes knorm for 1, it is 2
+    (lambda F, x: F.contrib.fft(F.contrib.ifft(F.contrib.fft(x))),
+     r"no ONNX form of _contrib_fft \(in .*, .*\); _contrib_ifft \(in"),
+    (lambda F, x: F.gamma(F.erfinv(x)), r"in opset 21, of erfinv as .* \(in .*\); gamma as"),
     (lambda F, x: F.log(x - 2), "not finite")])
-def test_what_cannot_be_converted_leaves_the_file(function, reason, tmp_path):
+def test_what_cannot_be_written_leaves_the_file(function, reason, tmp_path):
     path = tmp_path / "net.onnx"
     path.write_bytes(b"old")
     with pytest.raises(NetworkError, match=reason):
@@ -207,22 +207,13 @@ def test_what_cannot_be_converted_leaves_the_file(function, reason, tmp_path):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_without_verification_the_file_is_written(tmp_path):
-    inputs = mx.nd.random.uniform(shape=(2, 4, 6, 6))
-    net = Function(lambda F, x: F.LRN(x, nsize=5))
-    found, = run_onnx(to_onnx(net, tmp_path / "net.onnx", inputs, verify=False), inputs)
-    assert np.abs(found - net(inputs).asnumpy()).max() > 0.1  # the reason why verify is on by default
-
-
-def test_float16_goes_out_unverified(tmp_path):
+def test_float16_is_compared_with_what_float32_computes(tmp_path):
     net = ready(models.SimpleCNN(), (1, 1, 28, 28))
     inputs = mx.nd.random.uniform(shape=(2, 1, 28, 28))
     expected = net(inputs).asnumpy()
     net.cast("float16")
     half = inputs.astype("float16")
-    with pytest.raises(NetworkError, match="FP16"):
-        to_onnx(net, tmp_path / "net.onnx", half)
-    found, = run_onnx(to_onnx(net, tmp_path / "net.onnx", half, verify=False), half)
+    found, = run_onnx(to_onnx(net, tmp_path / "net.onnx", half), half)
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, expected, atol=2e-2 * np.abs(expected).max())
     net.cast("float32")  # Gluon's variables still say float16
@@ -233,7 +224,7 @@ def test_float16_goes_out_unverified(tmp_path):
 
 def test_onnx_is_an_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ImportError, match="pip install 'onnx==1.16.2'"):
+    with pytest.raises(ImportError, match="pip install onnx"):
         to_onnx(ready(models.SimpleCNN(), (1, 1, 28, 28)), tmp_path / "net.onnx", mx.nd.zeros((1, 1, 28, 28)))
     assert not list(tmp_path.iterdir())
 

@@ -45,8 +45,8 @@ PUBLIC = {
 # Each room knows the ones above it only. A room may also know the modules at the root that stand before it.
 FLOORS = [
     {"runtime", "errors", "starting"}, {"arguments", "tables"}, {"files"}, {"coding", "network"}, {"models", "records"},
-    {"checkpoint", "datasets", "export", "pruning", "quantization", "workers"},  # files know records, no technique
-    {"params", "training"}, {"distillation", "measuring"}, {"cli"}, {"__main__"}]
+    {"checkpoint", "datasets", "pruning", "quantization", "workers"},  # files know records, no technique
+    {"export", "params", "training"}, {"distillation", "measuring"}, {"cli"}, {"__main__"}]
 
 
 def imported(path):

@@ -1,7 +1,8 @@
 """Whether two forms of a network compute the same."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -12,11 +13,13 @@ from ..errors import NetworkError
 from ..network.blocks import GraphBlock, give_values, tensors_of
 from ..network.graph import Graph
 from ..network.misfits import shorten
+from ..network.nodes import Node, edited
 
 
-def check_close(expected: np.ndarray, found: np.ndarray, what: str) -> None:
+def check_close(expected: np.ndarray, found: np.ndarray, what: str, tolerance: float | None = None) -> None:
     """Within a thousandth of the largest output: rounding differs, and single values may be near zero."""
-    tolerance = 1e-2 if expected.dtype == np.float16 else 1e-3
+    if tolerance is None:
+        tolerance = 1e-2 if expected.dtype == np.float16 else 1e-3
     if expected.shape != found.shape:
         raise NetworkError(f"{what} gives an output of shape {found.shape}, the network {expected.shape}")
     if not np.isfinite(expected).all():
@@ -29,16 +32,32 @@ def check_close(expected: np.ndarray, found: np.ndarray, what: str) -> None:
                            f"{difference:.3g}, where the largest is {scale:.3g}")
 
 
-def run_graph(graph: Graph, inputs: Sequence[mx.nd.NDArray], symbol: mx.sym.Symbol | None = None) -> list[np.ndarray]:
-    """Outputs of the graph as NumPy arrays, computed apart from the network and its compiled form.
+def runnable(graph: Graph, inputs: Sequence[mx.nd.NDArray], values: Mapping[str, np.ndarray] | None = None,
+             dtype: Any = None, symbol: mx.sym.Symbol | None = None) -> GraphBlock:
+    """The graph as a network of its own on the CPU, apart from the network and its compiled form.
 
-    ``symbol`` is another graph of the same inputs and parameters that is run instead.
+    ``values`` replace parameters of these names; ``dtype`` replaces the type of the inputs and parameters that have
+    floating-point numbers; ``symbol`` is another graph of the same inputs and parameters.
     """
-    variables = [mx.sym.var(name, dtype=value.dtype) for name, value in zip(graph.inputs, inputs)]
-    block = GraphBlock(graph.symbol if symbol is None else symbol, variables)
+    def own(array: Any) -> Any:
+        return array.dtype if dtype is None or np.dtype(array.dtype).kind != "f" else dtype
+    symbol = graph.symbol if symbol is None else symbol
+    if dtype is not None:
+        symbol = edited(symbol, _forget_type)
+    block = GraphBlock(symbol, [mx.sym.var(name, dtype=own(value)) for name, value in zip(graph.inputs, inputs)])
     for name, value in graph.values().items():
-        give_values(block.params[name], value.asnumpy(), mx.cpu())
-    return run_block(block, inputs)
+        array = (values or {}).get(name, value.asnumpy())
+        give_values(block.params[name], array.astype(own(array)), mx.cpu())
+    return block
+
+
+def _forget_type(node: Node) -> None:
+    node.attributes.pop("__dtype__", None)
+
+
+def run_graph(graph: Graph, inputs: Sequence[mx.nd.NDArray], symbol: mx.sym.Symbol | None = None) -> list[np.ndarray]:
+    """Outputs of the graph as NumPy arrays; ``symbol`` is another graph that is run instead."""
+    return run_block(runnable(graph, inputs, symbol=symbol), inputs)
 
 
 def run_block(block: HybridBlock, inputs: Sequence[mx.nd.NDArray]) -> list[np.ndarray]:

@@ -58,7 +58,7 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
     chosen, left_out = select_layers(net, select, exclude, QUANTIZABLE)
     quantized, weights = {}, {}
     for layer in chosen:
-        axis = _output_axis(layer.kind) if per_channel else None
+        axis = output_axis(layer.kind) if per_channel else None
         codes, scale = quantize_array(layer.value(), bits, axis, clip, percentile)
         quantized[layer.parameter_name] = {"bits": int(bits), "axis": axis, "scale": scale}
         weights[layer.parameter_name] = dequantize_array(codes, scale, axis)
@@ -66,6 +66,6 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
     return Scales(quantized, left_out)
 
 
-def _output_axis(kind: str) -> int:
-    """Transposed convolutions store (in, out, ...), all others (out, in, ...)."""
+def output_axis(kind: str) -> int:
+    """The axis of the output channels: transposed convolutions store (in, out, ...), all others (out, in, ...)."""
     return 1 if kind.endswith("Transpose") else 0

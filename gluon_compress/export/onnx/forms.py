@@ -90,14 +90,6 @@ class Forms(ABC):
         """What lies at one index of an axis, without the axis."""
         return self("Gather", data, self.constant(index, np.int64), axis=axis)
 
-    def cut(self, data: str, begins: Sequence[int], lengths: Sequence[Length]) -> str:
-        """As many as ``lengths`` say of each axis, from ``begins`` on."""
-        if not any(begins):
-            return self("Slice", data, self.integers(*begins), self.lengths(lengths), self.integers(*range(len(begins))))
-        ends = [Samples(length.factor, length.offset + begin) if isinstance(length, Samples) else length + begin
-                for length, begin in zip(lengths, begins)]
-        return self("Slice", data, self.integers(*begins), self.lengths(ends), self.integers(*range(len(begins))))
-
     def split(self, data: str, axis: int, parts: int, length: Length) -> list[str]:
         """In equal parts along an axis of this length."""
         if parts == 1:

@@ -15,6 +15,9 @@ from ...network.nodes import Entry, Node, in_order, symbol_of
 
 Shape = tuple[int, ...]
 Axes = Mapping[str, int | None]  # {input: the axis along which its samples lie}
+STEPS_FIRST = {f"_contrib_interleaved_matmul_{name}" for name in (
+    "selfatt_qk", "selfatt_valatt", "encdec_qk", "encdec_valatt")}
+SEQUENCES = ("SequenceMask", "SequenceLast", "SequenceReverse")
 FURTHER_BATCHES = (1, 3)  # samples more than the example's with which lengths are found; three points of a line
 
 
@@ -96,8 +99,8 @@ class Graph:
                        for entry, shape in self._shapes.items()}
         except ValueError:
             return None
-        follows = all(any(isinstance(length, Samples) for length in lengths[entry]) for entry in self.outputs)
-        return lengths if follows and _keeps_time(self.nodes, lengths) else None
+        follows = all(_follows(lengths[entry]) for entry in self.outputs)
+        return lengths if follows and _keeps_steps(self.nodes, lengths) else None
 
 
 def _longer(shape: Shape, axis: int | None, more: int) -> Shape:
@@ -117,9 +120,21 @@ def _on_a_line(shape: Shape, others: Sequence[Shape], batch: int) -> tuple[Lengt
     return tuple(lengths)
 
 
-def _keeps_time(nodes: Sequence[Node], lengths: Mapping[Entry, tuple[Length, ...]]) -> bool:
-    """Whether recurrent operators go through the same number of steps, whatever the batch."""
-    return all(isinstance(lengths[node.inputs[0]][0], int) for node in nodes if node.meaning.recurrent)
+def _follows(lengths: Sequence[Length]) -> bool:
+    """Whether there are as many as samples along one axis, or a multiple along the first, as of samples times heads."""
+    found = [(axis, length) for axis, length in enumerate(lengths) if isinstance(length, Samples)]
+    return len(found) == 1 and found[0][1].offset == 0 and (found[0][1].factor == 1 or found[0][0] == 0)
+
+
+def _keeps_steps(nodes: Sequence[Node], lengths: Mapping[Entry, tuple[Length, ...]]) -> bool:
+    """Whether operators that go through steps make as many, whatever the batch."""
+    return all(isinstance(lengths[node.inputs[0]][0], int) for node in nodes if steps_first(node))
+
+
+def steps_first(node: Node) -> bool:
+    """Whether an operator reads (steps, samples, ...)."""
+    return node.meaning.recurrent or node.operator in STEPS_FIRST or \
+        node.operator in SEQUENCES and node.get("axis", 0) == 0
 
 
 class _Shadow:
@@ -195,4 +210,5 @@ def _codes_type(node: Node, values: Mapping[str, np.ndarray]) -> str:
 
 
 # {operator of ours: the type that it makes, as MXNet calls it}
-CODES = {"QuantizeLinear": _codes_type, "DequantizeLinear": lambda node, values: "float32"}
+CODES = {"QuantizeLinear": _codes_type,
+         "DequantizeLinear": lambda node, values: values[node.inputs[1][0].name].dtype.name}

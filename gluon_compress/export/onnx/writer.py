@@ -71,12 +71,12 @@ class Writer(Forms):
         """What the node reads at that position where that is the same for all data, else None."""
         return self._constants.value(node.inputs[index])
 
-    def cast_value(self, node: Node, index: int, dtype: Any) -> np.ndarray:
-        """As :meth:`value`, where there must be one, in a type."""
+    def known(self, node: Node, index: int) -> np.ndarray:
+        """As :meth:`value`, where there must be one."""
         value = self.value(node, index)
         if value is None:
             raise Unsupported(f"of which {node.inputs[index][0].name} is computed from the data")
-        return value.astype(dtype)
+        return value
 
     def name(self, entry: Entry) -> str:
         """Name of an entry; parameters are written when they are first asked for."""

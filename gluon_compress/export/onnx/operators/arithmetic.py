@@ -1,8 +1,6 @@
 """Arithmetic and comparisons of two tensors, or of a tensor and a number."""
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ....network.nodes import Node
@@ -104,7 +102,9 @@ def numpy_where(node: Node, write: Writer) -> str:
 @writes("_npi_where_lscalar", "_npi_where_rscalar", "_npi_where_scalar2")
 def where_number(node: Node, write: Writer) -> str:
     condition, *arrays = write.inputs(node)
-    number: Callable[[str], str] = lambda name: write.like(node, node.get(name))
+
+    def number(name: str) -> str:
+        return write.like(node, node.get(name))
     if node.operator == "_npi_where_scalar2":
         chosen = [number("x"), number("y")]
     else:

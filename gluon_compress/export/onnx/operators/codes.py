@@ -1,8 +1,6 @@
 """Our own operators on integer codes, which are ONNX's."""
 from __future__ import annotations
 
-import numpy as np
-
 from ....network.nodes import Node
 from ..table import Unsupported, writes
 from ..writer import Writer
@@ -26,6 +24,6 @@ def quantize_linear(node: Node, write: Writer) -> str:
 
 
 def _scalar(node: Node, write: Writer, index: int) -> str:
-    value = write.value(node, index)
-    assert value is not None and value.size == 1, f"{node.name} has no axis and {np.shape(value)} as its scale or zero"
+    value = write.known(node, index)
+    assert value.size == 1, f"{node.name} has no axis, and scales or zero points of shape {value.shape}"
     return write.constant(value.reshape(()))

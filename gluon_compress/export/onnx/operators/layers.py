@@ -61,9 +61,9 @@ def transposed_weight(node: Node, write: Writer) -> str:
     codes = write.value(source, 0) if source.operator == "DequantizeLinear" else None
     if codes is None:
         return write("Transpose", write.name(node.inputs[1]), perm=(1, 0))
-    further = [write.value(source, index) for index in range(1, len(source.inputs))]
+    further = [write.known(source, index) for index in range(1, len(source.inputs))]
     axis = source.get("axis")
-    names = [write.constant(value if axis is not None else np.reshape(value, ())) for value in further]
+    names = [write.constant(value if axis is not None else value.reshape(())) for value in further]
     return write("DequantizeLinear", write.constant(np.ascontiguousarray(codes.T)), *names,
                  axis=None if axis is None else 1 - axis % 2)
 

@@ -16,7 +16,7 @@ def batch_norm(node: Node, write: Writer) -> str:
     """gamma (x - mean) / sqrt(variance + eps) + beta, with 1 for gamma where it is fixed."""
     _check_outputs(node)
     data, dtype = write.data(node), write.tensor(node).dtype
-    gamma, beta, mean, variance = (write.cast_value(node, index, dtype) for index in range(1, 5))
+    gamma, beta, mean, variance = (write.known(node, index).astype(dtype) for index in range(1, 5))
     if node.get("fix_gamma"):
         gamma = np.ones_like(gamma)
     axis, axes = node.channel_axis, len(write.tensor(node).lengths)

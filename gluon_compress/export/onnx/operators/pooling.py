@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ....network.nodes import Node
-from ..lengths import Samples
+from ..lengths import Length, Samples
 from ..table import Unsupported, writes
 from ..writer import Writer
 
@@ -33,7 +33,7 @@ def _global(node: Node, write: Writer, data: str, axes: int) -> str:
     return _root(write, write.reduce("Sum", _raised(write, data, power), range(2, axes)), power)
 
 
-def _windows(node: Node, write: Writer, data: str, lengths: Sequence) -> str:
+def _windows(node: Node, write: Writer, data: str, lengths: Sequence[Length]) -> str:
     kernel, kind = node.get("kernel"), node.get("pool_type")
     stride = node.get("stride") or (1,) * len(kernel)
     pad = node.get("pad") or (0,) * len(kernel)
@@ -52,8 +52,8 @@ def _windows(node: Node, write: Writer, data: str, lengths: Sequence) -> str:
     return _root(write, write("Mul", mean, write.constant(math.prod(kernel), write.made(node).dtype)), power)
 
 
-def _beyond(length: int, made: int, window: int, step: int, pad: int) -> int:
-    if isinstance(length, Samples):
+def _beyond(length: Length, made: Length, window: int, step: int, pad: int) -> int:
+    if isinstance(length, Samples) or isinstance(made, Samples):
         raise Unsupported("along the batch")
     return max(0, (made - 1) * step + window - length - 2 * pad)
 

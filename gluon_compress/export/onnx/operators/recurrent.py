@@ -50,7 +50,7 @@ def _layers(node: Node, write: Writer) -> Iterator[tuple[np.ndarray, np.ndarray,
     """
     mode, size, both = node.get("mode"), node.get("state_size"), 2 if node.get("bidirectional") else 1
     order, layers = MODES[mode][1], node.get("num_layers")
-    vector = write.cast_value(node, 1, write.tensor(node).dtype)
+    vector = write.known(node, 1).astype(write.tensor(node).dtype)
     rows, position = len(order) * size, 0
 
     def take(*shape: int) -> np.ndarray:
