@@ -826,7 +826,7 @@ def test_compression_does_not_raise_the_accuracy(mnist, tmp_path):
     assert gc.save(tmp_path / "small.gcz", net, masks) < size / 8
 
 
-def test_the_lenet_is_none():
+def test_the_lenet_is_not_lenet():
     published = gc.models.LeNet5Caffe()
     published.initialize()
     published(DIGIT)

@@ -78,8 +78,8 @@ for name, ratio in ratios.items():
 #
 # `round_to=16`: convolutions on CPUs work on 8 or 16 channels at a time. 17 channels can take as long as 32, and a
 # *training* step with odd counts as long as before the pruning. It moves the ratios to the nearest multiple: three
-# quarters of 32 channels become half of them. Beside it: the same number of multiplications with the same fraction
-# everywhere.
+# quarters of 32 channels become half of them. We compare it with a network that has as many multiplications left
+# and lost the same fraction everywhere.
 #
 # A BatchNorm subtracts the mean and divides by the deviation that the *unpruned* network's activations had. Behind
 # fewer channels both are different. Estimating them again on a few batches is no training, and brings back most of

@@ -74,8 +74,8 @@ for operator in dict.fromkeys(operators):
     print(f"{operators.count(operator):4d} x {operator}")
 
 # %% [markdown]
-# The processor has several instructions for that; oneDNN, which does the work, picks the best. What it picked, with the
-# types of input, weight and output (`u8` is an unsigned 8-bit integer) and the time in each:
+# The processor has several instructions for that; oneDNN, which does the work, picks the best. The table says what
+# it picked, with the types of input, weight and output (`u8` is an unsigned 8-bit integer) and the time in each:
 
 # %%
 print(gc.measuring.kernels_of(int8, results.example))

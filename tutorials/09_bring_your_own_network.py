@@ -239,8 +239,8 @@ except AssertionError as error:
 
 # %% [markdown]
 # A common way around is to make the label an input, and to give the network zeros for it. Then it has an input too
-# many, and puts out probabilities, which are no use for training. So by hand: cut the graph before the loss, at
-# `fc1_output`, the logits. The output of `SoftmaxOutput` is the softmax of these.
+# many, and puts out probabilities, which are no use for training. So we do it by hand: we cut the graph before the
+# loss, at `fc1_output`, the logits. The output of `SoftmaxOutput` is the softmax of these.
 
 # %%
 symbol, _, _ = mx.model.load_checkpoint(prefix, EPOCHS)
