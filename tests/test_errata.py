@@ -130,6 +130,11 @@ def gradient(loss, logits):
     return logits.grad.asnumpy()
 
 
+def recorded_rows(name):
+    """The rows of a tutorial's long version, by the names of the networks."""
+    return {row["network"]: row for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]}
+
+
 TEACHER = np.array([[4.0, 1.0, 0.0, -2.0], [0.5, 3.0, -1.0, 1.0]])   # logits (batch, classes)
 STUDENT = np.array([[1.0, 2.0, -0.5, 0.0], [2.0, 0.0, 0.5, -1.0]])
 
@@ -1035,9 +1040,8 @@ def test_influence_depends_on_how_much_goes(mnist):
                for sparsity in (0.5, 0.9)}
     assert whole - channels[0.1] < 0.02 and whole - weights[0.9] > 0.25
     assert channels[0.5] < weights[0.5] - 0.4
-    rows = {row["network"]: row for name in ("04_unstructured", "05_structured")
-            for row in json.loads((RESULTS / f"{name}_pruning_simple_cnn.json").read_text())["rows"]}
-    single, whole_channels = rows["80 % pruned, fine-tuned"], rows["40 % of the channels, fine-tuned"]
+    single = recorded_rows("04_unstructured_pruning_simple_cnn")["80 % pruned, fine-tuned"]
+    whole_channels = recorded_rows("05_structured_pruning_simple_cnn")["40 % of the channels, fine-tuned"]
     assert (round(100 * single["accuracy"], 2), single["nonzeros"]) == (98.80, 4_440)
     assert (round(100 * whole_channels["accuracy"], 2), whole_channels["nonzeros"]) == (98.08, 8_068)
     assert whole_channels["milliseconds"] < 0.8 * single["milliseconds"]
@@ -1058,6 +1062,49 @@ def test_retraining_is_not_fine_tuning():
         curves = numbers["held-out accuracy by fraction of channels removed"]
         tuned, scratch = (dict(map(tuple, curves[way])) for way in ("L1, fine-tuned", "from scratch"))
         assert len(tuned) == 4 and all(0.01 <= tuned[ratio] - scratch[ratio] <= 0.04 for ratio in tuned)
+
+
+def test_distillation_makes_nothing_smaller():
+    rows = recorded_rows("03_distillation_resnet")
+    alone, taught = rows["SmallConvNet, labels alone"], rows["SmallConvNet, distilled"]
+    assert alone["bytes"] == taught["bytes"] == 332_332 and alone["macs"] == taught["macs"]
+    assert (round(100 * alone["accuracy"], 2), round(100 * taught["accuracy"], 2)) == (53.12, 56.86)
+    student, teacher = small_net(seed=1), small_net()
+    before = trained_parameters(student), trained_parameters(teacher)
+    gc.distillation.distill(student, teacher, [(patches(), nd.zeros(32))], epochs=1, progress=False)
+    assert (trained_parameters(student), trained_parameters(teacher)) == before
+
+
+def test_a_masked_channel_still_puts_out_its_bias(torch_state, mnist):
+    assert "bias" in torch_state["ln_structured"]["state"]          # neither masked nor gone
+    images = mnist["test"][0][0][:16]
+    pruned, weights_zero, both_zero = (gc.params.load("simple_cnn_mnist") for _ in range(3))
+    plan = gc.pruning.prune_channels(pruned, DIGIT, {"fc1": 0.5}, round_to=1)
+    gone = np.setdiff1d(np.arange(50), next(cut["kept"] for cut in plan.slices if cut["parameter"] == "fc1.bias"))
+    for net, names in ((weights_zero, ["weight"]), (both_zero, ["weight", "bias"])):
+        for name in names:
+            array = value(net, f"fc1.{name}")
+            array[gone] = 0
+            getattr(net.fc1, name).set_data(nd.array(array))
+    bias = value(weights_zero, "fc1.bias")[gone]
+    still = weights_zero.fc1(nd.array(np.random.RandomState(0).randn(3, 320))).asnumpy()[:, gone]
+    np.testing.assert_allclose(still, np.broadcast_to(bias, still.shape), atol=1e-6)      # whatever goes in
+    assert (len(gone), (bias > 0).sum()) == (25, 11)
+    expected = both_zero(images).asnumpy()
+    assert np.abs(weights_zero(images).asnumpy() - expected).max() > 0.1
+    np.testing.assert_allclose(pruned(images).asnumpy(), expected, rtol=1e-4, atol=1e-4)
+    conv2 = gc.params.load("simple_cnn_mnist").conv2
+    least = np.argsort(np.abs(conv2.weight.data().asnumpy()).sum(axis=(1, 2, 3)))[:10]
+    assert (conv2.bias.data().asnumpy()[least] < 0).all()
+
+
+def test_no_training_follows():
+    assert not re.search("Trainer|record|loss|backward|step", as_printed(articles.parameter_pruning))
+    rows = recorded_rows("01_threshold_pruning_lenet")
+    pruned, trained = (rows[name] for name in (
+        "all layers, threshold 0.07, not fine-tuned", "... survivors trained (MaskedTrainer)"))
+    assert pruned["nonzeros"] == trained["nonzeros"] < 170_988 / 10
+    assert (round(100 * pruned["accuracy"], 2), round(100 * trained["accuracy"], 2)) == (98.79, 99.22)
 
 
 # ---------------------------------------------------------------- the page itself
