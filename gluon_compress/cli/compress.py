@@ -1,0 +1,93 @@
+"""``gluon-compress compress``: the whole way from a network to a smaller one on integers."""
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .command import command
+from .data import open_data, open_test_data
+from .data_options import data_options, test_option
+from .networks import example_of, open_network
+from .options import network_argument, output_option
+from .pipeline import Pipeline, settings_of
+from .run import Run
+from .stages import Work
+from .training import state_kept, state_of, training_options
+
+SETTINGS = ("macs", "criterion", "exclude", "epochs", "temperature", "hard_weight", "optimizer", "learning_rate",
+            "weight_decay", "augment", "seed", "held_out", "max_accuracy_drop", "calibration_images")
+CRITERIA = ("l1", "l2", "fpgm", "bn_scale", "random")
+
+
+@command
+@network_argument
+@output_option("The network on integers.", ".gcz")
+@data_options("Training images")
+@test_option
+@click.option("--macs", type=click.FloatRange(0, 1, min_open=True), default=0.5, show_default=True, metavar="SHARE",
+              help="The share of the multiply-accumulates that is kept.")
+@click.option("--max-accuracy-drop", type=click.FloatRange(0, 1), metavar="SHARE", help="The accuracy that may be lost "
+              "on the held out images: 0.01 for one point of a hundred. Fewer channels go, and fewer layers run on "
+              "integers, when more is lost.")
+@click.option("--criterion", type=click.Choice(CRITERIA), default="l1", show_default=True,
+              help="By what channels are ranked.")
+@click.option("--exclude", multiple=True, metavar="LAYER", help="A layer, or a kind such as Dense, that keeps its "
+              "channels; may be given again.")
+@training_options(epochs=5)
+@click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True,
+              help="How many images the ranges of the activations are found on.")
+@click.option("--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
+              help="The share of the images that is not trained on, and by which choices are made.")
+@click.option("--state", type=click.Path(file_okay=False), metavar="FOLDER", help="Where the result of each stage is "
+              "kept, from which the same command goes on. [default: OUTPUT.state]")
+def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None, **shared: Any) -> None:
+    """Prune channels of NETWORK, train it with the original as its teacher, and bring it onto integers.
+
+    After each stage the size of the file, the multiply-accumulates (MACs) and the accuracy on held out images are
+    measured, and in the end those on --test images, which choose nothing. Networks of Module are opened with --head
+    logits.
+
+    \b
+    Examples:
+      gluon-compress compress model --data photos --macs 0.5 --epochs 10 --output small.gcz
+      gluon-compress compress params:simple_cnn_mnist --data mnist --test mnist --limit 1000 --epochs 1 \\
+          --max-accuracy-drop 0.02 --output small.gcz
+    """
+    target = run.target(output)
+    run.options["head"] = "logits"  # the losses take no probabilities
+    opened = open_network(run)
+    data = open_data(run, opened)
+    example = example_of(run, opened, batch=1, data=data.batches())
+    training, held_out = data.split(run.options["held_out"])
+    test = open_test_data(run, opened)
+    if run.would(f"keep {macs:.0%} of the multiply-accumulates of {opened.text}, train it for "
+                 f"{run.options['epochs']} epochs on {training}, and bring it onto integers", target):
+        return
+    folder = state_of(run, target)
+    with state_kept(run, folder):
+        work = Work(run, opened, example, training, held_out, folder, macs)
+        pipeline = Pipeline(work, settings_of(work, SETTINGS), max_accuracy_drop)
+        last = pipeline.go()
+        if test is not None:
+            pipeline.measure(test)
+        _copy(last, target)
+    run.give(stages=pipeline.results, macs_kept=pipeline.work.macs)
+    run.show(_table(pipeline.results))
+    run.made(target, before=pipeline.results[0]["bytes"])
+
+
+def _copy(source: Any, target: Any) -> None:
+    import shutil
+
+    from ..files.writing import write_atomically
+    write_atomically(target, lambda place: shutil.copyfile(source, place))
+
+
+def _table(results: list[dict[str, Any]]) -> str:
+    from ..tables import format_table
+
+    tested = "test_accuracy" in results[0]
+    rows = [(result["stage"], f"{result['bytes']:,}", f"{result['macs']:,}", f"{100 * result['accuracy']:.2f} %",
+             *([f"{100 * result['test_accuracy']:.2f} %"] if tested else [])) for result in results]
+    return format_table(("stage", "bytes", "MACs", "held out", *(["test"] if tested else [])), rows)

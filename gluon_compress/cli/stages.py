@@ -1,0 +1,115 @@
+"""The stages of ``gluon-compress compress``: from a network to a smaller one, each on its own."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .data import Data
+from .networks import Opened
+from .run import Run
+from .training import new_trainer, training_batches
+
+
+@dataclass
+class Work:
+    """What the stages share.
+
+    Attributes
+    ----------
+    run : Run
+    original : Opened
+        The network as it was, which teaches the smaller one. It is not changed.
+    example : NDArray
+    training, held_out : Data
+        What is trained on, and what choices are made by.
+    folder : Path
+        Of the files from which a killed run goes on.
+    macs : float
+        The share of the multiply-accumulates that is kept, in this attempt.
+    """
+
+    run: Run
+    original: Opened
+    example: Any
+    training: Data
+    held_out: Data
+    folder: Path
+    macs: float
+
+    def accuracy(self, net: Any, data: Data | None = None) -> float:
+        """Of the held out images, or of others."""
+        import gluon_compress as gc
+        return gc.training.evaluate(net, (data or self.held_out).batches())
+
+    @property
+    def progress(self) -> bool:
+        return not self.run.quiet
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step from a network, which it may change, to another one and its records for ``gc.save``."""
+
+    name: str
+    make: Callable[[Work, Any], tuple[Any, list[Any]]]
+
+
+def keep(work: Work, net: Any) -> tuple[Any, list[Any]]:
+    """The network as it was, in our file: what the others are compared with."""
+    return work.original.net, []
+
+
+def prune(work: Work, net: Any) -> tuple[Any, list[Any]]:
+    """Channels go, and the statistics of BatchNorm are estimated anew."""
+    import gluon_compress as gc
+
+    if work.macs >= 1:
+        return net, []
+    plan = gc.pruning.prune_channels(net, work.example, macs=work.macs, scope="global", max_ratio=0.9,
+                                     criterion=work.run.options["criterion"], exclude=work.run.options["exclude"])
+    try:
+        gc.pruning.reestimate_batch_norm(net, work.training.batches(shuffle=True), batches=20, progress=work.progress)
+    except ValueError as error:
+        if "has no BatchNorm" not in str(error):  # then there is nothing to estimate
+            raise
+    return net, [plan]
+
+
+def fine_tune(work: Work, net: Any) -> tuple[Any, list[Any]]:
+    """The smaller network is trained, with the original as its teacher."""
+    import gluon_compress as gc
+
+    options = work.run.options
+    if options["epochs"] and work.macs < 1:
+        gc.distillation.distill(
+            net, work.original.net, training_batches(work.run, work.training), options["epochs"],
+            options["temperature"], options["hard_weight"], trainer=new_trainer(work.run, net),
+            schedule=gc.training.one_cycle, seed=options["seed"], progress=work.progress,
+            state_path=work.folder / f"training-{work.macs:.4f}.state")
+    return net, []
+
+
+def quantize(work: Work, net: Any) -> tuple[Any, list[Any]]:
+    """Layers run on integers: all, or as many as the accuracy allows."""
+    import gluon_compress as gc
+
+    options = work.run.options
+    drop, arguments = options["max_accuracy_drop"], {}
+    if drop is not None:
+        lost = work.accuracy(work.original.net) - work.accuracy(net)
+        arguments = {"evaluate": work.accuracy, "max_accuracy_drop": max(0.0, drop - lost)}
+    batches = -(-options["calibration_images"] // work.training.batch_size)
+    try:
+        return gc.quantization.quantize(net, work.training.batches(), batches=batches, progress=work.progress,
+                                        **arguments), []
+    except ValueError as error:
+        if "is not kept with any number of layers" not in str(error):
+            raise
+        work.run.note(f"the network stays in fp32: {error}")
+        return net, []
+
+
+STAGES = [Stage("original", keep), Stage("pruned", prune), Stage("fine-tuned", fine_tune), Stage("int8", quantize)]
+TRAINED = "fine-tuned"  # the stage after which the accuracy shows whether so much may go

@@ -1,0 +1,97 @@
+"""What commands that train have in common: the optimizer, the learning rate, augmentation, states."""
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .data import Data
+from .failures import Refusal
+from .options import stacked
+from .run import Run
+
+RATES = {"nag": 0.05, "sgd": 0.05, "adam": 0.001}  # learning rates that are taken where none is given
+AUGMENTATIONS = ("crop", "flip", "cutout")
+
+
+class AugmentText(click.ParamType):
+    """``crop,flip``: augmentations, one after the other; or ``none``."""
+
+    name = "augmentations"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value != "none" and not set(str(value).split(",")) <= set(AUGMENTATIONS):
+            self.fail(f"{str(value)!r} is none, nor some of {', '.join(AUGMENTATIONS)} with commas.", param, ctx)
+        return str(value)
+
+
+def training_options(epochs: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of a training, of so many epochs where the user does not say."""
+    return stacked(
+        click.option("--epochs", type=click.IntRange(0 if epochs else 1), default=epochs, show_default=True,
+                     help="How often to go through the data."),
+        click.option("--temperature", type=click.FloatRange(0, min_open=True), default=4.0, show_default=True,
+                     help="Divides the logits that the teacher's and the student's probabilities are made of."),
+        click.option("--hard-weight", type=click.FloatRange(0, 1), default=0.1, show_default=True,
+                     help="The share of the labels in the loss; the rest is the teacher's."),
+        click.option("--optimizer", type=click.Choice(tuple(RATES)), default="nag", show_default=True),
+        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE",
+                     help="The highest; it rises for a fifth of the training, then falls to 0. "
+                          "[default: 0.05, adam 0.001]"),
+        click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True),
+        click.option("--augment", type=AugmentText(), metavar="crop,flip", help="Training images are shifted by up to "
+                     "an eighth of their side (crop), mirrored (flip), or lose a square (cutout); or none. [default: "
+                     "crop,flip for colour images, none for grey ones]"),
+        click.option("--seed", type=click.IntRange(0, 2 ** 31 - 1), default=0, show_default=True))
+
+
+def new_trainer(run: Run, net: Any) -> Any:
+    """The Gluon Trainer that the options ask for."""
+    from mxnet import gluon
+
+    name = run.options["optimizer"]
+    settings = {"learning_rate": run.options["learning_rate"] or RATES[name], "wd": run.options["weight_decay"]}
+    return gluon.Trainer(net.collect_params(), name, settings | ({} if name == "adam" else {"momentum": 0.9}))
+
+
+def training_batches(run: Run, data: Data) -> Any:
+    """Shuffled batches, augmented as the options ask for."""
+    return data.batches(shuffle=True, augment=_augmentation(run.options.get("augment"), data))
+
+
+def _augmentation(text: str | None, data: Data) -> Any:
+    from .. import datasets
+
+    if data.dataset is None:
+        if text not in (None, "none"):
+            raise Refusal(f"--augment is {text}, but {data.text} returned batches; accepted: augment them there")
+        return None
+    text = text or ("crop,flip" if data.dataset.images.shape[3] == 3 else "none")
+    eighth = max(1, max(data.dataset.images.shape[1:3]) // 8)
+    known = {"crop": datasets.random_crop(eighth), "flip": datasets.random_flip, "cutout": datasets.cutout(2 * eighth)}
+    chosen = [known[name] for name in text.split(",") if name != "none"]
+    return datasets.compose(*chosen) if chosen else None
+
+
+@contextmanager
+def state_kept(run: Run, state: Path) -> Iterator[None]:
+    """Say, when the training within is interrupted, where its state is; remove it when all is done."""
+    try:
+        yield
+    except BaseException:
+        if state.exists():
+            run.note(f"{state} holds what is done so far; the same command goes on from there")
+        raise
+    if state.is_dir():
+        shutil.rmtree(state)
+    else:
+        state.unlink(missing_ok=True)
+
+
+def state_of(run: Run, target: Path) -> Path:
+    """Where the state of a run is: at ``--state``, or beside the file that it makes."""
+    return Path(run.options["state"] or f"{target}.state")
