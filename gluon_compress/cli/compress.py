@@ -10,9 +10,9 @@ from .data import open_data, open_test_data
 from .data_options import data_options, test_option
 from .networks import example_of, open_network
 from .options import network_argument, output_option
-from .pipeline import Pipeline, settings_of
+from .pipeline import RESULTS, Pipeline, settings_of
 from .run import Run
-from .stages import Work
+from .stages import RATE, Work
 from .training import state_kept, state_of, training_options
 
 SETTINGS = ("macs", "criterion", "exclude", "epochs", "temperature", "hard_weight", "optimizer", "learning_rate",
@@ -34,7 +34,7 @@ CRITERIA = ("l1", "l2", "fpgm", "bn_scale", "random")
               help="By what channels are ranked.")
 @click.option("--exclude", multiple=True, metavar="LAYER", help="A layer, or a kind such as Dense, that keeps its "
               "channels; may be given again.")
-@training_options(epochs=5)
+@training_options(5, RATE)
 @click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True,
               help="How many images the ranges of the activations are found on.")
 @click.option("--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
@@ -65,7 +65,7 @@ def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None
                  f"{run.options['epochs']} epochs on {training}, and bring it onto integers", target):
         return
     folder = state_of(run, target)
-    with state_kept(run, folder):
+    with state_kept(run, folder, RESULTS):
         work = Work(run, opened, example, training, held_out, folder, macs)
         pipeline = Pipeline(work, settings_of(work, SETTINGS), max_accuracy_drop)
         last = pipeline.go()

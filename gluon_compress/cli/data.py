@@ -49,6 +49,17 @@ class Data:
             return self.given
         return self.dataset.batches(self.batch_size, shuffle, augment, self.size)
 
+    def sample(self, count: int, seed: int = 0) -> Data:
+        """So many of the images, at random but always the same: files are sorted by class, which would mislead.
+
+        Batches of a user's function are as they are.
+        """
+        if self.dataset is None or count >= len(self.dataset):
+            return self
+        import numpy as np
+        order = np.random.RandomState(seed).permutation(len(self.dataset))
+        return replace(self, dataset=self.dataset.subset(order[:count]))
+
     def split(self, share: float, seed: int = 0) -> tuple[Data, Data]:
         """``(rest, held out)``: a share of the images, always the same, set aside for making choices.
 
@@ -128,16 +139,14 @@ def _built_in(run: Run, name: str, part: str, opened: Opened | None) -> Data:
     if given or options.get("grey") is not None:
         raise Refusal(f"{name} is given with {', '.join(given) or '--grey'}; these are for images of your own")
     dataset = getattr(gc.datasets, name)()[PARTS.index(part)]
-    if options.get("limit"):
-        import numpy as np
-        dataset = dataset.subset(np.sort(np.random.RandomState(0).permutation(len(dataset))[:options["limit"]]))
     size = parse_size(options.get("resize"))
     if isinstance(size, tuple):
         raise Refusal(f"--resize is {options['resize']}; accepted with {name}: one number")
     if size is None and opened is not None and opened.shapes and len(opened.shapes[0]) == 4:
         wanted = opened.shapes[0][2]
         size = wanted if wanted != dataset.images.shape[1] else None
-    return _with_batches(run, Data(f"{name}:{part}", dataset, size=size))
+    data = _with_batches(run, Data(f"{name}:{part}", dataset, size=size))
+    return data.sample(options["limit"]) if options.get("limit") else data
 
 
 def _of_path(run: Run, text: str, opened: Opened | None) -> Data:

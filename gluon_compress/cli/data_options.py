@@ -76,7 +76,8 @@ def data_options(what: str, required: bool = True) -> Callable[[Callable[..., An
                           f"package.module:function, which returns batches (input, label)."),
         click.option("--resize", type=SizeText(), metavar="256", help="Scale images so that the shorter side is this "
                      "long, as Gluon's Resize does; or 256x320, height and width."),
-        click.option("--crop", type=SizeText(), metavar="224", help="Then take the middle, as Gluon's CenterCrop does."),
+        click.option("--crop", type=SizeText(), metavar="224",
+                     help="Then take the middle, as Gluon's CenterCrop does."),
         click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="What images are normalized by: the mean "
                      "and standard deviation of a data set, or nothing. [default: those of the file that an earlier "
                      "command wrote, or imagenet; 0-1 for grey images]"),

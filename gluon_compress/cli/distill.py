@@ -14,6 +14,8 @@ from .options import NetworkText, network_argument, output_option
 from .run import Run
 from .training import new_trainer, state_kept, state_of, training_batches, training_options
 
+RATE = 0.05
+
 
 @command
 @network_argument
@@ -21,7 +23,7 @@ from .training import new_trainer, state_kept, state_of, training_batches, train
 @output_option("The trained network.", ".gcz")
 @data_options("What to train on")
 @test_option
-@training_options(epochs=10)
+@training_options(10, RATE)
 @click.option("--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
               help="The share of the data that is not trained on, but chooses the best epoch.")
 @click.option("--state", type=click.Path(dir_okay=False), metavar="FILE",
@@ -45,7 +47,7 @@ def distill(run: Run, output: str, teacher: str, epochs: int, **shared: Any) -> 
     run.options["head"] = "logits"  # the losses take no probabilities
     student, professor = open_network(run), open_network(run, teacher)
     data = open_data(run, professor)
-    example = example_of(run, student, data=data.batches())
+    example = example_of(run, student, batch=1, data=data.batches())
     rest, held_out = data.split(run.options["held_out"])
     test = open_test_data(run, professor)
     _check_pair(student, professor, example)
@@ -55,7 +57,7 @@ def distill(run: Run, output: str, teacher: str, epochs: int, **shared: Any) -> 
     with state_kept(run, state):
         history = gc.distillation.distill(
             student.net, professor.net, training_batches(run, rest), epochs, run.options["temperature"],
-            run.options["hard_weight"], trainer=new_trainer(run, student.net), schedule=gc.training.one_cycle,
+            run.options["hard_weight"], trainer=new_trainer(run, student.net, RATE), schedule=gc.training.one_cycle,
             validation_data=held_out.batches(), seed=run.options["seed"], state_path=state, progress=not run.quiet)
         gc.save(target, student.net, example=example)
     run.show(history)

@@ -72,12 +72,13 @@ class Pipeline:
         name = f"{number}-{stage.name}{f'-{self.work.macs:.4f}' if number else ''}.gcz"
         path = self.work.folder / name
         if name in self._known and path.is_file() and digest_of(path) == self._known[name]["sha256"]:
-            self.work.run.note(f"{stage.name}: done before, in {path}")
+            self.work.run.note(f"stage {number + 1} of {len(STAGES)}, {stage.name}: done before, in {path}")
             return self._known[name]
-        self.work.run.note(f"{stage.name} ...")
+        self.work.run.note(f"stage {number + 1} of {len(STAGES)}, {stage.name} ...")
         result = self._make(stage, path)
         self._known[name] = result
-        _write(self._file, self._settings, self._known)
+        if number:  # after a mistake at the first stage there is nothing to go on from
+            _write(self._file, self._settings, self._known)
         return result
 
     def _make(self, stage: Stage, path: Path) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from .networks import Opened
 from .run import Run
 from .training import new_trainer, training_batches
 
+RATE = 0.01  # the learning rate of the fine-tuning, low enough for a few hundred images
+
 
 @dataclass
 class Work:
@@ -70,7 +72,8 @@ def prune(work: Work, net: Any) -> tuple[Any, list[Any]]:
     plan = gc.pruning.prune_channels(net, work.example, macs=work.macs, scope="global", max_ratio=0.9,
                                      criterion=work.run.options["criterion"], exclude=work.run.options["exclude"])
     try:
-        gc.pruning.reestimate_batch_norm(net, work.training.batches(shuffle=True), batches=20, progress=work.progress)
+        images = work.training.sample(20 * work.training.batch_size)
+        gc.pruning.reestimate_batch_norm(net, images.batches(), progress=work.progress)
     except ValueError as error:
         if "has no BatchNorm" not in str(error):  # then there is nothing to estimate
             raise
@@ -85,8 +88,9 @@ def fine_tune(work: Work, net: Any) -> tuple[Any, list[Any]]:
     if options["epochs"] and work.macs < 1:
         gc.distillation.distill(
             net, work.original.net, training_batches(work.run, work.training), options["epochs"],
-            options["temperature"], options["hard_weight"], trainer=new_trainer(work.run, net),
-            schedule=gc.training.one_cycle, seed=options["seed"], progress=work.progress,
+            options["temperature"], options["hard_weight"], trainer=new_trainer(work.run, net, RATE),
+            schedule=gc.training.one_cycle, validation_data=work.held_out.batches(), seed=options["seed"],
+            progress=work.progress,
             state_path=work.folder / f"training-{work.macs:.4f}.state")
     return net, []
 
@@ -100,10 +104,9 @@ def quantize(work: Work, net: Any) -> tuple[Any, list[Any]]:
     if drop is not None:
         lost = work.accuracy(work.original.net) - work.accuracy(net)
         arguments = {"evaluate": work.accuracy, "max_accuracy_drop": max(0.0, drop - lost)}
-    batches = -(-options["calibration_images"] // work.training.batch_size)
+    images = work.training.sample(options["calibration_images"])
     try:
-        return gc.quantization.quantize(net, work.training.batches(), batches=batches, progress=work.progress,
-                                        **arguments), []
+        return gc.quantization.quantize(net, images.batches(), progress=work.progress, **arguments), []
     except ValueError as error:
         if "is not kept with any number of layers" not in str(error):
             raise

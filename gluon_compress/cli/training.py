@@ -14,7 +14,8 @@ from .failures import Refusal
 from .options import stacked
 from .run import Run
 
-RATES = {"nag": 0.05, "sgd": 0.05, "adam": 0.001}  # learning rates that are taken where none is given
+OPTIMIZERS = ("nag", "sgd", "adam")
+ADAM_RATE = 0.001
 AUGMENTATIONS = ("crop", "flip", "cutout")
 
 
@@ -29,8 +30,8 @@ class AugmentText(click.ParamType):
         return str(value)
 
 
-def training_options(epochs: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options of a training, of so many epochs where the user does not say."""
+def training_options(epochs: int, rate: float) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of a training, of so many epochs and at this learning rate where the user does not say."""
     return stacked(
         click.option("--epochs", type=click.IntRange(0 if epochs else 1), default=epochs, show_default=True,
                      help="How often to go through the data."),
@@ -38,10 +39,10 @@ def training_options(epochs: int) -> Callable[[Callable[..., Any]], Callable[...
                      help="Divides the logits that the teacher's and the student's probabilities are made of."),
         click.option("--hard-weight", type=click.FloatRange(0, 1), default=0.1, show_default=True,
                      help="The share of the labels in the loss; the rest is the teacher's."),
-        click.option("--optimizer", type=click.Choice(tuple(RATES)), default="nag", show_default=True),
+        click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="nag", show_default=True),
         click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE",
-                     help="The highest; it rises for a fifth of the training, then falls to 0. "
-                          "[default: 0.05, adam 0.001]"),
+                     help=f"The highest; it rises for a fifth of the training, then falls to 0. "
+                          f"[default: {rate}, for adam {ADAM_RATE}]"),
         click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True),
         click.option("--augment", type=AugmentText(), metavar="crop,flip", help="Training images are shifted by up to "
                      "an eighth of their side (crop), mirrored (flip), or lose a square (cutout); or none. [default: "
@@ -49,12 +50,13 @@ def training_options(epochs: int) -> Callable[[Callable[..., Any]], Callable[...
         click.option("--seed", type=click.IntRange(0, 2 ** 31 - 1), default=0, show_default=True))
 
 
-def new_trainer(run: Run, net: Any) -> Any:
-    """The Gluon Trainer that the options ask for."""
+def new_trainer(run: Run, net: Any, rate: float) -> Any:
+    """The Gluon Trainer that the options ask for, with this learning rate where they do not say."""
     from mxnet import gluon
 
     name = run.options["optimizer"]
-    settings = {"learning_rate": run.options["learning_rate"] or RATES[name], "wd": run.options["weight_decay"]}
+    rate = run.options["learning_rate"] or (ADAM_RATE if name == "adam" else rate)
+    settings = {"learning_rate": rate, "wd": run.options["weight_decay"]}
     return gluon.Trainer(net.collect_params(), name, settings | ({} if name == "adam" else {"momentum": 0.9}))
 
 
@@ -78,14 +80,23 @@ def _augmentation(text: str | None, data: Data) -> Any:
 
 
 @contextmanager
-def state_kept(run: Run, state: Path) -> Iterator[None]:
-    """Say, when the training within is interrupted, where its state is; remove it when all is done."""
+def state_kept(run: Run, state: Path, marker: str = "") -> Iterator[None]:
+    """Say, when what is done within fails, where its state is; remove it when all is done.
+
+    ``state`` is a file, or a folder in which a file named ``marker`` tells that there is something to go on from.
+    """
     try:
         yield
     except BaseException:
-        if state.exists():
+        if (state / marker).is_file():
             run.note(f"{state} holds what is done so far; the same command goes on from there")
+        else:
+            _remove(state)
         raise
+    _remove(state)
+
+
+def _remove(state: Path) -> None:
     if state.is_dir():
         shutil.rmtree(state)
     else:
