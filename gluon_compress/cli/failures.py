@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from typing import Any, TextIO
@@ -32,8 +33,19 @@ def tell(line: str, stream: TextIO | None) -> None:
             pass  # nobody reads it
 
 
+class Ended(KeyboardInterrupt):
+    """A signal that ends this process, so that what is under way is cleaned up as after Ctrl-C; the code is 128 + it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.code = 128 + number
+
+
 def code_of(error: BaseException) -> int:
     """The exit code for an exception."""
+    if isinstance(error, Ended):
+        return error.code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
@@ -48,8 +60,8 @@ def report_failure(error: BaseException, stream: TextIO | None, debug: bool, log
         if log:
             print(log.rstrip(), file=stream)
         print("".join(traceback.format_exception(error)).rstrip(), file=stream)
-    if code == INTERRUPTED:
-        tell("interrupted", stream)
+    if isinstance(error, KeyboardInterrupt):
+        tell(str(error) or "interrupted", stream)
     elif code == FAILED:
         tell(f"error: {line_of(error)}", stream)
     return code

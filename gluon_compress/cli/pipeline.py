@@ -129,6 +129,7 @@ def settings_of(work: Work, names: tuple[str, ...]) -> dict[str, Any]:
     """What tells a run from others: options, and the digests of the network and of the training data."""
     from ..network import digest
 
-    dataset = work.training.dataset
+    data = work.training
+    fingerprint = str(data) if data.dataset is None else data.dataset.batches(size=data.size).fingerprint()
     return {**{name: work.run.options[name] for name in names}, "network": digest.digest_of(work.original.net),
-            "data": str(work.training) if dataset is None else work.training.batches().fingerprint()}
+            "data": fingerprint}

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+
+from .failures import Ended
 
 OUR_FILES = str(Path(__file__).resolve().parents[1]) + os.sep
 
@@ -58,6 +62,7 @@ def surroundings(verbose: bool, quiet: bool, note: Callable[[str], None]) -> Ite
         stack.enter_context(_replaced(others, Quiet(messages) if quiet else messages))
         stack.enter_context(_warnings(verbose, note))
         stack.enter_context(_logging(verbose))
+        stack.enter_context(_signals())
         yield Streams(output, messages, log)
 
 
@@ -136,6 +141,23 @@ def _warnings(verbose: bool, note: Callable[[str], None]) -> Iterator[None]:
             warnings.filterwarnings("always", category=UserWarning)
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """What ends a process is an exception, so that no half of a file stays; where nobody else listens to it."""
+    def end(number: int, frame: Any) -> None:
+        raise Ended(number)
+
+    mine = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL
+            and threading.current_thread() is threading.main_thread()]
+    for number in mine:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

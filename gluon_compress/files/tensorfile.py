@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,23 @@ def write(path: str | os.PathLike, kind: str, tensors: dict[str, np.ndarray], he
     header = base64.b64encode(lzma.compress(json.dumps(header, sort_keys=True).encode())).decode()
     metadata = {"format": FORMAT, "version": str(VERSION), "kind": kind, "header": header,
                 "sha256": _digest(kind, tensors, header)}
-    write_atomically(path, lambda temporary: save_file(tensors, str(temporary), metadata))
+
+    def save(place: Path) -> None:
+        save_file(tensors, str(place), metadata)
+        _sort_metadata(place)
+    write_atomically(path, save)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Give the same content the same bytes: safetensors writes the metadata in an order that chance decides."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def read(path: str | os.PathLike, kind: str, check: Check = anything) -> tuple[dict[str, np.ndarray], Any]:
