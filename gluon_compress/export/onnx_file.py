@@ -2,11 +2,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
@@ -16,12 +15,16 @@ from ..files.paths import check_target
 from ..files.writing import write_atomically
 from ..network.graph import Graph
 from ..network.inputs import ExampleInputs, example_inputs
+from ..quantization.integers.integer_network import IntegerNetwork
 from ..records import Record
-from .comparing import check_inputs_used
 from .coded_weights import CodedWeights, coded_weights, records_of
+from .comparing import check_inputs_used
+from .integers import integer_model, verify_integer_model
 
 if TYPE_CHECKING:
     import onnx
+
+Verify = Callable[[Path], None]  # raises NetworkError unless the file at that path computes what the network does
 
 
 def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | None = None,
@@ -33,6 +36,10 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
     named ``batch``, when each output follows it; otherwise it has the example's length, and a warning says so. The file
     is checked by ``onnx.checker``, and run and compared with the network before it is put in place. Its metadata tell
     what was done (``gluon_compress.*``).
+
+    An :class:`IntegerNetwork` leaves as ``QuantizeLinear`` and ``DequantizeLinear`` with its own codes and scales, so
+    that ONNX Runtime and OpenVINO run it on integers. What comes out differs from the network by roundings: see
+    quantization/integers/qdq_emitter.py.
 
     Parameters
     ----------
@@ -50,7 +57,9 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
         :func:`quantize_weights`, or what :func:`gluon_compress.checkpoint.records` finds in a file, they leave as
         integer codes and scales, from which ``DequantizeLinear`` makes the same numbers again: in a quarter of the
         bytes, or an eighth for codes of at most 4 bits from opset 21 on. "int8" and "int4" round the weights of the
-        convolutions, dense layers and embeddings in the file alone, with a scale for each output channel.
+        convolutions, dense layers and embeddings in the file alone, with a scale for each output channel. The codes of
+        an IntegerNetwork leave anyway; "narrow" rounds them so that no sum of two products exceeds 16 bits, for
+        processors without VNNI, where engines cut such sums: see quantization/integers/narrow.py.
     verify : bool
         False skips the run. It takes place in ONNX Runtime, if that is installed, else in ONNX's own reference
         implementation, at the example's number of samples and at another one.
@@ -77,17 +86,31 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
     if path.suffix != ".onnx":
         raise ValueError(f"path is {str(path)!r}; accepted: a name that ends in .onnx")
     opset = checked_opset(opset)
-    records = records_of(weights)
     inputs = example_inputs(example)
+    make = _from_integers if isinstance(net, IntegerNetwork) else _from_floats
+    model, verify_file = make(net, inputs, opset, weights)
+    if not _is_dynamic(model):
+        warnings.warn(f"the outputs do not follow the batch axis: {path.name} only takes input of shape "
+                      f"{', '.join(str(value.shape) for value in inputs)}", stacklevel=2)
+    write_atomically(path, lambda temporary: _write(model, temporary, verify_file if verify else None))
+    return path
+
+
+def _from_floats(net: HybridBlock, inputs: ExampleInputs, opset: int, weights: Any) -> tuple[onnx.ModelProto, Verify]:
+    """``(model, how its file is verified)``."""
+    from .onnx.verifying import verify_model
+    records = records_of(weights)
     graph = Graph(net, inputs)
     check_inputs_used(graph)
     coded = coded_weights(net, weights if isinstance(weights, str) else records)
     model = _model(graph, inputs, coded, opset, records)
-    if not _is_dynamic(model):
-        warnings.warn(f"the outputs do not follow the batch axis: {path.name} only takes input of shape "
-                      f"{', '.join(str(value.shape) for value in inputs)}", stacklevel=2)
-    write_atomically(path, lambda temporary: _write(model, temporary, graph, inputs, coded if verify else None, verify))
-    return path
+    return model, lambda path: verify_model(model, path, graph, inputs, coded.decoded(graph))
+
+
+def _from_integers(net: IntegerNetwork, inputs: ExampleInputs, opset: int,
+                   weights: Any) -> tuple[onnx.ModelProto, Verify]:
+    model = integer_model(net, inputs, opset, weights)
+    return model, lambda path: verify_integer_model(net, model, path, inputs)
 
 
 def _check_onnx() -> None:
@@ -121,15 +144,12 @@ def _is_dynamic(model: onnx.ModelProto) -> bool:
     return any(length.dim_param for value in model.graph.input for length in value.type.tensor_type.shape.dim)
 
 
-def _write(model: onnx.ModelProto, path: Path, graph: Graph, inputs: Sequence[mx.nd.NDArray],
-           coded: CodedWeights | None, verify: bool) -> None:
+def _write(model: onnx.ModelProto, path: Path, verify: Verify | None) -> None:
     import onnx
-
-    from .onnx.verifying import verify_model
     try:
         onnx.save(model, str(path))
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise NetworkError(f"what was written is not ONNX, which is a mistake in this package: {error}") from error
-    if verify and coded is not None:
-        verify_model(model, path, graph, inputs, coded.decoded(graph))
+    if verify is not None:
+        verify(path)

@@ -208,6 +208,8 @@ class Quantizer:
             "lowest": _short(self.seen.observers[key(fusion.end)].minimum), "snr": None}
         if fusion.leaky is not None:
             ranges["activation"] = "leaky" if fusion.leaky.parameter is None else "prelu"
+        if fusion.summand is not None or fusion.leaky is not None:
+            ranges["before"] = _short(self.seen.threshold((fusion.layer, 0), True))
         return ranges
 
 

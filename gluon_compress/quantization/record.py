@@ -27,7 +27,7 @@ from .arithmetic.ranges import Range
 _RANGE = pair(number(above=0), boolean)
 _LAYER = fields({"input": _RANGE, "output": _RANGE, "summand": maybe(_RANGE), "lowest": number(),
                  "snr": maybe(either(choice(math.inf, -math.inf), number()))},
-                {"activation": choice("leaky", "prelu")})
+                {"activation": choice("leaky", "prelu"), "before": number(above=0)})
 _ISLAND = fields({"operator": text(), "reason": text(10_000)}, {"share": number(0, 1)})
 ENDS = ("input", "output", "summand")
 NARROWER = ("this processor adds two products in 16 bits: weights are narrower here where sums would be cut; files "
@@ -45,7 +45,8 @@ class QuantizationRecord(Record):
         None, "lowest": smallest value of the output, "snr": dB or None}} of the layers that run on integers.
         Thresholds are in units of the tensors; "output" includes the addition and the activation that follow
         the layer; "snr" is the power of that output over the power of the error. Where the layer also computes a
-        leaky ReLU or a PReLU, "activation" is "leaky" or "prelu".
+        leaky ReLU or a PReLU, "activation" is "leaky" or "prelu". "before" is the threshold of the layer's own output
+        where an addition or such an activation follows; only ONNX needs it, and older files do not have it.
     left_out : dict
         {layer name: why it stays in fp32}.
     bits : int

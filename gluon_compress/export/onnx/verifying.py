@@ -28,12 +28,12 @@ def verify_model(model: onnx.ModelProto, path: Path, graph: Graph, inputs: Seque
 
     MXNet has no float16 on CPUs: it computes in float32 then.
     """
-    run = _runner(path, graph)
+    run = runner(path, graph)
     if run is None:
         return
     half = any(value.dtype == np.float16 for value in [*inputs, *graph.values().values()])
     block = runnable(graph, inputs, values, np.float32 if half else None)
-    for arrays in _batches(model, [value.asnumpy() for value in inputs]):
+    for arrays in batches(model, [value.asnumpy() for value in inputs]):
         found = run(dict(zip(graph.inputs, arrays)))
         given = [CLASSIC.array(array, dtype=np.float32 if half and array.dtype == np.float16 else array.dtype)
                  for array in arrays]
@@ -41,7 +41,7 @@ def verify_model(model: onnx.ModelProto, path: Path, graph: Graph, inputs: Seque
             check_close(expected, other, "the ONNX file", TOLERANCE_OF_HALF if half else TOLERANCE)
 
 
-def _batches(model: onnx.ModelProto, arrays: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+def batches(model: onnx.ModelProto, arrays: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
     """The example, and one sample of it (two where it has one), if the batch is dynamic."""
     yield arrays
     axes = [next((axis for axis, length in enumerate(value.type.tensor_type.shape.dim) if length.dim_param == BATCH),
@@ -51,7 +51,7 @@ def _batches(model: onnx.ModelProto, arrays: list[np.ndarray]) -> Iterator[list[
                for array, axis in zip(arrays, axes)]
 
 
-def _runner(path: Path, graph: Graph) -> Any:
+def runner(path: Path, graph: Graph) -> Any:
     """``run({input: array}) -> outputs`` in ONNX Runtime, or else in ONNX's reference implementation."""
     try:
         import onnxruntime

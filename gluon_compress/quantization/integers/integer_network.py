@@ -15,11 +15,13 @@ from ...network.graph import Graph
 from ...network.misfits import misfit
 from ...network.nodes import symbol_of
 from . import onednn
+from .emitter import Codes
 from .islands import find_islands
 from .lowering import Lowering
 from .narrow import notes
 from .narrow_emitter import check_places, fitting, most_rows
 from .onednn_emitter import Int8Emitter
+from .qdq_emitter import NarrowQdqEmitter, QdqEmitter
 from .simulated_emitter import SimulatedEmitter
 
 if TYPE_CHECKING:
@@ -175,10 +177,24 @@ def _islands(lowering: Lowering, record: QuantizationRecord) -> dict[str, dict]:
 
 def lower(quantized: Quantized, simulate: bool) -> Lowering:
     """The :class:`Lowering` to the integer kernels of this processor, or to their arithmetic in fp32."""
-    record, scales, biases = quantized.record, quantized.scales.weights, quantized.inference.biases
-    layers = {name: quantized.inference.weights[name] for name in record.layers}
     emitter = fitting(SimulatedEmitter if simulate else Int8Emitter, [fusion.layer for fusion in
-                      quantized.fusions.values()], onednn.saturates() and record.bits == 8)(
-        {name: (quantized.codes[weight], scales[weight]["scale"]) for name, weight in layers.items()},
-        {name: quantized.rest[biases[name]] for name in layers if name in biases})
+                      quantized.fusions.values()], onednn.saturates() and quantized.record.bits == 8)
+    return Lowering(quantized, quantized.ranges(), emitter(*_codes_and_biases(quantized)))
+
+
+def lower_to_qdq(quantized: Quantized, weight_type: Any = np.int8, narrow: bool = False) -> Lowering:
+    """The :class:`Lowering` to ONNX's QuantizeLinear and DequantizeLinear; see qdq_emitter.py.
+
+    ``narrow`` gives weights for processors that add two products in 16 bits, whichever this one is.
+    """
+    before = {name: layer["before"] for name, layer in quantized.record.layers.items() if "before" in layer}
+    emitter = (NarrowQdqEmitter if narrow else QdqEmitter)(*_codes_and_biases(quantized), before, weight_type)
     return Lowering(quantized, quantized.ranges(), emitter)
+
+
+def _codes_and_biases(quantized: Quantized) -> tuple[Codes, dict[str, np.ndarray]]:
+    """``({layer name: (codes, scales)}, {layer name: bias})`` of the layers on integers."""
+    scales, biases = quantized.scales.weights, quantized.inference.biases
+    layers = {name: quantized.inference.weights[name] for name in quantized.record.layers}
+    return ({name: (quantized.codes[weight], scales[weight]["scale"]) for name, weight in layers.items()},
+            {name: quantized.rest[biases[name]] for name in layers if name in biases})

@@ -109,8 +109,8 @@ class NarrowEmitter(CodesEmitter):
         Names of layers that the kernels would compute wrongly, even so.
     """
 
-    def __init__(self, codes: Codes, biases: dict[str, np.ndarray]) -> None:
-        super().__init__(codes, biases)
+    def __init__(self, codes: Codes, biases: dict[str, np.ndarray], *others: Any) -> None:
+        super().__init__(codes, biases, *others)
         self.narrowed: dict[str, np.ndarray] = {}
         self.in_fp32: list[str] = []
         self._seen: set[str] = set()

@@ -1,21 +1,29 @@
-"""A network on integers in ONNX's QuantizeLinear and DequantizeLinear, between which layers compute in fp32 on paper.
+"""A network on integers in ONNX's QuantizeLinear and DequantizeLinear, around layers that are in fp32 on paper.
 
-Engines look for patterns of these and run them on integers. What ONNX Runtime 1.32 and OpenVINO 2026.4 fuse:
+Engines look for these patterns and run what is between on integers:
 
-    codes -> DequantizeLinear -> layer -> QuantizeLinear -> codes        the layer, its ReLU and its rounding
+    codes -> DequantizeLinear -> layer -> QuantizeLinear -> codes       one operator on integers, with its ReLU
 
-**Codes.** All tensors of integers are uint8; signed ones have the zero point 128. ONNX Runtime fuses a layer only if
-the types of what it reads and what it writes are one, and has its fastest kernels for uint8. A ReLU is not written:
-codes of the zero point 0 end there.
+Which patterns they find was measured on ONNX Runtime 1.32 and OpenVINO 2026.4; see benchmarks/int8_onnx.py.
 
-**Sums.** oneDNN's kernels add a shortcut before they round. ONNX Runtime has no such kernel: there the layer's own
-output is rounded, too, before it is added. Its range is what the sum can use of it: see :func:`_term`.
+**Codes** are uint8, and signed ones have the zero point 128. ONNX Runtime runs a layer on integers only if what it
+reads and what it writes are of one type. No ReLU is written where codes begin at zero: they end there anyway.
 
-**Biases** are int32 of the scale s_w * s_x. Where that would be too small for a bias, as in channels whose weights are
-zero, the weights' scale grows.
+**Strides** of 1x1 kernels are written as a pooling of 1x1 windows before the layer. OpenVINO moves such strides to
+before the DequantizeLinear itself, and then no longer recognizes the pattern around it (ResNet-50: 85 ms instead of
+74).
+
+**Before additions and leaky activations** there is one rounding more than in our kernels, since ONNX Runtime runs a
+layer on integers only if its own output is rounded. The range is that of calibration, where the record has it, and
+never larger than what the sum can use: where the codes of sum and summand end, so do those of the layer.
+
+**Biases** are int32 of the scale s_w * s_x. Where that would be too small for a bias, as in a channel whose weights are
+zero, the scale of its weights grows.
 """
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,107 +32,169 @@ import numpy as np
 from ...network.nodes import Entry, Node, plain, variable, written
 from ..arithmetic.ranges import Range
 from .emitter import Codes, CodesEmitter, Integers, activation
-from .fusions import Leaky, is_convolution, over_last_axis
+from .fusions import Leaky, over_last_axis
+from .narrow import NarrowEmitter
 
-LARGEST_BIAS = 2.0 ** 30
+UNSIGNED, MIDDLE = 255, 128  # the highest code, and that of zero where there is a sign
+LARGEST_BIAS = 2.0 ** 30  # in units of its scale: sums of 32 bits have room beside it
+LARGEST_INT4 = 7
+STEEPEST = 4.0  # how many times its own threshold a leaky activation is assumed to read at most, below zero
 
 
 class QdqEmitter(CodesEmitter):
-    SPLIT = True
-    KEEP_RELU = False
-    SIGNED = "uint8"
-    TERM = "asym"
-    SHARE = False
+    """QuantizeLinear and DequantizeLinear, beside MXNet's operators in fp32.
 
-    def __init__(self, codes: Codes, biases: dict[str, np.ndarray]) -> None:
+    Parameters
+    ----------
+    codes, biases : dict
+        As of :class:`CodesEmitter`.
+    before : dict
+        {layer name: the largest magnitude of its own output}, of layers that an addition or a leaky activation follows;
+        where it is not known, it is bounded by what follows.
+    weight_type : dtype
+        int8, or one of 4 bits where the codes have no more.
+    """
+
+    def __init__(self, codes: Codes, biases: dict[str, np.ndarray], before: Mapping[str, float] | None = None,
+                 weight_type: Any = np.int8) -> None:
         super().__init__(codes, biases)
-        self._reads: dict[Entry, int] = {}
+        self._before, self._weight_type = dict(before or {}), weight_type
+        self._offsets: dict[str, float] = {}
+        self._scales: dict[Entry, list[Entry]] = {}  # of codes: their scale and zero point
+        self._values_of: dict[Entry, Entry] = {}
+        self._places: dict[tuple[Entry, tuple[int, ...]], Integers] = {}
 
-    def constant(self, name: str, value: Any, dtype: Any) -> Entry:
-        self.values[name] = np.asarray(value, dtype=dtype)
-        return variable(name, self.values[name].shape), 0
+    def shift(self, shortcut: Node, layer: Node, offset: float) -> None:
+        super().shift(shortcut, layer, offset)
+        for node, change in ((shortcut, offset), (layer, -offset)):
+            self._offsets[node.name] = self._offsets.get(node.name, 0.0) + change
 
     def quantize(self, name: str, entry: Entry, limits: Range) -> Integers:
-        dtype = self.SIGNED if limits.signed else "uint8"
-        zero = 128 if limits.signed and dtype == "uint8" else 0
-        node = written("QuantizeLinear", name, entry, self.constant(f"{name}.scale", limits.scale, np.float32),
-                       self.constant(f"{name}.zero_point", zero, dtype))
-        return Integers((node, 0), limits)
+        zero = MIDDLE if limits.signed else 0
+        codes = self._quantized(name, entry, limits.scale, zero)
+        low, high = (code + zero for code in limits.codes)
+        if (low, high) == (0, UNSIGNED):
+            return Integers(codes, limits)
+        cut = plain(f"{name}_cut", "clip", codes, a_min=low, a_max=high)
+        self._scales[cut] = self._scales[codes]
+        return Integers(cut, limits)
 
     def dequantize(self, name: str, integers: Integers) -> Entry:
-        node = integers.entry[0]
-        return written("DequantizeLinear", name, integers.entry, *node.inputs[1:]), 0
-
-    def _read(self, integers: Integers) -> Entry:
-        """One DequantizeLinear for each reader: engines take it into that."""
-        number = self._reads[integers.entry] = self._reads.get(integers.entry, 0) + 1
-        if self.SHARE and number > 1:
-            return self._shared[integers.entry]
-        result = self.dequantize(f"{integers.entry[0].name}_read{number}", integers)
-        if self.SHARE:
-            self._shared = getattr(self, "_shared", {})
-            self._shared[integers.entry] = result
-        return result
+        return written("DequantizeLinear", name, integers.entry, *self._scales[integers.entry]), 0
 
     def convolution(self, layer: Node, data: Integers, limits: Range, relu: bool = False,
                     summand: Integers | None = None, leaky: Leaky | None = None) -> Integers:
-        output = self._layer(layer, self._read(data), data.range)
-        name = layer.name
+        name, output = layer.name, self._layer(layer, data)
         if summand is not None:
-            if self.SPLIT:
-                output = self._split(f"{name}_term", output, summand.range, limits)
+            output = self._rounded(name, output, _useful(limits, summand.range))
             output = written("elemwise_add", f"{name}_sum", output, self._read(summand)), 0
-        if leaky is not None and leaky.by_channel:
-            leaky = replace(leaky, parameter=self.constant(f"{name}.slope", leaky.slope, np.float32))
-        output = activation(f"{name}_activation", output, relu and self.KEEP_RELU, leaky)
+        if leaky is not None:
+            if summand is None:
+                output = self._rounded(name, output, (-STEEPEST * limits.threshold, limits.threshold))
+            if leaky.by_channel:
+                leaky = replace(leaky, parameter=self._constant(f"{name}.slope", leaky.slope, np.float32))
+            output = activation(f"{name}_activation", output, leaky=leaky)
         return self.quantize(f"{name}_codes", output, limits)
-
-    def _split(self, name, output, summand, limits):
-        low = -(summand.threshold + (limits.threshold if limits.signed else 0))
-        high = limits.threshold + (summand.threshold if summand.signed else 0)
-        scale = (high - low) / 255
-        zero = int(np.rint(-low / scale))
-        if self.TERM == "sym":
-            scale, zero = max(-low, high) / 127, 128
-        q = written("QuantizeLinear", name, output, self.constant(f"{name}.scale", scale, np.float32),
-                       self.constant(f"{name}.zero_point", zero, "uint8"))
-        return written("DequantizeLinear", f"{name}_read", (q, 0), *q.inputs[1:]), 0
 
     def dense(self, layer: Node, data: Integers, limits: Range | None = None, relu: bool = False) -> Integers | Entry:
         if not over_last_axis(layer) and len(layer.input_shape(0)) > 2:
             data = self.flatten(Node(f"{layer.name}_flat", "Flatten"), data)
-        output = self._layer(layer, self._read(data), data.range)
-        output = activation(f"{layer.name}_activation", output, relu and (self.KEEP_RELU or limits is None))
-        return output if limits is None else self.quantize(f"{layer.name}_codes", output, limits)
-
-    def _layer(self, layer: Node, data: Entry, limits: Range) -> Entry:
-        name, (codes, scale) = layer.name, self.codes[layer.name]
-        unit = scale.astype(np.float64) * np.float32(limits.scale)
-        if name in self.biases:
-            growth = np.maximum(1, np.abs(self.biases[name]) / (unit * LARGEST_BIAS))
-            shape = (-1, *[1] * (codes.ndim - 1))
-            codes = np.rint(codes / growth.reshape(shape)).astype(np.int8)
-            scale, unit = (scale * growth).astype(np.float32), unit * growth
-        inputs = [data, self._stored(f"{name}.weight", codes, scale, np.int8)]
-        if name in self.biases:
-            inputs.append(self._stored(f"{name}.bias", np.rint(self.biases[name] / unit), unit, np.int32))
-        return written(layer.operator, name, *inputs,
-                       **{**layer.attributes, "no_bias": len(inputs) == 2}), 0
-
-    def _stored(self, name: str, codes: np.ndarray, scale: np.ndarray, dtype: Any) -> Entry:
-        parts = [self.constant(name, codes, dtype), self.constant(f"{name}.scale", scale, np.float32),
-                 self.constant(f"{name}.zero_point", np.zeros(len(scale)), dtype)]
-        return written("DequantizeLinear", f"{name}_read", *parts, axis=0), 0
-
-    def _again(self, name: str, entry: Entry, limits: Range) -> Integers:
-        return self.quantize(f"{name}_codes", entry, limits)
+        output = self._layer(layer, data)
+        if limits is None:
+            return activation(f"{layer.name}_activation", output, relu)
+        return self.quantize(f"{layer.name}_codes", output, limits)
 
     def pooling(self, pool: Node, data: Integers) -> Integers:
-        return self._again(pool.name, plain(pool.name, pool.operator, self._read(data), **pool.attributes), data.range)
+        return self._same(data.range, plain(pool.name, pool.operator, self._read(data), **pool.attributes))
 
     def flatten(self, flatten: Node, data: Integers) -> Integers:
-        return self._again(flatten.name, plain(flatten.name, "Flatten", self._read(data)), data.range)
+        return self._same(data.range, plain(flatten.name, "Flatten", self._read(data)))
 
     def concat(self, concat: Node, parts: list[Integers]) -> Integers:
         node = written("Concat", concat.name, *map(self._read, parts), **concat.attributes)
-        return self._again(concat.name, (node, 0), parts[0].range)
+        return self._same(parts[0].range, (node, 0))
+
+    def _same(self, limits: Range, entry: Entry) -> Integers:
+        """Integers of what only moves the values that integers of this range stand for, or averages them."""
+        zero = MIDDLE if limits.signed else 0
+        return Integers(self._quantized(f"{entry[0].name}_codes", entry, limits.scale, zero), limits)
+
+    def _layer(self, layer: Node, data: Integers) -> Entry:
+        """The layer in fp32, of codes that are made fp32 just before it."""
+        name = layer.name
+        layer, data = self._without_stride(layer, data)
+        codes, scale, unit = self._room_for_bias(name, data.range)
+        inputs = [self._read(data), self._of_channels(f"{name}.weight", codes.astype(self._weight_type), scale)]
+        if name in self.biases:
+            bias = np.rint(self.biases[name] / unit).astype(np.int32)
+            inputs.append(self._of_channels(f"{name}.bias", bias, unit))
+        attributes = {**layer.attributes, "no_bias": str(name not in self.biases)}
+        return written(layer.operator, name, *inputs, **attributes), 0
+
+    def _without_stride(self, layer: Node, data: Integers) -> tuple[Node, Integers]:
+        """A layer of 1x1 kernels that reads every second place, as one that reads all of those; see above."""
+        stride = layer.get("stride") or (1,)
+        if math.prod(stride) == 1 or math.prod(layer.get("kernel")) > 1 or any(layer.get("pad") or ()):
+            return layer, data
+        if (data.entry, stride) not in self._places:
+            places = Node(f"{layer.name}_places", "Pooling", {"kernel": "(1, 1)", "stride": str(stride),
+                                                              "pool_type": "max"})
+            self._places[data.entry, stride] = self.pooling(places, data)
+        attributes = {**layer.attributes, "stride": str((1,) * len(stride))}
+        return replace(layer, attributes=attributes), self._places[data.entry, stride]
+
+    def _room_for_bias(self, name: str, limits: Range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``(codes, their scales, scales of the bias)``, with scales for which the bias is an int32."""
+        codes, scale = self.codes[name]
+        unit = (scale * np.float32(limits.scale)).astype(np.float32)
+        if name in self.biases:
+            growth = np.abs(self.biases[name].astype(np.float64)) / (unit.astype(np.float64) * LARGEST_BIAS)
+            if (growth > 1).any():
+                growth = np.maximum(growth, 1).astype(np.float32)
+                codes = np.rint(codes / growth.reshape(-1, *[1] * (codes.ndim - 1)))
+                scale, unit = scale * growth, unit * growth
+        return codes, scale, unit
+
+    def _rounded(self, name: str, output: Entry, useful: tuple[float, float]) -> Entry:
+        """A layer's own output, rounded before what follows it; nothing beyond ``useful`` makes a difference there."""
+        low, high = useful
+        if name in self._before:
+            middle = self._offsets.get(name, 0.0)
+            low, high = max(low, middle - self._before[name]), min(high, middle + self._before[name])
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = (high - low) / UNSIGNED or 1.0
+        codes = self._quantized(f"{name}_before", output, scale, int(np.rint(-low / scale)))
+        return written("DequantizeLinear", f"{name}_before_read", codes, *self._scales[codes]), 0
+
+    def _read(self, integers: Integers) -> Entry:
+        """The values, once for all readers."""
+        if integers.entry not in self._values_of:
+            self._values_of[integers.entry] = self.dequantize(f"{integers.entry[0].name}_read", integers)
+        return self._values_of[integers.entry]
+
+    def _quantized(self, name: str, entry: Entry, scale: float, zero: int) -> Entry:
+        scales = [self._constant(f"{name}.scale", scale, np.float32),
+                  self._constant(f"{name}.zero_point", zero, np.uint8)]
+        codes = written("QuantizeLinear", name, entry, *scales), 0
+        self._scales[codes] = scales
+        return codes
+
+    def _of_channels(self, name: str, codes: np.ndarray, scale: np.ndarray) -> Entry:
+        """What stored codes stand for, with a scale for each index of their first axis."""
+        parts = [self._constant(name, codes, codes.dtype), self._constant(f"{name}.scale", scale, np.float32),
+                 self._constant(f"{name}.zero_point", np.zeros(len(scale)), codes.dtype)]
+        return written("DequantizeLinear", f"{name}_read", *parts, axis=0), 0
+
+    def _constant(self, name: str, value: Any, dtype: Any) -> Entry:
+        self.values[name] = np.atleast_1d(np.asarray(value).astype(dtype))
+        return variable(name, self.values[name].shape), 0
+
+
+class NarrowQdqEmitter(NarrowEmitter, QdqEmitter):
+    """With weights for which no sum of two products is cut where these are added in 16 bits: see narrow.py."""
+
+
+def _useful(limits: Range, summand: Range) -> tuple[float, float]:
+    """The values of a layer's output beyond which its sum with any value of ``summand`` is cut at ``limits``."""
+    low = -limits.threshold if limits.signed else 0.0
+    return low - summand.threshold, limits.threshold + (summand.threshold if summand.signed else 0.0)
