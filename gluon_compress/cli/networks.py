@@ -89,7 +89,7 @@ def open_network(run: Run, text: str | None = None) -> Opened:
 def example_of(run: Run, opened: Opened, batch: int | None = None, data: Any = None) -> Any:
     """A batch of the network's input: NDArrays of random numbers, always the same, or the first batch of ``data``.
 
-    The shapes are those of ``--shape``, or of the data, or those that the network's file tells; ``Refusal`` where
+    The shapes are those of ``--shape``, or of the data with a batch of 1, or those that the network's file tells; ``Refusal`` where
     nothing does. ``batch`` replaces their first number.
     """
     import numpy as np
@@ -97,6 +97,7 @@ def example_of(run: Run, opened: Opened, batch: int | None = None, data: Any = N
     shapes = _shapes(run, opened, data)
     if batch is not None:
         shapes = [(batch, *shape[1:]) for shape in shapes]
+    run.remember(input_shapes=shapes)
     types = list(run.options.get("dtype") or ()) or ["float32"]
     if len(types) not in (1, len(shapes)):
         raise Refusal(f"--dtype is given {len(types)} times, for {len(shapes)} inputs; accepted: once, or for each")
@@ -124,7 +125,7 @@ def _shapes(run: Run, opened: Opened, data: Any) -> list[tuple[int, ...]]:
         from ..network.inputs import example_inputs
         first = next(iter(data))
         inputs = first[0] if isinstance(first, (tuple, list)) else first
-        return [value.shape for value in example_inputs(inputs)]
+        return [(1, *value.shape[1:]) for value in example_inputs(inputs)]
     shapes = opened.shapes or _shapes_of_recipe(opened)
     if not shapes:
         names = f" ({', '.join(opened.inputs)})" if len(opened.inputs) > 1 else ""

@@ -38,11 +38,13 @@ class Run:
     dry: bool = False
     streams: Streams | None = None
     _text: list[str] = field(default_factory=list)
+    _ends: list[str] = field(default_factory=list)  # what was made and where, after all else
     _given: dict[str, Any] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
     _read: dict[str, str] = field(default_factory=dict)
     _files: list[dict[str, Any]] = field(default_factory=list)
     _recipe: Path | None = None
+    _known: dict[str, Any] = field(default_factory=dict)
 
     # ---- what the user sees
 
@@ -67,6 +69,10 @@ class Run:
         """Files and folders that the result depends on: the recipe keeps their SHA-256."""
         for path in paths:
             self._read.setdefault(os.fspath(path), digest_of(path))
+
+    def remember(self, **values: Any) -> None:
+        """What was found out and not given: later commands read it in the recipe."""
+        self._known.update(values)
 
     # ---- what is written
 
@@ -98,7 +104,7 @@ class Run:
         """Say what was written, and how long it is; ``before``: how long that was of which it was made, in bytes."""
         size = sum(os.path.getsize(file) for file in list(files) or [path])
         length = f"{before:,} -> {size:,} bytes" if before else f"{size:,} bytes"
-        self.show(f"{os.fspath(path)}: {length}")
+        self._ends.append(f"{os.fspath(path)}: {length}")
         self._files.append({"path": os.fspath(path), "bytes": size, "bytes_before": before,
                             "sha256": {os.path.basename(file): digest_of(file) for file in list(files) or [path]}})
 
@@ -112,12 +118,13 @@ class Run:
             results = {name: plain(value) for name, value in self._given.items()
                        if isinstance(value, (int, float, str)) or hasattr(value, "item")}
             write_recipe(self._recipe, self.command, self.options, {
-                "versions": versions(), "inputs": self._read, "files": self._files, "results": results})
+                **plain(self._known), "versions": versions(), "inputs": self._read, "files": self._files,
+                "results": results})
         if self.json:
             result = {"command": self.command, **self._given, "files": self._files, "notes": self._notes}
             self._print(json.dumps(plain(result), indent=2, ensure_ascii=False))
-        elif self._text:
-            self._print("\n".join(self._text))
+        elif self._text or self._ends:
+            self._print("\n".join([*self._text, *self._ends]))
 
     def _print(self, text: str) -> None:
         assert self.streams is not None

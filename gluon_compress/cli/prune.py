@@ -1,0 +1,223 @@
+"""``gluon-compress prune``: channels or single weights go."""
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .command import command
+from .data_options import data_options
+from .failures import Refusal
+from .networks import Opened, example_of, open_network
+from .options import network_argument, output_option, stacked
+from .run import Run
+from .saving import save_network
+from .tuning import Tuning, held_out_option, open_tuning, tuning_options
+
+CHANNELS, WEIGHTS = ("ratio", "macs", "latency"), ("sparsity", "threshold", "n_m")
+CRITERIA = ("l1", "l2", "fpgm", "bn_scale", "random", "taylor")
+PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
+BETWEEN = {"min_open": True, "max_open": True}
+
+
+class PatternText(click.ParamType):
+    """``2:4``."""
+
+    name = "pattern"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not PATTERN.fullmatch(str(value)):
+            self.fail(f"{str(value)!r} is no pattern such as 2:4.", param, ctx)
+        return str(value)
+
+
+amount_options = stacked(
+    click.option("--ratio", type=click.FloatRange(0, 1, **BETWEEN), metavar="SHARE",
+                 help="Channels: the share that goes, of each layer or of all together (--scope global)."),
+    click.option("--macs", type=click.FloatRange(0, 1, **BETWEEN), metavar="SHARE",
+                 help="Channels: the share of the multiply-accumulates that stays."),
+    click.option("--latency", type=click.FloatRange(0, min_open=True), metavar="MS",
+                 help="Channels: milliseconds that the batch of --shape may take."),
+    click.option("--sparsity", type=click.FloatRange(0, 1, **BETWEEN), metavar="SHARE",
+                 help="Weights: the share that is zero in the end."),
+    click.option("--threshold", type=click.FloatRange(0), metavar="W", help="Weights: those of |w| <= W become zero."),
+    click.option("--n-m", type=PatternText(), metavar="2:4",
+                 help="Weights: at most 2 of 4 consecutive ones are not zero."),
+    click.option("--sensitivity", type=click.Path(dir_okay=False), metavar="FILE",
+                 help="What gluon-compress sensitivity wrote: each layer loses what costs --max-drop."),
+    click.option("--max-drop", type=click.FloatRange(0), default=0.01, show_default=True, metavar="SHARE",
+                 help="Of the accuracy, for each layer alone; with --sensitivity."))
+
+choice_options = stacked(
+    click.option("--criterion", type=click.Choice(CRITERIA), default="l1", show_default=True,
+                 help="By what channels are ranked, or weights (l1, random). taylor needs --data."),
+    click.option("--scope", type=click.Choice(["layer", "global"]), default="layer", show_default=True,
+                 help="Whether each layer loses the same share, or all are compared."),
+    click.option("--round-to", type=click.IntRange(1), metavar="N", help="Layers keep a multiple of N channels. "
+                 "[default: what is fast on this processor]"),
+    click.option("--steps", type=click.IntRange(1), default=1, show_default=True,
+                 help="Channels go in so many steps, with --epochs of training after each."),
+    click.option("--select", multiple=True, metavar="LAYER", help="Only this layer, or this kind (Conv2D, Dense); may "
+                 "be given again."),
+    click.option("--exclude", multiple=True, metavar="LAYER", help="Not this one."))
+
+
+@command
+@network_argument
+@output_option("The smaller network.", ".gcz")
+@amount_options
+@choice_options
+@data_options("Images to train on and to judge by", required=False)
+@click.option("--reestimate/--no-reestimate", default=True, show_default=True,
+              help="With --data: BatchNorm's statistics anew, after channels went.")
+@tuning_options
+@held_out_option
+def prune(run: Run, output: str, **shared: Any) -> None:
+    """Remove channels of NETWORK, which makes it smaller and faster, or set single weights to zero.
+
+    Exactly one of --ratio, --macs, --latency (channels), --sparsity, --threshold, --n-m (weights) and --sensitivity
+    says how much goes. With --data the accuracy on images that nothing was trained on is measured before and after.
+
+    \b
+    Examples:
+      gluon-compress prune model --shape 1,1,28,28 --ratio 0.5 --output small.gcz
+      gluon-compress prune model --macs 0.5 --scope global --data photos --epochs 1 --output small.gcz
+      gluon-compress prune model --shape 1,1,28,28 --sparsity 0.8 --scope global --output sparse.gcz
+      gluon-compress prune --recipe small.gcz.recipe.yaml --output again.gcz
+    """
+    amount = _amount(run)
+    target = run.target(output)
+    opened = open_network(run)
+    tuning = open_tuning(run, opened)
+    example = example_of(run, opened, data=tuning and tuning.rest.batches())
+    channels = _removes_channels(run, amount)
+    if run.would(f"{'remove channels of' if channels else 'set weights to zero in'} {opened.text} "
+                 f"({_said(run, amount)})", target):
+        return
+    before = _measured(opened, example, tuning)
+    record = (_prune_channels if channels else _prune_weights)(run, opened, example, amount, tuning)
+    after = _measured(opened, example, tuning)
+    save_network(run, opened, target, opened.net, [record], example)
+    _show(run, before, after, record)
+
+
+def _amount(run: Run) -> str:
+    """The one option that says how much goes."""
+    given = [name for name in (*CHANNELS, *WEIGHTS, "sensitivity") if run.options.get(name) is not None]
+    if len(given) != 1:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in (*CHANNELS, *WEIGHTS, "sensitivity"))
+        said = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"{said or 'no amount'} given; accepted: exactly one of {names}",
+                               click.get_current_context())
+    return given[0]
+
+
+def _removes_channels(run: Run, amount: str) -> bool:
+    channels = _curves(run)["kind"] == "channels" if amount == "sensitivity" else amount in CHANNELS
+    given = run.options
+    unused = (("round_to", None), ("steps", 1)) if not channels else ()
+    for name, default in unused:
+        if given[name] != default:
+            raise Refusal(f"--{name.replace('_', '-')} is about channels, and --{amount.replace('_', '-')} about weights")
+    if not channels and given["criterion"] not in ("l1", "random"):
+        raise Refusal(f"--criterion {given['criterion']} ranks channels; accepted for weights: l1, random")
+    return channels
+
+
+def _said(run: Run, amount: str) -> str:
+    return f"--{amount.replace('_', '-')} {run.options[amount]}"
+
+
+def _curves(run: Run) -> dict[str, Any]:
+    """The JSON that ``gluon-compress sensitivity`` wrote."""
+    path = run.options["sensitivity"]
+    run.uses(path)
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {"kind": content["kind"], **content}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"{path} holds no curves; accepted: what gluon-compress sensitivity wrote") from error
+
+
+def _ratios(run: Run) -> dict[str, float]:
+    import gluon_compress as gc
+    ratios = gc.pruning.Sensitivity.from_dict(_curves(run)).ratios(run.options["max_drop"])
+    return {name: ratio for name, ratio in ratios.items() if ratio > 0}
+
+
+def _prune_channels(run: Run, opened: Opened, example: Any, amount: str, tuning: Tuning | None) -> Any:
+    import gluon_compress as gc
+
+    options = run.options
+    if amount == "sensitivity":
+        quantity: dict[str, Any] = {"ratio": _ratios(run)}
+    else:
+        quantity = {amount: options[amount]}
+    plan: Any = None
+    for plan in gc.pruning.prune_channels_in_steps(
+            opened.net, example, steps=options["steps"], criterion=_criterion(run, opened, tuning),
+            select=list(options["select"]) or None, exclude=list(options["exclude"]), scope=options["scope"],
+            round_to=options["round_to"], **quantity):
+        if tuning and options["reestimate"]:
+            tuning.reestimate(opened.net)
+        if tuning:
+            tuning.fine_tune(opened.net)
+    return plan
+
+
+def _criterion(run: Run, opened: Opened, tuning: Tuning | None) -> Any:
+    import gluon_compress as gc
+
+    name = run.options["criterion"]
+    if name == "random":
+        return gc.pruning.Random(run.options["seed"])
+    if name != "taylor":
+        return name
+    if tuning is None:
+        raise Refusal("--criterion taylor goes by the gradients of a loss; give --data")
+    return gc.pruning.Taylor(tuning.rest.batches(), tuning.loss(opened.net))
+
+
+def _prune_weights(run: Run, opened: Opened, example: Any, amount: str, tuning: Tuning | None) -> Any:
+    import gluon_compress as gc
+
+    options, net = run.options, opened.net
+    which: dict[str, Any] = {"select": list(options["select"]) or None, "exclude": list(options["exclude"])}
+    criterion = gc.pruning.Random(options["seed"]) if options["criterion"] == "random" else None
+    if amount == "threshold":
+        masks = gc.pruning.prune_threshold(net, options["threshold"], **which)
+    elif amount == "n_m":
+        n, m = map(int, options["n_m"].split(":"))
+        masks = gc.pruning.prune_n_m(net, n, m, criterion=criterion, **which)
+    else:
+        sparsity = _ratios(run) if amount == "sensitivity" else options["sparsity"]
+        masks = gc.pruning.prune_magnitude(net, sparsity, scope=options["scope"], criterion=criterion, **which)
+    if tuning:
+        tuning.fine_tune(net, masks)
+    return masks
+
+
+def _measured(opened: Opened, example: Any, tuning: Tuning | None) -> dict[str, Any]:
+    """{quantity: number} of the network as it is."""
+    import gluon_compress as gc
+
+    report = gc.report(opened.net, example)
+    found = {"parameters": report.parameters, "nonzeros": report.nonzeros, "macs": report.macs}
+    return {**found, **({"accuracy": tuning.accuracy(opened.net)} if tuning else {})}
+
+
+def _show(run: Run, before: dict[str, Any], after: dict[str, Any], record: Any) -> None:
+    from ..tables import format_table
+
+    names = {"parameters": "parameters", "nonzeros": "not zero", "macs": "MACs per sample",
+             "accuracy": "accuracy, held out"}
+    rows = [(names[name], _number(name, value), _number(name, after[name])) for name, value in before.items()]
+    run.give(before=before, after=after)
+    run.show(f"{record.summary()}\n\n{format_table(('', 'before', 'after'), rows)}")
+
+
+def _number(name: str, value: float) -> str:
+    return f"{100 * value:.2f}%" if name == "accuracy" else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"

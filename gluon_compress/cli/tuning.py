@@ -1,0 +1,109 @@
+"""What ``prune`` and ``quantize`` do with data: fine-tune a network, and say how accurate it is on images held out."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from .data import Data, open_data
+from .failures import Refusal
+from .networks import Opened
+from .options import stacked
+from .run import Run
+from .training import OPTIMIZERS, AugmentText, new_trainer, training_batches
+
+RATE = 0.01
+SMALLEST = 1e-12  # of a probability, whose logarithm is the loss
+
+tuning_options = stacked(
+    click.option("--epochs", type=click.IntRange(0), default=0, show_default=True,
+                 help="Of training afterwards, on --data."),
+    click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="nag", show_default=True),
+    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE",
+                 help=f"The highest. [default: {RATE}, for adam 0.001]"),
+    click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True),
+    click.option("--augment", type=AugmentText(), metavar="crop,flip", help="How training images vary, or none. "
+                 "[default: crop,flip for colour images, none for grey ones]"),
+    click.option("--seed", type=click.IntRange(0, 2 ** 31 - 1), default=0, show_default=True))
+
+held_out_option = click.option(
+    "--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
+    help="The share of --data by which choices are made, and which nothing is trained on.")
+
+
+@dataclass
+class Tuning:
+    """The data of a command, in two parts, and the training of the network on the first.
+
+    Attributes
+    ----------
+    run : Run
+    rest, held_out : Data
+    """
+
+    run: Run
+    rest: Data
+    held_out: Data
+
+    def accuracy(self, net: Any) -> float:
+        """Top-1, on the images held out."""
+        import gluon_compress as gc
+        return gc.training.evaluate(net, self.held_out.batches())
+
+    def fine_tune(self, net: Any, masks: Any = None) -> None:
+        """Train as the options say; with ``masks`` pruned weights stay zero."""
+        import gluon_compress as gc
+
+        run = self.run
+        if not run.options["epochs"]:
+            return
+        trainer = new_trainer(run, net, RATE)
+        if masks is not None:
+            trainer = gc.pruning.MaskedTrainer(net, masks, trainer.optimizer)
+        gc.training.fit(net, training_batches(run, self.rest), run.options["epochs"], trainer,
+                        schedule=gc.training.one_cycle, loss=self.loss(net), validation_data=self.held_out.batches(),
+                        seed=run.options["seed"], progress=not run.quiet)
+
+    def reestimate(self, net: Any) -> None:
+        """New running statistics for BatchNorm, where the network has any."""
+        import gluon_compress as gc
+
+        try:
+            gc.pruning.reestimate_batch_norm(net, self.rest.batches(shuffle=True), batches=20,
+                                             progress=not self.run.quiet)
+        except ValueError as error:
+            if "has no BatchNorm" not in str(error):
+                raise
+
+    def loss(self, net: Any) -> Callable[..., Any] | None:
+        """The loss of a network that puts out probabilities; None, which stands for that of logits."""
+        return loss_of_probabilities if _gives_probabilities(net, self.held_out) else None
+
+
+def loss_of_probabilities(output: Any, label: Any) -> Any:
+    """The cross entropy, ``-log p`` of the label's probability, per sample."""
+    return -(output.pick(label, axis=-1).maximum(SMALLEST)).log()
+
+
+def _gives_probabilities(net: Any, data: Data) -> bool:
+    """Whether the outputs are in [0, 1] and sum up to 1."""
+    import numpy as np
+
+    from ..network.checks import context_of
+    from ..network.data import inputs_and_label
+    from ..network.misfits import call
+    batch = next(iter(data.batches()))
+    inputs, _ = inputs_and_label(batch, "data", net, context_of(net))
+    output = call(net, inputs, "a batch of data").asnumpy()
+    return bool(output.min() >= 0 and np.allclose(output.sum(axis=-1), 1, atol=1e-3))
+
+
+def open_tuning(run: Run, opened: Opened) -> Tuning | None:
+    """The :class:`Tuning` for ``--data``; None without data, ``Refusal`` where an option needs them."""
+    if run.options.get("data"):
+        return Tuning(run, *open_data(run, opened).split(run.options["held_out"]))
+    if run.options.get("epochs"):
+        raise Refusal(f"--epochs {run.options['epochs']} needs images to train on; give --data")
+    return None
