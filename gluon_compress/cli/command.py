@@ -1,6 +1,7 @@
 """What all commands have in common: their options, and how they run, succeed and fail."""
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,8 @@ class Command(click.Command):
     def _run(self, ctx: click.Context, run: Run) -> None:
         from ..starting import import_all
 
+        if threads := ctx.params.get("threads"):
+            os.environ["OMP_NUM_THREADS"] = str(threads)  # which MXNet reads when it is imported
         import_all()
         super().invoke(ctx)
         run.finish(ctx)

@@ -64,6 +64,8 @@ def open_network(run: Run, text: str | None = None) -> Opened:
         When it is no network, with what is accepted.
     Whatever ``gc.load`` and the functions of ``gc.params`` raise.
     """
+    from mxnet.gluon import HybridBlock
+
     text = run.options["network"] if text is None else text
     source, _, rest = text.partition(":")
     if os.path.lexists(text) and not text.endswith(".onnx"):
@@ -73,7 +75,7 @@ def open_network(run: Run, text: str | None = None) -> Opened:
     elif source == "zoo" and rest:
         opened = _of_zoo(text, rest)
     elif text.endswith(".onnx"):
-        opened = _of_engine(text, *((source, rest) if source in ENGINES else (None, text)))
+        opened = _of_engine(run, text, *((source, rest) if source in ENGINES else (ENGINES[0], text)))
     elif FACTORY.fullmatch(text.partition("+")[0]):
         opened = _of_factory(run, text)
     elif "+" in text:
@@ -81,7 +83,7 @@ def open_network(run: Run, text: str | None = None) -> Opened:
     else:
         opened = _of_file(run, text)
     run.uses(*opened.files)
-    if hasattr(opened.net, "hybridize") and hasattr(opened.net, "infer_shape"):
+    if isinstance(opened.net, HybridBlock):
         opened.net.hybridize(static_alloc=True)
     return opened
 
@@ -255,7 +257,12 @@ def _of_pair(run: Run, text: str) -> Opened:
     return Opened(text, net, found.kind, [Path(graph), Path(parameters)], found.inputs, found=found)
 
 
-def _of_engine(text: str, runtime: str | None, path: str) -> Opened:
+def _of_engine(run: Run, text: str, runtime: str, path: str) -> Opened:
     from .. import export
-    net = export.engine(path, **({} if runtime is None else {"runtime": runtime}))
-    return Opened(text, net, f"ONNX in {net.runtime}", [Path(path)])
+
+    net = export.engine(path, runtime=runtime, threads=run.options.get("threads"))
+    shapes = [tensor.shape and (tensor.shape[0] if isinstance(tensor.shape[0], int) else 1, *tensor.shape[1:])
+              for tensor in net.inputs]
+    known = all(shape and all(isinstance(length, int) for length in shape) for shape in shapes)
+    return Opened(text, net, f"ONNX in {net.engine}", [Path(path)], tuple(tensor.name for tensor in net.inputs),
+                  shapes if known else [])

@@ -206,7 +206,7 @@ def _measured(opened: Opened, example: Any, tuning: Tuning | None) -> dict[str, 
 
     report = gc.report(opened.net, example)
     found = {"parameters": report.parameters, "nonzeros": report.nonzeros, "macs": report.macs}
-    return {**found, **({"accuracy": tuning.accuracy(opened.net)} if tuning else {})}
+    return {**found, **({"accuracy": tuning.accuracy(opened.net)} if tuning and tuning.held_out else {})}
 
 
 def _show(run: Run, before: dict[str, Any], after: dict[str, Any], record: Any) -> None:

@@ -24,22 +24,33 @@ def save_network(run: Run, opened: Opened, target: Path, net: Any, records: list
     import gluon_compress as gc
 
     from ..records import record_of_network
-    kept = [] if record_of_network(net) is not None else _still_true(run, opened, net, records)
-    gc.save(target, net, *records, *kept, example=example)
-    run.give(records={type(record).__name__: record.to_dict() for record in records})
+    kept = records if record_of_network(net) is not None else _with_earlier(run, opened, net, records)
+    gc.save(target, net, *kept, example=example)
+    run.give(records={type(record).__name__: record.to_dict() for record in kept})
     run.made(target, before=opened.bytes)
 
 
-def _still_true(run: Run, opened: Opened, net: Any, records: list[Any]) -> list[Any]:
-    """The records of the file that the network came from, but for those that what was done has made untrue."""
+def _with_earlier(run: Run, opened: Opened, net: Any, records: list[Any]) -> list[Any]:
+    """The new records, and those of the file that the network came from, but for what is no longer true."""
     from ..errors import RecordError
-    kept = []
-    for record in earlier_records(opened).values():
-        if record.resizes or any(type(record) is type(new) for new in records):
-            continue  # the file is read without the network as it was once; new masks hold the old zeros, too
+    kept = {type(record): record for record in records}
+    for name, record in earlier_records(opened).items():
+        new = kept.get(type(record))
         try:
-            record.check(net)
-            kept.append(record)
-        except RecordError as error:
-            run.note(f"{record.title} of {opened.text} no longer holds and is not in the new file: {error}")
-    return kept
+            if new is None:
+                record.check(net)
+                kept[type(record)] = record
+            elif record.resizes:
+                kept[type(record)] = record | new
+        except RecordError:
+            if again := _made_anew(name, net):
+                kept[type(again)] = again
+            else:
+                run.note(f"the {name} in {opened.text} is no longer that of this network, and not in the new file")
+    return list(kept.values())
+
+
+def _made_anew(name: str, net: Any) -> Any:
+    """Masks of the zeros that are there, where others were for other shapes; None for another kind of record."""
+    import gluon_compress as gc
+    return gc.pruning.prune_magnitude(net, amount=0) if name == "masks" else None

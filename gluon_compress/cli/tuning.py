@@ -45,11 +45,13 @@ class Tuning:
 
     run: Run
     rest: Data
-    held_out: Data
+    held_out: Data | None
 
-    def accuracy(self, net: Any) -> float:
-        """Top-1, on the images held out."""
+    def accuracy(self, net: Any) -> float | None:
+        """Top-1, on the images held out; None where there are none."""
         import gluon_compress as gc
+        if self.held_out is None:
+            return None
         return gc.training.evaluate(net, self.held_out.batches())
 
     def fine_tune(self, net: Any, masks: Any = None) -> None:
@@ -63,7 +65,7 @@ class Tuning:
         if masks is not None:
             trainer = gc.pruning.MaskedTrainer(net, masks, trainer.optimizer)
         gc.training.fit(net, training_batches(run, self.rest), run.options["epochs"], trainer,
-                        schedule=gc.training.one_cycle, loss=self.loss(net), validation_data=self.held_out.batches(),
+                        schedule=gc.training.one_cycle, loss=self.loss(net), validation_data=self.held_out and self.held_out.batches(),
                         seed=run.options["seed"], progress=not run.quiet)
 
     def reestimate(self, net: Any) -> None:
@@ -79,7 +81,7 @@ class Tuning:
 
     def loss(self, net: Any) -> Callable[..., Any] | None:
         """The loss of a network that puts out probabilities; None, which stands for that of logits."""
-        return loss_of_probabilities if _gives_probabilities(net, self.held_out) else None
+        return loss_of_probabilities if _gives_probabilities(net, self.rest) else None
 
 
 def loss_of_probabilities(output: Any, label: Any) -> Any:

@@ -1,0 +1,43 @@
+"""``gluon-compress evaluate``: how accurate networks are, side by side."""
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .command import command
+from .data import open_data
+from .data_options import data_options
+from .networks import open_network
+from .options import NetworkText, opening_options
+from .run import Run
+
+
+@command
+@click.argument("networks", type=NetworkText(), nargs=-1, required=True)
+@data_options("Labelled images; of a built-in set those for testing")
+@opening_options
+def evaluate(run: Run, networks: tuple[str, ...], **shared: Any) -> None:
+    """Measure the top-1 accuracy of NETWORKS, also of ONNX files in ONNX Runtime and OpenVINO, on the same images.
+
+    \b
+    Examples:
+      gluon-compress evaluate model --data photos
+      gluon-compress evaluate params:lenet_mnist params:lenet5_caffe_mnist --data mnist --limit 500 --json
+      gluon-compress evaluate model model.onnx openvino:model.onnx --data photos
+    """
+    import gluon_compress as gc
+
+    from ..tables import format_table
+    rows, results = [], []
+    for text in networks:
+        opened = open_network(run, text)
+        data = open_data(run, opened, part="test")
+        accuracy = gc.training.evaluate(opened.net, data.batches())
+        images = None if data.dataset is None else len(data.dataset)
+        results.append({"network": text, "kind": opened.kind, "accuracy": accuracy, "images": images,
+                        "bytes": opened.bytes, "data": str(data)})
+        rows.append((text, opened.kind, f"{100 * accuracy:.2f}%", "-" if images is None else f"{images:,}",
+                     "-" if opened.bytes is None else f"{opened.bytes:,}"))
+    run.give(results=results)
+    run.show(format_table(("network", "kind", "accuracy", "images", "bytes"), rows))
