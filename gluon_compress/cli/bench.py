@@ -17,7 +17,7 @@ WARMUP = 5  # passes before the first round: kernels are chosen, weights laid ou
 @click.argument("networks", type=NetworkText(), nargs=-1, required=True)
 @shape_options
 @opening_options
-@click.option("--batch", type=click.IntRange(1), metavar="N", help="Samples in a batch. [default: as --shape says, else 1]")
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Samples in a batch. [default: as in --shape, or 1]")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="[default: the cores that this process may use]")
 @click.option("--rounds", type=click.IntRange(1), default=10, show_default=True,
               help="The networks take turns so often, so that a busy moment of the machine meets all.")
@@ -34,11 +34,19 @@ def bench(run: Run, networks: tuple[str, ...], batch: int | None, rounds: int, r
       gluon-compress bench model model.onnx openvino:model.onnx --shape 1,1,28,28 --rounds 3
     """
     opened = [open_network(run, text) for text in networks]
+    _share_shapes(opened)
     examples = [example_of(run, one, batch) for one in opened]
     timings = _in_turns(run, opened, examples, rounds, repeats)
     results = [_result(one, times) for one, times in zip(opened, timings)]
     run.give(results=results, rounds=rounds, repeats=repeats)
     _show(run, results)
+
+
+def _share_shapes(opened: list[Opened]) -> None:
+    """Where the file of one network tells the input's shape, it is that of those whose files do not, too."""
+    known = next((one.shapes for one in opened if one.shapes), [])
+    for one in opened:
+        one.shapes = one.shapes or known
 
 
 def _in_turns(run: Run, opened: list[Opened], examples: list[Any], rounds: int, repeats: int) -> list[list[Any]]:

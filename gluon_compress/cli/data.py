@@ -10,7 +10,6 @@ from typing import Any
 from .data_options import BUILT_IN, NORMALIZATIONS, PARTS, parse_channels, parse_size
 from .failures import Refusal
 from .networks import FACTORY, Opened, call_factory
-from .recipes import RECIPE_END
 from .run import Run
 
 PREPARED = ("resize", "crop", "normalize", "mean", "std", "grey")  # what belongs to the network, not to the data
@@ -201,34 +200,20 @@ def _returned(text: str, value: Any, batch_size: int | None, part: str) -> Data:
 def _preparation(run: Run, opened: Opened | None) -> dict[str, Any]:
     """The arguments of the readers: what the options say, else what an earlier command was told of this network."""
     options = {name: run.options.get(name) for name in PREPARED}
-    earlier, file = _of_recipe(opened)
-    taken = {name: value for name, value in earlier.items() if options[name] is None and value is not None}
+    earlier = opened.images if opened else {}
+    taken = {name: value for name, value in earlier.items() if options.get(name, value) is None}
     if any(options[name] is not None for name in ("normalize", "mean", "std")):
         taken = {name: value for name, value in taken.items() if name not in ("normalize", "mean", "std")}
-    if taken:
-        run.note(f"{', '.join(f'{name} {value}' for name, value in taken.items())}: as in {file}")
+    if opened and taken:
+        run.note(f"{', '.join(f'{name} {value}' for name, value in taken.items())}: as in {opened.recipe}")
         options |= taken
     _of_zoo(run, opened, options)
     if options["grey"] is None and opened is not None:
-        options["grey"] = channels_of(opened.net) == 1
+        options["grey"] = channels_of(opened) == 1
     mean, std = _normalization(options, opened)
+    run.remember(images={name: value for name, value in options.items() if value is not None})
     return {"resize": parse_size(options["resize"]), "crop": parse_size(options["crop"]), "mean": mean, "std": std,
             "grey": bool(options["grey"])}
-
-
-def _of_recipe(opened: Opened | None) -> tuple[dict[str, Any], str]:
-    """What the recipe beside the network's file says of its images, and the recipe's name."""
-    import yaml
-
-    for file in opened.files if opened else ():
-        path = Path(f"{file}{RECIPE_END}")
-        try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue
-        if isinstance(recipe, dict):
-            return {name: recipe.get(name) for name in PREPARED}, path.name
-    return {}, ""
 
 
 def _of_zoo(run: Run, opened: Opened | None, options: dict[str, Any]) -> None:
@@ -240,8 +225,8 @@ def _of_zoo(run: Run, opened: Opened | None, options: dict[str, Any]) -> None:
     run.note(f"images are scaled to {options['resize']} and cropped to {crop}, as {opened.text} takes them")
 
 
-def _normalization(options: dict[str, Any], opened: Opened | None) -> tuple[Any, Any]:
-    """(mean, std), or None for those of ``image_folder``."""
+def _normalization(options: dict[str, Any], opened: Opened | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std); ``options`` get the name of those that nobody gave."""
     import gluon_compress as gc
 
     from ..datasets.images import NORMALIZATION
@@ -249,28 +234,28 @@ def _normalization(options: dict[str, Any], opened: Opened | None) -> tuple[Any,
     mean, std = parse_channels(options["mean"]), parse_channels(options["std"])
     if (mean is None) != (std is None) or mean and options["normalize"]:
         raise Refusal("accepted: --mean together with --std, or --normalize alone")
-    if mean:
+    if mean and std:
         return mean, std
-    name = options["normalize"]
-    channels = 1 if options["grey"] else 3
+    name, channels = options["normalize"], 1 if options["grey"] else 3
     if name is None and opened is not None and opened.text.startswith("params:"):
         name = gc.params.manifest()[opened.text.partition(":")[2]]["dataset"]
+    name = options["normalize"] = name or ("0-1" if options["grey"] else "imagenet")
     known = {**NORMALIZATION, "imagenet": (IMAGENET_MEAN, IMAGENET_STD), "0-1": ((0.0,) * channels, (1.0,) * channels),
              "0-255": ((0.0,) * channels, (1 / 255,) * channels)}
     assert set(NORMALIZATIONS) <= set(known)
-    return known[name] if name else (None, None)
+    return known[name]
 
 
-def channels_of(net: Any) -> int | None:
-    """How many channels a network's images have, by its first convolution; None where it has none."""
+def channels_of(opened: Opened) -> int | None:
+    """How many channels a network's images have, by its first convolution or its file; None where it has none."""
     from mxnet.gluon import HybridBlock
 
     from ..errors import GluonCompressError
     from ..network import layers
-    if not isinstance(net, HybridBlock):
-        return None
+    if not isinstance(opened.net, HybridBlock):
+        return opened.shapes[0][1] if opened.shapes and len(opened.shapes[0]) == 4 else None
     try:
-        first = next((layer for layer in layers(net) if layer.kind == "Conv2D"), None)
+        first = next((layer for layer in layers(opened.net) if layer.kind == "Conv2D"), None)
     except GluonCompressError:  # of shapes that are known once it has seen an input
         return None
     return first.weight.list_data()[0].shape[1] if first else None

@@ -18,7 +18,7 @@ LOSSES = ("SoftmaxOutput", "LogisticRegressionOutput", "LinearRegressionOutput",
 @command
 @network_argument
 @click.option("-o", "--output", type=Target(), required=True,
-              help="small.onnx; or for MXNet the beginning of the names: small for small-symbol.json, small-0000.params.")
+              help="small.onnx; or for MXNet the beginning of names: small for small-symbol.json, small-0000.params.")
 @click.option("--format", "form", type=click.Choice(["onnx", "mxnet"]),
               help="[default: onnx for a name that ends in .onnx, else mxnet]")
 @click.option("--opset", type=click.IntRange(13), metavar="N", help="ONNX: the version of its operators.")
@@ -41,7 +41,7 @@ def export(run: Run, output: str, form: str | None, **shared: Any) -> None:
     """
     form = form or ("onnx" if output.endswith(".onnx") else "mxnet")
     _check_options(run, form)
-    files = [] if form == "onnx" else [f"{output}-symbol.json", f"{output}-0000.params"]
+    files: list[Any] = [] if form == "onnx" else [f"{output}-symbol.json", f"{output}-0000.params"]
     target = run.target(output, files)
     opened = open_network(run)
     example = example_of(run, opened)
@@ -61,16 +61,16 @@ def _check_options(run: Run, form: str) -> None:
     given = ("opset", "weights") if form == "mxnet" else ("loss",)
     for name in given:
         if run.options[name] is not None:
-            raise Refusal(f"--{name} is for {'ONNX' if form == 'mxnet' else 'files of MXNet'}, and {run.options['output']} "
-                          f"is written as {form}; see --format")
+            other = "ONNX" if form == "mxnet" else "files of MXNet"
+            raise Refusal(f"--{name} is for {other}, and {run.options['output']} is written as {form}; see --format")
 
 
 def _to_onnx(run: Run, opened: Opened, output: str, example: Any) -> None:
     import gluon_compress as gc
 
-    weights: Any = run.options["weights"]
-    if weights is None:
-        scales = earlier_records(opened).get("scales")
-        weights = scales
+    from ..records import record_of_network
+    weights = run.options["weights"]
+    if weights is None and record_of_network(opened.net) is None:
+        weights = earlier_records(opened).get("scales")
     gc.export.to_onnx(opened.net, output, example, opset=run.options["opset"],
                       weights=None if weights == "float" else weights, verify=run.options["verify"])

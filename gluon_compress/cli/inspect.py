@@ -1,22 +1,32 @@
 """``gluon-compress inspect``: what a network is, and what it costs."""
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 
 from .command import command
+from .data import open_data
+from .data_options import data_options
 from .networks import Opened, example_of, open_network
-from .options import Target, network_argument
+from .options import NetworkText, Target, network_argument
 from .run import Run
+from .saving import OUR_FILE, earlier_records
 
 
 @command
 @network_argument
+@click.option("--compare-with", type=NetworkText(), multiple=True, metavar="NETWORK",
+              help="What stands beside it: the network before; may be given again. ONNX files, too.")
 @click.option("--latency", is_flag=True, help="Time the forward pass, too.")
-@click.option("--parameters", is_flag=True, help="Only the names and shapes of the parameters: needs no shape.")
+@click.option("--layer-times", is_flag=True, help="Time each layer, too.")
+@click.option("--parameters", is_flag=True, help="Only the names and shapes of the parameters: needs no --shape.")
+@click.option("--sensitivity", type=click.Path(dir_okay=False), metavar="FILE",
+              help="Show these curves, too: what gluon-compress sensitivity wrote.")
 @click.option("--html", type=Target(".html"), help="Write a page for a browser.")
-def inspect(run: Run, latency: bool, parameters: bool, html: str | None, **shared: Any) -> None:
+@data_options("Labelled images, on which the accuracy is measured", required=False)
+def inspect(run: Run, parameters: bool, html: str | None, **shared: Any) -> None:
     """Show what is in NETWORK: its files, layers, parameters, bytes and multiply-accumulates (MACs).
 
     \b
@@ -24,24 +34,46 @@ def inspect(run: Run, latency: bool, parameters: bool, html: str | None, **share
       gluon-compress inspect params:lenet_mnist
       gluon-compress inspect model --shape 1,1,28,28 --latency
       gluon-compress inspect model --parameters --json
+      gluon-compress inspect model --compare-with model.onnx --data photos --html report.html
     """
-    import gluon_compress as gc
-
     target = run.target(html) if html else None
     opened = open_network(run)
     show_found(run, opened)
     if parameters:
         show_parameters(run, opened)
         return
-    example = example_of(run, opened)
     if target and run.would(f"write a page about {opened.text}", target):
         return
-    report = gc.report(opened.net, example, latency=latency, path=opened.files[0] if len(opened.files) == 1 else None)
+    report = _report(run, opened)
     run.show(f"\n{report}")
     run.give(report=report.to_dict())
     if target:
         report.write_html(target)
         run.made(target)
+
+
+def _report(run: Run, opened: Opened) -> Any:
+    """The report of the network, beside those with which it is compared."""
+    import gluon_compress as gc
+
+    options = run.options
+    data = open_data(run, opened, part="test") if options["data"] else None
+    example = example_of(run, opened, data=data and data.batches())
+    others = [open_network(run, text) for text in options["compare_with"]]
+
+    def of(one: Opened, records: list[Any], **further: Any) -> Any:
+        return gc.report(one.net, example, data=None if data is None else data.batches(), latency=options["latency"],
+                         layer_times=options["layer_times"], progress=not run.quiet, records=records,
+                         name=os.path.basename(one.text) or one.text,
+                         path=one.files[-1] if len(one.files) == 1 else None, **further)
+    reports = {other.text: of(other, list(earlier_records(other).values())) for other in others}
+    return of(opened, _records(run, opened), **({"compared_with": reports} if reports else {}))
+
+
+def _records(run: Run, opened: Opened) -> list[Any]:
+    from .curves import read_curves
+    path = run.options["sensitivity"]
+    return [*earlier_records(opened).values(), *([read_curves(run, path)] if path else [])]
 
 
 def show_found(run: Run, opened: Opened) -> None:
@@ -51,7 +83,7 @@ def show_found(run: Run, opened: Opened) -> None:
     run.show(opened.found or f"kind: {opened.kind}")
     run.give(network=opened.text, kind=opened.kind, found=opened.found and opened.found.to_dict(),
              bytes=opened.bytes)
-    if opened.found is not None and opened.found.kind == "compressed network":
+    if opened.found is not None and opened.found.kind == OUR_FILE:
         records = gc.checkpoint.records(opened.text)
         run.give(records={name: record.to_dict() for name, record in records.items()})
         for name, record in records.items():

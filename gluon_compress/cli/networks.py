@@ -18,6 +18,7 @@ from .run import Run
 FACTORY = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")
 ENGINES = ("onnxruntime", "openvino")
 IMAGENET = (1, 3, 224, 224)
+PAIR_END = r"(-symbol\.json|-\d{4}\.params)$"  # of the names that export --format mxnet writes
 
 
 @dataclass
@@ -39,6 +40,10 @@ class Opened:
         The shapes of its inputs, batch first, if its file or its zoo tell.
     found : Found or None
         What ``gc.checkpoint.describe`` says of its file.
+    images : dict
+        What becomes of images before it gets them, as the recipe beside its file has it: {option of --data: value}.
+    recipe : str
+        That recipe's name.
     """
 
     text: str
@@ -48,6 +53,8 @@ class Opened:
     inputs: tuple[str, ...] = ()
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     found: Any = None
+    images: dict[str, Any] = field(default_factory=dict)
+    recipe: str = ""
 
     @property
     def bytes(self) -> int | None:
@@ -66,6 +73,7 @@ def open_network(run: Run, text: str | None = None) -> Opened:
     """
     from mxnet.gluon import HybridBlock
 
+    from ..records import record_of_network
     text = run.options["network"] if text is None else text
     source, _, rest = text.partition(":")
     if os.path.lexists(text) and not text.endswith(".onnx"):
@@ -83,16 +91,17 @@ def open_network(run: Run, text: str | None = None) -> Opened:
     else:
         opened = _of_file(run, text)
     run.uses(*opened.files)
-    if isinstance(opened.net, HybridBlock):
+    _read_recipe(run, opened)
+    if isinstance(opened.net, HybridBlock) and record_of_network(opened.net) is None:  # integers have their own way
         opened.net.hybridize(static_alloc=True)
     return opened
 
 
 def example_of(run: Run, opened: Opened, batch: int | None = None, data: Any = None) -> Any:
-    """A batch of the network's input: NDArrays of random numbers, always the same, or the first batch of ``data``.
+    """A batch of the network's input: NDArrays of random numbers, always the same, or a tuple of several.
 
-    The shapes are those of ``--shape``, or of the data with a batch of 1, or those that the network's file tells; ``Refusal`` where
-    nothing does. ``batch`` replaces their first number.
+    The shapes are those of ``--shape``, or of the data with a batch of 1, or those that the network's file tells;
+    ``Refusal`` where nothing does. ``batch`` replaces their first number.
     """
     import numpy as np
 
@@ -128,12 +137,11 @@ def _shapes(run: Run, opened: Opened, data: Any) -> list[tuple[int, ...]]:
         first = next(iter(data))
         inputs = first[0] if isinstance(first, (tuple, list)) else first
         return [(1, *value.shape[1:]) for value in example_inputs(inputs)]
-    shapes = opened.shapes or _shapes_of_recipe(opened)
-    if not shapes:
+    if not opened.shapes:
         names = f" ({', '.join(opened.inputs)})" if len(opened.inputs) > 1 else ""
         raise Refusal(f"the shape of the input{names} of {opened.text} is not known; give --shape, such as "
                       f"--shape 1,3,224,224{', once for each' if names else ''}")
-    return shapes
+    return opened.shapes
 
 
 def _in_order(given: list[tuple[str | None, tuple[int, ...]]], inputs: tuple[str, ...]) -> list[tuple[int, ...]]:
@@ -151,17 +159,22 @@ def _in_order(given: list[tuple[str | None, tuple[int, ...]]], inputs: tuple[str
         [shape for _, shape in given]
 
 
-def _shapes_of_recipe(opened: Opened) -> list[tuple[int, ...]]:
-    """The shapes that were used when the network's file was made, from the recipe beside it."""
+def _read_recipe(run: Run, opened: Opened) -> None:
+    """What an earlier command found out and kept in the recipe beside the network's file: shapes, kinds of images."""
     import yaml
 
     for file in opened.files:
+        path = Path(f"{file.with_name(re.sub(PAIR_END, '', file.name))}{RECIPE_END}")
         try:
-            recipe = yaml.safe_load(Path(f"{file}{RECIPE_END}").read_text(encoding="utf-8"))
-            return [tuple(map(int, shape)) for shape in recipe["run"]["input_shapes"]]
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            made = yaml.safe_load(path.read_text(encoding="utf-8"))["run"]
+            shapes = [tuple(map(int, shape)) for shape in made["input_shapes"]]
+            images = {str(name): value for name, value in made.get("images", {}).items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
             continue
-    return []
+        opened.shapes, opened.images, opened.recipe = opened.shapes or shapes, images, path.name
+        if images:
+            run.remember(images=images)
+        return
 
 
 def _complete(net: Any, arrays: tuple[Any, ...]) -> None:
@@ -261,8 +274,13 @@ def _of_engine(run: Run, text: str, runtime: str, path: str) -> Opened:
     from .. import export
 
     net = export.engine(path, runtime=runtime, threads=run.options.get("threads"))
-    shapes = [tensor.shape and (tensor.shape[0] if isinstance(tensor.shape[0], int) else 1, *tensor.shape[1:])
-              for tensor in net.inputs]
-    known = all(shape and all(isinstance(length, int) for length in shape) for shape in shapes)
+    shapes = [_known(tensor.shape) for tensor in net.inputs]
     return Opened(text, net, f"ONNX in {net.engine}", [Path(path)], tuple(tensor.name for tensor in net.inputs),
-                  shapes if known else [])
+                  [shape for shape in shapes if shape] if all(shapes) else [])
+
+
+def _known(shape: tuple[int | str | None, ...] | None) -> tuple[int, ...] | None:
+    """A shape with 1 for a batch of any length; None where other lengths are open, too."""
+    lengths = [1 if index == 0 and not isinstance(length, int) else length for index, length in enumerate(shape or ())]
+    known = tuple(length for length in lengths if isinstance(length, int))
+    return known if known and len(known) == len(lengths) else None

@@ -1,14 +1,13 @@
 """``gluon-compress prune``: channels or single weights go."""
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 import click
 
 from .command import command
+from .curves import read_curves
 from .data_options import data_options
 from .failures import Refusal
 from .networks import Opened, example_of, open_network
@@ -116,12 +115,13 @@ def _amount(run: Run) -> str:
 
 
 def _removes_channels(run: Run, amount: str) -> bool:
-    channels = _curves(run)["kind"] == "channels" if amount == "sensitivity" else amount in CHANNELS
+    curves = read_curves(run, run.options["sensitivity"]) if amount == "sensitivity" else None
+    channels = curves.kind == "channels" if curves else amount in CHANNELS
     given = run.options
     unused = (("round_to", None), ("steps", 1)) if not channels else ()
     for name, default in unused:
         if given[name] != default:
-            raise Refusal(f"--{name.replace('_', '-')} is about channels, and --{amount.replace('_', '-')} about weights")
+            raise Refusal(f"--{name.replace('_', '-')} is about channels, and --{amount} about weights")
     if not channels and given["criterion"] not in ("l1", "random"):
         raise Refusal(f"--criterion {given['criterion']} ranks channels; accepted for weights: l1, random")
     return channels
@@ -131,21 +131,14 @@ def _said(run: Run, amount: str) -> str:
     return f"--{amount.replace('_', '-')} {run.options[amount]}"
 
 
-def _curves(run: Run) -> dict[str, Any]:
-    """The JSON that ``gluon-compress sensitivity`` wrote."""
-    path = run.options["sensitivity"]
-    run.uses(path)
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {"kind": content["kind"], **content}
-    except (ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{path} holds no curves; accepted: what gluon-compress sensitivity wrote") from error
-
-
 def _ratios(run: Run) -> dict[str, float]:
-    import gluon_compress as gc
-    ratios = gc.pruning.Sensitivity.from_dict(_curves(run)).ratios(run.options["max_drop"])
-    return {name: ratio for name, ratio in ratios.items() if ratio > 0}
+    """{layer: what it loses} by the curves, without those that lose nothing."""
+    ratios = read_curves(run, run.options["sensitivity"]).ratios(run.options["max_drop"])
+    found = {name: ratio for name, ratio in ratios.items() if ratio > 0}
+    if not found:
+        raise Refusal(f"by {run.options['sensitivity']} each layer loses more than {run.options['max_drop']} of the "
+                      f"accuracy, whatever goes; give a larger --max-drop, or measure smaller fractions")
+    return found
 
 
 def _prune_channels(run: Run, opened: Opened, example: Any, amount: str, tuning: Tuning | None) -> Any:
@@ -157,10 +150,11 @@ def _prune_channels(run: Run, opened: Opened, example: Any, amount: str, tuning:
     else:
         quantity = {amount: options[amount]}
     plan: Any = None
-    for plan in gc.pruning.prune_channels_in_steps(
+    for so_far in gc.pruning.prune_channels_in_steps(
             opened.net, example, steps=options["steps"], criterion=_criterion(run, opened, tuning),
             select=list(options["select"]) or None, exclude=list(options["exclude"]), scope=options["scope"],
             round_to=options["round_to"], **quantity):
+        plan = so_far
         if tuning and options["reestimate"]:
             tuning.reestimate(opened.net)
         if tuning:

@@ -23,8 +23,8 @@ FOR_INTEGERS = {"method": "mse", "equalize": None, "max_accuracy_drop": None, "s
 @network_argument
 @output_option("The quantized network.", ".gcz")
 @data_options("Images to find the ranges of activations on", required=False)
-@click.option("--weights-only", is_flag=True, help="Round weights only: a smaller file, which computes in fp32; needs no "
-              "images.")
+@click.option("--weights-only", is_flag=True, help="Round weights only, which needs no images: a smaller file, "
+              "which computes in fp32.")
 @click.option("--bits", type=click.IntRange(2, 8), default=8, show_default=True, help="Of weights and activations. The "
               "kernels have 8; fewer for --weights-only, or --simulate.")
 @click.option("--method", type=click.Choice(METHODS), default="mse", show_default=True,
@@ -69,7 +69,7 @@ def quantize(run: Run, output: str, weights_only: bool, **shared: Any) -> None:
     save_network(run, opened, target, net, records, example)
     for record in records or [net.record]:
         run.show(record.summary())
-    if tuning and before is not None:
+    if tuning and before is not None and after is not None:
         run.show(f"\naccuracy on {tuning.held_out}: {100 * before:.2f}% -> {100 * after:.2f}%")
     run.give(accuracy_before=before, accuracy=after, **({} if records else {"record": net.record.to_dict()}))
 

@@ -59,6 +59,8 @@ class Run:
     def note(self, text: str) -> None:
         """What the user should know: one line on standard error, at once."""
         text = one_line(text)
+        if text in self._notes:
+            return
         self._notes.append(text)
         if not self.quiet and self.streams:
             tell(f"note: {text}", self.streams.messages)

@@ -1,18 +1,18 @@
 """``gluon-compress sensitivity``: how much each layer can lose."""
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from .command import command
+from .curves import write_curves
 from .data import open_data
 from .data_options import data_options
 from .failures import Refusal
 from .networks import example_of, open_network
 from .options import Target, network_argument, output_option
-from .run import Run, plain
+from .run import Run
 
 CRITERIA = ("l1", "l2", "fpgm", "bn_scale", "random")
 
@@ -88,10 +88,8 @@ def _check_criterion(kind: str, criterion: str) -> None:
 def _write(run: Run, record: Any, output: str | None, plot: str | None) -> None:
     import gluon_compress as gc
 
-    from ..files.writing import write_atomically
     if output:
-        text = json.dumps(plain(record.to_dict()), indent=1)
-        write_atomically(output, lambda path: path.write_text(text, encoding="utf-8"))
+        write_curves(record, output)
         run.made(output)
     if plot:
         gc.measuring.plots.plot_sensitivity(record, plot)

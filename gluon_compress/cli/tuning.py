@@ -64,8 +64,9 @@ class Tuning:
         trainer = new_trainer(run, net, RATE)
         if masks is not None:
             trainer = gc.pruning.MaskedTrainer(net, masks, trainer.optimizer)
+        validation = None if self.held_out is None else self.held_out.batches()
         gc.training.fit(net, training_batches(run, self.rest), run.options["epochs"], trainer,
-                        schedule=gc.training.one_cycle, loss=self.loss(net), validation_data=self.held_out and self.held_out.batches(),
+                        schedule=gc.training.one_cycle, loss=self.loss(net), validation_data=validation,
                         seed=run.options["seed"], progress=not run.quiet)
 
     def reestimate(self, net: Any) -> None:
