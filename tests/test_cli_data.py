@@ -9,7 +9,7 @@ import pytest
 from gluon_compress.cli.data import open_data
 from gluon_compress.cli.data_options import data_options, parse_channels, parse_size
 from gluon_compress.cli.failures import Refusal
-from gluon_compress.cli.networks import Opened
+from gluon_compress.cli.networks import Opened, read_recipe_beside
 from gluon_compress.cli.run import Run
 from mxnet.gluon import nn
 from PIL import Image
@@ -151,12 +151,14 @@ def test_networks_of_the_zoo_say_how_large_images_are(place):
 
 
 def test_what_an_earlier_command_was_told_holds_for_the_next(place):
-    (place / "small.gcz.recipe.yaml").write_text("command: prune\nnormalize: cifar10\ncrop: 6x6\nlimit: 2\n")
+    (place / "small.gcz.recipe.yaml").write_text("command: prune\nlimit: 2\nrun:\n  input_shapes: [[1, 3, 6, 6]]\n"
+                                                 "  images: {normalize: cifar10, crop: 6x6}\n")
     network = Opened("small.gcz", small().net, "", files=[place / "small.gcz"])
     run, notes = run_with()
+    read_recipe_beside(run, network)
     data = open_data(run, network).dataset
     assert data.mean[0] == 0.4914 and data.images.shape == (6, 6, 6, 3)
-    assert notes == ["crop 6x6, normalize cifar10: as in small.gcz.recipe.yaml"]
+    assert notes == ["normalize cifar10, crop 6x6: as in small.gcz.recipe.yaml"]
     assert opened(network, mean="0.5,0.5,0.5", std="1,1,1").dataset.mean == (0.5,) * 3  # the user's own win
 
 

@@ -91,7 +91,7 @@ def open_network(run: Run, text: str | None = None) -> Opened:
     else:
         opened = _of_file(run, text)
     run.uses(*opened.files)
-    _read_recipe(run, opened)
+    read_recipe_beside(run, opened)
     if isinstance(opened.net, HybridBlock) and record_of_network(opened.net) is None:  # integers have their own way
         opened.net.hybridize(static_alloc=True)
     return opened
@@ -159,7 +159,7 @@ def _in_order(given: list[tuple[str | None, tuple[int, ...]]], inputs: tuple[str
         [shape for _, shape in given]
 
 
-def _read_recipe(run: Run, opened: Opened) -> None:
+def read_recipe_beside(run: Run, opened: Opened) -> None:
     """What an earlier command found out and kept in the recipe beside the network's file: shapes, kinds of images."""
     import yaml
 
