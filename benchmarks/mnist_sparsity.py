@@ -144,12 +144,12 @@ def draw(accuracies):
     curves = {}
     for network, title in NETWORKS.items():
         for way in (PRUNED, FINE_TUNED, FROM_SCRATCH):
-            curves[f"{title}, {way}"] = [(sparsity, np.mean(values(accuracies, network, way, sparsity)))
+            curves[f"{title}, {way}"] = [(sparsity, 1 - np.mean(values(accuracies, network, way, sparsity)))
                                          for sparsity in SPARSITIES]
-        extra = np.mean(values(accuracies, network, UNPRUNED))
+        extra = 1 - np.mean(values(accuracies, network, UNPRUNED))
         curves[f"{title}, {UNPRUNED}"] = [(SPARSITIES[0], extra), (SPARSITIES[-1], extra)]
-    plot_curves(curves, RESULTS.with_suffix(".png"), xlabel="sparsity", ylabel="test accuracy",
-                title=f"MNIST, mean of {len(SEEDS)} seeds")
+    plot_curves(curves, RESULTS.with_suffix(".png"), xlabel="sparsity", ylabel="test error (1 - accuracy)",
+                title=f"MNIST, mean of {len(SEEDS)} seeds", log=True)
 
 
 @click.command(help=__doc__.split("\n")[0])

@@ -415,7 +415,8 @@ FUNCTIONS = {
         {"values": "bars", "path": "picture", "ylabel": "optional text", "title": "optional text"}),
     "measuring.plots.plot_curves": (
         plots.plot_curves, {"curves": {"a": [(0, 1), (1, 2)]}, "path": "chart.png", "xlabel": "x", "ylabel": "y"},
-        {"curves": "curves", "path": "picture", "xlabel": "text", "ylabel": "text", "title": "optional text"}),
+        {"curves": "curves", "path": "picture", "xlabel": "text", "ylabel": "text", "title": "optional text",
+         "log": "flag"}),
     "measuring.plots.plot_sensitivity": (
         plots.plot_sensitivity, {"sensitivity": measured, "path": "chart.png"},
         {"sensitivity": "plotted", "path": "picture", "title": "optional text"}),

@@ -283,7 +283,9 @@ def writers():
             net, lambda net: 0.5, state_path=path, progress=False), [""]),
         "write_checkpoint": (lambda path: gc.export.write_checkpoint(net, path), ["-symbol.json", "-0000.params"]),
         "to_onnx": (lambda path: gc.export.to_onnx(net, f"{path}.onnx", images, verify=False), [".onnx"]),
-        "plot": (lambda path: gc.measuring.plots.plot_before_after({"a": 1, "b": 2}, f"{path}.png"), [".png"])}
+        "plot": (lambda path: gc.measuring.plots.plot_before_after({"a": 1, "b": 2}, f"{path}.png"), [".png"]),
+        "page": (lambda path: gc.report(net, images).write_html(path), [""]),
+        "report": (lambda path: gc.report(net, images).write_json(path), [""])}
 
 
 @pytest.mark.parametrize("what", writers())
@@ -291,7 +293,7 @@ def test_a_full_disk_is_an_os_error_that_names_the_path(tmp_path, what):
     write, ends = writers()[what]
     write(str(tmp_path / "whole"))
     sizes = [(tmp_path / f"whole{end}").stat().st_size for end in ends]
-    if what in ("save", "save int8", "write_checkpoint", "to_onnx", "plot"):  # the others go on with what is there
+    if what not in ("fit", "cache_logits", "sensitivity"):  # which go on with what is there
         for end in ends:
             (tmp_path / f"file{end}").write_text("old")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import check_text, shown
+from ..arguments import check_flag, check_text, shown
 from ..files.paths import check_target
 from ..files.writing import write_atomically
 from ..pruning import Sensitivity
@@ -17,6 +17,7 @@ from ..quantization import QuantizationRecord
 from .reports import Report
 
 LEGEND_ROWS = 30
+MANY_CURVES = 5
 
 
 def plot_before_after(values: Mapping[str, Any], path: str | Path, ylabel: str | None = None,
@@ -68,7 +69,7 @@ def plot_before_after(values: Mapping[str, Any], path: str | Path, ylabel: str |
 
 
 def plot_curves(curves: Mapping[str, Sequence], path: str | Path, xlabel: str, ylabel: str,
-                title: str | None = None) -> Path:
+                title: str | None = None, log: bool = False) -> Path:
     """Write a line chart, and return its path.
 
     Parameters
@@ -79,29 +80,42 @@ def plot_curves(curves: Mapping[str, Sequence], path: str | Path, xlabel: str, y
         As for :func:`plot_before_after`; so are the errors.
     xlabel, ylabel : str
     title : str, optional
+    log : bool
+        Put y on a log axis, which all y must then be above zero for: where curves lie close together near zero, as
+        errors do.
     """
     _check_texts(title=title)
+    check_flag("log", log)
     check_text("xlabel", xlabel)
     check_text("ylabel", ylabel)
     _check_dict("curves", curves, "a dict of labels and lists of (x, y)")
     for label, points in curves.items():
         _check_points(f"curves[{label!r}]", points)
+        lowest = min(y for _, y in points)
+        if log and lowest <= 0:
+            raise ValueError(f"curves[{label!r}] has y = {lowest}; accepted with log=True: numbers above 0")
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for label, points in curves.items():
             axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=label)
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "")
+        if log:
+            _log_axis(axes)
         axes.grid(alpha=0.3)
-        axes.legend()
-    return _save(path, draw, size=(6.4, 4))
+        if len(curves) > MANY_CURVES:  # inside, the legend would hide some
+            figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+        else:
+            axes.legend()
+    return _save(path, draw, size=(6.4, 4 + 0.1 * max(0, len(curves) - MANY_CURVES)))
 
 
 def plot_sensitivity(sensitivity: Sensitivity, path: str | Path, title: str | None = None) -> Path:
     """Write one curve per layer of a :class:`~gluon_compress.pruning.Sensitivity`, and return the chart's path.
 
-    Colours go from the first layer (blue) to the last (red); the legend stands beside the chart, so that networks of
-    many layers stay legible. The dashed black line is the network as it is.
+    The error, 1 - accuracy, is on a log axis, so that small losses can be told apart beside large ones. Colours go from
+    the first layer (blue) to the last (red); the legend stands beside the chart, so that networks of many layers stay
+    legible. The dashed black line is the network as it is.
 
     Parameters
     ----------
@@ -112,25 +126,30 @@ def plot_sensitivity(sensitivity: Sensitivity, path: str | Path, title: str | No
     """
     _check_kind("sensitivity", sensitivity, Sensitivity)
     _check_texts(title=title)
-    curves, baseline = sensitivity.curves, sensitivity.baseline
+    curves = sensitivity.curves
     if not curves:
         raise ValueError("the sensitivity has no curves")
     for name, curve in curves.items():
-        for value in (baseline, *curve.values()):
+        for value in (sensitivity.baseline, *curve.values()):
             _check_finite(f"accuracy of {name}", value)
+    baseline: float = sensitivity.baseline  # type: ignore[assignment]  # None is not finite
     columns = math.ceil(len(curves) / LEGEND_ROWS)
+    errors = {name: [1 - accuracy for accuracy in (baseline, *(curve[x] for x in sorted(curve)))]
+              for name, curve in curves.items()}
+    floor = min((error for values in errors.values() for error in values if error > 0), default=1.0) / 2
     what = "sparsity of the layer" if sensitivity.kind == "weights" else "fraction of the layer's channels removed"
 
     def draw(figure: Any) -> None:
         from matplotlib import colormaps
         axes = figure.subplots()
-        axes.axhline(baseline, color="black", linewidth=0.8, linestyle="--")
+        axes.axhline(max(1 - baseline, floor), color="black", linewidth=0.8, linestyle="--")
         for index, (name, curve) in enumerate(curves.items()):
-            points = [(0.0, baseline), *sorted(curve.items())]
-            axes.plot([x for x, _ in points], [y for _, y in points], marker="osD^v"[index % 5], markersize=3.5,
-                      linewidth=1.2, linestyle=("-", "--", ":", "-.")[index % 4], label=name,
+            # an error of zero has no place on a log axis: it stands at half of the smallest other one
+            axes.plot([0.0, *sorted(curve)], [max(error, floor) for error in errors[name]], label=name, markersize=3.5,
+                      marker="osD^v"[index % 5], linewidth=1.2, linestyle=("-", "--", ":", "-.")[index % 4],
                       color=colormaps["turbo"](0.05 + 0.9 * index / max(len(curves) - 1, 1)))
-        axes.set(xlabel=what, ylabel="accuracy", title=title or "")
+        axes.set(xlabel=what, ylabel="error (1 - accuracy)", title=title or "")
+        _log_axis(axes)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small", ncols=columns, loc="upper left", bbox_to_anchor=(1.01, 1))
     legend_width = columns * (0.6 + 0.07 * max(map(len, curves)))  # inches, for names in this font
@@ -167,6 +186,16 @@ def plot_quantization(record: QuantizationRecord, path: str | Path, title: str |
         axes.set(xlabel="signal-to-noise ratio of the layer's output, dB", title=title or "")
         axes.grid(axis="x", alpha=0.3)
     return _save(path, draw, size=(7, max(2.5, 0.17 * len(names) + 1)))
+
+
+def _log_axis(axes: Any) -> None:
+    """y on a log axis with plain numbers: powers of ten, and 2 and 5 times these."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=20))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _save(path: str | Path, draw: Callable[[Any], None], size: tuple[float, float]) -> Path:

@@ -20,6 +20,12 @@ def short(value: float | None, unit: str = "") -> str:
     return f"{number:,.{places}f} {PREFIXES[power]}{unit}".rstrip()
 
 
+def tick(value: float, unit: str = "") -> str:
+    """As :func:`short`, without zeros at the end: "1 MB" on an axis, not "1.00 MB"."""
+    number, _, rest = short(value, unit).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {rest}".rstrip()
+
+
 def exact(value: float | None) -> str:
     """All digits of an integer, three decimals of another number."""
     if value is None:

@@ -21,7 +21,7 @@ def page(report: Report, title: str | None = None) -> str:
     if title is not None:
         check_text("title", title)
     names = list(report.networks)
-    title = title or (" and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) + ": what it costs")
+    title = title or f"Report: {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}"
     shown = sections(report)
     head = element(
         "head", element("meta", charset="utf-8"),
@@ -34,7 +34,7 @@ def page(report: Report, title: str | None = None) -> str:
         "header", element("h1", title), element("button", "Light or dark", type="button", id="theme"),
         element("p", f"For input {', '.join(map(dimensions, report.input_shapes))}, batch first.", class_="note"),
         element("nav", *links, aria_label="Sections"))
-    body = element("body", header, element("main", *shown),
+    body = element("body", header, element("main", *shown, class_="alone" if len(names) == 1 else None),
                    element("footer", element("p", "Made by gluon_compress. Tables sort by a click on a head.")),
                    element("script", (HERE / "page.js").read_text(encoding="utf-8")))
     return "<!DOCTYPE html>\n" + markup(element("html", head, body, lang="en")) + "\n"

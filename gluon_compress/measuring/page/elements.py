@@ -1,6 +1,7 @@
 """HTML and SVG elements as a tree, so that names of layers and networks are escaped wherever they stand."""
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from xml.etree.ElementTree import Element, tostring
@@ -29,6 +30,14 @@ def extended(parent: Element, children: Iterable[Child]) -> Element:
         elif child is not None:
             parent.text = (parent.text or "") + _text(child)
     return parent
+
+
+def breakable(name: str) -> list[Child]:
+    """A name that a line may end in, behind a dot or an underscore."""
+    found: list[Child] = []
+    for part in re.findall(r"[^._/]*[._/]*", name):
+        found += [part, element("wbr")] if part else []
+    return found[:-1]
 
 
 def markup(tree: Element) -> str:

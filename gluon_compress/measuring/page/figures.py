@@ -1,13 +1,13 @@
 """Figures of a page: each has a title that says what to see, and is left out where its numbers are not known."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree.ElementTree import Element
 
 from ..comparison import side_by_side
-from ..units import milliseconds, percent, short
-from .elements import Child, element
+from ..units import milliseconds, percent, short, tick
+from .elements import Child, breakable, element
 from .svg import Axis, Plot
 
 if TYPE_CHECKING:
@@ -27,51 +27,71 @@ def figure(title: str, *content: Child, text: str | None = None, class_: str | N
     return element("figure", element("figcaption", title), *content, explanation, class_=class_)
 
 
-def legend(names: Sequence[str]) -> Element | None:
-    """The networks' colours; nothing for one alone."""
-    if len(names) < 2:
+def legend(report: Report, shown: Collection[str]) -> Element | None:
+    """The colours of the networks that are ``shown``; nothing where there is one network alone."""
+    if len(report.networks) < 2:
         return None
     return element("ul", *(element("li", element("span", class_=f"swatch {style(index)}"), name)
-                           for index, name in enumerate(names)), class_="legend")
+                           for index, name in enumerate(report.networks) if name in shown), class_="legend")
 
 
-Bar = tuple[float | None, str]  # its length, and the value beside it
+class Bar(NamedTuple):
+    """A bar of the network with that number."""
+
+    network: int
+    value: float
+    text: str
 
 
-def bars(rows: Sequence[tuple[str, Sequence[Bar], str | None]], label: str) -> Element:
-    """Bars that lie: a row for each (name, bars of the networks, remark in place of bars)."""
-    largest = max((value for _, values, _ in rows for value, _ in values if value is not None), default=0) or 1
+Row = tuple[str, Sequence[Bar], str | None]  # name, bars of the networks, remark in place of bars
+
+
+def bars(rows: Sequence[Row], label: str) -> Element:
+    """Bars that lie, in rows."""
+    largest = max((bar.value for _, values, _ in rows for bar in values), default=0) or 1
     found = []
     for name, values, remark in rows:
-        drawn = [element("span", _bar(index, value / largest), element("span", text, class_="value"), class_="track")
-                 for index, (value, text) in enumerate(values) if value is not None]
-        found.append(element("li", element("span", name, class_="name"),
+        drawn = [element("span", _bar(bar.network, bar.value / largest), element("span", bar.text, class_="value"),
+                         class_="track") for bar in values]
+        found.append(element("li", element("span", *breakable(name), class_="name"),
                              element("span", *drawn, remark, class_="tracks" if remark is None else "tracks remark")))
     return element("ul", *found, class_="bars", aria_label=label)
 
 
 def _bar(index: int, share: float) -> Element:
-    return element("span", class_=f"bar {style(index)}", style=f"width:{100 * max(share, 0):.1f}%")
+    return element("span", class_=f"bar {style(index)}", style=f"--share:{max(share, 0):.3f}")
 
 
 def size_by_layer(report: Report) -> Element | None:
     """Bytes of each layer with multiplications, and of all others together."""
-    networks = {name: each for name, each in report.networks.items() if each.layers}
+    networks = counted(report)
     rows = side_by_side(networks.values())
     if not rows:
         return None
     main = [row for row in rows if any(row.values("macs"))] or rows
     rest = [row for row in rows if row not in main]
-    drawn: list[tuple[str, Sequence[Bar], str | None]] = [
-        (row.name, [(value, "" if value is None else short(value, "B")) for value in row.values("bytes")], None)
-        for row in main]
+    drawn: list[Row] = [(row.name, _bars(report, row.values("bytes"), _bytes), None) for row in main]
     if rest:
         sums = [sum(value or 0 for value in column) for column in zip(*(row.values("bytes") for row in rest))]
-        drawn.append((f"{len(rest)} layers without multiplications",
-                      [(value, short(value, "B")) for value in sums], None))
+        drawn.append((f"{len(rest)} layers without multiplications", _bars(report, sums, _bytes), None))
     title = _title_of_sizes(list(networks.values()))
-    return figure(title, legend(list(networks)), bars(drawn, title), class_="tall",
+    return figure(title, legend(report, networks), bars(drawn, title), class_="tall",
                   text="Bytes of the values as they are: four for each, or integer codes and their scales.")
+
+
+def counted(report: Report) -> dict[str, Report]:
+    """{name: Report} of the networks whose layers are known."""
+    return {name: each for name, each in report.networks.items() if each.layers}
+
+
+def _bars(report: Report, values: Sequence[float | None], write: Callable[[float], str]) -> list[Bar]:
+    """A bar for each of the networks whose layers are known, but for values that are None."""
+    numbers = [number for number, each in enumerate(report.networks.values()) if each.layers]
+    return [Bar(number, value, write(value)) for number, value in zip(numbers, values) if value is not None]
+
+
+def _bytes(value: float) -> str:
+    return short(value, "B")
 
 
 def _title_of_sizes(networks: Sequence[Report]) -> str:
@@ -82,6 +102,19 @@ def _title_of_sizes(networks: Sequence[Report]) -> str:
     return f"Size by layer: {largest.name} has {share} of the {short(after.bytes, 'B')}{left}"
 
 
+def zeros_by_layer(report: Report) -> Element | None:
+    """The share of zeros in each layer; nothing where hardly a weight is zero."""
+    networks = counted(report)
+    if all(each.sparsity < 0.02 for each in networks.values()):
+        return None
+    rows = [row for row in side_by_side(networks.values()) if any(row.values("macs"))]
+    last = list(networks)[-1]
+    title = f"Zeros: {percent(networks[last].sparsity, 0)} of the parameters of {last}"
+    drawn = [(row.name, _bars(report, row.values("sparsity"), percent), None) for row in rows]
+    return figure(title, legend(report, networks), bars(drawn, title), class_="tall",
+                  text="Share of each layer's parameters that are exactly zero.")
+
+
 def time_of_networks(report: Report) -> Element | None:
     """Median times of a forward pass as bars; nothing for one network alone."""
     timed = {name: each.timing for name, each in report.networks.items() if each.timing}
@@ -89,12 +122,8 @@ def time_of_networks(report: Report) -> Element | None:
         return None
     fastest = min(timed, key=lambda name: timed[name].median)
     slowest = max(timed, key=lambda name: timed[name].median)
-    order = list(report.networks)
-    rows = []
-    for name, timing in timed.items():
-        values: list[Bar] = [(None, "")] * len(order)
-        values[order.index(name)] = (timing.median, f"{milliseconds(timing.median)} ms, {timing.precision}")
-        rows.append((name, values, None))
+    rows = [(name, [Bar(number, each.timing.median, f"{milliseconds(each.timing.median)} ms")], None)
+            for number, (name, each) in enumerate(report.networks.items()) if each.timing]
     title = (f"Time: {fastest} is {timed[slowest].median / timed[fastest].median:.2f} times as fast as {slowest}")
     return figure(title, bars(rows, title), text=f"Median milliseconds of a forward pass, batch "
                   f"{timed[fastest].batch}; the notes at the end say how each was measured.")
@@ -113,7 +142,7 @@ def accuracy_against_size(report: Report) -> Element | None:
     title = (f"Accuracy against size: {last} has {short(new_size, 'B')} and {percent(new_accuracy)}, {first} "
              f"{short(size, 'B')} and {percent(accuracy)}")
     x = _axis([each[2] for each in found], "bytes of the file" if in_files else "bytes of the values",
-              lambda value: short(value, "B"), log=True)
+              lambda value: tick(value, "B"), log=True)
     y = _axis([each[3] for each in found], "top-1 accuracy", lambda value: f"{100 * value:.4g}%", least=0.02)
     return figure(title, _dots(found, x, y, title), text="Up and to the left is better.")
 
@@ -127,8 +156,8 @@ def time_against_macs(report: Report) -> Element | None:
     (_, first, macs, time), (_, last, new_macs, new_time) = found[0], found[-1]
     title = (f"Time against multiplications: {last} has {percent(new_macs / macs if macs else 1, 0)} of those of "
              f"{first} and takes {percent(new_time / time, 0)} of its time")
-    x = _axis([0, *(each[2] for each in found)], "multiply-accumulates per sample", short)
-    y = _axis([0, *(each[3] for each in found)], "milliseconds per batch", milliseconds)
+    x = _axis([0, *(each[2] for each in found)], "multiply-accumulates per sample", tick)
+    y = _axis([0, *(each[3] for each in found)], "milliseconds per batch", tick)
     return figure(title, _dots(found, x, y, title), text="On a straight line from zero, time follows the "
                   "multiplications; a network below that line computes faster kinds of them.")
 
@@ -142,12 +171,13 @@ def time_of_layers(report: Report) -> Element | None:
         return None
     _, slowest, _, longest = max((each for each in found if each[0] == found[-1][0]), key=lambda each: each[3])
     title = f"Time of each layer: {slowest} takes longest, {milliseconds(longest)} ms"
-    x = _axis([each[2] for each in found], "multiply-accumulates per sample", short, log=True)
-    y = _axis([each[3] for each in found], "milliseconds per batch", milliseconds, log=True)
+    x = _axis([each[2] for each in found], "multiply-accumulates per sample", tick, log=True)
+    y = _axis([each[3] for each in found], "milliseconds per batch", tick, log=True)
     plot = Plot(x, y)
     for index, name, macs, time in found:
         plot.dot(macs, time, style(index), f"{name}: {short(macs)} multiply-accumulates, {milliseconds(time)} ms", 3.5)
-    return figure(title, legend(list(report.networks)), plot.svg(title),
+    timed = [name for name, each in report.networks.items() if each.milliseconds]
+    return figure(title, legend(report, timed), plot.svg(title),
                   text="Dots that lie higher than others of the same number of multiplications are slow for what they "
                        "compute. A pointer over a dot shows its name.")
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 from ..comparison import side_by_side
-from ..units import percent, short
+from ..units import percent, tick
 from ..weight_values import Histogram, together
-from .elements import element
+from .elements import breakable, element
 from .figures import figure, legend, style
 from .svg import HEIGHT, LEFT, Axis, Plot, step_path
 
@@ -33,8 +33,10 @@ def weights_of_networks(report: Report) -> Element | None:
     shares = ", ".join(f"{percent(whole.zeros / whole.total)} in {name}" if len(found) > 1 else
                        percent(whole.zeros / whole.total) for name, (_, whole) in found.items() if whole.total)
     title = f"All weights: zeros are {shares}"
-    return figure(title, legend(list(report.networks)) if len(found) > 1 else None, _plot(found, title),
-                  text="How many weights lie in each bin, on a log axis. Exact zeros stand apart, left of the line.")
+    text = "How many weights lie in each bin, on a log axis. Exact zeros stand apart, left of the line."
+    if any(each.quantization for each in report.networks.values()):
+        text += " Weights on integers have BatchNorm's scale in them."
+    return figure(title, legend(report, found), _plot(found, title), text=text)
 
 
 def _plot(found: Mapping[str, tuple[int, Histogram]], title: str) -> Element:
@@ -42,7 +44,7 @@ def _plot(found: Mapping[str, tuple[int, Histogram]], title: str) -> Element:
     limit = _limit(alike)
     x = Axis(-limit, limit, "value of the weight", lambda value: f"{value:.3g}", start=LEFT + ZEROS + 14)
     most = max(max([*each.counts, each.zeros], default=1) for each in alike)
-    y = Axis(FLOOR, max(2.0, 1.6 * most), "weights", lambda value: short(value), log=True)
+    y = Axis(FLOOR, max(2.0, 1.6 * most), "weights", tick, log=True)
     plot = Plot(x, y)
     width = ZEROS / len(alike)
     for number, ((name, (index, _)), each) in enumerate(zip(found.items(), alike)):
@@ -66,7 +68,7 @@ def weights_of_layers(report: Report) -> Element | None:
     rows = [(name, found) for name, found in rows if found]
     if not rows:
         return None
-    plots = [element("div", _small(name, found), element("p", name, class_="name"), class_="small")
+    plots = [element("div", _small(name, found), element("p", *breakable(name), class_="name"), class_="small")
              for name, found in rows]
     text = "Counts on a log axis, each plot on its own scale; the bars on the left are zeros."
     if len(chosen) < len(networks):
@@ -101,7 +103,7 @@ def _small(name: str, found: Sequence[tuple[int, Histogram]]) -> Element:
                    element("line", x1=0, x2=SMALL_WIDTH, y1=floor, y2=floor, class_="axis"),
                    element("text", f"{-limit:.3g}", x=24, y=SMALL_HEIGHT - 2),
                    element("text", f"{limit:.3g}", x=SMALL_WIDTH, y=SMALL_HEIGHT - 2, text_anchor="end"),
-                   viewBox=f"0 0 {SMALL_WIDTH} {SMALL_HEIGHT}", role="img", aria_label=label,
+                   viewBox=f"0 0 {SMALL_WIDTH} {SMALL_HEIGHT}", class_="tiny", role="img", aria_label=label,
                    xmlns="http://www.w3.org/2000/svg")
 
 

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from ..units import percent
 from .elements import element
-from .figures import Bar, bars, figure
+from .figures import Bar, Row, bars, figure
 from .tables import Cell, Column, note, table
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ def integers_section(report: Report, index: int) -> list[Element]:
     record = report.quantization
     if record is None or not (record.layers or record.left_out):
         return []
-    found = [_noise(report, record, index), _layers(record), *_islands(record)]
-    return [each for each in found if each is not None]
+    return [element("div", _noise(report, record, index), _layers(record), class_="grid"), *_islands(record)]
 
 
 def _noise(report: Report, record: QuantizationRecord, index: int) -> Element:
@@ -30,13 +29,17 @@ def _noise(report: Report, record: QuantizationRecord, index: int) -> Element:
     every = len(record.layers) + len(record.left_out)
     title = f"{len(record.layers)} of {every} layers run on {record.bits}-bit integers"
     if report.macs:
-        title += f": {percent(macs / report.macs, 0)} of the multiplications"
-    rows: list[tuple[str, list[Bar], str | None]] = []
+        title += f", {percent(macs / report.macs, 0)} of the multiplications"
+    noises = {name: layer["snr"] for name, layer in record.layers.items() if layer["snr"] is not None}
+    if noises:
+        noisiest = min(noises, key=lambda name: noises[name])
+        title += f"; {noisiest} is the noisiest, {noises[noisiest]:.1f} dB"
+    rows: list[Row] = []
     for name, layer in record.layers.items():
         snr = layer["snr"]
         known = snr is not None and math.isfinite(snr)
-        own: Bar = (snr, f"{snr:.1f} dB") if known else (0.0, "not measured" if snr is None else f"{snr} dB")
-        rows.append((name, [*[(None, "")] * index, own], None))
+        text = "not measured" if snr is None else f"{snr:.1f} dB"
+        rows.append((name, [Bar(index, snr if known else 0.0, text)], None))
     rows += [(name, [], f"fp32: {reason}") for name, reason in record.left_out.items()]
     return figure(title, bars(rows, title), class_="tall",
                   text="Bars: signal-to-noise ratio of the layer's output in decibels; 10 dB less is ten times the "

@@ -23,9 +23,10 @@ CARDS: list[tuple[str, str, Callable[[Any], str]]] = [  # quantities of a report
     ("median ms", "Time of a batch", lambda value: f"{milliseconds(value)} ms"),
     ("accuracy", "Top-1 accuracy", lambda value: f"{100 * value:.2f}%")]
 OF_LAYERS: list[tuple[str, str, Callable[[Any], str]]] = [  # attributes of a LayerCost
-    ("channels", "channels", exact), ("parameters", "parameters", exact), ("sparsity", "zeros", percent),
-    ("macs", "MACs", short), ("bytes", "bytes", lambda value: short(value, "B")),
-    ("entropy_bytes", "entropy", lambda value: short(value, "B")), ("milliseconds", "ms", milliseconds)]
+    ("channels", "channels", exact), ("sparsity", "zeros", percent),
+    ("bytes", "bytes", lambda value: short(value, "B")),
+    ("entropy_bytes", "entropy", lambda value: short(value, "B")), ("macs", "MACs", short),
+    ("milliseconds", "ms", milliseconds), ("parameters", "parameters", exact)]
 
 
 def sections(report: Report) -> list[Element]:
@@ -37,9 +38,10 @@ def sections(report: Report) -> list[Element]:
         ("overview", "At a glance", [_cards(report)]),
         ("networks", "Networks", [_networks(report), _grid(
             figures.accuracy_against_size(report), figures.time_against_macs(report),
-            figures.time_of_networks(report))]),
+            figures.time_of_networks(report), class_="grid three")]),
         ("layers", "Layers", [_grid(figures.size_by_layer(report), figures.time_of_layers(report)), _layers(report)]),
-        ("weights", "Weights", [_grid(histograms.weights_of_networks(report)), histograms.weights_of_layers(report)]),
+        ("weights", "Weights", [_grid(histograms.weights_of_networks(report), figures.zeros_by_layer(report)),
+                                histograms.weights_of_layers(report)]),
         *((f"sensitivity-{number}", "What each layer can spare" + (f": {name}" if len(curves) > 1 else ""),
            sensitivity_section(each)) for number, (name, each) in enumerate(curves)),
         *((f"integers-{index}", "On integers" + (f": {name}" if len(report.networks) > 1 else ""),
@@ -50,9 +52,9 @@ def sections(report: Report) -> list[Element]:
             if any(each is not None for each in content)]
 
 
-def _grid(*found: Element | None) -> Element | None:
+def _grid(*found: Element | None, class_: str = "grid") -> Element | None:
     drawn = [each for each in found if each is not None]
-    return element("div", *drawn, class_="grid") if drawn else None
+    return element("div", *drawn, class_=class_) if drawn else None
 
 
 def _cards(report: Report) -> Element:
@@ -67,7 +69,8 @@ def _cards(report: Report) -> Element:
         shown: list[Child] = [element("dt", title), element("dd", write(after[what]), class_="now")]
         if old is not None:
             shown.append(element("dd", f"{first}: {write(old)}", class_="was"))
-            shown.append(element("dd", _change(what, old, after[what]), class_="change"))
+            worse = after[what] < old if what == "accuracy" else after[what] > old
+            shown.append(element("dd", _change(what, old, after[what]), class_="change worse" if worse else "change"))
         cards.append(element("div", *shown, class_="card"))
     return element("dl", *cards, class_="cards")
 
@@ -104,7 +107,7 @@ def _networks(report: Report) -> Element | None:
 
 def _layers(report: Report) -> Element | None:
     """A row per layer; a column for each quantity, or one per network where these differ."""
-    networks = {name: each for name, each in report.networks.items() if each.layers}
+    networks = figures.counted(report)
     rows = side_by_side(networks.values())
     if not rows:
         return None

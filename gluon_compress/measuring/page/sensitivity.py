@@ -20,7 +20,7 @@ def sensitivity_section(sensitivity: Sensitivity) -> list[Element]:
     """The figure and the table of a measurement; nothing without curves."""
     if not sensitivity.curves:
         return []
-    return [_figure(sensitivity), _table(sensitivity)]
+    return [element("div", _figure(sensitivity), _table(sensitivity), class_="grid")]
 
 
 def ranked(sensitivity: Sensitivity) -> list[str]:
@@ -43,8 +43,9 @@ def _figure(sensitivity: Sensitivity) -> Element:
     errors = {name: _errors(sensitivity, name) for name in order}
     points = [error for curve in errors.values() for _, error in curve]
     floor = _floor(points)
+    marks = sorted({fraction for curve in errors.values() for fraction, _ in curve})
     x = Axis(0, max(max(fraction for fraction, _ in curve) for curve in errors.values()) or 1, _what(sensitivity),
-             lambda value: f"{100 * value:.0f}%")
+             lambda value: f"{100 * value:g}%", marks=marks if len(marks) < 9 else ())
     y = Axis(floor / 1.15, max([*points, floor]) * 1.15, "error (1 − accuracy)", lambda value: f"{100 * value:.3g}%",
              log=True)
     plot = Plot(x, y)

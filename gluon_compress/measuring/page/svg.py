@@ -29,6 +29,8 @@ class Axis:
     log : bool
     start, end : float
         Where ``low`` and ``high`` lie.
+    marks : list of float, optional
+        Where ticks are; by default round numbers.
     """
 
     low: float
@@ -38,12 +40,15 @@ class Axis:
     log: bool = False
     start: float = LEFT
     end: float = WIDTH - RIGHT
+    marks: Sequence[float] = ()
 
     def at(self, value: float) -> float:
         low, high, value = (math.log10(each) if self.log else each for each in (self.low, self.high, value))
         return self.start + (self.end - self.start) * (value - low) / ((high - low) or 1)
 
     def ticks(self) -> list[float]:
+        if self.marks:
+            return list(self.marks)
         return logarithmic_ticks(self.low, self.high) if self.log else linear_ticks(self.low, self.high)
 
     def upright(self, top: float = TOP, bottom: float = HEIGHT - BOTTOM) -> Axis:
@@ -61,9 +66,9 @@ def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def logarithmic_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Powers of ten in [low, high], with 2 and 5 times these where they are few."""
+    """Powers of ten in [low, high], with multiples of them where they are few."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1, 2, 5), (1, 3), (1,)):
+    for digits in ((1, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1, 3), (1,)):
         found = [digit * 10.0 ** decade for decade in decades for digit in digits]
         found = [value for value in found if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
         if len(found) <= most:
@@ -121,8 +126,8 @@ class Plot:
         found = []
         for value in y.ticks():
             place = _short(y.at(value))
-            found += [element("line", x1=x.start, x2=x.end, y1=place, y2=place, class_="grid"),
-                      element("text", y.write(value), x=x.start - 6, y=_short(y.at(value) + 4), text_anchor="end")]
+            found += [element("line", x1=LEFT, x2=x.end, y1=place, y2=place, class_="grid"),
+                      element("text", y.write(value), x=LEFT - 6, y=_short(y.at(value) + 4), text_anchor="end")]
         for value in x.ticks():
             place = _short(x.at(value))
             found += [element("line", x1=place, x2=place, y1=y.start, y2=_short(y.start + 4), class_="tick"),

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element
 
 from ..units import NOTHING
-from .elements import Child, element
+from .elements import Child, breakable, element
+
+
+LONG = 32  # letters; longer texts are broken into lines
 
 
 class Cell(NamedTuple):
@@ -41,8 +44,10 @@ def table(label: str, columns: Sequence[Column]) -> Element:
         totals = [element("td" if index else "th", column.total or "", class_=_style(column))
                   for index, column in enumerate(columns)]
         foot = element("tfoot", element("tr", *totals))
-    return element("div", element("table", element("thead", *heads), element("tbody", *rows), foot, aria_label=label),
-                   class_="wide", tabindex=0, role="region", aria_label=label)
+    longest = max((len(cell.text) for cell in columns[0].cells), default=0)
+    made = element("table", element("thead", *heads), element("tbody", *rows), foot, aria_label=label,
+                   style=f"--longest:{longest}")
+    return element("div", made, class_="wide", tabindex=0, role="region", aria_label=label)
 
 
 def _upper_heads(columns: Sequence[Column]) -> list[Element]:
@@ -75,7 +80,9 @@ def _cell(column: Column, row: int, index: int) -> Element:
         "data_value": sorted_by, "title": cell.hint, "class_": _style(column),
         "style": None if cell.heat is None else f"--heat:{100 * min(max(cell.heat, 0), 1):.0f}%"}
     if not index:
-        return element("th", cell.text, scope="row", **attributes)
+        return element("th", *breakable(cell.text), scope="row", **attributes)
+    if len(cell.text) > LONG:
+        attributes["class_"] = "long"
     return element("td", cell.text, **attributes)
 
 
