@@ -58,7 +58,7 @@ def environment(system, isa=None):
     """Two threads for all, but nothing at all for MXNet as installed; MXNet's naive engine where it is asked for."""
     clean = {key: value for key, value in os.environ.items() if key not in (*VARIABLES, *ISA_VARIABLES)}
     clean.update(dict.fromkeys(ISA_VARIABLES, isa) if isa else {})
-    if system == "MXNet as installed":
+    if system.startswith("MXNet as installed"):
         return clean
     engine = {"MXNET_ENGINE_TYPE": "NaiveEngine"} if system.endswith("naive engine") else {}
     return {**clean, "OMP_NUM_THREADS": str(THREADS), **engine}

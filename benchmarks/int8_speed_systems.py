@@ -141,7 +141,7 @@ def _input_name(folder):
     return onnx.load(folder / "network.onnx").graph.input[0].name
 
 
-def _openvino_passes(file, **properties):
+def openvino_passes(file, **properties):
     import openvino
 
     def run(data):
@@ -155,7 +155,7 @@ def _openvino_passes(file, **properties):
 
 
 def openvino_fp32(folder):
-    return _openvino_passes(folder / "network.onnx", INFERENCE_PRECISION_HINT="f32")  # bf16 where it can, otherwise
+    return openvino_passes(folder / "network.onnx", INFERENCE_PRECISION_HINT="f32")  # bf16 where it can, otherwise
 
 
 def openvino_int8(folder):
@@ -166,7 +166,7 @@ def openvino_int8(folder):
         data = nncf.Dataset([image[None] for batch in calibration(folder) for image in batch])
         openvino.save_model(nncf.quantize(openvino.Core().read_model(folder / "network.onnx"), data,
                                           subset_size=8 * CALIBRATION_BATCHES), file)
-    return _openvino_passes(file)
+    return openvino_passes(file)
 
 
 SYSTEMS = {"MXNet as installed": mxnet_installed, "MXNet fp32": mxnet_threads, "MXNet fp32 fused": mxnet_fused,
