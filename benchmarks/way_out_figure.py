@@ -90,7 +90,8 @@ def compare(axes, result, theirs, ours):
     axes.annotate("", (end, ours), (start, theirs), zorder=2, arrowprops={
         "arrowstyle": "-|>", "color": "#222222", "linewidth": 1.1, "shrinkA": 6, "shrinkB": 6})
     axes.annotate(f"{start / end:.2f} times\nas fast", ((start * end) ** 0.5, (theirs + ours) / 2), (8, 0),
-                  textcoords="offset points", va="center", fontsize=9, color="#222222")
+                  textcoords="offset points", va="center", fontsize=9, color="#222222",
+                  bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})
 
 
 def forms_of(result, runtime):

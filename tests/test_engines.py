@@ -235,6 +235,18 @@ def test_an_engine_that_is_not_installed_is_one_line_with_the_command(file_of, m
     assert answer == f"runtime={missing!r} needs the package {missing}: pip install {missing}\n"
 
 
+def test_a_network_that_was_exported_computes_in_an_engine_what_it_computes_in_mxnet(tmp_path, runtime):
+    net, example = gc.params.load("lenet_mnist"), mx.nd.random.uniform(shape=(2, 1, 28, 28))
+    gc.pruning.prune_channels(net, example, 0.5)
+    net.hybridize()
+    exported = gc.export.engine(gc.export.to_onnx(net, tmp_path / "lenet.onnx", example, verify=False), runtime)
+    for batch in (1, 5):
+        images = mx.nd.random.uniform(shape=(batch, 1, 28, 28))
+        np.testing.assert_allclose(exported(images).asnumpy(), net(images).asnumpy(), rtol=1e-4, atol=1e-4)
+    labels = net(images).argmax(axis=1)
+    assert gc.training.evaluate(exported, [(images, labels)]) == 1
+
+
 def test_what_needs_layers_refuses_the_network_of_an_engine(classifier, tmp_path):
     data = [(mx.nd.ones((2, 3, 2, 2)), mx.nd.zeros(2))]
     for call in (lambda: gc.pruning.prune_magnitude(classifier, 0.5), lambda: gc.training.fit(classifier, data, 1),
