@@ -70,9 +70,10 @@ def main():
     for place in CHANNELS:
         title = f"{place[0]}x{place[0]}, images {place[1]}x{place[1]}"
         tables.append(format_table((title, *CHANNELS[place]), [
-            (precision, *(f"{rate:.0f}" for rate in found[place, precision].values())) for precision in ("fp32", "int8")]))
-    text = "\n\n".join(tables) + (f"\n(channels; 10^9 multiply-accumulates in a second; OpenVINO {ov.__version__[:8]}, batch "
-                                  f"{BATCH}, {THREADS} threads, {cpu_name()})\n")
+            (precision, *(f"{rate:.0f}" for rate in found[place, precision].values()))
+            for precision in ("fp32", "int8")]))
+    text = "\n\n".join(tables) + (f"\n(channels; 10^9 multiply-accumulates in a second; OpenVINO {ov.__version__[:8]}, "
+                                  f"batch {BATCH}, {THREADS} threads, {cpu_name()})\n")
     file = RESULTS / "int8_channels.json"
     write_result(file, {"cpu": cpu_name(), "openvino": ov.__version__, "batch": BATCH, "threads": THREADS, "rates": {
         f"{kernel}x{kernel}, {size}x{size}, {precision}": rates

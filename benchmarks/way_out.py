@@ -9,8 +9,8 @@ Three networks: the shipped ResNet-18 on CIFAR-10 with a little further training
 ResNet-50 and MobileNet-v2 at 224x224 with random weights. The pruned form has half the multiply-accumulates (MACs): the
 same share of all layers goes, and multiples of 16 channels stay. Each form in fp32 and on integers, in
 
-    MXNet as installed         no gluon_compress in the process: ``hybridize()``, its own ``quantize_net_v2``, and as many
-                               threads as it takes by itself
+    MXNet as installed         no gluon_compress in the process: ``hybridize()``, its own ``quantize_net_v2``, and as
+                               many threads as it takes by itself
     MXNet with gluon_compress  fp32 with oneDNN's fused operators; int8 by ``gluon_compress.quantization.quantize``
     ONNX Runtime, OpenVINO     the files that ``gluon_compress.export.to_onnx`` writes of the same networks
     OpenVINO with NNCF         the fp32 file, quantized by NNCF with the same images
@@ -149,9 +149,9 @@ def write(result):
                         "\n".join(headline(name, measured[name]) for name in NETWORKS if name in measured)])
     text += (f"\n(times as fast: as {THEIRS}. {conditions['cpu']}, {conditions['cores']} cores, {THREADS} threads, but "
              f"MXNet as installed with its own default;\n"
-             f"medians and quartiles of passes in {ROUNDS} rounds, all systems in turn. Random weights but for CIFAR-10, "
-             f"whose networks, dense and pruned,\nhad {networks.EPOCHS} further epochs; 10,000 test images, which chose "
-             f"nothing. "
+             f"medians and quartiles of passes in {ROUNDS} rounds, all systems in turn. Random weights but for "
+             f"CIFAR-10, whose networks,\ndense and pruned, had {networks.EPOCHS} further epochs; 10,000 test images, "
+             f"which chose nothing.\n"
              f"{', '.join(f'{name} {version}' for name, version in conditions['versions'].items())})\n")
     write_text(FILE.with_suffix(".txt"), text)
     draw(measured, NETWORKS, FILE.with_suffix(".png"))

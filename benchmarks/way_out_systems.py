@@ -20,19 +20,18 @@ def mxnet_installed(folder, form, precision):
     import mxnet as mx
     net = mx.gluon.SymbolBlock.imports(str(folder / f"{form}-symbol.json"), ["data"],
                                        str(folder / f"{form}-0000.params"))
-    net.hybridize()
     if precision == "int8":
         net = mxnets_integers(mx, net, folder)
+    net.hybridize()
     return mxnet_passes(mx, net)
 
 
 def mxnets_integers(mx, net, folder):
     """``quantize_net_v2`` as its documentation has it: naive calibration, integers where it chooses them."""
     from mxnet.contrib.quantization import quantize_net_v2
-    images = mx.nd.array(all_images(folder))
-    data = mx.gluon.data.DataLoader(mx.gluon.data.ArrayDataset(images, mx.nd.zeros(len(images))), CALIBRATION_BATCH)
-    return quantize_net_v2(net, quantized_dtype="auto", calib_mode="naive", calib_data=data,
-                           num_calib_examples=len(images))
+    images = all_images(folder)
+    return quantize_net_v2(net, quantized_dtype="auto", calib_mode="naive", num_calib_examples=len(images),
+                           calib_data=mx.io.NDArrayIter(images, batch_size=CALIBRATION_BATCH))
 
 
 def ours(folder, form, precision):

@@ -185,6 +185,24 @@ def test_a_loaded_network_computes_on_inputs_of_other_shapes_still(tmp_path):
     assert net(mx.nd.ones((2, 4))).shape == (8, 1)
 
 
+@pytest.mark.parametrize("fuse", [lambda net, x: net.optimize_for(x, backend="MKLDNN", static_alloc=True),
+                                  lambda net, x: net.hybridize(backend="MKLDNN")], ids=["optimize_for", "hybridize"])
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_loaded_network_can_be_fused_and_still_looks_at_shapes(tmp_path, fuse, pruned):
+    original, x = gc.params.load("lenet_mnist"), mx.nd.random.uniform(shape=(2, 1, 28, 28))
+    gc.save(tmp_path / "file", original, example=x)
+    net = gc.load(tmp_path / "file")
+    if pruned:
+        gc.pruning.prune_channels(net, x, 0.5)
+    expected = net(x).asnumpy()
+    fuse(net, x)
+    for images in (x, mx.nd.concat(x, x, dim=0)):
+        np.testing.assert_allclose(net(images).asnumpy()[:2], expected, rtol=1e-5, atol=1e-5)
+    assert gc.measure_latency(net, x, repeats=1, warmup=0).execution == "fused"
+    with pytest.raises(ValueError, match=r"inputs of shape \(2, 1, 20, 20\) do not fit the network"):
+        net(mx.nd.ones((2, 1, 20, 20)))
+
+
 @pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith(("training", "logits", "sens", "one"))])
 def test_a_good_file_of_each_kind_loads_and_computes(tmp_path, name):
     content, use = kind(name)

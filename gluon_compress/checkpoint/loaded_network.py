@@ -8,6 +8,7 @@ import mxnet as mx
 
 from ..files.schema import Malformed
 from ..network.blocks import GraphBlock, inputs_and_symbol
+from ..network.nodes import nodes_of
 from ..network.values import has_values
 from .shape_check import check_shapes
 
@@ -27,12 +28,18 @@ class LoadedNetwork(GraphBlock):
     def __init__(self, outputs: mx.sym.Symbol, inputs: list[mx.sym.Symbol], found: Any = None) -> None:
         super().__init__(outputs, inputs)
         self.found = found  # what the file was, for networks of other formats than ours
+        self._unfused = outputs  # the graph before MXNet fuses operators in it, whose shapes are known
         # (symbol, shapes of inputs) that passed
         self._fitting: list[tuple[mx.sym.Symbol, list[tuple[int, ...]]]] = []
 
     def __repr__(self) -> str:
         text = super().__repr__()
         return text if self.found is None else f"{text}\n{self.found.line()}"
+
+    def hybridize(self, *args: Any, **kwargs: Any) -> None:
+        """As a SymbolBlock's; ``optimize_for`` calls it."""
+        self._unfused = self._unfused_now()
+        super().hybridize(*args, **kwargs)
 
     def forward(self, x: Any, *args: Any) -> Any:
         """As a SymbolBlock's."""
@@ -49,8 +56,13 @@ class LoadedNetwork(GraphBlock):
                  if has_values(parameter)}
         known.update(zip((each.name for each in inputs), shapes))
         try:
-            check_shapes(symbol, known, MOST_NUMBERS + MOST_TIMES * sum(map(math.prod, known.values())))
+            check_shapes(self._unfused_now(), known, MOST_NUMBERS + MOST_TIMES * sum(map(math.prod, known.values())))
         except Malformed as error:
             given = ", ".join(map(str, shapes))
             raise ValueError(f"inputs of shape {given} do not fit the network: {error}") from error
         self._fitting = [*self._fitting[1 - REMEMBERED:], (symbol, shapes)]
+
+    def _unfused_now(self) -> mx.sym.Symbol:
+        """The graph as it is, or as it was before MXNet fused operators."""
+        symbol = inputs_and_symbol(self)[1]
+        return self._unfused if any(node.is_fused for node in nodes_of(symbol)[0]) else symbol
