@@ -127,6 +127,13 @@ def test_images_are_normalized_as_the_options_say(place, options, mean, std):
     assert (data.mean, data.std) == (mean, std)
 
 
+def test_what_is_assumed_of_the_images_is_said(place):
+    for options, notes in (({}, 1), ({"normalize": "imagenet"}, 0), ({"grey": True}, 0), ({"data": "mnist"}, 0)):
+        run, found = run_with(**options)
+        open_data(run)
+        assert len(found) == notes and all("ImageNet; --normalize says otherwise" in note for note in found)
+
+
 def test_pixels_from_0_to_255_reach_the_network_as_they_are(place):
     data = opened(normalize="0-255")
     inputs, _ = next(iter(data.batches()))
@@ -162,25 +169,11 @@ def test_what_an_earlier_command_was_told_holds_for_the_next(place):
     assert opened(network, mean="0.5,0.5,0.5", std="1,1,1").dataset.mean == (0.5,) * 3  # the user's own win
 
 
-def test_what_the_first_command_was_told_holds_along_the_way(place):
-    folder = place / "made"
-    folder.mkdir()
-    for name, text in {"a.gcz": "network: model\nnormalize: cifar10", "b.gcz": "network: a.gcz\ncrop: 6x6",
-                       "c.onnx": "network: b.gcz", "d.gcz": "network: c.onnx\nmean: 0.1,0.2,0.3\nstd: 1,1,1",
-                       "loop.gcz": "network: loop.gcz"}.items():
-        (folder / f"{name}.recipe.yaml").write_text(text)
-    for name, mean, shape in (("c.onnx", 0.4914, (6, 6)), ("d.gcz", 0.1, (6, 6)), ("a.gcz", 0.4914, (6, 8)), ("loop.gcz", 0.485, (6, 8))):
-        run, _ = run_with()
-        data = open_data(run, Opened(name, small().net, "", files=[folder / name])).dataset
-        assert (data.mean[0], data.images.shape[1:3]) == (mean, shape)
-        assert run.options["normalize"] == ("cifar10" if mean == 0.4914 else None)  # what its own recipe will say
-
-
 def test_files_left_out_are_noted(place):
     (place / "photos" / "cat" / "notes.txt").write_text("x")
     run, notes = run_with(skip_bad=True)
     assert len(open_data(run).dataset) == 6
-    assert notes == ["1 files of photos are left out: cat/notes.txt (no image)"]
+    assert notes[-1] == "1 files of photos are left out: cat/notes.txt (no image)"
     with pytest.raises(gc.DataError, match="cat/notes.txt"):
         opened()
 

@@ -1,21 +1,15 @@
 """Whatever happens to a command while it runs: signals, full disks, closed pipes, files that are there."""
-import json
 import os
 import re
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import gluon_compress as gc  # before mxnet
 import mxnet as mx
-import numpy as np
 import pytest
 from full_disk import files_end_at
 from gluon_compress.cli import main
-from gluon_compress.cli.group import COMMANDS
-from mxnet.gluon import nn
 
 ROOT = Path(gc.__file__).resolve().parents[1]
 MODULE = '''
@@ -56,3 +50,113 @@ WITH_DATA = {
     "distill": (("distill", "robust_module:net", "--teacher", "model", "--epochs", "3"), "out.gcz"),
     "compress": (("compress", "model", "--epochs", "3"), "out.gcz"),
     "evaluate": (("evaluate", "model"), None)}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("robust")
+    (folder / "robust_module.py").write_text(MODULE)
+    sys.path.insert(0, str(folder))
+    import robust_module
+    net = robust_module.net()
+    net(mx.nd.ones((1, 3, 8, 8)))
+    gc.export.write_checkpoint(net, folder / "model")
+    gc.save(folder / "out.gcz", net, example=mx.nd.ones((1, 3, 8, 8)))
+    yield folder
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def work(place, tmp_path, monkeypatch):
+    for name in ("model-symbol.json", "model-0000.params", "robust_module.py"):
+        (tmp_path / name).symlink_to(place / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def words_of(command, data, made=True):
+    words, output = WITH_DATA[command]
+    return [*words, "--data", f"robust_module:{data}", *(["--output", output] if output and made else [])]
+
+
+def call(*words):
+    return main(list(words), standalone_mode=False)
+
+
+def lines_of(errors):
+    """What was said of the failure: the lines that are no notes."""
+    return [line for line in errors.splitlines() if not line.startswith("gluon-compress: note: ")]
+
+
+@pytest.mark.parametrize("name, code, said", [
+    ("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "ended by SIGTERM"), ("SIGHUP", 129, "ended by SIGHUP")])
+@pytest.mark.parametrize("command", WITH_DATA)
+def test_a_signal_ends_a_command_at_once_and_leaves_nothing_half_done(work, capsys, command, name, code, said):
+    for when in (1, 7) if command in ("distill", "compress") and name != "SIGHUP" else (3,):
+        before = sorted(os.listdir())
+        assert call(*words_of(command, f"{name.lower()}_{when}")) == code
+        output, errors = capsys.readouterr()
+        assert lines_of(errors) == [f"gluon-compress: {said}"] and output == ""
+        left = [each for each in sorted(os.listdir()) if each not in before and not each.endswith(".state")]
+        assert left == []
+
+
+@pytest.mark.parametrize("command", [name for name in WITH_DATA if WITH_DATA[name][1]])
+def test_a_full_disk_is_said_in_a_line_that_names_the_file_and_the_old_file_stays(work, capsys, command):
+    output = Path(WITH_DATA[command][1])
+    output.write_text("an older file")
+    with files_end_at(100):
+        assert call(*words_of(command, "quiet"), "--force") == 1
+    [said] = lines_of(capsys.readouterr().err)
+    assert re.fullmatch(rf"gluon-compress: error: .*{output}.*: File too large; .*", said), said
+    assert output.read_text() == "an older file" and not list(work.glob(".*")) and not list(work.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("command", [name for name in WITH_DATA if WITH_DATA[name][1]])
+def test_nothing_is_overwritten_without_force(work, capsys, command):
+    output = Path(WITH_DATA[command][1])
+    for file in (output, Path(f"{output}.recipe.yaml")):
+        file.write_text("mine")
+        assert call(*words_of(command, "quiet")) == 1
+        [said] = lines_of(capsys.readouterr().err)
+        assert said == f"gluon-compress: error: {file} is there already; nothing is overwritten without --force"
+        assert file.read_text() == "mine"
+        file.unlink()
+
+
+@pytest.mark.parametrize("output", ["/proc/none/out.gcz", "model-0000.params/out.gcz", "/dev/null/out.gcz", "x" * 300])
+@pytest.mark.parametrize("command", ["prune", "compress", "export"])
+def test_a_target_that_cannot_be_written_is_said_before_the_work(work, capsys, command, output):
+    words = words_of(command, "quiet", made=False) if command in WITH_DATA else [command, "model", "--shape", "1,3,8,8"]
+    ending = "" if "/" in output else ".gcz"
+    assert call(*words, "--output", output + ending) == 1
+    [said] = lines_of(capsys.readouterr().err)
+    reasons = "No such file|Not a directory|File name too long|Permission denied"
+    assert re.match(rf"gluon-compress: error: .*({reasons})", said)
+
+
+def started(*words, **streams):
+    return subprocess.Popen([sys.executable, "-m", "gluon_compress", *words], text=True, **streams,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def test_an_output_that_nobody_reads_or_that_is_full_ends_the_command_quietly_or_in_a_line(work):
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = started("inspect", "model", "--shape", "1,3,8,8", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    with open("/dev/full", "w") as full:
+        other = started("inspect", "model", "--shape", "1,3,8,8", stdout=full, stderr=subprocess.PIPE)
+    _, errors = process.communicate(timeout=100)
+    assert (process.returncode, errors) == (141, "")
+    _, errors = other.communicate(timeout=100)
+    assert other.returncode == 1 and re.fullmatch(r"gluon-compress: error: .*No space left on device; .*\n", errors)
+
+
+def test_messages_that_nobody_reads_do_not_stop_the_work(work):
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = started(*words_of("compress", "quiet"), stdout=subprocess.PIPE, stderr=writing)
+    os.close(writing)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0 and "out.gcz: " in output and Path("out.gcz").exists()

@@ -210,7 +210,7 @@ def _preparation(run: Run, opened: Opened | None) -> dict[str, Any]:
     _of_zoo(run, opened, options)
     if options["grey"] is None and opened is not None:
         options["grey"] = channels_of(opened) == 1
-    mean, std = _normalization(options, opened)
+    mean, std = _normalization(run, options, opened)
     run.remember(images={name: value for name, value in options.items() if value is not None})
     return {"resize": parse_size(options["resize"]), "crop": parse_size(options["crop"]), "mean": mean, "std": std,
             "grey": bool(options["grey"])}
@@ -225,7 +225,8 @@ def _of_zoo(run: Run, opened: Opened | None, options: dict[str, Any]) -> None:
     run.note(f"images are scaled to {options['resize']} and cropped to {crop}, as {opened.text} takes them")
 
 
-def _normalization(options: dict[str, Any], opened: Opened | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(run: Run, options: dict[str, Any],
+                   opened: Opened | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std); ``options`` get the name of those that nobody gave."""
     import gluon_compress as gc
 
@@ -239,6 +240,8 @@ def _normalization(options: dict[str, Any], opened: Opened | None) -> tuple[tupl
     name, channels = options["normalize"], 1 if options["grey"] else 3
     if name is None and opened is not None and opened.text.startswith("params:"):
         name = gc.params.manifest()[opened.text.partition(":")[2]]["dataset"]
+    if name is None and channels == 3 and not (opened and opened.text.startswith("zoo:")):
+        run.note("images are normalized by the mean and standard deviation of ImageNet; --normalize says otherwise")
     name = options["normalize"] = name or ("0-1" if options["grey"] else "imagenet")
     known = {**NORMALIZATION, "imagenet": (IMAGENET_MEAN, IMAGENET_STD), "0-1": ((0.0,) * channels, (1.0,) * channels),
              "0-255": ((0.0,) * channels, (1 / 255,) * channels)}
