@@ -161,12 +161,11 @@ def interrupted(words, until, name):
     return process.returncode, errors
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_killed_compress_goes_on_to_the_same_bytes(work, capsys, name):
+def test_a_killed_compress_goes_on_to_the_same_bytes(work, capsys):
     state = Path("small.gcz.state")
     words = [*COMPRESS, "--epochs", "4"]
-    code, errors = interrupted(words, (state / "training-0.5000.state").exists, getattr(signal, name))
-    assert code == {"SIGINT": 130, "SIGTERM": 143}[name], errors
+    code, errors = interrupted(words, (state / "training-0.5000.state").exists, signal.SIGINT)
+    assert code == 130, errors
     assert not Path("small.gcz").exists() and not Path("small.gcz.recipe.yaml").exists()
     assert "goes on from there" in errors and "Traceback" not in errors
     assert sorted(path.name for path in state.iterdir()) == [

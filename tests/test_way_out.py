@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = """
 gluon-compress prune model --data photos --normalize cifar10 --macs 0.7 --scope global --epochs 1 --output small.gcz
 gluon-compress quantize small.gcz --data photos --output int8.gcz
-gluon-compress inspect int8.gcz --html report.html
+gluon-compress inspect int8.gcz --compare-with model --data test --html report.html
 gluon-compress export int8.gcz --output int8.onnx
-gluon-compress evaluate model int8.gcz int8.onnx --data test --normalize cifar10
+gluon-compress evaluate model int8.gcz int8.onnx --data test
 """
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -37,8 +37,8 @@ def place(tmp_path_factory):
     """What the user has, and nothing else: MXNet's own export of a network, and two folders."""
     folder = tmp_path_factory.mktemp("way_out")
     train, test = gc.datasets.cifar10()
-    write_images(folder / "photos", train, 500)
-    write_images(folder / "test", test, 200)
+    write_images(folder / "photos", train, 280)
+    write_images(folder / "test", test, 120)
     net = gc.params.load("resnet18_cifar10")
     net.hybridize()
     net(next(iter(test.batches(2)))[0])

@@ -8,7 +8,7 @@ import click
 from .command import command
 from .data import open_data
 from .data_options import data_options
-from .networks import open_network
+from .networks import Opened, open_network
 from .options import NetworkText, opening_options
 from .run import Run
 
@@ -30,8 +30,7 @@ def evaluate(run: Run, networks: tuple[str, ...], **shared: Any) -> None:
 
     from ..tables import format_table
     rows, results = [], []
-    for text in networks:
-        opened = open_network(run, text)
+    for text, opened in zip(networks, _alike([open_network(run, text) for text in networks])):
         data = open_data(run, opened, part="test")
         accuracy = gc.training.evaluate(opened.net, data.batches())
         images = None if data.dataset is None else len(data.dataset)
@@ -41,3 +40,15 @@ def evaluate(run: Run, networks: tuple[str, ...], **shared: Any) -> None:
                      "-" if opened.bytes is None else f"{opened.bytes:,}"))
     run.give(results=results)
     run.show(format_table(("network", "kind", "accuracy", "images", "bytes"), rows))
+
+
+def _alike(networks: list[Opened]) -> list[Opened]:
+    """The networks; a file without recipe gets its images as the first one that has a recipe: it may be its original.
+
+    Otherwise a table would compare networks on images that are normalized in different ways.
+    """
+    known = next((one for one in networks if one.images), None)
+    for one in networks:
+        if known and one.files and not one.images and not one.text.startswith("params:"):
+            one.images, one.recipe = known.images, known.recipe
+    return networks
