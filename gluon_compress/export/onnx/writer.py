@@ -83,6 +83,8 @@ class Writer(Forms):
         if entry not in self._names:
             value = self._constants.value(entry)
             if value is None:
+                if entry[0].operator != "null":
+                    raise Unsupported(f"reads output {entry[1]} of {entry[0].name}, which ONNX does not give")
                 self._names[entry] = entry[0].name
             else:
                 number = f"_output{entry[1]}" if entry[1] else ""
@@ -197,7 +199,10 @@ class Writer(Forms):
         found: dict[str, onnx.ValueInfoProto] = {}
         for entry in self._graph.outputs:
             self._current = entry[0]
-            name = self.name(entry)
+            try:
+                name = self.name(entry)
+            except Unsupported as obstacle:
+                raise NetworkError(f"the network {obstacle}") from None
             if name in self._inputs or name in self._initializers or name in found:
                 wanted = entry[0].name
                 wanted = self._free(f"{wanted}_output") if wanted == name else wanted

@@ -16,14 +16,7 @@ GELU_FROM = 20  # the opset that brought it
 
 @writes("Activation")
 def activation(node: Node, write: Writer) -> str:
-    kind, data = node.get("act_type"), write.data(node)
-    if kind in ACTIVATIONS:
-        return write(ACTIVATIONS[kind], data)
-    if kind == "log_sigmoid":  # -log(1 + exp(-x))
-        return write("Neg", write("Softplus", write("Neg", data)))
-    if kind == "mish":
-        return write("Mul", data, write("Tanh", write("Softplus", data)))
-    raise Unsupported(f"of act_type {kind}")
+    return write(ACTIVATIONS[node.get("act_type")], write.data(node))
 
 
 @writes("LeakyReLU")
@@ -93,10 +86,8 @@ def _softmax_of_lengths(node: Node, write: Writer, data: str, axis: int, kind: s
 
 @writes("SoftmaxActivation")
 def softmax_activation(node: Node, write: Writer) -> str:
-    """Over the channels, or over all numbers of a sample."""
-    if node.get("mode") == "channel":
-        return write("Softmax", write.data(node), axis=1)
-    return _softmax_of_samples(node, write)
+    """Over the channels, or, whatever its documentation says, over the last axis."""
+    return write("Softmax", write.data(node), axis=1 if node.get("mode") == "channel" else -1)
 
 
 @writes("SoftmaxOutput")

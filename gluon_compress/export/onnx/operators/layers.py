@@ -6,6 +6,7 @@ import numpy as np
 from ....network.nodes import Node
 from ..table import Unsupported, writes
 from ..writer import Writer
+from .reductions import limited
 
 
 @writes("Convolution")
@@ -70,5 +71,6 @@ def transposed_weight(node: Node, write: Writer) -> str:
 
 @writes("Embedding")
 def embedding(node: Node, write: Writer) -> str:
-    indices = write("Cast", write.data(node), to=write.type(np.int64))
+    """Rows of the weight; an index out of range counts as the nearest one in it."""
+    indices = limited(node, write, write.data(node), write.tensor(node, 1).shape[0], "clip", write.value(node, 0))
     return write("Gather", write.name(node.inputs[1]), indices, axis=0)

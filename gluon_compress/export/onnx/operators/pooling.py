@@ -42,7 +42,8 @@ def _windows(node: Node, write: Writer, data: str, lengths: Sequence[Length]) ->
     ends = [begin + more for begin, more in zip(pad, beyond)]
     if kind == "max":
         if any(end >= window for end, window in zip(ends, kernel)):
-            data, pad, ends = write.pad(data, pad, ends, -math.inf), (0,) * len(pad), (0,) * len(pad)
+            lowest = float(np.finfo(write.made(node).dtype).min)  # what MXNet gives where there is no pixel
+            data, pad, ends = write.pad(data, pad, ends, lowest), (0,) * len(pad), (0,) * len(pad)
         return write("MaxPool", data, kernel_shape=kernel, strides=stride, pads=(*pad, *ends))
     if kind == "avg":
         return _average(node, write, data, pad, beyond)
@@ -62,6 +63,8 @@ def _average(node: Node, write: Writer, data: str, pad: Sequence[int], beyond: S
     """What lies beyond the padding never counts, the padding by default."""
     kernel, counts = node.get("kernel"), node.get("count_include_pad") in (None, True)
     ends = [begin + more for begin, more in zip(pad, beyond)]
+    if any(more >= window for more, window in zip(beyond, kernel)):
+        raise Unsupported("with windows that see no pixel")
     if counts and any(pad) and (any(beyond) or any(end >= window for end, window in zip(pad, kernel))):
         data, pad, ends, counts = write.pad(data, pad, pad, 0), (0,) * len(pad), beyond, False
     counts = counts and not any(beyond)

@@ -14,7 +14,7 @@ KINDS = {"mean": "Mean", "sum": "Sum", "prod": "Prod", "max": "Max", "min": "Min
 
 def axes_of(node: Node, axes: int) -> list[int]:
     """The axes over which it reduces, from the front."""
-    axis = node.get("axis")
+    axis = node.get("axes") if node.operator == "moments" else node.get("axis")
     named = [axis] if isinstance(axis, int) else list(axis or ())
     chosen = sorted({each % axes for each in named})
     if node.get("exclude"):
