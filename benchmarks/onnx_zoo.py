@@ -228,8 +228,8 @@ def table(rows, chosen, left_out):
                       format_table(HEADER, [cells(key, rows[key], chosen[key]) for key in found]), ""]
     built = [row for row in rows.values() if "nodes" in row]
     lines[:0] = [f"Of {len(built)} networks that build without a download and trace, "
-                 f"{sum('bytes' in row for row in built)} leave; {sum(agrees(row, 'onnxruntime') for row in built)} agree "
-                 f"to {TOLERANCE:g} in ONNX Runtime, {sum(agrees(row, 'openvino') for row in built)} in OpenVINO.", ""]
+                 f"{sum('bytes' in row for row in built)} leave; {sum(agrees(row, 'onnxruntime') for row in built)} "
+                 f"agree to {TOLERANCE:g} in ONNX Runtime, {sum(agrees(row, 'openvino') for row in built)} in OpenVINO.", ""]
     return "\n".join([*lines, *notes(rows, chosen, left_out), ""])
 
 

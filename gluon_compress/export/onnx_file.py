@@ -90,7 +90,7 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
     make = _from_integers if isinstance(net, IntegerNetwork) else _from_floats
     model, verify_file = make(net, inputs, opset, weights)
     if not _is_dynamic(model):
-        warnings.warn(f"the outputs do not follow the batch axis: {path.name} only takes input of shape "
+        warnings.warn(f"the number of samples is fixed: {path.name} only takes input of shape "
                       f"{', '.join(str(value.shape) for value in inputs)}", stacklevel=2)
     write_atomically(path, lambda temporary: _write(model, temporary, verify_file if verify else None))
     return path

@@ -82,6 +82,10 @@ class Graph:
                 self.axes, self._lengths = axes, lengths
                 return
 
+    def fix_batch(self) -> None:
+        """Let all lengths be those of the example."""
+        self.axes, self._lengths = None, dict(self._shapes)
+
     def _lengths_along(self, axes: Axes) -> dict[Entry, tuple[Length, ...]] | None:
         batches = {self._inputs[name][0][axis] for name, axis in axes.items() if axis is not None}
         if len(batches) != 1:

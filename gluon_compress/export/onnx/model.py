@@ -39,7 +39,7 @@ def write_model(outputs: Sequence[Entry], inputs: Mapping[str, tuple[Shape, Any]
     batch_axes : list of dict, optional
         Each is {input: axis of its samples, or None}. The first with which each output follows the number of samples is
         taken, and these axes have the length ``batch`` in the model. By default, axis 0 of all inputs. None of them
-        (``[]``, or where the outputs do not follow): the lengths are those of the example.
+        (``[]``, or where the outputs or an operator cannot follow): the lengths are those of the example.
     metadata : dict, optional
         What the model says of itself; values other than text are written as JSON.
 
@@ -52,11 +52,21 @@ def write_model(outputs: Sequence[Entry], inputs: Mapping[str, tuple[Shape, Any]
     graph = Graph(outputs, inputs, values)
     graph.follow_batch([dict.fromkeys(inputs, 0)] if batch_axes is None else batch_axes)
     _check_operators(graph.nodes)
-    writer = Writer(graph, inputs, values, checked_opset(opset))
-    for node in graph.nodes:
-        writer.write(node)
+    opset = checked_opset(opset)
+    writer = _written(graph, inputs, values, opset)
+    if writer.obstacles and graph.axes is not None:  # perhaps an operator cannot follow the batch
+        graph.fix_batch()
+        writer = _written(graph, inputs, values, opset)
     writer.check_all_written()
     return writer.model(metadata or {})
+
+
+def _written(graph: Graph, inputs: Mapping[str, tuple[Shape, Any]], values: Mapping[str, np.ndarray],
+             opset: int) -> Writer:
+    writer = Writer(graph, inputs, values, opset)
+    for node in graph.nodes:
+        writer.write(node)
+    return writer
 
 
 def checked_opset(opset: int | None) -> int:

@@ -28,8 +28,8 @@ class Writer(Forms):
     Attributes
     ----------
     opset : int
-    batch : Entry or None
-        The input of which the number of samples is read, and its axis.
+    obstacles : dict
+        {what has no ONNX form: names of such nodes}.
     """
 
     def __init__(self, graph: Graph, inputs: Mapping[str, tuple[Shape, Any]], values: Mapping[str, np.ndarray],
@@ -43,7 +43,7 @@ class Writer(Forms):
         self._taken = {node.name for node in graph.nodes} | set(inputs)
         self._current: Node | None = None
         self._batch: str | None = None
-        self._obstacles: dict[str, list[str]] = {}
+        self.obstacles: dict[str, list[str]] = {}
 
     # ---- what a function of the table asks of its node
 
@@ -158,7 +158,7 @@ class Writer(Forms):
         try:
             found = self.name(node.inputs[0]) if node.is_identity else TABLE[node.operator](node, self)
         except Unsupported as obstacle:
-            self._obstacles.setdefault(f"{node.operator} {obstacle}", []).append(node.name)
+            self.obstacles.setdefault(f"{node.operator} {obstacle}", []).append(node.name)
             found = node.name
         names = [found] if isinstance(found, str) else found
         for index, name in enumerate(names):
@@ -176,8 +176,8 @@ class Writer(Forms):
         return wanted
 
     def check_all_written(self) -> None:
-        if self._obstacles:
-            raise NetworkError(f"there is no ONNX form, in opset {self.opset}, of {listed(self._obstacles)}")
+        if self.obstacles:
+            raise NetworkError(f"there is no ONNX form, in opset {self.opset}, of {listed(self.obstacles)}")
 
     def model(self, metadata: Mapping[str, Any]) -> onnx.ModelProto:
         outputs = self._outputs()
