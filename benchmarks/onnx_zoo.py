@@ -202,8 +202,8 @@ def measure_apart(key):
 
 # The table --------------------------------------------------------------------------------------------------------
 
-HEADER = ("network", "example", "operators", "ONNX nodes", "opset", "batch", "MB", "in ONNX Runtime", "in OpenVINO", "s",
-          "note")
+HEADER = ("network", "example", "operators", "ONNX nodes", "opset", "batch", "MB", "in ONNX Runtime", "in OpenVINO",
+          "s", "note")
 
 
 def agrees(row, engine):
@@ -227,9 +227,10 @@ def table(rows, chosen, left_out):
                       f"{count['onnxruntime']} agree in ONNX Runtime, {count['openvino']} in OpenVINO", "",
                       format_table(HEADER, [cells(key, rows[key], chosen[key]) for key in found]), ""]
     built = [row for row in rows.values() if "nodes" in row]
+    agree = {engine: sum(agrees(row, engine) for row in built) for engine in ENGINES}
     lines[:0] = [f"Of {len(built)} networks that build without a download and trace, "
-                 f"{sum('bytes' in row for row in built)} leave; {sum(agrees(row, 'onnxruntime') for row in built)} "
-                 f"agree to {TOLERANCE:g} in ONNX Runtime, {sum(agrees(row, 'openvino') for row in built)} in OpenVINO.", ""]
+                 f"{sum('bytes' in row for row in built)} leave; {agree['onnxruntime']} agree to {TOLERANCE:g} in ONNX "
+                 f"Runtime, {agree['openvino']} in OpenVINO.", ""]
     return "\n".join([*lines, *notes(rows, chosen, left_out), ""])
 
 

@@ -65,8 +65,9 @@ def family(name, cases, *shapes, make=normal):
 
 
 family("unary", [lambda F, x, name=name: getattr(F, name)(x) for name in """
-    abs ceil cos cosh erf exp expm1 floor fix negative relu rint round sigmoid sign sin sinh softsign square tan tanh
-    trunc cbrt degrees radians logical_not hard_sigmoid arctan arcsinh zeros_like ones_like smooth_l1""".split()], (3, 40))
+    abs ceil cos cosh erf exp expm1 floor fix negative relu rint round sigmoid sign sin sinh softsign square tan
+    tanh trunc cbrt degrees radians logical_not hard_sigmoid arctan arcsinh zeros_like ones_like smooth_l1""".split()],
+       (3, 40))
 family("unary of positive numbers", [lambda F, x, name=name: getattr(F, name)(x) for name in """
     arccos arcsin arctanh log log10 log1p log2 sqrt rsqrt rcbrt reciprocal""".split()], (3, 40), make=positive)
 family("halves", [lambda F, x, name=name: getattr(F, name)(x / 2 - 2) for name in ("rint", "round", "fix")], (1, 9),
@@ -240,10 +241,11 @@ def test_convolutions(transposed, settings, tmp_path):
     compare_layer(layer, (2, 6, 9, 8, 7)[:axes + 2], tmp_path / "net.onnx", opset=13)
 
 
-def test_a_transposed_convolution_to_a_size(tmp_path):
-    net = Function(lambda F, x: F.Deconvolution(x, F.reshape(F.arange(4 * 3 * 4 * 4), (4, 3, 4, 4)) / 100, kernel=(4, 4),
-                                                stride=(2, 2), num_filter=3, target_shape=(14, 12)))
-    compare(net.function, [normal(2, 4, 7, 6)], tmp_path / "net.onnx", 21)
+@pytest.mark.parametrize("target", [(14, 12), (15, 13)])
+def test_a_transposed_convolution_to_a_size(target, tmp_path):
+    compare(lambda F, x: F.Deconvolution(x, F.reshape(F.arange(4 * 3 * 4 * 4), (4, 3, 4, 4)) / 100, kernel=(4, 4),
+                                         stride=(2, 2), pad=(1, 1), num_filter=3, target_shape=target),
+            [normal(2, 4, 7, 6)], tmp_path / "net.onnx", 21)
 
 
 @pytest.mark.parametrize("layer, shape", [

@@ -1,7 +1,7 @@
 """Shapes and types inside a graph that is to leave, for any batch: which lengths follow that of the batch, and how."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,7 +161,9 @@ class _Shadow:
             elif node.operator in CODES:
                 copy.operator, copy.attributes = "Cast", {"dtype": CODES[node.operator](node, values)}
                 del copy.inputs[1:]
-        self._symbol = symbol_of([(copies[id(node)], 0) for node in nodes]).get_internals()
+        # without parameters that only codes read, such as a scale of shape (), which the classic interface has not
+        self._symbol = symbol_of([(copies[id(node)], 0) for node in nodes if node.operator != "null"
+                                  or node.name not in values]).get_internals()
         self._numpy_shapes = has_numpy_operators(self._symbol)
         self._read = set(self._symbol.list_inputs())
         self._outputs = [output.name for output in self._symbol]
@@ -178,7 +180,7 @@ class _Shadow:
             raise NetworkError(f"the inputs do not fit the graph: {shorten(error)}") from None
         if found is None or wrong:
             raise NetworkError("the shapes inside the network do not follow from those of its inputs")
-        return self._by_entry(found)
+        return {**self._of_parameters(lambda value: value.shape), **self._by_entry(found)}
 
     def types(self, inputs: Mapping[str, Any]) -> dict[Entry, np.dtype]:
         known = {name: _type_in_mxnet(value.dtype) for name, value in self._parameters.items()}
@@ -188,7 +190,11 @@ class _Shadow:
                 _, found, _ = self._symbol.infer_type_partial(**self._only_read(known))
         except mx.MXNetError as error:
             raise NetworkError(f"the types of the inputs do not fit the graph: {shorten(error)}") from None
-        return {entry: np.dtype(dtype or np.float32) for entry, dtype in self._by_entry(found or []).items()}
+        inferred = {entry: np.dtype(dtype or np.float32) for entry, dtype in self._by_entry(found or []).items()}
+        return {**inferred, **self._of_parameters(lambda value: value.dtype)}
+
+    def _of_parameters(self, what: Callable[[np.ndarray], Any]) -> dict[Entry, Any]:
+        return {(self._by_name[name], 0): what(value) for name, value in self._parameters.items()}
 
     def _only_read(self, known: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in known.items() if name in self._read}

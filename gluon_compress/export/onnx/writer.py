@@ -37,6 +37,7 @@ class Writer(Forms):
         self.opset, self._graph, self._inputs = opset, graph, inputs
         self._constants = Constants(graph, values)
         self._nodes: list[onnx.NodeProto] = []
+        self._bytes = 0  # of the initializers
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._known: dict[tuple, str] = {}  # constants by what they are
         self._names: dict[Entry, str] = {}
@@ -181,9 +182,6 @@ class Writer(Forms):
 
     def model(self, metadata: Mapping[str, Any]) -> onnx.ModelProto:
         outputs = self._outputs()
-        size = sum(len(tensor.raw_data) for tensor in self._initializers.values())
-        if size > LARGEST_FILE:
-            raise NetworkError(f"the weights take {size:,} bytes; an ONNX file holds at most {LARGEST_FILE:,}")
         graph = helper.make_graph(
             self._nodes, "network", [self._info(name, self._graph.tensor_of_input(name)) for name in self._inputs],
             outputs, list(self._initializers.values()))
@@ -216,6 +214,10 @@ class Writer(Forms):
             _symbolic(length) if isinstance(length, Samples) else length for length in tensor.lengths])
 
     def _initialize(self, name: str, value: np.ndarray) -> str:
+        self._bytes += value.nbytes
+        if self._bytes > LARGEST_FILE:
+            raise NetworkError(f"the weights take {self._bytes:,} bytes and more; an ONNX file holds at most "
+                               f"{LARGEST_FILE:,}")
         self._initializers[name] = onnx.numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
         return name
 

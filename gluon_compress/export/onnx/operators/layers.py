@@ -44,13 +44,22 @@ def _check_layout(node: Node) -> None:
 @writes("FullyConnected")
 def dense(node: Node, write: Writer) -> str:
     """data weight^T + bias, over all axes but the first where it flattens, else over the last."""
-    data, axes = write.data(node), len(write.tensor(node).lengths)
-    bias = [write.name(entry) for entry in node.inputs[2:]]
-    if axes == 2 or node.get("flatten"):
-        rows = data if axes == 2 else write("Flatten", data, axis=1)
-        return write("Gemm", rows, write.name(node.inputs[1]), *bias, transB=1)
+    data, lengths = write.data(node), write.tensor(node).lengths
+    weight, *bias = (write.name(entry) for entry in node.inputs[1:])
+    if len(lengths) == 2 or node.get("flatten"):
+        rows = data if len(lengths) == 2 else write("Flatten", data, axis=1)
+        return write("Gemm", rows, weight, *bias, transB=1)
+    if _weight_alone_has_codes(node):
+        rows = write("Reshape", data, write.integers(-1, write.tensor(node).shape[-1]))
+        made = write("Gemm", rows, weight, *bias, transB=1)
+        return write("Reshape", made, write.lengths(write.made(node).lengths))
     product = write("MatMul", data, transposed_weight(node, write))
     return write("Add", product, *bias) if bias else product
+
+
+def _weight_alone_has_codes(node: Node) -> bool:
+    """ONNX Runtime takes a MatMul with such a weight for permission to round the data to 8 bits, too, a Gemm not."""
+    return node.inputs[1][0].operator == "DequantizeLinear" != node.inputs[0][0].operator
 
 
 def transposed_weight(node: Node, write: Writer) -> str:

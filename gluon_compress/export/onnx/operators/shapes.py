@@ -171,7 +171,7 @@ def repeat(node: Node, write: Writer) -> str:
     axis %= len(lengths)
     tiled = write("Tile", write.unsqueeze(data, axis + 1),
                   write.integers(*[1] * (axis + 1), times, *[1] * (len(lengths) - axis - 1)))
-    longer: list[Length] = [*made[:axis + 1], times, *made[axis + 1:]]
+    longer: list[Length] = [*lengths[:axis + 1], times, *lengths[axis + 1:]]
     return write.reshape(tiled, longer, made)
 
 
