@@ -179,6 +179,25 @@ def test_several_networks_have_a_row_each(net, example):
         found.comparison("hal")
 
 
+def test_other_engines_stand_beside_the_network_with_what_is_known_of_them(net, example, data, tmp_path):
+    pytest.importorskip("onnxruntime")
+    gc.export.to_onnx(net, tmp_path / "net.onnx", example)
+    engine = gc.export.engine(tmp_path / "net.onnx", threads=1)
+    found = report(engine, example, compared_with={"MXNet": net}, data=data, latency=True, repeats=2, warmup=0,
+                   layer_times=False, name="ONNX Runtime")
+    assert found.file_bytes == (tmp_path / "net.onnx").stat().st_size
+    assert found.accuracy == pytest.approx(gc.training.evaluate(net, data)) and found.timing.repeats == 2
+    assert {what: value for what, value in found.quantities().items() if value is None}.keys() == {
+        "parameters", "nonzeros", "MACs per sample", "bytes", "entropy bytes"}
+    rows = [line.split("  ")[0] for line in str(found).splitlines()]
+    assert "MXNet" in rows and "ONNX Runtime" in rows
+    page = found.write_html(tmp_path / "page.html").read_text()
+    assert "ONNX Runtime" in page and "features.0" in page
+    beside = report(net, example, compared_with={"ONNX Runtime": engine}, data=data)
+    assert beside.compared_with["ONNX Runtime"].layers == [] and beside.layers
+    assert str(report(engine, example)) and Report.from_dict(found.to_dict()).quantities() == found.quantities()
+
+
 def test_the_old_name_of_compared_with_still_works_and_warns_where_it_is_called(net, example):
     with pytest.warns(DeprecationWarning, match="compared_with") as caught:
         found = report(net, example, baseline=net)

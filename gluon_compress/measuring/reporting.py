@@ -15,6 +15,7 @@ from ..errors import RecordError
 from ..files.paths import check_path
 from ..network.checks import check_net
 from ..network.data import check_repeatable
+from ..network.engine_network import EngineNetwork
 from ..network.inputs import example_inputs
 from ..network.latency import measure_latency
 from ..network.values import parameters
@@ -31,7 +32,7 @@ REPEATS_OF_OPERATORS = 10
 NETWORKS = "a gluon.HybridBlock, a Report, or a dict {name: network or Report}"
 
 
-def report(net: HybridBlock, example: Any, compared_with: Any = None, data: Iterable | None = None,
+def report(net: HybridBlock | EngineNetwork, example: Any, compared_with: Any = None, data: Iterable | None = None,
            path: str | Path | None = None, latency: bool = False, repeats: int = 30, warmup: int = 5, *,
            records: Record | Iterable[Record] = (), layer_times: bool = False, name: str | None = None,
            progress: bool = True, baseline: Any = None) -> Report:
@@ -151,14 +152,14 @@ def _measured(net: Any, example: Any, name: str, path: str | Path | None, record
     """The report of one network."""
     inputs = example_inputs(example)
     found: dict[str, Any] = {"layers": [], "not_counted": {}}
-    if _is_engine(net):
+    if isinstance(net, EngineNetwork):
         path = net.path if path is None else path
     else:
         found = _counted(net, inputs, records, layer_times, progress)
     if path is not None:
-        found.update(file_name=Path(path).name, file_bytes=Path(path).stat().st_size)
+        found.update(file_name=Path(path).name, file_bytes=_bytes_of(Path(path)))
     if data is not None:
-        if not _is_engine(net):
+        if not isinstance(net, EngineNetwork):
             check_net(net)
         correct, samples = correct_and_all(net, data, "data")
         found.update(accuracy=correct / samples, samples=samples)
@@ -167,9 +168,10 @@ def _measured(net: Any, example: Any, name: str, path: str | Path | None, record
     return Report(**found, input_shapes=[value.shape for value in inputs], name=name)
 
 
-def _is_engine(net: Any) -> bool:
-    """Whether it is a network that another engine runs from a file: a Block with ``path`` and ``runtime``."""
-    return isinstance(net, Block) and not isinstance(net, HybridBlock) and hasattr(net, "runtime")
+def _bytes_of(path: Path) -> int:
+    """The length of a file, with that of the weights beside it where OpenVINO's ``.xml`` has the graph alone."""
+    weights = path.with_suffix(".bin")
+    return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" and weights.exists() else 0)
 
 
 def _counted(net: Any, inputs: Any, records: Sequence[Record], layer_times: bool, progress: bool) -> dict[str, Any]:

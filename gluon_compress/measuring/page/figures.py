@@ -147,6 +147,22 @@ def accuracy_against_size(report: Report) -> Element | None:
     return figure(title, _dots(found, x, y, title), text="Up and to the left is better.")
 
 
+def accuracy_against_time(report: Report) -> Element | None:
+    """A dot per network; nothing for one alone."""
+    found = [(index, name, each.timing.median, each.accuracy) for index, (name, each) in
+             enumerate(report.networks.items()) if each.timing is not None and each.accuracy is not None]
+    if len(found) < 2:
+        return None
+    best = max(found, key=lambda each: (each[3], -each[2]))
+    fastest = min(found, key=lambda each: each[2])
+    title = f"Accuracy against time: {best[1]} is the most accurate, {fastest[1]} the fastest"
+    if best is fastest:
+        title = f"Accuracy against time: {best[1]} is the most accurate and the fastest"
+    x = _axis([0, *(each[2] for each in found)], "milliseconds per batch", tick)
+    y = _axis([each[3] for each in found], "top-1 accuracy", lambda value: f"{100 * value:.4g}%", least=0.02)
+    return figure(title, _dots(found, x, y, title), text="Up and to the left is better.")
+
+
 def time_against_macs(report: Report) -> Element | None:
     """A dot per network; nothing for one alone."""
     found = [(index, name, each.macs, each.timing.median) for index, (name, each) in

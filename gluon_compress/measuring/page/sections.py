@@ -17,11 +17,14 @@ from .tables import Cell, Column, note, table
 if TYPE_CHECKING:
     from ..reports import Report
 
-CARDS: list[tuple[str, str, Callable[[Any], str]]] = [  # quantities of a report, what a card calls them, and how
-    ("file bytes", "File", lambda value: short(value, "B")), ("bytes", "Values", lambda value: short(value, "B")),
-    ("parameters", "Parameters", short), ("MACs per sample", "Multiply-accumulates", short),
-    ("median ms", "Time of a batch", lambda value: f"{milliseconds(value)} ms"),
-    ("accuracy", "Top-1 accuracy", lambda value: f"{100 * value:.2f}%")]
+# quantities of a report, what cards and tables call them, and how they are written
+CARDS: list[tuple[str, str, str, Callable[[Any], str]]] = [
+    ("file bytes", "Size of the file", "file", lambda value: short(value, "B")),
+    ("bytes", "Size of all values", "values", lambda value: short(value, "B")),
+    ("parameters", "Parameters", "parameters", short),
+    ("MACs per sample", "Multiply-accumulates", "MACs", short),
+    ("median ms", "Time of a batch", "time", lambda value: f"{milliseconds(value)} ms"),
+    ("accuracy", "Top-1 accuracy", "accuracy", lambda value: f"{100 * value:.2f}%")]
 OF_LAYERS: list[tuple[str, str, Callable[[Any], str]]] = [  # attributes of a LayerCost
     ("channels", "channels", exact), ("sparsity", "zeros", percent),
     ("bytes", "bytes", lambda value: short(value, "B")),
@@ -37,8 +40,8 @@ def sections(report: Report) -> list[Element]:
     found: list[tuple[str, str, Sequence[Element | None]]] = [
         ("overview", "At a glance", [_cards(report)]),
         ("networks", "Networks", [_networks(report), _grid(
-            figures.accuracy_against_size(report), figures.time_against_macs(report),
-            figures.time_of_networks(report), class_="grid three")]),
+            figures.accuracy_against_size(report), figures.accuracy_against_time(report),
+            figures.time_against_macs(report), figures.time_of_networks(report))]),
         ("layers", "Layers", [_grid(figures.size_by_layer(report), figures.time_of_layers(report)), _layers(report)]),
         ("weights", "Weights", [_grid(histograms.weights_of_networks(report), figures.zeros_by_layer(report)),
                                 histograms.weights_of_layers(report)]),
@@ -52,9 +55,9 @@ def sections(report: Report) -> list[Element]:
             if any(each is not None for each in content)]
 
 
-def _grid(*found: Element | None, class_: str = "grid") -> Element | None:
+def _grid(*found: Element | None) -> Element | None:
     drawn = [each for each in found if each is not None]
-    return element("div", *drawn, class_=class_) if drawn else None
+    return element("div", *drawn, class_="grid") if drawn else None
 
 
 def _cards(report: Report) -> Element:
@@ -62,7 +65,7 @@ def _cards(report: Report) -> Element:
     after = report.quantities()
     first, before = next(((name, each.quantities()) for name, each in report.compared_with.items()), ("", {}))
     cards = []
-    for what, title, write in CARDS:
+    for what, title, _, write in CARDS:
         if after[what] is None:
             continue
         old = before.get(what)
@@ -93,15 +96,19 @@ def _networks(report: Report) -> Element | None:
     if len(everything) < 2:
         return None
     quantities = [each.quantities() for each in everything.values()]
-    shown = [*CARDS, ("entropy bytes", "Entropy", lambda value: short(value, "B"))]
+    shown = [*CARDS, ("entropy bytes", "", "entropy", lambda value: short(value, "B"))]
     columns = [Column("network", [Cell(name, name) for name in everything], number=False),
                Column("zeros", [Cell(percent(each.sparsity), each.sparsity) if each.layers else Cell(NOTHING)
                                 for each in everything.values()])]
-    for what, title, write in shown:
+    for what, _, title, write in shown:
         cells = [Cell(NOTHING) if each[what] is None else Cell(write(each[what]), each[what], exact(each[what]))
                  for each in quantities]
         if any(cell.value is not None for cell in cells):
             columns.append(Column(title, cells))
+    if any(each.timing for each in everything.values()):
+        ran = ["" if each.timing is None else f"{each.timing.precision}, {each.timing.execution}"
+               for each in everything.values()]
+        columns.append(Column("runs as", [Cell(text) for text in ran], number=False))
     return table("Networks", columns)
 
 

@@ -10,7 +10,7 @@ from .elements import Child, element
 
 WIDTH, HEIGHT = 440, 280  # small, so that a phone shows the text of a plot hardly smaller than other text
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 26, 44
-LETTER = 6.2  # width of one in a plot's labels, about
+LETTER, LINE = 7.5, 15  # width of a letter in a plot's labels, about, and from line to line
 Point = tuple[float, float]
 
 
@@ -109,12 +109,16 @@ class Plot:
 
     def label_dots(self, dots: Sequence[tuple[float, float, str]]) -> None:
         """Write each (x, y, name) beside its dot, none over another."""
-        taken: list[float] = []
+        taken: list[tuple[float, float, float]] = []  # left and right end, and the line on which it stands
         for x, y, name in sorted(dots, key=lambda dot: self.y.at(dot[1])):
-            place = max(self.y.at(y) + 4, taken[-1] + 13 if taken else 0)
-            taken.append(place)
-            right = self.x.at(x) + 8 + LETTER * len(name) <= WIDTH
-            self.text((self.x.at(x) + (8 if right else -8), place), name, "name", "start" if right else "end")
+            dot, length = self.x.at(x), LETTER * len(name) + 8
+            right = dot + length <= WIDTH
+            ends = (dot, dot + length) if right else (dot - length, dot)
+            line = self.y.at(y) + 4
+            while any(start < ends[1] and ends[0] < end and abs(line - other) < LINE for start, end, other in taken):
+                line += 1
+            taken.append((*ends, line))
+            self.text((dot + (8 if right else -8), line), name, "name", "start" if right else "end")
 
     def svg(self, label: str) -> Element:
         """The whole plot; ``label`` is what a screen reader says of it."""
