@@ -9,8 +9,8 @@ from pathlib import Path
 from .command import command
 from .run import Run
 
-EXTRAS = {"onnx": ("onnx",), "engines": ("onnxruntime", "openvino"), "zoo": ("gluoncv",), "plots": ("matplotlib",),
-          "report": ("jinja2",)}  # {extra: packages}
+EXTRAS = {"onnx": ("onnx",), "engines": ("onnxruntime", "openvino"), "zoo": ("gluoncv",),
+          "plots": ("matplotlib",)}  # {extra: packages}
 
 
 @command
