@@ -13,7 +13,8 @@ from .svg import Axis, Plot
 if TYPE_CHECKING:
     from ..reports import Report
 
-STYLES = 6  # of networks in the style sheet, n0 to n5
+STYLES = 10  # of networks in the style sheet, n0 to n9
+LABELLED = 4  # dots at most have their names beside them; of more there is a legend
 
 
 def style(index: int) -> str:
@@ -144,7 +145,7 @@ def accuracy_against_size(report: Report) -> Element | None:
     x = _axis([each[2] for each in found], "bytes of the file" if in_files else "bytes of the values",
               lambda value: tick(value, "B"), log=True)
     y = _axis([each[3] for each in found], "top-1 accuracy", lambda value: f"{100 * value:.4g}%", least=0.02)
-    return figure(title, _dots(found, x, y, title), text="Up and to the left is better.")
+    return figure(title, *_dots(report, found, x, y, title), text="Up and to the left is better.")
 
 
 def accuracy_against_time(report: Report) -> Element | None:
@@ -155,12 +156,10 @@ def accuracy_against_time(report: Report) -> Element | None:
         return None
     best = max(found, key=lambda each: (each[3], -each[2]))
     fastest = min(found, key=lambda each: each[2])
-    title = f"Accuracy against time: {best[1]} is the most accurate, {fastest[1]} the fastest"
-    if best is fastest:
-        title = f"Accuracy against time: {best[1]} is the most accurate and the fastest"
+    title = f"Accuracy against time: none is more accurate than {best[1]}, none faster than {fastest[1]}"
     x = _axis([0, *(each[2] for each in found)], "milliseconds per batch", tick)
     y = _axis([each[3] for each in found], "top-1 accuracy", lambda value: f"{100 * value:.4g}%", least=0.02)
-    return figure(title, _dots(found, x, y, title), text="Up and to the left is better.")
+    return figure(title, *_dots(report, found, x, y, title), text="Up and to the left is better.")
 
 
 def time_against_macs(report: Report) -> Element | None:
@@ -174,7 +173,7 @@ def time_against_macs(report: Report) -> Element | None:
              f"{first} and takes {percent(new_time / time, 0)} of its time")
     x = _axis([0, *(each[2] for each in found)], "multiply-accumulates per sample", tick)
     y = _axis([0, *(each[3] for each in found)], "milliseconds per batch", tick)
-    return figure(title, _dots(found, x, y, title), text="On a straight line from zero, time follows the "
+    return figure(title, *_dots(report, found, x, y, title), text="On a straight line from zero, time follows the "
                   "multiplications; a network below that line computes faster kinds of them.")
 
 
@@ -198,12 +197,16 @@ def time_of_layers(report: Report) -> Element | None:
                        "compute. A pointer over a dot shows its name.")
 
 
-def _dots(found: Sequence[tuple[int, str, float, float]], x: Axis, y: Axis, title: str) -> Element:
+def _dots(report: Report, found: Sequence[tuple[int, str, float, float]], x: Axis, y: Axis,
+          title: str) -> list[Element | None]:
+    """A dot for each (number of the network, name, x, y), with the names."""
     plot = Plot(x, y)
     for index, name, across, up in found:
         plot.dot(across, up, style(index), f"{name}: {x.write(across)}, {y.write(up)}", 6)
+    if len(found) > LABELLED:
+        return [plot.svg(title), legend(report, [name for _, name, _, _ in found])]
     plot.label_dots([(across, up, name) for _, name, across, up in found])
-    return plot.svg(title)
+    return [plot.svg(title)]
 
 
 def _axis(values: Sequence[float], label: str, write: Callable[[float], str], log: bool = False,

@@ -6,14 +6,14 @@ from xml.etree.ElementTree import Element
 
 from ..units import percent
 from .elements import element
-from .figures import STYLES, figure
+from .figures import figure
 from .svg import Axis, Plot
 from .tables import Cell, Column, table
 
 if TYPE_CHECKING:
     from ...pruning import Sensitivity
 
-COLOURED = STYLES - 1  # curves; the rest is grey, and can be read in the table
+COLOURED = 6  # curves; the rest is grey, and can be read in the table
 
 
 def sensitivity_section(sensitivity: Sensitivity) -> list[Element]:

@@ -114,11 +114,17 @@ class Plot:
             dot, length = self.x.at(x), LETTER * len(name) + 8
             right = dot + length <= WIDTH
             ends = (dot, dot + length) if right else (dot - length, dot)
-            line = self.y.at(y) + 4
-            while any(start < ends[1] and ends[0] < end and abs(line - other) < LINE for start, end, other in taken):
-                line += 1
+            line = self._free_line(self.y.at(y) + 4, ends, taken)
             taken.append((*ends, line))
             self.text((dot + (8 if right else -8), line), name, "name", "start" if right else "end")
+
+    def _free_line(self, wanted: float, ends: Point, taken: Sequence[tuple[float, float, float]]) -> float:
+        """The place nearest to ``wanted``, and above the axis, at which text between ``ends`` covers no other."""
+        others = [other for start, end, other in taken if start < ends[1] and ends[0] < end]
+        places = [wanted, *(other + step for other in others for step in (-LINE, LINE))]
+        free = [place for place in places if place < self.y.start and
+                all(abs(place - other) >= LINE - 0.01 for other in others)]
+        return min(free, key=lambda place: abs(place - wanted), default=wanted)
 
     def svg(self, label: str) -> Element:
         """The whole plot; ``label`` is what a screen reader says of it."""
