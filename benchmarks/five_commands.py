@@ -2,7 +2,7 @@
 
     python benchmarks/five_commands.py          # some four minutes on two cores
 
-The folder ``photos`` has the first 10,000 training images, ``test`` all 10,000 test images, which choose nothing; the
+The folder ``images`` has the first 10,000 training images, ``test`` all 10,000 test images, which choose nothing; the
 checkpoint is MXNet's own export of the shipped ResNet-18. Each command is a process of its own, whose time is the wall
 time from its start to its end, MXNet's import and the reading of the files included.
 """
@@ -46,7 +46,7 @@ def write_images(folder, dataset):
 def prepare(folder, photos, tests):
     """What the user has: two folders of images, and the files of a network."""
     train, test = gc.datasets.cifar10()
-    write_images(folder / "photos", train.subset(slice(0, photos)))
+    write_images(folder / "images", train.subset(slice(0, photos)))
     write_images(folder / "test", test.subset(slice(0, tests)))
     net = gc.params.load(NETWORK)
     net.hybridize()
@@ -65,7 +65,7 @@ def run(words, folder):
 
 
 @click.command(help=__doc__.split("\n")[0])
-@click.option("--photos", default=10_000, show_default=True, help="Training images.")
+@click.option("--images", "photos", default=10_000, show_default=True, help="Training images.")
 @click.option("--tests", default=10_000, show_default=True, help="Test images.")
 def main(photos, tests):
     machine, commands = recording.describe_machine(), commands_of_readme()
