@@ -2,9 +2,10 @@
 
     python benchmarks/five_commands.py          # some four minutes on two cores
 
-The folder ``images`` has the first 10,000 training images; the checkpoint is MXNet's own export of the shipped ResNet-18.
-A sixth command evaluates on the folder ``test``, all 10,000 test images, which choose nothing. Each command is a process of its own, whose time is the wall
-time from its start to its end, MXNet's import and the reading of the files included.
+The folder ``images`` has the first training images of CIFAR-10; the checkpoint is MXNet's own export of the shipped
+ResNet-18. A sixth command evaluates on the folder ``test``, all 10,000 test images, which choose nothing. Each command
+is a process of its own, whose time is the wall time from its start to its end, MXNet's import and the reading of the
+files included.
 """
 import json
 import os
@@ -65,7 +66,7 @@ def run(words, folder):
 
 
 @click.command(help=__doc__.split("\n")[0])
-@click.option("--images", "photos", default=10_000, show_default=True, help="Training images.")
+@click.option("--images", "photos", default=5_000, show_default=True, help="Training images.")
 @click.option("--tests", default=10_000, show_default=True, help="Test images.")
 def main(photos, tests):
     machine, commands = recording.describe_machine(), commands_of_readme()
