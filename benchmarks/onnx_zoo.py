@@ -7,9 +7,9 @@
 The 34 networks of mxnet.gluon.model_zoo.vision, and what gluoncv builds without a download: classification,
 segmentation, detection, poses, video, depth, tracking. The weights are random, such that the signal keeps its size
 (He et al. 2015; gamma between 0.5 and 1; mean and variance of BatchNorm from a pass in training mode, where the network
-has one without labels; a twentieth in the last layers of detectors, whose scores would all be 1 otherwise). Each is measured in a process of its own, which
-may fail or crash: then its row says so. Rows are added to ``results/onnx_zoo.json`` as they are measured; ``.txt`` is
-the table.
+has one without labels; a twentieth in the last layers of detectors, whose scores would all be 1 otherwise). Each is
+measured in a process of its own, which may fail or crash: then its row says so. Rows are added to
+``results/onnx_zoo.json`` as they are measured; ``.txt`` is the table.
 
 The difference is the largest of an output, relative to the largest number of that output, at one sample and, where the
 file takes any number, at two. SSD and YOLO are taken without their last step, which suppresses overlapping boxes: it
@@ -135,6 +135,7 @@ def measure(key):
     try:
         with mx.name.NameManager():
             net, example = make(key)
+        row["normalized"] = True  # of rows from before normalize() it is False
         row["shapes"] = [value.shape for value in example]
         step = "tracing"
         operators = Counter(node.operator for node in Graph(net, example).nodes if node.operator != "null")
@@ -283,6 +284,10 @@ def notes(rows, chosen, left_out):
         f"Left out: {len(left_out)} of gluoncv: " + "; ".join(
             f"{reason} ({count})" for reason, count in Counter(left_out.values()).most_common()) + ".",
         "Networks that differ in their data set only are one row, which names the others."]
+    early = sum(not row.get("normalized", True) for row in rows.values())
+    if early:
+        found.append(f"{early} rows are of weights without normalize(): mean of BatchNorm between -0.3 and 0.3, "
+                     "variance between 0.5 and 1.5, as in zoos.py; the last layers of detectors as all others.")
     return found + ([f"Still to be measured: {len(missing)} networks."] if missing else [])
 
 

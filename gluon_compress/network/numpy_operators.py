@@ -3,7 +3,7 @@
 Under ``npx.set_np()`` layers are traced to the classic operators (``Convolution``, ``Pooling``), and what lies between
 them to operators of that interface (``_npi_add``, ``_npx_reshape``), most of which compute, bit by bit, what a classic
 one does. In that one's form a graph is understood by all that knows the classic operators: the table of operators, the
-rules of pruning, the kernels on integers, MXNet's ONNX converter, and whoever reads our files outside of this mode.
+rules of pruning, the kernels on integers, the writer of ONNX, and whoever reads our files outside of this mode.
 
 The interfaces differ for numbers that are not floating-point ones (in NumPy's, 1 / 2 is 0.5, and a comparison gives
 truth values) and for arrays of shape ``()``, which the classic one does not have. There an operator stays as it is, and
