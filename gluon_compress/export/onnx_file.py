@@ -51,7 +51,7 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
         A batch of the input; its shape and type are those of the file.
     opset : int, optional
         The version of ONNX's operators: from 13 to the newest that the installed onnx knows, by default 21. That is the
-        first with weights of 4 bits; ONNX Runtime from 1.18 on takes it, and OpenVINO from 2024.4 on.
+        first with weights of 4 bits; ONNX Runtime takes it from 1.18 on, and OpenVINO 2026.4 does.
     weights : record, several of them, "int8" or "int4", optional
         By default all weights leave as the floating-point numbers that they are. With the :class:`Scales` of
         :func:`quantize_weights`, or what :func:`gluon_compress.checkpoint.records` finds in a file, they leave as

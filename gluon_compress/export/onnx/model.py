@@ -14,7 +14,8 @@ from .lengths import Axes, Graph, Shape
 from .table import TABLE, listed
 from .writer import Writer
 
-# The first opset with weights of 4 bits. ONNX Runtime takes it from version 1.18 (May 2024) on, OpenVINO from 2024.4.
+# The first opset with weights of 4 bits. ONNX Runtime takes it from version 1.18 (May 2024) on; the zoos' networks ran
+# in it in ONNX Runtime 1.32 and OpenVINO 2026.4 (benchmarks/onnx_zoo.py).
 DEFAULT_OPSET = 21
 OLDEST_OPSET = 13  # the first with QuantizeLinear per channel
 
