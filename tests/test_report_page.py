@@ -30,7 +30,7 @@ def browser():
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if None in programs:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"there is no Chromium: {INSTALL}")
-    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
     options = webdriver.ChromeOptions()
     options.binary_location = programs[0]
@@ -212,9 +212,9 @@ def test_every_table_sorts_by_a_click_and_back(browser, addresses, name):
 
 def test_tables_sort_by_the_keyboard(browser, addresses):
     show(browser, addresses["three"])
-    keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+    from selenium.webdriver.common.keys import Keys
     button = browser.find_element("css selector", "#layers th[aria-sort] button")
-    button.send_keys(keys.ENTER)
+    button.send_keys(Keys.ENTER)
     assert browser.find_element("css selector", "#layers th[aria-sort]").get_attribute("aria-sort") == "ascending"
 
 
@@ -308,10 +308,25 @@ def test_errors_of_a_sensitivity_stand_on_a_log_axis(tmp_path):
     curve = Sensitivity("weights", "l1", [0.25, 0.5], {"a": ["a"]}, {}, 0.999, {"a": {0.25: 0.99, 0.5: 0.9}})
     report = replace(large_network(1), sensitivities=[curve], compared_with={})
     page = report.write_html(tmp_path / "a.html").read_text()
-    points = re.search(r'class="line n1" points="([^"]*)"|points="([^"]*)" class="line n1"', page)
-    heights = [float(point.split(",")[1]) for point in next(filter(None, points.groups())).split()]
+    heights = heights_of(page)
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.2)  # errors 0.001, 0.01, 0.1
     assert heights[0] - heights[1] > 50
+
+
+def heights_of(page):
+    """y of the points of the most sensitive layer's curve."""
+    points = re.search(r'class="line n1" points="([^"]*)"|points="([^"]*)" class="line n1"', page)
+    return [float(point.split(",")[1]) for point in next(filter(None, points.groups())).split()]
+
+
+def test_what_is_no_accuracy_stands_on_a_linear_axis(tmp_path):
+    curve = Sensitivity("weights", "l1", [0.25, 0.5], {"a": ["a"]}, {}, -1.0, {"a": {0.25: -2.0, 0.5: -4.0}})
+    report = replace(large_network(1), sensitivities=[curve], compared_with={})
+    page = report.write_html(tmp_path / "a.html").read_text()
+    heights = heights_of(page)
+    assert heights[2] - heights[1] == pytest.approx(2 * (heights[1] - heights[0]), abs=0.3)
+    assert "1 − accuracy" not in page and "-4" in page
+    gc.measuring.plots.plot_sensitivity(curve, tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("name", ALL)

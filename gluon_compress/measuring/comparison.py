@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from ..pruning import Sensitivity
     from .costs import LayerCost
     from .reports import Report
 
@@ -49,6 +50,12 @@ def ratios(before: Mapping[str, float | None], after: Mapping[str, float | None]
             ratio = old / value if old is not None and value and what != "accuracy" else None
             found[what] = {"before": old, "after": value, "ratio": ratio}
     return found
+
+
+def are_accuracies(sensitivity: Sensitivity) -> bool:
+    """Whether all that was measured lies in [0, 1], so that 1 minus it is an error; it may be another quantity."""
+    values = [value for curve in sensitivity.curves.values() for value in curve.values()]
+    return all(0 <= value <= 1 for value in (*values, sensitivity.baseline or 0))
 
 
 def all_equal(values: Sequence[Any]) -> bool:

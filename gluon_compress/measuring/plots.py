@@ -14,6 +14,7 @@ from ..files.paths import check_target
 from ..files.writing import write_atomically
 from ..pruning import Sensitivity
 from ..quantization import QuantizationRecord
+from .comparison import are_accuracies
 from .reports import Report
 
 LEGEND_ROWS = 30
@@ -115,7 +116,7 @@ def plot_sensitivity(sensitivity: Sensitivity, path: str | Path, title: str | No
 
     The error, 1 - accuracy, is on a log axis, so that small losses can be told apart beside large ones. Colours go from
     the first layer (blue) to the last (red); the legend stands beside the chart, so that networks of many layers stay
-    legible. The dashed black line is the network as it is.
+    legible. The dashed black line is the network as it is. What is no accuracy in [0, 1] is drawn as it was measured.
 
     Parameters
     ----------
@@ -132,28 +133,36 @@ def plot_sensitivity(sensitivity: Sensitivity, path: str | Path, title: str | No
     for name, curve in curves.items():
         for value in (sensitivity.baseline, *curve.values()):
             _check_finite(f"accuracy of {name}", value)
-    baseline: float = sensitivity.baseline  # type: ignore[assignment]  # None is not finite
     columns = math.ceil(len(curves) / LEGEND_ROWS)
-    errors = {name: [1 - accuracy for accuracy in (baseline, *(curve[x] for x in sorted(curve)))]
-              for name, curve in curves.items()}
-    floor = min((error for values in errors.values() for error in values if error > 0), default=1.0) / 2
+    heights, log = _heights(sensitivity), are_accuracies(sensitivity)
     what = "sparsity of the layer" if sensitivity.kind == "weights" else "fraction of the layer's channels removed"
 
     def draw(figure: Any) -> None:
         from matplotlib import colormaps
         axes = figure.subplots()
-        axes.axhline(max(1 - baseline, floor), color="black", linewidth=0.8, linestyle="--")
+        axes.axhline(next(iter(heights.values()))[0], color="black", linewidth=0.8, linestyle="--")
         for index, (name, curve) in enumerate(curves.items()):
-            # an error of zero has no place on a log axis: it stands at half of the smallest other one
-            axes.plot([0.0, *sorted(curve)], [max(error, floor) for error in errors[name]], label=name, markersize=3.5,
-                      marker="osD^v"[index % 5], linewidth=1.2, linestyle=("-", "--", ":", "-.")[index % 4],
+            axes.plot([0.0, *sorted(curve)], heights[name], label=name, markersize=3.5, marker="osD^v"[index % 5],
+                      linewidth=1.2, linestyle=("-", "--", ":", "-.")[index % 4],
                       color=colormaps["turbo"](0.05 + 0.9 * index / max(len(curves) - 1, 1)))
-        axes.set(xlabel=what, ylabel="error (1 - accuracy)", title=title or "")
-        _log_axis(axes)
+        axes.set(xlabel=what, ylabel="error (1 - accuracy)" if log else "what was measured", title=title or "")
+        if log:
+            _log_axis(axes)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small", ncols=columns, loc="upper left", bbox_to_anchor=(1.01, 1))
     legend_width = columns * (0.6 + 0.07 * max(map(len, curves)))  # inches, for names in this font
     return _save(path, draw, size=(6.4 + legend_width, max(4, 0.18 * min(len(curves), LEGEND_ROWS))))
+
+
+def _heights(sensitivity: Sensitivity) -> dict[str, list[float]]:
+    """{name: y of a curve from the network as it is on}: errors above zero, or else what was measured."""
+    found = {name: [sensitivity.baseline or 0.0, *(curve[fraction] for fraction in sorted(curve))]
+             for name, curve in sensitivity.curves.items()}
+    if not are_accuracies(sensitivity):
+        return found
+    # an error of zero has no place on a log axis: it stands at half of the smallest other one
+    floor = min((1 - value for values in found.values() for value in values if value < 1), default=1.0) / 2
+    return {name: [max(1 - value, floor) for value in values] for name, values in found.items()}
 
 
 def plot_quantization(record: QuantizationRecord, path: str | Path, title: str | None = None) -> Path:
