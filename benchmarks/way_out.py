@@ -48,19 +48,21 @@ ROUNDS, SECONDS = 7, 0.25
 OURS, THEIRS = "OpenVINO, pruned int8", "OpenVINO with NNCF, dense int8"
 
 
-def measure_times(folder, batch, runtimes):
+def started(folder, runtimes, stack):
+    """{system: its process}, which end with the stack."""
+    return {name: stack.enter_context(System(name, folder, runtimes, script=SCRIPT)) for name in systems.SYSTEMS}
+
+
+def measure_times(running, batch):
     """{system: medians and quartiles in milliseconds for a batch, and the median of each round}."""
-    with ExitStack() as stack:
-        running = {name: stack.enter_context(System(name, folder, runtimes, script=SCRIPT))
-                   for name in systems.SYSTEMS}
-        for system in running.values():
-            system.compute(batch, 0)
-        rounds = {name: [] for name in running}
-        order = list(running)
-        for number in range(ROUNDS):
-            random.Random(number).shuffle(order)
-            for name in order:
-                rounds[name].append(running[name].compute(batch, SECONDS)[0])
+    for system in running.values():
+        system.compute(batch, 0)
+    rounds = {name: [] for name in running}
+    order = list(running)
+    for number in range(ROUNDS):
+        random.Random(number).shuffle(order)
+        for name in order:
+            rounds[name].append(running[name].compute(batch, SECONDS)[0])
     return {name: summary(passes) for name, passes in rounds.items()}
 
 
@@ -89,20 +91,47 @@ def measure_accuracy(folder, system):
     return gc.training.evaluate(net, test.batches(100))
 
 
-def make_files(name, folder, runtimes, result, save):
+def make_files(name, folder, runtimes):
     """The files of a network, those of NNCF in its interpreter; then the accuracies."""
     networks.prepare(name, folder)
-    result["macs"] = networks.macs(folder)
+    keep(name, "macs", networks.macs(folder))
     code = "import sys, way_out_systems as systems; systems.nncf_file(systems.Path(sys.argv[1]), sys.argv[2])"
     for form in networks.FORMS:
         subprocess.run([runtimes, "-W", "ignore", "-c", code, str(folder), form], check=True, cwd=SCRIPT.parent,
                        stdout=subprocess.DEVNULL)
-    save()
     for system in systems.SYSTEMS if name in networks.TRAINED else ():
-        if system not in result.setdefault("accuracy", {}):
-            result["accuracy"][system] = measure_accuracy(folder, system)
-            click.echo(f"{name}, {system}: {result['accuracy'][system]:.4f}")
-            save()
+        known = read()["networks"][name].get("accuracy", {})
+        if system not in known:
+            same = system.replace("with gluon_compress", "as installed")  # in fp32, one network in one library
+            accuracy = known.get(same) if "int8" not in system else None
+            accuracy = measure_accuracy(folder, system) if accuracy is None else accuracy
+            click.echo(f"{name}, {system}: {accuracy:.4f}")
+            keep(name, "accuracy", {system: accuracy})
+
+
+def make_times(name, folder, batches, runtimes):
+    with ExitStack() as stack:
+        running = started(folder, runtimes, stack)
+        for batch in batches:
+            times = measure_times(running, batch)
+            result = keep(name, "times", {str(batch): times}, {
+                "cpu": cpu_name(), "cores": gc.runtime.status().cores, "threads": THREADS,
+                "versions": versions(runtimes)})
+            click.echo(headline(name, result["networks"][name]).splitlines()[-1])
+
+
+def read():
+    return json.loads(FILE.read_text()) if FILE.exists() else {"networks": {}}
+
+
+def keep(name, what, found, conditions=None):
+    """Add what was found to the results file, which another run may have changed meanwhile; return all of it."""
+    result = read()
+    result["networks"].setdefault(name, {"times": {}}).setdefault(what, {}).update(found)
+    if conditions is not None:
+        result["conditions"] = conditions
+    write_json(FILE, result)
+    return result
 
 
 def table(name, result):
@@ -139,8 +168,7 @@ def headline(name, result):
 
 
 def write(result):
-    """The JSON file; table and figure of the networks that have times."""
-    write_json(FILE, result)
+    """Table and figure of the networks that have times."""
     measured = {name: entry for name, entry in result["networks"].items() if entry.get("times")}
     if not measured:
         return ""
@@ -167,22 +195,16 @@ def write(result):
 @click.option("--figure", is_flag=True, help="Only write the table and the figure anew.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=Path), default=WORK, help="The networks' files.")
 def main(runtimes, only, batches, files, again, figure, work):
-    result = json.loads(FILE.read_text()) if FILE.exists() else {"networks": {}}
     if not figure and not runtimes:
         raise click.UsageError("--runtimes is needed, unless --figure is given")
     for name in () if figure else only or NETWORKS:
-        entry = result["networks"].setdefault(name, {"times": {}})
+        there = read()["networks"].get(name, {}).get("times", {})
+        wanted = [batch for batch in batches if again or str(batch) not in there]
         if files:
-            make_files(name, work / name, runtimes, entry, lambda: write_json(FILE, result))
-            continue
-        for batch in batches:
-            if again or str(batch) not in entry["times"]:
-                result["conditions"] = {"cpu": cpu_name(), "cores": gc.runtime.status().cores, "threads": THREADS,
-                                        "versions": versions(runtimes)}
-                entry["times"][str(batch)] = measure_times(work / name, batch, runtimes)
-                write(result)
-                click.echo(headline(name, entry).splitlines()[-1])
-    click.echo(write(result))
+            make_files(name, work / name, runtimes)
+        elif wanted:
+            make_times(name, work / name, wanted, runtimes)
+    click.echo(write(read()))
 
 
 if __name__ == "__main__":
