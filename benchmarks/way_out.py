@@ -20,6 +20,7 @@ a second, in turn, in an order that is drawn anew; medians and quartiles over al
 not measured again. Results: ``results/way_out.json``, ``.txt`` and ``.png``.
 """
 import json
+import os
 import random
 import subprocess
 from contextlib import ExitStack
@@ -116,7 +117,7 @@ def make_times(name, folder, batches, runtimes):
             times = measure_times(running, batch)
             result = keep(name, "times", {str(batch): times}, {
                 "cpu": cpu_name(), "cores": gc.runtime.status().cores, "threads": THREADS,
-                "versions": versions(runtimes)})
+                "versions": versions(runtimes), "load": round(os.getloadavg()[0], 1)})
             click.echo(headline(name, result["networks"][name]).splitlines()[-1])
 
 
@@ -180,6 +181,7 @@ def write(result):
              f"medians and quartiles of passes in {ROUNDS} rounds, all systems in turn. Random weights but for "
              f"CIFAR-10, whose networks,\ndense and pruned, had {networks.EPOCHS} further epochs; 10,000 test images, "
              f"which chose nothing.\n"
+             f"Load at the end {conditions['load']:g}: these processes and other jobs, of lower priority. "
              f"{', '.join(f'{name} {version}' for name, version in conditions['versions'].items())})\n")
     write_text(FILE.with_suffix(".txt"), text)
     draw(measured, NETWORKS, FILE.with_suffix(".png"))

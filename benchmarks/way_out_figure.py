@@ -21,7 +21,8 @@ def draw(results, titles, path):
     names = [name for name in titles if name in results and str(BATCH) in results[name]["times"]]
     figure = Figure(figsize=(9, 1.6 + 3.4 * len(names)), facecolor="white", layout="constrained")
     for axes, name in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names):
-        (accuracy_panel if "accuracy" in results[name] else macs_panel)(axes, results[name])
+        measured = results[name].get("accuracy", {}).keys() >= results[name]["times"][str(BATCH)].keys()
+        (accuracy_panel if measured else macs_panel)(axes, results[name])
         axes.set_title(titles[name], loc="left", fontweight="bold")
         time_axis(axes)
     legend(figure)
@@ -74,8 +75,8 @@ def macs_panel(axes, result):
             forms = [each for each in forms_of(result, runtime) if each.startswith(form)]
             times = [point(axes, time_of(result, runtime, each), base + lane, runtime, each) for each in forms]
             axes.plot(times, [base + lane] * len(times), color=COLOURS[runtime], linewidth=0.8, alpha=0.35, zorder=1)
-            axes.annotate(f"{min(times):.3g}", (min(times), base + lane), (-6, 0), textcoords="offset points",
-                          ha="right", va="center", fontsize=7, color=COLOURS[runtime])
+            axes.annotate(f"{min(times):.3g}", (min(times), base + lane), (0, 5), textcoords="offset points",
+                          ha="center", va="bottom", fontsize=7, color=COLOURS[runtime])
         macs = result["macs"][form]
         ticks.append((base + (len(COLOURS) - 1) / 2, f"{form}\n{macs / 1e6:,.0f} million\nMACs"))
     compare(axes, result, len(COLOURS) + 1, 1)
@@ -89,9 +90,8 @@ def compare(axes, result, theirs, ours):
     start, end = (result["times"][str(BATCH)][name]["median_ms"] for name in COMPARED)
     axes.annotate("", (end, ours), (start, theirs), zorder=2, arrowprops={
         "arrowstyle": "-|>", "color": "#222222", "linewidth": 1.1, "shrinkA": 6, "shrinkB": 6})
-    axes.annotate(f"{start / end:.2f} times\nas fast", ((start * end) ** 0.5, (theirs + ours) / 2), (8, 0),
-                  textcoords="offset points", va="center", fontsize=9, color="#222222",
-                  bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})
+    axes.annotate(f"{start / end:.2f} times\nas fast", ((start * end) ** 0.5, (theirs + ours) / 2), (-10, 0),
+                  textcoords="offset points", ha="right", va="center", fontsize=9, color="#222222")
 
 
 def forms_of(result, runtime):
