@@ -174,6 +174,7 @@ def write(result):
     if not measured:
         return ""
     conditions = result["conditions"]
+    load = f"Load at the end {conditions['load']:g}. " if "load" in conditions else ""
     text = "\n\n".join([*(table(name, measured[name]) for name in NETWORKS if name in measured),
                         "\n".join(headline(name, measured[name]) for name in NETWORKS if name in measured)])
     text += (f"\n(times as fast: as {THEIRS}. {conditions['cpu']}, {conditions['cores']} cores, {THREADS} threads, but "
@@ -181,7 +182,7 @@ def write(result):
              f"medians and quartiles of passes in {ROUNDS} rounds, all systems in turn. Random weights but for "
              f"CIFAR-10, whose networks,\ndense and pruned, had {networks.EPOCHS} further epochs; 10,000 test images, "
              f"which chose nothing.\n"
-             f"Load at the end {conditions['load']:g}: these processes and other jobs, of lower priority. "
+             f"{load}"
              f"{', '.join(f'{name} {version}' for name, version in conditions['versions'].items())})\n")
     write_text(FILE.with_suffix(".txt"), text)
     draw(measured, NETWORKS, FILE.with_suffix(".png"))
