@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..starting import COMMAND
+from .completion import register
 from .failures import USAGE, tell
 
 COMMANDS = ("inspect", "prune", "sensitivity", "quantize", "distill", "compress", "export", "evaluate", "bench",
@@ -29,6 +30,7 @@ class Group(click.Group):
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None,  # type: ignore[override]
              standalone_mode: bool = True, **further: Any) -> Any:
+        register()
         try:
             code = super().main(args, prog_name or COMMAND, standalone_mode=False, **further)
         except click.UsageError as error:

@@ -1,6 +1,7 @@
 """Options that several commands share, and the types of their values; names are completed in the shell."""
 from __future__ import annotations
 
+import glob
 import importlib.util
 import json
 import re
@@ -23,8 +24,9 @@ class NetworkText(click.ParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         source, colon, beginning = incomplete.partition(":")
         if not colon:
-            return [CompletionItem(incomplete, type="file"),
-                    *(CompletionItem(f"{name}:") for name in ("params", "zoo") if name.startswith(incomplete))]
+            sources = [f"{name}:" for name in ("params", "zoo") if incomplete and name.startswith(incomplete)]
+            files = sorted(glob.glob(f"{glob.escape(incomplete)}*")) if sources else []  # bash takes names or files
+            return [CompletionItem(name) for name in (*sources, *files)] or [CompletionItem(incomplete, type="file")]
         names = {"params": trained_names, "zoo": zoo_names}.get(source, list)()
         return [CompletionItem(f"{source}:{name}") for name in names if name.startswith(beginning)]
 

@@ -87,7 +87,7 @@ class Tuning:
 
 def loss_of_probabilities(output: Any, label: Any) -> Any:
     """The cross entropy, ``-log p`` of the label's probability, per sample."""
-    return -(output.pick(label, axis=-1).maximum(SMALLEST)).log()
+    return -output.pick(label, axis=-1).clip(SMALLEST, 1).log()
 
 
 def _gives_probabilities(net: Any, data: Data) -> bool:
