@@ -49,7 +49,7 @@ def fails(): raise KeyError("lost\\nand more")
 
 
 def make_place(folder):
-    """``model-symbol.json`` and ``model-0000.params`` of a small network, ``photos/`` of ten classes, ``my/nets.py``."""
+    """``model-symbol.json``, ``model-0000.params`` of a small network, ``photos/`` of ten classes, ``my/nets.py``."""
     random = np.random.RandomState(0)
     for label in range(10):
         for number in range(6):

@@ -255,12 +255,14 @@ def channels_of(opened: Opened) -> int | None:
 
     from ..errors import GluonCompressError
     from ..network import layers
+    from ..network.values import known_shape
     if not isinstance(opened.net, HybridBlock):
         return opened.shapes[0][1] if opened.shapes and len(opened.shapes[0]) == 4 else None
     try:
         first = next((layer for layer in layers(opened.net) if layer.kind == "Conv2D"), None)
-    except GluonCompressError:  # of shapes that are known once it has seen an input
-        return None
+    except GluonCompressError:  # it has shapes that are known once it has seen an input
+        shapes = map(known_shape, opened.net.collect_params().values())
+        return next((shape[1] or None for shape in shapes if shape and len(shape) == 4), None)
     return first.weight.list_data()[0].shape[1] if first else None
 
 
