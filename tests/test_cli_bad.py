@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from command_line import copy_of, done, files, make_place, refused, run
 from full_disk import files_end_at
+from gluon_compress.cli.surroundings import surroundings
 
 ROOT = Path(gc.__file__).resolve().parents[1]
 
@@ -183,6 +184,16 @@ def test_ctrl_c_leaves_no_part_of_a_file(place):
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 130 and output == "" and errors == "gluon-compress: interrupted\n"
     assert {name: content for name, content in files(place).items() if "__pycache__" not in name} == before
+
+
+def test_ctrl_c_where_python_can_raise_nothing_is_heard_a_moment_later():
+    class Freed:
+        def __del__(self):
+            raise KeyboardInterrupt  # as it does when the signal comes here
+
+    with pytest.raises(KeyboardInterrupt), surroundings(False, False, print):
+        Freed()
+        time.sleep(60)
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(place):

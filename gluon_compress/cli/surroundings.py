@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from .failures import Ended
 
+SECONDS_TO_LEAVE = 0.05  # until what cannot raise is done
 OUR_FILES = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
@@ -63,6 +64,7 @@ def surroundings(verbose: bool, quiet: bool, note: Callable[[str], None]) -> Ite
         stack.enter_context(_warnings(verbose, note))
         stack.enter_context(_logging(verbose))
         stack.enter_context(_signals())
+        stack.enter_context(_ignored_errors(verbose))
         yield Streams(output, messages, log)
 
 
@@ -158,6 +160,26 @@ def _signals() -> Iterator[None]:
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _ignored_errors(verbose: bool) -> Iterator[None]:
+    """Errors where Python can raise none, as in ``__del__``: Ctrl-C comes again; others show with ``verbose``."""
+    before = sys.unraisablehook
+
+    def hear(ignored: Any) -> None:
+        if issubclass(ignored.exc_type, KeyboardInterrupt):
+            number = ignored.exc_value.code - 128 if isinstance(ignored.exc_value, Ended) else signal.SIGINT
+            again = threading.Timer(SECONDS_TO_LEAVE, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        elif verbose:
+            before(ignored)
+    sys.unraisablehook = hear
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager
