@@ -144,13 +144,13 @@ def test_one_command_weaves_notebooks_and_pages_in_both_languages(tmp_path):
     assert done.exit_code == 0, done.output
     for language in weave.LANGUAGES:
         folder = tmp_path / language
-        made = sorted(path.name for path in folder.iterdir())
+        made = sorted(path.name for path in folder.iterdir() if path.is_file())
         stems = [source.stem for source in TUTORIAL_SCRIPTS]
         assert made == sorted([f"{stem}{kind}" for stem in stems for kind in (".md", ".ipynb")]
                               + ["ERRATA.md", "TERMINOLOGY.md"])
-        for path in folder.iterdir():
+        for path in filter(Path.is_file, folder.rglob("*")):
             for link in re.findall(r"\]\(([^):#]+)\)", path.read_text()):
-                assert (folder / link).exists(), (path.name, link)
+                assert (path.parent / link).exists(), (path.name, link)
 
 
 @pytest.mark.parametrize("source", TUTORIAL_SCRIPTS, ids=by_name)

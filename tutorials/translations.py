@@ -57,6 +57,11 @@ def sources():
     return [*sorted(FOLDER.glob("[0-9][0-9]_*.py")), FOLDER / "ERRATA.md"]
 
 
+def lab_sources():
+    """The scripts of the labs, and their pages for teachers, which are translated in the same way."""
+    return [*sorted((FOLDER / "labs").glob("lab[0-9]_*.py")), *sorted((FOLDER / "labs").glob("*.teacher.md"))]
+
+
 def chinese_file(source):
     """Where the Chinese of a tutorial or page is."""
     return source.with_suffix(".zh.md")

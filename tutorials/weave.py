@@ -4,7 +4,8 @@
     python tutorials/weave.py --check          # writes nothing; status 1 when something is stale, missing or surplus
 
 The scripts are what is edited, with their English prose; the Chinese is in the files <name>.zh.md beside them, see
-translations.py. The code is the same in both languages. Needs the extra ``notebooks``.
+translations.py. The code is the same in both languages. Of each lab there is a notebook to fill in, one with the
+solutions, and the teacher's page. Needs the extra ``notebooks``.
 """
 import os
 import re
@@ -16,13 +17,16 @@ import jupytext
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from translations import FOLDER, chinese_file, chinese_blocks, complaints, sources, translated
+from translations import FOLDER, chinese_file, chinese_blocks, complaints, lab_sources, sources, translated
 from wording import TERMINOLOGY, differences, without_english, wrong_words
 
 NOTES = {"stale": "*（英文原文已修改，这段译文可能不是最新的。）*", "missing": "*（这段还没有中文。）*"}
 LANGUAGES = ("en", "zh")
 # a line that ends between two Chinese characters: in a page the break would become a space
 BROKEN_LINE = re.compile("(?<=[\u3000-\u9fff\uff00-\uffef])\n *(?=[\u4e00-\u9fff\uff08\u300a\u201c])")
+# what a student is to write; inside of a function, or an answer on its own
+SOLUTION = re.compile(r"(?ms)^([ \t]*)# solution\n(.*?)^[ \t]*# end of solution(?:\n|\Z)")
+ANSWER = re.compile(r"(\w+) = .*\n")
 
 
 def in_chinese(english):
@@ -39,12 +43,31 @@ def in_chinese(english):
 
 def relinked(text, suffix):
     """Links to tutorials lead to what was woven of them, those to pages to the page in the same language."""
-    text = re.sub(r"\]\((\d\d_\w+)\.py", rf"](\1{suffix}", text)
+    text = re.sub(r"\]\(((?:\.\./)?\d\d_\w+)\.py", rf"](\1{suffix}", text)
     return re.sub(r"\]\((\w+)\.zh\.md", r"](\1.md", text)
 
 
-def notebook_of(source, language, folder):
-    """A tutorial as a notebook without outputs, which runs where it lies: ``folder``."""
+def to_fill_in(code):
+    """The code of a lab with ``...`` in place of the solutions."""
+    def left_out(solution):
+        indent, text = solution.groups()
+        answer = ANSWER.fullmatch(text)
+        return f"{answer[1]} = ...\n" if answer else f"{indent}...\n"
+    return SOLUTION.sub(left_out, code)
+
+
+def solved(code):
+    """The code of a lab with its solutions, without the marks."""
+    return SOLUTION.sub(lambda solution: solution[2], code)
+
+
+def in_lab(language):
+    """What a lab's notebook begins with: the language of its checks."""
+    return f"import os\nos.environ[\"LAB_LANGUAGE\"] = {language!r}\n"
+
+
+def notebook_of(source, language, folder, code_of=str, begins=""):
+    """A tutorial or lab as a notebook without outputs, which runs where it lies: ``folder``."""
     chinese = in_chinese(translated(source))
     cells = []
     for cell in jupytext.read(source).cells:
@@ -52,10 +75,11 @@ def notebook_of(source, language, folder):
             text = chinese(cell.source) if language == "zh" else cell.source
             cells.append(new_markdown_cell(relinked(text, ".ipynb")))
         else:
-            cells.append(new_code_cell(cell.source))
-    path = os.path.relpath(FOLDER, folder)
+            cells.append(new_code_cell(code_of(cell.source)))
+    path = os.path.relpath(source.parent, folder)
     first = next(cell for cell in cells if cell.cell_type == "code")
-    first.source = f"import sys\nsys.path.insert(0, {path!r})  # for course.py\n\n{first.source}"
+    module = "course.py" if source.parent == FOLDER else "lab.py"
+    first.source = f"{begins}import sys\nsys.path.insert(0, {path!r})  # for {module}\n\n{first.source}"
     for number, cell in enumerate(cells):
         cell["id"] = f"{source.stem[:2]}-{number}"  # the same in every run
     return new_notebook(cells=cells, metadata={
@@ -90,8 +114,21 @@ def weave(output):
             write(folder / f"{source.stem}.ipynb", nbformat.writes(notebook_of(source, language, folder)) + "\n")
         write(folder / page.name, page.read_text(encoding="utf-8") if language == "en" else chinese_page(page))
         write(folder / TERMINOLOGY.name, TERMINOLOGY.read_text(encoding="utf-8"))
+        for source in lab_sources():
+            weave_lab(source, language, folder / "labs")
     click.echo(f"Made in {output}: {len(tutorials)} notebooks and {len(tutorials) + 2} pages in each of "
-               f"{len(LANGUAGES)} languages")
+               f"{len(LANGUAGES)} languages; in labs/ the notebooks of the labs, to fill in and solved, and the "
+               f"teacher's pages")
+
+
+def weave_lab(source, language, folder):
+    """Write the two notebooks of a lab, or its page for teachers."""
+    if source.suffix == ".md":
+        page = source.read_text(encoding="utf-8") if language == "en" else chinese_page(source)
+        return write(folder / source.name, page)
+    for kind, code_of in (("", to_fill_in), (".solution", solved)):
+        notebook = notebook_of(source, language, folder, code_of, in_lab(language))
+        write(folder / f"{source.stem}{kind}.ipynb", nbformat.writes(notebook) + "\n")
 
 
 def chinese_page(source):
@@ -117,7 +154,7 @@ def faults(source):
 @click.option("--check", is_flag=True, help="Write nothing; end with status 1 when the Chinese is not in order.")
 @click.option("--output", type=click.Path(path_type=Path), default=FOLDER / "woven", help="Folder for what is made.")
 def main(check, output):
-    lines = [line for source in sources() for line in faults(source)]
+    lines = [line for source in [*sources(), *lab_sources()] for line in faults(source)]
     for line in lines:
         click.echo(line)
     if not check:

@@ -102,6 +102,8 @@ def checked(check_of, given, in_language):
         check_of(given)
     except Wrong:
         raise
+    except MemoryError:
+        raise Wrong("memory") from None
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         message = (str(error).strip().splitlines() or [""])[0]

@@ -203,8 +203,8 @@ lab.check(7, estimated_bytes)
 # %%
 for title, weights, kept, bits in (("SimpleCNN in fp32", 21750, 21750, 32), ("... 8 bits", 21750, 21750, 8),
                                    ("... half of the weights pruned", 21750, 10875, 8),
-                                   ("40 % of the channels gone", 8016, 8016, 8),
-                                   ("... and half of the weights pruned", 8016, 4008, 8)):
+                                   ("40 % of the channels gone", 8010, 8010, 8),
+                                   ("... and half of the weights pruned", 8010, 4005, 8)):
     print(f"{title}: about {estimated_bytes(weights, kept, bits):,.0f} bytes")
 
 # %% [markdown]

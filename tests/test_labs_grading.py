@@ -1,0 +1,151 @@
+"""Grading: whatever is handed in is a row, with the same points each time."""
+import json
+import sys
+from pathlib import Path
+
+import gluon_compress as gc
+import mxnet as mx
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parent.parent
+LABS = ROOT / "tutorials" / "labs"
+sys.path += [str(ROOT / "tutorials"), str(LABS)]
+
+import checking  # noqa: E402
+import grade  # noqa: E402
+import lab  # noqa: E402
+import submissions  # noqa: E402
+import weave  # noqa: E402
+
+STRANGE = '''
+# %%
+def magnitude_mask(weight, sparsity):
+    while True:
+        pass
+
+# %%
+import os
+def global_masks(weights, sparsity):
+    os._exit(3)
+
+# %%
+answer_1_3 = "a"
+training = fit_for_an_hour()
+
+# %%
+def masked_step(net, trainer, loss_function, images, labels, masks):
+    try:
+        open({path!r}, "w").write("mine")
+    except OSError:
+        pass
+
+# %%
+def channel_importance(weight):
+    print("garbage" * 10000)
+    os.write(1, b'{{"ends": "1.5", "right": true}}')
+    return abs(weight).sum(axis=(1, 2, 3))
+
+# %%
+def remove_channels(conv_weight, conv_bias, dense_weight, kept)
+    return conv_weight
+
+# %%
+answer_1_7 = "b"
+'''
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """A folder of submissions for lab 1, graded by the command; the rows by name, the folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("submissions")
+    for name in ("good", "strange", "empty", "damaged"):
+        (folder / name).mkdir()
+    solved = weave.notebook_of(LABS / "lab1_prune.py", "en", folder, weave.solved)
+    nbformat.write(solved, folder / "good" / "lab1_prune.ipynb")
+    net = gc.params.load("simple_cnn_mnist")
+    masks = gc.pruning.prune_magnitude(net, 0.85, scope="global")
+    gc.save(folder / "good" / "lab1.gcz", net, masks, example=mx.nd.zeros((1, 1, 28, 28)))
+    (folder / "strange" / "lab1.py").write_text(STRANGE.format(path=str(folder / "stolen")))
+    (folder / "damaged" / "lab1.ipynb").write_text("{")
+    (folder / "damaged" / "lab1.gcz").write_bytes((folder / "good" / "lab1.gcz").read_bytes()[:5000])
+    done = CliRunner().invoke(grade.main, ["1", str(folder), "--json", str(folder / "grades.json"), "--seconds", "3",
+                                           "--images", "500", "--sentences"])
+    assert done.exit_code == 0, done.output
+    grades = json.loads((folder / "grades.json").read_text())["submissions"]
+    return {one["submission"]: one for one in grades}, folder, done.output
+
+
+def test_a_solved_lab_gets_all_points_for_its_tasks(graded):
+    good = graded[0]["good"]
+    assert all(row["points"] == row["of"] for row in good["tasks"].values())
+    assert good["bar"]["bytes"] == (graded[1] / "good" / "lab1.gcz").stat().st_size
+
+
+def test_the_file_is_measured_on_the_held_out_images(graded):
+    bar = graded[0]["good"]["bar"]
+    _, held_out, _ = lab.images(500)
+    net = gc.load(graded[1] / "good" / "lab1.gcz")
+    assert bar["accuracy"] == gc.training.evaluate(net, held_out.batches(500))
+    assert bar["right"] == (bar["bytes"] <= lab.BARS[1].bytes and bar["accuracy"] >= lab.BARS[1].accuracy)
+
+
+def test_loops_exits_garbage_and_missing_tasks_are_rows(graded):
+    strange = graded[0]["strange"]["tasks"]
+    assert {number: row["name"] for number, row in strange.items()} == {
+        "1.1": "timeout", "1.2": "ended", "1.3": "choice_a", "1.4": "forbidden", "1.5": "right", "1.6": "syntax",
+        "1.7": "choice_b", "1.8": "missing"}
+    assert graded[0]["strange"]["points"] == checking.TASK_POINTS + checking.QUESTION_POINTS
+    assert "after 3 seconds" in strange["1.1"]["sentence"] and "status 3" in strange["1.2"]["sentence"]
+    assert graded[0]["strange"]["bar"]["name"] == "no_file"
+
+
+def test_nothing_is_written_elsewhere(graded):
+    assert not (graded[1] / "stolen").exists()
+    assert f"write {graded[1] / 'stolen'}" in graded[0]["strange"]["tasks"]["1.4"]["sentence"]
+
+
+def test_empty_and_damaged_submissions_are_rows(graded):
+    assert graded[0]["empty"]["points"] == graded[0]["damaged"]["points"] == 0
+    assert {row["name"] for row in graded[0]["empty"]["tasks"].values()} == {"no_notebook"}
+    assert graded[0]["damaged"]["bar"]["name"] == "bad_file"
+
+
+def test_the_table_has_a_row_for_each_and_the_sentences_follow(graded):
+    lines = graded[2].splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == ["damaged", "empty", "good", "strange"]
+    assert any(line.startswith("strange 1.3: No: ") for line in lines)
+
+
+def test_the_same_submission_gets_the_same_points(graded):
+    again = grade.grade(1, graded[1] / "good", held_out=500)
+    assert again == graded[0]["good"]
+
+
+def test_only_definitions_of_a_submission_are_executed(tmp_path):
+    path = tmp_path / "lab.py"
+    path.write_text("# %%\nimport math\nQ = 2 ** 7 - 1\nx = open('made', 'w')\nprint('no')\n"
+                    "def half(x):\n    return x / 2\n# %%\n%matplotlib inline\nanswer = 'b'\n# %%\ndef half(x):\n"
+                    "    return x / Q\n# %%\ndef broken(:\n    pass\nlate = 3\n# %%\nimport no_such_module\n")
+    namespace, faults = submissions.load(path)
+    assert namespace["Q"] == 127 and namespace["answer"] == "b" and namespace["half"](254) == 2
+    assert "x" not in namespace and not Path("made").exists()
+    assert {name: fault.sentence for name, fault in faults.items()} == {
+        "broken": "syntax", "late": "syntax", "no_such_module": "not_loaded"}
+
+
+@pytest.mark.parametrize("size, accuracy, minutes, name", [
+    (27000, 0.975, 4.0, "bar_reached"), (27001, 0.99, 1.0, "bar_bytes"), (9, 0.9749, 1.0, "bar_accuracy"),
+    (9, 0.99, 4.1, "bar_minutes"), (9, 0.99, None, "bar_reached")])
+def test_the_bar_is_what_the_lab_says(size, accuracy, minutes, name):
+    assert lab.bar_verdict(1, size, accuracy, minutes).name == name
+    text = (LABS / "lab1_prune.py").read_text()
+    assert "**at most 27,000 bytes**" in text and "**at least 97.5 %**" in text
+
+
+@pytest.mark.parametrize("number, script", enumerate(sorted(LABS.glob("lab?_*.py")), start=1))
+def test_the_text_of_a_lab_has_the_numbers_of_its_bar(number, script):
+    bar, text = lab.BARS[number], script.read_text()
+    assert f"at most {bar.bytes:,} bytes" in text and f"at least {100 * bar.accuracy:g} %" in text
+    assert f"at most {'zero one two three four five six'.split()[int(bar.minutes)]} minutes" in text
