@@ -63,7 +63,7 @@ def file(channel, path, held_out, gigabytes):
     say(channel, begins="file")
     try:
         size, accuracy = lab.measured(path, rest.batches(500))
-        on_test = gc.training.evaluate(gc.load(path), test.subset(slice(0, int(held_out))).batches(500))
+        on_test = gc.training.evaluate(lab.loaded(path), test.subset(slice(0, int(held_out))).batches(500))
     except Exception as error:
         say(channel, ends="file", error=type(error).__name__, message=(str(error).splitlines() or [""])[0][:300])
     else:

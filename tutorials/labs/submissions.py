@@ -6,6 +6,7 @@ names that it would have defined, and of no others.
 """
 import ast
 import json
+import linecache
 import re
 from typing import NamedTuple
 
@@ -56,8 +57,9 @@ def names_of(statement):
 def load(path):
     """``({name: value}, {name: Fault})`` of a submission. Runs code of its author: call it behind the fence."""
     namespace, faults = {"__name__": "submission"}, {}
-    for code in cells_of(path):
-        code = MAGIC.sub("", code)
+    for number, code in enumerate(cells_of(path)):
+        code, file = MAGIC.sub("", code), f"<cell {number}>"
+        linecache.cache[file] = len(code), None, code.splitlines(keepends=True), file  # for the lines of errors
         try:
             statements = definitions(code)
         except (SyntaxError, ValueError) as error:
@@ -66,20 +68,21 @@ def load(path):
             faults.update((name, fault) for pair in NAMES.findall(code) for name in pair if name)
             continue
         for statement in statements:
-            run(statement, namespace, faults)
+            run(statement, file, namespace, faults)
     return namespace, faults
 
 
-def run(statement, namespace, faults):
+def run(statement, file, namespace, faults):
     """Execute one definition; a later one of the same name counts."""
     names = names_of(statement)
     try:
-        exec(compile(ast.Module([statement], []), "<submission>", "exec"), namespace)
+        exec(compile(ast.Module([statement], []), file, "exec"), namespace)
     except Exception as error:
-        fault = Fault("not_loaded", {"error": type(error).__name__, "message": str(error)[:200], "name": names[0]})
-        faults.update((name, fault) for name in names)
         for name in names:
             namespace.pop(name, None)
+        if not isinstance(statement, ast.Assign):  # of something that the notebook has computed, and we have not
+            fault = Fault("not_loaded", {"error": type(error).__name__, "message": str(error)[:200], "name": names[0]})
+            faults.update((name, fault) for name in names)
     else:
         for name in names:
             faults.pop(name, None)

@@ -28,7 +28,7 @@ def check_kept(kept, wanted, sparsity):
     if count == WEIGHT.size - wanted != wanted and 0 < sparsity < 1:
         raise Wrong("mask_inverted", kept=count, size=WEIGHT.size, asked=wanted)
     if wanted == 0 and count == WEIGHT.size:
-        raise Wrong("mask_minus_zero", kept=count, size=WEIGHT.size)
+        raise Wrong("mask_minus_zero", kept=count, size=WEIGHT.size, asked=wanted)
     if count != wanted:
         raise Wrong("mask_ties" if abs(count - wanted) <= 2 else "mask_count", kept=count, size=WEIGHT.size,
                     asked=wanted)

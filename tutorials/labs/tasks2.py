@@ -139,7 +139,7 @@ def check_integer_convolution(integer_convolution):
 
 @task("2.7")
 def check_requantized(requantized):
-    sums = np.array([[[[0, 1000, -1000]]], [[[50000, 260, 7]]]], np.int32).repeat(2, axis=1)
+    sums = np.array([[[[0, 930, -1000]]], [[[100000, 260, 7]]]], np.int32).repeat(2, axis=1)
     scale_x, scale_w, scale_out = 0.02, np.array([0.01, 0.001]), 0.05
     real = sums * (scale_x * scale_w)[None, :, None, None]
     expected = np.clip(np.rint(np.maximum(real, 0) / scale_out), 0, 255)
