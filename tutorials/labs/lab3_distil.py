@@ -139,11 +139,12 @@ def distil_epoch(student, teacher, batches, trainer, loss_function):
 lab.check(5, distil_epoch)
 
 # %% [markdown]
-# A student with few images, from the same start and through the same batches: with the labels alone (`hard_weight` 1), and
-# with the teacher.
+# Suppose that only 500 images have labels. A teacher needs none: it can be asked about every image. Both students start
+# from the same weights and make the same number of steps.
 
 # %%
-few = list(lab.train.subset(slice(0, 1000)).batches(50))
+labelled = list(lab.train.subset(slice(0, 500)).batches(50))
+every = list(lab.train.batches(50))
 
 
 def small_student():
@@ -156,15 +157,19 @@ def small_student():
     return net
 
 
-for title, hard_weight in (("labels alone", 1.0), ("distilled", 0.1)):
+for title, batches, epochs, hard_weight in (
+        ("500 labels alone", labelled, len(every) // len(labelled), 1.0), ("all images, by the teacher", every, 1, 0.0)):
     student = small_student()
     trainer = mx.gluon.Trainer(student.collect_params(), "adam", {"learning_rate": 0.003})
-    for _ in range(10):
-        distil_epoch(student, teacher, few, trainer,
+    for _ in range(epochs):
+        distil_epoch(student, teacher, batches, trainer,
                      lambda s, y, t, share=hard_weight: distillation_loss(s, y, t, 4.0, share))
     print(f"{title}: {lab.accuracy(student):.4f} of the held-out images")
 
 # %% [markdown]
+# Try it with the same 500 images for both: on MNIST the difference is small then, and may go either way. What the teacher
+# says of more images is worth the most here.
+#
 # The library's loop is `gc.distillation.distill(student, teacher, batches, epochs, temperature, hard_weight)`; it can also
 # keep the teacher's logits in a file, and learn from inner layers.
 #
@@ -226,8 +231,8 @@ lab.check(8, answer_3_8)
 # ## 3.9 The bar: the best accuracy under 9,000 bytes (15 minutes)
 #
 # A file of **at most 9,000 bytes** that recognizes **at least 97.5 %** of the held-out images, in at most six minutes.
-# Begin with the pruned SimpleCNN, let LeNet teach it, prune what is left with masks, and write it in 8 bits. The teacher's
-# page ranks the files that reach the bar by their accuracy.
+# Begin with the pruned SimpleCNN, let LeNet teach it, prune what is left with masks, and write it in 8 bits. Of the files
+# that reach the bar the most accurate one wins.
 
 # %%
 def compress():
