@@ -1,4 +1,4 @@
-"""What students typically write in the labs, and what they must be told: {task: [(function, sentence, words of it)]}."""
+"""What students typically write in the labs, and what they must be told: {task: [(function, sentence, its words)]}."""
 import numpy as np
 
 import gluon_compress  # before mxnet  # noqa: F401
@@ -348,7 +348,8 @@ MISTAKES = {
         (one_largest_and_sum, "softened_rows", "those of each row")],
     "3.2": [
         (no_square, "loss_no_square", "T**2 is missing"), (turned_round, "loss_turned", "KL(teacher || student)"),
-        (mean_of_classes, "loss_over_classes", "the divergence is the sum"), (shares_turned, "loss_shares", "turned round"),
+        (mean_of_classes, "loss_over_classes", "the divergence is the sum"),
+        (shares_turned, "loss_shares", "turned round"),
         (mean_of_batch, "loss_mean", "one loss for each of the 6 images")],
     "3.3": [
         (lambda s, t, temperature: (softmax(t / temperature) - softmax(s / temperature)) / temperature,
@@ -364,6 +365,7 @@ MISTAKES = {
         (only_the_first_batch, "epoch_other", "after 3 batches")],
     "3.7": [
         (lambda weights, kept, bits: kept * bits / 8, "bytes_no_mask", "one bit for every weight"),
-        (lambda weights, kept, bits: (weights * (kept < weights) + kept * bits), "bytes_bits", "eight of them are a byte"),
+        (lambda weights, kept, bits: (weights * (kept < weights) + kept * bits), "bytes_bits",
+         "eight of them are a byte"),
         (lambda weights, kept, bits: (weights + kept * bits) / 8, "bytes_needless_mask", "then no mask is stored"),
         (lambda weights, kept, bits: weights * (kept < weights) + kept * bits / 8, "bytes_mask_bytes", "not one byte")]}

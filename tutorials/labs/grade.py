@@ -36,6 +36,9 @@ class Limits(NamedTuple):
     gigabytes: float
 
 
+LIMITS = Limits(20, 2)
+
+
 class Child:
     """A process that grades, and what it says, line by line."""
 
@@ -124,7 +127,7 @@ def the_one(folder, *suffixes):
     return files[0] if len(files) == 1 else None
 
 
-def grade(lab, folder, language="en", limits=Limits(20, 2), held_out=5000):
+def grade(lab, folder, language="en", limits=LIMITS, held_out=5000):
     """All about one submission: its points, and the verdict on every task and on the file."""
     notebook, tasks = the_one(folder, ".ipynb", ".py"), tasks_of(lab)
     if notebook is None:
@@ -139,8 +142,9 @@ def grade(lab, folder, language="en", limits=Limits(20, 2), held_out=5000):
     bar = measured_file(lab, path and path.resolve(), language, limits, held_out)
     bar.update(points=BAR_POINTS if bar["right"] else 0, of=BAR_POINTS)
     everything = [*found.values(), bar]
-    return {"submission": folder.name, "points": sum(row["points"] for row in everything),
-            "of": sum(row["of"] for row in everything), "tasks": {number: found[number] for number in tasks}, "bar": bar}
+    points, of = (sum(row[what] for row in everything) for what in ("points", "of"))
+    return {"submission": folder.name, "points": points, "of": of,
+            "tasks": {number: found[number] for number in tasks}, "bar": bar}
 
 
 def table(lab, grades):
@@ -148,8 +152,9 @@ def table(lab, grades):
     header = ["submission", *tasks_of(lab), "bytes", "held out", "test", "bar", "points"]
     rows = []
     for one in grades:
-        bar = one["bar"]
-        size = [f"{bar['bytes']:,}", f"{bar['accuracy']:.2%}", f"{bar['test_accuracy']:.2%}"] if "bytes" in bar else "---"
+        bar, size = one["bar"], "---"
+        if "bytes" in bar:
+            size = f"{bar['bytes']:,}", f"{bar['accuracy']:.2%}", f"{bar['test_accuracy']:.2%}"
         rows.append([one["submission"], *(row["points"] for row in one["tasks"].values()), *size, bar["points"],
                      f"{one['points']} of {one['of']}"])
     return format_table(header, rows)

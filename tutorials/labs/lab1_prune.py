@@ -9,8 +9,8 @@
 # *Computing:* three minutes on two cores. *Download:* MNIST, 11 MB, once.
 #
 # Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
-# Check as often as you like. Answer a question before you run the cells below it; each wrong choice is explained. Hand in this
-# notebook and the file `lab1.gcz` that the last task makes.
+# Check as often as you like. Answer a question before you run the cells below it; each wrong choice is explained. Hand
+# in this notebook and the file `lab1.gcz` that the last task makes.
 
 # %%
 from lab import Lab, curves
@@ -214,8 +214,8 @@ print("the same arrays:", all(np.array_equal(mine, theirs) for mine, theirs in z
 # %% [markdown]
 # ## 1.7 Predict: multiplications (5 minutes)
 #
-# Every layer loses 30 % of its channels. What is left of the multiplications (MACs) of a convolution in the middle of the
-# network?
+# Every layer loses 30 % of its channels. What is left of the multiplications (MACs) of a convolution in the middle of
+# the network?
 #
 # - **a** 70 %
 # - **b** 49 %
@@ -231,8 +231,8 @@ lab.check(7, answer_1_7)
 before = gc.report(gc.params.load("simple_cnn_mnist"), lab.example).macs
 net = gc.params.load("simple_cnn_mnist")
 gc.pruning.prune_channels(net, lab.example, ratio=0.3, round_to=1)
-print(f"all of SimpleCNN: {gc.report(net, lab.example).macs / before:.0%} of the MACs; its first layer reads the image, "
-      f"which loses nothing")
+print(f"all of SimpleCNN: {gc.report(net, lab.example).macs / before:.0%} of the MACs; "
+      f"its first layer reads the image, which loses nothing")
 
 # %% [markdown]
 # ## 1.8 Predict: milliseconds (10 minutes)

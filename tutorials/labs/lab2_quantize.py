@@ -1,15 +1,16 @@
 # %% [markdown]
 # # Lab 2. Quantize
 #
-# **90 minutes.** *You will be able to:* turn weights into integers and back; choose the threshold of an activation by the
-# error it causes; compute a convolution on integers as the processor does; train a network through the rounding.
+# **90 minutes.** *You will be able to:* turn weights into integers and back; choose the threshold of an activation by
+# the error it causes; compute a convolution on integers as the processor does; train a network through the rounding.
 #
 # *You need:* NumPy, and what a gradient is. Tutorials [2](../02_quantization_alexnet.py) and
-# [7](../07_int8_inference.py) are on the same matter. *Computing:* three minutes on two cores. *Download:* MNIST, 11 MB,
-# once.
+# [7](../07_int8_inference.py) are on the same matter. *Computing:* three minutes on two cores. *Download:* MNIST, 11
+# MB, once.
 #
-# Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong. Answer
-# a question before you run the cells below it. Hand in this notebook and the file `lab2.gcz` that the last task makes.
+# Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
+# Answer a question before you run the cells below it. Hand in this notebook and the file `lab2.gcz` that the last task
+# makes.
 
 # %%
 from lab import Lab
@@ -17,8 +18,8 @@ from lab import Lab
 import gluon_compress as gc
 import mxnet as mx
 import numpy as np
+
 from tasks2 import integer_example, kernel_sums, quantization_error
-from gluon_compress.network import layers
 
 lab = Lab(2)
 net = gc.params.load("simple_cnn_mnist")
@@ -238,8 +239,8 @@ for title, network in (("fp32", net), ("weights rounded", rounded), ("weights an
 # %% [markdown]
 # ## 2.9 Straight through (10 minutes)
 #
-# Rounding is flat: its gradient is zero, and nothing trains. The straight-through estimator rounds in the forward pass and
-# goes back as if nothing had been rounded; beyond the threshold the output does not change, so the gradient is zero
+# Rounding is flat: its gradient is zero, and nothing trains. The straight-through estimator rounds in the forward pass
+# and goes back as if nothing had been rounded; beyond the threshold the output does not change, so the gradient is zero
 # there. `mx.nd.BlockGrad` makes of an array a constant for autograd, and `mx.nd.rint` rounds.
 
 # %%
@@ -271,9 +272,9 @@ print(f"weight {weight.asscalar():.3f}, rounded {fake_quantize(weight, 1.0, 3).a
 # %% [markdown]
 # ## 2.10 The bar (10 minutes)
 #
-# A file of **at most 11,000 bytes** that recognizes **at least 97 %** of the held-out images, in at most four minutes, with
-# weights and activations of as few bits as that takes. Rounding alone will not do: `prepare_qat` makes a network that
-# trains with the rounding, `convert` integers of it.
+# A file of **at most 11,000 bytes** that recognizes **at least 97 %** of the held-out images, in at most four minutes,
+# with weights and activations of as few bits as that takes. Rounding alone will not do: `prepare_qat` makes a network
+# that trains with the rounding, `convert` integers of it.
 
 # %%
 def compress():

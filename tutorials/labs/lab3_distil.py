@@ -1,15 +1,17 @@
 # %% [markdown]
 # # Lab 3. Distil, and put together
 #
-# **90 minutes.** *You will be able to:* write the distillation loss and say what each factor in it is for; train a student
-# with a loop of your own; plan a network for a budget of bytes, and put pruning, distillation and quantization together.
+# **90 minutes.** *You will be able to:* write the distillation loss and say what each factor in it is for; train a
+# student with a loop of your own; plan a network for a budget of bytes, and put pruning, distillation and quantization
+# together.
 #
 # *You need:* labs 1 and 2, softmax and cross-entropy. Tutorials [3](../03_distillation_resnet.py) and
 # [6](../06_prune_a_resnet.py) are on the same matter. *Computing:* four minutes on two cores. *Download:* MNIST, 11 MB,
 # once.
 #
-# Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong. Answer
-# a question before you run the cells below it. Hand in this notebook and the file `lab3.gcz` that the last task makes.
+# Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
+# Answer a question before you run the cells below it. Hand in this notebook and the file `lab3.gcz` that the last task
+# makes.
 
 # %%
 from lab import Lab
@@ -83,8 +85,8 @@ print(f"largest difference from the library's loss: {np.abs(mine - librarys).max
 # %% [markdown]
 # ## 3.3 Why T squared? (10 minutes)
 #
-# Differentiate the divergence alone, without the factor T**2, by the student's logits s. (For the cross-entropy at T = 1
-# the gradient is `softmax(s) - y`.)
+# Differentiate the divergence alone, without the factor T**2, by the student's logits s. (For the cross-entropy at T =
+# 1 the gradient is `softmax(s) - y`.)
 
 # %%
 def soft_gradient(student_logits, teacher_logits, temperature):
@@ -120,8 +122,8 @@ for temperature in (1, 2, 4, 8, 16, 32):
 # %% [markdown]
 # ## 3.5 A loop of your own (15 minutes)
 #
-# For each batch: the teacher's logits, outside of the tape and in inference mode; then the student's loss, its gradient,
-# a step. Only the student trains.
+# For each batch: the teacher's logits, outside of the tape and in inference mode; then the student's loss, its
+# gradient, a step. Only the student trains.
 
 # %%
 def distil_epoch(student, teacher, batches, trainer, loss_function):
@@ -158,7 +160,8 @@ def small_student():
 
 
 for title, batches, epochs, hard_weight in (
-        ("500 labels alone", labelled, len(every) // len(labelled), 1.0), ("all images, by the teacher", every, 1, 0.0)):
+        ("500 labels alone", labelled, len(every) // len(labelled), 1.0),
+        ("all images, by the teacher", every, 1, 0.0)):
     student = small_student()
     trainer = mx.gluon.Trainer(student.collect_params(), "adam", {"learning_rate": 0.003})
     for _ in range(epochs):
@@ -167,11 +170,11 @@ for title, batches, epochs, hard_weight in (
     print(f"{title}: {lab.accuracy(student):.4f} of the held-out images")
 
 # %% [markdown]
-# Try it with the same 500 images for both: on MNIST the difference is small then, and may go either way. What the teacher
-# says of more images is worth the most here.
+# Try it with the same 500 images for both: on MNIST the difference is small then, and may go either way. What the
+# teacher says of more images is worth the most here.
 #
-# The library's loop is `gc.distillation.distill(student, teacher, batches, epochs, temperature, hard_weight)`; it can also
-# keep the teacher's logits in a file, and learn from inner layers.
+# The library's loop is `gc.distillation.distill(student, teacher, batches, epochs, temperature, hard_weight)`; it can
+# also keep the teacher's logits in a file, and learn from inner layers.
 #
 # ## 3.6 Predict: the distilled file (5 minutes)
 #
@@ -190,9 +193,9 @@ lab.check(6, answer_3_6)
 # %% [markdown]
 # ## 3.7 A budget (10 minutes)
 #
-# How many bytes do the weights of a layer need? Of `weights` weights `kept` are not pruned and take `bits` bits each. When
-# any are pruned, a mask of one bit for every weight says which. (The library deflates masks and codes, so its files may
-# be somewhat smaller; scales, biases and the network's graph come on top.)
+# How many bytes do the weights of a layer need? Of `weights` weights `kept` are not pruned and take `bits` bits each.
+# When any are pruned, a mask of one bit for every weight says which. (The library deflates masks and codes, so its
+# files may be somewhat smaller; scales, biases and the network's graph come on top.)
 
 # %%
 def estimated_bytes(weights, kept, bits):
@@ -231,8 +234,8 @@ lab.check(8, answer_3_8)
 # ## 3.9 The bar: the best accuracy under 9,000 bytes (15 minutes)
 #
 # A file of **at most 9,000 bytes** that recognizes **at least 97.5 %** of the held-out images, in at most six minutes.
-# Begin with the pruned SimpleCNN, let LeNet teach it, prune what is left with masks, and write it in 8 bits. Of the files
-# that reach the bar the most accurate one wins.
+# Begin with the pruned SimpleCNN, let LeNet teach it, prune what is left with masks, and write it in 8 bits. Of the
+# files that reach the bar the most accurate one wins.
 
 # %%
 def compress():

@@ -101,7 +101,7 @@ def check_mse_threshold(mse_threshold):
 
 
 def kernel_sums(x, weight):
-    """What MXNet's own integer kernel computes. No pair of products is beyond 16 bits, so every processor's is exact."""
+    """What MXNet's own integer kernel computes. No pair of products leaves 16 bits: exact on every processor."""
     low, high = mx.nd.array([-127.0]), mx.nd.array([127.0])
     sums, *_ = mx.nd.contrib.quantized_conv(
         mx.nd.array(x, dtype="uint8"), mx.nd.array(weight, dtype="int8"), mx.nd.array([0.0]), mx.nd.array([255.0]), low,
