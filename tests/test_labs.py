@@ -1,4 +1,5 @@
 """The labs: every solution is right, typical mistakes are told what they are, both languages say the same."""
+import ast
 import json
 import re
 import string
@@ -104,6 +105,17 @@ def test_every_sentence_of_the_checks_is_in_the_list_and_none_is_left_over():
     code = "".join(path.read_text() for path in LABS.glob("*.py"))
     named = set(re.findall(r'"([a-z]+(?:_\w+)?)"', code))
     assert set(checking.MESSAGES["sentences"]) <= named | {"yes", "no"}
+
+
+@pytest.mark.parametrize("path", sorted(LABS.glob("tasks*.py")), ids=by_name)
+def test_what_a_sentence_leaves_open_is_filled_in(path):
+    """Also in the sentences that no mistake in this folder leads to."""
+    sentences = checking.MESSAGES["sentences"]
+    for call in ast.walk(ast.parse(path.read_text())):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Wrong":
+            names = [node.value for node in ast.walk(call.args[0]) if isinstance(node, ast.Constant)]
+            fields = set(re.findall(r"{(\w+)}", "".join(sentences[name]["en"] for name in names if name in sentences)))
+            assert fields <= {keyword.arg for keyword in call.keywords}, ast.unparse(call)
 
 
 def test_the_sentences_are_in_the_language_of_the_notebook(monkeypatch, capsys):

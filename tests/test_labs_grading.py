@@ -27,6 +27,7 @@ def magnitude_mask(weight, sparsity):
 
 # %%
 import os
+import mxnet as mx
 def global_masks(weights, sparsity):
     os._exit(3)
 
@@ -36,10 +37,11 @@ training = fit_for_an_hour()
 
 # %%
 def masked_step(net, trainer, loss_function, images, labels, masks):
-    try:
-        open({path!r}, "w").write("mine")
-    except OSError:
-        pass
+    for write in (lambda: open({path!r}, "w").write("mine"), lambda: mx.nd.save({path!r}, images)):
+        try:
+            write()
+        except OSError:
+            pass
 
 # %%
 def channel_importance(weight):

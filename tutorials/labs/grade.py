@@ -105,8 +105,6 @@ def verdicts(lab, notebook, language, limits):
 
 def measured_file(lab, path, language, limits, held_out):
     """The verdict on a file, with its bytes and accuracies where it could be measured."""
-    if path is None:
-        return {"right": False, "name": "no_file", "sentence": sentence("no_file", language)}
     child = Child("file", path, held_out, limits.gigabytes)
     try:
         said = child.line(STARTING_SECONDS) and child.line(FILE_SECONDS)
@@ -121,6 +119,12 @@ def measured_file(lab, path, language, limits, held_out):
     return {**bar_verdict(lab, numbers["bytes"], numbers["accuracy"], in_language=language)._asdict(), **numbers}
 
 
+def absent(name, folder, language):
+    """The verdict where a file is missing, or where there are several."""
+    found = ", ".join(sorted(path.name for path in folder.iterdir())) or "-"
+    return {"right": False, "name": name, "sentence": sentence(name, language, found=found)}
+
+
 def the_one(folder, *suffixes):
     """The file of a kind that was handed in: the only one, else None."""
     files = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes and path.is_file()]
@@ -131,15 +135,14 @@ def grade(lab, folder, language="en", limits=LIMITS, held_out=5000):
     """All about one submission: its points, and the verdict on every task and on the file."""
     notebook, tasks = the_one(folder, ".ipynb", ".py"), tasks_of(lab)
     if notebook is None:
-        names = ", ".join(sorted(path.name for path in folder.iterdir())) or "-"
-        nothing = {"right": False, "name": "no_notebook", "sentence": sentence("no_notebook", language, found=names)}
-        found = dict.fromkeys(tasks, nothing)
+        found = dict.fromkeys(tasks, absent("no_notebook", folder, language))
     else:
         found = verdicts(lab, notebook.resolve(), language, limits)
     for number, task in tasks.items():
         found[number] = {**found[number], "points": task.points if found[number]["right"] else 0, "of": task.points}
     path = the_one(folder, ".gcz")
-    bar = measured_file(lab, path and path.resolve(), language, limits, held_out)
+    bar = absent("no_file", folder, language) if path is None else measured_file(
+        lab, path.resolve(), language, limits, held_out)
     bar.update(points=BAR_POINTS if bar["right"] else 0, of=BAR_POINTS)
     everything = [*found.values(), bar]
     points, of = (sum(row[what] for row in everything) for what in ("points", "of"))
