@@ -21,9 +21,10 @@ import weave  # noqa: E402
 
 STRANGE = '''
 # %%
+import time
 def magnitude_mask(weight, sparsity):
     while True:
-        pass
+        time.sleep(1)
 
 # %%
 import os
@@ -111,6 +112,7 @@ def test_nothing_is_written_elsewhere(graded):
 def test_empty_and_damaged_submissions_are_rows(graded):
     assert graded[0]["empty"]["points"] == graded[0]["damaged"]["points"] == 0
     assert {row["name"] for row in graded[0]["empty"]["tasks"].values()} == {"no_notebook"}
+    assert {row["name"] for row in graded[0]["damaged"]["tasks"].values()} == {"unreadable"}
     assert graded[0]["damaged"]["bar"]["name"] == "bad_file"
 
 
@@ -121,8 +123,9 @@ def test_the_table_has_a_row_for_each_and_the_sentences_follow(graded):
 
 
 def test_the_same_submission_gets_the_same_points(graded):
-    again = grade.grade(1, graded[1] / "good", held_out=500)
-    assert again == graded[0]["good"]
+    again = grade.verdicts(1, graded[1] / "good" / "lab1_prune.ipynb", "en", grade.LIMITS)
+    assert again == {number: {key: row[key] for key in ("right", "name", "sentence")}
+                     for number, row in graded[0]["good"]["tasks"].items()}
 
 
 def test_only_definitions_of_a_submission_are_executed(tmp_path):

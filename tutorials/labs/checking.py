@@ -76,9 +76,9 @@ def language():
     return os.environ.get("LAB_LANGUAGE", "en")
 
 
-def sentence(name, in_language=None, **values):
+def sentence(key, in_language=None, /, **values):
     """A sentence of messages.yaml."""
-    return MESSAGES["sentences"][name][in_language or language()].format(**values)
+    return MESSAGES["sentences"][key][in_language or language()].format(**values)
 
 
 def verdict(number, given, in_language=None):

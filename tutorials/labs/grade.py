@@ -21,6 +21,7 @@ import click  # noqa: I001
 from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 
+import submissions
 from checking import BAR_POINTS, LANGUAGES, sentence, tasks_of
 from lab import BARS, bar_verdict
 
@@ -125,6 +126,16 @@ def absent(name, folder, language):
     return {"right": False, "name": name, "sentence": sentence(name, language, found=found)}
 
 
+def fault_of(notebook, language):
+    """The verdict on a notebook whose cells cannot be found; None where they can. Nothing is executed."""
+    try:
+        submissions.cells_of(notebook)
+    except Exception as error:  # damaged files fail in many ways
+        return {"right": False, "name": "unreadable", "sentence": sentence(
+            "unreadable", language, error=type(error).__name__, message=str(error)[:200])}
+    return None
+
+
 def the_one(folder, *suffixes):
     """The file of a kind that was handed in: the only one, else None."""
     files = [path for path in sorted(folder.iterdir()) if path.suffix in suffixes and path.is_file()]
@@ -134,8 +145,9 @@ def the_one(folder, *suffixes):
 def grade(lab, folder, language="en", limits=LIMITS, held_out=5000):
     """All about one submission: its points, and the verdict on every task and on the file."""
     notebook, tasks = the_one(folder, ".ipynb", ".py"), tasks_of(lab)
-    if notebook is None:
-        found = dict.fromkeys(tasks, absent("no_notebook", folder, language))
+    unreadable = absent("no_notebook", folder, language) if notebook is None else fault_of(notebook, language)
+    if unreadable:
+        found = dict.fromkeys(tasks, unreadable)
     else:
         found = verdicts(lab, notebook.resolve(), language, limits)
     for number, task in tasks.items():

@@ -256,8 +256,8 @@ def fake_quantize(x, threshold, bits):
 lab.check(9, fake_quantize)
 
 # %% [markdown]
-# One weight that is trained through the rounding: it is to be 0.6 on average over a batch of inputs, and only -1, -2/3,
-# ..., 1 are there. Without the estimator it would never move.
+# One weight that is trained through the rounding: it is to be 0.6, and only -1, -2/3, ..., 1 are there. Without the
+# estimator it would never move.
 
 # %%
 weight = mx.nd.array([0.1])
