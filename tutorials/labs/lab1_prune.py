@@ -6,7 +6,7 @@
 #
 # *You need:* NumPy, and a training loop in Gluon (`record`, `backward`, `step`). Tutorials
 # [1](../01_threshold_pruning_lenet.py) and [5](../05_structured_pruning_simple_cnn.py) are on the same matter.
-# *Computing:* three minutes on two cores. *Download:* MNIST, 11 MB, once.
+# *Computing:* about a minute on two cores. *Download:* MNIST, 11 MB, once.
 #
 # Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
 # Check as often as you like. Answer a question before you run the cells below it; each wrong choice is explained. Hand
