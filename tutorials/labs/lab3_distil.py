@@ -161,7 +161,7 @@ def small_student():
 
 for title, batches, epochs, hard_weight in (
         ("500 labels alone", labelled, len(every) // len(labelled), 1.0),
-        ("the same images, and the teacher", labelled, len(every) // len(labelled), 0.1),
+        ("the 500 images, and the teacher", labelled, len(every) // len(labelled), 0.1),
         ("all images, by the teacher", every, 1, 0.0)):
     student = small_student()
     trainer = mx.gluon.Trainer(student.collect_params(), "adam", {"learning_rate": 0.003})
