@@ -291,7 +291,7 @@ MISTAKES = {
         (step_of_one, "step_batch_size", "times as far as they should: the losses are summed over 8 images"),
         (no_step, "step_none", "trainer.step is missing"),
         (frozen, "step_frozen", "the kept weights must train, too"),
-        (outside_of_record, "crashed", "(in the line: losses.backward())")],
+        (outside_of_record, "not_recorded", "outside of autograd.record() (in the line: losses.backward())")],
     "1.5": [
         (lambda weight: np.abs(weight).sum(axis=(0, 2, 3)), "importance_inputs", "you have 3 numbers for 4 output"),
         (lambda weight: weight.sum(axis=(1, 2, 3)), "importance_signed", "cancel out"),
