@@ -7,6 +7,7 @@ import mxnet as mx
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 from gluon_compress.quantization import prepare_qat, quantize
 from gluon_compress.quantization.integers.fusions import is_convolution
@@ -79,7 +80,19 @@ def last_axis():
     return net
 
 
-NETWORKS = {"chain": chain, "sum": added, "shifted sum": added_shifted, "signed sum": added_signed,
+def leaky():
+    """The layer's own output is rounded once more before the activation."""
+    return Net(lambda net, F, x: F.LeakyReLU(net.layer(x), act_type="leaky", slope=0.1),
+               layer=nn.Conv2D(8, 3, padding=1))
+
+
+def prelu():
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(8, 3, padding=1), nn.PReLU(in_channels=8))
+    return net
+
+
+NETWORKS = {"leaky ReLU": leaky, "PReLU": prelu, "chain": chain, "sum": added, "shifted sum": added_shifted, "signed sum": added_signed,
             "bottleneck": bottlenecks, "concatenation": concatenated, "groups": grouped, "last axis": last_axis}
 
 
@@ -163,8 +176,21 @@ def test_onnx_runtime_runs_every_layer_on_integers(make, tmp_path):
     on_integers = sum(number for name, number in found.items() if name in (
         "QLinearConv", "QGemm", "MatMulIntegerToFloat", "QLinearMatMul"))
     assert on_integers == len(net.record.layers), found
-    if make not in (concatenated, last_axis):
+    if make not in (concatenated, last_axis, prelu):
         assert found["QuantizeLinear"] == 1, found
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_openvino_runs_every_layer_on_integers_and_to_within_a_step(make, tmp_path):
+    net, example = quantized(make)
+    path = gc.export.to_onnx(net, tmp_path / "net.onnx", example)
+    found = gc.export.engine(path, "openvino")(example).asnumpy()
+    assert np.abs(found - net(example).asnumpy()).max() <= 2.001 * step(net)
+    model = openvino.compile_model(path, "CPU").get_runtime_model()
+    told = [operator.get_rt_info() for operator in model.get_ordered_ops()]
+    kinds = [tuple(each[name].astype(str) for name in ("layerType", "runtimePrecision")) for each in told]
+    layers = [precision for kind, precision in kinds if kind in ("Convolution", "FullyConnected", "MatMul")]
+    assert len(layers) == len(net.record.layers) and set(layers) <= {"u8", "i8"}, kinds
 
 
 @pytest.mark.parametrize("opset", [13, 17, 19, 21, onnx.defs.onnx_opset_version()])
