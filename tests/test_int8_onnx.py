@@ -92,7 +92,8 @@ def prelu():
     return net
 
 
-NETWORKS = {"leaky ReLU": leaky, "PReLU": prelu, "chain": chain, "sum": added, "shifted sum": added_shifted, "signed sum": added_signed,
+NETWORKS = {"leaky ReLU": leaky, "PReLU": prelu, "chain": chain, "sum": added,
+            "shifted sum": added_shifted, "signed sum": added_signed,
             "bottleneck": bottlenecks, "concatenation": concatenated, "groups": grouped, "last axis": last_axis}
 
 
