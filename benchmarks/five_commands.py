@@ -3,8 +3,9 @@
     python benchmarks/five_commands.py          # some ten minutes of two cores
 
 The folder ``images`` has the training images of CIFAR-10, the folder ``test`` all 10,000 test images, which choose
-nothing; the checkpoint is MXNet's own export of the shipped ResNet-18. Each command is a process of its own; what is measured is the processor time of all its threads, MXNet's import and the reading of
-the files included, and the wall time, which says little where others compute on the machine.
+nothing; the checkpoint is MXNet's own export of the shipped ResNet-18. Each command is a process of its own; what is
+measured is the processor time of all its threads, MXNet's import and the reading of the files included, and the wall
+time, which says little where others compute on the machine.
 """
 import json
 import os
