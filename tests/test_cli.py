@@ -277,6 +277,7 @@ def test_a_network_of_probabilities_is_trained_on_and_still_puts_out_probabiliti
 
 @pytest.mark.parametrize("words, ending", [
     ("prune model --macs 0.6 --scope global --steps 2 --data photos --epochs 1 --criterion taylor", ".gcz"),
+    ("prune model --ratio 0.5 --data photos --batch-size 2", ".gcz"),  # 40 of 54 images set BatchNorm's statistics
     ("prune model --shape 1,1,28,28 --sparsity 0.5 --criterion random --seed 3", ".gcz"),
     ("quantize model --data photos", ".gcz"), ("sensitivity model --data photos --fractions 0.5", ".json"),
     ("quantize model --shape 1,1,28,28 --weights-only --bits 3 --clip mse", ".gcz"),

@@ -10,6 +10,7 @@ from .data import Data
 from .networks import Opened
 from .run import Run
 from .training import new_trainer, training_batches
+from .tuning import reestimate
 
 RATE = 0.01  # the learning rate of the fine-tuning, low enough for a few hundred images
 
@@ -71,12 +72,7 @@ def prune(work: Work, net: Any) -> tuple[Any, list[Any]]:
         return net, []
     plan = gc.pruning.prune_channels(net, work.example, macs=work.macs, scope="global", max_ratio=0.9,
                                      criterion=work.run.options["criterion"], exclude=work.run.options["exclude"])
-    try:
-        images = work.training.sample(20 * work.training.batch_size)
-        gc.pruning.reestimate_batch_norm(net, images.batches(), progress=work.progress)
-    except ValueError as error:
-        if "has no BatchNorm" not in str(error):  # then there is nothing to estimate
-            raise
+    reestimate(net, work.training, work.run.options["seed"], work.progress)
     return net, [plan]
 
 

@@ -15,6 +15,7 @@ from .run import Run
 from .training import OPTIMIZERS, AugmentText, new_trainer, training_batches
 
 RATE = 0.01
+STATISTICS_BATCHES = 20  # by which BatchNorm's statistics are estimated anew
 SMALLEST = 1e-12  # of a probability, whose logarithm is the loss
 
 tuning_options = stacked(
@@ -71,18 +72,23 @@ class Tuning:
 
     def reestimate(self, net: Any) -> None:
         """New running statistics for BatchNorm, where the network has any."""
-        import gluon_compress as gc
-
-        try:
-            gc.pruning.reestimate_batch_norm(net, self.rest.batches(shuffle=True), batches=20,
-                                             progress=not self.run.quiet)
-        except ValueError as error:
-            if "has no BatchNorm" not in str(error):
-                raise
+        reestimate(net, self.rest, self.run.options["seed"], not self.run.quiet)
 
     def loss(self, net: Any) -> Callable[..., Any] | None:
         """The loss of a network that puts out probabilities; None, which stands for that of logits."""
         return loss_of_probabilities if _gives_probabilities(net, self.rest) else None
+
+
+def reestimate(net: Any, data: Data, seed: int, progress: bool) -> None:
+    """New running statistics for BatchNorm, where the network has any; by images that are always the same ones."""
+    import gluon_compress as gc
+
+    images = data.sample(STATISTICS_BATCHES * data.batch_size, seed)
+    try:
+        gc.pruning.reestimate_batch_norm(net, images.batches(), batches=STATISTICS_BATCHES, progress=progress)
+    except ValueError as error:
+        if "has no BatchNorm" not in str(error):  # then there is nothing to estimate
+            raise
 
 
 def loss_of_probabilities(output: Any, label: Any) -> Any:
