@@ -1,7 +1,6 @@
 """The errors that are ours. Wrong arguments raise ``TypeError`` and ``ValueError`` as usual."""
 
 
-
 class GluonCompressError(Exception):
     """Base of every error that is about networks, files and data rather than arguments."""
 

@@ -2,6 +2,7 @@
 import json
 import sys
 
+import click
 import gluon_compress as gc  # before mxnet
 import mxnet as mx
 import numpy as np
@@ -58,7 +59,7 @@ def test_a_page_has_examples_and_each_runs_and_a_dry_run_writes_nothing(name, pl
             assert f"would write {output}" in result.stdout and files(place) == before
             done(*words, "--force")
             assert (place / output).exists() or (place / f"{output}-symbol.json").exists()
-        elif words[0] != "params" or words[-1] != "--output":
+        else:
             done(*words)
             assert files(place) == before
 
@@ -66,8 +67,8 @@ def test_a_page_has_examples_and_each_runs_and_a_dry_run_writes_nothing(name, pl
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_of_a_command_says_what_it_does_and_what_each_option_means(name):
     page = done(name, "--help").stdout
-    without = [option.opts for option in PAGES[name].params if getattr(option, "help", "") is None]
-    assert "Examples:" in page and len(without) <= 5, without
+    without = [option.opts for option in PAGES[name].params if isinstance(option, click.Option) and not option.help]
+    assert "Examples:" in page and without == []
 
 
 def test_help_comes_without_an_import_of_mxnet(run_python):

@@ -18,14 +18,16 @@ WARMUP = 5  # passes before the first round: kernels are chosen, weights laid ou
 @shape_options
 @opening_options
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Samples in a batch. [default: as in --shape, or 1]")
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="[default: the cores that this process may use]")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="How many threads compute. [default: one for each "
+              "core that this process may use]")
 @click.option("--rounds", type=click.IntRange(1), default=10, show_default=True,
-              help="The networks take turns so often, so that a busy moment of the machine meets all.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Passes of a network in a round.")
+              help="How often the networks take turns, so that a busy moment of the machine meets all of them.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True,
+              help="Passes of each network in a round.")
 def bench(run: Run, networks: tuple[str, ...], batch: int | None, rounds: int, repeats: int, **shared: Any) -> None:
-    """Time the forward pass of NETWORKS, also of ONNX files in ONNX Runtime and OpenVINO, which take turns.
+    """Time the forward pass of NETWORKS, also of ONNX files in ONNX Runtime and OpenVINO; they take turns.
 
-    Times are medians over the rounds, of each round's median, with the fastest and the slowest round.
+    Shown are the median of the rounds' medians, and those of the fastest and the slowest round.
 
     \b
     Examples:

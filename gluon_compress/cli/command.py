@@ -17,15 +17,17 @@ from .surroundings import surroundings
 def common_options(writes: bool) -> list[click.Option]:
     """The options that ``@command`` adds; some are only for commands that write."""
     recipe = click.Option(["--recipe"], type=click.Path(dir_okay=False), is_eager=True, callback=use_recipe,
-                          metavar="FILE", help="A YAML file that says what options say; those given here win.")
+                          metavar="FILE",
+                          help="A YAML file with options and their values; those on the command line win.")
     writing = [
         click.Option(["--force"], is_flag=True, help="Overwrite files that are there."),
         click.Option(["--dry-run"], is_flag=True, help="Say what would happen, and write nothing.")]
     return [recipe, *(writing if writes else []),
             click.Option(["--json"], is_flag=True, help="The result as JSON, alone on standard output."),
             click.Option(["--quiet"], is_flag=True, help="No notes, no progress."),
-            click.Option(["--verbose"], is_flag=True, help="Let through what MXNet and Python print and warn of."),
-            click.Option(["--debug"], is_flag=True, help="When it fails, show the traceback and what MXNet printed.")]
+            click.Option(["--verbose"], is_flag=True, help="Show what MXNet and Python print, and their warnings."),
+            click.Option(["--debug"], is_flag=True,
+                         help="When the command fails, show the traceback and what MXNet printed.")]
 
 
 class Command(click.Command):
@@ -46,7 +48,7 @@ class Command(click.Command):
             try:
                 self._run(ctx, run)
                 return 0
-            except (Exception, KeyboardInterrupt) as error:
+            except (Exception, KeyboardInterrupt) as error:  # whatever it is, the user gets one line and a code
                 if isinstance(error, click.UsageError):
                     raise
                 log = run.streams.log() if taken["debug"] and code_of(error) == 1 else ""

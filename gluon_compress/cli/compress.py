@@ -7,17 +7,16 @@ import click
 
 from .command import command
 from .data import open_data, open_test_data
-from .data_options import data_options, test_option
+from .data_options import data_options, held_out_option, test_option
 from .networks import example_of, open_network
-from .options import network_argument, output_option
+from .options import CRITERIA, calibration_option, exclude_option, network_argument, output_option
 from .pipeline import RESULTS, Pipeline, settings_of
 from .run import Run
-from .stages import RATE, Work
-from .training import state_kept, state_of, training_options
+from .stages import Work
+from .training import FINE_TUNING_RATE, state_kept, state_of, training_options
 
 SETTINGS = ("macs", "criterion", "exclude", "epochs", "temperature", "hard_weight", "optimizer", "learning_rate",
             "weight_decay", "augment", "seed", "held_out", "max_accuracy_drop", "calibration_images")
-CRITERIA = ("l1", "l2", "fpgm", "bn_scale", "random")
 
 
 @command
@@ -28,17 +27,14 @@ CRITERIA = ("l1", "l2", "fpgm", "bn_scale", "random")
 @click.option("--macs", type=click.FloatRange(0, 1, min_open=True), default=0.5, show_default=True, metavar="SHARE",
               help="The share of the multiply-accumulates that is kept.")
 @click.option("--max-accuracy-drop", type=click.FloatRange(0, 1), metavar="SHARE", help="The accuracy that may be lost "
-              "on the held out images: 0.01 for one point of a hundred. Fewer channels go, and fewer layers run on "
-              "integers, when more is lost.")
+              "on the held out images: 0.01 for one point of a hundred. When more is lost, fewer channels are removed, "
+              "and fewer layers run on integers.")
 @click.option("--criterion", type=click.Choice(CRITERIA), default="l1", show_default=True,
-              help="By what channels are ranked.")
-@click.option("--exclude", multiple=True, metavar="LAYER", help="A layer, or a kind such as Dense, that keeps its "
-              "channels; may be given again.")
-@training_options(5, RATE)
-@click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True,
-              help="How many images the ranges of the activations are found on.")
-@click.option("--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
-              help="The share of the images that is not trained on, and by which choices are made.")
+              help="How channels are ranked; the lowest go.")
+@exclude_option
+@training_options(5, FINE_TUNING_RATE)
+@calibration_option
+@held_out_option
 @click.option("--state", type=click.Path(file_okay=False), metavar="FOLDER", help="Where the result of each stage is "
               "kept, from which the same command goes on. [default: OUTPUT.state]")
 def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None, **shared: Any) -> None:
@@ -85,9 +81,10 @@ def _copy(source: Any, target: Any) -> None:
 
 
 def _table(results: list[dict[str, Any]]) -> str:
+    from ..measuring.units import percent
     from ..tables import format_table
 
     tested = "test_accuracy" in results[0]
-    rows = [(result["stage"], f"{result['bytes']:,}", f"{result['macs']:,}", f"{100 * result['accuracy']:.2f} %",
-             *([f"{100 * result['test_accuracy']:.2f} %"] if tested else [])) for result in results]
+    rows = [(result["stage"], f"{result['bytes']:,}", f"{result['macs']:,}", percent(result["accuracy"], 2),
+             *([percent(result["test_accuracy"], 2)] if tested else [])) for result in results]
     return format_table(("stage", "bytes", "MACs", "held out", *(["test"] if tested else [])), rows)

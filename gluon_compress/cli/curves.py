@@ -27,7 +27,6 @@ def read_curves(run: Run, path: str) -> Any:
 
 def write_curves(record: Any, path: str) -> None:
     """Write a Sensitivity as JSON."""
-    from ..files.writing import write_atomically
+    from ..files.writing import write_text
 
-    text = json.dumps(plain(record.to_dict()), indent=1)
-    write_atomically(path, lambda place: place.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(plain(record.to_dict()), indent=1))

@@ -78,20 +78,27 @@ def data_options(what: str, required: bool = True) -> Callable[[Callable[..., An
                      "long, as Gluon's Resize does; or 256x320, height and width."),
         click.option("--crop", type=SizeText(), metavar="224",
                      help="Then take the middle, as Gluon's CenterCrop does."),
-        click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="What images are normalized by: the mean "
-                     "and standard deviation of a data set, or nothing. [default: those of the file that an earlier "
-                     "command wrote, or imagenet; 0-1 for grey images]"),
-        click.option("--mean", type=ChannelsText(), metavar="R,G,B", help="Your own, of images scaled to [0, 1]."),
-        click.option("--std", type=ChannelsText(), metavar="R,G,B"),
-        click.option("--grey/--colour", default=None, help="How many channels; as the network has, if not given."),
+        click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="By what images are normalized: the mean "
+                     "and standard deviation of a data set, or a range of pixels. [default: those of the file that an "
+                     "earlier command wrote, or imagenet; 0-1 for grey images]"),
+        click.option("--mean", type=ChannelsText(), metavar="R,G,B", help="The mean of images scaled to [0, 1]: a "
+                     "number for each channel, in place of --normalize."),
+        click.option("--std", type=ChannelsText(), metavar="R,G,B",
+                     help="The standard deviation that goes with --mean."),
+        click.option("--grey/--colour", default=None,
+                     help="How many channels images get. [default: as many as the network takes]"),
         click.option("--labels", type=click.Path(dir_okay=False), metavar="FILE", help="The names of the directories "
                      "in the order of the network's outputs, a line each. [default: sorted]"),
         click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read as images."),
-        click.option("--limit", type=click.IntRange(1), metavar="N", help="Take only so many, at random but always the "
-                     "same."),
-        click.option("--batch-size", type=click.IntRange(1), metavar="N", help="[default: 128 for images up to 64x64, "
-                     "else 32]"))
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Take only so many images, at random "
+                     "but always the same."),
+        click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images in a batch. [default: 128 for "
+                     "images up to 64x64, else 32]"))
 
+
+held_out_option = click.option(
+    "--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
+    help="The share of --data that is set aside: nothing is trained on it, and choices are made by it.")
 
 test_option = click.option("--test", type=DataText(), metavar="DATA",
                            help="Further data, on which the results are measured at the end; they choose nothing.")

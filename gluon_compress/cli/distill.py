@@ -7,7 +7,7 @@ import click
 
 from .command import command
 from .data import Data, open_data, open_test_data
-from .data_options import data_options, test_option
+from .data_options import data_options, held_out_option, test_option
 from .failures import Refusal
 from .networks import Opened, example_of, open_network
 from .options import NetworkText, network_argument, output_option
@@ -24,8 +24,7 @@ RATE = 0.05
 @data_options("What to train on")
 @test_option
 @training_options(10, RATE)
-@click.option("--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
-              help="The share of the data that is not trained on, but chooses the best epoch.")
+@held_out_option
 @click.option("--state", type=click.Path(dir_okay=False), metavar="FILE",
               help="Where the state is kept, from which the same command goes on. [default: OUTPUT.state]")
 def distill(run: Run, output: str, teacher: str, epochs: int, **shared: Any) -> None:
@@ -78,10 +77,11 @@ def _check_pair(student: Opened, teacher: Opened, example: Any) -> None:
 def _show_accuracies(run: Run, networks: dict[str, Opened], held_out: Data, test: Data | None) -> None:
     import gluon_compress as gc
 
+    from ..measuring.units import percent
     from ..tables import format_table
     parts = {"held out": held_out, **({"test": test} if test else {})}
     found = {name: {part: gc.training.evaluate(opened.net, data.batches()) for part, data in parts.items()}
              for name, opened in networks.items()}
     run.give(accuracy=found)
-    run.show(format_table(("accuracy", *parts), [(name, *(f"{100 * value:.2f} %" for value in values.values()))
+    run.show(format_table(("accuracy", *parts), [(name, *(percent(value, 2) for value in values.values()))
                                                  for name, values in found.items()]))

@@ -28,6 +28,7 @@ def evaluate(run: Run, networks: tuple[str, ...], **shared: Any) -> None:
     """
     import gluon_compress as gc
 
+    from ..measuring.units import percent
     from ..tables import format_table
     rows, results = [], []
     for text, opened in zip(networks, _alike([open_network(run, text) for text in networks])):
@@ -36,7 +37,7 @@ def evaluate(run: Run, networks: tuple[str, ...], **shared: Any) -> None:
         images = None if data.dataset is None else len(data.dataset)
         results.append({"network": text, "kind": opened.kind, "accuracy": accuracy, "images": images,
                         "bytes": opened.bytes, "data": str(data)})
-        rows.append((text, opened.kind, f"{100 * accuracy:.2f}%", "-" if images is None else f"{images:,}",
+        rows.append((text, opened.kind, percent(accuracy, 2), "-" if images is None else f"{images:,}",
                      "-" if opened.bytes is None else f"{opened.bytes:,}"))
     run.give(results=results)
     run.show(format_table(("network", "kind", "accuracy", "images", "bytes"), rows))

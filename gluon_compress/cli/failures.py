@@ -34,8 +34,7 @@ def tell(line: str, stream: TextIO | None) -> None:
 
 
 class Ended(KeyboardInterrupt):
-    """A signal that ends this process, so that what is under way is cleaned up as after Ctrl-C; the code is 128 + it.
-    """
+    """A signal that ends this process, as an exception, so that it cleans up as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")

@@ -1,4 +1,4 @@
-"""The group of commands: found by name, imported when needed; what is wrong with the words on the command line."""
+"""The group of commands, which are imported when they are asked for; errors of the words on the command line."""
 from __future__ import annotations
 
 import importlib
@@ -10,7 +10,7 @@ import click
 
 from ..starting import COMMAND
 from .completion import register
-from .failures import USAGE, tell
+from .failures import INTERRUPTED, USAGE, tell
 
 COMMANDS = ("inspect", "prune", "sensitivity", "quantize", "distill", "compress", "export", "evaluate", "bench",
             "params", "runtime")  # in the order in which they are used
@@ -21,10 +21,10 @@ class Group(click.Group):
     """Commands that are imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if importlib.util.find_spec(f"{__package__}.{name}")]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in COMMANDS:
             return None
         return getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
 
@@ -38,7 +38,7 @@ class Group(click.Group):
             tell(f"error: {error.format_message()} (see {place} --help)", sys.stderr)
             code = USAGE
         except click.Abort:
-            code = 130
+            code = INTERRUPTED
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code
@@ -76,8 +76,8 @@ def main() -> None:
       gluon-compress prune model --shape 1,1,28,28 --ratio 0.5 --output small.gcz
       gluon-compress export small.gcz --shape 1,1,28,28 --output small.onnx
 
-    Exit codes: 0 done; 1 it could not be done; 2 the command line or the recipe is wrong; 130 Ctrl-C; 141 who reads
-    the output has closed it. What is wrong is one line on standard error: "gluon-compress: error: ...".
+    Exit codes: 0 done; 1 it could not be done; 2 the command line or the recipe is wrong; 130 Ctrl-C; 141 the
+    reader of the output has closed it. Errors are one line on standard error: "gluon-compress: error: ...".
 
     \b
     Completion of commands, options and names (zsh, fish: zsh_source, fish_source):

@@ -18,12 +18,12 @@ from .saving import OUR_FILE, earlier_records
 @command
 @network_argument
 @click.option("--compare-with", type=NetworkText(), multiple=True, metavar="NETWORK",
-              help="What stands beside it: the network before; may be given again. ONNX files, too.")
+              help="A network to show beside it, such as the one before, or an ONNX file; may be given again.")
 @click.option("--latency", is_flag=True, help="Time the forward pass, too.")
 @click.option("--layer-times", is_flag=True, help="Time each layer, too.")
 @click.option("--parameters", is_flag=True, help="Only the names and shapes of the parameters: needs no --shape.")
 @click.option("--sensitivity", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Show these curves, too: what gluon-compress sensitivity wrote.")
+              help="Show the curves of this file, too, which gluon-compress sensitivity wrote.")
 @click.option("--html", type=Target(".html"), help="Write a page for a browser.")
 @data_options("Labelled images, on which the accuracy is measured", required=False)
 def inspect(run: Run, parameters: bool, html: str | None, **shared: Any) -> None:
@@ -94,10 +94,11 @@ def show_parameters(run: Run, opened: Opened) -> None:
     """The parameters' names, shapes and types."""
     import numpy as np
 
+    from ..measuring.units import dimensions
     from ..network.values import parameters
     from ..tables import format_table
 
-    rows = [(name, "x".join(map(str, value.shape)) if value.shape else "-", np.dtype(value.dtype).name)
+    rows = [(name, dimensions(value.shape) or "-", np.dtype(value.dtype).name)
             for name, value in parameters(opened.net).items()]
     run.show(f"\n{format_table(('parameter', 'shape', 'type'), rows)}")
     run.give(parameters={name: {"shape": shape, "type": kind} for name, shape, kind in rows})

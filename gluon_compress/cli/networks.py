@@ -249,7 +249,7 @@ def call_factory(text: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(match["module"])
-    except Exception as error:
+    except Exception as error:  # the user's code may raise anything
         raise Refusal(f"{text}: the module {match['module']} cannot be imported: {type(error).__name__}: "
                       f"{one_line(str(error))}") from error
     function = getattr(module, match["function"], None)
@@ -259,7 +259,7 @@ def call_factory(text: str) -> Any:
                       f"{nearest(match['function'], names)}")
     try:
         return function()
-    except Exception as error:
+    except Exception as error:  # the user's code again
         raise Refusal(f"{text} raised {type(error).__name__}: {one_line(str(error))[:300]}") from error
 
 

@@ -5,14 +5,18 @@ import glob
 import importlib.util
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from .failures import Refusal
+
 TYPES = ("float32", "float16", "float64", "int8", "uint8", "int32", "int64")
+CRITERIA = ("l1", "l2", "fpgm", "bn_scale", "random")  # by which channels are ranked without data
+OF_WEIGHTS = ("l1", "random")  # by which single weights are
 Decorated = Callable[..., Any]
 
 
@@ -108,6 +112,28 @@ opening_options = stacked(
                  help="What a classifier of Module puts out: probabilities, or what is before them, to train on."))
 
 network_argument = stacked(click.argument("network", type=NetworkText()), opening_options, shape_options)
+
+
+exclude_option = click.option("--exclude", multiple=True, metavar="LAYER", help="Leave this layer as it is, or layers "
+                              "of this kind; may be given again.")
+layer_options = stacked(
+    click.option("--select", multiple=True, metavar="LAYER", help="Change only this layer, or layers of this kind "
+                 "(Conv2D, Dense); may be given again."),
+    exclude_option)
+
+calibration_option = click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True,
+                                  help="How many images the ranges of the activations are found on.")
+
+
+def chosen_layers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """``select`` and ``exclude`` of :data:`layer_options`, as the functions of the library take them."""
+    return {"select": list(options["select"]) or None, "exclude": list(options["exclude"])}
+
+
+def check_criterion_of_weights(criterion: str) -> None:
+    """``Refusal`` for a criterion that ranks nothing but channels."""
+    if criterion not in OF_WEIGHTS:
+        raise Refusal(f"--criterion {criterion} ranks channels; accepted for weights: {', '.join(OF_WEIGHTS)}")
 
 
 def output_option(what: str, *endings: str, required: bool = True) -> Callable[[Decorated], Decorated]:

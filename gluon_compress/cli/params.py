@@ -21,9 +21,9 @@ class TrainedName(click.ParamType):
 @command
 @click.argument("names", nargs=-1, type=TrainedName())
 def params(run: Run, names: tuple[str, ...]) -> None:
-    """List the trained networks of this package; of those with NAMES, bring the files, verified by SHA-256.
+    """List the trained networks of this package, or fetch the files of NAMES, verified by SHA-256.
 
-    A file that is not in a checkout nor in the cache is downloaded from $GLUON_COMPRESS_PARAMS_URL.
+    A file that is neither in a checkout nor in the cache is downloaded from $GLUON_COMPRESS_PARAMS_URL.
 
     \b
     Examples:
@@ -40,9 +40,10 @@ def params(run: Run, names: tuple[str, ...]) -> None:
         for name, path in paths.items():
             run.show(f"{path}: {entries[name]['bytes']:,} bytes, verified")
         return
+    from ..measuring.units import dimensions, percent
     from ..tables import format_table
-    rows = [(name, entry["network"], "x".join(map(str, entry["input_shape"])), f"{entry['bytes']:,}",
-             f"{100 * entry['test_accuracy']:.2f}%") for name, entry in sorted(entries.items())]
+    rows = [(name, entry["network"], dimensions(entry["input_shape"]), f"{entry['bytes']:,}",
+             percent(entry["test_accuracy"], 2)) for name, entry in sorted(entries.items())]
     run.give(networks=entries)
     run.show(format_table(("name", "network", "input", "bytes", "test accuracy"), rows))
     run.show("\nAs a network: params:NAME")

@@ -1,5 +1,4 @@
-"""Stages one after the other, each in a file from which a killed run goes on; fewer channels go when too much is lost.
-"""
+"""Stages one after the other, each in a file from which a killed run goes on; another attempt when too much is lost."""
 from __future__ import annotations
 
 import json
@@ -77,7 +76,7 @@ class Pipeline:
         self.work.run.note(f"stage {number + 1} of {len(STAGES)}, {stage.name} ...")
         result = self._make(stage, path)
         self._known[name] = result
-        if number:  # after a mistake at the first stage there is nothing to go on from
+        if number:  # wrong options fail in the second stage, and leave no state behind
             _write(self._file, self._settings, self._known)
         return result
 
@@ -119,10 +118,9 @@ def _read(file: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _write(file: Path, settings: dict[str, Any], results: dict[str, Any]) -> None:
-    from ..files.writing import write_atomically
+    from ..files.writing import write_text
 
-    text = json.dumps({"settings": settings, "results": results}, indent=1)
-    write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(file, json.dumps({"settings": settings, "results": results}, indent=1))
 
 
 def settings_of(work: Work, names: tuple[str, ...]) -> dict[str, Any]:

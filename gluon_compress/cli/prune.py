@@ -1,4 +1,4 @@
-"""``gluon-compress prune``: channels or single weights go."""
+"""``gluon-compress prune``: remove channels, or set single weights to zero."""
 from __future__ import annotations
 
 import re
@@ -8,16 +8,23 @@ import click
 
 from .command import command
 from .curves import read_curves
-from .data_options import data_options
+from .data_options import data_options, held_out_option
 from .failures import Refusal
 from .networks import Opened, example_of, open_network
-from .options import network_argument, output_option, stacked
+from .options import (
+    CRITERIA,
+    check_criterion_of_weights,
+    chosen_layers,
+    layer_options,
+    network_argument,
+    output_option,
+    stacked,
+)
 from .run import Run
 from .saving import save_network
-from .tuning import Tuning, held_out_option, open_tuning, tuning_options
+from .tuning import Tuning, open_tuning, tuning_options
 
 CHANNELS, WEIGHTS = ("ratio", "macs", "latency"), ("sparsity", "threshold", "n_m")
-CRITERIA = ("l1", "l2", "fpgm", "bn_scale", "random", "taylor")
 PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
 BETWEEN = {"min_open": True, "max_open": True}
 
@@ -35,33 +42,32 @@ class PatternText(click.ParamType):
 
 amount_options = stacked(
     click.option("--ratio", type=click.FloatRange(0, 1, **BETWEEN), metavar="SHARE",
-                 help="Channels: the share that goes, of each layer or of all together (--scope global)."),
+                 help="Channels: the share that is removed, of each layer or of all together (--scope global)."),
     click.option("--macs", type=click.FloatRange(0, 1, **BETWEEN), metavar="SHARE",
-                 help="Channels: the share of the multiply-accumulates that stays."),
+                 help="Channels: the share of the multiply-accumulates that is kept."),
     click.option("--latency", type=click.FloatRange(0, min_open=True), metavar="MS",
-                 help="Channels: milliseconds that the batch of --shape may take."),
+                 help="Channels: the milliseconds that a batch of --shape may take."),
     click.option("--sparsity", type=click.FloatRange(0, 1, **BETWEEN), metavar="SHARE",
-                 help="Weights: the share that is zero in the end."),
-    click.option("--threshold", type=click.FloatRange(0), metavar="W", help="Weights: those of |w| <= W become zero."),
+                 help="Weights: the share that becomes zero."),
+    click.option("--threshold", type=click.FloatRange(0), metavar="W",
+                 help="Weights: those with |w| <= W become zero."),
     click.option("--n-m", type=PatternText(), metavar="2:4",
-                 help="Weights: at most 2 of 4 consecutive ones are not zero."),
+                 help="Weights: of 4 consecutive ones, at most 2 stay different from zero."),
     click.option("--sensitivity", type=click.Path(dir_okay=False), metavar="FILE",
-                 help="What gluon-compress sensitivity wrote: each layer loses what costs --max-drop."),
+                 help="What gluon-compress sensitivity wrote: each layer loses as much as costs at most --max-drop."),
     click.option("--max-drop", type=click.FloatRange(0), default=0.01, show_default=True, metavar="SHARE",
-                 help="Of the accuracy, for each layer alone; with --sensitivity."))
+                 help="With --sensitivity: the accuracy that each layer alone may cost."))
 
 choice_options = stacked(
-    click.option("--criterion", type=click.Choice(CRITERIA), default="l1", show_default=True,
-                 help="By what channels are ranked, or weights (l1, random). taylor needs --data."),
+    click.option("--criterion", type=click.Choice((*CRITERIA, "taylor")), default="l1", show_default=True,
+                 help="How channels are ranked, or weights (l1, random); the lowest go. taylor needs --data."),
     click.option("--scope", type=click.Choice(["layer", "global"]), default="layer", show_default=True,
-                 help="Whether each layer loses the same share, or all are compared."),
+                 help="Whether each layer loses the same share, or all layers are ranked together."),
     click.option("--round-to", type=click.IntRange(1), metavar="N", help="Layers keep a multiple of N channels. "
                  "[default: what is fast on this processor]"),
     click.option("--steps", type=click.IntRange(1), default=1, show_default=True,
-                 help="Channels go in so many steps, with --epochs of training after each."),
-    click.option("--select", multiple=True, metavar="LAYER", help="Only this layer, or this kind (Conv2D, Dense); may "
-                 "be given again."),
-    click.option("--exclude", multiple=True, metavar="LAYER", help="Not this one."))
+                 help="Remove channels in so many steps, with --epochs of training after each."),
+    layer_options)
 
 
 @command
@@ -71,7 +77,7 @@ choice_options = stacked(
 @choice_options
 @data_options("Images to train on and to judge by", required=False)
 @click.option("--reestimate/--no-reestimate", default=True, show_default=True,
-              help="With --data: BatchNorm's statistics anew, after channels went.")
+              help="With --data: estimate BatchNorm's statistics anew after channels are removed.")
 @tuning_options
 @held_out_option
 def prune(run: Run, output: str, **shared: Any) -> None:
@@ -122,8 +128,8 @@ def _removes_channels(run: Run, amount: str) -> bool:
     for name, default in unused:
         if given[name] != default:
             raise Refusal(f"--{name.replace('_', '-')} is about channels, and --{amount} about weights")
-    if not channels and given["criterion"] not in ("l1", "random"):
-        raise Refusal(f"--criterion {given['criterion']} ranks channels; accepted for weights: l1, random")
+    if not channels:
+        check_criterion_of_weights(given["criterion"])
     return channels
 
 
@@ -152,8 +158,7 @@ def _prune_channels(run: Run, opened: Opened, example: Any, amount: str, tuning:
     plan: Any = None
     for so_far in gc.pruning.prune_channels_in_steps(
             opened.net, example, steps=options["steps"], criterion=_criterion(run, opened, tuning),
-            select=list(options["select"]) or None, exclude=list(options["exclude"]), scope=options["scope"],
-            round_to=options["round_to"], **quantity):
+            scope=options["scope"], round_to=options["round_to"], **chosen_layers(options), **quantity):
         plan = so_far
         if tuning and options["reestimate"]:
             tuning.reestimate(opened.net)
@@ -179,8 +184,9 @@ def _prune_weights(run: Run, opened: Opened, example: Any, amount: str, tuning: 
     import gluon_compress as gc
 
     options, net = run.options, opened.net
-    which: dict[str, Any] = {"select": list(options["select"]) or None, "exclude": list(options["exclude"])}
-    criterion = gc.pruning.Random(options["seed"]) if options["criterion"] == "random" else None
+    which, criterion = chosen_layers(options), None
+    if options["criterion"] == "random":
+        criterion = gc.pruning.Random(options["seed"])
     if amount == "threshold":
         masks = gc.pruning.prune_threshold(net, options["threshold"], **which)
     elif amount == "n_m":
@@ -214,4 +220,8 @@ def _show(run: Run, before: dict[str, Any], after: dict[str, Any], record: Any) 
 
 
 def _number(name: str, value: float) -> str:
-    return f"{100 * value:.2f}%" if name == "accuracy" else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+    from ..measuring.units import percent
+
+    if name == "accuracy":
+        return percent(value, 2)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"

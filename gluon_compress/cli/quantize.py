@@ -7,13 +7,13 @@ import click
 
 from .command import command
 from .data import open_data
-from .data_options import data_options
+from .data_options import data_options, held_out_option
 from .failures import Refusal
 from .networks import Opened, example_of, open_network
-from .options import network_argument, output_option
+from .options import calibration_option, chosen_layers, layer_options, network_argument, output_option
 from .run import Run
 from .saving import save_network
-from .tuning import Tuning, held_out_option
+from .tuning import Tuning
 
 METHODS = ("mse", "minmax", "percentile", "entropy")
 FOR_INTEGERS = {"method": "mse", "equalize": None, "max_accuracy_drop": None, "simulate": False}  # with the defaults
@@ -23,10 +23,10 @@ FOR_INTEGERS = {"method": "mse", "equalize": None, "max_accuracy_drop": None, "s
 @network_argument
 @output_option("The quantized network.", ".gcz")
 @data_options("Images to find the ranges of activations on", required=False)
-@click.option("--weights-only", is_flag=True, help="Round weights only, which needs no images: a smaller file, "
-              "which computes in fp32.")
-@click.option("--bits", type=click.IntRange(2, 8), default=8, show_default=True, help="Of weights and activations. The "
-              "kernels have 8; fewer for --weights-only, or --simulate.")
+@click.option("--weights-only", is_flag=True, help="Round the weights only, which needs no images: the file is "
+              "smaller, and the network computes in fp32.")
+@click.option("--bits", type=click.IntRange(2, 8), default=8, show_default=True, help="Bits of weights and "
+              "activations. The kernels have 8; fewer need --weights-only or --simulate.")
 @click.option("--method", type=click.Choice(METHODS), default="mse", show_default=True,
               help="How the range of an activation is chosen.")
 @click.option("--clip", type=click.Choice(["max", "percentile", "mse"]),
@@ -35,13 +35,11 @@ FOR_INTEGERS = {"method": "mse", "equalize": None, "max_accuracy_drop": None, "s
               "networks with depthwise convolutions, where it helps]")
 @click.option("--max-accuracy-drop", type=click.FloatRange(0, 1), metavar="SHARE", help="Keep as few layers in fp32 as "
               "are needed to lose at most this on images held out: 0.01 for one point of a hundred.")
-@click.option("--calibration-images", type=click.IntRange(1), default=512, show_default=True)
+@calibration_option
 @click.option("--simulate", is_flag=True, help="For fewer than 8 bits: the same integers, computed in fp32.")
 @click.option("--fold/--no-fold", default=True, show_default=True, help="With --weights-only: multiply the weights by "
               "the BatchNorm after them first.")
-@click.option("--select", multiple=True, metavar="LAYER", help="Only this layer, or this kind (Conv2D, Dense); may be "
-              "given again.")
-@click.option("--exclude", multiple=True, metavar="LAYER", help="This one stays in fp32.")
+@layer_options
 @held_out_option
 def quantize(run: Run, output: str, weights_only: bool, **shared: Any) -> None:
     """Bring NETWORK onto integers of 8 bits, which is smaller and faster, or round its weights alone.
@@ -54,6 +52,8 @@ def quantize(run: Run, output: str, weights_only: bool, **shared: Any) -> None:
       gluon-compress quantize model --data photos --max-accuracy-drop 0.01 --output safe.gcz
       gluon-compress quantize model --shape 1,1,28,28 --weights-only --bits 4 --clip mse --output four.gcz
     """
+    from ..measuring.units import percent
+
     _check_options(run, weights_only)
     target = run.target(output)
     opened = open_network(run)
@@ -70,7 +70,7 @@ def quantize(run: Run, output: str, weights_only: bool, **shared: Any) -> None:
     for record in records or [net.record]:
         run.show(record.summary())
     if tuning and before is not None and after is not None:
-        run.show(f"\naccuracy on {tuning.held_out}: {100 * before:.2f}% -> {100 * after:.2f}%")
+        run.show(f"\naccuracy on {tuning.held_out}: {percent(before, 2)} -> {percent(after, 2)}")
     run.give(accuracy_before=before, accuracy=after, **({} if records else {"record": net.record.to_dict()}))
 
 
@@ -105,9 +105,9 @@ def _integers(run: Run, opened: Opened, tuning: Tuning | None) -> tuple[Any, lis
     further = {} if bound is None else {"evaluate": tuning.accuracy, "max_accuracy_drop": bound}
     batches = -(-options["calibration_images"] // tuning.rest.batch_size)
     net = gc.quantization.quantize(
-        opened.net, tuning.rest.batches(), options["method"], list(options["select"]) or None,
-        list(options["exclude"]), options["bits"], options["clip"], batches=batches, equalize=options["equalize"],
-        simulate=options["simulate"], progress=not run.quiet, **further)
+        opened.net, tuning.rest.batches(), options["method"], bits=options["bits"], clip=options["clip"],
+        batches=batches, equalize=options["equalize"], simulate=options["simulate"], progress=not run.quiet,
+        **chosen_layers(options), **further)
     return net, []
 
 
@@ -120,6 +120,5 @@ def _weights(run: Run, opened: Opened, example: Any) -> tuple[Any, list[Any]]:
         folded = gc.quantization.fold_batch_norm(opened.net, example)
         run.give(folded=folded.to_dict())
     records.append(gc.quantization.quantize_weights(
-        opened.net, options["bits"], select=list(options["select"]) or None, exclude=list(options["exclude"]),
-        clip=options["clip"] or "max"))
+        opened.net, options["bits"], clip=options["clip"] or "max", **chosen_layers(options)))
     return opened.net, records

@@ -114,13 +114,13 @@ def write_recipe(path: Path, command: str, options: Mapping[str, Any], made: Map
     """Write a recipe that repeats a run."""
     import yaml
 
-    from ..files.writing import write_atomically
+    from ..files.writing import write_text
     kept = {name.replace("_", "-"): list(value) if isinstance(value, tuple) else value
             for name, value in options.items() if name not in NOT_KEPT and value is not None and value != ()}
     recipe = {"command": command, **kept, MADE: dict(made)}
     text = (f"# repeat with: {COMMAND} {command} --recipe {path.name} --output ANOTHER\n" +
             yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=120))
-    write_atomically(path, lambda place: place.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def versions() -> dict[str, str]:

@@ -103,7 +103,7 @@ class Run:
 
     def made(self, path: str | os.PathLike[str], before: int | None = None,
              files: Iterable[str | os.PathLike[str]] = ()) -> None:
-        """Say what was written, and how long it is; ``before``: how long that was of which it was made, in bytes."""
+        """Say what was written, and how long it is; ``before``: how many bytes the original network has."""
         size = sum(os.path.getsize(file) for file in list(files) or [path])
         length = f"{before:,} -> {size:,} bytes" if before else f"{size:,} bytes"
         self._ends.append(f"{os.fspath(path)}: {length}")

@@ -9,12 +9,17 @@ from .command import command
 from .curves import write_curves
 from .data import open_data
 from .data_options import data_options
-from .failures import Refusal
 from .networks import example_of, open_network
-from .options import Target, network_argument, output_option
+from .options import (
+    CRITERIA,
+    Target,
+    check_criterion_of_weights,
+    chosen_layers,
+    layer_options,
+    network_argument,
+    output_option,
+)
 from .run import Run
-
-CRITERIA = ("l1", "l2", "fpgm", "bn_scale", "random")
 
 
 class FractionsText(click.ParamType):
@@ -46,10 +51,9 @@ def parse_fractions(text: str) -> list[float]:
               help="What a layer loses.")
 @click.option("--fractions", type=FractionsText(), default="0.25,0.5,0.75", show_default=True,
               help="How much it loses, one after the other.")
-@click.option("--criterion", type=click.Choice(CRITERIA), default="l1", show_default=True)
-@click.option("--select", multiple=True, metavar="LAYER", help="Only this layer, or this kind (Conv2D, Dense); may be "
-              "given again.")
-@click.option("--exclude", multiple=True, metavar="LAYER", help="Not this one.")
+@click.option("--criterion", type=click.Choice(CRITERIA), default="l1", show_default=True,
+              help="How channels are ranked, or weights (l1, random); the lowest go.")
+@layer_options
 @click.option("--state", type=click.Path(dir_okay=False), metavar="FILE",
               help="Keep the measurements here; a killed run, called again, goes on from there.")
 def sensitivity(run: Run, output: str | None, plot: str | None, kind: str, **shared: Any) -> None:
@@ -70,19 +74,15 @@ def sensitivity(run: Run, output: str | None, plot: str | None, kind: str, **sha
     if run.would(f"measure the sensitivity of {opened.text} on {data}", *targets):
         return
     options = run.options
-    _check_criterion(kind, options["criterion"])
+    if kind == "weights":
+        check_criterion_of_weights(options["criterion"])
     record = gc.pruning.measure_sensitivity(
         opened.net, lambda net: gc.training.evaluate(net, data.batches()), example, kind,
-        parse_fractions(options["fractions"]), list(options["select"]) or None, list(options["exclude"]),
-        options["criterion"], options["state"], progress=not run.quiet)
+        parse_fractions(options["fractions"]), criterion=options["criterion"], state_path=options["state"],
+        progress=not run.quiet, **chosen_layers(options))
     run.show(record.summary())
     run.give(sensitivity=record.to_dict())
     _write(run, record, output, plot)
-
-
-def _check_criterion(kind: str, criterion: str) -> None:
-    if kind == "weights" and criterion not in ("l1", "random"):
-        raise Refusal(f"--criterion {criterion} ranks channels; accepted for weights: l1, random")
 
 
 def _write(run: Run, record: Any, output: str | None, plot: str | None) -> None:

@@ -9,10 +9,8 @@ from typing import Any
 from .data import Data
 from .networks import Opened
 from .run import Run
-from .training import new_trainer, training_batches
+from .training import FINE_TUNING_RATE, new_trainer, training_batches
 from .tuning import reestimate
-
-RATE = 0.01  # the learning rate of the fine-tuning, low enough for a few hundred images
 
 
 @dataclass
@@ -84,10 +82,9 @@ def fine_tune(work: Work, net: Any) -> tuple[Any, list[Any]]:
     if options["epochs"] and work.macs < 1:
         gc.distillation.distill(
             net, work.original.net, training_batches(work.run, work.training), options["epochs"],
-            options["temperature"], options["hard_weight"], trainer=new_trainer(work.run, net, RATE),
+            options["temperature"], options["hard_weight"], trainer=new_trainer(work.run, net, FINE_TUNING_RATE),
             schedule=gc.training.one_cycle, validation_data=work.held_out.batches(), seed=options["seed"],
-            progress=work.progress,
-            state_path=work.folder / f"training-{work.macs:.4f}.state")
+            progress=work.progress, state_path=work.folder / f"training-{work.macs:.4f}.state")
     return net, []
 
 

@@ -11,11 +11,11 @@ import click
 
 from .data import Data
 from .failures import Refusal
-from .options import stacked
+from .options import Decorated, stacked
 from .run import Run
 
 OPTIMIZERS = ("nag", "sgd", "adam")
-ADAM_RATE = 0.001
+ADAM_RATE, FINE_TUNING_RATE = 0.001, 0.01  # the second is low enough for a few hundred images
 AUGMENTATIONS = ("crop", "flip", "cutout")
 
 
@@ -30,8 +30,25 @@ class AugmentText(click.ParamType):
         return str(value)
 
 
-def training_options(epochs: int, rate: float) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options of a training, of so many epochs and at this learning rate where the user does not say."""
+def optimizer_options(rate: float) -> Callable[[Decorated], Decorated]:
+    """How a network is trained, at this learning rate where the user does not say."""
+    return stacked(
+        click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="nag", show_default=True,
+                     help="What changes the weights; nag is SGD with Nesterov's momentum."),
+        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE",
+                     help=f"The highest; it rises for a fifth of the training, then falls to 0. "
+                          f"[default: {rate}, for adam {ADAM_RATE}]"),
+        click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True,
+                     help="How strongly weights are drawn to zero."),
+        click.option("--augment", type=AugmentText(), metavar="crop,flip", help="Training images are shifted by up to "
+                     "an eighth of their side (crop), mirrored (flip), or lose a square (cutout); or none. [default: "
+                     "crop,flip for colour images, none for grey ones]"),
+        click.option("--seed", type=click.IntRange(0, 2 ** 31 - 1), default=0, show_default=True,
+                     help="Of all random numbers."))
+
+
+def training_options(epochs: int, rate: float) -> Callable[[Decorated], Decorated]:
+    """The options of a distillation, of so many epochs and at this learning rate where the user does not say."""
     return stacked(
         click.option("--epochs", type=click.IntRange(0 if epochs else 1), default=epochs, show_default=True,
                      help="How often to go through the data."),
@@ -39,15 +56,7 @@ def training_options(epochs: int, rate: float) -> Callable[[Callable[..., Any]],
                      help="Divides the logits that the teacher's and the student's probabilities are made of."),
         click.option("--hard-weight", type=click.FloatRange(0, 1), default=0.1, show_default=True,
                      help="The share of the labels in the loss; the rest is the teacher's."),
-        click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="nag", show_default=True),
-        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE",
-                     help=f"The highest; it rises for a fifth of the training, then falls to 0. "
-                          f"[default: {rate}, for adam {ADAM_RATE}]"),
-        click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True),
-        click.option("--augment", type=AugmentText(), metavar="crop,flip", help="Training images are shifted by up to "
-                     "an eighth of their side (crop), mirrored (flip), or lose a square (cutout); or none. [default: "
-                     "crop,flip for colour images, none for grey ones]"),
-        click.option("--seed", type=click.IntRange(0, 2 ** 31 - 1), default=0, show_default=True))
+        optimizer_options(rate))
 
 
 def new_trainer(run: Run, net: Any, rate: float) -> Any:
@@ -87,7 +96,7 @@ def state_kept(run: Run, state: Path, marker: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: whatever ends the run, the user must know that it can go on
         if (state / marker).is_file():
             run.note(f"{state} holds what is done so far; the same command goes on from there")
         else:

@@ -12,26 +12,15 @@ from .failures import Refusal
 from .networks import Opened
 from .options import stacked
 from .run import Run
-from .training import OPTIMIZERS, AugmentText, new_trainer, training_batches
+from .training import FINE_TUNING_RATE, new_trainer, optimizer_options, training_batches
 
-RATE = 0.01
 STATISTICS_BATCHES = 20  # by which BatchNorm's statistics are estimated anew
 SMALLEST = 1e-12  # of a probability, whose logarithm is the loss
 
 tuning_options = stacked(
     click.option("--epochs", type=click.IntRange(0), default=0, show_default=True,
-                 help="Of training afterwards, on --data."),
-    click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="nag", show_default=True),
-    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE",
-                 help=f"The highest. [default: {RATE}, for adam 0.001]"),
-    click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True),
-    click.option("--augment", type=AugmentText(), metavar="crop,flip", help="How training images vary, or none. "
-                 "[default: crop,flip for colour images, none for grey ones]"),
-    click.option("--seed", type=click.IntRange(0, 2 ** 31 - 1), default=0, show_default=True))
-
-held_out_option = click.option(
-    "--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
-    help="The share of --data by which choices are made, and which nothing is trained on.")
+                 help="How often to go through --data in training afterwards."),
+    optimizer_options(FINE_TUNING_RATE))
 
 
 @dataclass
@@ -62,7 +51,7 @@ class Tuning:
         run = self.run
         if not run.options["epochs"]:
             return
-        trainer = new_trainer(run, net, RATE)
+        trainer = new_trainer(run, net, FINE_TUNING_RATE)
         if masks is not None:
             trainer = gc.pruning.MaskedTrainer(net, masks, trainer.optimizer)
         validation = None if self.held_out is None else self.held_out.batches()

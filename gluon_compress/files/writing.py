@@ -54,6 +54,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> N
         raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text in UTF-8, as :func:`write_atomically` does."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def _concerns(error: OSError, target: Path) -> bool:
     """Whether an ``OSError`` is about the writing of ``target``, and not about a file that ``write`` reads."""
     name = None if error.filename is None else str(error.filename)

@@ -12,7 +12,7 @@ from ..arguments import check_known, check_text
 from ..errors import RecordError
 from ..files.paths import check_path, check_target
 from ..files.schema import Malformed, anything, fields, integer, list_of, mapping, maybe, number, parse, text
-from ..files.writing import write_atomically
+from ..files.writing import write_text
 from ..network.latency import Timing
 from ..pruning import Sensitivity
 from ..quantization import QuantizationRecord
@@ -200,8 +200,7 @@ class Report(Record):
     def write_json(self, path: str | Path) -> Path:
         """Write :meth:`to_dict` as a file in one step, and return its path: :meth:`read_json` reads it."""
         check_target("path", path)
-        content = json.dumps(self.to_dict(), indent=1)
-        write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+        write_text(path, json.dumps(self.to_dict(), indent=1))
         return Path(path)
 
     @classmethod
@@ -225,8 +224,7 @@ class Report(Record):
         """
         from .page.document import page  # not needed for a table
         check_target("path", path)
-        content = page(self, title)
-        write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+        write_text(path, page(self, title))
         return Path(path)
 
     def to_markdown(self) -> str:

@@ -158,6 +158,3 @@ def _left_out(report: Report) -> Element | None:
     return table("What techniques left alone", [
         Column("layer", [Cell(row[1]) for row in rows], number=False), *names,
         Column("why", [Cell(row[2]) for row in rows], number=False)])
-
-
-

@@ -8,7 +8,6 @@ from xml.etree.ElementTree import Element
 from ..units import NOTHING
 from .elements import Child, breakable, element
 
-
 LONG = 32  # letters; longer texts are broken into lines
 
 

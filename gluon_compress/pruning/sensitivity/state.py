@@ -11,7 +11,7 @@ from ...arguments import differences
 from ...errors import CheckpointError
 from ...files.schema import Malformed, anything, fields, mapping, number, parse
 from ...files.tensorfile import check_regular
-from ...files.writing import write_atomically
+from ...files.writing import write_text
 from ..criteria import Criterion
 from .curves import CURVES, ROUNDING, Sensitivity
 
@@ -62,7 +62,7 @@ class State:
     def save(self, record: Sensitivity) -> None:
         """Write what has been measured so far."""
         content = {"run": self.run, "baseline": record.baseline, "curves": record.curves_as_pairs()}
-        write_atomically(self.path, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
+        write_text(self.path, json.dumps(content, indent=1))
 
     def _content(self) -> dict[str, Any]:
         check_regular(self.path)
