@@ -126,7 +126,8 @@ def integer_speed():
 
 def way_out():
     times = read("way_out.json")["networks"]["resnet50"]["times"]["8"]
-    before, after = (times[system]["median_ms"] for system in ("OpenVINO with NNCF, dense int8", "OpenVINO, pruned int8"))
+    before, after = (times[system]["median_ms"] for system in
+                     ("OpenVINO with NNCF, dense int8", "OpenVINO, pruned int8"))
     return ("channels and integers: ResNet-50 in OpenVINO, 8 images", f"{before:.0f} ms (NNCF, all channels)",
             f"{after:.0f} ms (half the MACs)")
 
