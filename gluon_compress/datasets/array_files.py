@@ -72,6 +72,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         check_memory(f"the arrays of {path}", sum(lengths[name] for name in KEYS))
         with np.load(path, allow_pickle=False) as file:
             images, labels = (file[name] for name in KEYS)
+    # zipfile raises NotImplementedError for compression and encryption that it does not know
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, MemoryError, zlib.error) as error:
         raise DataError(f"{path} is damaged or no .npz file: {error}") from error
     return images, labels

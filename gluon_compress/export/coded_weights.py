@@ -13,7 +13,7 @@ from ..network.graph import Graph
 from ..network.layer import select_layers
 from ..network.nodes import Entry, Node, variable, written
 from ..network.values import parameters
-from ..quantization import quantize_array
+from ..quantization import dequantize_array, quantize_array
 from ..quantization.weights import QUANTIZABLE, output_axis
 from ..records import Record
 
@@ -33,8 +33,8 @@ class Coded:
 
     @property
     def decoded(self) -> np.ndarray:
-        shape = [-1 if axis == self.axis else 1 for axis in range(self.codes.ndim)] if self.axis is not None else ()
-        return (self.codes * self.scale.reshape(shape)).astype(self.dtype)
+        """The weight again."""
+        return dequantize_array(self.codes, self.scale, self.axis).astype(self.dtype)
 
 
 class CodedWeights:
@@ -65,15 +65,20 @@ class CodedWeights:
 
 
 def _dequantized(node: Node, coded: Coded, values: dict[str, np.ndarray], opset: int) -> Entry:
-    codes = coded.codes
-    if coded.bits <= FOUR_BITS and opset >= FOUR_BITS_FROM:
-        import ml_dtypes  # which onnx needs, too
-        codes = codes.astype(ml_dtypes.int4)
+    codes = coded.codes.astype(type_of_codes(coded.bits, opset))
     parts = {"codes": codes, "scale": coded.scale.astype(coded.dtype), "zero": np.zeros(coded.scale.shape, codes.dtype)}
     nodes = {part: variable(f"{node.name}_{part}", array.shape) for part, array in parts.items()}
     values.update((nodes[part].name, array) for part, array in parts.items())
     axis = {} if coded.axis is None else {"axis": coded.axis}
     return written("DequantizeLinear", node.name, *((each, 0) for each in nodes.values()), **axis), 0
+
+
+def type_of_codes(bits: int, opset: int) -> Any:
+    """The narrowest type in which ONNX stores codes of so many bits: int8, or ``ml_dtypes.int4``."""
+    if bits > FOUR_BITS or opset < FOUR_BITS_FROM:
+        return np.int8
+    import ml_dtypes  # which onnx needs, too
+    return ml_dtypes.int4
 
 
 def records_of(weights: Any) -> list[Record]:

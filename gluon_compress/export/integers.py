@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mxnet as mx
 import numpy as np
@@ -12,7 +12,7 @@ from ..arguments import check_choice
 from ..errors import NetworkError
 from ..network.interface import CLASSIC
 from ..quantization.integers.integer_network import IntegerNetwork, lower_to_qdq
-from .coded_weights import FOUR_BITS, FOUR_BITS_FROM
+from .coded_weights import type_of_codes
 from .comparing import check_inputs_used, run_block
 
 if TYPE_CHECKING:
@@ -25,27 +25,16 @@ MOST_DIFFERENT = 0.25  # share of the outputs' norm: a code that is rounded the 
 def integer_model(net: IntegerNetwork, inputs: Sequence[mx.nd.NDArray], opset: int,
                   weights: str | None) -> onnx.ModelProto:
     """The ONNX model, for inputs such as these; ``weights`` is "narrow" or None, as :func:`to_onnx` has it."""
-    import gluon_compress
-
     from .onnx.batch import batch_axes
     from .onnx.model import write_model
 
     if weights is not None:
         check_choice("weights of a network on integers", weights, (NARROW,))
     check_inputs_used(net.graph)
-    lowering = lower_to_qdq(net.quantized, _weight_type(net.record.bits, opset), narrow=weights == NARROW)
+    lowering = lower_to_qdq(net.quantized, type_of_codes(net.record.bits, opset), narrow=weights == NARROW)
     named = _shapes_and_types(net, inputs)
-    metadata = {"version": gluon_compress.__version__, "opset": opset, "quantization": net.record.to_dict()}
     return write_model(lowering.outputs, named, lowering.values(lowering.outputs), opset=opset,
-                       batch_axes=batch_axes(net.graph.nodes, named),
-                       metadata={f"gluon_compress.{name}": value for name, value in metadata.items()})
-
-
-def _weight_type(bits: int, opset: int) -> Any:
-    if bits > FOUR_BITS or opset < FOUR_BITS_FROM:
-        return np.int8
-    import ml_dtypes  # which onnx needs, too
-    return ml_dtypes.int4
+                       batch_axes=batch_axes(net.graph.nodes, named), metadata={"quantization": net.record.to_dict()})
 
 
 def _shapes_and_types(net: IntegerNetwork, inputs: Sequence[mx.nd.NDArray]) -> Mapping[str, tuple]:

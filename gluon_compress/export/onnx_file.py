@@ -128,16 +128,15 @@ def _model(graph: Graph, inputs: ExampleInputs, coded: CodedWeights, opset: int,
     outputs = coded.in_graph(graph, values, opset)
     named = {name: (value.shape, value.dtype) for name, value in zip(graph.inputs, inputs)}
     return write_model(outputs, named, values, opset=opset, batch_axes=batch_axes(graph.nodes, named),
-                       metadata=_metadata(graph, coded, opset, records))
+                       metadata=_metadata(graph, coded, records))
 
 
-def _metadata(graph: Graph, coded: CodedWeights, opset: int, records: Sequence[Record]) -> dict[str, Any]:
-    import gluon_compress
+def _metadata(graph: Graph, coded: CodedWeights, records: Sequence[Record]) -> dict[str, Any]:
     arrays = [value.asnumpy() for value in graph.values().values()]
-    found = {"version": gluon_compress.__version__, "opset": opset, "parameters": sum(value.size for value in arrays),
+    found = {"parameters": sum(value.size for value in arrays),
              "nonzeros": int(sum(np.count_nonzero(value) for value in arrays)), "weights": coded.summary(),
              "records": {record.in_files or type(record).__name__: record.summary() for record in records}}
-    return {f"gluon_compress.{name}": value for name, value in found.items() if value not in ({}, None)}
+    return {name: value for name, value in found.items() if value != {}}
 
 
 def _is_dynamic(model: onnx.ModelProto) -> bool:

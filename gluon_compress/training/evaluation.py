@@ -43,7 +43,7 @@ def accuracy_of(net: HybridBlock | EngineNetwork, data: Iterable, name: str, wor
     return float(correct / samples)
 
 
-def correct_and_all(net: HybridBlock, data: Iterable, name: str) -> list[int]:
+def correct_and_all(net: HybridBlock | EngineNetwork, data: Iterable, name: str) -> list[int]:
     """``[samples whose class is right, all samples]``, in one pass over the data."""
     correct = samples = 0
     with undone_on_error(net):

@@ -42,7 +42,8 @@ def write_model(outputs: Sequence[Entry], inputs: Mapping[str, tuple[Shape, Any]
         taken, and these axes have the length ``batch`` in the model. By default, axis 0 of all inputs. None of them
         (``[]``, or where the outputs or an operator cannot follow): the lengths are those of the example.
     metadata : dict, optional
-        What the model says of itself; values other than text are written as JSON.
+        What the model says of itself under the names ``gluon_compress.<name>``, beside ``version`` and ``opset``;
+        values other than text are written as JSON.
 
     Raises
     ------
@@ -50,6 +51,8 @@ def write_model(outputs: Sequence[Entry], inputs: Mapping[str, tuple[Shape, Any]
         For operators that the table does not have, or that have no form in this opset: all of them at once. When
         the shapes of the inputs do not fit, or the weights are larger than a file can be.
     """
+    import gluon_compress  # here, because it imports this module's room
+
     graph = Graph(outputs, inputs, values)
     graph.follow_batch([dict.fromkeys(inputs, 0)] if batch_axes is None else batch_axes)
     _check_operators(graph.nodes)
@@ -59,7 +62,7 @@ def write_model(outputs: Sequence[Entry], inputs: Mapping[str, tuple[Shape, Any]
         graph.fix_batch()
         writer = _written(graph, inputs, values, opset)
     writer.check_all_written()
-    return writer.model(metadata or {})
+    return writer.model({"version": gluon_compress.__version__, "opset": opset, **(metadata or {})})
 
 
 def _written(graph: Graph, inputs: Mapping[str, tuple[Shape, Any]], values: Mapping[str, np.ndarray],

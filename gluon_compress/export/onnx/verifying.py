@@ -68,7 +68,7 @@ def runner(path: Path, graph: Graph) -> Any:
             raise _cannot_run("ONNX Runtime", error) from error
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
+    except Exception as error:  # nor for files that it cannot open
         raise _cannot_run("ONNX Runtime", error) from error
     return run
 

@@ -177,10 +177,12 @@ class Writer(Forms):
         return wanted
 
     def check_all_written(self) -> None:
+        """``NetworkError`` with all obstacles, if there were any."""
         if self.obstacles:
             raise NetworkError(f"there is no ONNX form, in opset {self.opset}, of {listed(self.obstacles)}")
 
     def model(self, metadata: Mapping[str, Any]) -> onnx.ModelProto:
+        """The model of all that was written."""
         outputs = self._outputs()
         graph = helper.make_graph(
             self._nodes, "network", [self._info(name, self._graph.tensor_of_input(name)) for name in self._inputs],
@@ -188,8 +190,8 @@ class Writer(Forms):
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(graph, opset_imports=opsets, producer_name=PRODUCER,
                                   ir_version=helper.find_min_ir_version_for(opsets))
-        helper.set_model_props(model, {key: value if isinstance(value, str) else json.dumps(value)
-                                       for key, value in metadata.items()})
+        helper.set_model_props(model, {f"{PRODUCER}.{name}": value if isinstance(value, str) else json.dumps(value)
+                                       for name, value in metadata.items()})
         return model
 
     def _outputs(self) -> list[onnx.ValueInfoProto]:

@@ -75,10 +75,11 @@ def softmax(node: Node, write: Writer) -> str:
 
 
 def _softmax_of_lengths(node: Node, write: Writer, data: str, axis: int, kind: str) -> str:
-    counts = [write.constant(np.arange(write.tensor(node).shape[axis]).reshape(
-        (-1, *(1,) * (len(write.tensor(node).lengths) - 1 - axis))), np.int64)]
+    """A softmax of the numbers within the length of each row."""
+    shape = write.tensor(node).shape
+    places = write.constant(np.arange(shape[axis]).reshape((-1, *(1,) * (len(shape) - 1 - axis))), np.int64)
     lengths = write.unsqueeze(write.indices(write.name(node.inputs[1])), axis)
-    counts = write("Less", *counts, lengths)
+    counts = write("Less", places, lengths)
     lowest = write.like(node, float(np.finfo(write.made(node).dtype).min))
     made = write(kind, write("Where", counts, data, lowest), axis=axis)
     return write("Where", counts, made, write.like(node, 0))

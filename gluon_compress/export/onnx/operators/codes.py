@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 from ....network.nodes import Node
+from ...coded_weights import FOUR_BITS_FROM
 from ..table import Unsupported, writes
 from ..writer import Writer
 
-FOUR_BITS_FROM, SIXTEEN_BITS_FROM = 21, 21
+SIXTEEN_BITS_FROM = 21
 
 
 @writes("QuantizeLinear", "DequantizeLinear")

@@ -160,14 +160,14 @@ def _in_format(node: Node, write: Writer, rows: str, begin: int) -> str:
 def multi_box_detection(node: Node, write: Writer) -> str:
     """Rows (class, score, corners) by falling score; the class is -1 in rows that overlap a better one or say nothing.
 
-    MXNet leaves what else is in these rows as it was; that is copied here for the best ``nms_topk``, or for all.
+    MXNet leaves score and corners in the rows that overlap a better one; so do we.
     """
     probabilities, locations, anchors = write.inputs(node)
     samples, classes, count = write.tensor(node).lengths
     threshold = float(node.get("nms_threshold", 0.5))
     if not isinstance(count, int) or not 0 < threshold <= 1 or node.get("background_id", 0) != 0 \
             or 0 < node.get("nms_topk", -1) < count:
-        raise Unsupported("without suppression, with nms_topk, or along the batch")
+        raise Unsupported("with nms_topk, another background than class 0, no suppression, or along the batch")
     foreground = write.slice(probabilities, 1, 1)
     score = write.reduce("Max", foreground, [1], keepdims=False)
     number = write("ArgMax", foreground, axis=1, keepdims=0)
