@@ -1,5 +1,6 @@
 """What the test files share."""
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,12 @@ settings.register_profile("gluon_compress", deadline=None, derandomize=True)
 settings.load_profile("gluon_compress")
 
 LONGEST = ("test_tutorials.py", "test_zoo.py", "test_data_parallel.py")
+
+
+def pytest_configure():
+    """Take the signals that tests send: a shell's job in the background ignores them, as do processes it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -316,7 +316,10 @@ FUNCTIONS = {
         export.write_checkpoint, {"net": tiny, "path_prefix": "net", "example": EXAMPLE},
         {"net": "net", "path_prefix": "prefix", "example": "example", "epoch": "integer", "loss_head": "choice"}),
     "export.to_onnx": (export.to_onnx, {"net": tiny, "path": "net.onnx", "example": EXAMPLE},
-                       {"net": "net", "path": "path", "example": "example", "verify": "flag"}),
+                       {"net": "net", "path": "path", "example": "example", "verify": "flag", "opset": "opset",
+                        "weights": "weights of a file"}),
+    "export.engine": (export.engine, {"path": "net.onnx"},
+                      {"path": "any file", "runtime": "choice", "threads": "optional positive"}),
     "datasets.ImageDataset": (
         datasets.ImageDataset, {"images": np.zeros((4, 6, 6, 3), np.uint8), "labels": [0, 1, 1, 0], "mean": (0.5,) * 3,
                                 "std": (0.5,) * 3},
@@ -524,6 +527,8 @@ def test_the_calls_without_mistake_work(name, folder):
     function, good, _ = FUNCTIONS[name]
     if name in ("load", "checkpoint.records", "checkpoint.describe"):
         gc.save("missing.gcz", tiny(), example=EXAMPLE)
+    if name == "export.engine":
+        export.to_onnx(tiny(), "net.onnx", EXAMPLE)
     if name == "measuring.Report.read_json":
         gc.report(tiny(), EXAMPLE).write_json("report.json")
     function(**{key: made(value) for key, value in good.items()})
