@@ -1,7 +1,12 @@
 """What the tests of the command line share: a folder as a user has it, and runs of commands in this process."""
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import click
 import gluon_compress as gc  # before mxnet
@@ -12,6 +17,7 @@ from gluon_compress.cli import main
 from mxnet.gluon import nn
 from PIL import Image
 
+ROOT = Path(gc.__file__).resolve().parents[1]
 FACTORIES = '''
 import os
 import sys
@@ -93,13 +99,33 @@ def done(*words):
     return result
 
 
+def without_notes(errors):
+    """The lines of standard error that are no notes."""
+    return [line for line in errors.splitlines() if not line.startswith("gluon-compress: note: ")]
+
+
 def refused(*words, code=1):
     """The one line of a command that must fail, without its beginning."""
     result = run(*words)
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("gluon-compress: note: ")]
+    lines = without_notes(result.stderr)
     assert result.exit_code == code and result.stdout == "", (result.exit_code, result.stdout, result.stderr)
     assert len(lines) == 1 and lines[0].startswith("gluon-compress: error: "), result.stderr
     return lines[0].removeprefix("gluon-compress: error: ")
+
+
+def started(*words, **streams):
+    """A command as a process of its own, which runs."""
+    return subprocess.Popen([sys.executable, "-m", "gluon_compress", *words], text=True, **streams,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+@contextmanager
+def modules_of(folder):
+    """A folder whose modules, of the package ``my``, are forgotten afterwards: other tests have others."""
+    yield folder
+    for name in [name for name in sys.modules if name == "my" or name.startswith("my.")]:
+        del sys.modules[name]
+    sys.path[:] = [path for path in sys.path if path != str(folder)]
 
 
 def files(folder):

@@ -1,6 +1,5 @@
 """The command line: every help page's examples run, what commands print, write and refuse."""
 import json
-import sys
 
 import click
 import gluon_compress as gc  # before mxnet
@@ -8,7 +7,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 import yaml
-from command_line import commands, copy_of, done, examples, files, make_place, refused, run
+from command_line import commands, copy_of, done, examples, files, make_place, modules_of, refused, run
 
 PAGES = commands()
 ALL = [words for page in PAGES.values() for words in examples(page)]
@@ -25,10 +24,8 @@ def made(tmp_path_factory):
 def place(made, tmp_path, monkeypatch):
     """The working directory: a fresh copy of what a user has."""
     monkeypatch.chdir(copy_of(made, tmp_path))
-    yield tmp_path
-    for name in [name for name in sys.modules if name == "my" or name.startswith("my.")]:
-        del sys.modules[name]
-    sys.path[:] = [path for path in sys.path if path != str(tmp_path)]
+    with modules_of(tmp_path):
+        yield tmp_path
 
 
 # ---- help

@@ -5,17 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import gluon_compress as gc  # before mxnet
 import mxnet as mx
 import numpy as np
 import pytest
-from command_line import copy_of, done, files, make_place, refused, run
+from command_line import copy_of, done, files, make_place, modules_of, refused, run, started
 from full_disk import files_end_at
 from gluon_compress.cli.surroundings import surroundings
-
-ROOT = Path(gc.__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +39,8 @@ def place(made, tmp_path, monkeypatch):
     (tmp_path / "native-symbol.json").write_text(json.dumps(graph))
     (tmp_path / "native-0000.params").write_bytes((tmp_path / "model-0000.params").read_bytes())
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x01garbage")
-    yield tmp_path
-    for name in [name for name in sys.modules if name == "my" or name.startswith("my.")]:
-        del sys.modules[name]
-    sys.path[:] = [path for path in sys.path if path != str(tmp_path)]
+    with modules_of(tmp_path):
+        yield tmp_path
 
 
 # ---- networks
@@ -166,16 +161,10 @@ def test_a_full_disk_leaves_no_part_of_a_file(words, target, place):
 
 # ---- what happens to the process
 
-def process_of(*words, **options):
-    code = "import sys; from gluon_compress.cli import main; main(sys.argv[1:])"
-    return subprocess.Popen([sys.executable, "-c", code, *words], text=True, stderr=subprocess.PIPE,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
-
-
 def test_ctrl_c_leaves_no_part_of_a_file(place):
     before = files(place)
-    process = process_of("prune", "my.nets:started", "--ratio", "0.5", "--data", "photos", "--epochs", "100000",
-                      "--output", "x.gcz", stdout=subprocess.PIPE)
+    process = started("prune", "my.nets:started", "--ratio", "0.5", "--data", "photos", "--epochs", "100000",
+                      "--output", "x.gcz", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not (place / "started").exists() and process.poll() is None:
         time.sleep(0.1)
     time.sleep(1)  # wherever it is then: it never gets to the end
@@ -199,14 +188,14 @@ def test_ctrl_c_where_python_can_raise_nothing_is_heard_a_moment_later():
 def test_a_reader_that_goes_away_ends_it_quietly(place):
     read, write = os.pipe()
     os.close(read)
-    process = process_of("params", stdout=write)
+    process = started("params", stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert process.communicate(timeout=100)[1] == "" and process.returncode == 141
 
 
 def test_an_output_that_takes_nothing_is_named():
     with open("/dev/full", "w") as full:
-        process = process_of("params", stdout=full)
+        process = started("params", stdout=full, stderr=subprocess.PIPE)
         errors = process.communicate(timeout=100)[1]
     assert process.returncode == 1
     assert errors == ("gluon-compress: error: the output: No space left on device; make room there, or write to "

@@ -8,10 +8,10 @@ from pathlib import Path
 import gluon_compress as gc  # before mxnet
 import mxnet as mx
 import pytest
+from command_line import started, without_notes
 from full_disk import files_end_at
 from gluon_compress.cli import main
 
-ROOT = Path(gc.__file__).resolve().parents[1]
 MODULE = '''
 import os, signal
 import gluon_compress, mxnet as mx, numpy as np
@@ -83,11 +83,6 @@ def call(*words):
     return main(list(words), standalone_mode=False)
 
 
-def lines_of(errors):
-    """What was said of the failure: the lines that are no notes."""
-    return [line for line in errors.splitlines() if not line.startswith("gluon-compress: note: ")]
-
-
 @pytest.mark.parametrize("name, code, said", [
     ("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "ended by SIGTERM"), ("SIGHUP", 129, "ended by SIGHUP")])
 @pytest.mark.parametrize("command", WITH_DATA)
@@ -96,7 +91,7 @@ def test_a_signal_ends_a_command_at_once_and_leaves_nothing_half_done(work, caps
         before = sorted(os.listdir())
         assert call(*words_of(command, f"{name.lower()}_{when}")) == code
         output, errors = capsys.readouterr()
-        assert lines_of(errors) == [f"gluon-compress: {said}"] and output == ""
+        assert without_notes(errors) == [f"gluon-compress: {said}"] and output == ""
         left = [each for each in sorted(os.listdir()) if each not in before and not each.endswith(".state")]
         assert left == []
 
@@ -107,7 +102,7 @@ def test_a_full_disk_is_said_in_a_line_that_names_the_file_and_the_old_file_stay
     output.write_text("an older file")
     with files_end_at(100):
         assert call(*words_of(command, "quiet"), "--force") == 1
-    [said] = lines_of(capsys.readouterr().err)
+    [said] = without_notes(capsys.readouterr().err)
     assert re.fullmatch(rf"gluon-compress: error: .*{output}.*: File too large; .*", said), said
     assert output.read_text() == "an older file" and not list(work.glob(".*")) and not list(work.glob("*.yaml"))
 
@@ -118,7 +113,7 @@ def test_nothing_is_overwritten_without_force(work, capsys, command):
     for file in (output, Path(f"{output}.recipe.yaml")):
         file.write_text("mine")
         assert call(*words_of(command, "quiet")) == 1
-        [said] = lines_of(capsys.readouterr().err)
+        [said] = without_notes(capsys.readouterr().err)
         assert said == f"gluon-compress: error: {file} is there already; nothing is overwritten without --force"
         assert file.read_text() == "mine"
         file.unlink()
@@ -130,14 +125,9 @@ def test_a_target_that_cannot_be_written_is_said_before_the_work(work, capsys, c
     words = words_of(command, "quiet", made=False) if command in WITH_DATA else [command, "model", "--shape", "1,3,8,8"]
     ending = "" if "/" in output else ".gcz"
     assert call(*words, "--output", output + ending) == 1
-    [said] = lines_of(capsys.readouterr().err)
+    [said] = without_notes(capsys.readouterr().err)
     reasons = "No such file|Not a directory|File name too long|Permission denied"
     assert re.match(rf"gluon-compress: error: .*({reasons})", said)
-
-
-def started(*words, **streams):
-    return subprocess.Popen([sys.executable, "-m", "gluon_compress", *words], text=True, **streams,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_an_output_that_nobody_reads_or_that_is_full_ends_the_command_quietly_or_in_a_line(work):

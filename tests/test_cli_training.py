@@ -14,10 +14,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 import yaml
+from command_line import started
 from gluon_compress.cli import main, stages
 from PIL import Image
 
-ROOT = Path(gc.__file__).resolve().parents[1]
 FUNCTIONS = '''
 import gluon_compress, mxnet as mx
 from mxnet.gluon import nn
@@ -151,8 +151,7 @@ def test_test_images_change_nothing_but_their_own_numbers(work, capsys):
 
 def interrupted(words, until, name):
     """Start the command line as a process, send it a signal when ``until()`` holds, and return (code, errors)."""
-    process = subprocess.Popen([sys.executable, "-m", "gluon_compress", *words], stderr=subprocess.PIPE, text=True,
-                               stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    process = started(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     end = time.monotonic() + 120
     while not until() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
@@ -205,7 +204,6 @@ def test_distill_takes_its_settings(work, monkeypatch):
     def distill(student, teacher, data, epochs, temperature, hard_weight, **further):
         asked.update(epochs=epochs, temperature=temperature, hard_weight=hard_weight, **further)
     monkeypatch.setattr(gc.distillation, "distill", distill)
-    monkeypatch.setattr("gluon_compress.cli.training_history", None, raising=False)
     call(*DISTILL, "--temperature", "2", "--hard-weight", "0.5", "--optimizer", "adam", "--seed", "3")
     trainer = asked["trainer"]
     assert (asked["temperature"], asked["hard_weight"], asked["seed"]) == (2, 0.5, 3)

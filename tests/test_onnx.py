@@ -20,10 +20,10 @@ from gluon_compress.quantization import quantize_weights
 from mxnet.gluon import SymbolBlock, nn, rnn
 from mxnet.gluon.model_zoo import vision
 from networks import Function, Net, randomize
-from test_onnx_operators import NEWEST, compare, listed, normal, run
+from test_onnx_operators import NEWEST, assert_same, listed, normal, run
 
 
-def agree(net, path, *inputs, tolerance=1e-5):
+def assert_agree(net, path, *inputs, tolerance=1e-5):
     found = run(path, [value.asnumpy() for value in inputs])
     for one, other in zip(found, listed(net(*inputs)), strict=True):
         other = other.asnumpy()
@@ -62,7 +62,7 @@ def test_quantized_weights_leave_as_the_codes_that_they_are(bits, opset, dtype, 
     net, image = convolutional(), mx.nd.random.normal(shape=(2, 3, 8, 8))
     scales = quantize_weights(net, bits, per_channel)
     path = to_onnx(net, tmp_path / "net.onnx", image, opset=opset, weights=scales)
-    agree(net, path, image)
+    assert_agree(net, path, image)
     codes = {name: value for name, value in stored(path).items() if name.endswith("_codes")}
     assert [value.dtype.name for value in codes.values()] == [dtype] * 3
     for value, expected in zip(codes.values(), scales.codes(net).values()):
@@ -99,7 +99,7 @@ def test_the_records_of_a_file_say_which_weights_are_codes_and_the_metadata_tell
     gc.save(tmp_path / "net.gcz", net, masks, scales)
     records = gc.checkpoint.records(tmp_path / "net.gcz")
     path = to_onnx(net, tmp_path / "net.onnx", image, weights=records)
-    agree(net, path, image)
+    assert_agree(net, path, image)
     assert operators(path).count("DequantizeLinear") == 3
     known = said(path)
     assert set(json.loads(known["gluon_compress.records"])) == {"masks", "scales"}
@@ -122,7 +122,7 @@ def test_channels_that_were_removed_are_not_in_the_file(tmp_path):
     before = to_onnx(net, tmp_path / "a.onnx", image).stat().st_size
     prune_channels(net, image, ratio=0.5)
     after = to_onnx(net, tmp_path / "b.onnx", image)
-    agree(net, after, image)
+    assert_agree(net, after, image)
     assert after.stat().st_size < 0.6 * before
 
 
@@ -130,7 +130,7 @@ def test_embeddings_and_dense_layers_over_steps_leave_as_codes(tmp_path):
     net, inputs = encoder()
     scales = quantize_weights(net, 8)
     path = to_onnx(net, tmp_path / "net.onnx", inputs, weights=scales)
-    agree(net, path, *inputs)
+    assert_agree(net, path, *inputs)
     assert operators(path).count("DequantizeLinear") == len(scales.weights)
 
 
@@ -140,9 +140,9 @@ def test_embeddings_and_dense_layers_over_steps_leave_as_codes(tmp_path):
 def test_a_bert_takes_any_number_of_sentences(interleaved, lengths, tmp_path):
     net, inputs = encoder(interleaved, lengths)
     path = to_onnx(net, tmp_path / "net.onnx", inputs)
-    agree(net, path, *inputs)
-    agree(net, path, *(value[:1] for value in inputs))
-    agree(net, path, *(mx.nd.concat(value, value, dim=0) for value in inputs))
+    assert_agree(net, path, *inputs)
+    assert_agree(net, path, *(value[:1] for value in inputs))
+    assert_agree(net, path, *(mx.nd.concat(value, value, dim=0) for value in inputs))
 
 
 def test_steps_before_samples_with_states_as_inputs(tmp_path):
@@ -169,7 +169,7 @@ def test_steps_before_samples_with_states_as_inputs(tmp_path):
     lambda F, x: F.broadcast_add(F.flatten(x), F.expand_dims(F.contrib.arange_like(x, axis=0), axis=1)),
     lambda F, x: F.tile(F.mean(x, axis=(1, 2, 3)), (1,)) * 2, lambda F, x: F.zeros_like(x) + x])
 def test_lengths_that_follow_the_batch(function, tmp_path):
-    compare(function, [normal(2, 6, 5, 4)], tmp_path / "net.onnx", 17, batches=(1, 4))
+    assert_same(function, [normal(2, 6, 5, 4)], tmp_path / "net.onnx", 17, batches=(1, 4))
     assert onnx.load(str(tmp_path / "net.onnx")).graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
@@ -212,7 +212,7 @@ def test_published_networks_leave(title, tmp_path):
     net.initialize(mx.init.Uniform(1))
     example = (mx.nd.random.uniform(shape=(2, 3, 8, 8)), mx.nd.array([0, 1]))[:len(inputs)]
     net(*example)
-    agree(net, to_onnx(net, tmp_path / "net.onnx", example), *example)
+    assert_agree(net, to_onnx(net, tmp_path / "net.onnx", example), *example)
 
 
 @pytest.mark.parametrize("name, size", [("mobilenet0.25", 32), ("mobilenetv2_0.25", 32)])
@@ -222,7 +222,7 @@ def test_zoo_networks_leave_in_every_opset(name, size, tmp_path):
     image = mx.nd.random.normal(shape=(2, 3, size, size))
     net(image)
     for opset in (13, NEWEST):
-        agree(net, to_onnx(net, tmp_path / "net.onnx", image, opset=opset), image)
+        assert_agree(net, to_onnx(net, tmp_path / "net.onnx", image, opset=opset), image)
 
 
 # Checks -------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from networks import Function
-from test_onnx_operators import compare, run
+from test_onnx_operators import assert_same, run
 
 RANDOM = np.random.default_rng(3)
 
@@ -27,12 +27,12 @@ def boxes(samples, count, classes=3, center=False):
 @pytest.mark.parametrize("opset", [13, 21])
 def test_suppression_of_overlapping_boxes(settings, opset, tmp_path):
     rows = boxes(2, 30, center=settings.get("in_format") == "center")
-    compare(lambda F, x: F.contrib.box_nms(x, **settings), [rows], tmp_path / "net.onnx", opset, batches=(1, 3))
+    assert_same(lambda F, x: F.contrib.box_nms(x, **settings), [rows], tmp_path / "net.onnx", opset, batches=(1, 3))
 
 
 def test_suppression_within_one_image(tmp_path):
-    compare(lambda F, x: F.contrib.box_nms(x, coord_start=1, score_index=0, topk=5), [boxes(1, 20)[0, :, 1:]],
-            tmp_path / "net.onnx", 21)
+    assert_same(lambda F, x: F.contrib.box_nms(x, coord_start=1, score_index=0, topk=5), [boxes(1, 20)[0, :, 1:]],
+                tmp_path / "net.onnx", 21)
 
 
 @pytest.mark.parametrize("settings", [{}, {"format": "corner", "std0": 0.1, "std3": 0.2}, {"clip": 0.3}], ids=str)
@@ -40,8 +40,9 @@ def test_boxes_from_anchors(settings, tmp_path):
     deltas = RANDOM.normal(size=(2, 12, 4)).astype(np.float32)
     anchors = boxes(1, 12)[:, :, 2:]
     net = Function(lambda F, x: F.contrib.box_decode(x, F.slice_axis(x, axis=0, begin=0, end=1) * 0 + 2, **settings))
-    compare(net.function, [deltas], tmp_path / "net.onnx", 21, batches=(1,))
-    compare(lambda F, x, y: F.contrib.box_decode(x, y, **settings), [deltas[:1], anchors], tmp_path / "net.onnx", 21)
+    assert_same(net.function, [deltas], tmp_path / "net.onnx", 21, batches=(1,))
+    assert_same(lambda F, x, y: F.contrib.box_decode(x, y, **settings), [deltas[:1], anchors], tmp_path / "net.onnx",
+                21)
 
 
 @pytest.mark.parametrize("settings", [{}, {"clip": False, "threshold": 0.3}, {"force_suppress": True}], ids=str)

@@ -24,7 +24,7 @@ def listed(outputs):
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
-def compare(function, arrays, path, opset, batches=(), tolerance=2e-6, axis=0):
+def assert_same(function, arrays, path, opset, batches=(), tolerance=2e-6, axis=0):
     """The file gives the outputs of MXNet for the example and, if ``batches``, for other numbers of samples."""
     net = Function(function)
     gc.export.to_onnx(net, path, tuple(map(as_mxnet, arrays)), opset=opset, verify=False)
@@ -198,13 +198,13 @@ def test_it_computes_the_same(name, opset, tmp_path):
     function, arrays = CASES[name]
     if "regions" in name and opset == NEWEST:
         opset = 21  # ONNX Runtime has no RoiAlign of the newest
-    compare(function, arrays, tmp_path / "net.onnx", opset, batches=(1, 5))
+    assert_same(function, arrays, tmp_path / "net.onnx", opset, batches=(1, 5))
 
 
 # With weights -------------------------------------------------------------------------------------------------------
 
-def compare_layer(layer, shape, path, opset=21, batches=(1, 5), tolerance=3e-6, axis=0):
-    """As :func:`compare`, of a layer with random parameters."""
+def assert_same_layer(layer, shape, path, opset=21, batches=(1, 5), tolerance=3e-6, axis=0):
+    """As :func:`assert_same`, of a layer with random parameters."""
     layer.initialize(mx.init.Normal(0.5))
     layer(mx.nd.zeros(shape))
     for parameter in layer.collect_params().values():
@@ -238,14 +238,14 @@ def test_convolutions(transposed, settings, tmp_path):
         settings["dilation"] = (1,) * axes if axes == 3 else settings["dilation"]  # MXNet has no other
         settings["output_padding"] = tuple(int(step > 1) for step in settings["strides"])
     layer = getattr(nn, f"Conv{axes}D{'Transpose' if transposed else ''}")(in_channels=6, **settings)
-    compare_layer(layer, (2, 6, 9, 8, 7)[:axes + 2], tmp_path / "net.onnx", opset=13)
+    assert_same_layer(layer, (2, 6, 9, 8, 7)[:axes + 2], tmp_path / "net.onnx", opset=13)
 
 
 @pytest.mark.parametrize("target", [(14, 12), (15, 13)])
 def test_a_transposed_convolution_to_a_size(target, tmp_path):
-    compare(lambda F, x: F.Deconvolution(x, F.reshape(F.arange(4 * 3 * 4 * 4), (4, 3, 4, 4)) / 100, kernel=(4, 4),
-                                         stride=(2, 2), pad=(1, 1), num_filter=3, target_shape=target),
-            [normal(2, 4, 7, 6)], tmp_path / "net.onnx", 21)
+    assert_same(lambda F, x: F.Deconvolution(x, F.reshape(F.arange(4 * 3 * 4 * 4), (4, 3, 4, 4)) / 100, kernel=(4, 4),
+                                             stride=(2, 2), pad=(1, 1), num_filter=3, target_shape=target),
+                [normal(2, 4, 7, 6)], tmp_path / "net.onnx", 21)
 
 
 @pytest.mark.parametrize("layer, shape", [
@@ -258,7 +258,7 @@ def test_a_transposed_convolution_to_a_size(target, tmp_path):
     (lambda: nn.GroupNorm(2), (2, 4, 5, 6)), (lambda: nn.ReflectionPad2D(2), (2, 4, 5, 6))])
 @pytest.mark.parametrize("opset", [13, NEWEST])
 def test_layers(layer, shape, opset, tmp_path):
-    compare_layer(layer(), shape, tmp_path / "net.onnx", opset)
+    assert_same_layer(layer(), shape, tmp_path / "net.onnx", opset)
 
 
 @pytest.mark.parametrize("layout", ["TNC", "NTC"])
@@ -266,8 +266,8 @@ def test_layers(layer, shape, opset, tmp_path):
 @pytest.mark.parametrize("kind", [rnn.LSTM, rnn.GRU, rnn.RNN, lambda *a, **k: rnn.RNN(*a, activation="tanh", **k)])
 def test_recurrent_layers_take_any_number_of_samples_in_both_layouts(kind, layers, both, layout, tmp_path):
     layer = kind(5, layers, layout=layout, bidirectional=both, input_size=4)
-    compare_layer(layer, (3, 2, 4) if layout == "TNC" else (2, 3, 4), tmp_path / "net.onnx", 14,
-                  axis=layout.index("N"))
+    assert_same_layer(layer, (3, 2, 4) if layout == "TNC" else (2, 3, 4), tmp_path / "net.onnx", 14,
+                      axis=layout.index("N"))
 
 
 def test_recurrent_layers_give_their_states(tmp_path):
@@ -288,4 +288,5 @@ def test_interleaved_attention(name, widths, tmp_path):
     arrays = [normal(samples * heads, steps, steps) if width is None else
               normal(steps, samples, heads * width * size) for width in widths]
     operator = f"interleaved_matmul_{name}"
-    compare(lambda F, *inputs: getattr(F.contrib, operator)(*inputs, heads=heads), arrays, tmp_path / "net.onnx", 17)
+    assert_same(lambda F, *inputs: getattr(F.contrib, operator)(*inputs, heads=heads), arrays, tmp_path / "net.onnx",
+                17)
