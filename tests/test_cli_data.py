@@ -1,4 +1,5 @@
 """Data on the command line: what each name opens, how images are prepared for a network, what is refused."""
+import shutil
 import subprocess
 import sys
 
@@ -6,11 +7,13 @@ import gluon_compress as gc  # before mxnet
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon_compress.cli.data import open_data
+from gluon_compress.cli.data import Data, open_data
 from gluon_compress.cli.data_options import data_options, parse_channels, parse_size
-from gluon_compress.cli.failures import Refusal
+from gluon_compress.cli.doubts import note_guessing, note_training_images
+from gluon_compress.cli.failures import Refusal, in_options
 from gluon_compress.cli.networks import Opened, read_recipe_beside
 from gluon_compress.cli.run import Run
+from gluon_compress.cli.training import remember_training
 from mxnet.gluon import nn
 from PIL import Image
 
@@ -231,3 +234,67 @@ def test_the_options_answer_before_mxnet_is_imported():
     code = ("import sys; sys.argv = ['gluon-compress']; import gluon_compress.cli.data, gluon_compress.cli.compress;"
             "assert not {'mxnet', 'PIL'} & set(sys.modules), sorted(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- what makes an accuracy doubtful
+
+def test_the_order_of_the_classes_holds_for_the_commands_after(place):
+    (place / "names.txt").write_text("dog\ncat\n")
+    run, _ = run_with(labels="names.txt")
+    first = open_data(run, small())
+    later = small()
+    later.images, later.recipe = run.remembered("images"), "small.gcz.recipe.yaml"
+    again, notes = run_with()
+    second = open_data(again, later)
+    np.testing.assert_array_equal(second.dataset.labels, first.dataset.labels)
+    assert list(second.dataset.labels) != list(opened().dataset.labels)
+    assert any("in the order of the labels in small.gcz.recipe.yaml" in note for note in notes)
+    assert again.remembered("images")["labels"] == ["dog", "cat"]
+    assert list(opened(later, labels="names.txt").dataset.labels) == list(first.dataset.labels)
+    opened(later, data="images.rec")  # has no directories: nothing to put in order
+
+
+def test_images_that_a_network_was_trained_on_are_noted_whatever_they_are_called(place):
+    training, _ = run_with()
+    network = small()
+    remember_training(training, network, open_data(training, network))
+    network.trained_on, network.recipe = training.remembered("trained_on"), "small.gcz.recipe.yaml"
+    shutil.copytree("photos", "moved")
+    run, notes = run_with(data="moved")
+    note_training_images(run, network, open_data(run, network))
+    assert any("small was trained on moved (see small.gcz.recipe.yaml)" in note for note in notes)
+    run, notes = run_with(data="arrays.npz")
+    note_training_images(run, network, open_data(run, network))
+    assert not any("trained on" in note for note in notes)
+
+
+@pytest.mark.parametrize("classes, accuracy, doubtful", [
+    (10, 0.033, True), (10, 0.149, True), (10, 0.16, False), (2, 0.5, True), (2, 0.6, False), (1000, 0.001, True),
+    (1000, 0.01, False)])
+def test_a_network_that_seems_to_guess_is_noted_with_what_was_assumed(classes, accuracy, doubtful):
+    images = RANDOM.randint(0, 256, (40, 2, 2, 3)).astype(np.uint8)
+    dataset = gc.datasets.ImageDataset(images, np.arange(40) % classes, (0.5, 0.4, 0.3), (0.25, 0.25, 0.25),
+                                       classes=[str(number) for number in range(classes)])
+    run, notes = run_with()
+    note_guessing(run, small(), Data("photos", dataset), accuracy)
+    assert bool(notes) == doubtful
+    for word in ("mean 0.5, 0.4, 0.3", "--normalize", "--labels", f"{classes} classes"):
+        assert word in "".join(notes) or not doubtful
+
+
+@pytest.mark.parametrize("said, expected", [
+    ("round_to=1 keeps the ratio", "--round-to 1 keeps the ratio"),
+    ("leave them out by skip_bad", "leave them out by --skip-bad"),
+    ("such as resize=256, crop=224", "such as --resize 256, --crop 224"),
+    ("exclude='conv0' names", "--exclude conv0 names"),
+    ("the crop of skip_bad/1.png and no_skip_bad, round_to.gcz", None),
+    ("--round-to 1, ratio 0.5, skip_bad(", None)])
+def test_what_the_library_says_of_arguments_is_said_of_options(said, expected):
+    assert in_options(said, ("round_to", "skip_bad", "resize", "crop", "exclude", "ratio")) == (expected or said)
+
+
+def test_images_of_several_sizes_are_refused_with_the_options_that_help(place):
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save("photos/cat/large.png")
+    with pytest.raises(gc.DataError, match="different sizes") as caught:
+        opened()
+    assert "--resize 256, --crop 224" in in_options(str(caught.value), ("resize", "crop"))

@@ -42,7 +42,8 @@ class Command(click.Command):
         given = dict(ctx.params)
         taken = {name: ctx.params.pop(name, False) for name in ("json", "quiet", "force", "dry_run", "verbose",
                                                                 "debug", "recipe")}
-        run = Run(self.name or "", given, taken["json"], taken["quiet"], taken["force"], taken["dry_run"])
+        names = tuple(option.name for option in self.params if isinstance(option, click.Option) and option.name)
+        run = Run(self.name or "", given, taken["json"], taken["quiet"], taken["force"], taken["dry_run"], names=names)
         ctx.obj = run
         with surroundings(taken["verbose"], run.quiet, run.note) as run.streams:
             try:
@@ -52,7 +53,7 @@ class Command(click.Command):
                 if isinstance(error, click.UsageError):
                     raise
                 log = run.streams.log() if taken["debug"] and code_of(error) == 1 else ""
-                return report_failure(error, run.streams.messages, taken["debug"], log)
+                return report_failure(error, run.streams.messages, taken["debug"], log, run.names)
 
     def _run(self, ctx: click.Context, run: Run) -> None:
         from ..starting import import_all

@@ -13,7 +13,7 @@ from .options import CRITERIA, calibration_option, exclude_option, network_argum
 from .pipeline import RESULTS, Pipeline, settings_of
 from .run import Run
 from .stages import Work
-from .training import FINE_TUNING_RATE, state_kept, state_of, training_options
+from .training import FINE_TUNING_RATE, remember_training, state_kept, state_of, training_options
 
 SETTINGS = ("macs", "criterion", "exclude", "epochs", "temperature", "hard_weight", "optimizer", "learning_rate",
             "weight_decay", "augment", "seed", "held_out", "max_accuracy_drop", "calibration_images")
@@ -57,6 +57,8 @@ def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None
     example = example_of(run, opened, batch=1, data=data.batches())
     training, held_out = data.split(run.options["held_out"])
     test = open_test_data(run, opened)
+    if run.options["epochs"]:
+        remember_training(run, opened, data)
     if run.would(f"keep {macs:.0%} of the multiply-accumulates of {opened.text}, train it for "
                  f"{run.options['epochs']} epochs on {training}, and bring it onto integers", target):
         return

@@ -164,13 +164,27 @@ def _of_path(run: Run, text: str, opened: Opened | None) -> Data:
         arguments |= {"skip_bad": bool(run.options.get("skip_bad")), "progress": not run.quiet}
     else:
         arguments.pop("grey")
-    if run.options.get("labels"):
-        if ending != "/":
-            raise Refusal(f"--labels names the directories of a folder, and {text} is none")
-        arguments["classes"] = run.options["labels"]
-        run.uses(run.options["labels"])
+    if (classes := _classes(run, opened, text, ending == "/")) is not None:
+        arguments["classes"] = classes
     run.uses(text)
-    return _with_batches(run, Data(text, readers[ending](path, **arguments)))
+    dataset = readers[ending](path, **arguments)
+    if classes is not None:
+        run.remember(images={**run.remembered("images"), "labels": list(dataset.classes)})
+    return _with_batches(run, Data(text, dataset))
+
+
+def _classes(run: Run, opened: Opened | None, text: str, folder: bool) -> Any:
+    """The names of the directories in the network's order: a file of the user's, or what an earlier command was told.
+    """
+    if file := run.options.get("labels"):
+        if not folder:
+            raise Refusal(f"--labels names the directories of a folder, and {text} is none")
+        run.uses(file)
+        return file
+    earlier = opened.images.get("labels") if opened and folder else None
+    if opened and earlier:
+        run.note(f"directories are in the order of the labels in {opened.recipe}; --labels FILE says otherwise")
+    return earlier
 
 
 def _with_batches(run: Run, data: Data) -> Data:

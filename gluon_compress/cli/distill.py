@@ -12,7 +12,7 @@ from .failures import Refusal
 from .networks import Opened, example_of, open_network
 from .options import NetworkText, network_argument, output_option
 from .run import Run
-from .training import new_trainer, state_kept, state_of, training_batches, training_options
+from .training import new_trainer, remember_training, state_kept, state_of, training_batches, training_options
 
 RATE = 0.05
 
@@ -49,6 +49,7 @@ def distill(run: Run, output: str, teacher: str, epochs: int, **shared: Any) -> 
     example = example_of(run, student, batch=1, data=data.batches())
     rest, held_out = data.split(run.options["held_out"])
     test = open_test_data(run, professor)
+    remember_training(run, student, data)
     _check_pair(student, professor, example)
     if run.would(f"train {student.text} for {epochs} epochs on {rest}, with {professor.text} as the teacher", target):
         return

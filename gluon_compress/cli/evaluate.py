@@ -8,6 +8,7 @@ import click
 from .command import command
 from .data import open_data
 from .data_options import data_options
+from .doubts import note_guessing, note_training_images
 from .networks import Opened, open_network
 from .options import NetworkText, opening_options
 from .run import Run
@@ -34,6 +35,8 @@ def evaluate(run: Run, networks: tuple[str, ...], **shared: Any) -> None:
     for text, opened in zip(networks, _alike([open_network(run, text) for text in networks])):
         data = open_data(run, opened, part="test")
         accuracy = gc.training.evaluate(opened.net, data.batches())
+        note_training_images(run, opened, data)
+        note_guessing(run, opened, data, accuracy)
         images = None if data.dataset is None else len(data.dataset)
         results.append({"network": text, "kind": opened.kind, "accuracy": accuracy, "images": images,
                         "bytes": opened.bytes, "data": str(data)})

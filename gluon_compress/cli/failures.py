@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from ..starting import COMMAND
@@ -52,8 +54,12 @@ def code_of(error: BaseException) -> int:
     return FAILED
 
 
-def report_failure(error: BaseException, stream: TextIO | None, debug: bool, log: str = "") -> int:
-    """Say what went wrong and return the exit code; with ``debug`` the traceback, and what MXNet printed, too."""
+def report_failure(error: BaseException, stream: TextIO | None, debug: bool, log: str = "",
+                   names: Iterable[str] = ()) -> int:
+    """Say what went wrong and return the exit code; with ``debug`` the traceback, and what MXNet printed, too.
+
+    ``names`` are those of the command's options, for :func:`in_options`.
+    """
     code = code_of(error)
     if debug:
         if log:
@@ -62,7 +68,7 @@ def report_failure(error: BaseException, stream: TextIO | None, debug: bool, log
     if isinstance(error, KeyboardInterrupt):
         tell(str(error) or "interrupted", stream)
     elif code == FAILED:
-        tell(f"error: {line_of(error)}", stream)
+        tell(f"error: {in_options(line_of(error), names)}", stream)
     return code
 
 
@@ -78,6 +84,19 @@ def line_of(error: BaseException) -> str:
         return "there is not enough memory"
     said = one_line(str(error).partition("Stack trace")[0]) or "no reason given"
     return f"{type(error).__name__}: {said[:300]} (--debug shows where)"
+
+
+def in_options(text: str, names: Iterable[str]) -> str:
+    """What the library says of its arguments, said of options: ``round_to=1`` as ``--round-to 1``.
+
+    Of the ``names`` of options those with an underscore are known alone, too; others might be words.
+    """
+    for name in names:
+        option = f"--{name.replace('_', '-')}"
+        text = re.sub(rf"(?<![\w./-]){name}=(['\"]?)([\w.:-]*\w)\1", rf"{option} \2", text)
+        if "_" in name:
+            text = re.sub(rf"(?<![\w./=-]){name}(?![\w./=:(-])", option, text)
+    return text
 
 
 def _line_of_system(error: OSError) -> str:

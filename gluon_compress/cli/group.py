@@ -52,7 +52,7 @@ def show_version(ctx: click.Context, parameter: click.Parameter, value: bool) ->
         ctx.exit()
 
 
-@click.group(cls=Group, context_settings=SETTINGS)
+@click.group(cls=Group, context_settings=SETTINGS, no_args_is_help=False)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version,
               help="Show the version and exit.")
 def main() -> None:

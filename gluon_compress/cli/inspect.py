@@ -9,6 +9,7 @@ import click
 from .command import command
 from .data import open_data
 from .data_options import data_options
+from .doubts import note_guessing, note_training_images
 from .networks import Opened, example_of, open_network
 from .options import NetworkText, Target, network_argument
 from .run import Run
@@ -66,8 +67,14 @@ def _report(run: Run, opened: Opened) -> Any:
                          layer_times=options["layer_times"], progress=not run.quiet, records=records,
                          name=os.path.basename(one.text) or one.text,
                          path=one.files[-1] if len(one.files) == 1 else None, **further)
+    if data is not None:
+        for one in (opened, *others):
+            note_training_images(run, one, data)
     reports = {other.text: of(other, list(earlier_records(other).values())) for other in others}
-    return of(opened, _records(run, opened), **({"compared_with": reports} if reports else {}))
+    report = of(opened, _records(run, opened), **({"compared_with": reports} if reports else {}))
+    if data is not None:
+        note_guessing(run, opened, data, report.accuracy)
+    return report
 
 
 def _records(run: Run, opened: Opened) -> list[Any]:

@@ -44,6 +44,8 @@ class Opened:
         What becomes of images before it gets them, as the recipe beside its file has it: {option of --data: value}.
     recipe : str
         That recipe's name.
+    trained_on : dict
+        {name of data: digest or ""} of what this package's commands trained it on, as that recipe has it.
     """
 
     text: str
@@ -55,6 +57,7 @@ class Opened:
     found: Any = None
     images: dict[str, Any] = field(default_factory=dict)
     recipe: str = ""
+    trained_on: dict[str, str] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int | None:
@@ -169,11 +172,15 @@ def read_recipe_beside(run: Run, opened: Opened) -> None:
             made = yaml.safe_load(path.read_text(encoding="utf-8"))["run"]
             shapes = [tuple(map(int, shape)) for shape in made["input_shapes"]]
             images = {str(name): value for name, value in made.get("images", {}).items()}
+            trained_on = {str(name): str(digest) for name, digest in made.get("trained_on", {}).items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
             continue
         opened.shapes, opened.images, opened.recipe = opened.shapes or shapes, images, path.name
+        opened.trained_on = trained_on
         if images:
             run.remember(images=images)
+        if trained_on:
+            run.remember(trained_on=trained_on)
         return
 
 

@@ -9,6 +9,7 @@ import click
 from .command import command
 from .curves import read_curves
 from .data_options import data_options, held_out_option
+from .doubts import note_guessing
 from .failures import Refusal
 from .networks import Opened, example_of, open_network
 from .options import (
@@ -103,10 +104,14 @@ def prune(run: Run, output: str, **shared: Any) -> None:
                  f"({_said(run, amount)})", target):
         return
     before = _measured(opened, example, tuning)
+    if tuning and tuning.held_out:
+        note_guessing(run, opened, tuning.held_out, before["accuracy"])
     record = (_prune_channels if channels else _prune_weights)(run, opened, example, amount, tuning)
     after = _measured(opened, example, tuning)
     save_network(run, opened, target, opened.net, [record], example)
     _show(run, before, after, record)
+    if tuning and tuning.held_out:
+        run.show(f"accuracy: on {tuning.held_out}, held out")
 
 
 def _amount(run: Run) -> str:

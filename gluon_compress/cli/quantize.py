@@ -8,6 +8,7 @@ import click
 from .command import command
 from .data import open_data
 from .data_options import data_options, held_out_option
+from .doubts import note_guessing
 from .failures import Refusal
 from .networks import Opened, example_of, open_network
 from .options import calibration_option, chosen_layers, layer_options, network_argument, output_option
@@ -64,6 +65,8 @@ def quantize(run: Run, output: str, weights_only: bool, **shared: Any) -> None:
     if run.would(what, target):
         return
     before = tuning.accuracy(opened.net) if tuning else None
+    if tuning and tuning.held_out:
+        note_guessing(run, opened, tuning.held_out, before)
     net, records = _weights(run, opened, example) if weights_only else _integers(run, opened, tuning)
     after = tuning.accuracy(net) if tuning else None
     save_network(run, opened, target, net, records, example)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from .failures import Refusal, one_line, tell
+from .failures import Refusal, in_options, one_line, tell
 from .recipes import RECIPE_END, changed_inputs, digest_of, versions, write_recipe
 from .surroundings import Streams
 
@@ -28,6 +28,8 @@ class Run:
     json, quiet, force, dry : bool
     streams : Streams or None
         Where output and messages go, while the command runs.
+    names : tuple of str
+        Of the command's options, as Python has them: what the library says of its arguments is said of options.
     """
 
     command: str
@@ -37,6 +39,7 @@ class Run:
     force: bool = False
     dry: bool = False
     streams: Streams | None = None
+    names: tuple[str, ...] = ()
     _text: list[str] = field(default_factory=list)
     _ends: list[str] = field(default_factory=list)  # what was made and where, after all else
     _given: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +53,7 @@ class Run:
 
     def show(self, text: Any) -> None:
         """A result for people: printed at the end, when all is done, unless ``--json``."""
-        self._text.append(str(text))
+        self._text.append(in_options(str(text), self.names))
 
     def give(self, **values: Any) -> None:
         """The same result for programs: what ``--json`` prints."""
@@ -58,7 +61,7 @@ class Run:
 
     def note(self, text: str) -> None:
         """What the user should know: one line on standard error, at once."""
-        text = one_line(text)
+        text = in_options(one_line(text), self.names)
         if text in self._notes:
             return
         self._notes.append(text)
@@ -75,6 +78,14 @@ class Run:
     def remember(self, **values: Any) -> None:
         """What was found out and not given: later commands read it in the recipe."""
         self._known.update(values)
+
+    def remembered(self, name: str) -> Any:
+        """What :meth:`remember` was told; None where it was not."""
+        return self._known.get(name)
+
+    def digest(self, path: str) -> str:
+        """The SHA-256 of what was read; "" for what is no file or folder."""
+        return self._read.get(path, "")
 
     # ---- what is written
 

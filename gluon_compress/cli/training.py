@@ -11,6 +11,7 @@ import click
 
 from .data import Data
 from .failures import Refusal
+from .networks import Opened
 from .options import Decorated, stacked
 from .run import Run
 
@@ -67,6 +68,11 @@ def new_trainer(run: Run, net: Any, rate: float) -> Any:
     rate = run.options["learning_rate"] or (ADAM_RATE if name == "adam" else rate)
     settings = {"learning_rate": rate, "wd": run.options["weight_decay"]}
     return gluon.Trainer(net.collect_params(), name, settings | ({} if name == "adam" else {"momentum": 0.9}))
+
+
+def remember_training(run: Run, opened: Opened, data: Data) -> None:
+    """Later commands read in the recipe what the network was trained on: its accuracy there is none on new images."""
+    run.remember(trained_on={**opened.trained_on, data.text: run.digest(data.text)})
 
 
 def training_batches(run: Run, data: Data) -> Any:

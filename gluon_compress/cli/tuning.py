@@ -12,7 +12,7 @@ from .failures import Refusal
 from .networks import Opened
 from .options import stacked
 from .run import Run
-from .training import FINE_TUNING_RATE, new_trainer, optimizer_options, training_batches
+from .training import FINE_TUNING_RATE, new_trainer, optimizer_options, remember_training, training_batches
 
 STATISTICS_BATCHES = 20  # by which BatchNorm's statistics are estimated anew
 SMALLEST = 1e-12  # of a probability, whose logarithm is the loss
@@ -101,7 +101,10 @@ def _gives_probabilities(net: Any, data: Data) -> bool:
 def open_tuning(run: Run, opened: Opened) -> Tuning | None:
     """The :class:`Tuning` for ``--data``; None without data, ``Refusal`` where an option needs them."""
     if run.options.get("data"):
-        return Tuning(run, *open_data(run, opened).split(run.options["held_out"]))
+        data = open_data(run, opened)
+        if run.options.get("epochs"):
+            remember_training(run, opened, data)
+        return Tuning(run, *data.split(run.options["held_out"]))
     if run.options.get("epochs"):
         raise Refusal(f"--epochs {run.options['epochs']} needs images to train on; give --data")
     return None

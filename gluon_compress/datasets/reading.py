@@ -130,7 +130,7 @@ class _Images:
         if image.shape != self._array.shape[1:]:
             raise DataError(f"the images of {self._source} have different sizes: {self._first} is "
                             f"{_size(self._array[0])}, {name} {_size(image)} (height x width); give the size that the "
-                            f"network takes, such as resize 256 and crop 224")
+                            f"network takes, such as resize=256, crop=224")
         self._array[self._count] = image
         self._count += 1
 
