@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from int8_speed_systems import CALIBRATION_BATCHES, THREADS, answering, calibration, images
+from int8_speed_systems import CALIBRATION_BATCHES, THREADS, answering, calibration, images, quartiles
 
 BATCH, ROUNDS, SECONDS, WARM_UP = 8, 7, 0.25, 3
 OURS = "ours.onnx"
@@ -132,11 +132,6 @@ def in_turn(passes):
                 if time.perf_counter() >= end:
                     break
     return times
-
-
-def quartiles(milliseconds):
-    lower, median, upper = np.percentile(milliseconds, [25, 50, 75]).tolist()
-    return {"median_ms": median, "lower_quartile_ms": lower, "upper_quartile_ms": upper, "passes": len(milliseconds)}
 
 
 def main():

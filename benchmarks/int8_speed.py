@@ -37,7 +37,7 @@ import click
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import numpy as np
 from gluon_compress.tables import format_table
-from int8_speed_systems import SYSTEMS, THREADS
+from int8_speed_systems import SYSTEMS, THREADS, quartiles
 from recording import RESULTS, cpu_name, write_result
 
 PROCESS = Path(__file__).with_name("int8_speed_systems.py")
@@ -105,10 +105,9 @@ def measure(systems, batch):
     expected = outputs["MXNet fp32"]
     result = {}
     for name, milliseconds in times.items():
-        lower, median, upper = np.percentile(milliseconds, [25, 50, 75]).tolist()
         error = float(np.sqrt(np.mean((outputs[name] - expected) ** 2)) / expected.std())
-        result[name] = {"median_ms": median, "lower_quartile_ms": lower, "upper_quartile_ms": upper,
-                        "passes": len(milliseconds), "images_per_second": 1e3 * batch / median, "error": error}
+        result[name] = {**quartiles(milliseconds), "error": error}
+        result[name]["images_per_second"] = 1e3 * batch / result[name]["median_ms"]
     return result
 
 

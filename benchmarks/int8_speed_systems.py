@@ -201,6 +201,13 @@ def answering():
     return answers
 
 
+def quartiles(milliseconds):
+    """Median and quartiles of the passes, and how many there are."""
+    import numpy as np
+    lower, median, upper = np.percentile(milliseconds, [25, 50, 75]).tolist()
+    return {"median_ms": median, "lower_quartile_ms": lower, "upper_quartile_ms": upper, "passes": len(milliseconds)}
+
+
 def main():
     answers = answering()
     if sys.argv[1] == "prepare":

@@ -16,14 +16,12 @@ file takes any number, at two. SSD and YOLO are taken without their last step, w
 sorts, and scores that are equal but for rounding would change places. tests/test_onnx_detection.py has that step.
 """
 import json
-import multiprocessing
 import os
 import re
 import tempfile
 import time
 import warnings
 from collections import Counter
-from contextlib import redirect_stdout
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
@@ -148,7 +146,7 @@ def measure(key):
             row.update(seconds=round(time.perf_counter() - started, 2), **describe(path))
             step = "running it in MXNet"
             batches = [example, tuple(mx.nd.concat(value, value * 0.5, dim=0) for value in example)][:1 + row["batch"]]
-            expected = [outputs(net, batch) for batch in batches]
+            expected = [zoos.run(net, *batch) for batch in batches]
             row["outputs"] = [list(value.shape) for value in expected[0]]
             row["deviation"] = max(float(value.std()) for value in expected[0])
             for engine in ENGINES:
@@ -165,26 +163,13 @@ def describe(path):
             "batch": dynamic}
 
 
-def outputs(net, batch):
-    found = []
-
-    def collect(output):
-        if isinstance(output, (list, tuple)):
-            for part in output:
-                collect(part)
-        else:
-            found.append(output.asnumpy())
-    collect(net(*batch))
-    return found
-
-
 def in_engine(engine, path, batches, expected):
     """``{"1": difference, "2": difference}`` by the number of samples, or what went wrong as text."""
     try:
         run = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}[engine](path)
         return {str(len(batch[0])): difference(run([value.asnumpy() for value in batch]), wanted)
                 for batch, wanted in zip(batches, expected)}
-    except Exception as error:
+    except Exception as error:  # what an engine cannot do is a cell of the table
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
@@ -213,29 +198,6 @@ def difference(found, expected):
         found_difference = float(np.abs(one.astype(np.float64) - other).max() / max(np.abs(other).max(), 1e-30))
         largest = max(largest, found_difference if found_difference == found_difference else float("inf"))
     return largest
-
-
-def measure_apart(key):
-    """:func:`measure` in a new process, whose end is part of the result."""
-    context = multiprocessing.get_context("fork")  # the imports take longer than many a network
-    receiver, sender = context.Pipe(duplex=False)
-
-    def send_row():
-        with redirect_stdout(None):  # gluoncv prints
-            sender.send(json.dumps(measure(key)))
-    process = context.Process(target=send_row)
-    process.start()
-    sender.close()
-    try:
-        if not receiver.poll(TIME_LIMIT):
-            process.kill()
-            return {"error": f"not done after {TIME_LIMIT} s"}
-        return json.loads(receiver.recv())
-    except EOFError:
-        process.join()
-        return {"error": f"the process ended with {process.exitcode}"}
-    finally:
-        process.join()
 
 
 # The table --------------------------------------------------------------------------------------------------------
@@ -329,7 +291,7 @@ def main(only, again, failed):
         raise click.BadParameter(f"no network matches {only!r}; there are {', '.join(chosen)}", param_hint="--only")
     for key in tqdm([key for key in wanted if again or key not in rows or failed and not good(rows[key])],
                     unit="network"):
-        rows[key] = measure_apart(key)
+        rows[key] = zoos.measured_apart(measure, key, TIME_LIMIT)
         write_results(rows, chosen, left_out)
     text = write_results(rows, chosen, left_out)
     click.echo(text)

@@ -35,7 +35,7 @@ import way_out_networks as networks
 import way_out_systems as systems
 from gluon_compress.tables import format_table
 from int8_speed import System, versions
-from int8_speed_systems import THREADS
+from int8_speed_systems import THREADS, quartiles
 from recording import RESULTS, cpu_name, write_json, write_text
 from way_out_figure import draw
 
@@ -68,9 +68,7 @@ def measure_times(running, batch):
 
 
 def summary(rounds):
-    lower, median, upper = np.percentile(np.concatenate(rounds), [25, 50, 75]).tolist()
-    return {"median_ms": median, "lower_quartile_ms": lower, "upper_quartile_ms": upper,
-            "passes": sum(map(len, rounds)), "round_medians_ms": [float(np.median(passes)) for passes in rounds]}
+    return {**quartiles(np.concatenate(rounds)), "round_medians_ms": [float(np.median(passes)) for passes in rounds]}
 
 
 def measure_accuracy(folder, system):

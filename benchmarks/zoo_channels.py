@@ -13,12 +13,10 @@ largest difference of an output, relative to that output's largest value. SSD an
 step, which suppresses overlapping boxes: it sorts, and scores that are equal but for rounding would change places.
 """
 import json
-import multiprocessing
 import os
 import re
 import time
 from collections import Counter
-from contextlib import redirect_stdout
 from fnmatch import fnmatch
 
 import click
@@ -32,7 +30,7 @@ from gluon_compress.network.graph import Graph
 from gluon_compress.network.misfits import shorten
 from gluon_compress.tables import format_table
 from tqdm import tqdm
-from zoos import PROPOSALS, choose, image_size, make, run, task
+from zoos import PROPOSALS, choose, image_size, make, measured_apart, run, task
 
 RESULTS = recording.RESULTS / "zoo_channels.json"
 RATIO = 0.5
@@ -108,29 +106,6 @@ def compare(zeroed, example, before, after):
 def difference(actual, expected):
     """The largest, relative to the largest value of its output."""
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in zip(actual, expected))
-
-
-def measure_apart(key):
-    """:func:`measure` in a new process, whose end is part of the result."""
-    context = multiprocessing.get_context("fork")  # the imports take longer than many a network
-    receiver, sender = context.Pipe(duplex=False)
-
-    def send_row():
-        with redirect_stdout(None):  # gluoncv prints
-            sender.send(json.dumps(measure(key)))
-    process = context.Process(target=send_row)
-    process.start()
-    sender.close()
-    try:
-        if not receiver.poll(TIME_LIMIT):
-            process.kill()
-            return {"error": f"not done after {TIME_LIMIT} s"}
-        return json.loads(receiver.recv())
-    except EOFError:
-        process.join()
-        return {"error": f"the process ended with {process.exitcode}"}
-    finally:
-        process.join()
 
 
 # The table --------------------------------------------------------------------------------------------------------
@@ -217,7 +192,7 @@ def main(only, again, failed):
         raise click.BadParameter(f"no network matches {only!r}; there are {', '.join(chosen)}", param_hint="--only")
     for key in tqdm([key for key in wanted if again or key not in rows
                      or failed and not rows[key].get("agrees")], unit="network"):
-        rows[key] = measure_apart(key)
+        rows[key] = measured_apart(measure, key, TIME_LIMIT)
         write_results(rows, chosen, left_out)
     text = write_results(rows, chosen, left_out)
     click.echo(text)

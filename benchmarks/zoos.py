@@ -3,8 +3,11 @@
 The 34 of mxnet.gluon.model_zoo.vision, and gluoncv's for classification, segmentation and detection. Nothing is
 downloaded. A key is "gluon/name" or "gluoncv/name".
 """
+import json
 import math
+import multiprocessing
 import re
+from contextlib import redirect_stdout
 
 from gluon_compress.network import parameters  # before mxnet: see gluon_compress/runtime
 
@@ -108,7 +111,7 @@ def random_values(name, shape):
     return mx.nd.random.uniform(low, high, shape)
 
 
-def run(net, example):
+def run(net, *inputs):
     """Its outputs, however nested, as a list of NumPy arrays."""
     found = []
 
@@ -118,5 +121,28 @@ def run(net, example):
                 collect(part)
         else:
             found.append(output.asnumpy())
-    collect(net(example))
+    collect(net(*inputs))
     return found
+
+
+def measured_apart(measure, key, seconds):
+    """The row that ``measure(key)`` gives in a new process, whose end is part of the result."""
+    context = multiprocessing.get_context("fork")  # the imports take longer than many a network
+    receiver, sender = context.Pipe(duplex=False)
+
+    def send_row():
+        with redirect_stdout(None):  # gluoncv prints
+            sender.send(json.dumps(measure(key)))
+    process = context.Process(target=send_row)
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(seconds):
+            process.kill()
+            return {"error": f"not done after {seconds} s"}
+        return json.loads(receiver.recv())
+    except EOFError:
+        process.join()
+        return {"error": f"the process ended with {process.exitcode}"}
+    finally:
+        process.join()

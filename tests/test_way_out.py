@@ -2,7 +2,6 @@
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +14,10 @@ from gluon_compress.datasets.reading import IMAGENET_MEAN, IMAGENET_STD
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-[BLOCK] = [block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "gluon-compress prune" in block]
-COMMANDS = [shlex.split(line) for line in BLOCK.replace("\\\n", " ").splitlines()]
-NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from five_commands import NAMES, commands_of_readme  # noqa: E402  which measures the same commands
+
+COMMANDS = commands_of_readme()
 
 
 def option(words, *names):
