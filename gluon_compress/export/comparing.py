@@ -61,6 +61,7 @@ def run_graph(graph: Graph, inputs: Sequence[mx.nd.NDArray], symbol: mx.sym.Symb
 
 
 def run_block(block: HybridBlock, inputs: Sequence[mx.nd.NDArray]) -> list[np.ndarray]:
+    """Outputs of a network in inference as NumPy arrays; ``NetworkError`` where it cannot run on the CPU."""
     try:
         with autograd.pause(train_mode=False):
             return tensors_of(block, [value.as_in_context(mx.cpu()) for value in inputs])
@@ -70,6 +71,7 @@ def run_block(block: HybridBlock, inputs: Sequence[mx.nd.NDArray]) -> list[np.nd
 
 
 def check_inputs_used(graph: Graph) -> None:
+    """``NetworkError`` for inputs that change no output: a file would not have them."""
     unused = [name for name in graph.inputs if name not in graph.symbol.list_inputs()]
     if unused:
         raise NetworkError(f"input {', '.join(unused)} does not reach an output, so it cannot be exported")

@@ -59,4 +59,5 @@ def are_accuracies(sensitivity: Sensitivity) -> bool:
 
 
 def all_equal(values: Sequence[Any]) -> bool:
+    """Whether all values, of which there is at least one, are the same."""
     return all(value == values[0] for value in values)

@@ -30,6 +30,7 @@ class Codes(NamedTuple):
 
     @property
     def bytes(self) -> int:
+        """Of the codes, packed, and of the scales in fp32."""
         return math.ceil(self.values.size * self.bits / 8) + FP32_BYTES * self.scales
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 class Table(NamedTuple):
+    """A table of texts; each row has as many cells as the header."""
+
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
@@ -24,6 +26,7 @@ def tables(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
+    """The same tables and notes in Markdown."""
     found = [_markdown(table) for table in _tables(report)]
     return "\n\n".join([*found, "\n".join(f"- {note}" for note in notes(report))])
 

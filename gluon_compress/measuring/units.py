@@ -39,6 +39,7 @@ def percent(share: float | None, places: int = 1) -> str:
 
 
 def milliseconds(value: float | None) -> str:
+    """``milliseconds(1.2345)`` is "1.23", three digits without the unit."""
     return NOTHING if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 

@@ -43,10 +43,12 @@ class Axis:
     marks: Sequence[float] = ()
 
     def at(self, value: float) -> float:
+        """The place of a value in the plot."""
         low, high, value = (math.log10(each) if self.log else each for each in (self.low, self.high, value))
         return self.start + (self.end - self.start) * (value - low) / ((high - low) or 1)
 
     def ticks(self) -> list[float]:
+        """The values that are written at the axis."""
         if self.marks:
             return list(self.marks)
         return logarithmic_ticks(self.low, self.high) if self.log else linear_ticks(self.low, self.high)
@@ -84,10 +86,12 @@ class Plot:
         self.drawn: list[Element] = []
 
     def line(self, points: Sequence[Point], style: str, title: str | None = None) -> None:
+        """A line through (x, y) values; ``style`` is its class in the style sheet, ``title`` what a pointer shows."""
         places = " ".join(f"{_short(self.x.at(x))},{_short(self.y.at(y))}" for x, y in points)
         self.drawn.append(element("polyline", _title(title), points=places, class_=f"line {style}"))
 
     def dot(self, x: float, y: float, style: str, title: str | None = None, radius: float = 4) -> None:
+        """A dot at the values x and y."""
         self.drawn.append(element("circle", _title(title), cx=_short(self.x.at(x)), cy=_short(self.y.at(y)), r=radius,
                                   class_=f"dot {style}"))
 
@@ -104,6 +108,7 @@ class Plot:
                                   class_=f"steps {style}"))
 
     def text(self, place: Point, text: str, style: str = "", anchor: str = "start") -> None:
+        """Text at a place, not at values; ``anchor`` says which part of it is there: start, middle or end."""
         self.drawn.append(element("text", text, x=_short(place[0]), y=_short(place[1]), class_=style or None,
                                   text_anchor=anchor))
 

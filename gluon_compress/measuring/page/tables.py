@@ -90,4 +90,5 @@ def _style(column: Column) -> str | None:
 
 
 def note(*children: Child) -> Element:
+    """A paragraph in the small type of explanations."""
     return element("p", *children, class_="note")
