@@ -29,7 +29,7 @@ import numpy as np
 from gluon_compress.tables import format_table
 from int8_onnx_engines import BATCH, FILES, OURS
 from int8_speed import NETWORKS, SIZE, environment, versions
-from int8_speed_systems import THREADS, _zoo, calibration, prepare
+from int8_speed_systems import THREADS, calibration, prepare, zoo_network
 from recording import RESULTS, cpu_name, write_result
 
 PROCESS = Path(__file__).with_name("int8_onnx_engines.py")
@@ -42,7 +42,7 @@ def make_files(name, folder, runtimes):
     if not (folder / "zoo_name").exists():
         prepare(NETWORKS[name], SIZE, folder)
     batches = [mx.nd.array(batch) for batch in calibration(folder)]
-    net = _zoo(folder)[1]
+    net = zoo_network(folder)[1]
     np.save(folder / "outputs.npy", net(batches[0]).asnumpy())
     int8 = gc.quantization.quantize(net, batches, method="minmax", progress=False)
     gc.export.to_onnx(int8, folder / OURS, batches[0][:1])

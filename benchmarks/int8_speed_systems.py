@@ -55,7 +55,7 @@ def prepare(name, size, folder):
     (folder / "zoo_name").write_text(name)
 
 
-def _zoo(folder):
+def zoo_network(folder):
     import mxnet as mx
     from mxnet.gluon.model_zoo import vision
     net = vision.get_model((folder / "zoo_name").read_text())
@@ -72,14 +72,14 @@ def _mxnet_passes(mx, net):
 
 def mxnet_installed(folder):
     runpy.run_path(NUMPY_NAMES)["restore_names"]()  # the one thing without which it does not import
-    mx, net = _zoo(folder)
+    mx, net = zoo_network(folder)
     net.hybridize()
     return _mxnet_passes(mx, net)
 
 
 def mxnet_threads(folder):
     import gluon_compress  # noqa: F401 - sets the threads
-    mx, net = _zoo(folder)
+    mx, net = zoo_network(folder)
     net.hybridize(static_alloc=True, static_shape=True)
     return _mxnet_passes(mx, net)
 
@@ -88,7 +88,7 @@ def mxnet_fused(folder):
     import gluon_compress  # noqa: F401
 
     def run(data):
-        mx, net = _zoo(folder)
+        mx, net = zoo_network(folder)
         array = mx.nd.array(data)
         net.optimize_for(array, backend="MKLDNN", static_alloc=True, static_shape=True)
         return lambda: net(array).asnumpy()
@@ -97,7 +97,7 @@ def mxnet_fused(folder):
 
 def ours_int8(folder):
     import gluon_compress as gc
-    mx, net = _zoo(folder)
+    mx, net = zoo_network(folder)
     batches = [mx.nd.array(batch) for batch in calibration(folder)]
     return _mxnet_passes(mx, gc.quantization.quantize(net, batches, method="minmax", progress=False))
 
