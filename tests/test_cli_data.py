@@ -278,7 +278,7 @@ def test_a_network_that_seems_to_guess_is_noted_with_what_was_assumed(classes, a
     run, notes = run_with()
     note_guessing(run, small(), Data("photos", dataset), accuracy)
     assert bool(notes) == doubtful
-    for word in ("mean 0.5, 0.4, 0.3", "--normalize", "--labels", f"{classes} classes"):
+    for word in ("mean 0.5, 0.4, 0.3", "--normalize", "--labels", "2x2", f"{classes} classes"):
         assert word in "".join(notes) or not doubtful
 
 

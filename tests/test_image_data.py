@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gluon_compress.datasets import decoding, reading
 from gluon_compress.runtime import cgroups, memory
-from PIL import Image
+from PIL import Image, ImageFile
 
 RANDOM = np.random.RandomState(0)
 # coarse blocks under a slope: something that JPEG keeps, and that resizing changes
@@ -95,10 +95,13 @@ BAD = {
     "100,000 x 100,000": encoded()[:16] + struct.pack(">II", 100_000, 100_000) + encoded()[24:]}
 
 
+@pytest.mark.parametrize("filled_up", [False, True])
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_no_whole_image_is_refused(kind):
+def test_what_is_no_whole_image_is_refused_whatever_others_tell_pillow(kind, filled_up, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", filled_up)  # as an import of gluoncv.data does
     with decoding.quiet_pillow(), pytest.raises(ValueError):
         decoding.decode(BAD[kind])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES == filled_up
 
 
 @pytest.mark.parametrize("resize, crop", [(32, None), (100, None), ((20, 30), None), (None, 24), (None, (20, 30)),

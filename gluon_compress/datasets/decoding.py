@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import mxnet as mx
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from ..arguments import check_flag, check_integer, shown
 from ..network.interface import CLASSIC
@@ -46,11 +46,19 @@ def decode(content: bytes, grey: bool = False) -> np.ndarray:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Pillow warns of nothing within the ``with`` block, and takes very large images for errors."""
+    """Pillow warns of nothing within the ``with`` block, and takes very large images and half ones for errors.
+
+    An import of ``gluoncv.data`` lets Pillow fill up half images in the whole process.
+    """
+    filled_up = ImageFile.LOAD_TRUNCATED_IMAGES
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = filled_up
 
 
 @dataclass(frozen=True)
