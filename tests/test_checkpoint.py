@@ -206,6 +206,22 @@ def test_records_are_in_the_file(tmp_path):
     assert checkpoint.records(tmp_path / "plain.gcz") == {}
 
 
+def test_the_records_of_a_file_fit_its_network_also_without_its_class(tmp_path):
+    """By the names of the network that was saved, whatever those in its graph are, also when it is saved once more."""
+    net, example = build(NormNet)
+    records = prune_magnitude(net, 0.6), quantize_weights(net, bits=4)
+    gc.save(tmp_path / "net.gcz", net, *records)
+    loaded, found = gc.load(tmp_path / "net.gcz"), checkpoint.records(tmp_path / "net.gcz")
+    assert values(loaded).keys() == values(net).keys()
+    for record in found.values():
+        record.check(loaded)
+    assert gc.report(loaded, example, records=found.values()).bytes == gc.report(net, example, records=records).bytes
+    assert gc.save(tmp_path / "again.gcz", loaded, *found.values()) == (tmp_path / "net.gcz").stat().st_size
+    assert same_values(net, gc.load(tmp_path / "again.gcz", NormNet()))
+    path = gc.export.to_onnx(loaded, tmp_path / "net.onnx", example, weights=found)
+    assert path.stat().st_size == gc.export.to_onnx(net, tmp_path / "b.onnx", example, weights=records).stat().st_size
+
+
 def test_a_loaded_network_trains_on_under_its_masks(tmp_path):
     net, example = build(NormNet)
     gc.save(tmp_path / "net.gcz", net, prune_magnitude(net, 0.6))

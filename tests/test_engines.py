@@ -95,6 +95,19 @@ def test_several_inputs_and_outputs_have_the_types_of_the_file(file_of, runtime)
         np.testing.assert_array_equal(largest.asnumpy(), right.max(axis=1))
 
 
+@pytest.mark.parametrize("number, dtype", [(6, "int32"), (7, "int64"), (3, "int8"), (2, "uint8"), (9, "bool"),
+                                           (10, "float16"), (11, "float64")])
+def test_outputs_of_each_type_that_mxnet_has(file_of, runtime, number, dtype):
+    text = f"""
+        <ir_version: 8, opset_import: ["" : 13]>
+        cast (float[batch, 2] data) => ({"double" if dtype == "float64" else dtype}[batch, 2] result) {{
+            result = Cast <to = {number}> (data)
+        }}"""
+    result = gc.export.engine(file_of(text), runtime, threads=1)(mx.nd.array([[0, 1], [3, 100]]))
+    assert np.dtype(result.dtype) == dtype
+    np.testing.assert_array_equal(result.asnumpy(), np.array([[0, 1], [3, 100]]).astype(dtype))
+
+
 def test_mx_np_arrays_give_mx_np_arrays(classifier):
     data = RNG.normal(size=(2, 3, 2, 2)).astype(np.float32)
     npx.set_np()

@@ -235,7 +235,7 @@ def test_a_report_comes_back_from_a_file_and_can_be_compared_with(net, example, 
 @pytest.mark.parametrize("change", [
     {"layers": None}, {"layers": [{}]}, {"layers": [3]}, {"timing": {}}, {"timing": {"median": 1}}, {"accuracy": 2},
     {"file_bytes": -1}, {"quantization": {"layers": 1}}, {"sensitivities": [{}]}, {"compared_with": {"a": {}}},
-    {"compared_with": {"a": 3}}, {"nonsense": 1}, {"not_counted": {"a": "b"}}, {"input_shapes": [["x"]]}])
+    {"compared_with": {"a": 3}}, {"compared_with": {"a": {"compared_with": {"a": {}}}}}, {"nonsense": 1}, {"not_counted": {"a": "b"}}, {"input_shapes": [["x"]]}])
 def test_json_that_is_no_report_is_refused(net, example, data, change, tmp_path):
     record = {**report(net, example).to_dict(), **change}
     with pytest.raises(RecordError, match="not a (report|record)"):
@@ -243,6 +243,20 @@ def test_json_that_is_no_report_is_refused(net, example, data, change, tmp_path)
     (tmp_path / "report.json").write_text(json.dumps(record))
     with pytest.raises(RecordError, match="not a (report|record)"):
         Report.read_json(tmp_path / "report.json")
+
+
+@pytest.mark.parametrize("wrong", [None, -1, "1", [1], {}, math.nan, math.inf, 10**400, "x" * 5000])
+def test_each_part_of_a_timing_is_checked(net, example, wrong):
+    """What passes prints, and goes to a page and back to JSON."""
+    record = report(net, example, latency=True, repeats=1, warmup=0).to_dict()
+    for part in record["timing"]:
+        changed = {**record, "timing": {**record["timing"], part: wrong}}
+        try:
+            found = Report.from_dict(changed)
+        except RecordError:
+            continue
+        assert part in ("threads", "precision", "execution") and str(found)
+        assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["timing"] == changed["timing"]
 
 
 def test_a_file_that_is_no_json_is_refused(tmp_path):

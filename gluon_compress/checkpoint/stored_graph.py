@@ -74,7 +74,7 @@ def symbol_block(stored: dict[str, Any], layouts: Mapping[str, Layout], tensors:
                  trainable: bool = True) -> LoadedNetwork:
     """A SymbolBlock of the graph in the file; names, shapes and types of its parameters are checked first.
 
-    The values of the parameters are taken out of ``tensors``.
+    The values of the parameters are taken out of ``tensors``. Their structural names are those in the file.
     """
     symbol = symbol_of_text(stored["symbol"])
     names = {name: stored["names"].get(name) if "names" in stored else name
@@ -82,6 +82,8 @@ def symbol_block(stored: dict[str, Any], layouts: Mapping[str, Layout], tensors:
     for name, parameter in names.items():
         if parameter not in layouts:
             raise Malformed(f"the graph reads {name!r}, which is neither one of its inputs nor a parameter in the file")
+    if len(set(names.values())) < len(names):
+        raise Malformed("two parameters of the graph are one parameter in the file")
     check_shapes(symbol, {**stored.get("shapes", {}),
                           **{name: layouts[parameter]["shape"] for name, parameter in names.items()}})
     check_types(symbol, {**dict.fromkeys(stored["inputs"], stored["dtype"]),
@@ -90,6 +92,8 @@ def symbol_block(stored: dict[str, Any], layouts: Mapping[str, Layout], tensors:
     for name, parameter in net.collect_params().items():
         with net.interface.active():
             give_values(parameter, take(names[name], layouts, tensors), ctx, trainable)
+    if "names" in stored:
+        net.give_structural_names(names)  # those of the network that was saved, which its records have
     return net
 
 

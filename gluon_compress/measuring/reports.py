@@ -29,6 +29,8 @@ _LAYER = fields({"name": text(), "kind": text(10_000), "output_shape": maybe(lis
                  "parameters": COUNT, "nonzeros": COUNT, "macs": number(0), "fp32_bytes": COUNT,
                  "integer_bytes": maybe(COUNT), "channels": maybe(COUNT), "entropy_bytes": number(0),
                  "weights": maybe(_HISTOGRAM), "milliseconds": maybe(MILLISECONDS)}, {"sparsity": number()})
+_TIMING = fields({"median": MILLISECONDS, "lower_quartile": MILLISECONDS, "upper_quartile": MILLISECONDS, "batch": COUNT,
+                  "threads": maybe(COUNT), "repeats": COUNT, "precision": text(), "execution": text()})
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +67,7 @@ class Report(Record):
     title = "report"
     schema = fields(
         {"layers": list_of(_LAYER), "not_counted": mapping(COUNT), "input_shapes": list_of(list_of(COUNT, most=32))},
-        {"name": text(), "file_name": maybe(text()), "file_bytes": maybe(COUNT), "timing": maybe(anything),
+        {"name": text(), "file_name": maybe(text()), "file_bytes": maybe(COUNT), "timing": maybe(_TIMING),
          "accuracy": maybe(number(0, 1)), "samples": maybe(COUNT), "other_times": mapping(MILLISECONDS),
          "times_measured": maybe(text(10_000)), "quantization": maybe(anything), "sensitivities": list_of(anything),
          "left_out": mapping(text(10_000)), "compared_with": mapping(anything), "total": anything,
@@ -195,7 +197,14 @@ class Report(Record):
             "timing": None if timing is None else Timing(**timing),
             "quantization": None if quantization is None else QuantizationRecord.from_dict(quantization),
             "sensitivities": [Sensitivity.from_dict(each) for each in rest.get("sensitivities", [])],
-            "compared_with": {name: cls.from_dict(other) for name, other in rest.get("compared_with", {}).items()}})
+            "compared_with": {name: cls._beside(other) for name, other in rest.get("compared_with", {}).items()}})
+
+    @classmethod
+    def _beside(cls, record: Any) -> Report:
+        """One that stands beside another has none beside itself, so that files do not go deeper and deeper."""
+        if isinstance(record, dict) and record.get("compared_with"):
+            raise ValueError("a report in compared_with is compared with others itself")
+        return cls.from_dict(record)
 
     def write_json(self, path: str | Path) -> Path:
         """Write :meth:`to_dict` as a file in one step, and return its path: :meth:`read_json` reads it."""

@@ -35,6 +35,10 @@ class GraphBlock(SymbolBlock):
         """The interface to which its parameters should belong: the active one, if it can be trained there."""
         return NUMPY if self._numpy_shapes else active_interface()
 
+    def give_structural_names(self, names: Mapping[str, str]) -> None:
+        """Let the parameters have other structural names than those in the graph: {name in the graph: structural}."""
+        self._reg_params = {names[name]: parameter for name, parameter in self.collect_params().items()}
+
     def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True) -> Any:
         """Two files for the interface of MXNet to which the parameters belong; the other does not read them."""
         with interface_of(self).active():

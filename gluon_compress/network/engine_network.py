@@ -77,7 +77,9 @@ class EngineNetwork(Block):
             raise NetworkError(f"{self.engine} cannot compute {self.path.name} for {shapes}: {shorten(error)}"
                                ) from error
         own = interface_of_array(arrays[0])
-        outputs = [own.array(result, arrays[0].context) for result in results]
+        # a view, as NumPy has several types of one width, of which MXNet knows one
+        outputs = [own.array(result.view(tensor.dtype), arrays[0].context)
+                   for result, tensor in zip(results, self.outputs)]
         return outputs[0] if len(outputs) == 1 else outputs
 
     def __repr__(self) -> str:
