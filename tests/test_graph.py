@@ -1,6 +1,8 @@
 """The one graph, and the one table of what operators mean."""
 import ast
 import re
+import sys
+import threading
 from pathlib import Path
 
 import gluon_compress as gc  # before mxnet
@@ -115,6 +117,25 @@ def test_a_graph_that_is_written_and_read_again_is_the_same(network):
         assert (one.name, one.operator, one.attributes) == (other.name, other.operator, other.attributes)
         assert [(source.name, output) for source, output in one.inputs] == [
             (source.name, output) for source, output in other.inputs]
+
+
+def test_threads_may_read_the_graph_of_one_network_at_once():
+    """Gluon keeps the scope of the names that it gives in the network itself; two threads would leave it in turn."""
+    net, _ = build(NormNet)
+
+    def names():
+        return Graph(net).symbol.get_internals().list_outputs()
+    alone, found, interval = names(), [], sys.getswitchinterval()
+    threads = [threading.Thread(target=lambda: found.extend(names() for _ in range(20))) for _ in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert found == [alone] * 80
 
 
 def test_bodies_of_loops_are_read_and_written():

@@ -270,6 +270,25 @@ def test_bad_arguments_leave_the_file(arguments, error, message, tmp_path):
     assert (tmp_path / "net.onnx").read_bytes() == b"old"
 
 
+def test_types_that_do_not_fit_name_the_operator_of_the_network(tmp_path):
+    net = convolutional()
+    name = net[0].name
+    with pytest.raises(NetworkError, match=f"types of the inputs do not fit the graph: Error in operator {name}_fwd"):
+        to_onnx(net, tmp_path / "net.onnx", mx.nd.zeros((1, 3, 8, 8), dtype="float16"))
+    net = Function(lambda F, x: F.exp(x, name="growth"))
+    with pytest.raises(NetworkError, match="ONNX form of .*growth.*: ONNX's Exp does not take int32; cast to float32"):
+        to_onnx(net, tmp_path / "net.onnx", mx.nd.zeros((1, 3), dtype="int32"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_halves_and_their_neighbours_are_rounded_as_in_mxnet(tmp_path):
+    halves = np.concatenate([np.arange(-9, 9) + 0.5, 2.0 ** np.arange(20, 25) + 1]).astype(np.float32)
+    data = mx.nd.array(np.concatenate([halves, np.nextafter(halves, -99), np.nextafter(halves, 99)])[:, None])
+    net = Function(lambda F, x: F.round(x))
+    made = run(to_onnx(net, tmp_path / "net.onnx", data), [data.asnumpy()])[0]
+    np.testing.assert_array_equal(made, net(data).asnumpy())
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     scales = quantize_weights(convolutional(), 8)
     net = nn.Dense(3, in_units=4)

@@ -235,7 +235,8 @@ def test_a_report_comes_back_from_a_file_and_can_be_compared_with(net, example, 
 @pytest.mark.parametrize("change", [
     {"layers": None}, {"layers": [{}]}, {"layers": [3]}, {"timing": {}}, {"timing": {"median": 1}}, {"accuracy": 2},
     {"file_bytes": -1}, {"quantization": {"layers": 1}}, {"sensitivities": [{}]}, {"compared_with": {"a": {}}},
-    {"compared_with": {"a": 3}}, {"compared_with": {"a": {"compared_with": {"a": {}}}}}, {"nonsense": 1}, {"not_counted": {"a": "b"}}, {"input_shapes": [["x"]]}])
+    {"compared_with": {"a": 3}}, {"compared_with": {"a": {"compared_with": {"a": {}}}}}, {"nonsense": 1},
+    {"not_counted": {"a": "b"}}, {"input_shapes": [["x"]]}])
 def test_json_that_is_no_report_is_refused(net, example, data, change, tmp_path):
     record = {**report(net, example).to_dict(), **change}
     with pytest.raises(RecordError, match="not a (report|record)"):

@@ -1,6 +1,7 @@
 """ONNX, checked and compared with the network before it is put in place."""
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,9 @@ from .integers import integer_model, verify_integer_model
 if TYPE_CHECKING:
     import onnx
 
+# how onnx.checker says that an operator, such as Exp, has no form for a type, such as int8
+WRONG_TYPE = re.compile(r"op_type:(?P<operator>\w+), node name: (?P<node>.+?)\): .*"
+                        r"has unsupported type: tensor\((?P<type>\w+)\)")
 Verify = Callable[[Path], None]  # raises NetworkError unless the file at that path computes what the network does
 
 
@@ -149,6 +153,10 @@ def _write(model: onnx.ModelProto, path: Path, verify: Verify | None) -> None:
         onnx.save(model, str(path))
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        wrong = WRONG_TYPE.search(str(error))
+        if wrong is not None:
+            raise NetworkError(f"there is no ONNX form of {wrong['node']}: ONNX's {wrong['operator']} does not take "
+                               f"{wrong['type']}; cast to float32 before it") from error
         raise NetworkError(f"what was written is not ONNX, which is a mistake in this package: {error}") from error
     if verify is not None:
         verify(path)

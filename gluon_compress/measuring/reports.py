@@ -29,8 +29,8 @@ _LAYER = fields({"name": text(), "kind": text(10_000), "output_shape": maybe(lis
                  "parameters": COUNT, "nonzeros": COUNT, "macs": number(0), "fp32_bytes": COUNT,
                  "integer_bytes": maybe(COUNT), "channels": maybe(COUNT), "entropy_bytes": number(0),
                  "weights": maybe(_HISTOGRAM), "milliseconds": maybe(MILLISECONDS)}, {"sparsity": number()})
-_TIMING = fields({"median": MILLISECONDS, "lower_quartile": MILLISECONDS, "upper_quartile": MILLISECONDS, "batch": COUNT,
-                  "threads": maybe(COUNT), "repeats": COUNT, "precision": text(), "execution": text()})
+_TIMING = fields({"median": MILLISECONDS, "lower_quartile": MILLISECONDS, "upper_quartile": MILLISECONDS,
+                  "batch": COUNT, "threads": maybe(COUNT), "repeats": COUNT, "precision": text(), "execution": text()})
 
 
 @dataclass(frozen=True, repr=False)

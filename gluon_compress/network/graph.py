@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -24,6 +25,7 @@ from .numpy_operators import FORMS, classic_form
 from .values import parameters
 
 LONGEST_ERROR = 450
+TRACING = threading.RLock()  # a network keeps the scope of the names that Gluon gives in itself while it is traced
 Shape = tuple[int, ...]
 
 
@@ -99,7 +101,8 @@ class Graph:
 
     def trace(self, net: HybridBlock) -> mx.sym.Symbol:
         """What ``net`` computes of the same inputs as it is now, as Gluon names it; ``NetworkError`` if it cannot."""
-        return _called(net, self.inputs, self._arrays)
+        with TRACING:
+            return _called(net, self.inputs, self._arrays)
 
     def nodes_as_traced(self) -> list[Node]:
         """The nodes of the first :meth:`trace`, as they were then, but by the names that they have now."""

@@ -1,6 +1,7 @@
 """Shapes and types inside a graph that is to leave, for any batch: which lengths follow that of the batch, and how."""
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -177,7 +178,7 @@ class _Shadow:
                 _, found, _ = self._symbol.infer_shape_partial(**self._only_read(known))
                 wrong = [] if found is None else [index for index, shape in enumerate(found) if not is_known(shape)]
         except mx.MXNetError as error:
-            raise NetworkError(f"the inputs do not fit the graph: {shorten(error)}") from None
+            raise NetworkError(f"the inputs do not fit the graph: {self._told(error)}") from None
         if found is None or wrong:
             raise NetworkError("the shapes inside the network do not follow from those of its inputs")
         return {**self._of_parameters(lambda value: value.shape), **self._by_entry(found)}
@@ -189,12 +190,17 @@ class _Shadow:
             with classic_graph(self._numpy_shapes):
                 _, found, _ = self._symbol.infer_type_partial(**self._only_read(known))
         except mx.MXNetError as error:
-            raise NetworkError(f"the types of the inputs do not fit the graph: {shorten(error)}") from None
+            raise NetworkError(f"the types of the inputs do not fit the graph: {self._told(error)}") from None
         inferred = {entry: np.dtype(dtype or np.float32) for entry, dtype in self._by_entry(found or []).items()}
         return {**inferred, **self._of_parameters(lambda value: value.dtype)}
 
     def _of_parameters(self, what: Callable[[np.ndarray], Any]) -> dict[Entry, Any]:
         return {(self._by_name[name], 0): what(value) for name, value in self._parameters.items()}
+
+    def _told(self, error: mx.MXNetError) -> str:
+        """What MXNet says, with the names that the nodes have in the network."""
+        return re.sub(r"\b(Error in operator )(n\d+)\b",
+                      lambda match: match[1] + self._by_name[match[2]].name, shorten(error))
 
     def _only_read(self, known: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in known.items() if name in self._read}

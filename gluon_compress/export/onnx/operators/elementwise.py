@@ -82,9 +82,10 @@ def rint(node: Node, write: Writer) -> str:
 
 @writes("round", "_contrib_round_ste")
 def round_away(node: Node, write: Writer) -> str:
-    """Halves go away from zero: sign(x) floor(|x| + 0.5)."""
-    data = write.data(node)
-    return write("Mul", write("Sign", data), write("Floor", write("Add", write("Abs", data), write.like(node, 0.5))))
+    """Halves go away from zero: sign(x) floor(|x| + h), h being the number before 0.5, lest the sum is rounded up."""
+    data, dtype = write.data(node), write.made(node).dtype
+    half = np.nextafter(np.asarray(0.5, dtype), np.asarray(0, dtype)) if dtype.kind == "f" else 0
+    return write("Mul", write("Sign", data), write("Floor", write("Add", write("Abs", data), write.like(node, half))))
 
 
 @writes("fix", "trunc")
