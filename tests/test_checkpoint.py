@@ -434,7 +434,8 @@ def test_the_package_imports_nothing_that_executes_files():
                       if re.fullmatch(r"(c?pickle|dill|cloudpickle|joblib|shelve|marshal)(\..*)?", name.lower())]
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("eval", "exec"):
                 found.append((path.name, node.func.id))
-            if any(keyword.arg == "allow_pickle" for keyword in getattr(node, "keywords", [])):
+            if any(keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False"
+                   for keyword in getattr(node, "keywords", [])):
                 found.append((path.name, "allow_pickle"))
     assert found == [("script.py", "exec")]
 

@@ -28,8 +28,9 @@ def note_guessing(run: Run, opened: Opened, data: Data, accuracy: float | None) 
     reason = ""
     if data.text.partition(":")[0] not in BUILT_IN:
         height, width = data.dataset.images.shape[1:3]
-        reason = (f"; are the images normalized as in its training (--normalize; here {_normalized(data)}), of that size "
-                  f"(--resize, --crop; here {height}x{width}), and the classes in the order of its outputs (--labels)?")
+        reason = (f"; are the images normalized as in its training (--normalize; here {_normalized(data)}), of that "
+                  f"size (--resize, --crop; here {height}x{width}), and the classes in the order of its outputs "
+                  f"(--labels)?")
     run.note(f"{opened.text} is right for {100 * accuracy:.2f}% of the images of {classes} classes, hardly better "
              f"than guessing, if at all{reason}")
 
