@@ -149,11 +149,21 @@ def measure(key):
             expected = [zoos.run(net, *batch) for batch in batches]
             row["outputs"] = [list(value.shape) for value in expected[0]]
             row["deviation"] = max(float(value.std()) for value in expected[0])
+            row["one bit"] = difference(zoos.run(net, *map(nudged, example)), expected[0])
             for engine in ENGINES:
                 row[engine] = in_engine(engine, path, batches, expected)
     except Exception as error:  # a row of the table, whatever it is
         row["error"] = f"{step}: {type(error).__name__}: {shorten(error)[:400]}"
     return row
+
+
+def nudged(value):
+    """Each number moved to the next one that float32 has, upward or downward by chance: as much as a rounding does."""
+    values = value.asnumpy()
+    if values.dtype != np.float32:
+        return value
+    towards = np.where(np.random.RandomState(0).rand(*values.shape) < 0.5, -np.inf, np.inf).astype(np.float32)
+    return mx.nd.array(np.nextafter(values, towards))
 
 
 def describe(path):
@@ -240,6 +250,8 @@ def notes(rows, chosen, left_out):
     found = [
         f"{versions}; random weights, float32, one thread; OpenVINO told to compute in float32.",
         "Differences: the largest of an output, relative to its largest value, at one sample / at two.",
+        "one bit: how far MXNet's own outputs move, in that measure, when the numbers of the example move by their last "
+        "bit; given where an engine does not agree.",
         "SSD and YOLO without the suppression of overlapping boxes; detectors with later stages look at "
         f"{zoos.PROPOSALS} regions, feature pyramids at those of the finest level.",
         "s: seconds of writing without the comparison, beside other work on the machine.",
@@ -256,6 +268,8 @@ def notes(rows, chosen, left_out):
 def cells(key, row, others):
     remarks = [row["error"]] if "error" in row else []
     remarks += [f"{engine}: {row[engine]}" for engine in ENGINES if isinstance(row.get(engine), str)]
+    if "one bit" in row and not all(agrees(row, engine) for engine in ENGINES):
+        remarks.append(f"one bit: {row['one bit']:.0e}")
     if others:
         remarks.append(f"stands for {', '.join(others)} too")
     shapes = ", ".join("x".join(map(str, shape)) for shape in row.get("shapes", ()))

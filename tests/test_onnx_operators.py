@@ -241,6 +241,25 @@ def test_convolutions(transposed, settings, tmp_path):
     assert_same_layer(layer, (2, 6, 9, 8, 7)[:axes + 2], tmp_path / "net.onnx", opset=13)
 
 
+@pytest.mark.parametrize("scale", [0.3, 3])  # of the offsets, which reach over the borders
+@pytest.mark.parametrize("settings", [{}, {"stride": (2, 1), "dilate": (1, 2), "pad": (0, 2)},
+                                      {"num_group": 2, "num_deformable_group": 2, "pad": (1, 1)}], ids=str)
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_deformable_convolutions_also_beyond_the_borders(with_mask, settings, scale, tmp_path):
+    settings = {"kernel": (3, 2), "num_filter": 6, "no_bias": True, "pad": (1, 0), **settings}
+    groups = settings.get("num_deformable_group", 1)
+    weight = normal(6, 4 // settings.get("num_group", 1), 3, 2)
+    data, plain = normal(2, 4, 9, 8), {key: value for key, value in settings.items() if "group" not in key}
+    places = mx.nd.Convolution(mx.nd.array(data), mx.nd.zeros((6, 4, 3, 2)), **plain).shape[2:]
+    offsets, mask = scale * normal(2, 12 * groups, *places), normal(2, 6 * groups, *places)
+    if with_mask:
+        assert_same(lambda F, *arrays: F.contrib.ModulatedDeformableConvolution(*arrays, **settings),
+                    [data, offsets, mask, weight], tmp_path / "net.onnx", 21)
+    else:
+        assert_same(lambda F, *arrays: F.contrib.DeformableConvolution(*arrays, **settings),
+                    [data, offsets, weight], tmp_path / "net.onnx", 21)
+
+
 @pytest.mark.parametrize("target", [(14, 12), (15, 13)])
 def test_a_transposed_convolution_to_a_size(target, tmp_path):
     assert_same(lambda F, x: F.Deconvolution(x, F.reshape(F.arange(4 * 3 * 4 * 4), (4, 3, 4, 4)) / 100, kernel=(4, 4),

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -145,9 +146,49 @@ def deformable_convolution(node: Node, write: Writer) -> str:
         raise Unsupported(f"which needs opset {DEFORMABLE_FROM}")
     modulated = node.operator == "_contrib_ModulatedDeformableConvolution"
     data, offset, *further = write.inputs(node)
-    mask = further.pop(0) if modulated else ""
+    if modulated:
+        mask = further.pop(0)
+    else:
+        offset, mask = _within_the_image(node, write, offset)
     weight, bias = further[0], further[1] if len(further) > 1 else ""
-    kernel = node.get("kernel")
-    return write("DeformConv", data, weight, offset, bias, mask, kernel_shape=kernel, group=node.get("num_group", 1),
-                 offset_group=node.get("num_deformable_group", 1), strides=node.get("stride") or (1, 1),
-                 pads=(node.get("pad") or (0, 0)) * 2, dilations=node.get("dilate") or (1, 1))
+    return write("DeformConv", data, weight, offset, bias, mask, kernel_shape=node.get("kernel"),
+                 group=node.get("num_group", 1), offset_group=node.get("num_deformable_group", 1),
+                 **_windows(node))
+
+
+def _windows(node: Node) -> dict[str, Any]:
+    return {"strides": node.get("stride") or (1, 1), "pads": (node.get("pad") or (0, 0)) * 2,
+            "dilations": node.get("dilate") or (1, 1)}
+
+
+def _within_the_image(node: Node, write: Writer, offset: str) -> tuple[str, str]:
+    """Offsets and a mask with which ONNX's operator treats borders as MXNet's without a mask does.
+
+    A pixel at p = place + offset counts whole where 0 <= p < length, up to a pixel behind the last one's middle, and
+    not at all elsewhere; ONNX's (and MXNet's with a mask) lets it fade over the pixel before and after the image:
+
+        mask = 0 <= p < length, in both directions;    offset' = min(max(p, 0), length - 1) - place
+    """
+    places = _places(node, write)
+    lengths = np.array(write.tensor(node).shape[2:] * (places.shape[1] // 2), np.float32).reshape(1, -1, 1, 1)
+    start, first = write.constant(places), write.constant(0, np.float32)
+    found = write("Add", offset, start)
+    inside = write("And", write("GreaterOrEqual", found, first), write("Less", found, write.constant(lengths)))
+    pairs = write("Reshape", write("Cast", inside, to=write.type(np.float32)),
+                  write.integers(0, places.shape[1] // 2, 2, *places.shape[2:]))
+    mask = write.reduce("Min", pairs, [2], keepdims=False)
+    nearest = write("Min", write("Max", found, first), write.constant(lengths - 1))
+    return write("Sub", nearest, start), mask
+
+
+def _places(node: Node, write: Writer) -> np.ndarray:
+    """float32 array (1, 2 * groups * kernel, height, width): (y, x) of where each weight meets the image."""
+    kernel, windows = node.get("kernel"), _windows(node)
+    along = [np.arange(length)[None, :] * stride - pad + np.arange(size)[:, None] * dilation
+             for length, stride, pad, size, dilation in zip(write.made(node).shape[2:], windows["strides"],
+                                                            windows["pads"], kernel, windows["dilations"])]
+    shape = (*kernel, *write.made(node).shape[2:])
+    y = np.broadcast_to(along[0][:, None, :, None], shape)
+    x = np.broadcast_to(along[1][None, :, None, :], shape)
+    one_group = np.stack([y, x], axis=2).reshape(1, -1, *shape[2:])
+    return np.tile(one_group, (1, node.get("num_deformable_group", 1), 1, 1)).astype(np.float32)
