@@ -250,8 +250,8 @@ def notes(rows, chosen, left_out):
     found = [
         f"{versions}; random weights, float32, one thread; OpenVINO told to compute in float32.",
         "Differences: the largest of an output, relative to its largest value, at one sample / at two.",
-        "one bit: how far MXNet's own outputs move, in that measure, when the numbers of the example move by their last "
-        "bit; given where an engine does not agree.",
+        "one bit: how far MXNet's own outputs move, in that measure, when the numbers of the example move by their "
+        "last bit; given where an engine does not agree.",
         "SSD and YOLO without the suppression of overlapping boxes; detectors with later stages look at "
         f"{zoos.PROPOSALS} regions, feature pyramids at those of the finest level.",
         "s: seconds of writing without the comparison, beside other work on the machine.",
