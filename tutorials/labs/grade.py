@@ -28,6 +28,7 @@ from lab import BARS, bar_verdict
 FOLDER = Path(__file__).resolve().parent
 STARTING_SECONDS = 120  # to import MXNet on a busy machine
 FILE_SECONDS = 300
+ENDING_SECONDS = 2  # for a process that has said all it has to say
 
 
 class Limits(NamedTuple):
@@ -71,10 +72,13 @@ class Child:
         return said if isinstance(said, dict) else None
 
     def end(self):
-        """End it, whatever it does, and return its status."""
-        status = self.process.poll()
-        self.process.kill()
-        self.process.wait()
+        """End it, whatever it does, and return its status, or "killed" where it would not end by itself."""
+        try:
+            status = self.process.wait(ENDING_SECONDS)  # its pipe is closed a moment before it has ended
+        except subprocess.TimeoutExpired:
+            status = None
+            self.process.kill()
+            self.process.wait()
         os.close(self.pipe)
         self.folder.cleanup()
         return "killed" if status is None else status
