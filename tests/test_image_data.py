@@ -303,15 +303,20 @@ def test_labels_of_records_are_classes(tmp_path, labels, message):
         gc.datasets.record_file(packed(tmp_path / "a.rec", labels, [encoded()]))
 
 
+def damaged(content, trial):
+    """``content`` with a bit turned over, every second time cut off, too."""
+    random = np.random.RandomState(trial)
+    changed = bytearray(content[:random.randint(1, len(content))] if trial % 2 else content)
+    changed[random.randint(len(changed))] ^= 1 << random.randint(8)
+    return changed
+
+
 def test_damaged_record_files_are_refused_or_leave_other_images(tmp_path):
     path = packed(tmp_path / "a.rec", [0, 1, 2], [encoded("JPEG", pixels=PIXELS[:16, :16])] * 3)
     content = path.read_bytes()
     refused = 0
     for trial in range(300):
-        random = np.random.RandomState(trial)
-        damaged = bytearray(content[:random.randint(1, len(content))] if trial % 2 else content)
-        damaged[random.randint(len(damaged))] ^= 1 << random.randint(8)
-        path.write_bytes(damaged)
+        path.write_bytes(damaged(content, trial))
         try:
             assert len(gc.datasets.record_file(path)) in (1, 2, 3)
         except gc.DataError as error:
@@ -370,10 +375,7 @@ def test_damaged_archives_are_refused(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
     content, path = (tmp_path / "a.npz").read_bytes(), tmp_path / "b.npz"
     for trial in range(200):
-        random = np.random.RandomState(trial)
-        damaged = bytearray(content[:random.randint(1, len(content))] if trial % 2 else content)
-        damaged[random.randint(len(damaged))] ^= 1 << random.randint(8)
-        path.write_bytes(damaged)
+        path.write_bytes(damaged(content, trial))
         try:
             np.testing.assert_array_equal(gc.datasets.array_file(path).images, IMAGES)
         except gc.DataError as error:

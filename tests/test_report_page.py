@@ -29,6 +29,7 @@ SECONDS = Timing(2.0, 1.5, 2.5, 8, 1, 3, "fp32", "hybridized")
 def browser():
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if None in programs:
+        # pip cannot install a browser, and the README's test command must pass without one; CI installs it
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"there is no Chromium: {INSTALL}")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
