@@ -90,8 +90,10 @@ def compare(axes, result, theirs, ours):
     start, end = (result["times"][str(BATCH)][name]["median_ms"] for name in COMPARED)
     axes.annotate("", (end, ours), (start, theirs), zorder=2, arrowprops={
         "arrowstyle": "-|>", "color": "#222222", "linewidth": 1.1, "shrinkA": 6, "shrinkB": 6})
-    axes.annotate(f"{start / end:.2f} times\nas fast", ((start * end) ** 0.5, (theirs + ours) / 2), (-10, 0),
-                  textcoords="offset points", ha="right", va="center", fontsize=9, color="#222222")
+    share = 0.12  # near the arrow's start there are no other labels
+    place = start ** (1 - share) * end ** share, theirs + share * (ours - theirs)
+    axes.annotate(f"{start / end:.2f} times as fast", place, (-8, 0), textcoords="offset points", ha="right",
+                  va="center", fontsize=9, color="#222222")
 
 
 def forms_of(result, runtime):
