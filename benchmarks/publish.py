@@ -2,8 +2,9 @@
 
     python benchmarks/publish.py        # measures nothing: all of it comes from benchmarks/results and from docstrings
 
-The README gets its headline numbers and the time of its first command, benchmarks/README.md the course's table and what
-the other benchmarks printed, CONTRIBUTING.md the first line of each module. ``tests/test_readme.py`` compares.
+The README gets its headline numbers and the time of its first command, in both languages; benchmarks/README.md the
+course's table and what the other benchmarks printed; CONTRIBUTING.md the first line of each module.
+``tests/test_readme.py`` compares.
 """
 import ast
 import json
@@ -19,7 +20,22 @@ from gluon_compress.files.writing import write_atomically
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGE = ROOT / "gluon_compress"
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "README.zh.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md")
+# what stands around the numbers in README.md, and in README.zh.md
+CHINESE = {
+    "technique | before | after": "技术 | 之前 | 之后",
+    "weights pruned, 8 bits: LeNet on MNIST": "权重剪枝加 8 位量化：MNIST 上的 LeNet",
+    "channels: ResNet-18 on CIFAR-10, after the same 15 epochs": "去掉通道：CIFAR-10 上的 ResNet-18，同样再训练 15 轮",
+    "channels: ResNet-50, half the MACs, 8 images": "去掉通道：ResNet-50，乘加减半，8 张图像",
+    "integers: ResNet-18 on CIFAR-10": "整数计算：CIFAR-10 上的 ResNet-18",
+    "integers: ResNet-50 with VNNI, 8 images": "整数计算：有 VNNI 的处理器上的 ResNet-50，8 张图像",
+    "channels and integers: ResNet-50 in OpenVINO, 8 images": "去掉通道加整数计算：OpenVINO 里的 ResNet-50，8 张图像",
+    "distillation: ResNet-18 of width 8 on CIFAR-10": "蒸馏：CIFAR-10 上宽度为 8 的 ResNet-18",
+    " bytes, ": " 字节，", " million MACs, ": " M 次乘加，", "images/s": "张/秒", ", OpenVINO ": "，OpenVINO ",
+    " (NNCF, all channels)": "（NNCF，全部通道）",
+    " (half the MACs)": "（乘加减半）", " (ONNX": "（ONNX", ") |": "） |",
+    " minutes on two cores": " 分钟（双核）", ", with `--long` ": "；加 `--long` 需要 ",
+    " CPU minutes": " 分钟 CPU 时间"}
 BETWEEN_MARKS = re.compile(r"(<!-- ([\w.]+): begin -->).*?(<!-- \2: end -->)", re.DOTALL)
 
 
@@ -139,6 +155,16 @@ def distilled():
     return ("distillation: ResNet-18 of width 8 on CIFAR-10", f"{np.mean(alone):.2f} %", f"{np.mean(taught):.2f} %")
 
 
+def in_chinese(english):
+    """A function that gives the text of ``english`` with the same numbers for README.zh.md."""
+    def chinese():
+        text = english()
+        for phrase, translation in CHINESE.items():
+            text = text.replace(phrase, translation)
+        return text
+    return chinese
+
+
 def code_map(folder=PACKAGE, indent=""):
     """A list, in Markdown, of the modules and packages of a folder with the first lines of their docstrings."""
     lines = []
@@ -153,7 +179,8 @@ def code_map(folder=PACKAGE, indent=""):
     return "\n".join(lines) if indent else "\n" + "\n".join(lines) + "\n"
 
 
-TEXTS = {"times": times_text, "course": course_table, "headlines": headlines, "map": code_map}
+TEXTS = {"times": times_text, "times.zh": in_chinese(times_text), "course": course_table, "headlines": headlines,
+         "headlines.zh": in_chinese(headlines), "map": code_map}
 
 
 def publish():

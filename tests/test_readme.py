@@ -23,12 +23,22 @@ def load_script(path):
     return module
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "CONTRIBUTING.md", "benchmarks/README.md"])
 def test_pages_show_the_results_and_the_modules_that_there_are(page):
     publish, text = load_script(ROOT / "benchmarks" / "publish.py"), (ROOT / page).read_text()
     assert ROOT / page in publish.PAGES
     assert text.count(": begin -->") == text.count(": end -->") == len(publish.BETWEEN_MARKS.findall(text)) > 0
     assert publish.page_with_results(text) == text, "run python benchmarks/publish.py"
+
+
+def test_the_chinese_readme_gets_its_numbers_from_the_same_results():
+    publish = load_script(ROOT / "benchmarks" / "publish.py")
+    for name in ("headlines", "times"):
+        english, chinese = publish.TEXTS[name](), publish.TEXTS[f"{name}.zh"]()
+        numbers = re.compile(r"\d+(?:[,.]\d+)*")
+        assert sorted(numbers.findall(english)) == sorted(numbers.findall(chinese)) != []  # words change places
+        words = set(re.findall(r"(?<![\w-])[a-z]{2,}\b", chinese.replace("ms", "")))  # names have a capital or a dash
+        assert words <= {"long"}, f"{words}: put them into CHINESE of benchmarks/publish.py"
 
 
 def test_every_result_that_is_printed_is_published():
@@ -76,7 +86,7 @@ def test_the_errata_are_counted():
     assert int(counted.group(1)) == first + second and int(counted.group(2)) == integers
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "tutorials/ERRATA.md",
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "CONTRIBUTING.md", "benchmarks/README.md", "tutorials/ERRATA.md",
                                   *(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))])
 def test_links_lead_to_files_and_headings_that_exist(page):
     for link in re.findall(r"\]\(([^):]*)\)", (ROOT / page).read_text()):

@@ -58,6 +58,12 @@ def test_a_cell_that_was_rewritten_is_stale_and_one_that_was_wrapped_is_not():
     assert states([ENGLISH[0], rewritten, *ENGLISH[2:]], blocks) == [("stale", rewritten, blocks[1].text)]
 
 
+def test_numbers_that_are_published_anew_make_no_cell_stale():
+    before, after, rewritten = (f"## Speed\n\n{words} <!-- ms: begin -->{number} ms<!-- ms: end -->"
+                                for words, number in (("It takes", 5), ("It takes", 4), ("It needs", 4)))
+    assert translations.digest(before) == translations.digest(after) != translations.digest(rewritten)
+
+
 def test_new_cells_are_missing_and_blocks_of_removed_ones_surplus():
     blocks = written_for(*ENGLISH)
     assert states(["# New", *ENGLISH], blocks) == [("missing", "# New", None)]
@@ -112,6 +118,7 @@ def test_what_the_english_does_not_have_is_found(english, chinese, what):
 def test_comments_and_the_articles_words_may_be_chinese():
     assert wording.differences("```\na = 1  # one\n```", "```\na = 1  # 一\n```") == []
     assert wording.differences("[errata](ERRATA.md)", "[勘误](ERRATA.zh.md)") == []
+    assert wording.differences("of `prune(net,\nexample)`", "`prune(net, example)` 的") == []
     assert wording.differences("says so (1)", "原文写道 `减少四分之一 50`") == []
     assert wording.wrong_words("> 修剪\n\n`修剪`\n\n```\n修剪\n```") == []
 

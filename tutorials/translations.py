@@ -1,7 +1,7 @@
 """Chinese prose beside the English: which block stands for which English cell, and whether it still does.
 
-The English prose is in the scripts and in ERRATA.md. Beside ``<name>.py`` or ``<name>.md`` lies ``<name>.zh.md`` with a
-block for each English cell, under a line with the digest of the cell that it was written for:
+The English prose is in the scripts, in ERRATA.md and in the README. Beside ``<name>.py`` or ``<name>.md`` lies
+``<name>.zh.md`` with a block for each English cell, under a line with the digest of the cell that it was written for:
 
     <!-- en: 3f2a91c0d1 -->
 
@@ -20,6 +20,7 @@ import jupytext
 FOLDER = Path(__file__).resolve().parent
 MARK = re.compile(r"^<!-- en: (\S+) -->\n", re.MULTILINE)
 HEADING = re.compile(r"(?m)^#+ (.+)")
+GENERATED = re.compile(r"(<!-- ([\w.]+): begin -->).*?(<!-- \2: end -->)", re.DOTALL)  # benchmarks/publish.py fills it
 
 
 class Block(NamedTuple):
@@ -53,8 +54,8 @@ class Pair(NamedTuple):
 
 
 def sources():
-    """What is translated: the tutorials, and the page of errata."""
-    return [*sorted(FOLDER.glob("[0-9][0-9]_*.py")), FOLDER / "ERRATA.md"]
+    """What is translated: the tutorials, the page of errata, and the README."""
+    return [*sorted(FOLDER.glob("[0-9][0-9]_*.py")), FOLDER / "ERRATA.md", FOLDER.parent / "README.md"]
 
 
 def lab_sources():
@@ -68,8 +69,12 @@ def chinese_file(source):
 
 
 def digest(english):
-    """Ten hexadecimal digits that change when the words of a cell do; where its lines break does not matter."""
-    return hashlib.sha256(" ".join(english.split()).encode()).hexdigest()[:10]
+    """Ten hexadecimal digits that change when the words of a cell do.
+
+    Where its lines break does not matter, nor what benchmarks/publish.py writes into it: it fills both languages.
+    """
+    words = GENERATED.sub(r"\1\3", english).split()
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:10]
 
 
 def english_cells(source):

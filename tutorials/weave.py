@@ -106,7 +106,7 @@ def write(path, text):
 
 def weave(output):
     """Write the notebooks and pages of both languages, and say how many there are."""
-    tutorials, page = sources()[:-1], sources()[-1]
+    tutorials, page = [source for source in sources() if source.suffix == ".py"], FOLDER / "ERRATA.md"
     for language in LANGUAGES:
         folder = output / language
         for source in tutorials:

@@ -85,6 +85,11 @@ def code_of(text):
     return [line for line in lines if line]
 
 
+def code_spans(text):
+    """The code within the sentences of a text; a line may end in it."""
+    return [" ".join(span.split()) for span in INLINE.findall(FENCED.sub("", text))]
+
+
 def targets(text):
     """Where the links of a text lead; a page and its Chinese are the same here."""
     return {target.replace(".zh.md", ".md") for target in LINK.findall(text)}
@@ -95,8 +100,8 @@ def differences(english, chinese):
     known = numbers_of_english(english)
     found = [f"the number {digits}{'/' if part else ''}{part} is not in the English"
              for digits, part in NUMBER.findall(prose(chinese)) if value(digits, part) not in known]
-    spans = set(INLINE.findall(FENCED.sub("", english)))
-    found += [f"{span} is not in the English" for span in INLINE.findall(FENCED.sub("", chinese))
+    spans = code_spans(english)
+    found += [f"{span} is not in the English" for span in code_spans(chinese)
               if span not in spans and not CHINESE.search(span)]
     if code_of(english) != code_of(chinese):
         found.append(f"its code is {code_of(chinese)}, the English has {code_of(english)}")
