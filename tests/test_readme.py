@@ -86,7 +86,8 @@ def test_the_errata_are_counted():
     assert int(counted.group(1)) == first + second and int(counted.group(2)) == integers
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "CONTRIBUTING.md", "benchmarks/README.md", "tutorials/ERRATA.md",
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "CONTRIBUTING.md", "benchmarks/README.md",
+                                  "tutorials/ERRATA.md",
                                   *(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))])
 def test_links_lead_to_files_and_headings_that_exist(page):
     for link in re.findall(r"\]\(([^):]*)\)", (ROOT / page).read_text()):
