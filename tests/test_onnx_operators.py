@@ -106,7 +106,9 @@ family("pooling", [lambda F, x, a=a: F.Pooling(x, **a) for a in [
     {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1), "pool_type": "avg", "count_include_pad": False,
      "pooling_convention": "full"},
     *({"kernel": (2, 2), "stride": (2, 2), "pool_type": "lp", "p_value": power} for power in (1, 2, 3)),
-    *({"global_pool": True, "pool_type": kind, "kernel": (2, 2)} for kind in ("max", "avg", "sum"))]], IMAGE,
+    *({"global_pool": True, "pool_type": kind, "kernel": (2, 2)} for kind in ("max", "avg", "sum")),
+    *({"kernel": IMAGE[2:], "stride": (2, 3), "pool_type": kind, "p_value": 2} for kind in ("max", "avg", "sum", "lp")),
+    {"kernel": (IMAGE[2], 2), "pool_type": "avg"}]], IMAGE,
        make=lambda *shape: np.abs(normal(*shape)))
 family("pooling along one axis", [lambda F, x: F.Pooling(x, kernel=(3,), stride=(2,), pool_type="max"),
                                   lambda F, x: F.Pooling(x, kernel=(2,), stride=(2,), pool_type="avg",
@@ -258,6 +260,14 @@ def test_deformable_convolutions_also_beyond_the_borders(with_mask, settings, sc
     else:
         assert_same(lambda F, *arrays: F.contrib.DeformableConvolution(*arrays, **settings),
                     [data, offsets, weight], tmp_path / "net.onnx", 21)
+
+
+@pytest.mark.parametrize("layer, shape", [
+    (nn.AvgPool2D((7, 6)), IMAGE), (nn.AvgPool2D((7, 6), layout="NHWC"), (2, 7, 6, 4)), (nn.MaxPool2D((7, 6), 1), IMAGE)])
+def test_a_window_over_the_whole_plane_is_written_as_global_pooling(layer, shape, tmp_path):
+    gc.export.to_onnx(layer, tmp_path / "net.onnx", mx.nd.array(normal(*shape)))
+    names = {node.op_type for node in onnx.load(str(tmp_path / "net.onnx")).graph.node}
+    assert names <= {"GlobalAveragePool", "GlobalMaxPool", "Transpose"} and names - {"Transpose"}
 
 
 @pytest.mark.parametrize("target", [(14, 12), (15, 13)])

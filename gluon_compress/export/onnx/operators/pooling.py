@@ -21,8 +21,17 @@ def pooling(node: Node, write: Writer) -> str:
     if not layout.startswith("NC"):
         first = (0, axes - 1, *range(1, axes - 1))
         data, lengths = write("Transpose", data, perm=first), [lengths[axis] for axis in first]
-    made = _global(node, write, data, axes) if node.get("global_pool") else _windows(node, write, data, lengths[2:])
+    whole = node.get("global_pool") or _one_window(node, write, lengths[2:])
+    made = _global(node, write, data, axes) if whole else _windows(node, write, data, lengths[2:])
     return made if layout.startswith("NC") else write("Transpose", made, perm=(0, *range(2, axes), 1))
+
+
+def _one_window(node: Node, write: Writer, lengths: Sequence[Length]) -> bool:
+    """Whether the only window is all of the plane: engines have a faster kernel for it than for a large window."""
+    made = write.made(node).lengths
+    outputs = made[2:] if (node.get("layout") or "NC").startswith("NC") else made[1:-1]
+    return (tuple(node.get("kernel")) == tuple(lengths) and not any(node.get("pad") or ())
+            and all(length == 1 for length in outputs))
 
 
 def _global(node: Node, write: Writer, data: str, axes: int) -> str:
