@@ -263,7 +263,8 @@ def test_deformable_convolutions_also_beyond_the_borders(with_mask, settings, sc
 
 
 @pytest.mark.parametrize("layer, shape", [
-    (nn.AvgPool2D((7, 6)), IMAGE), (nn.AvgPool2D((7, 6), layout="NHWC"), (2, 7, 6, 4)), (nn.MaxPool2D((7, 6), 1), IMAGE)])
+    (nn.AvgPool2D((7, 6)), IMAGE), (nn.AvgPool2D((7, 6), layout="NHWC"), (2, 7, 6, 4)),
+    (nn.MaxPool2D((7, 6), 1), IMAGE)])
 def test_a_window_over_the_whole_plane_is_written_as_global_pooling(layer, shape, tmp_path):
     gc.export.to_onnx(layer, tmp_path / "net.onnx", mx.nd.array(normal(*shape)))
     names = {node.op_type for node in onnx.load(str(tmp_path / "net.onnx")).graph.node}
