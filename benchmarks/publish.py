@@ -3,7 +3,8 @@
     python benchmarks/publish.py        # measures nothing: all of it comes from benchmarks/results and from docstrings
 
 The README gets its headline numbers and the time of its first command, in both languages; benchmarks/README.md the
-course's table and what the other benchmarks printed; CONTRIBUTING.md the first line of each module.
+course's table and what the other benchmarks printed; CONTRIBUTING.md the first line of each module; each tutorial the
+time that it takes, in both languages.
 ``tests/test_readme.py`` compares.
 """
 import ast
@@ -20,7 +21,9 @@ from gluon_compress.files.writing import write_atomically
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGE = ROOT / "gluon_compress"
-PAGES = (ROOT / "README.md", ROOT / "README.zh.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md")
+TUTORIALS = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
+PAGES = (ROOT / "README.md", ROOT / "README.zh.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md",
+         *TUTORIALS, *(path.with_suffix(".zh.md") for path in TUTORIALS))
 # what stands around the numbers in README.md, and in README.zh.md
 CHINESE = {
     "technique | before | after": "技术 | 之前 | 之后",
@@ -44,6 +47,8 @@ def page_with_results(text):
         begin, name, end = found.groups()
         if name in TEXTS:
             return f"{begin}{TEXTS[name]()}{end}"
+        if name.startswith("time."):
+            return f"{begin}{tutorial_time(*name.split('.')[1:])}{end}"
         return f"{begin}\n```\n{(RESULTS / name).read_text().strip()}\n```\n{end}"
     return BETWEEN_MARKS.sub(filled, text)
 
@@ -63,6 +68,17 @@ def times_text():
     long = [result.get("cpu_seconds") for result in recorded(RESULTS)]
     further = "" if None in long else f", with `--long` {sum(long) / 60:.0f} CPU minutes"
     return f"{minutes:.0f} minutes on two cores{further}"
+
+
+def tutorial_time(number, language="en"):
+    """How long a tutorial runs, for the list at its beginning; ``number`` has two digits."""
+    (quick,), (long,) = ([json.loads(file.read_text()) for file in folder.glob(f"{number}_*.json")] or [None]
+                         for folder in (RESULTS / "quick", RESULTS))
+    if quick is None or long is None:
+        return {"en": "not measured yet", "zh": "还没有测量"}[language]
+    seconds, minutes = f"{round(quick['seconds'], -1):.0f}", f"{long['cpu_seconds'] / 60:.0f}"
+    return {"en": f"{seconds} seconds; with `--long` {minutes} CPU minutes",
+            "zh": f"{seconds} 秒；加 `--long` 需要 {minutes} 分钟 CPU 时间"}[language]
 
 
 def course_table():
@@ -183,11 +199,15 @@ TEXTS = {"times": times_text, "times.zh": in_chinese(times_text), "course": cour
 
 
 def publish():
-    """Rewrite the pages."""
+    """Rewrite the pages in which something changes."""
+    made = []
     for page in PAGES:
-        text = page_with_results(page.read_text())
-        write_atomically(page, lambda temporary, text=text: temporary.write_text(text))
-    click.echo(f"Made: {' and '.join(map(str, PAGES))}")
+        before = page.read_text()
+        text = page_with_results(before)
+        if text != before:
+            write_atomically(page, lambda temporary, text=text: temporary.write_text(text))
+            made.append(str(page.relative_to(ROOT)))
+    click.echo(f"Made: {', '.join(made) or 'nothing, all pages show the newest results'}")
 
 
 main = click.command(help=__doc__.split("\n")[0])(publish)

@@ -23,7 +23,9 @@ def load_script(path):
     return module
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+@pytest.mark.parametrize("page", [
+    "README.md", "README.zh.md", "CONTRIBUTING.md", "benchmarks/README.md",
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tutorials/[0-9][0-9]_*.*"))])
 def test_pages_show_the_results_and_the_modules_that_there_are(page):
     publish, text = load_script(ROOT / "benchmarks" / "publish.py"), (ROOT / page).read_text()
     assert ROOT / page in publish.PAGES

@@ -50,6 +50,20 @@ def test_the_errata_have_the_same_entries_parts_and_tests_in_both_languages():
     assert [parts[part] for part in named] == re.findall(r"(?m)^- \*\*(\w+)：\*\*", chinese.split("## ", 2)[2])
 
 
+@pytest.mark.parametrize("source", TUTORIAL_SCRIPTS, ids=by_name)
+def test_a_tutorial_begins_with_what_one_learns_and_needs_the_time_and_the_downloads(source):
+    """In both languages. The time is the measured one, and stands nowhere else at the beginning."""
+    chinese, *_ = translations.chinese_blocks(translations.chinese_file(source))
+    texts = translations.english_cells(source)[0], chinese.text
+    parts = (["You will be able to", "You need to know", "Time on two cores:", "Downloads:"],
+             ["学完你能", "需要先懂", "双核机器上的时间：", "下载："])
+    for text, names, mark in zip(texts, parts, ("time.{}", "time.{}.zh")):
+        assert re.findall(r"(?m)^- \*\*(.+?)\*\* ", text) == names
+        mark = mark.format(source.stem[:2])
+        assert f"** <!-- {mark}: begin -->" in text, f"the time stands between <!-- {mark}: begin --> and ... end"
+        assert not re.search(r"\b(?:a minute|minutes|seconds)\b|分钟|秒", translations.GENERATED.sub("", text))
+
+
 def test_a_cell_that_was_rewritten_is_stale_and_one_that_was_wrapped_is_not():
     blocks = written_for(*ENGLISH)
     assert states(ENGLISH, blocks) == []
