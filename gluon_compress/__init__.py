@@ -5,6 +5,7 @@ if imports_all():  # in the command line only once a command runs
     from . import runtime  # first: it makes MXNet importable
     from . import (
         checkpoint,
+        coding,
         datasets,
         distillation,
         export,
@@ -31,5 +32,6 @@ if imports_all():  # in the command line only once a command runs
 
 __version__ = "0.1.0"
 __all__ = ["CheckpointError", "DataError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
-           "WorkerError", "checkpoint", "datasets", "distillation", "export", "load", "measure_latency", "measuring",
-           "models", "network", "params", "pruning", "quantization", "report", "runtime", "save", "training", "workers"]
+           "WorkerError", "checkpoint", "coding", "datasets", "distillation", "export", "load", "measure_latency",
+           "measuring", "models", "network", "params", "pruning", "quantization", "report", "runtime", "save",
+           "training", "workers"]

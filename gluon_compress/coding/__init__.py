@@ -1,4 +1,5 @@
-"""Lossless coding of integer arrays by context modelling and arithmetic coding: weight codes, masks, indices."""
+"""Small codes: integers by context modelling and arithmetic coding, and weights that share few values."""
 from .arrays import decode, encode
+from .sharing import CentroidTrainer, Codebooks, share_weights
 
-__all__ = ["decode", "encode"]
+__all__ = ["CentroidTrainer", "Codebooks", "decode", "encode", "share_weights"]

@@ -6,9 +6,10 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ...arguments import unknown
-from ...network.layer import Layer, hint_about
+from ...network.layer import Layer, Which, hint_about, layers, matching_names
 
 
 def by_parameter_name(argument: str, given: Mapping[str, Any], layers: list[Layer],
@@ -37,6 +38,25 @@ def by_parameter_name(argument: str, given: Mapping[str, Any], layers: list[Laye
             raise ValueError(f"{argument} names {accepted[name]} twice, as a layer and as a parameter")
         renamed[accepted[name]] = value
     return renamed
+
+
+def of_single_layers(argument: str, given: Mapping[str, Any], net: HybridBlock,
+                     exclude: Which) -> tuple[dict[str, Any], list[Layer], dict[str, str]]:
+    """``({parameter name: value}, chosen, left_out)`` of what is given layer by layer, which chooses these layers.
+
+    ``ValueError`` for an empty dict, an unknown name, and a layer that ``exclude`` names as well.
+    """
+    candidates = layers(net)
+    given = by_parameter_name(argument, given, candidates)
+    if not given:
+        raise ValueError(f"{argument} is an empty dict; accepted: at least one layer")
+    excluded = matching_names("exclude", exclude, candidates)
+    chosen = [layer for layer in candidates if layer.parameter_name in given]
+    if both := [layer.name for layer in chosen if layer.name in excluded]:
+        raise ValueError(f"{argument} and exclude both name {', '.join(both)}; accepted: a layer in one of them")
+    return given, chosen, {
+        layer.name: f"{layer.kind}, {'excluded' if layer.name in excluded else f'not in {argument}'}"
+        for layer in candidates if layer.parameter_name not in given}
 
 
 def finite_array(argument: str, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -12,10 +12,10 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ...arguments import check_choice, check_integer, check_number
-from ...network.layer import CONVOLUTIONS, Layer, Which, layer_name, layers, matching_names, select_layers
+from ...network.layer import CONVOLUTIONS, Layer, Which, layer_name, layers, select_layers
 from ...network.values import parameters
 from ..criteria import Random
-from .given import by_parameter_name, finite_array
+from .given import by_parameter_name, finite_array, of_single_layers
 from .importance import weight_criterion
 from .masks import Masks
 
@@ -240,17 +240,7 @@ def _of_single_layers(net: HybridBlock, sparsity: Mapping[str, float], scope: st
     if select is not None or scope != "layer":
         raise TypeError(f"sparsity has a fraction for each layer, beside select={select!r} and scope={scope!r}; "
                         f"accepted: select=None and scope='layer'")
-    candidates = layers(net)
-    sparsity = by_parameter_name("sparsity", sparsity, candidates)
-    if not sparsity:
-        raise ValueError("sparsity is an empty dict; accepted: at least one layer")
-    excluded = matching_names("exclude", exclude, candidates)
-    chosen = [layer for layer in candidates if layer.parameter_name in sparsity]
-    if both := [layer.name for layer in chosen if layer.name in excluded]:
-        raise ValueError(f"sparsity and exclude both name {', '.join(both)}; accepted: a layer in one of them")
-    return sparsity, chosen, {
-        layer.name: f"{layer.kind}, {'excluded' if layer.name in excluded else 'not in sparsity'}"
-        for layer in candidates if layer.parameter_name not in sparsity}
+    return of_single_layers("sparsity", sparsity, net, exclude)
 
 
 def _least_important(net: HybridBlock, chosen: list[Layer], left_out: dict[str, str],
