@@ -176,6 +176,8 @@ MISTAKES = {
                       "ragged": {"a": [[1], [1, 2]]}}),
     "block": (NET_WORDS, {name: value for name, value in NETS.items() if name not in ("Block", "uninitialized")}),
     "any plan net": (NET_WORDS, {name: value for name, value in NETS.items() if name != "uninitialized"}),
+    "clusters": ("{name}", {**INTEGERS, "zero": 0, "too many": 300, "empty": {}, "unknown": {"nope": 4},
+                            "text inside": {"conv": "4"}, "None inside of it": {"conv": None}}),
     "values": ("values|parameter", {"None": None, "text": "x", "number": 3, "list": [1],
                                     "unknown": {"nope": np.ones(4)}, "text inside": {"conv.bias": "x"},
                                     "another shape": {"conv.bias": np.ones(3)}}),

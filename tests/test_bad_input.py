@@ -19,8 +19,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 from gluon_compress import (
-    checkpoint, datasets, distillation, export, measuring, models, network, params, pruning, quantization, training,
-    workers)
+    checkpoint, coding, datasets, distillation, export, measuring, models, network, params, pruning, quantization,
+    training, workers)
 from gluon_compress.files import download, transfer
 from gluon_compress.measuring import plots
 from gluon_compress.workers import launch
@@ -164,6 +164,11 @@ def masked():
     return pruning.MaskedTrainer(net, masks_of(net), "sgd")
 
 
+def shared():
+    net = tiny()
+    return net, coding.share_weights(net, 4)
+
+
 def matcher():
     return distillation.FeatureMatcher(tiny(), tiny(seed=1), [distillation.FeatureLoss("conv", "conv")], EXAMPLE)
 
@@ -282,6 +287,15 @@ FUNCTIONS = {
                                      "percentile": "percentile"}),
     "quantization.RangeObserver": (quantization.RangeObserver, {}, {"method": "choice", "bits": "integer",
                                                               "percentile": "percentile"}),
+    "coding.share_weights": (coding.share_weights, {"net": tiny, "clusters": 4},
+                             {"net": "finite net", "clusters": "clusters", "init": "choice", "seed": "integer",
+                              **WHICH}),
+    "coding.share_weights(bits)": (lambda bits: coding.share_weights(tiny(), bits=bits), {"bits": 2},
+                                   {"bits": "clusters"}),
+    "coding.CentroidTrainer": (
+        coding.CentroidTrainer, {"net": lambda: shared()[0], "codebooks": lambda: shared()[1], "optimizer": "sgd"},
+        {"net": "whole net", "codebooks": "record", "optimizer": "optimizer", "optimizer_params": "settings",
+         "masks": "optional masks"}),
     "report": (gc.report, {"net": tiny, "example": EXAMPLE},
                {"net": "net", "example": "example", "path": "optional path", "latency": "flag", "repeats": "positive",
                 "warmup": "integer", "compared_with": "compared", "baseline": "compared",
@@ -405,6 +419,11 @@ FUNCTIONS = {
     "quantization.dequantize_array": (
         quantization.dequantize_array, {"codes": np.ones(3, np.int8), "scale": np.float32(1)},
         {"codes": "codes", "scale": "scale", "axis": "axis"}),
+    **{f"coding.Codebooks.{name}": (getattr(coding.Codebooks, name), {
+        "self": lambda: coding.Codebooks({}), "net": tiny}, {"net": "whole net"})
+       for name in ("check", "codes", "updated")},
+    "coding.Codebooks.from_dict": (coding.Codebooks.from_dict, {"record": lambda: shared()[1].to_dict()},
+                                   {"record": "record"}),
     "measuring.operator_times": (
         measuring.operator_times, {"net": tiny, "example": EXAMPLE, **QUIET},
         {"net": "net", "example": "example", "repeats": "positive", "progress": "flag"}),
@@ -475,7 +494,8 @@ NO_ROWS = {
     "errors": {"CheckpointError", "DataError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
                "WorkerError", "transfer.WrongContent"},
     "records, which functions make, and whose from_dict has rows": {
-        "pruning.ChannelPlan", "pruning.Sensitivity", "quantization.QuantizationRecord", "quantization.Scales"},
+        "coding.Codebooks", "pruning.ChannelPlan", "pruning.Sensitivity", "quantization.QuantizationRecord",
+        "quantization.Scales"},
     "what functions return": {
         "distillation.CachedLogits", "measuring.Kernel", "measuring.KernelReport", "measuring.Report",
         "measuring.Timing", "network.Layer",
@@ -493,6 +513,7 @@ NO_ROWS = {
         "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward",
         "distillation.FeatureMatcher.compare", "pruning.ChannelPlan.shapes", "pruning.Random.of_weights",
         *(f"pruning.{name}.of_channels" for name in ("BatchNormScale", "Random", "Taylor", "WeightCriterion")),
+        "coding.decode", "coding.encode",
         "pruning.WeightCriterion.of_weights", "pruning.Masks.fitted",
         "pruning.Masks.fitted_masks", "transfer.fetch", "transfer.reason_of",
         *(f"models.{name}.hybrid_forward" for name in models.__all__)},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from forging import put_together, taken_apart
 from gluon_compress import CheckpointError, RecordError, checkpoint
+from gluon_compress.coding import share_weights
 from gluon_compress.files.schema import REASONS, Malformed, fields, integer
 from gluon_compress.pruning import ChannelPlan, Masks, Sensitivity, prune_channels, prune_magnitude
 from gluon_compress.quantization import FoldedNorms, Scales, quantize, quantize_weights
@@ -16,27 +17,27 @@ from mxnet.gluon import nn
 from networks import NormNet, SharedWeights, build, identical, values
 
 
-class IndicesAndCodebook(Form):
+class IndicesAndPalette(Form):
     """Each value as the index of one of up to 256 numbers, which lie beside the indices; the first is 0."""
 
-    parts = ("codebook",)
+    parts = ("palette",)
 
-    def __init__(self, codebook):
-        self.codebook = codebook
+    def __init__(self, palette):
+        self.palette = palette
 
     def encode(self, values):
-        if not np.isin(values, self.codebook).all():
-            raise RecordError("values that are not in the codebook")
-        order = np.argsort(self.codebook)
-        return order[np.searchsorted(self.codebook, values, sorter=order)].astype(np.uint8)
+        if not np.isin(values, self.palette).all():
+            raise RecordError("values that are not in the palette")
+        order = np.argsort(self.palette)
+        return order[np.searchsorted(self.palette, values, sorter=order)].astype(np.uint8)
 
     def decode(self, stored):
-        if stored.size and stored.max() >= len(self.codebook):
-            raise Malformed("an index beyond the codebook")
-        return self.codebook[stored]
+        if stored.size and stored.max() >= len(self.palette):
+            raise Malformed("an index beyond the palette")
+        return self.palette[stored]
 
     def tensors(self):
-        return {"codebook": self.codebook}
+        return {"palette": self.palette}
 
     @classmethod
     def stored_type(cls, dtype):
@@ -44,47 +45,47 @@ class IndicesAndCodebook(Form):
 
     @classmethod
     def check(cls, name, layout, tensors):
-        if tensors["codebook"].ndim != 1 or tensors["codebook"].dtype != layout["dtype"]:
-            raise Malformed(f"the codebook of {name}")
+        if tensors["palette"].ndim != 1 or tensors["palette"].dtype != layout["dtype"]:
+            raise Malformed(f"the palette of {name}")
 
     @classmethod
     def read(cls, name, layout, tensors):
-        return cls(tensors["codebook"])
+        return cls(tensors["palette"])
 
 
-class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
+class Palettes(Record, in_files="palettes", form=IndicesAndPalette):
     """Weights that share few values."""
 
     header_schema = fields({"left_out": REASONS})
 
-    def __init__(self, codebooks, left_out):
-        self.codebooks, self.left_out = codebooks, left_out
+    def __init__(self, palettes, left_out):
+        self.palettes, self.left_out = palettes, left_out
 
     def summary(self):
-        return ", ".join(self.codebooks)
+        return ", ".join(self.palettes)
 
     def forms(self):
-        return {name: IndicesAndCodebook(codebook) for name, codebook in self.codebooks.items()}
+        return {name: IndicesAndPalette(palette) for name, palette in self.palettes.items()}
 
     def header(self):
         return {"left_out": self.left_out}
 
     @classmethod
     def from_file(cls, header, forms):
-        return cls({name: form.codebook for name, form in forms.items()}, header["left_out"])
+        return cls({name: form.palette for name, form in forms.items()}, header["left_out"])
 
 
-def share_weights(net, most):
+def few_values(net, most):
     """The technique: the weights of each layer become the nearest of ``most`` of them."""
-    codebooks = {}
+    palettes = {}
     for name, parameter in gc.network.parameters(net).items():
         if name.endswith("weight"):
             value = parameter.data().asnumpy()
             others = np.setdiff1d(np.quantile(value, np.linspace(0, 1, most)).astype(np.float32), [0])
-            codebooks[name] = np.append(np.float32(0), others)
-            nearest = np.abs(value[..., None] - codebooks[name]).argmin(axis=-1)
-            parameter.set_data(mx.nd.array(codebooks[name][nearest]))
-    return Codebooks(codebooks, {"features.1": "it has no weight"})
+            palettes[name] = np.append(np.float32(0), others)
+            nearest = np.abs(value[..., None] - palettes[name]).argmin(axis=-1)
+            parameter.set_data(mx.nd.array(palettes[name][nearest]))
+    return Palettes(palettes, {"features.1": "it has no weight"})
 
 
 class FewerOutputs(Record, in_files="fewer outputs"):
@@ -219,16 +220,16 @@ def test_a_form_that_makes_something_of_zeros_is_not_saved_with_masks(tmp_path):
 def test_a_technique_with_its_own_record_is_saved_and_loaded(tmp_path, sparsity):
     net, example = build(NormNet)
     masks = [] if sparsity is None else [prune_magnitude(net, sparsity)]
-    books = share_weights(net, 16)
+    books = few_values(net, 16)
     size = gc.save(tmp_path / "net", net, books, *masks)
     again = gc.load(tmp_path / "net", NormNet())
     assert all(np.array_equal(value, values(again)[name]) for name, value in values(net).items())
     np.testing.assert_allclose(gc.load(tmp_path / "net")(example).asnumpy(), net(example).asnumpy(), rtol=1e-5,
                                atol=1e-5)
     found = checkpoint.records(tmp_path / "net")
-    assert found.keys() == {"codebooks", *("masks" for _ in masks)}
-    assert identical(found["codebooks"].codebooks, books.codebooks)
-    assert found["codebooks"].left_out == books.left_out
+    assert found.keys() == {"palettes", *("masks" for _ in masks)}
+    assert identical(found["palettes"].palettes, books.palettes)
+    assert found["palettes"].left_out == books.left_out
     indices = sum(tensor.nbytes for name, tensor in taken_apart((tmp_path / "net").read_bytes())[2].items()
                   if name.endswith("weight/value"))
     weights = sum(value.size for name, value in values(net).items() if name.endswith("weight"))
@@ -237,26 +238,26 @@ def test_a_technique_with_its_own_record_is_saved_and_loaded(tmp_path, sparsity)
 
 def test_what_no_longer_fits_such_a_record_is_not_saved(tmp_path):
     net, _ = build(NormNet)
-    books = share_weights(net, 16)
+    books = few_values(net, 16)
     net.output.weight.set_data(net.output.weight.data() + 0.01)
-    with pytest.raises(RecordError, match="not in the codebook"):
+    with pytest.raises(RecordError, match="not in the palette"):
         gc.save(tmp_path / "net", net, books)
-    for other in ("codebooks", FoldedNorms({"norm": "conv"})):  # files do not hold the latter
-        with pytest.raises(TypeError, match="is not a record that files hold; accepted: .*Codebooks"):
+    for other in ("palettes", FoldedNorms({"norm": "conv"})):  # files do not hold the latter
+        with pytest.raises(TypeError, match="is not a record that files hold; accepted: .*Palettes"):
             gc.save(tmp_path / "net", net, other)
     assert not list(tmp_path.iterdir())
 
 
-def _no_codebook(header, tensors):
-    del tensors["output.weight/codebook"]
+def _no_palette(header, tensors):
+    del tensors["output.weight/palette"]
 
 
-def _other_codebook(header, tensors):
-    tensors["output.weight/codebook"] = tensors["output.weight/codebook"].astype(np.float64)
+def _other_palette(header, tensors):
+    tensors["output.weight/palette"] = tensors["output.weight/palette"].astype(np.float64)
 
 
-def _short_codebook(header, tensors):
-    tensors["output.weight/codebook"] = tensors["output.weight/codebook"][:3]
+def _short_palette(header, tensors):
+    tensors["output.weight/palette"] = tensors["output.weight/palette"][:3]
 
 
 def _two_forms(header, tensors):
@@ -269,18 +270,18 @@ def _other_values(header, tensors):
 
 
 def _other_header(header, tensors):
-    header["records"]["codebooks"] = {"left_out": 3}
+    header["records"]["palettes"] = {"left_out": 3}
 
 
 def _other_record(header, tensors):
     header["records"]["what nobody knows"] = {"left_out": {}}
 
 
-@pytest.mark.parametrize("change", [_no_codebook, _other_codebook, _short_codebook, _two_forms, _other_values,
+@pytest.mark.parametrize("change", [_no_palette, _other_palette, _short_palette, _two_forms, _other_values,
                                     _other_header, _other_record])
 def test_a_stranger_s_file_with_such_a_record_is_checked(tmp_path, change):
     net, _ = build(NormNet)
-    gc.save(tmp_path / "net", net, share_weights(net, 16))
+    gc.save(tmp_path / "net", net, few_values(net, 16))
     what, header, tensors = taken_apart((tmp_path / "net").read_bytes())
     change(header, tensors)
     (tmp_path / "net").write_bytes(put_together(what, header, tensors))
@@ -328,7 +329,8 @@ def all_records():
                          {"output": {0.5: 0.8}})
     int8 = quantize(build(NormNet)[0], [example], exclude=["output"], simulate=True, progress=False)
     return [masks, scales, prune_channels(build(NormNet)[0], example, 0.5, round_to=1), curves, int8.record,
-            FoldedNorms({"norm": "conv"}, {"norm2": "it reads the variable data"})]
+            FoldedNorms({"norm": "conv"}, {"norm2": "it reads the variable data"}),
+            share_weights(build(NormNet)[0], 4, exclude="Dense")]
 
 
 @pytest.mark.parametrize("record", all_records(), ids=lambda record: type(record).__name__)

@@ -4,7 +4,7 @@ import gluon_compress  # noqa: F401
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress import pruning, quantization
+from gluon_compress import coding, pruning, quantization
 from gluon_compress.network import layers
 from mxnet.gluon import nn
 from networks import NormNet, build, exported, values
@@ -52,6 +52,7 @@ TECHNIQUES = {
     "quantize": lambda net, example, **which: quantization.quantize(
         net, [example], simulate=True, **which, **QUIET).record,
     "prepare_qat": lambda net, example, **which: quantization.prepare_qat(net, [example], **which, **QUIET).record,
+    "share_weights": lambda net, example, **which: coding.share_weights(net, bits=2, **which),
     "fold_batch_norm": lambda net, example, **which: quantization.fold_batch_norm(net, example, **which),
 }
 WITHOUT_OUTPUT = {"prune_channels", "prune_channels_in_steps", "ChannelPenalty", "measure_sensitivity of channels"}
@@ -71,7 +72,7 @@ def taken(name, record):
         return set(LAYERS) - set(record.left_out)
     if name == "fold_batch_norm":
         return set(record.folded.values())
-    layers = getattr(record, "kept", None) or record.layers
+    layers = getattr(record, "kept", None) or getattr(record, "centroids", None) or record.layers
     return {layer.removesuffix(".weight") for layer in layers}
 
 

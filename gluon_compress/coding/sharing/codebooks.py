@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ...errors import RecordError
+from ...arguments import shown
+from ...errors import NetworkError, RecordError
 from ...files.schema import REASONS, Malformed, choice, fields, list_of, mapping, number
 from ...network.checks import check_ready
 from ...network.values import parameters
@@ -98,7 +99,7 @@ class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
         self.centroids = {name: np.asarray(values) for name, values in centroids.items()}
         for name, values in self.centroids.items():
             if not _is_codebook(values):
-                raise ValueError(f"the centroids of {name} are {str(values)[:100]}; accepted: floats, {ACCEPTED}")
+                raise ValueError(f"the centroids of {name} are {shown(values)}; accepted: floats, {ACCEPTED}")
         self.left_out = dict(left_out or {})
 
     def codes(self, net: HybridBlock) -> dict[str, np.ndarray]:
@@ -111,16 +112,27 @@ class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
         named = parameters(net)
         return {name: form.encode(named[name].list_data()[0].asnumpy()) for name, form in self.forms().items()}
 
-    def of_weights_now(self, net: HybridBlock) -> Codebooks:
-        """The record of the same layers with the values that their weights have in ``net``."""
+    def updated(self, net: HybridBlock) -> Codebooks:
+        """The record of the same layers with the values that their weights have in ``net`` now.
+
+        Raises ``NetworkError`` for weights that are not finite, ``RecordError`` for some that are no longer shared.
+        """
         self.check(net)
-        named = parameters(net)
-        values = {name: named[name].list_data()[0].asnumpy() for name in self.centroids}
-        return Codebooks({name: np.unique(value[value != 0]) for name, value in values.items()}, self.left_out)
+        named, found = parameters(net), {}
+        for name in self.centroids:
+            value = named[name].list_data()[0].asnumpy()
+            if not np.isfinite(value).all():
+                raise NetworkError(f"parameter {name} is not finite: lower the learning rate, and load the network "
+                                   f"again")
+            found[name] = np.unique(value[value != 0])
+            if not 1 <= found[name].size <= MOST_CLUSTERS:
+                raise RecordError(f"parameter {name} has {found[name].size} different values other than 0; accepted: 1 "
+                                  f"to {MOST_CLUSTERS}: train with CentroidTrainer, or call share_weights again")
+        return Codebooks(found, self.left_out)
 
     def summary(self) -> str:
         """A table with a row per parameter whose weights are shared, and one per layer left out."""
-        rows = [(name, values.size, int((values < 0).sum()), f"{values[0]:.4g}", f"{values[-1]:.4g}", "")
+        rows = [(name, str(values.size), str(np.count_nonzero(values < 0)), f"{values[0]:.4g}", f"{values[-1]:.4g}", "")
                 for name, values in self.centroids.items()]
         rows += [(name, "", "", "", "", f"left out: {reason}") for name, reason in self.left_out.items()]
         return format_table(("parameter", "centroids", "negative", "smallest", "largest", "note"), rows)

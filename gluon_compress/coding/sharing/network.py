@@ -23,9 +23,10 @@ def share_weights(net: HybridBlock, clusters: int | Mapping[str, int] | None = N
                   select: Which = None, exclude: Which = ()) -> Codebooks:
     """Let the weights of each layer share a few values: those of a cluster become its mean (k-means).
 
-    Weights that are zero, as pruned ones are, stay exactly zero and count in no cluster; biases and BatchNorm parameters
-    stay as they are. :func:`gluon_compress.save` stores for each weight the index of its value. What accuracy is lost,
-    :class:`CentroidTrainer` brings back for the most part. Han, Mao & Dally, "Deep Compression", 2016, section 3.
+    Weights that are zero, as pruned ones are, stay exactly zero and count in no cluster; biases and BatchNorm
+    parameters stay as they are. :func:`gluon_compress.save` stores the index of each weight's value; beside codebooks a
+    file needs no masks. Training the centroids with :class:`CentroidTrainer` brings accuracy back. Han, Mao & Dally,
+    "Deep Compression", 2016, section 3.
 
     >>> masks = prune_magnitude(net, 0.9)
     >>> codebooks = share_weights(net, bits=5)
@@ -91,7 +92,8 @@ def _clusters(net: HybridBlock, clusters: Any, bits: Any, select: Which,
         check_integer(argument, given, least, most)
         chosen, left_out = select_layers(net, select, exclude, SHARED)
         numbers = {layer.parameter_name: given for layer in chosen}
-    return {name: int(number) if bits is None else 2 ** int(number) for name, number in numbers.items()}, chosen, left_out
+    numbers = {name: int(number) if bits is None else 2 ** int(number) for name, number in numbers.items()}
+    return numbers, chosen, left_out
 
 
 def _shared(layer: Layer, clusters: int, init: str, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

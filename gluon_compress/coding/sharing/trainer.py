@@ -62,9 +62,9 @@ class CentroidTrainer(MaskedTrainer):
     """A :class:`~gluon_compress.pruning.MaskedTrainer` that trains the centroids of shared weights.
 
     The gradient of a centroid is the sum of the gradients of its weights (Han, Mao & Dally, "Deep Compression", 2016,
-    section 3.1). Each weight of a cluster is given this sum as its gradient, so that all of them make the same step, and
-    after it they are made equal to the last bit. Which weights form a cluster does not change; zeros stay zero. All
-    other parameters train as usual.
+    section 3.1). Each weight of a cluster is given this sum as its gradient, so that all of them make the same step,
+    and after it they are made equal to the last bit. Which weights form a cluster does not change; zeros stay zero.
+    All other parameters train as usual.
 
     The sum is far larger than a weight's own gradient: with SGD begin at a hundredth of the learning rate of the
     training before, or less. Adam's steps do not grow with it. Weight decay acts on a centroid once.
@@ -114,7 +114,7 @@ class CentroidTrainer(MaskedTrainer):
 
     @property
     def codebooks(self) -> Codebooks:
-        return self._codebooks.of_weights_now(self._net)
+        return self._codebooks.updated(self._net)
 
     @property
     def masks_digest(self) -> str:
