@@ -164,6 +164,10 @@ def masked():
     return pruning.MaskedTrainer(net, masks_of(net), "sgd")
 
 
+def rated():
+    return coding.RateTrainer(tiny(), 1.0, "sgd")
+
+
 def shared():
     net = tiny()
     return net, coding.share_weights(net, 4)
@@ -265,6 +269,10 @@ FUNCTIONS = {
     "pruning.MaskedTrainer": (
         trainer_of, {"net": tiny, "masks": lambda: pruning.Masks({}), "optimizer": "sgd", "optimizer_params": {}},
         {"net": "whole net", "masks": "masks", "optimizer": "optimizer", "optimizer_params": "settings"}),
+    "coding.RateTrainer": (
+        coding.RateTrainer, {"net": tiny, "penalty": 1.0, "optimizer": "sgd", "optimizer_params": {}},
+        {"net": "finite net", "penalty": "number", "optimizer": "optimizer", "optimizer_params": "settings",
+         "warmup": "integer", "frequency": "positive", "step_rate": "number", "vectors": "flag", **WHICH}),
     "pruning.ChannelPenalty": (
         pruning.ChannelPenalty, {"net": tiny, "example": EXAMPLE, "strength": 1e-4},
         {"net": "net", "example": "example", "strength": "number", "kind": "choice", **WHICH}),
@@ -381,6 +389,9 @@ FUNCTIONS = {
         pruning.MaskedTrainer.replace_masks, {"self": masked, "masks": lambda: masks_of(tiny())}, {"masks": "masks"}),
     "pruning.MaskedTrainer.restore_pruning_state": (
         pruning.MaskedTrainer.restore_pruning_state, {"self": masked, "state": lambda: masked().pruning_state()},
+        {"state": "record"}),
+    "coding.RateTrainer.restore_pruning_state": (
+        coding.RateTrainer.restore_pruning_state, {"self": rated, "state": lambda: rated().pruning_state()},
         {"state": "record"}),
     "pruning.ChannelPenalty.add_gradients": (
         pruning.ChannelPenalty.add_gradients, {"self": penalty, "batch_size": 4}, {"batch_size": "batch size"}),

@@ -22,7 +22,7 @@ PUBLIC = {
         coding datasets distillation export load measure_latency measuring models network params pruning quantization
         report runtime save training workers""",
     "checkpoint": "describe load records save",
-    "coding": "CentroidTrainer Codebooks decode encode share_weights",
+    "coding": "CentroidTrainer Codebooks RateTrainer decode encode share_weights",
     "datasets": """
         Batches ImageDataset Shard array_file cifar10 compose cutout fashion_mnist image_folder mnist random_crop
         random_flip record_file""",
@@ -50,7 +50,8 @@ PUBLIC = {
 FLOORS = [
     {"runtime", "errors", "starting"}, {"arguments", "tables"}, {"files"}, {"coding", "network"}, {"models", "records"},
     {"checkpoint", "datasets", "pruning", "quantization", "workers"},  # files know records, no technique
-    {"coding/sharing", "export", "params", "training"}, {"distillation", "measuring"}, {"cli"}, {"__main__"}]
+    {"coding/sharing", "coding/training", "export", "params", "training"}, {"distillation", "measuring"},
+    {"cli"}, {"__main__"}]
 
 
 def imported(path):

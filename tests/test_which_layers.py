@@ -35,6 +35,10 @@ def penalty(net, example, **which):
     return term
 
 
+def rated(net, example, **which):
+    return coding.RateTrainer(net, 1.0, "sgd", vectors=False, **which).scales
+
+
 # name: (the call, how the tests see what it took)
 TECHNIQUES = {
     "prune_threshold": lambda net, example, **which: pruning.prune_threshold(net, 0.1, **which),
@@ -53,6 +57,7 @@ TECHNIQUES = {
         net, [example], simulate=True, **which, **QUIET).record,
     "prepare_qat": lambda net, example, **which: quantization.prepare_qat(net, [example], **which, **QUIET).record,
     "share_weights": lambda net, example, **which: coding.share_weights(net, bits=2, **which),
+    "RateTrainer": rated,
     "fold_batch_norm": lambda net, example, **which: quantization.fold_batch_norm(net, example, **which),
 }
 WITHOUT_OUTPUT = {"prune_channels", "prune_channels_in_steps", "ChannelPenalty", "measure_sensitivity of channels"}

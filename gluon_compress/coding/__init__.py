@@ -1,5 +1,6 @@
 """Small codes: integers by context modelling and arithmetic coding, and weights that share few values."""
 from .arrays import decode, encode
 from .sharing import CentroidTrainer, Codebooks, share_weights
+from .training import RateTrainer
 
-__all__ = ["CentroidTrainer", "Codebooks", "decode", "encode", "share_weights"]
+__all__ = ["CentroidTrainer", "Codebooks", "RateTrainer", "decode", "encode", "share_weights"]

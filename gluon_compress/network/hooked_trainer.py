@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import Parameter, Trainer
 
+from ..errors import RecordError
 from .trainer import accept_both_interfaces
 
 
@@ -26,6 +27,9 @@ class PruningTrainer(Trainer, ABC):
     def _before_update(self) -> None:
         """The gradients are computed, the weights are not updated yet. May be called twice in a step."""
 
+    def _before_reduced_update(self) -> None:
+        """The gradients are those of all devices and workers; called once in a step, unless a store updates."""
+
     @abstractmethod
     def _before_stored_update(self, parameter: Parameter, weight: mx.nd.NDArray) -> None:
         """As :meth:`_before_update`, for the copy of a parameter's values that a local key-value store updates."""
@@ -33,6 +37,9 @@ class PruningTrainer(Trainer, ABC):
     @abstractmethod
     def _after_update(self) -> None:
         """The weights are updated."""
+
+    def _after_failed_update(self) -> None:
+        """The update of the weights has ended in an error, before the first of them or in between."""
 
     @abstractmethod
     def _meet_workers(self) -> None:
@@ -50,6 +57,15 @@ class PruningTrainer(Trainer, ABC):
     @abstractmethod
     def restore_pruning_state(self, state: dict) -> None:
         """Continue from a :meth:`pruning_state`; ``RecordError``, with nothing changed, when it does not fit."""
+
+    def state_tensors(self) -> dict[str, np.ndarray]:
+        """Arrays that belong to :meth:`pruning_state`; none by default."""
+        return {}
+
+    def restore_state_tensors(self, tensors: dict[str, np.ndarray]) -> None:
+        """Continue from :meth:`state_tensors`, after :meth:`restore_pruning_state`; ``RecordError`` for others."""
+        if tensors:
+            raise RecordError(f"the state has arrays, such as {min(tensors)!r}, of another kind of trainer")
 
     # What it can ask
 
@@ -95,7 +111,12 @@ class PruningTrainer(Trainer, ABC):
     def _update(self, ignore_stale_grad: bool = False) -> None:
         if not self._update_on_kvstore:
             self._before_update()  # update() may come without allreduce_grads()
-        super()._update(ignore_stale_grad)
+            self._before_reduced_update()
+        try:
+            super()._update(ignore_stale_grad)
+        except BaseException:
+            self._after_failed_update()
+            raise
         self._after_update()
 
 

@@ -97,6 +97,8 @@ def save(path: Path, net: HybridBlock, trainer: Trainer, identity: dict, epochs:
                for name, parameter in parameters(net).items()}
     for name, array in (best_parameters or {}).items():
         tensors[f"best/{name}"] = array
+    if isinstance(trainer, PruningTrainer):
+        tensors.update((f"trainer/{name}", array) for name, array in trainer.state_tensors().items())
     names = _trained_names(net, trainer)
     structure = {names[index]: _flatten(state, f"optimizer/{names[index]}", tensors)
                  for index, state in optimizer_states(trainer).items()}
@@ -137,6 +139,7 @@ def restore(path: Path, net: HybridBlock, trainer: Trainer,
     if isinstance(trainer, PruningTrainer):
         try:
             trainer.restore_pruning_state(header["pruning"])
+            trainer.restore_state_tensors(_part(tensors, "trainer/"))
         except RecordError as error:
             raise CheckpointError(f"{path} has masks that do not fit: {error}") from error
     for name, parameter in named.items():
@@ -207,7 +210,9 @@ def _check_arrays(header: dict, tensors: dict[str, np.ndarray], trainer: Trainer
             trained_parameters(trainer)[index].list_data()[0]
         _check_state(structure, new_state(trainer, index, weight), f"optimizer/{name}", tensors, used)
     for name in tensors.keys() - used:
-        if not name.startswith(("net/", "best/")):
+        if name.startswith("trainer/") and not np.isfinite(tensors[name]).all():
+            raise Malformed(f"tensor {name!r} is not finite")
+        if not name.startswith(("net/", "best/", "trainer/")):
             raise Malformed(f"tensor {name!r} belongs to nothing")
 
 

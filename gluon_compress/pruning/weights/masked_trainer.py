@@ -60,7 +60,7 @@ class MaskedTrainer(PruningTrainer):
         self._pruner = masks if isinstance(masks, GradualPruner) else None
         if self._pruner is not None and self._pruner.net is not net:
             raise ValueError("the GradualPruner was made for another network: make one for this net")
-        _check_optimizer(optimizer, optimizer_params)
+        check_optimizer(optimizer, optimizer_params)
         self._net = net
         self._masks, self._masked = self._on_devices(masks if self._pruner is None else self._pruner.masks)
         super().__init__(net.collect_params(), optimizer, optimizer_params, **trainer_arguments)
@@ -153,7 +153,7 @@ NUMBERS = ("learning_rate", "lr", "wd", "momentum", "beta1", "beta2", "epsilon",
            "clip_gradient", "rescale_grad", "eta", "lamda1", "beta", "schedule_decay", "lower_bound", "upper_bound")
 
 
-def _check_optimizer(optimizer: Any, settings: Any) -> None:
+def check_optimizer(optimizer: Any, settings: Any) -> None:
     """Raise ``TypeError`` or ``ValueError`` for what MXNet accepts unchecked, or refuses in an assertion."""
     if settings is not None and not isinstance(settings, Mapping):
         raise TypeError(f"optimizer_params is {settings!r}; accepted: a dict such as {{'learning_rate': 0.1}}, or None")

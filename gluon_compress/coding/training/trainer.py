@@ -1,0 +1,316 @@
+"""A trainer that lowers the coded size of a network while it trains."""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, Parameter
+
+from ...arguments import check_flag, check_integer, check_number
+from ...errors import NetworkError, RecordError
+from ...files.schema import Malformed, fields, integer, list_of, maybe, number
+from ...network.checks import check_net
+from ...network.hooked_trainer import PruningTrainer, has_dense_gradient
+from ...network.interface import CLASSIC
+from ...network.layer import CONVOLUTIONS, Which, select_layers
+from ...network.trainer import optimizer_of
+from ...network.values import parameters
+from ...pruning.weights.masked_trainer import check_optimizer
+from ...quantization.scales import Scales
+from ..arrays import encode
+from .code_lengths import CodeLengths, code_lengths
+from .steps import LARGEST, StepOptimizer, scale_of, step_of
+
+CODED = (*CONVOLUTIONS, "Dense", "Embedding")
+FIRST_STEP = 0.5  # of the root mean square of a tensor's values
+_NUMBERS = list_of(number())
+_COUNT = integer(0, 2**63 - 1)
+_STATE = fields({"step": maybe(_COUNT), "masks": fields({"updates": _COUNT, "steps": fields({
+    "log2": _NUMBERS, "mean": _NUMBERS, "square": _NUMBERS, "count": _COUNT})})})
+
+
+@dataclass
+class _Tensor:
+    """A parameter that is coded, and what it would be without rounding; an array for each device."""
+
+    name: str
+    parameter: Parameter
+    latents: list[mx.nd.NDArray]
+    lengths: CodeLengths
+    excess: list[mx.nd.NDArray]  # lengths.first - lengths.more
+
+    def values(self) -> list[mx.nd.NDArray]:
+        return [CLASSIC.own(array) for array in self.parameter.list_data()]
+
+    def gradients(self) -> list[mx.nd.NDArray]:
+        return [CLASSIC.own(array) for array in self.parameter.list_grad()]
+
+
+class RateTrainer(PruningTrainer):
+    """A ``gluon.Trainer`` under which all weights are whole numbers of steps, ever more of them zero.
+
+    The loop stays as it is, be it yours or :func:`~gluon_compress.training.fit`:
+
+    >>> trainer = RateTrainer(net, 1.0, "adam", {"learning_rate": 1e-3}, warmup=5000)
+    >>> distill(net, original, data, epochs=50, trainer=trainer)
+    >>> save("small.gcz", net, trainer.scales)
+
+    The network holds ``w = step * round(v / step)`` at any time, so what is trained and evaluated is what is saved.
+    The trainer keeps ``v``, and updates it as if nothing were rounded (Bengio et al., 2013); the steps are learned, too
+    (Esser et al., "Learned Step Size Quantization", 2020). To the loss ``L`` of a sample it adds what the weights
+    take,
+
+        L + penalty * bits(v / step) / number of weights
+
+    with the lengths of :mod:`.code_lengths`, counted anew every ``frequency`` updates (after Oktay et al., "Scalable
+    Model Compression by Entropy Penalized Reparameterization", 2020). A weight that rounds to zero goes on getting
+    gradients, and comes back where it is worth its bits.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        On one or several devices. Its weights are rounded from here on.
+    penalty : float
+        What a bit for each weight costs, in units of the loss, at least 0: about 0.1 to 10.
+    optimizer, optimizer_params, **trainer_arguments
+        As for ``gluon.Trainer``; ``update_on_kvstore`` is False. Adam suits, at about a tenth to all of the learning
+        rate that the network is trained with.
+    warmup : int
+        Updates over which the penalty rises from 0.
+    frequency : int
+        Updates from one counting of the codes, and move of the steps, to the next.
+    step_rate : float
+        How far steps move each time, in octaves, for a learning rate of the optimizer as at the beginning; it falls
+        with it.
+    vectors : bool
+        Whether parameters of one axis are coded, too: biases, and gamma and beta of a BatchNorm.
+    select, exclude : name, kind, class or function of layers, or several of these
+        Which layers' weights to code, by default those of convolutions, dense layers and embeddings.
+
+    Attributes
+    ----------
+    penalty : float
+        May be set at any time.
+    left_out : dict
+        {layer name: why its weight is not coded}.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments out of range, a selection that matches nothing, and ``update_on_kvstore=True``.
+    NetworkError
+        For a network whose weights are not finite, or are frozen.
+    """
+
+    def __init__(self, net: HybridBlock, penalty: float, optimizer: str | mx.optimizer.Optimizer,
+                 optimizer_params: dict | None = None, *, warmup: int = 0, frequency: int = 20,
+                 step_rate: float = 0.02, vectors: bool = True, select: Which = None, exclude: Which = (),
+                 **trainer_arguments: Any) -> None:
+        check_optimizer(optimizer, optimizer_params)
+        check_number("penalty", penalty, minimum=0)
+        check_integer("warmup", warmup, minimum=0)
+        check_integer("frequency", frequency, minimum=1)
+        check_number("step_rate", step_rate, minimum=0)
+        check_flag("vectors", vectors)
+        if trainer_arguments.setdefault("update_on_kvstore", False) not in (False, None):
+            raise ValueError("update_on_kvstore is True; accepted: False, as the weights are rounded after each update")
+        trainer_arguments["update_on_kvstore"] = False
+        check_net(net)
+        chosen, self.left_out = select_layers(net, select, exclude, CODED)
+        coded = _coded(net, [layer.parameter_name for layer in chosen], vectors)
+        super().__init__(net.collect_params(), optimizer, optimizer_params, **trainer_arguments)
+        self.penalty, self._warmup, self._frequency, self._updates = float(penalty), warmup, frequency, 0
+        self._net, self._tensors = net, [_tensor(name, parameter) for name, parameter in coded.items()]
+        self._count = sum(tensor.lengths.first.size for tensor in self._tensors)
+        self._steps = StepOptimizer(np.log2([_first_step(tensor) for tensor in self._tensors]), step_rate)
+        self._slopes: list[Any] = [0] * len(self._tensors)  # of the loss, by the logarithm of each step
+        self._first_rate = self.learning_rate
+        self._round()
+        self._count_codes()
+
+    @property
+    def scales(self) -> Scales:
+        """The :class:`Scales` of the weights that the network has now, which ``save`` takes.
+
+        Raises ``RecordError`` where they are no whole numbers of a step, as after changes from elsewhere.
+        """
+        found = {}
+        for tensor in self._tensors:
+            scale = scale_of(tensor.values()[0].asnumpy())
+            if scale is None:
+                raise RecordError(f"the values of {tensor.name} are not whole numbers of a step: they were changed "
+                                  f"after the last update; accepted: the network as the trainer left it")
+            found[tensor.name] = {"bits": 8, "axis": None, "scale": scale}
+        return Scales(found, self.left_out)
+
+    @property
+    def steps(self) -> dict[str, np.float32]:
+        """{parameter name: step} now."""
+        return dict(zip((tensor.name for tensor in self._tensors), self._current_steps()))
+
+    @property
+    def bits(self) -> float:
+        """What the weights take now by the count of the codes, on which the penalty is."""
+        return sum(tensor.lengths.bits(np.abs(tensor.latents[0].asnumpy()) / step)
+                   for tensor, step in zip(self._tensors, self._current_steps()))
+
+    def coded_bytes(self) -> int:
+        """What the weights take now, coded; the file has its header and the rest of the network beside them."""
+        return sum(len(encode(codes)) for codes in self.codes().values())
+
+    def codes(self) -> dict[str, np.ndarray]:
+        """{parameter name: int8 codes} of the weights that the network has now."""
+        return self.scales.codes(self._net)
+
+    # ---- around each update
+
+    def _before_update(self) -> None:
+        """Nothing: gradients are complete only once they are reduced."""
+
+    def _before_stored_update(self, parameter: Parameter, weight: mx.nd.NDArray) -> None:
+        """Nothing is updated in a key-value store."""
+
+    def _before_reduced_update(self) -> None:
+        """The penalty's gradient is added, and what the optimizer updates are the values before rounding."""
+        strength = self._strength() / optimizer_of(self).rescale_grad
+        for index, (tensor, step) in enumerate(zip(self._tensors, self._current_steps())):
+            for device, (value, gradient) in enumerate(zip(tensor.values(), tensor.gradients())):
+                latent = tensor.latents[device]
+                near = mx.nd.abs(latent) < float(step)
+                slope = mx.nd.sign(latent) * (near * tensor.excess[device] + tensor.lengths.more)
+                if device == 0:
+                    self._slopes[index] = self._slopes[index] + _by_logarithm(
+                        value - latent, latent, gradient, slope * (strength / step))
+                gradient += slope * (strength / float(step))
+                mx.nd.identity(latent, out=value)
+
+    def _after_failed_update(self) -> None:
+        self._keep_latents()
+        self._round()
+
+    def _after_update(self) -> None:
+        self._keep_latents()
+        self._updates += 1
+        if self._updates % self._frequency == 0:
+            self._move_steps()
+            self._round()
+            self._count_codes()
+        else:
+            self._round()
+
+    def _keep_latents(self) -> None:
+        for tensor in self._tensors:
+            for latent, value in zip(tensor.latents, tensor.values()):
+                mx.nd.identity(value, out=latent)
+
+    def _strength(self) -> float:
+        """What a bit costs now."""
+        return self.penalty * min(1.0, (self._updates + 1) / max(self._warmup, 1)) / self._count
+
+    def _current_steps(self) -> list[np.float32]:
+        return [step_of(log2) for log2 in self._steps.log2]
+
+    def _move_steps(self) -> None:
+        slopes = np.array([float(slope.asscalar()) for slope in self._slopes])
+        self._slopes = [0] * len(self._tensors)
+        factor = self.learning_rate / self._first_rate if self._first_rate else 1.0
+        self._steps.move(slopes * optimizer_of(self).rescale_grad, factor)
+
+    def _round(self) -> None:
+        for tensor, step in zip(self._tensors, self._current_steps()):
+            for latent, value in zip(tensor.latents, tensor.values()):
+                codes = mx.nd.clip(mx.nd.rint(latent / float(step)), -LARGEST, LARGEST)
+                mx.nd.identity(codes * float(step) + 0, out=value)  # no negative zeros
+
+    def _count_codes(self) -> None:
+        for tensor, step in zip(self._tensors, self._current_steps()):
+            tensor.lengths = code_lengths(np.rint(tensor.values()[0].asnumpy() / step))
+            for array in tensor.excess:
+                array[:] = tensor.lengths.first - tensor.lengths.more
+
+    # ---- several workers, saved states
+
+    def _meet_workers(self) -> None:
+        if not self.as_worker_0(bytes.fromhex(self.masks_digest)):
+            raise RecordError(f"worker {self.rank} has other settings or steps than worker 0: give all the same "
+                              f"weights and arguments")
+
+    @property
+    def masks_digest(self) -> str:
+        """SHA-256 of the settings and the steps, by which a saved training state knows them again."""
+        settings = (self._warmup, self._frequency, self._steps.rate, self._updates, self._steps.log2.tolist(),
+                    [tensor.name for tensor in self._tensors])
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    def pruning_state(self) -> dict:
+        """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
+        steps = {name: getattr(self._steps, name).tolist() for name in ("log2", "mean", "square")}
+        return {"masks": {"updates": self._updates, "steps": {**steps, "count": self._steps.count}}, "step": None}
+
+    def restore_pruning_state(self, state: dict) -> None:
+        """Go on from :meth:`pruning_state`; ``RecordError``, with nothing changed, when it is of another trainer."""
+        try:
+            _STATE(state, "state")
+        except Malformed as error:
+            raise RecordError(f"this is no state of a RateTrainer: {error}") from error
+        found, steps = state["masks"], state["masks"]["steps"]
+        if any(len(steps[name]) != len(self._tensors) for name in ("log2", "mean", "square")):
+            raise RecordError(f"the state is of {len(steps['log2'])} coded parameters, this trainer has "
+                              f"{len(self._tensors)}")
+        self._updates, self._steps.count = found["updates"], steps["count"]
+        for name in ("log2", "mean", "square"):
+            setattr(self._steps, name, np.array(steps[name], np.float64))
+
+    def state_tensors(self) -> dict[str, np.ndarray]:
+        """{parameter name: its values before rounding}."""
+        return {tensor.name: tensor.latents[0].asnumpy() for tensor in self._tensors}
+
+    def restore_state_tensors(self, tensors: dict[str, np.ndarray]) -> None:
+        """Go on from :meth:`state_tensors`, after :meth:`restore_pruning_state`."""
+        own = {tensor.name: tensor for tensor in self._tensors}
+        if own.keys() != tensors.keys() or any(own[name].lengths.first.shape != value.shape
+                                               for name, value in tensors.items()):
+            raise RecordError("the state has values of other parameters than this trainer codes")
+        for name, value in tensors.items():
+            for latent in own[name].latents:
+                latent[:] = value
+        self._round()
+        self._count_codes()
+
+
+def _by_logarithm(error: mx.nd.NDArray, latent: mx.nd.NDArray, gradient: mx.nd.NDArray,
+                  slope: mx.nd.NDArray) -> mx.nd.NDArray:
+    """The derivative of loss and bits by the logarithm of the step.
+
+    d(step round(v / step)) / d(ln step) = w - v, as rounding counts as the identity; bits depend on v / step alone.
+    """
+    return (gradient * error - slope * latent).sum()
+
+
+def _coded(net: HybridBlock, weights: list[str], vectors: bool) -> dict[str, Parameter]:
+    """{name: parameter} of what is coded."""
+    found = {}
+    for name, parameter in parameters(net).items():
+        if name in weights and not has_dense_gradient(parameter):
+            raise NetworkError(f"{name} is frozen, or has a sparse gradient; accepted: weights that are trained, or "
+                               f"their layer in exclude")
+        vector = vectors and has_dense_gradient(parameter) and len(parameter.list_data()[0].shape) == 1
+        if name in weights or vector:
+            found[name] = parameter
+    return found
+
+
+def _tensor(name: str, parameter: Parameter) -> _Tensor:
+    latents = [CLASSIC.own(array).copy() for array in parameter.list_data()]
+    return _Tensor(name, parameter, latents, code_lengths(np.ones(latents[0].shape, np.int8)),
+                   [mx.nd.zeros_like(latent) for latent in latents])
+
+
+def _first_step(tensor: _Tensor) -> float:
+    values = tensor.latents[0].asnumpy().astype(np.float64)
+    size = np.sqrt(np.square(values).mean())
+    return max(FIRST_STEP * size, np.abs(values).max() / LARGEST) or 1.0

@@ -1,0 +1,337 @@
+"""Training for the rate: lengths by a loop, gradients by finite differences, records read off the weights, resuming."""
+import gluon_compress as gc
+
+import mxnet as mx  # noqa: I001
+import numpy as np
+import pytest
+from gluon_compress.coding import RateTrainer, encode
+from gluon_compress.coding.training.code_lengths import PRIOR, code_lengths
+from gluon_compress.coding.training.steps import LARGEST, StepOptimizer, scale_of, step_of
+from gluon_compress.errors import NetworkError, RecordError
+from gluon_compress.models import LeNet300100
+from mxnet import autograd, gluon
+from networks import NormNet, build, identical, values
+
+SHAPE = (8, 4, 8, 8)
+SOME = np.random.RandomState(0)
+
+
+def sparse_codes(*shape):
+    return SOME.geometric(0.6, shape) * SOME.choice([-1, 0, 0, 0, 1], shape)
+
+
+def trained(trainer, net, example, updates=1, factor=1.0):
+    """Updates with a loss whose gradient is known to be there."""
+    labels = mx.nd.arange(len(example)) % 5
+    for _ in range(updates):
+        with autograd.record():
+            loss = factor * gluon.loss.SoftmaxCrossEntropyLoss()(net(example), labels)
+        loss.backward()
+        trainer.step(len(example))
+
+
+# ---- how many bits
+
+@pytest.mark.parametrize("shape", [(6, 5), (5, 4, 3, 3), (40,)])
+def test_lengths_are_those_of_the_formula_weight_by_weight(shape):
+    codes = sparse_codes(*shape)
+    lengths, rows = code_lengths(codes), codes.reshape(len(codes), -1)
+    whole = (np.count_nonzero(codes) + 0.5) / (codes.size + 1)
+    total, count = np.abs(codes).sum(), np.count_nonzero(codes)
+    further = (total - count + 0.5) / (total + 1)
+
+    def odds(share):
+        return share / (1 - share)
+
+    for index in np.ndindex(shape):
+        chance = odds(whole)
+        if len(shape) > 1:
+            channel = codes[:, index[1]]
+            place = codes[(slice(None), *index[1:])]
+            of_row = (np.count_nonzero(rows[index[0]]) + PRIOR * whole) / (rows.shape[1] + PRIOR)
+            of_channel = (np.count_nonzero(channel) + PRIOR * whole) / (channel.size + PRIOR)
+            of_place = (np.count_nonzero(place) + PRIOR * of_channel) / (place.size + PRIOR)
+            chance = odds(of_row) * odds(of_place) / odds(whole)
+        p = chance / (1 + chance)
+        assert lengths.zero[index] == pytest.approx(-np.log2(1 - p), rel=1e-4)
+        one = -np.log2(p) + np.log2(1 - p) + 1 - np.log2(1 - further)
+        assert lengths.first[index] == pytest.approx(np.clip(one, 1, 16), rel=1e-4)
+    assert lengths.more == pytest.approx(np.clip(-np.log2(further), 0.1, 4), rel=1e-5)
+
+
+def test_bits_are_the_mean_of_those_of_random_unbiased_rounding():
+    lengths = code_lengths(sparse_codes(1, 4))
+    magnitudes = np.array([[0.3, 1.0, 1.7, 2.2]])
+    rounded = np.floor(magnitudes + SOME.rand(20000, 4)[:, None])
+    assert lengths.bits(magnitudes) == pytest.approx(np.mean([lengths.bits(each) for each in rounded]), rel=0.02)
+
+
+def test_estimated_bits_are_close_to_those_of_the_coder():
+    codes = np.zeros((100, 300), np.int64)
+    codes[:, ::10] = sparse_codes(100, 30)
+    codes[::3] = 0
+    estimate = code_lengths(codes).bits(np.abs(codes)) / 8
+    assert 0.8 * len(encode(codes)) < estimate < 1.25 * len(encode(codes))
+
+
+def test_weights_in_rows_and_places_that_are_used_are_cheaper():
+    codes = np.zeros((40, 40), int)
+    codes[3, ::4] = codes[::4, 4] = 1
+    first = code_lengths(codes).first
+    assert first[3, 4] < first[3, 5] < first[2, 5] and first[3, 4] < first[2, 4] < first[2, 5]
+
+
+# ---- gradients
+
+def test_the_penalty_added_to_the_gradients_is_the_derivative_of_its_bits():
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 2.0, "sgd", {"learning_rate": 0}, step_rate=0)
+    latents, steps = trainer.state_tensors(), trainer.steps
+    lengths = {name: code_lengths(np.rint(values(net)[name] / step)) for name, step in steps.items()}
+    trained(trainer, net, example, factor=0)
+    count, checked = sum(latent.size for latent in latents.values()), 0
+    for name, parameter in net._collect_params_with_prefix().items():
+        if name not in latents:
+            continue
+        gradient = parameter.grad().asnumpy()
+        for index in list(np.ndindex(gradient.shape))[::31]:
+            width = 1e-3 * steps[name]
+            sides = []
+            for sign in (1, -1):
+                moved = latents[name].astype(np.float64)
+                moved[index] += sign * width
+                sides.append(lengths[name].bits(np.abs(moved) / steps[name]))
+            expected = len(example) * 2.0 / count * (sides[0] - sides[1]) / (2 * width)
+            assert gradient[index] == pytest.approx(expected, rel=2e-3, abs=1e-7)
+            checked += 1
+    assert checked > 20
+
+
+def test_steps_move_against_the_derivative_of_loss_and_bits():
+    """The bits of v / step fall as the step grows; where only they count, steps grow, and by the rate that was set."""
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 1.0, "sgd", {"learning_rate": 0.0}, frequency=1, step_rate=0.25)
+    before = np.log2(list(trainer.steps.values()))
+    trained(trainer, net, example, factor=0)
+    np.testing.assert_allclose(np.log2(list(trainer.steps.values())), before + 0.25, atol=1e-6)
+
+
+def test_the_derivative_by_the_logarithm_of_a_step_is_that_of_straight_through_rounding():
+    """d loss / d ln step = sum of gradient (w - v): by hand, with a loss that is linear in the weights."""
+    net = gluon.nn.Dense(1, in_units=3, use_bias=False)
+    net.initialize()
+    net.weight.set_data(mx.nd.array([[0.9, -0.5, 0.2]]))
+    trainer = RateTrainer(net, 0.0, "sgd", {"learning_rate": 0.0}, frequency=1, step_rate=0.5)
+    step, latent = next(iter(trainer.steps.values())), np.array([0.9, -0.5, 0.2])
+    inputs = mx.nd.array([[1, 2, -3]])
+    slope = (inputs.asnumpy()[0] * (np.rint(latent / step) * step - latent)).sum()
+    with autograd.record():
+        loss = net(inputs)
+    loss.backward()
+    trainer.step(1)
+    assert np.log2(next(iter(trainer.steps.values())) / step) == pytest.approx(-0.5 * np.sign(slope), abs=1e-6)
+
+
+def test_the_optimizer_of_steps_is_adam():
+    gradients = SOME.randn(5, 2)
+    found = StepOptimizer(np.zeros(2), 0.1)
+    for gradient in gradients:
+        found.move(gradient)
+    mean, square, log2 = np.zeros(2), np.zeros(2), np.zeros(2)
+    for count, gradient in enumerate(gradients, 1):
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.99 * square + 0.01 * gradient ** 2
+        log2 -= 0.1 * mean / (1 - 0.9 ** count) / np.sqrt(square / (1 - 0.99 ** count))
+    np.testing.assert_allclose(found.log2, log2)
+
+
+# ---- what the network holds, and its record
+
+def test_the_network_holds_whole_steps_after_every_update_and_saves_to_the_same_bits(tmp_path):
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 3.0, "adam", {"learning_rate": 0.01}, frequency=2)
+    for _ in range(3):
+        trained(trainer, net, example)
+        steps = trainer.steps
+        for name, codes in trainer.codes().items():
+            ratio = values(net)[name] / steps[name]
+            np.testing.assert_allclose(ratio, np.rint(ratio), atol=1e-4)
+            assert np.abs(codes).max() <= LARGEST
+    gc.save(tmp_path / "small.gcz", net, trainer.scales)
+    back, before = gc.load(tmp_path / "small.gcz"), values(net)
+    assert (back(example).asnumpy() == net(example).asnumpy()).all()
+    fresh, _ = build(NormNet, SHAPE, seed=9)
+    gc.load(tmp_path / "small.gcz", fresh)
+    assert identical(before, values(fresh))
+
+
+@pytest.mark.parametrize("log2", [-20.3, -3.1, 0.0, 5.7])
+def test_a_scale_is_read_off_weights_alone(log2):
+    step = step_of(log2)
+    assert abs(np.log2(step) - log2) <= 1 / 32 + 1e-6
+    for codes in ([0, 1, -3, 7], [LARGEST, 2, 1], [0, -1, 0], [LARGEST, -LARGEST + 1]):
+        weights = np.array(codes, np.float32) * step
+        found = scale_of(weights)
+        assert (np.rint(weights / found).astype(np.float32) * found == weights).all() and found >= step
+    assert scale_of(np.array([0.1, 0.23, 0.37], np.float32)) is None
+    assert scale_of(np.zeros(3, np.float32)) == 1
+
+
+def test_weights_changed_from_elsewhere_have_no_record():
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 1.0, "sgd")
+    net.output.weight.set_data(net.output.weight.data() + mx.nd.random.uniform(shape=net.output.weight.shape))
+    with pytest.raises(RecordError, match="values of output.weight are not whole numbers of a step"):
+        trainer.codes()
+
+
+def test_a_larger_penalty_makes_fewer_bytes_and_the_loss_still_falls():
+    found = {}
+    for penalty in (0.0, 5.0):
+        net, example = build(NormNet, SHAPE)
+        trainer = RateTrainer(net, penalty, "adam", {"learning_rate": 0.02}, warmup=5)
+        labels = mx.nd.arange(len(example)) % 5
+        before = gluon.loss.SoftmaxCrossEntropyLoss()(net(example), labels).mean().asscalar()
+        trained(trainer, net, example, updates=25)
+        after = gluon.loss.SoftmaxCrossEntropyLoss()(net(example), labels).mean().asscalar()
+        found[penalty] = trainer.coded_bytes()
+        assert after < before
+    assert found[5.0] < 0.5 * found[0.0]
+
+
+def test_a_step_that_fails_leaves_whole_steps():
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 1.0, "sgd", {"learning_rate": 0.1})
+    trained(trainer, net, example)
+    before = values(net)
+    with pytest.raises(UserWarning, match="has not been updated by backward"):
+        trainer.step(len(example))
+    assert identical(before, values(net))
+
+
+# ---- in loops
+
+def data(count=4):
+    generator = np.random.RandomState(1)
+    return [(mx.nd.array(generator.randn(16, 1, 28, 28)), mx.nd.array(generator.randint(0, 10, 16)))
+            for _ in range(count)]
+
+
+def small():
+    mx.random.seed(3)
+    net = LeNet300100()
+    net.initialize(mx.init.Xavier(), force_reinit=True)
+    return net
+
+
+def rate_trainer(net, **arguments):
+    return RateTrainer(net, 1.0, "adam", {"learning_rate": 1e-3}, frequency=3, **arguments)
+
+
+def test_fit_resumes_to_the_same_bits(tmp_path):
+    whole = small()
+    gc.training.fit(whole, data(), 3, rate_trainer(whole), seed=1, progress=False)
+
+    class Killed(Exception):
+        pass
+
+    def killed_after(batches, count):
+        for batch in batches:
+            if count == 0:
+                raise Killed
+            count -= 1
+            yield batch
+
+    class Once:
+        def __init__(self):
+            self.passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            return killed_after(data(), 2) if self.passes == 3 else iter(data())
+
+        def __len__(self):
+            return 4
+
+    resumed = small()
+    with pytest.raises(Killed):
+        gc.training.fit(resumed, Once(), 3, rate_trainer(resumed), seed=1, progress=False, state_path=tmp_path / "s")
+    resumed = small()
+    trainer = rate_trainer(resumed)
+    gc.training.fit(resumed, data(), 3, trainer, seed=1, progress=False, state_path=tmp_path / "s")
+    assert identical(values(whole), values(resumed))
+    assert trainer.coded_bytes() > 0
+
+
+def test_two_devices_train_as_one():
+    one, example = build(NormNet, SHAPE)
+    two, _ = build(NormNet, SHAPE)
+    two.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+    for net, contexts in ((one, [mx.cpu(0)]), (two, [mx.cpu(0), mx.cpu(1)])):
+        trainer = RateTrainer(net, 1.0, "sgd", {"learning_rate": 0.1}, select="Dense", vectors=False)
+        for context in contexts:
+            share = example.as_in_context(context)[:len(example) // len(contexts)]
+            with autograd.record(train_mode=False):  # BatchNorm as in inference: it would normalize each share
+                loss = (net(share) ** 2).sum() * (1 if len(contexts) == 2 else 1)
+            loss.backward()
+        trainer.step(len(example))
+    assert [array.asnumpy().tolist() for array in two.output.weight.list_data()][0] == \
+        two.output.weight.list_data()[1].asnumpy().tolist()
+
+
+def test_what_is_excluded_is_not_rounded_and_named():
+    net, example = build(NormNet, SHAPE)
+    before = values(net)
+    trainer = RateTrainer(net, 1.0, "sgd", vectors=False, exclude="output")
+    assert trainer.left_out == {"output": "Dense, excluded"}
+    changed = {name for name, value in values(net).items() if not np.array_equal(value, before[name])}
+    assert changed == {"features.0.weight", "features.4.weight", "features.9.weight"} == set(trainer.codes())
+
+
+# ---- bad input
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    ({"penalty": -1}, ValueError, "penalty is -1; accepted: a finite number at least 0"),
+    ({"penalty": "much"}, TypeError, "penalty is 'much'"),
+    ({"warmup": -1}, ValueError, "warmup is -1"),
+    ({"frequency": 0}, ValueError, "frequency is 0; accepted: a finite number at least 1"),
+    ({"step_rate": -0.1}, ValueError, "step_rate is -0.1"),
+    ({"vectors": "no"}, TypeError, "vectors is 'no'; accepted: True or False"),
+    ({"update_on_kvstore": True}, ValueError, "update_on_kvstore is True; accepted: False"),
+    ({"select": "conv9"}, ValueError, "select names 'conv9'"),
+    ({"optimizer": "sgdd"}, ValueError, "optimizer is 'sgdd'; accepted: "),
+])
+def test_bad_arguments_leave_the_network_as_it_was(arguments, error, message):
+    net, _ = build(NormNet, SHAPE)
+    before = values(net)
+    with pytest.raises(error, match=message):
+        RateTrainer(**({"net": net, "penalty": 1.0, "optimizer": "sgd"} | arguments))
+    assert identical(before, values(net))
+
+
+def test_networks_without_weights_and_frozen_ones_are_refused():
+    pool = gluon.nn.HybridSequential()
+    pool.add(gluon.nn.MaxPool2D())
+    with pytest.raises((NetworkError, ValueError), match="no parameters|no layer"):
+        RateTrainer(pool, 1.0, "sgd")
+    net, _ = build(NormNet, SHAPE)
+    net.output.weight.grad_req = "null"
+    with pytest.raises(NetworkError, match="output.weight is frozen"):
+        RateTrainer(net, 1.0, "sgd")
+
+
+@pytest.mark.parametrize("change", [
+    lambda state: state["masks"].pop("steps"), lambda state: state["masks"].update(updates=-1),
+    lambda state: state["masks"]["steps"]["log2"].append(0.0),
+    lambda state: state["masks"]["steps"].update(log2=[float("nan")])])
+def test_a_state_of_something_else_changes_nothing(change):
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 1.0, "sgd")
+    state, before = trainer.pruning_state(), trainer.pruning_state()
+    state = {"masks": {**state["masks"], "steps": {**state["masks"]["steps"]}}, "step": None}
+    state["masks"]["steps"]["log2"] = list(state["masks"]["steps"]["log2"])
+    change(state)
+    with pytest.raises(RecordError, match="state"):
+        trainer.restore_pruning_state(state)
+    assert trainer.pruning_state() == before
+    with pytest.raises(RecordError, match="other parameters"):
+        trainer.restore_state_tensors({})
