@@ -113,10 +113,10 @@ def train(name, setting, seed, work, everything, stem):
                        "learning_rate": trainer.learning_rate, "validation_accuracy": accuracy,
                        "seconds": time.perf_counter() - started})
         training_state.save(state, net, trainer, identity, epochs, None)
-        codes = trainer.codes()
-        click.echo(f"{epoch + 1} {epochs[-1]['seconds']:.0f}s loss {epochs[-1]['loss']:.4f} err {100 * (1 - accuracy):.2f} "
-                   f"bytes {trainer.coded_bytes()} est {trainer.bits / 8:.0f} nnz "
-                   f"{[(int((c != 0).sum()), int(np.abs(c).max())) for c in codes.values()]}")
+        left = [f"{np.count_nonzero(codes)} to {np.abs(codes).max()}" for codes in trainer.codes().values()]
+        click.echo(f"{epoch + 1}: {epochs[-1]['seconds']:.0f} s, loss {epochs[-1]['loss']:.4f}, held-out error "
+                   f"{100 * (1 - accuracy):.2f} %, {trainer.coded_bytes()} bytes ({trainer.bits / 8:.0f} estimated); "
+                   f"{', '.join(left)}")
     path = work / f"{stem}.gcz"
     size = gc.save(path, net, trainer.scales)
     result = {**identity, "bytes": size, "coded": trainer.coded_bytes(), "ratio": entry["bytes"] / size,

@@ -393,6 +393,9 @@ FUNCTIONS = {
     "coding.RateTrainer.restore_pruning_state": (
         coding.RateTrainer.restore_pruning_state, {"self": rated, "state": lambda: rated().pruning_state()},
         {"state": "record"}),
+    "coding.RateTrainer.restore_state_tensors": (
+        coding.RateTrainer.restore_state_tensors, {"self": rated, "tensors": lambda: rated().state_tensors()},
+        {"tensors": "values"}),
     "pruning.ChannelPenalty.add_gradients": (
         pruning.ChannelPenalty.add_gradients, {"self": penalty, "batch_size": 4}, {"batch_size": "batch size"}),
     **{f"pruning.{name}": (getattr(pruning, name), {"progress": 0.5}, {"progress": "share"})

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
-from ...arguments import check_flag, check_integer, check_number
+from ...arguments import check_flag, check_integer, check_number, shown
 from ...errors import NetworkError, RecordError
 from ...files.schema import Malformed, fields, integer, list_of, maybe, number
 from ...network.checks import check_net
@@ -272,9 +273,12 @@ class RateTrainer(PruningTrainer):
     def restore_state_tensors(self, tensors: dict[str, np.ndarray]) -> None:
         """Go on from :meth:`state_tensors`, after :meth:`restore_pruning_state`."""
         own = {tensor.name: tensor for tensor in self._tensors}
-        if own.keys() != tensors.keys() or any(own[name].lengths.first.shape != value.shape
-                                               for name, value in tensors.items()):
+        if not isinstance(tensors, Mapping) or own.keys() != tensors.keys():
             raise RecordError("the state has values of other parameters than this trainer codes")
+        for name, value in tensors.items():
+            if not isinstance(value, np.ndarray) or value.shape != own[name].lengths.first.shape:
+                raise RecordError(f"the state has {shown(value)} as values of {name}, which has shape "
+                                  f"{own[name].lengths.first.shape}")
         for name, value in tensors.items():
             for latent in own[name].latents:
                 latent[:] = value
