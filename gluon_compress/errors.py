@@ -27,3 +27,13 @@ class DownloadError(GluonCompressError):
 
 class WorkerError(GluonCompressError):
     """Another worker of a training over several processes has died, hangs, or trains something else."""
+
+
+def not_importable(what: str, package: str, extra: str, error: ImportError) -> ImportError:
+    """The error of what needs a package that is not installed, or broken; ``extra`` of setup.cfg brings it."""
+    return ImportError(f"{what} needs {package}, which cannot be imported ({error}); accepted: {to_install(extra)}")
+
+
+def to_install(extra: str) -> str:
+    """The command that installs an extra of setup.cfg."""
+    return f"pip install 'gluon-compress[{extra}]'"

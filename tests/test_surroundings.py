@@ -1,5 +1,6 @@
 """NumPy and Python around MXNet: what MXNet and gluoncv read of them is there, and NumPy's numbers are numbers."""
 import ast
+import configparser
 import functools
 import importlib
 import importlib.util
@@ -173,6 +174,33 @@ def test_a_missing_mxnet_is_told_with_the_command_that_brings_it(start_python):
     process = start_python("import sys; sys.modules['mxnet'] = None; import gluon_compress")
     error = process.communicate()[1].splitlines()[-1]
     assert "works on MXNet 1.9.1, which is not installed; accepted: pip install --no-deps mxnet==1.9.1" in error
+
+
+def test_what_an_extra_brings_is_told_with_the_command_that_installs_the_extra():
+    settings = configparser.ConfigParser()
+    settings.read(Path(gc.__file__).resolve().parents[1] / "setup.cfg")
+    extras = {name: re.findall(r"^[\w-]+", packages, re.MULTILINE)
+              for name, packages in settings["options.extras_require"].items()}
+    told = []
+    for _, tree in sources("gluon_compress"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "not_importable":
+                _, package, extra, _ = node.args
+                assert package.value in extras[extra.value]
+                told.append(package.value)
+            elif isinstance(node, ast.Raise):  # by no other words than these, but what no extra has
+                assert not re.search("pip install (?!.*(mxnet|setuptools))", ast.unparse(node))
+    assert set(told) >= {"matplotlib", "onnx", "onnxruntime", "openvino", "gluoncv"}
+
+
+def test_scipys_statistics_are_imported_when_they_are_used_and_mxnet_finds_them_then(run_python):
+    """They take a quarter of an import's time, which every command and worker would wait for."""
+    run_python("import sys\n"
+               "import gluon_compress, mxnet as mx\n"
+               "assert 'scipy.stats' not in sys.modules\n"
+               "assert abs(mx.contrib.quantization.stats.entropy([0.5, 0.5]) - 0.6931) < 1e-3\n"
+               "from scipy import stats\n"
+               "assert mx.test_utils.ss.norm.ppf(0.5) == stats.norm.ppf(0.5) == 0\n")
 
 
 # ---- Python

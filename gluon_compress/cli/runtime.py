@@ -6,6 +6,7 @@ import os
 import platform
 from pathlib import Path
 
+from ..errors import to_install
 from .command import command
 from .run import Run
 
@@ -33,7 +34,7 @@ def runtime(run: Run) -> None:
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if installed[package] is None]
         said = ", ".join(f"{package} {installed[package] or 'missing'}" for package in packages)
-        run.show(f"extra {extra}: {said}" + (f" (pip install 'gluon-compress[{extra}]')" if missing else ""))
+        run.show(f"extra {extra}: {said}" + (f" ({to_install(extra)})" if missing else ""))
 
 
 def processor() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import check_flag, check_text, shown
+from ..errors import not_importable
 from ..files.paths import check_target
 from ..files.writing import write_atomically
 from ..pruning import Sensitivity
@@ -216,7 +217,7 @@ def _save(path: str | Path, draw: Callable[[Any], None], size: tuple[float, floa
     try:
         from matplotlib.figure import Figure  # not pyplot, which keeps figures and chooses a window system
     except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install matplotlib") from error
+        raise not_importable("a plot", "matplotlib", "plots", error) from error
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=120))

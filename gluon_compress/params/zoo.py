@@ -14,7 +14,7 @@ from mxnet.gluon.model_zoo import model_store, vision
 from mxnet.gluon.utils import check_sha1
 
 from ..arguments import check_known, check_text
-from ..errors import DownloadError
+from ..errors import DownloadError, not_importable
 from ..files.download import download
 from ..files.locks import lock
 from ..files.unpacking import copy_out
@@ -86,8 +86,7 @@ def _gluoncv_zoo() -> tuple[Callable[..., HybridBlock], dict[str, tuple[str, str
     try:
         from gluoncv import model_zoo
     except ImportError as error:
-        raise ImportError(f"source='gluoncv' needs gluoncv, which cannot be imported ({error}): "
-                          f"install it with \"pip install 'gluon-compress[zoo]'\"") from error
+        raise not_importable("source='gluoncv'", "gluoncv", "zoo", error) from error
     store = model_zoo.model_store
     files = {}
     for name, (stem, sha1) in zip(store.pretrained_model_list(), zoo_checksums(store).items()):

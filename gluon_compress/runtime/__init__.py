@@ -1,6 +1,6 @@
 """Make MXNet 1.9.1 import, and use the machine it runs on.
 
-Importing this module, which ``import gluon_compress`` does first, does six things:
+Importing this module, which ``import gluon_compress`` does first, does seven things:
 
 1. **NumPy.** MXNet 1.9.1 and gluoncv read names that NumPy 1.24, 2.0 and 2.4 removed, ``numpy.bool`` first of them.
    Those that are missing are put back (``numpy_names.py``); what NumPy has is not touched.
@@ -22,6 +22,9 @@ Importing this module, which ``import gluon_compress`` does first, does six thin
    MobileNet 0.25 on 32x32 images. Where no such BatchNorm is used, ``DNNL_PRIMITIVE_CACHE_CAPACITY=1024`` brings it
    back.
 
+7. **SciPy.** Where it is installed, MXNet imports its statistics for one method of its quantization: a quarter of the
+   import's time. They are imported when MXNet reads them (``late_imports.py``).
+
 ``OMP_NUM_THREADS``, ``MXNET_OMP_MAX_THREADS``, ``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``, ``DNNL_MAX_CPU_ISA``,
 ``ONEDNN_MAX_CPU_ISA`` and ``DNNL_PRIMITIVE_CACHE_CAPACITY`` win when they are set already. ``GLUON_COMPRESS_RUNTIME=0``
 switches 3 to 6 off.
@@ -39,6 +42,7 @@ from dataclasses import asdict, dataclass
 
 import numpy
 
+from .late_imports import late_statistics
 from .numpy_names import restore_names
 from .onednn import switch_primitive_cache_off, unlock_amx
 from .parameter_server import import_mxnet
@@ -101,7 +105,8 @@ def _prepare() -> RuntimeStatus:
         waiting = set_waiting(os.environ, library_loaded, threads)
         amx, amx_reason = unlock_amx(os.environ)
         cache = switch_primitive_cache_off(os.environ)
-    mxnet = import_mxnet()
+    with late_statistics():
+        mxnet = import_mxnet()
     return RuntimeStatus(mxnet.__version__, numpy.__version__, names, distutils, cores, threads, threads_reason,
                          waiting, amx, amx_reason, cache)
 

@@ -18,7 +18,7 @@ from typing import Any
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, to_install
 from ...files.schema import Malformed, parse
 from ...files.tensorfile import content_of
 from .found import Found
@@ -87,7 +87,7 @@ def _segmentation_network(path: Path, settings: Mapping[str, Any], has_auxiliary
         import gluoncv.model_zoo as zoo
     except ImportError as error:
         raise CheckpointError(f"{path} belongs to a network of gluoncv, which is not installed here ({error}); "
-                              f"accepted: pip install gluoncv") from error
+                              f"accepted: {to_install('zoo')}") from error
     name, backbone = settings.get("algorithm", "fcn"), BACKBONES.get(settings["backbone"])
     classes, crop = (_integer(path, settings, key, default) for key, default in (("num_classes", None),
                                                                                 ("crop_size", CROP_SIZE)))

@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 import onnx
 
-from ...errors import NetworkError
+from ...errors import NetworkError, to_install
 from ...network.graph import Graph
 from ...network.interface import CLASSIC
 from ...network.misfits import shorten
@@ -78,7 +78,7 @@ def _reference(path: Path, graph: Graph) -> Any:
     macs = sum(node.macs or 0 for node in graph.nodes)
     if macs > MOST_MACS:
         warnings.warn(f"{path.name} was not run: ONNX's reference implementation would take minutes for "
-                      f"{macs:.2g} multiply-accumulates; pip install onnxruntime", stacklevel=6)
+                      f"{macs:.2g} multiply-accumulates; {to_install('onnx')} brings ONNX Runtime", stacklevel=6)
         return None
 
     def run(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
