@@ -23,6 +23,7 @@ Results: ``results/int8_speed.json`` and ``.txt``; with ``--isa`` ``int8_speed_a
 instructions from oneDNN, on which MXNet and OpenVINO compute; ONNX Runtime's own kernels cannot be told, and use all
 that the processor has: its columns are no measurement of an older one.
 """
+import functools
 import json
 import os
 import subprocess
@@ -165,11 +166,19 @@ def write_tables(file, result):
     return text
 
 
+def engine_options(names, batches):
+    """The options of a script that measures these networks, in batches of these sizes, in other engines, too."""
+    options = [
+        click.option("--runtimes", metavar="PYTHON", help="An interpreter with onnxruntime, openvino, nncf."),
+        click.option("--only", type=click.Choice(sorted(names)), multiple=True, help="These networks."),
+        click.option("--batch", "batches", type=click.IntRange(1, max(batches)), multiple=True, default=batches,
+                     show_default=True),
+        click.option("--again", is_flag=True, help="Measure again what is there.")]
+    return lambda function: functools.reduce(lambda made, option: option(made), reversed(options), function)
+
+
 @click.command(help=__doc__.split("\n")[0])
-@click.option("--runtimes", metavar="PYTHON", help="An interpreter with onnxruntime, openvino, nncf.")
-@click.option("--only", type=click.Choice(sorted(NETWORKS)), multiple=True, help="These networks.")
-@click.option("--batch", "batches", type=click.IntRange(1, 32), multiple=True, default=BATCHES, show_default=True)
-@click.option("--again", is_flag=True, help="Measure rows again that are there.")
+@engine_options(NETWORKS, BATCHES)
 @click.option("--isa", type=click.Choice(ISAS), help="Hide newer instructions than these from oneDNN.")
 @click.option("--work", type=click.Path(file_okay=False), help="Keep the files of the networks here.")
 def main(runtimes, only, batches, again, isa, work):

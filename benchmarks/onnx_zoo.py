@@ -15,18 +15,13 @@ The difference is the largest of an output, relative to the largest number of th
 file takes any number, at two. SSD and YOLO are taken without their last step, which suppresses overlapping boxes: it
 sorts, and scores that are equal but for rounding would change places. tests/test_onnx_detection.py has that step.
 """
-import json
-import os
 import re
 import tempfile
 import time
 import warnings
 from collections import Counter
-from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
-
-import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import mxnet as mx
@@ -38,7 +33,6 @@ from gluon_compress.network import parameters
 from gluon_compress.network.graph import Graph
 from gluon_compress.network.misfits import shorten
 from gluon_compress.tables import format_table
-from tqdm import tqdm
 
 RESULTS = recording.RESULTS / "onnx_zoo.json"
 TOLERANCE = 1e-4
@@ -284,33 +278,11 @@ def shown(found):
         "-" if found is None else "cannot"
 
 
-def write_results(rows, chosen, left_out):
-    """Both files; returns the text of the table."""
-    text = table(rows, chosen, left_out)
-    content = {"machine": recording.describe_machine(), "tolerance": TOLERANCE, "rows": rows}
-    recording.write_result(RESULTS, content, text)
-    return text
+def content(rows, chosen, left_out):
+    return {"machine": recording.describe_machine(), "tolerance": TOLERANCE}
 
 
-@click.command(help=__doc__.split("\n")[0])
-@click.option("--only", default="*", help='Pattern of "zoo/name", such as "gluoncv/ssd_*".')
-@click.option("--again", is_flag=True, help="Measure also what has been measured.")
-@click.option("--failed", is_flag=True, help="Measure also what failed or disagreed.")
-def main(only, again, failed):
-    os.environ["MXNET_GLUON_REPO"] = "no-downloads:/"  # whatever a constructor tries, it fails at once
-    chosen, left_out = choose()
-    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else {}
-    wanted = [key for key in chosen if fnmatch(key, only)]
-    if not wanted:
-        raise click.BadParameter(f"no network matches {only!r}; there are {', '.join(chosen)}", param_hint="--only")
-    for key in tqdm([key for key in wanted if again or key not in rows or failed and not good(rows[key])],
-                    unit="network"):
-        rows[key] = zoos.measured_apart(measure, key, TIME_LIMIT)
-        write_results(rows, chosen, left_out)
-    text = write_results(rows, chosen, left_out)
-    click.echo(text)
-    click.echo(f"Made: {RESULTS} and .txt")
-
+SURVEY = zoos.Survey(RESULTS, choose, measure, TIME_LIMIT, good, content, table)
 
 if __name__ == "__main__":
-    main()
+    zoos.command(SURVEY, __doc__)()

@@ -34,7 +34,7 @@ import numpy as np
 import way_out_networks as networks
 import way_out_systems as systems
 from gluon_compress.tables import format_table
-from int8_speed import System, versions
+from int8_speed import System, engine_options, versions
 from int8_speed_systems import THREADS, quartiles
 from recording import RESULTS, cpu_name, write_json, write_text
 from way_out_figure import draw
@@ -188,11 +188,8 @@ def write(result):
 
 
 @click.command(help=__doc__.split("\n")[0])
-@click.option("--runtimes", metavar="PYTHON", help="An interpreter with onnxruntime, openvino, nncf.")
-@click.option("--only", type=click.Choice(sorted(NETWORKS)), multiple=True, help="These networks.")
-@click.option("--batch", "batches", type=click.IntRange(1, 8), multiple=True, default=BATCHES, show_default=True)
+@engine_options(NETWORKS, BATCHES)
 @click.option("--files", is_flag=True, help="Make the networks and files, and measure accuracies; no times.")
-@click.option("--again", is_flag=True, help="Measure times again that are there.")
 @click.option("--figure", is_flag=True, help="Only write the table and the figure anew.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=Path), default=WORK, help="The networks' files.")
 def main(runtimes, only, batches, files, again, figure, work):

@@ -12,14 +12,9 @@ Agreement is that of the pruned network with the original in which everything th
 largest difference of an output, relative to that output's largest value. SSD and YOLO are taken without their last
 step, which suppresses overlapping boxes: it sorts, and scores that are equal but for rounding would change places.
 """
-import json
-import os
 import re
 import time
 from collections import Counter
-from fnmatch import fnmatch
-
-import click
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import mxnet as mx
@@ -29,8 +24,7 @@ from gluon_compress.network import parameters, restore_snapshot, snapshot
 from gluon_compress.network.graph import Graph
 from gluon_compress.network.misfits import shorten
 from gluon_compress.tables import format_table
-from tqdm import tqdm
-from zoos import PROPOSALS, choose, image_size, make, measured_apart, run, task
+from zoos import PROPOSALS, Survey, choose, command, image_size, make, run, task
 
 RESULTS = recording.RESULTS / "zoo_channels.json"
 RATIO = 0.5
@@ -169,35 +163,17 @@ def before_after(row, what):
     return f"{before:,.0f}", f"{after:,.0f}", f"{before / after:.2f}x" if after else "-"
 
 
-def write_results(rows, chosen, left_out):
-    """Both files; returns the text of the table."""
+def content(rows, chosen, left_out):
     names = {reason: [name for name in left_out if left_out[name] == reason] for reason in left_out.values()}
-    content = {"ratio": RATIO, "proposals": PROPOSALS, "left_out": names,
-               "same_network": {key: others for key, others in chosen.items() if others}, "rows": rows}
-    text = table(rows, chosen, left_out)
-    recording.write_result(RESULTS, content, text)
-    return text
+    return {"ratio": RATIO, "proposals": PROPOSALS, "left_out": names,
+            "same_network": {key: others for key, others in chosen.items() if others}}
 
 
-@click.command(help=__doc__.split("\n")[0])
-@click.option("--only", default="*", help='Pattern of "zoo/name", such as "gluoncv/ssd_*".')
-@click.option("--again", is_flag=True, help="Measure also what has been measured.")
-@click.option("--failed", is_flag=True, help="Measure also what failed or disagreed.")
-def main(only, again, failed):
-    os.environ["MXNET_GLUON_REPO"] = "no-downloads:/"  # whatever a constructor tries, it fails at once
-    chosen, left_out = choose()
-    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else {}
-    wanted = [key for key in chosen if fnmatch(key, only)]
-    if not wanted:
-        raise click.BadParameter(f"no network matches {only!r}; there are {', '.join(chosen)}", param_hint="--only")
-    for key in tqdm([key for key in wanted if again or key not in rows
-                     or failed and not rows[key].get("agrees")], unit="network"):
-        rows[key] = measured_apart(measure, key, TIME_LIMIT)
-        write_results(rows, chosen, left_out)
-    text = write_results(rows, chosen, left_out)
-    click.echo(text)
-    click.echo(f"Made: {RESULTS} and .txt")
+def good(row):
+    return bool(row.get("agrees"))
 
+
+SURVEY = Survey(RESULTS, choose, measure, TIME_LIMIT, good, content, table)
 
 if __name__ == "__main__":
-    main()
+    command(SURVEY, __doc__)()

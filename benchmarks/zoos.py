@@ -6,14 +6,23 @@ downloaded. A key is "gluon/name" or "gluoncv/name".
 import json
 import math
 import multiprocessing
+import os
 import re
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
 
+import click
 from gluon_compress.network import parameters  # before mxnet: see gluon_compress/runtime
 
 import mxnet as mx  # noqa: I001
 import numpy as np
+import recording
 from mxnet.gluon.model_zoo import model_store, vision
+from tqdm import tqdm
 
 PROPOSALS = 16  # regions that the later stages of a detector look at, instead of 300 or 1000
 LEFT_OUT = {    # part of gluoncv's module: why its networks are not here
@@ -146,3 +155,68 @@ def measured_apart(measure, key, seconds):
         return {"error": f"the process ended with {process.exitcode}"}
     finally:
         process.join()
+
+
+# All networks, one after the other --------------------------------------------------------------------------------
+
+Rows = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a script measures of every network.
+
+    Attributes
+    ----------
+    file : Path
+        Of the rows, as JSON; the ``.txt`` beside it is the table.
+    choose : callable
+        As :func:`choose`.
+    measure : callable
+        ``measure(key)`` gives the row of a network, in a process of its own that may take so many ``seconds``.
+    good : callable
+        ``good(row)``: whether nothing failed, so that ``--failed`` need not measure it once more.
+    content, table : callable
+        ``(rows, chosen, left_out)`` give what the JSON file holds beside the rows, and the text of the table.
+    """
+
+    file: Path
+    choose: Callable[[], tuple[dict[str, list[str]], dict[str, str]]]
+    measure: Callable[[str], dict[str, Any]]
+    seconds: int
+    good: Callable[[dict[str, Any]], bool]
+    content: Callable[[Rows, dict[str, list[str]], dict[str, str]], dict[str, Any]]
+    table: Callable[[Rows, dict[str, list[str]], dict[str, str]], str]
+
+    def write(self, rows: Rows) -> str:
+        """Both files; the text of the table."""
+        everything = rows, *self.choose()
+        text = self.table(*everything)
+        recording.write_result(self.file, {**self.content(*everything), "rows": rows}, text)
+        return text
+
+    def run(self, only: str, again: bool, failed: bool) -> str:
+        """Measure the networks whose key fits the pattern ``only``, but for those that are measured already."""
+        os.environ["MXNET_GLUON_REPO"] = "no-downloads:/"  # whatever a constructor tries, it fails at once
+        rows = json.loads(self.file.read_text())["rows"] if self.file.exists() else {}
+        chosen, _ = self.choose()
+        wanted = [key for key in chosen if fnmatch(key, only)]
+        if not wanted:
+            raise click.BadParameter(f"no network matches {only!r}; there are {', '.join(chosen)}", param_hint="--only")
+        for key in tqdm([key for key in wanted if again or key not in rows or failed and not self.good(rows[key])],
+                        unit="network"):
+            rows[key] = measured_apart(self.measure, key, self.seconds)
+            self.write(rows)
+        return self.write(rows)
+
+
+def command(survey: Survey, text: str) -> click.Command:
+    """The command line of a script with this docstring."""
+    @click.command(help=text.split("\n")[0])
+    @click.option("--only", default="*", help='Pattern of "zoo/name", such as "gluoncv/ssd_*".')
+    @click.option("--again", is_flag=True, help="Measure also what has been measured.")
+    @click.option("--failed", is_flag=True, help="Measure also what failed or disagreed.")
+    def main(only: str, again: bool, failed: bool) -> None:
+        click.echo(survey.run(only, again, failed))
+        click.echo(f"Made: {survey.file} and .txt")
+    return main
