@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile("gluon_compress", deadline=None, derandomize=True)
 settings.load_profile("gluon_compress")
 
-LONGEST = ("test_tutorials.py", "test_zoo.py", "test_data_parallel.py")
+# Its tests are handed out one by one, those that run a tutorial before all others, and those that look at what the
+# tutorials found after all others: one process would be at it when the others have long finished.
+APART, RUNS = "test_tutorials.py", "test_runs_and_makes_what_it_says"
+LONGEST = ("test_zoo.py", "test_data_parallel.py")
 
 
 def pytest_configure():
@@ -38,8 +41,26 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that all processes end at about the same time."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    """The longest first, so that all processes end at about the same time."""
+    def place(item):
+        if item.path.name == APART:
+            return -1 if item.name.startswith(RUNS) else len(LONGEST) + 1
+        return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file at a time for each process, but of ``APART`` a test at a time."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return nodeid if Path(file).name == APART else file
+    return ByFile(config, log)
 
 
 @pytest.fixture
@@ -49,6 +70,15 @@ def file_server(monkeypatch):
     server = FileServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def users_folder(tmp_path_factory):
+    """What a user of the command line has, see ``make_place`` of command_line.py; tests write in copies of it."""
+    from command_line import make_place
+    folder = tmp_path_factory.mktemp("user")
+    make_place(folder)
+    return folder
 
 
 @pytest.fixture

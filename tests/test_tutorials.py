@@ -4,6 +4,7 @@ Each conclusion is checked on the quick version as it runs here, and on both ver
 """
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import gluon_compress as gc
 import jupytext  # noqa: I001
 import mxnet as mx
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIALS = ROOT / "tutorials"
@@ -23,16 +25,24 @@ RECORDED = {"quick, recorded": RESULTS / "quick", "long, recorded": RESULTS}
 
 
 @pytest.fixture(scope="module")
-def run():
-    """Run the quick version of a tutorial once; return its results and what it printed."""
-    done = {}
+def run(tmp_path_factory):
+    """Run the quick version of a tutorial once; return its results and what it printed.
+
+    Several processes may test the conclusions of one tutorial (see conftest.py): one runs it, the others wait for that.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which they share
 
     def run_once(name):
-        if name not in done:
-            finished = subprocess.run([sys.executable, f"{name}.py"], cwd=TUTORIALS, capture_output=True, text=True)
-            assert finished.returncode == 0, finished.stderr[-3000:]
-            done[name] = json.loads((TUTORIALS / "output" / f"{name}.json").read_text()), finished.stdout
-        return done[name]
+        file = folder / f"{name}.json"
+        with FileLock(f"{file}.lock"):
+            if not file.exists():
+                done = subprocess.run([sys.executable, f"{name}.py"], cwd=TUTORIALS, capture_output=True, text=True)
+                file.write_text(json.dumps([done.returncode, done.stdout, done.stderr[-3000:]]))
+        code, printed, errors = json.loads(file.read_text())
+        assert code == 0, errors
+        return json.loads((TUTORIALS / "output" / f"{name}.json").read_text()), printed
     return run_once
 
 
