@@ -1,6 +1,7 @@
 """Text on a terminal: tables for records and reports, and progress bars."""
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,10 +16,22 @@ def progress_bar(iterable: Iterable[Any] | None = None, show: bool = True, **opt
     """A ``tqdm`` bar that goes away when it is done.
 
     There is none without ``show``, or where standard error is neither a terminal nor a notebook: in a file, each
-    state of a bar would stay as a line.
+    state of a bar would stay as a line. The command line's standard error has a method ``announce``, which gets a line
+    now and then instead.
     """
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if show and not watched and hasattr(sys.stderr, "announce"):
+        return Announced(iterable, file=io.StringIO(), leave=False, **options)
     return tqdm(iterable, disable=not (show and watched), leave=False, **options)
+
+
+class Announced(tqdm):
+    """A bar that nobody watches, in words."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if msg is None:  # else the bar goes away
+            done = f": {self.n / self.total:.0%}" if self.total else ""
+            getattr(sys.stderr, "announce", print)(f"{self.desc.removesuffix(': ')}{done}")
 
 
 def format_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:

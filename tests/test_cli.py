@@ -1,5 +1,7 @@
 """The command line: every help page's examples run, what commands print, write and refuse."""
 import json
+import re
+from collections import Counter
 
 import click
 import gluon_compress as gc  # before mxnet
@@ -7,23 +9,17 @@ import mxnet as mx
 import numpy as np
 import pytest
 import yaml
-from command_line import commands, copy_of, done, examples, files, make_place, modules_of, refused, run
+from command_line import commands, copy_of, done, examples, files, modules_of, refused, run
+from gluon_compress.cli import surroundings
 
 PAGES = commands()
 ALL = [words for page in PAGES.values() for words in examples(page)]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    make_place(folder)
-    return folder
-
-
 @pytest.fixture
-def place(made, tmp_path, monkeypatch):
+def place(users_folder, tmp_path, monkeypatch):
     """The working directory: a fresh copy of what a user has."""
-    monkeypatch.chdir(copy_of(made, tmp_path))
+    monkeypatch.chdir(copy_of(users_folder, tmp_path))
     with modules_of(tmp_path):
         yield tmp_path
 
@@ -54,11 +50,13 @@ def test_a_page_has_examples_and_each_runs_and_a_dry_run_writes_nothing(name, pl
         if output:
             result = done(*words, "--dry-run", "--force")
             assert f"would write {output}" in result.stdout and files(place) == before
-            done(*words, "--force")
+            printed = done(*words, "--force").stdout
             assert (place / output).exists() or (place / f"{output}-symbol.json").exists()
         else:
-            done(*words)
+            printed = done(*words).stdout
             assert files(place) == before
+        if "accuracy" in printed or "held out" in printed:
+            assert re.search(r' [\d,]+ (images|samples) of \S|"images": \d', printed), printed
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -185,6 +183,43 @@ def second_convolution():
     return gc.network.layers(gc.load("model"))[1].name
 
 
+def test_a_loss_is_noted_with_what_helps_and_lines_take_the_place_of_bars_where_nobody_watches(place, monkeypatch):
+    words = "prune model --data photos --sparsity 0.97 --epochs 2 --learning-rate 0.0001 --output bad.gcz"
+    result = done(f"{words} --json")
+    [said] = [note for note in json.loads(result.stdout)["notes"] if "points of accuracy" in note]
+    assert "pruning lost" in said and "more training than --epochs 2" in said
+    assert "epoch 1/2" not in result.stderr  # which is over before anybody could wonder
+    monkeypatch.setattr(surroundings, "SECONDS_BETWEEN_LINES", 0)
+    lines = done(f"{words} --force").stderr.splitlines()
+    for line in ("epoch 1/2: 0%", "epoch 2/2: 0%", "accuracy: 0%"):
+        assert f"gluon-compress: note: {line}" in lines
+    assert not [line for line in lines if "\r" in line or not line.startswith("gluon-compress: ")]
+    assert "epoch" not in done(f"{words} --force --quiet").stderr
+
+
+def test_what_a_network_was_trained_on_travels_in_the_onnx_file(place):
+    done("prune model --data photos --ratio 0.5 --epochs 1 --output small.gcz")
+    [data] = json.loads(done("export small.gcz --output small.onnx --json").stdout)["trained_on"]
+    assert data == "photos"
+    (place / "small.onnx").rename(place / "alone.onnx")  # without the recipe beside it
+    for name in ("alone.onnx", "openvino:alone.onnx"):
+        said = done("evaluate", name, "--data", "photos").stderr
+        assert "was trained on photos (see the metadata of alone.onnx)" in said
+
+
+def test_without_a_shape_inspect_shows_what_the_file_tells_and_how_the_shape_is_given(place):
+    found = json.loads(done("inspect model --json").stdout)
+    report = json.loads(done("inspect model --shape 1,1,28,28 --json").stdout)["report"]
+    for key in ("name", "kind", "parameters"):
+        assert [each[key] for each in found["layers"]] == [each[key] for each in report["layers"]]
+    assert sum(each["bytes"] for each in found["layers"]) == report["total"]["bytes"]
+    nodes = json.loads((place / "model-symbol.json").read_text())["nodes"]
+    assert found["operators"] == Counter(node["op"] for node in nodes if node["op"] != "null")
+    assert "give --shape 1,1,HEIGHT,WIDTH, or --data" in done("inspect model").stdout
+    for words in ("model --latency", "my.nets:untrained"):
+        assert "give --shape" in refused(f"inspect {words}")
+
+
 def test_curves_lead_to_a_smaller_network(place):
     done("sensitivity model --data photos --fractions 0.25,0.5 --output curves.json --plot curves.png")
     curves = gc.pruning.Sensitivity.from_dict(json.loads((place / "curves.json").read_text()))
@@ -201,6 +236,7 @@ def test_a_network_on_integers_agrees_with_the_command_s_accuracy(place):
     given = json.loads(done("quantize model --data photos --output int8.gcz --json").stdout)
     other = json.loads(done("evaluate int8.gcz model --data photos --json").stdout)["results"]
     assert abs(other[0]["accuracy"] - other[1]["accuracy"]) < 0.1
+    assert given["measured_on"] == {"held out": {"data": "photos", "images": 6}}
     assert given["record"]["layers"] and given["files"][0]["bytes"] < given["files"][0]["bytes_before"]
     assert isinstance(gc.load("int8.gcz"), gc.quantization.IntegerNetwork)
 

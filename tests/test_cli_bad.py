@@ -10,21 +10,14 @@ import gluon_compress as gc  # before mxnet
 import mxnet as mx
 import numpy as np
 import pytest
-from command_line import copy_of, done, files, make_place, modules_of, refused, run, started
+from command_line import copy_of, done, files, modules_of, refused, run, started
 from full_disk import files_end_at
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    make_place(folder)
-    return folder
-
-
 @pytest.fixture
-def place(made, tmp_path, monkeypatch):
+def place(users_folder, tmp_path, monkeypatch):
     """The working directory: a copy of what a user has, and of what users have that is wrong."""
-    monkeypatch.chdir(copy_of(made, tmp_path))
+    monkeypatch.chdir(copy_of(users_folder, tmp_path))
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "text.gcz").write_text("hello")
     (tmp_path / "loop").symlink_to("loop")
@@ -63,7 +56,7 @@ def test_what_is_no_network_is_named(text, message, place):
 
 
 @pytest.mark.parametrize("words, message", [
-    ("inspect model", "the shape of the input of model is not known; give --shape"),
+    ("inspect model --latency", "the shape of the input of model is not known; give --shape"),
     ("inspect model --shape 1,3,28,28", "shape"), ("inspect model --epoch 3 --shape 1,1,28,28", "accepted: 0"),
     ("inspect model --shape 1,1,28,28 --dtype float32 --dtype int8", "accepted: once, or for each"),
     ("prune model --shape 1,1,28,28 --ratio 0.5 --criterion taylor -o x.gcz", "give --data"),

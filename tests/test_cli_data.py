@@ -7,6 +7,7 @@ import gluon_compress as gc  # before mxnet
 import mxnet as mx
 import numpy as np
 import pytest
+from gluon_compress.cli.accuracies import note_loss
 from gluon_compress.cli.data import Data, open_data
 from gluon_compress.cli.data_options import data_options, parse_channels, parse_size
 from gluon_compress.cli.doubts import note_guessing, note_training_images
@@ -280,6 +281,20 @@ def test_a_network_that_seems_to_guess_is_noted_with_what_was_assumed(classes, a
     assert bool(notes) == doubtful
     for word in ("mean 0.5, 0.4, 0.3", "--normalize", "--labels", "2x2", f"{classes} classes"):
         assert word in "".join(notes) or not doubtful
+
+
+@pytest.mark.parametrize("images, before, after, noted", [
+    (1000, 0.9, 0.85, True), (1000, 0.9, 0.89, False), (1000, 0.85, 0.9, False), (10_000, 0.9, 0.885, True),
+    (10_000, 0.9, 0.895, False), (20, 0.9, 0.75, False), (20, 0.9, 0.3, True), (6, 1.0, 1.0, False)])
+def test_a_loss_beyond_a_point_and_chance_is_noted_with_what_helps(images, before, after, noted):
+    dataset = gc.datasets.ImageDataset(np.zeros((images, 1, 1, 1), np.uint8), np.zeros(images, int), (0.0,), (1.0,))
+    run, notes = run_with()
+    note_loss(run, "pruning", before, after, Data("photos", dataset), "more --epochs")
+    assert len(notes) == noted
+    if noted:
+        lost = 100 * (before - after)
+        assert f"pruning lost {lost:.1f} points" in notes[0] and f"on {images:,} images held out" in notes[0]
+        assert notes[0].endswith("what helps: more --epochs")
 
 
 @pytest.mark.parametrize("said, expected", [

@@ -88,6 +88,7 @@ def result_of(capsys, *words):
 COMPRESS = ("compress", "model", "--data", "photos", "--output", "small.gcz", "--epochs", "1", "--macs", "0.5")
 DISTILL = ("distill", "training_nets:student", "--teacher", "model", "--data", "photos", "--output", "student.gcz",
            "--epochs", "2")
+MEASURED_ON = {"held out": {"data": "photos", "images": 12}, "test": {"data": "test", "images": 60}}
 
 
 def accuracy(path, folder):
@@ -108,6 +109,7 @@ def test_compress_makes_a_network_on_integers_of_half_the_macs_and_says_what_eac
     assert integers["bytes"] == Path("small.gcz").stat().st_size < 0.4 * original["bytes"]
     assert integers["test_accuracy"] == accuracy("small.gcz", "test") > 0.8
     assert original["test_accuracy"] == pytest.approx(accuracy("model", "test"))
+    assert result["measured_on"] == MEASURED_ON
     assert not Path("small.gcz.state").exists()
     recipe = yaml.safe_load(Path("small.gcz.recipe.yaml").read_text())
     assert recipe["macs"] == 0.5 and recipe["data"] == "photos" and {"photos", "test"} <= recipe["run"]["inputs"].keys()
@@ -195,19 +197,42 @@ def test_distill_trains_the_student_and_measures_both(work, capsys):
     assert len(result["history"]["epochs"]) == 12
     assert result["accuracy"]["student"]["test"] == accuracy("student.gcz", "test") > 0.6
     assert result["accuracy"]["teacher"]["test"] == accuracy("model", "test")
+    assert result["measured_on"] == MEASURED_ON
     assert not Path("student.gcz.state").exists()
 
 
-def test_distill_takes_its_settings(work, monkeypatch):
-    asked = {}
+@pytest.mark.parametrize("option, value", [
+    ("temperature", 2), ("hard_weight", 0.5), ("optimizer", "adam"), ("seed", 3), ("weight_decay", 0.1)])
+def test_distill_takes_its_settings_and_says_which_epoch_is_kept(work, capsys, option, value):
+    """The file is that of the same training in Python, and another one than without the option."""
+    settings = {"temperature": 4, "hard_weight": 0.1, "optimizer": "nag", "seed": 0, "weight_decay": 5e-4}
+    words = [*DISTILL, "--epochs", "1", "--augment", "none", "--batch-size", "18"]
+    assert call(*words, f"--{option.replace('_', '-')}", value) == 0
+    assert "kept: the parameters of epoch 1 of 1, the most accurate on the images" in capsys.readouterr().out
+    found = values_of("student.gcz")
+    assert all(map(np.array_equal, found, distilled(**{**settings, option: value})))
+    assert call(*words, "--force") == 0
+    assert not all(map(np.array_equal, found, values_of("student.gcz")))
 
-    def distill(student, teacher, data, epochs, temperature, hard_weight, **further):
-        asked.update(epochs=epochs, temperature=temperature, hard_weight=hard_weight, **further)
-    monkeypatch.setattr(gc.distillation, "distill", distill)
-    call(*DISTILL, "--temperature", "2", "--hard-weight", "0.5", "--optimizer", "adam", "--seed", "3")
-    trainer = asked["trainer"]
-    assert (asked["temperature"], asked["hard_weight"], asked["seed"]) == (2, 0.5, 3)
-    assert type(trainer.optimizer).__name__ == "Adam" and trainer.learning_rate == 0.001
+
+def values_of(path):
+    import training_nets
+    net = gc.load(path, training_nets.student())
+    return [value.data().asnumpy() for value in gc.network.parameters(net).values()]
+
+
+def distilled(temperature, hard_weight, optimizer, seed, weight_decay):
+    """The parameters of the student after the training of ``DISTILL``, in Python."""
+    import training_nets
+    student, data = training_nets.student(), gc.datasets.image_folder("photos", progress=False)
+    training, held_out = data.split(12, seed=0)
+    momentum = {} if optimizer == "adam" else {"momentum": 0.9}
+    trainer = mx.gluon.Trainer(student.collect_params(), optimizer, {
+        "learning_rate": 0.001 if momentum == {} else 0.05, "wd": weight_decay, **momentum})
+    gc.distillation.distill(student, gc.load("model", head="logits"), training.batches(18, shuffle=True), 1,
+                            temperature, hard_weight, trainer=trainer, schedule=gc.training.one_cycle,
+                            validation_data=held_out.batches(18), seed=seed, progress=False)
+    return [value.data().asnumpy() for value in gc.network.parameters(student).values()]
 
 
 @pytest.mark.parametrize("words, message", [

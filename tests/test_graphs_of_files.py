@@ -211,23 +211,28 @@ def test_a_good_file_of_each_kind_loads_and_computes(tmp_path, name):
     assert use(tmp_path / "file") == "loaded"
 
 
+def image_of(filters, last):
+    """``(x, weight, nodes, value)`` of a convolution of x, and of a pooling after it where that is the ``last``."""
+    weight = np.random.RandomState(1).randn(filters, 3, 3, 3).astype(np.float32)
+    nodes = [{"op": "Convolution", "name": "image", "inputs": [[0, 0, 0], [1, 0, 0]],
+              "attrs": {"kernel": "(3, 3)", "num_filter": str(filters), "no_bias": "True"}}]
+    x = mx.nd.random.normal(shape=IMAGE)
+    value = mx.nd.Convolution(x, mx.nd.array(weight), kernel=(3, 3), num_filter=filters, no_bias=True)
+    if last == "Pooling":
+        nodes.append({"op": "Pooling", "name": "pool", "inputs": [[2, 0, 0]],
+                      "attrs": {"kernel": "(2, 2)", "pool_type": "max"}})
+        value = mx.nd.Pooling(value, kernel=(2, 2), pool_type="max")
+    return x, weight, nodes, value.asnumpy()
+
+
 @pytest.mark.parametrize("operator", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("before", ["Convolution", "Pooling"])
 def test_a_softmax_over_the_width_of_an_image_computes(tmp_path, operator, before):
     """With oneDNN's kernel it would end the process where channels lie in blocks."""
-    weight = np.random.RandomState(1).randn(16, 3, 3, 3).astype(np.float32)
-    nodes = [{"op": "Convolution", "name": "image", "inputs": [[0, 0, 0], [1, 0, 0]],
-              "attrs": {"kernel": "(3, 3)", "num_filter": "16", "no_bias": "True"}}]
-    if before == "Pooling":
-        nodes.append({"op": "Pooling", "name": "pool", "inputs": [[2, 0, 0]],
-                      "attrs": {"kernel": "(2, 2)", "pool_type": "max"}})
+    x, weight, nodes, image = image_of(16, before)
     nodes.append({"op": operator, "name": "lone", "inputs": [[1 + len(nodes), 0, 0]], "attrs": {"axis": "-1"}})
     (tmp_path / "file").write_bytes(network_of(nodes, {"weight": weight}))
-    x = mx.nd.random.normal(shape=IMAGE)
-    image = mx.nd.Convolution(x, mx.nd.array(weight), kernel=(3, 3), num_filter=16, no_bias=True)
-    if before == "Pooling":
-        image = mx.nd.Pooling(image, kernel=(2, 2), pool_type="max")
-    powers = np.exp(image.asnumpy())
+    powers = np.exp(image)
     expected = powers / powers.sum(axis=-1, keepdims=True)
     found = gc.load(tmp_path / "file")(x).asnumpy()
     np.testing.assert_allclose(found, expected if operator == "softmax" else np.log(expected), rtol=1e-4, atol=1e-5)
@@ -241,22 +246,13 @@ def test_a_softmax_over_the_width_of_an_image_computes(tmp_path, operator, befor
     {"begin": "(None, 6)", "end": "(None, 1)", "step": "(1, -2)"}])
 def test_a_slice_of_channels_that_are_no_whole_block_computes(tmp_path, bounds, before):
     """With oneDNN's kernel it would end the process, or fail."""
-    weight = np.random.RandomState(1).randn(8, 3, 3, 3).astype(np.float32)
-    nodes = [{"op": "Convolution", "name": "image", "inputs": [[0, 0, 0], [1, 0, 0]],
-              "attrs": {"kernel": "(3, 3)", "num_filter": "8", "no_bias": "True"}}]
-    if before == "Pooling":
-        nodes.append({"op": "Pooling", "name": "pool", "inputs": [[2, 0, 0]],
-                      "attrs": {"kernel": "(2, 2)", "pool_type": "max"}})
+    x, weight, nodes, image = image_of(8, before)
     nodes.append({"op": "slice", "name": "part", "inputs": [[1 + len(nodes), 0, 0]], "attrs": bounds})
     nodes.append({"op": "relu", "name": "after", "inputs": [[1 + len(nodes), 0, 0]]})
     (tmp_path / "file").write_bytes(network_of(nodes, {"weight": weight}))
-    x = mx.nd.random.normal(shape=IMAGE)
-    image = mx.nd.Convolution(x, mx.nd.array(weight), kernel=(3, 3), num_filter=8, no_bias=True)
-    if before == "Pooling":
-        image = mx.nd.Pooling(image, kernel=(2, 2), pool_type="max")
     begin, end, step = (ast.literal_eval(bounds.get(name, "(None, None)")) for name in ("begin", "end", "step"))
     parts = tuple(slice(*each) for each in itertools.zip_longest(begin, end, step))
-    expected = np.maximum(image.asnumpy()[parts], 0)
+    expected = np.maximum(image[parts], 0)
     np.testing.assert_allclose(gc.load(tmp_path / "file")(x).asnumpy(), expected, rtol=1e-4, atol=1e-5)
 
 

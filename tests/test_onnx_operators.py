@@ -74,8 +74,8 @@ family("halves", [lambda F, x, name=name: getattr(F, name)(x / 2 - 2) for name i
        make=lambda *shape: np.arange(9, dtype=np.float32).reshape(shape))
 family("types", [lambda F, x: F.cast(x * 5, "int32"), lambda F, x: F.cast(F.cast(x, "float64") * 2, "float32"),
                  lambda F, x: F.contrib.quadratic(x, a=1, b=2, c=3), lambda F, x: F.contrib.div_sqrt_dim(x),
-                 lambda F, x: F.clip(x, -0.5, 0.3), lambda F, x: F.BlockGrad(x) + F.make_loss(x),
-                 lambda F, x: (F.shape_array(x), x + 1)], ROWS)
+                 lambda F, x: F.clip(x, -0.5, 0.3), lambda F, x: F.clip(x, 0.3, -0.5),
+                 lambda F, x: F.BlockGrad(x) + F.make_loss(x), lambda F, x: (F.shape_array(x), x + 1)], ROWS)
 family("two tensors", [lambda F, x, y, name=name: getattr(F, name)(x, y) for name in """
     broadcast_add broadcast_sub broadcast_mul broadcast_div broadcast_maximum broadcast_minimum broadcast_hypot
     broadcast_mod broadcast_equal broadcast_greater broadcast_greater_equal broadcast_lesser broadcast_lesser_equal

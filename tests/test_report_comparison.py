@@ -194,6 +194,11 @@ def test_other_engines_stand_beside_the_network_with_what_is_known_of_them(net, 
     assert "ONNX Runtime" in page and "features.0" in page
     beside = report(net, example, compared_with={"ONNX Runtime": engine}, data=data)
     assert beside.compared_with["ONNX Runtime"].layers == [] and beside.layers
+    assert str(found).count("another engine runs the file as a whole: layers, parameters and MACs are not") == 1
+    curves = Sensitivity("channels", "l1", [0.5], {}, {})
+    for argument, said in (({"layer_times": True}, "layer_times is"), ({"records": curves}, "records are")):
+        with pytest.raises(ValueError, match=f"{said} given, but ONNX Runtime .* runs net.onnx as a whole"):
+            report(engine, example, **argument)
     assert str(report(engine, example)) and Report.from_dict(found.to_dict()).quantities() == found.quantities()
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
+from .accuracies import LOSS_SAID, note_loss, show_where
 from .command import command
-from .data import open_data, open_test_data
+from .data import Data, open_data, open_test_data
 from .data_options import data_options, held_out_option, test_option
 from .networks import example_of, open_network
 from .options import CRITERIA, calibration_option, exclude_option, network_argument, output_option
@@ -17,6 +18,10 @@ from .training import FINE_TUNING_RATE, remember_training, state_kept, state_of,
 
 SETTINGS = ("macs", "criterion", "exclude", "epochs", "temperature", "hard_weight", "optimizer", "learning_rate",
             "weight_decay", "augment", "seed", "held_out", "max_accuracy_drop", "calibration_images")
+
+REMEDIES = {  # {stage: what helps where it loses much}
+    "fine-tuned": "more --epochs, more training images, or a larger share of --macs",
+    "int8": f"--max-accuracy-drop {LOSS_SAID}, which keeps layers in fp32, or more --calibration-images"}
 
 
 @command
@@ -72,7 +77,18 @@ def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None
         _copy(last, target)
     run.give(stages=pipeline.results, macs_kept=pipeline.work.macs)
     run.show(_table(pipeline.results))
+    show_where(run, {"held out": held_out, "test": test})
+    _note_losses(run, pipeline.results, held_out)
     run.made(target, before=pipeline.results[0]["bytes"])
+
+
+def _note_losses(run: Run, results: list[dict[str, Any]], held_out: Data) -> None:
+    """Say of each stage that has lost much what would help; pruning is judged after the training that follows it."""
+    before = results[0]["accuracy"]
+    for result in results[1:]:
+        if result["stage"] in REMEDIES:
+            note_loss(run, f"stage {result['stage']}", before, result["accuracy"], held_out, REMEDIES[result["stage"]])
+            before = result["accuracy"]
 
 
 def _copy(source: Any, target: Any) -> None:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,10 @@ class Data:
         if self.dataset is None:
             return self.given
         return self.dataset.batches(self.batch_size, shuffle, augment, self.size)
+
+    def count(self) -> int:
+        """How many images there are; the batches of a user's function are gone through for it."""
+        return len(self.dataset) if self.dataset is not None else sum(map(_samples, self.given))
 
     def sample(self, count: int, seed: int = 0) -> Data:
         """So many of the images, at random but always the same: files are sorted by class, which would mislead.
@@ -207,6 +211,13 @@ def _returned(text: str, value: Any, batch_size: int | None, part: str) -> Data:
     except TypeError as error:
         raise Refusal(str(error)) from error
     return Data(text, given=value)
+
+
+def _samples(batch: Any) -> int:
+    """How many samples a user's batch has, by its label, which stands last."""
+    if hasattr(batch, "label"):
+        return len(batch.label[0]) - (batch.pad or 0)
+    return len(list(batch.values() if isinstance(batch, Mapping) else batch)[-1])
 
 
 # ---- what becomes of images

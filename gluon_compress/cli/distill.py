@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from .accuracies import accuracy_of, show_where
 from .command import command
 from .data import Data, open_data, open_test_data
 from .data_options import data_options, held_out_option, test_option
@@ -42,6 +43,7 @@ def distill(run: Run, output: str, teacher: str, epochs: int, **shared: Any) -> 
     """
     import gluon_compress as gc
 
+    from ..measuring.units import percent
     target = run.target(output)
     run.options["head"] = "logits"  # the losses take no probabilities
     student, professor = open_network(run), open_network(run, teacher)
@@ -61,7 +63,11 @@ def distill(run: Run, output: str, teacher: str, epochs: int, **shared: Any) -> 
             validation_data=held_out.batches(), seed=run.options["seed"], state_path=state, progress=not run.quiet)
         gc.save(target, student.net, example=example)
     run.show(history)
-    run.give(history=history.to_dict(), best=history.best)
+    best = history.best
+    assert best is not None  # there are images held out
+    run.show(f"kept: the parameters of epoch {best['epoch']} of {epochs}, the most accurate on the images held out "
+             f"({percent(best['validation_accuracy'], 2)})\n")
+    run.give(history=history.to_dict(), best=best)
     _show_accuracies(run, {"student": student, "teacher": professor}, held_out, test)
     run.made(target, before=professor.bytes)
 
@@ -76,13 +82,12 @@ def _check_pair(student: Opened, teacher: Opened, example: Any) -> None:
 
 
 def _show_accuracies(run: Run, networks: dict[str, Opened], held_out: Data, test: Data | None) -> None:
-    import gluon_compress as gc
-
     from ..measuring.units import percent
     from ..tables import format_table
     parts = {"held out": held_out, **({"test": test} if test else {})}
-    found = {name: {part: gc.training.evaluate(opened.net, data.batches()) for part, data in parts.items()}
+    found = {name: {part: accuracy_of(run, opened.net, data) for part, data in parts.items()}
              for name, opened in networks.items()}
     run.give(accuracy=found)
     run.show(format_table(("accuracy", *parts), [(name, *(percent(value, 2) for value in values.values()))
                                                  for name, values in found.items()]))
+    show_where(run, parts)

@@ -31,8 +31,8 @@ def note_guessing(run: Run, opened: Opened, data: Data, accuracy: float | None) 
         reason = (f"; are the images normalized as in its training (--normalize; here {_normalized(data)}), of that "
                   f"size (--resize, --crop; here {height}x{width}), and the classes in the order of its outputs "
                   f"(--labels)?")
-    run.note(f"{opened.text} is right for {100 * accuracy:.2f}% of the images of {classes} classes, hardly better "
-             f"than guessing, if at all{reason}")
+    run.note(f"{opened.text} is right for {100 * accuracy:.2f}% of {len(data.dataset):,} images of {classes} classes, "
+             f"hardly better than guessing, if at all{reason}")
 
 
 def _normalized(data: Data) -> str:

@@ -27,23 +27,23 @@ def evaluate(run: Run, networks: tuple[str, ...], **shared: Any) -> None:
       gluon-compress evaluate params:lenet_mnist params:lenet5_caffe_mnist --data mnist --limit 500 --json
       gluon-compress evaluate model model.onnx openvino:model.onnx --data photos
     """
-    import gluon_compress as gc
-
     from ..measuring.units import percent
     from ..tables import format_table
+    from ..training.evaluation import correct_and_all
     rows, results = [], []
     for text, opened in zip(networks, _alike([open_network(run, text) for text in networks])):
         data = open_data(run, opened, part="test")
-        accuracy = gc.training.evaluate(opened.net, data.batches())
+        correct, images = correct_and_all(opened.net, data.batches(), "data", progress=not run.quiet)
+        accuracy = correct / images
         note_training_images(run, opened, data)
         note_guessing(run, opened, data, accuracy)
-        images = None if data.dataset is None else len(data.dataset)
         results.append({"network": text, "kind": opened.kind, "accuracy": accuracy, "images": images,
                         "bytes": opened.bytes, "data": str(data)})
-        rows.append((text, opened.kind, percent(accuracy, 2), "-" if images is None else f"{images:,}",
+        rows.append((text, opened.kind, percent(accuracy, 2), f"{images:,}",
                      "-" if opened.bytes is None else f"{opened.bytes:,}"))
     run.give(results=results)
     run.show(format_table(("network", "kind", "accuracy", "images", "bytes"), rows))
+    run.show(f"accuracy: top-1 on {images:,} images of {data.text}")
 
 
 def _alike(networks: list[Opened]) -> list[Opened]:

@@ -73,4 +73,5 @@ def _to_onnx(run: Run, opened: Opened, output: str, example: Any) -> None:
     if weights is None and record_of_network(opened.net) is None:
         weights = earlier_records(opened).get("scales")
     gc.export.to_onnx(opened.net, output, example, opset=run.options["opset"],
-                      weights=None if weights == "float" else weights, verify=run.options["verify"])
+                      weights=None if weights == "float" else weights, verify=run.options["verify"],
+                      metadata={"trained_on": opened.trained_on} if opened.trained_on else None)

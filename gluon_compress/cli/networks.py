@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from .options import parse_pairs, parse_shape
 from .recipes import RECIPE_END
 from .run import Run
 
+PRODUCER = "gluon_compress"  # as names in ONNX metadata begin
 FACTORY = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")
 ENGINES = ("onnxruntime", "openvino")
 IMAGENET = (1, 3, 224, 224)
@@ -123,6 +125,11 @@ def example_of(run: Run, opened: Opened, batch: int | None = None, data: Any = N
     return example
 
 
+def tells_shapes(run: Run, opened: Opened) -> bool:
+    """Whether :func:`example_of` finds the shapes of the inputs, without data."""
+    return bool(run.options.get("shape") or opened.shapes)
+
+
 def _random(generator: Any, shape: tuple[int, ...], dtype: str) -> Any:
     import mxnet as mx
     import numpy as np
@@ -182,6 +189,14 @@ def read_recipe_beside(run: Run, opened: Opened) -> None:
         if trained_on:
             run.remember(trained_on=trained_on)
         return
+
+
+def is_complete(net: Any) -> bool:
+    """Whether it is MXNet's, with sizes that do not depend on its input."""
+    from mxnet.gluon import HybridBlock
+
+    from ..network.values import has_values
+    return isinstance(net, HybridBlock) and all(map(has_values, net.collect_params().values()))
 
 
 def _complete(net: Any, arrays: tuple[Any, ...]) -> None:
@@ -283,7 +298,16 @@ def _of_engine(run: Run, text: str, runtime: str, path: str) -> Opened:
     net = export.engine(path, runtime=runtime, threads=run.options.get("threads"))
     shapes = [_known(tensor.shape) for tensor in net.inputs]
     return Opened(text, net, f"ONNX in {net.engine}", [Path(path)], tuple(tensor.name for tensor in net.inputs),
-                  [shape for shape in shapes if shape] if all(shapes) else [])
+                  [shape for shape in shapes if shape] if all(shapes) else [], recipe=f"the metadata of {path}",
+                  trained_on=_trained_on(net.metadata.get(f"{PRODUCER}.trained_on", "{}")))
+
+
+def _trained_on(text: str) -> dict[str, str]:
+    """What ``export`` has written of it in ONNX metadata; {} for any other text."""
+    try:
+        return {str(name): str(digest) for name, digest in json.loads(text).items()}
+    except (ValueError, AttributeError, RecursionError):
+        return {}
 
 
 def _known(shape: tuple[int | str | None, ...] | None) -> tuple[int, ...] | None:

@@ -7,6 +7,8 @@ from .command import command
 from .options import trained_names
 from .run import Run
 
+TEST_IMAGES = 10_000  # of each data set on which they were trained
+
 
 class TrainedName(click.ParamType):
     """The name of a trained network."""
@@ -43,7 +45,8 @@ def params(run: Run, names: tuple[str, ...]) -> None:
     from ..measuring.units import dimensions, percent
     from ..tables import format_table
     rows = [(name, entry["network"], dimensions(entry["input_shape"]), f"{entry['bytes']:,}",
-             percent(entry["test_accuracy"], 2)) for name, entry in sorted(entries.items())]
-    run.give(networks=entries)
-    run.show(format_table(("name", "network", "input", "bytes", "test accuracy"), rows))
+             percent(entry["test_accuracy"], 2), f"{TEST_IMAGES:,} images of {entry['dataset']}:test")
+            for name, entry in sorted(entries.items())]
+    run.give(networks={name: {**entry, "test_images": TEST_IMAGES} for name, entry in entries.items()})
+    run.show(format_table(("name", "network", "input", "bytes", "test accuracy", "on"), rows))
     run.show("\nAs a network: params:NAME")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .accuracies import note_loss, show_where
 from .command import command
 from .curves import read_curves
 from .data_options import data_options, held_out_option
@@ -111,7 +112,13 @@ def prune(run: Run, output: str, **shared: Any) -> None:
     save_network(run, opened, target, opened.net, [record], example)
     _show(run, before, after, record)
     if tuning and tuning.held_out:
-        run.show(f"accuracy: on {tuning.held_out}, held out")
+        show_where(run, {"held out": tuning.held_out})
+        note_loss(run, "pruning", before["accuracy"], after["accuracy"], tuning.held_out,
+                  f"{_more_epochs(run.options['epochs'])}, or a smaller part to prune than {_said(run, amount)}")
+
+
+def _more_epochs(epochs: int) -> str:
+    return f"more training than --epochs {epochs}" if epochs else "training afterwards (--epochs 5)"
 
 
 def _amount(run: Run) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from .accuracies import LOSS_SAID, note_loss, show_where
 from .command import command
 from .data import open_data
 from .data_options import data_options, held_out_option
@@ -72,9 +73,21 @@ def quantize(run: Run, output: str, weights_only: bool, **shared: Any) -> None:
     save_network(run, opened, target, net, records, example)
     for record in records or [net.record]:
         run.show(record.summary())
-    if tuning and before is not None and after is not None:
-        run.show(f"\naccuracy on {tuning.held_out}: {percent(before, 2)} -> {percent(after, 2)}")
+    if tuning and tuning.held_out and before is not None and after is not None:
+        run.show(f"\naccuracy: {percent(before, 2)} -> {percent(after, 2)}")
+        show_where(run, {"held out": tuning.held_out})
+        note_loss(run, "rounding", before, after, tuning.held_out, _remedy(run, tuning, weights_only))
     run.give(accuracy_before=before, accuracy=after, **({} if records else {"record": net.record.to_dict()}))
+
+
+def _remedy(run: Run, tuning: Tuning, weights_only: bool) -> str:
+    """What may win back accuracy that integers cost."""
+    bits = "more --bits, " if run.options["bits"] < 8 else ""
+    if weights_only:
+        return f"{bits}--clip mse, or --exclude for the layers that lose most"
+    seen = min(run.options["calibration_images"], tuning.rest.count())
+    return (f"{bits}--max-accuracy-drop {LOSS_SAID}, which keeps layers in fp32, another --method, or more "
+            f"--calibration-images than {seen}")
 
 
 def _check_options(run: Run, weights_only: bool) -> None:

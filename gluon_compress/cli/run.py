@@ -134,7 +134,8 @@ class Run:
                 **plain(self._known), "versions": versions(), "inputs": self._read, "files": self._files,
                 "results": results})
         if self.json:
-            result = {"command": self.command, **self._given, "files": self._files, "notes": self._notes}
+            known = {name: value for name, value in self._known.items() if name == "trained_on"}
+            result = {"command": self.command, **self._given, **known, "files": self._files, "notes": self._notes}
             self._print(json.dumps(plain(result), indent=2, ensure_ascii=False))
         elif self._text or self._ends:
             self._print("\n".join([*self._text, *self._ends]))

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from .accuracies import show_where
 from .command import command
 from .curves import write_curves
 from .data import open_data
@@ -81,7 +82,7 @@ def sensitivity(run: Run, output: str | None, plot: str | None, kind: str, **sha
         parse_fractions(options["fractions"]), criterion=options["criterion"], state_path=options["state"],
         progress=not run.quiet, **chosen_layers(options))
     run.show(record.summary())
-    run.give(sensitivity=record.to_dict())
+    show_where(run, {"": data}, sensitivity=record.to_dict())
     _write(run, record, output, plot)
 
 

@@ -10,15 +10,17 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from .failures import Ended
+from .failures import Ended, tell
 
 SECONDS_TO_LEAVE = 0.05  # until what cannot raise is done
+SECONDS_BETWEEN_LINES = 30  # of progress, where there is no terminal
 OUR_FILES = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
@@ -48,6 +50,20 @@ class Quiet:
         return getattr(self.stream, name)
 
 
+class Announcing(Quiet):
+    """A pipe or file: instead of a bar, a line now and then, so that nobody takes long work for a hanging process."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._last = time.monotonic()
+
+    def announce(self, line: str) -> None:
+        """Print a line of progress, if the last one is ``SECONDS_BETWEEN_LINES`` old."""
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            tell(f"note: {line}", self.stream)
+
+
 @contextmanager
 def surroundings(verbose: bool, quiet: bool, note: Callable[[str], None]) -> Iterator[Streams]:
     """The :class:`Streams` of a command; ``note`` gets the warnings of this package, each once."""
@@ -60,12 +76,19 @@ def surroundings(verbose: bool, quiet: bool, note: Callable[[str], None]) -> Ite
         if not verbose:
             stack.enter_context(_leading_to(2, log))
         others = stack.enter_context(open(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False))
-        stack.enter_context(_replaced(others, Quiet(messages) if quiet else messages))
+        stack.enter_context(_replaced(others, _with_progress(messages, quiet)))
         stack.enter_context(_warnings(verbose, note))
         stack.enter_context(_logging(verbose))
         stack.enter_context(_signals())
         stack.enter_context(_ignored_errors(verbose))
         yield Streams(output, messages, log)
+
+
+def _with_progress(messages: TextIO, quiet: bool) -> Any:
+    """The stream with progress as it suits its reader: none, bars, or lines."""
+    if quiet:
+        return Quiet(messages)
+    return messages if messages.isatty() else Announcing(messages)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .accuracies import accuracy_of
 from .data import Data, open_data
 from .failures import Refusal
 from .networks import Opened
@@ -39,10 +40,7 @@ class Tuning:
 
     def accuracy(self, net: Any) -> float | None:
         """Top-1, on the images held out; None where there are none."""
-        import gluon_compress as gc
-        if self.held_out is None:
-            return None
-        return gc.training.evaluate(net, self.held_out.batches())
+        return None if self.held_out is None else accuracy_of(self.run, net, self.held_out)
 
     def fine_tune(self, net: Any, masks: Any = None) -> None:
         """Train as the options say; with ``masks`` pruned weights stay zero."""
@@ -72,12 +70,10 @@ def reestimate(net: Any, data: Data, seed: int, progress: bool) -> None:
     """New running statistics for BatchNorm, where the network has any; by images that are always the same ones."""
     import gluon_compress as gc
 
-    images = data.sample(STATISTICS_BATCHES * data.batch_size, seed)
-    try:
+    from ..pruning.channels.batch_norm import has_batch_norm
+    if has_batch_norm(net, _first_inputs(net, data)):
+        images = data.sample(STATISTICS_BATCHES * data.batch_size, seed)
         gc.pruning.reestimate_batch_norm(net, images.batches(), batches=STATISTICS_BATCHES, progress=progress)
-    except ValueError as error:
-        if "has no BatchNorm" not in str(error):  # then there is nothing to estimate
-            raise
 
 
 def loss_of_probabilities(output: Any, label: Any) -> Any:
@@ -89,13 +85,17 @@ def _gives_probabilities(net: Any, data: Data) -> bool:
     """Whether the outputs are in [0, 1] and sum up to 1."""
     import numpy as np
 
+    from ..network.misfits import call
+    output = call(net, _first_inputs(net, data), "a batch of data").asnumpy()
+    return bool(output.min() >= 0 and np.allclose(output.sum(axis=-1), 1, atol=1e-3))
+
+
+def _first_inputs(net: Any, data: Data) -> Any:
+    """What a network gets of the first batch."""
     from ..network.checks import context_of
     from ..network.data import inputs_and_label
-    from ..network.misfits import call
-    batch = next(iter(data.batches()))
-    inputs, _ = inputs_and_label(batch, "data", net, context_of(net))
-    output = call(net, inputs, "a batch of data").asnumpy()
-    return bool(output.min() >= 0 and np.allclose(output.sum(axis=-1), 1, atol=1e-3))
+    inputs, _ = inputs_and_label(next(iter(data.batches()), None), "data", net, context_of(net))
+    return inputs
 
 
 def open_tuning(run: Run, opened: Opened) -> Tuning | None:

@@ -11,7 +11,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..arguments import check_flag
-from ..errors import NetworkError
+from ..errors import NetworkError, not_importable
 from ..files.paths import check_target
 from ..files.writing import write_atomically
 from ..network.graph import Graph
@@ -33,13 +33,13 @@ Verify = Callable[[Path], None]  # raises NetworkError unless the file at that p
 
 def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | None = None,
             weights: str | Record | Collection[Record] | Mapping[str, Record] | None = None,
-            verify: bool = True) -> Path:
+            verify: bool = True, metadata: Mapping[str, Any] | None = None) -> Path:
     """Write the network as ONNX and return the path.
 
     Layers that were pruned are as small in the file as they are in the network. The axis of the samples is dynamic,
     named ``batch``, when each output follows it; otherwise it has the example's length, and a warning says so. The file
     is checked by ``onnx.checker``, and run and compared with the network before it is put in place. Its metadata tell
-    what was done (``gluon_compress.*``).
+    what was done (``gluon_compress.*``); :func:`gluon_compress.export.engine` reads them.
 
     An :class:`IntegerNetwork` leaves as ``QuantizeLinear`` and ``DequantizeLinear`` with its own codes and scales, so
     that ONNX Runtime and OpenVINO run it on integers. What comes out differs from the network by roundings: see
@@ -68,6 +68,9 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
         False skips the run. It takes place in ONNX Runtime, if that is installed, else in ONNX's own reference
         implementation, at the example's number of samples and at another one.
 
+    metadata : dict, optional
+        {name: text, or plain data} of what else the file says of itself, such as what the network was trained on.
+
     Raises
     ------
     ImportError
@@ -83,7 +86,7 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
         When the file cannot be written.
     """
     _check_onnx()
-    from .onnx.model import checked_opset
+    from .onnx.model import add_metadata, checked_opset
     check_flag("verify", verify)
     check_target("path", path)
     path = Path(path)
@@ -93,6 +96,7 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
     inputs = example_inputs(example)
     make = _from_integers if isinstance(net, IntegerNetwork) else _from_floats
     model, verify_file = make(net, inputs, opset, weights)
+    add_metadata(model, metadata)
     if not _is_dynamic(model):
         warnings.warn(f"the number of samples is fixed: {path.name} only takes input of shape "
                       f"{', '.join(str(value.shape) for value in inputs)}", stacklevel=2)
@@ -121,7 +125,7 @@ def _check_onnx() -> None:
     try:
         import onnx  # noqa: F401
     except ImportError as error:
-        raise ImportError("to_onnx needs the package onnx: pip install onnx onnxruntime") from error
+        raise not_importable("to_onnx", "onnx", "onnx", error) from error
 
 
 def _model(graph: Graph, inputs: ExampleInputs, coded: CodedWeights, opset: int,

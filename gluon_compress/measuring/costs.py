@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mxnet.gluon import Block, Constant, HybridBlock, Parameter, SymbolBlock
 
+from ..network.data import input_counts
 from ..network.graph import Graph
 from ..network.inputs import example_inputs
 from ..network.nodes import Node
@@ -110,6 +111,34 @@ class NetworkCosts(NamedTuple):
     owners: dict[str, str]
 
 
+@dataclass(frozen=True)
+class LayerSize:
+    """What is known of a layer without an input; see :class:`LayerCost`."""
+
+    name: str
+    kind: str
+    parameters: int
+    bytes: int
+
+
+def layer_sizes(net: HybridBlock) -> tuple[list[LayerSize], dict[str, int]]:
+    """What each layer holds, and {operator: how many there are}, where the shape of the input is not known."""
+    codes = _own_codes(net)
+    net, known = net.counted() if hasattr(net, "counted") else (net, {})
+    graph = Graph(net, input_counts(net)[0])
+    layer_of = {**_layers_of_parameters(net), **known}
+    readers: dict[str, list[Node]] = defaultdict(list)
+    for node in graph.nodes:
+        for layer in {layer_of[source.name]: 0 for source, _ in node.inputs if source.name in layer_of}:
+            readers[layer].append(node)
+    auxiliary, rows = graph.auxiliary(), []
+    for name, members in _members(net, layer_of).items():
+        trained = _trained(members, auxiliary)
+        rows.append(LayerSize(name, _kind(readers[name]), sum(array.size for array in trained.values()),
+                              sum(_bytes(_arrays(members), codes))))
+    return rows, dict(Counter(node.operator for node in graph.nodes if node.operator != "null"))
+
+
 def layer_costs(net: HybridBlock, example: Any, codes: Mapping[str, Codes] | None = None) -> NetworkCosts:
     """What each layer costs; ``codes``, {structural name: Codes}, are those of weights in fp32 that were quantized.
 
@@ -123,9 +152,7 @@ def layer_costs(net: HybridBlock, example: Any, codes: Mapping[str, Codes] | Non
         known = {}
     graph = Graph(net, inputs)
     layer_of = {**_layers_of_parameters(net), **known}
-    members: dict[str, dict[str, Parameter]] = defaultdict(dict)
-    for name, parameter in parameters(net).items():
-        members[layer_of[parameter.name]][name] = parameter
+    members = _members(net, layer_of)
     uses, not_counted = _uses(graph.nodes, layer_of, batch=inputs[0].shape[0])
     names = dict.fromkeys([*members, *uses])  # a weight that is computed from the input has no members
     auxiliary = graph.auxiliary()
@@ -159,6 +186,14 @@ def _layers_of_parameters(net: HybridBlock) -> dict[str, str]:
     return layer_of
 
 
+def _members(net: HybridBlock, layer_of: Mapping[str, str]) -> dict[str, dict[str, Parameter]]:
+    """{layer: {structural name: its parameter}}."""
+    members: dict[str, dict[str, Parameter]] = defaultdict(dict)
+    for name, parameter in parameters(net).items():
+        members[layer_of[parameter.name]][name] = parameter
+    return members
+
+
 def _uses(nodes: Iterable[Node], layer_of: dict[str, str], batch: int) -> tuple[dict[str, list], dict[str, int]]:
     """{layer: [(node, MACs per sample)]} of what reads its parameters, and {operator: how many} that do not count."""
     uses: dict[str, list] = defaultdict(list)
@@ -187,28 +222,42 @@ def _first_parameter(node: Node, known: Collection[str]) -> str | None:
     return next((name for name in found if name is not None), None)
 
 
+def _kind(nodes: Iterable[Node]) -> str:
+    kinds = Counter(node.operator for node in nodes)
+    listed = (operator if count == 1 else f"{operator} x{count}" for operator, count in kinds.items())
+    return " + ".join(listed) or "unused"
+
+
+def _arrays(members: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+    """The values, because a parameter that SymbolBlock.imports read does not know its own shape."""
+    return {known_as: parameter.list_data()[0].asnumpy() for known_as, parameter in members.items()}
+
+
+def _trained(members: Mapping[str, Parameter], auxiliary: Collection[str]) -> dict[str, np.ndarray]:
+    return _arrays({known_as: parameter for known_as, parameter in members.items()
+                    if parameter.name not in auxiliary and not isinstance(parameter, Constant)})
+
+
+def _bytes(arrays: Mapping[str, np.ndarray], codes: Mapping[str, Codes]) -> list[int]:
+    """Of each array as it is: codes and scales, or four for each value."""
+    return [codes[known_as].bytes if known_as in codes else FP32_BYTES * array.size
+            for known_as, array in arrays.items()]
+
+
 def _row(name: str, members: Mapping[str, Parameter], uses: list[tuple[Node, int]], auxiliary: Collection[str],
          codes: Mapping[str, Codes]) -> LayerCost:
-    # the arrays, because a parameter that SymbolBlock.imports read does not know its own shape
-    arrays = {known_as: parameter.list_data()[0].asnumpy() for known_as, parameter in members.items()}
-    trained = [arrays[known_as] for known_as, parameter in members.items()
-               if parameter.name not in auxiliary and not isinstance(parameter, Constant)]
+    arrays, trained = _arrays(members), list(_trained(members, auxiliary).values())
     nodes = [node for node, _ in uses]
     first = next((node for node in nodes if node.macs is not None), next(iter(nodes), None))
-    kinds = Counter(node.operator for node in nodes)
-    kind = " + ".join(operator if count == 1 else f"{operator} x{count}" for operator, count in kinds.items())
-    coded = [known_as for known_as in arrays if known_as in codes]
-    fp32_bytes = FP32_BYTES * sum(array.size for array in arrays.values())
-    saved = sum(FP32_BYTES * arrays[known_as].size - codes[known_as].bytes for known_as in coded)
     return LayerCost(
         name=name,
-        kind=kind or "unused",
+        kind=_kind(nodes),
         output_shape=None if first is None else tuple(first.shapes[0]),
         parameters=sum(array.size for array in trained),
         nonzeros=sum(int(np.count_nonzero(array)) for array in trained),
         macs=sum(macs for _, macs in uses),
-        fp32_bytes=fp32_bytes,
-        integer_bytes=fp32_bytes - saved if coded else None,
+        fp32_bytes=FP32_BYTES * sum(array.size for array in arrays.values()),
+        integer_bytes=sum(_bytes(arrays, codes)) if set(arrays) & set(codes) else None,
         channels=None if first is None else _channels(first),
         entropy_bytes=sum(_bits(array, codes.get(known_as)) for known_as, array in arrays.items()) / 8,
         weights=histogram(array for array in trained if array.ndim > 1))

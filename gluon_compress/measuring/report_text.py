@@ -145,6 +145,8 @@ def measured(report: Report) -> Iterable[str]:
     """What was measured of each network, and how."""
     for name, each in report.networks.items():
         prefix = f"{name}: " if report.compared_with else ""
+        if not each.layers:
+            yield f"{prefix}another engine runs the file as a whole: layers, parameters and MACs are not counted."
         if each.file_bytes is not None:
             yield f"{prefix}file {each.file_name}, {each.file_bytes:,} bytes."
         if each.timing is not None:
@@ -152,7 +154,7 @@ def measured(report: Report) -> Iterable[str]:
         if each.times_measured is not None:
             yield f"{prefix}times per layer: {each.times_measured}."
         if each.accuracy is not None:
-            yield f"{prefix}top-1 accuracy {each.accuracy:.4f} on {each.samples or 0:,} samples."
+            yield f"{prefix}top-1 accuracy {each.accuracy:.4f} on {each.measured_on}."
 
 
 def _markdown(table: Table) -> str:

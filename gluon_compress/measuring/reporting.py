@@ -35,7 +35,7 @@ NETWORKS = "a gluon.HybridBlock, a Report, or a dict {name: network or Report}"
 def report(net: HybridBlock | EngineNetwork, example: Any, compared_with: Any = None, data: Iterable | None = None,
            path: str | Path | None = None, latency: bool = False, repeats: int = 30, warmup: int = 5, *,
            records: Record | Iterable[Record] = (), layer_times: bool = False, name: str | None = None,
-           progress: bool = True, baseline: Any = None) -> Report:
+           data_name: str | None = None, progress: bool = True, baseline: Any = None) -> Report:
     """Count what ``net`` costs on ``example``, and return a :class:`Report`; the network stays as it is.
 
     ::
@@ -69,6 +69,8 @@ def report(net: HybridBlock | EngineNetwork, example: Any, compared_with: Any = 
         Time each layer too: see :func:`operator_times`, which needs a process of its own for each network.
     name : str, optional
         What the network is called; by default "after", or "network" where it stands alone.
+    data_name : str, optional
+        What the data are called beside the accuracy, such as "CIFAR-10, test".
     progress : bool
         Show progress bars on standard error.
     baseline : deprecated
@@ -83,7 +85,8 @@ def report(net: HybridBlock | EngineNetwork, example: Any, compared_with: Any = 
     RecordError
         When ``records`` do not belong to the network.
     ValueError
-        When the example's shape does not fit, or two networks have one name.
+        When the example's shape does not fit, or two networks have one name; for ``records`` or ``layer_times`` of a
+        network that an engine runs as a whole.
     FileNotFoundError
         When there is no file at ``path``.
     """
@@ -92,28 +95,40 @@ def report(net: HybridBlock | EngineNetwork, example: Any, compared_with: Any = 
             raise TypeError("baseline and compared_with are both given; accepted: compared_with")
         warnings.warn("baseline= is now compared_with=", DeprecationWarning, stacklevel=2)
         compared_with = baseline
-    _check_arguments(latency, repeats, warmup, layer_times, progress, path, name)
+    _check_arguments(latency, repeats, warmup, layer_times, progress, path, name, data_name)
     others = _named_networks(compared_with, name)
     if data is not None and any(isinstance(other, Block) for other in others.values()):
         check_repeatable(data, "data")
-    measuring: dict[str, Any] = {"data": data, "latency": latency, "repeats": repeats, "warmup": warmup,
-                                 "layer_times": layer_times, "progress": progress}
+    measuring: dict[str, Any] = {"data": data, "data_name": data_name, "latency": latency, "repeats": repeats,
+                                 "warmup": warmup, "layer_times": layer_times, "progress": progress}
     own = name or (AFTER if list(others) == [BEFORE] else ALONE)
-    main = _measured(net, example, own, path, _listed(records), **measuring)
+    listed = _listed(records)
+    if isinstance(net, EngineNetwork):
+        _check_whole(net, listed, layer_times)
+    main = _measured(net, example, own, path, listed, **measuring)
     return _with(main, {each: other if isinstance(other, Report) else
                         _measured(other, example, each, None, [], **measuring) for each, other in others.items()})
 
 
 def _check_arguments(latency: Any, repeats: Any, warmup: Any, layer_times: Any, progress: Any, path: Any,
-                     name: Any) -> None:
+                     name: Any, data_name: Any) -> None:
     for argument, flag in (("latency", latency), ("layer_times", layer_times), ("progress", progress)):
         check_flag(argument, flag)
     check_integer("repeats", repeats, minimum=1)
     check_integer("warmup", warmup, minimum=0)
     if path is not None:
         check_path("path", path)
-    if name is not None:
-        check_text("name", name)
+    for argument, text in (("name", name), ("data_name", data_name)):
+        if text is not None:
+            check_text(argument, text)
+
+
+def _check_whole(net: EngineNetwork, records: Sequence[Record], layer_times: bool) -> None:
+    """``ValueError`` for what only layers have."""
+    for name, given in (("records are", bool(records)), ("layer_times is", layer_times)):
+        if given:
+            raise ValueError(f"{name} given, but {net.engine} runs {net.path.name} as a whole, without layers that are "
+                             f"known here; accepted: the network in compared_with, or without them")
 
 
 def _named_networks(compared_with: Any, own: str | None) -> dict[str, Any]:
@@ -148,7 +163,8 @@ def _with(report: Report, others: Mapping[str, Report]) -> Report:
 
 
 def _measured(net: Any, example: Any, name: str, path: str | Path | None, records: Sequence[Record], data: Any,
-              latency: bool, repeats: int, warmup: int, layer_times: bool, progress: bool) -> Report:
+              data_name: str | None, latency: bool, repeats: int, warmup: int, layer_times: bool,
+              progress: bool) -> Report:
     """The report of one network."""
     inputs = example_inputs(example)
     found: dict[str, Any] = {"layers": [], "not_counted": {}}
@@ -161,8 +177,8 @@ def _measured(net: Any, example: Any, name: str, path: str | Path | None, record
     if data is not None:
         if not isinstance(net, EngineNetwork):
             check_net(net)
-        correct, samples = correct_and_all(net, data, "data")
-        found.update(accuracy=correct / samples, samples=samples)
+        correct, samples = correct_and_all(net, data, "data", progress)
+        found.update(accuracy=correct / samples, samples=samples, data_name=data_name)
     if latency:
         found["timing"] = measure_latency(net, example, repeats, warmup)
     return Report(**found, input_shapes=[value.shape for value in inputs], name=name)

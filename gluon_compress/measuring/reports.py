@@ -50,8 +50,8 @@ class Report(Record):
     file_name, file_bytes : str and int, or None
         A file on disk, and how long it is: indices, codebooks and headers included.
     timing : Timing or None
-    accuracy, samples : float and int, or None
-        Top-1 accuracy in [0, 1], and on how many samples.
+    accuracy, samples, data_name : float, int and str, or None
+        Top-1 accuracy in [0, 1], on how many samples, and of which data.
     other_times : dict
         {operator: milliseconds} of the operators that belong to no layer, where times per layer were asked for.
     times_measured : str or None
@@ -68,10 +68,10 @@ class Report(Record):
     schema = fields(
         {"layers": list_of(_LAYER), "not_counted": mapping(COUNT), "input_shapes": list_of(list_of(COUNT, most=32))},
         {"name": text(), "file_name": maybe(text()), "file_bytes": maybe(COUNT), "timing": maybe(_TIMING),
-         "accuracy": maybe(number(0, 1)), "samples": maybe(COUNT), "other_times": mapping(MILLISECONDS),
-         "times_measured": maybe(text(10_000)), "quantization": maybe(anything), "sensitivities": list_of(anything),
-         "left_out": mapping(text(10_000)), "compared_with": mapping(anything), "total": anything,
-         "comparison": anything})
+         "accuracy": maybe(number(0, 1)), "samples": maybe(COUNT), "data_name": maybe(text()),
+         "other_times": mapping(MILLISECONDS), "times_measured": maybe(text(10_000)),
+         "quantization": maybe(anything), "sensitivities": list_of(anything), "left_out": mapping(text(10_000)),
+         "compared_with": mapping(anything), "total": anything, "comparison": anything})
 
     layers: list[LayerCost]
     not_counted: dict[str, int]
@@ -82,6 +82,7 @@ class Report(Record):
     timing: Timing | None = None
     accuracy: float | None = None
     samples: int | None = None
+    data_name: str | None = None
     other_times: dict[str, float] = field(default_factory=dict)
     times_measured: str | None = None
     quantization: QuantizationRecord | None = None
@@ -122,6 +123,11 @@ class Report(Record):
     def entropy_bytes(self) -> float:
         """What an entropy coder of order zero could make of the values: see :class:`LayerCost`."""
         return sum(layer.entropy_bytes for layer in self.layers)
+
+    @property
+    def measured_on(self) -> str:
+        """On what the accuracy was measured: "10,000 samples of CIFAR-10"."""
+        return f"{self.samples or 0:,} samples" + (f" of {self.data_name}" if self.data_name else "")
 
     @property
     def milliseconds(self) -> float | None:
@@ -176,6 +182,7 @@ class Report(Record):
             "timing": self.timing and self.timing.to_dict(),
             "accuracy": self.accuracy,
             "samples": self.samples,
+            "data_name": self.data_name,
             "other_times": dict(self.other_times),
             "times_measured": self.times_measured,
             "quantization": self.quantization and self.quantization.to_dict(),

@@ -36,6 +36,7 @@ class Session(Protocol):
     engine: str  # its name and version
     inputs: list[Tensor]
     outputs: list[Tensor]
+    metadata: dict[str, str]  # what the file says of itself, by name
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """The outputs for one array per input, all of the types and shapes that the file has."""
@@ -59,6 +60,8 @@ class EngineNetwork(Block):
         "int8" where the file has operators that give integers, else by the types of the inputs: "fp32", ...
     inputs, outputs : list of Tensor
         Their names, shapes and types.
+    metadata : dict
+        {name: text} of what the file says of itself, such as "gluon_compress.version".
     """
 
     def __init__(self, session: Session, path: Path, runtime: str, threads: int, precision: str) -> None:
@@ -66,6 +69,7 @@ class EngineNetwork(Block):
         self._session = session
         self.path, self.runtime, self.threads, self.precision = path, runtime, threads, precision
         self.engine, self.inputs, self.outputs = session.engine, session.inputs, session.outputs
+        self.metadata = session.metadata
 
     def forward(self, *args: Any) -> Any:
         arrays = flat(args)
@@ -81,6 +85,11 @@ class EngineNetwork(Block):
         outputs = [own.array(result.view(tensor.dtype), arrays[0].context)
                    for result, tensor in zip(results, self.outputs)]
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(f"the session of {self.engine} for {self.path.name} cannot be copied or pickled; accepted: to "
+                        f"open the file once more, gluon_compress.export.engine({str(self.path)!r}, {self.runtime!r}, "
+                        f"{self.threads})")
 
     def __repr__(self) -> str:
         return (f"EngineNetwork({self.path.name} in {self.engine}, {self.threads} thread{'s' * (self.threads > 1)}, "

@@ -8,19 +8,22 @@ from mxnet import autograd
 from mxnet.gluon import HybridBlock
 from mxnet.ndarray import NDArray
 
+from ..arguments import check_flag
 from ..errors import NetworkError
 from ..network.checks import check_net, context_of, undone_on_error
-from ..network.data import check_finite_inputs, check_labels, go_through, inputs_and_label
+from ..network.data import check_finite_inputs, check_labels, go_through, inputs_and_label, number_of_batches
 from ..network.engine_network import EngineNetwork
 from ..network.misfits import call
-from ..workers.group import Alone, TrainingGroup
+from ..tables import progress_bar
+from ..workers.group import TrainingGroup
 
 
-def evaluate(net: HybridBlock | EngineNetwork, data: Iterable) -> float:
+def evaluate(net: HybridBlock | EngineNetwork, data: Iterable, progress: bool = False) -> float:
     """Top-1 accuracy of ``net`` on ``data``, in [0, 1].
 
     ``data`` is an iterable of (input, label) batches, see :mod:`gluon_compress.network.data`; inputs are moved
-    to the network's device. ``net`` may be a network of :func:`gluon_compress.export.engine`.
+    to the network's device. ``net`` may be a network of :func:`gluon_compress.export.engine`. ``progress`` shows a bar
+    on standard error.
 
     Raises
     ------
@@ -32,9 +35,11 @@ def evaluate(net: HybridBlock | EngineNetwork, data: Iterable) -> float:
     NetworkError
         When the network is not initialized, has no parameters or such as are not finite, or puts out NaN.
     """
+    check_flag("progress", progress)
     if not isinstance(net, EngineNetwork):
         check_net(net)
-    return accuracy_of(net, data, "data", Alone())
+    correct, samples = correct_and_all(net, data, "data", progress)
+    return float(correct / samples)
 
 
 def accuracy_of(net: HybridBlock | EngineNetwork, data: Iterable, name: str, workers: TrainingGroup) -> float:
@@ -43,11 +48,12 @@ def accuracy_of(net: HybridBlock | EngineNetwork, data: Iterable, name: str, wor
     return float(correct / samples)
 
 
-def correct_and_all(net: HybridBlock | EngineNetwork, data: Iterable, name: str) -> list[int]:
+def correct_and_all(net: HybridBlock | EngineNetwork, data: Iterable, name: str, progress: bool = False) -> list[int]:
     """``[samples whose class is right, all samples]``, in one pass over the data."""
     correct = samples = 0
     with undone_on_error(net):
-        for batch in go_through(data, name):
+        for batch in progress_bar(go_through(data, name), progress, desc="accuracy", total=number_of_batches(data),
+                                  unit="batch"):
             inputs, labels = inputs_and_label(batch, name, net, context_of(net))
             check_finite_inputs(inputs, name)
             with autograd.pause(train_mode=False):

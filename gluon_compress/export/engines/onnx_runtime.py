@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, not_importable
 from ...network.engine_network import Tensor
 
 TYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool",
@@ -21,7 +21,7 @@ class OnnxRuntimeSession:
         try:
             import onnxruntime
         except ImportError as error:
-            raise ImportError("runtime='onnxruntime' needs the package onnxruntime: pip install onnxruntime") from error
+            raise not_importable("runtime='onnxruntime'", "onnxruntime", "engines", error) from error
         self.engine = f"ONNX Runtime {onnxruntime.__version__}"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -29,6 +29,7 @@ class OnnxRuntimeSession:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.inputs = [_tensor(value, path) for value in self._session.get_inputs()]
         self.outputs = [_tensor(value, path) for value in self._session.get_outputs()]
+        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         return self._session.run(None, {tensor.name: array for tensor, array in zip(self.inputs, arrays)})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, not_importable
 from ...network.engine_network import Tensor
 
 TYPES = {"f16": "float16", "f32": "float32", "f64": "float64", "boolean": "bool", "i8": "int8", "u8": "uint8",
@@ -23,7 +23,7 @@ class OpenVinoSession:
         try:
             import openvino
         except ImportError as error:
-            raise ImportError("runtime='openvino' needs the package openvino: pip install openvino") from error
+            raise not_importable("runtime='openvino'", "openvino", "engines", error) from error
         self.engine = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         self._core, self._lock = openvino.Core(), threading.Lock()
         self._settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads,
@@ -31,6 +31,7 @@ class OpenVinoSession:
         self._model = _read(self._core, path)
         self.inputs = [_tensor(port, f"input{index}", path) for index, port in enumerate(self._model.inputs)]
         self.outputs = [_tensor(port, f"output{index}", path) for index, port in enumerate(self._model.outputs)]
+        self.metadata = _metadata(self._model)
         self._requests: OrderedDict[tuple, Any] = OrderedDict()  # {shapes of the inputs: request}, the newest last
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -57,6 +58,12 @@ def _read(core: Any, path: Path) -> Any:
     from openvino.frontend import FrontEndManager
     reader = FrontEndManager().load_by_framework("onnx")
     return reader.convert(reader.load(str(path)))
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    """What an ONNX file says of itself, which OpenVINO keeps under "framework"."""
+    kept = dict(model.get_rt_info()).get("framework")
+    return {str(name): str(text.value) for name, text in kept.items()} if isinstance(kept, dict) else {}
 
 
 def _tensor(port: Any, name: str, path: Path) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ...arguments import check_text, shown
 from ...errors import NetworkError
 from ...network.nodes import Entry, Node
 from . import operators  # noqa: F401  they fill the table
 from .lengths import Axes, Graph, Shape
 from .table import TABLE, listed
-from .writer import Writer
+from .writer import Writer, metadata_name, metadata_text
 
 # The first opset with weights of 4 bits. ONNX Runtime takes it from version 1.18 (May 2024) on; the zoos' networks ran
 # in it in ONNX Runtime 1.32 and OpenVINO 2026.4 (benchmarks/onnx_zoo.py).
@@ -63,6 +64,23 @@ def write_model(outputs: Sequence[Entry], inputs: Mapping[str, tuple[Shape, Any]
         writer = _written(graph, inputs, values, opset)
     writer.check_all_written()
     return writer.model({"version": gluon_compress.__version__, "opset": opset, **(metadata or {})})
+
+
+def add_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any] | None) -> None:
+    """Let a model say further things of itself; ``TypeError`` or ``ValueError`` for what no file can hold."""
+    if metadata is None:
+        return
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata is {shown(metadata)}; accepted: a dict of {{name: text or plain data}}")
+    known = {entry.key for entry in model.metadata_props}
+    for name, value in metadata.items():
+        check_text("a name in metadata", name)
+        if metadata_name(name) in known:
+            raise ValueError(f"metadata has {name!r}, which the file says of itself; accepted: other names")
+        try:
+            model.metadata_props.add(key=metadata_name(name), value=metadata_text(value))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"metadata[{name!r}] is {shown(value)}; accepted: text, or plain data") from error
 
 
 def _written(graph: Graph, inputs: Mapping[str, tuple[Shape, Any]], values: Mapping[str, np.ndarray],

@@ -190,8 +190,7 @@ class Writer(Forms):
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(graph, opset_imports=opsets, producer_name=PRODUCER,
                                   ir_version=helper.find_min_ir_version_for(opsets))
-        helper.set_model_props(model, {f"{PRODUCER}.{name}": value if isinstance(value, str) else json.dumps(value)
-                                       for name, value in metadata.items()})
+        helper.set_model_props(model, {metadata_name(name): metadata_text(value) for name, value in metadata.items()})
         return model
 
     def _outputs(self) -> list[onnx.ValueInfoProto]:
@@ -229,6 +228,15 @@ class Writer(Forms):
             free, number = f"{name}_{number}", number + 1
         self._taken.add(free)
         return free
+
+
+def metadata_name(name: str) -> str:
+    return f"{PRODUCER}.{name}"
+
+
+def metadata_text(value: Any) -> str:
+    """Plain data as text; text stays as it is."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _symbolic(length: Samples) -> str:

@@ -70,6 +70,8 @@ def _cards(report: Report) -> Element:
             continue
         old = before.get(what)
         shown: list[Child] = [element("dt", title), element("dd", write(after[what]), class_="now")]
+        if what == "accuracy":
+            shown.append(element("dd", f"on {report.measured_on}", class_="was"))
         if old is not None:
             shown.append(element("dd", f"{first}: {write(old)}", class_="was"))
             worse = after[what] < old if what == "accuracy" else after[what] > old
@@ -101,8 +103,8 @@ def _networks(report: Report) -> Element | None:
                Column("zeros", [Cell(percent(each.sparsity), each.sparsity) if each.layers else Cell(NOTHING)
                                 for each in everything.values()])]
     for what, _, title, write in shown:
-        cells = [Cell(NOTHING) if each[what] is None else Cell(write(each[what]), each[what], exact(each[what]))
-                 for each in quantities]
+        cells = [Cell(NOTHING) if each[what] is None else Cell(write(each[what]), each[what], _hint(what, network))
+                 for each, network in zip(quantities, everything.values())]
         if any(cell.value is not None for cell in cells):
             columns.append(Column(title, cells))
     if any(each.timing for each in everything.values()):
@@ -110,6 +112,10 @@ def _networks(report: Report) -> Element | None:
                for each in everything.values()]
         columns.append(Column("runs as", [Cell(text) for text in ran], number=False))
     return table("Networks", columns)
+
+
+def _hint(what: str, network: Report) -> str:
+    return f"on {network.measured_on}" if what == "accuracy" else exact(network.quantities()[what])
 
 
 def _layers(report: Report) -> Element | None:

@@ -86,14 +86,22 @@ def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | 
     return len(totals) // 2
 
 
+def has_batch_norm(net: HybridBlock, example: Any) -> bool:
+    """Whether :func:`reestimate_batch_norm` has something to estimate; ``example`` is a batch of the input."""
+    return bool(_with_statistics(Graph(net, example)))
+
+
+def _with_statistics(graph: Graph) -> list[Node]:
+    return [node for node in graph.nodes if node.meaning.keeps_statistics and not node.get("use_global_stats")]
+
+
 def _statistics(graph: Graph) -> tuple[list[str], HybridBlock]:
     """(names of the running means and variances, a network whose outputs are a batch's means and variances)."""
     names: list[str] = []
     statistics: list[Entry] = []
-    for node in graph.nodes:
-        if node.meaning.keeps_statistics and not node.get("use_global_stats"):
-            names += [cast(str, cast(Node, statistic).parameter) for statistic in (node.mean, node.variance)]
-            statistics += _mean_and_variance(node)
+    for node in _with_statistics(graph):
+        names += [cast(str, cast(Node, statistic).parameter) for statistic in (node.mean, node.variance)]
+        statistics += _mean_and_variance(node)
     if not names:
         raise ValueError("the network has no BatchNorm that uses the statistics of batches")
     return names, graph.block(symbol_of(statistics))

@@ -120,6 +120,8 @@ def clip(node: Node, write: Writer) -> str:
     dtype = write.made(node).dtype
     limits = [node.get("a_min"), node.get("a_max")]
     names = ["" if limit is None else write.constant(float(limit), dtype) for limit in limits]
+    if None not in limits and float(limits[0]) > float(limits[1]):  # of ONNX's Clip all values would be a_max
+        return write("Where", write("Greater", write.data(node), names[1]), names[1], names[0])
     return write("Clip", write.data(node), *names)
 
 
