@@ -22,6 +22,7 @@ enum { APART = 80 }; /* keeps inputs from the same lines of the cache, which dis
 enum { UPWARD = 16, DOWNWARD = 32, GROUP = 46, SIGN = 47, SECOND_BIT = 48, EXPECTED_SIZES = 8 };
 enum { LARGEST = 32767, MOST_COUNTED = 250, WHOLE_MAP = 25, GROUP_LENGTH = 8 };
 enum { HEAVIEST = 1 << 18, MIXED = 1536, FLUSHED = 8 };
+enum { ENCODING, DECODING, COSTING }; /* modes; COSTING only adds up what bits would take, and learns nothing */
 enum { NO_ROOM = -1, DAMAGED = -2, NO_MEMORY = -3 };
 
 typedef struct {
@@ -43,6 +44,8 @@ typedef struct {
     uint8_t *content;          /* written by an encoder only */
     int64_t position, length;  /* length: bytes of the content, or how many it has room for */
     int no_room;
+    const float *costs;        /* bits of an answer by its probability, of 4096 */
+    float bits;
 } range_coder_t;
 
 typedef struct {
@@ -91,14 +94,18 @@ static uint32_t read_word(range_coder_t *coder) {
     return word;
 }
 
-ALWAYS_INLINE int code_bit(range_coder_t *coder, int decoding, int bit, uint32_t probability) {
+ALWAYS_INLINE int code_bit(range_coder_t *coder, int mode, int bit, uint32_t probability) {
+    if (mode == COSTING) {
+        coder->bits += coder->costs[(bit ? probability : 65536 - probability) >> 4];
+        return bit;
+    }
     uint64_t bound = (coder->width >> 16) * probability;
-    if (decoding) bit = coder->word < bound;
+    if (mode == DECODING) bit = coder->word < bound;
     if (bit) {
         coder->width = bound;
     } else {
         coder->width -= bound;
-        if (decoding) {
+        if (mode == DECODING) {
             coder->word -= bound;
         } else {
             coder->low += bound;
@@ -106,7 +113,7 @@ ALWAYS_INLINE int code_bit(range_coder_t *coder, int decoding, int bit, uint32_t
         }
     }
     if (coder->width < (uint64_t)1 << 32) {
-        if (decoding) {
+        if (mode == DECODING) {
             coder->word = coder->word << 32 | read_word(coder);
         } else {
             write_word(coder, coder->low, 4);
@@ -153,7 +160,7 @@ ALWAYS_INLINE void adapt(mixer_t *mixer, int bit, int32_t probability, uint32_t 
     }
 }
 
-ALWAYS_INLINE int code_mixed(mixer_t *mixer, int decoding, int bit, int question, const int *contexts, int inputs,
+ALWAYS_INLINE int code_mixed(mixer_t *mixer, int mode, int bit, int question, const int *contexts, int inputs,
                              int choice) {
     int32_t *weights = mixer->weights[choice], seen[INPUTS];
     uint32_t *cells[INPUTS];
@@ -166,17 +173,18 @@ ALWAYS_INLINE int code_mixed(mixer_t *mixer, int decoding, int bit, int question
     total >>= 16;
     total = total < -MIXED ? -MIXED : total > MIXED - 1 ? MIXED - 1 : total;
     int32_t probability = mixer->tables.squash[total + MIXED];
-    bit = code_bit(&mixer->coder, decoding, bit, (uint32_t)probability);
+    bit = code_bit(&mixer->coder, mode, bit, (uint32_t)probability);
+    if (mode == COSTING) return bit;
     if (bit) adapt(mixer, 1, probability, cells, seen, inputs, choice);
     else adapt(mixer, 0, probability, cells, seen, inputs, choice);
     return bit;
 }
 
-ALWAYS_INLINE int code_plainly(mixer_t *mixer, int decoding, int bit, int context) {
+ALWAYS_INLINE int code_plainly(mixer_t *mixer, int mode, int bit, int context) {
     uint32_t probability = mixer->plain[context] >> 16;
     probability = probability < 32 ? 32 : probability > 65504 ? 65504 : probability;
-    bit = code_bit(&mixer->coder, decoding, bit, probability);
-    learn(&mixer->plain[context], bit, mixer->tables.reciprocal);
+    bit = code_bit(&mixer->coder, mode, bit, probability);
+    if (mode != COSTING) learn(&mixer->plain[context], bit, mixer->tables.reciprocal);
     return bit;
 }
 
@@ -284,41 +292,41 @@ static int new_means(means_t *means, const geometry_t *geometry, int32_t mean) {
 
 /* ---- values ---- */
 
-ALWAYS_INLINE int code_size(mixer_t *mixer, int decoding, int size, int expected, int64_t position,
+ALWAYS_INLINE int code_size(mixer_t *mixer, int mode, int size, int expected, int64_t position,
                             const int *contexts, int least) {
     int asked = smaller(bit_length((uint32_t)((3 * (int64_t)expected) >> 10)), EXPECTED_SIZES);
     int choice = asked ? asked : QUESTIONS + (int)(position < 31 ? position : 31);
-    if (asked < least || code_mixed(mixer, decoding, size > asked, asked, contexts, INPUTS, choice)) {
+    if (asked < least || code_mixed(mixer, mode, size > asked, asked, contexts, INPUTS, choice)) {
         for (asked++; asked < 32; asked++) {
             int question = UPWARD + smaller(asked, 15);
-            if (!code_mixed(mixer, decoding, size > asked, question, contexts, INPUTS, question)) break;
+            if (!code_mixed(mixer, mode, size > asked, question, contexts, INPUTS, question)) break;
         }
     } else {
         for (; asked > least; asked--) {
             int question = DOWNWARD + asked;
-            if (code_mixed(mixer, decoding, size > asked - 1, question, contexts, INPUTS, question)) break;
+            if (code_mixed(mixer, mode, size > asked - 1, question, contexts, INPUTS, question)) break;
         }
     }
     return asked;
 }
 
-ALWAYS_INLINE uint32_t code_magnitude(mixer_t *mixer, int decoding, uint32_t magnitude, int expected, int64_t position,
+ALWAYS_INLINE uint32_t code_magnitude(mixer_t *mixer, int mode, uint32_t magnitude, int expected, int64_t position,
                                       const int *contexts, int least) {
-    int size = code_size(mixer, decoding, bit_length(magnitude), expected, position, contexts, least);
+    int size = code_size(mixer, mode, bit_length(magnitude), expected, position, contexts, least);
     if (size < 2) return (uint32_t)size;
     int question = SECOND_BIT + smaller(size, 15);
-    uint32_t coded = 2 | code_mixed(mixer, decoding, magnitude >> (size - 2) & 1, question, contexts, INPUTS, question);
+    uint32_t coded = 2 | code_mixed(mixer, mode, magnitude >> (size - 2) & 1, question, contexts, INPUTS, question);
     if (size > 2) {
         int context = smaller(size, 15) * 2 + (coded & 1);
-        coded = coded * 2 | code_plainly(mixer, decoding, magnitude >> (size - 3) & 1, context);
+        coded = coded * 2 | code_plainly(mixer, mode, magnitude >> (size - 3) & 1, context);
     }
     for (int place = size - 4; place >= 0; place--)
-        coded = coded * 2 | code_bit(&mixer->coder, decoding, magnitude >> place & 1, 1 << 15);
+        coded = coded * 2 | code_bit(&mixer->coder, mode, magnitude >> place & 1, 1 << 15);
     return coded;
 }
 
 /* One value, whose magnitude is known to be at least 0 or 1; 0 when the content is damaged. */
-ALWAYS_INLINE int code_value(mixer_t *mixer, means_t *means, int decoding, int32_t *value, const geometry_t *geometry,
+ALWAYS_INLINE int code_value(mixer_t *mixer, means_t *means, int mode, int32_t *value, const geometry_t *geometry,
                              const int32_t *share, int64_t filter, int64_t channel, int64_t position, int least) {
     int64_t place = channel * geometry->positions + position, size = geometry->channels * geometry->positions;
     int contexts[INPUTS], negative = 0;
@@ -327,15 +335,15 @@ ALWAYS_INLINE int code_value(mixer_t *mixer, means_t *means, int decoding, int32
     int expected = expected_magnitude(means, share, channel, place, &near);
     magnitude_contexts(contexts, means, place, expected, &near);
     uint32_t magnitude = *value < 0 ? 0 - (uint32_t)*value : (uint32_t)*value;
-    magnitude = code_magnitude(mixer, decoding, magnitude, expected, position, contexts, least);
+    magnitude = code_magnitude(mixer, mode, magnitude, expected, position, contexts, least);
     if (magnitude) {
         sign_contexts(contexts, means, place, magnitude, &near);
-        negative = code_mixed(mixer, decoding, *value < 0, SIGN, contexts, SIGN_INPUTS, SIGN);
+        negative = code_mixed(mixer, mode, *value < 0, SIGN, contexts, SIGN_INPUTS, SIGN);
     }
     if (magnitude > ((uint32_t)1 << 31) - !negative) return 0;
-    if (decoding) *value = (int32_t)(negative ? 0 - magnitude : magnitude);
+    if (mode == DECODING) *value = (int32_t)(negative ? 0 - magnitude : magnitude);
     update(means, *value, magnitude, filter, channel, position, geometry->positions, place, mixer->tables.reciprocal);
-    return !decoding || mixer->coder.position <= mixer->coder.length + FLUSHED;
+    return mode != DECODING || mixer->coder.position <= mixer->coder.length + FLUSHED;
 }
 
 ALWAYS_INLINE int64_t group_length(const geometry_t *geometry, const settings_t *settings) {
@@ -349,7 +357,7 @@ ALWAYS_INLINE int nonzeros(const int32_t *values, int64_t count) {
 }
 
 /* Whether a group holds anything but zeros. */
-ALWAYS_INLINE int code_presence(mixer_t *mixer, means_t *means, int decoding, const int32_t *values,
+ALWAYS_INLINE int code_presence(mixer_t *mixer, means_t *means, int mode, const int32_t *values,
                                 const geometry_t *geometry, const settings_t *settings, int64_t filter,
                                 int64_t channel, int64_t begin, int64_t count) {
     static const neighbours_t none = {0, 0, 0, 0, 0};
@@ -363,7 +371,7 @@ ALWAYS_INLINE int code_presence(mixer_t *mixer, means_t *means, int decoding, co
         0, clamp(level(expected, 2) - 6, 0, 63), before * 8 + behind, magnitude_level(means->local) * 20 + here,
         here * 20 + magnitude_level(means->row),
         magnitude_level(means->map) * 20 + means->groups + 2 * smaller(behind, 5)};
-    int any = code_mixed(mixer, decoding, decoding ? 0 : nonzeros(values, count) > 0, GROUP, contexts, INPUTS, GROUP);
+    int any = code_mixed(mixer, mode, mode == DECODING ? 0 : nonzeros(values, count) > 0, GROUP, contexts, INPUTS, GROUP);
     means->groups = (means->groups * 2 + any) & 7;
     return any;
 }
@@ -378,24 +386,24 @@ ALWAYS_INLINE void update_zeros(means_t *means, int64_t filter, int64_t channel,
 }
 
 /* Values that follow each other; 0 when the content is damaged. */
-ALWAYS_INLINE int code_group(mixer_t *mixer, means_t *means, int decoding, int32_t *values, const geometry_t *geometry,
+ALWAYS_INLINE int code_group(mixer_t *mixer, means_t *means, int mode, int32_t *values, const geometry_t *geometry,
                              const settings_t *settings, int64_t filter, int64_t channel, int64_t begin,
                              int64_t count) {
     int some = !settings->grouped;
-    if (!some && !code_presence(mixer, means, decoding, values, geometry, settings, filter, channel, begin, count)) {
+    if (!some && !code_presence(mixer, means, mode, values, geometry, settings, filter, channel, begin, count)) {
         update_zeros(means, filter, channel, begin, count, geometry->positions, mixer->tables.reciprocal);
-        return !decoding || mixer->coder.position <= mixer->coder.length + FLUSHED;
+        return mode != DECODING || mixer->coder.position <= mixer->coder.length + FLUSHED;
     }
     for (int64_t i = 0; i < count; i++) {
         int least = !some && i == count - 1; /* the last of a group that is not all zero */
-        if (!code_value(mixer, means, decoding, values + i, geometry, settings->share, filter, channel, begin + i,
+        if (!code_value(mixer, means, mode, values + i, geometry, settings->share, filter, channel, begin + i,
                         least)) return 0;
         some |= values[i] != 0;
     }
     return 1;
 }
 
-ALWAYS_INLINE int64_t code_values(mixer_t *mixer, int decoding, int32_t *values, const geometry_t *geometry,
+ALWAYS_INLINE int64_t code_values(mixer_t *mixer, int mode, int32_t *values, const geometry_t *geometry,
                                   const settings_t *settings) {
     means_t means;
     int whole = new_means(&means, geometry, settings->mean);
@@ -408,7 +416,7 @@ ALWAYS_INLINE int64_t code_values(mixer_t *mixer, int decoding, int32_t *values,
             means.map = means.channel[channel];
             for (int64_t begin = 0; whole && begin < geometry->positions; begin += length) {
                 int64_t count = begin + length < geometry->positions ? length : geometry->positions - begin;
-                whole = code_group(mixer, &means, decoding, values, geometry, settings, filter, channel, begin, count);
+                whole = code_group(mixer, &means, mode, values, geometry, settings, filter, channel, begin, count);
                 values += count;
                 if (!whole) result = DAMAGED;
             }
@@ -427,7 +435,7 @@ int64_t encode_values(const int32_t *values, const geometry_t *geometry, const s
     if (!mixer) return NO_MEMORY;
     mixer->coder.content = content;
     mixer->coder.length = length;
-    int64_t result = code_values(mixer, 0, (int32_t *)values, geometry, settings);
+    int64_t result = code_values(mixer, ENCODING, (int32_t *)values, geometry, settings);
     if (!result) {
         finish(&mixer->coder);
         result = mixer->coder.no_room ? NO_ROOM : mixer->coder.position;
@@ -445,8 +453,105 @@ int64_t decode_values(int32_t *values, const geometry_t *geometry, const setting
     mixer->coder.length = length;
     mixer->coder.word = (uint64_t)read_word(&mixer->coder) << 32;
     mixer->coder.word |= read_word(&mixer->coder);
-    int64_t result = code_values(mixer, 1, values, geometry, settings);
+    int64_t result = code_values(mixer, DECODING, values, geometry, settings);
     if (!result && mixer->coder.position < length) result = DAMAGED;
+    free(mixer);
+    return result;
+}
+
+/* ---- rounding ---- */
+
+typedef struct {
+    const float *costs;      /* bits of an answer by its probability, of 4096 */
+    float *weights;          /* filters x inputs, in steps; changed: the errors of a filter go on to its later weights */
+    const float *feedback;   /* inputs x inputs: what of the error of one weight the later ones take over; or none */
+    const float *stiffness;  /* inputs: what a square error of one step costs once the later ones have done so */
+    const float *importance; /* filters: by what that is multiplied, in bits */
+    int32_t largest;         /* magnitude of a code */
+    double distortion;       /* what came of it, in bits */
+} rounding_t;
+
+static float bits_of(mixer_t *mixer, const means_t *means, int value, int expected, int64_t position, int64_t place,
+                     const int *contexts, const neighbours_t *near) {
+    int sign[INPUTS];
+    uint32_t magnitude = (uint32_t)abs(value);
+    mixer->coder.bits = 0;
+    code_magnitude(mixer, COSTING, magnitude, expected, position, contexts, 0);
+    if (magnitude) {
+        sign_contexts(sign, means, place, magnitude, near);
+        code_mixed(mixer, COSTING, value < 0, SIGN, sign, SIGN_INPUTS, SIGN);
+    }
+    return mixer->coder.bits;
+}
+
+/* The code of a weight: of the nearest one, the next towards zero and zero that whose error and bits cost least. */
+static int chosen_code(mixer_t *mixer, const means_t *means, const int32_t *value, const geometry_t *geometry,
+                       const int32_t *share, int64_t filter, int64_t channel, int64_t position, float weight,
+                       float price, int largest) {
+    int64_t place = channel * geometry->positions + position, size = geometry->channels * geometry->positions;
+    float limited = weight > largest ? largest : weight < -largest ? -largest : weight;
+    int contexts[INPUTS], nearest = (int)(limited + (limited < 0 ? -0.5f : 0.5f));
+    if (!nearest) return 0;
+    neighbours_t near = neighbours_of(value, filter, size, place, position % geometry->width, position, geometry);
+    int expected = expected_magnitude(means, share, channel, place, &near);
+    magnitude_contexts(contexts, means, place, expected, &near);
+    int candidates[3] = {nearest, nearest - (nearest > 0) + (nearest < 0), 0}, best = 0;
+    float least = 0;
+    for (int i = 0; i < 3 && (i < 2 || candidates[1]); i++) {
+        float error = weight - (float)candidates[i];
+        float cost = price * error * error
+                   + bits_of(mixer, means, candidates[i], expected, position, place, contexts, &near);
+        if (!i || cost < least) {
+            least = cost;
+            best = candidates[i];
+        }
+    }
+    return best;
+}
+
+static void feed_back(float *weights, const float *feedback, float error, int64_t count) {
+    for (int64_t i = 0; i < count; i++) weights[i] += error * feedback[i];
+}
+
+/* As encode_values, of codes that it chooses one after the other, as coded with what was learned so far. */
+int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_t *settings, const tables_t *tables,
+                     uint8_t *content, int64_t length, rounding_t *rounding) {
+    mixer_t *mixer = new_mixer(tables, settings->rate);
+    means_t means;
+    int64_t inputs = geometry->channels * geometry->positions;
+    int whole = mixer && new_means(&means, geometry, settings->mean);
+    if (mixer) {
+        mixer->coder.content = content;
+        mixer->coder.length = length;
+        mixer->coder.costs = rounding->costs;
+    }
+    for (int64_t filter = 0; whole && filter < geometry->filters; filter++) {
+        means.row = settings->mean;
+        means.row_count = 5;
+        means.row_sign = means.groups = 0;
+        float *weights = rounding->weights + filter * inputs;
+        for (int64_t place = 0; place < inputs; place++, codes++) {
+            int64_t channel = place / geometry->positions, position = place % geometry->positions;
+            if (!position) means.map = means.channel[channel];
+            float price = rounding->importance[filter] * rounding->stiffness[place];
+            *codes = chosen_code(mixer, &means, codes, geometry, settings->share, filter, channel, position,
+                                 weights[place], price, rounding->largest);
+            float error = weights[place] - (float)*codes;
+            rounding->distortion += (double)price * error * error;
+            code_value(mixer, &means, ENCODING, codes, geometry, settings->share, filter, channel, position, 0);
+            if (error != 0 && rounding->feedback)
+                feed_back(weights + place + 1, rounding->feedback + place * inputs + place + 1, error,
+                          inputs - place - 1);
+        }
+    }
+    int64_t result = NO_MEMORY;
+    if (whole) {
+        finish(&mixer->coder);
+        result = mixer->coder.no_room ? NO_ROOM : mixer->coder.position;
+        free(means.channel);
+        free(means.place);
+        free(means.place_sign);
+    }
     free(mixer);
     return result;
 }
