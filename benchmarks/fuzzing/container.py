@@ -1,16 +1,22 @@
-"""Compressed files taken apart and put together again, with the checksum that belongs to what is in them."""
+"""Files of tensors and compressed networks taken apart and put together again, with the checksum that belongs to what is in them."""
 import base64
 import json
 import lzma
 import struct
 
 import numpy as np
+from gluon_compress.checkpoint import packed_file
 from gluon_compress.files import tensorfile
+from gluon_compress.files.unpacking import unpack_lzma
 from safetensors.numpy import load, save
 
 
 def taken_apart(content):
     """(kind, header, tensors) of a file's bytes."""
+    if packed_file.begins(content):
+        end = packed_file.BEFORE + int.from_bytes(content[packed_file.BEFORE - 4:packed_file.BEFORE], "little")
+        said = json.loads(unpack_lzma(content[packed_file.BEFORE:end], 1 << 30, "the JSON", raw=True))
+        return packed_file.NAME, said["header"], packed_file._content(content, lambda header, where: None)[0]
     length, = struct.unpack("<Q", content[:8])
     metadata = json.loads(content[8:8 + length])["__metadata__"]
     return metadata["kind"], json.loads(lzma.decompress(base64.b64decode(metadata["header"]))), load(content)
@@ -19,6 +25,9 @@ def taken_apart(content):
 def put_together(kind, header, tensors, packed=None):
     """A file's bytes, with the checksum that belongs to them; ``packed`` instead of the header, compressed."""
     tensors = {name: np.ascontiguousarray(tensor).reshape(tensor.shape) for name, tensor in tensors.items()}
+    if kind == packed_file.NAME:
+        written, contents = packed_file.packed(tensors, header)
+        return packed_file.assembled(written if packed is None else packed, contents)
     packed = lzma.compress(json.dumps(header).encode(), preset=0) if packed is None else packed
     text = base64.b64encode(packed).decode()
     return save(tensors, {"format": "gluon_compress", "version": "2", "kind": kind, "header": text,

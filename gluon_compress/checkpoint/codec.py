@@ -1,8 +1,7 @@
 """How one parameter is stored in a compressed file, and how it is read back, everything checked before it is built.
 
 A *layout* describes a parameter: its shape, its type, and what the forms of the records say about it. Tensors named
-``<parameter>/value``, and ``<parameter>/<part>`` for the parts of its forms, hold it. Codes of fewer than 8 ``bits``
-lie without gaps; a ``fill`` stands for one value throughout. records.py says which forms there are.
+``<parameter>/value``, and ``<parameter>/<part>`` for the parts of its forms, hold it. A ``fill`` stands for one value throughout. records.py says which forms there are.
 """
 from __future__ import annotations
 
@@ -59,8 +58,6 @@ def encode(parameters: Iterable[tuple[str, np.ndarray, Any]],
                 _check_zeros(name, before, value)
             layouts[name].update(form.layout(), **{"bits": form.bits} if form.stores_codes else {})
             tensors.update((f"{name}/{part}", tensor) for part, tensor in form.tensors().items())
-        if "bits" in layouts[name]:
-            value = pack(value, layouts[name]["bits"])
         _store(name, value, layouts, tensors)
     return tensors, layouts
 
@@ -112,18 +109,8 @@ def _store(name: str, value: np.ndarray, layouts: dict[str, Layout], tensors: Te
         tensors[f"{name}/value"] = value
 
 
-def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Codes as int8, or as a stream of ``bits`` bits each when there are fewer than 8."""
-    if bits == 8:
-        return codes
-    shifted = (codes.ravel() + _largest(bits)).astype(np.uint8)  # 0 ... 2 * largest
-    return np.packbits(np.unpackbits(shifted[:, None], axis=1, count=bits, bitorder="little"))
-
-
 def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The ``count`` codes of :func:`pack`."""
-    if bits == 8:
-        return packed
+    """``count`` codes, as int8, of a stream of ``bits`` bits each, less than 8."""
     stream = np.unpackbits(packed, count=count * bits).reshape(count, bits)
     shifted = np.packbits(stream, axis=1, bitorder="little").ravel()
     return shifted.astype(np.int8) - np.int8(_largest(bits))
@@ -177,10 +164,10 @@ def _check_parameter(name: str, layout: Layout, tensors: Tensors) -> None:
     if "bits" in layout and (value is None or stored != "int8"):
         raise Malformed(f"{name} has codes and {'a fill' if value is None else f'type {stored}'}")
     if value is not None:
-        expected = "uint8" if layout.get("bits", 8) < 8 else stored
-        if value.dtype != expected:
-            raise Malformed(f"the values of {name} are of type {value.dtype}; accepted: {expected}")
-        if all(form.keeps_shape for form in forms) and value.size != _stored_count(layout, math.prod(layout["shape"])):
+        if value.dtype != stored and not is_packed(layout, value):
+            raise Malformed(f"the values of {name} are of type {value.dtype}; accepted: {stored}")
+        count = _stored_count(layout, value, math.prod(layout["shape"]))
+        if all(form.keeps_shape for form in forms) and value.size != count:
             raise Malformed(f"{name} of shape {layout['shape']} has {value.size} stored values")
 
 
@@ -203,10 +190,14 @@ def parts_of(form: type[Form], name: str, tensors: Tensors) -> Tensors:
     return {part: tensors[f"{name}/{part}"] for part in form.parts}
 
 
-def _stored_count(layout: Layout, count: int) -> int:
+def is_packed(layout: Layout, value: np.ndarray) -> bool:
+    """Whether codes of fewer than 8 bits lie without gaps, as they do in files of version 2."""
+    return layout.get("bits", 8) < 8 and value.dtype == np.uint8
+
+
+def _stored_count(layout: Layout, value: np.ndarray, count: int) -> int:
     """How many numbers the tensor of ``count`` values has: ``count``, or the bytes that their packed codes take."""
-    bits = layout.get("bits", 8)
-    return count if bits == 8 else -(-count * bits // 8)
+    return -(-count * layout["bits"] // 8) if is_packed(layout, value) else count
 
 
 # ---- reading
@@ -241,11 +232,13 @@ def _stored_value(name: str, layout: Layout, forms: list[Form], tensors: Tensors
     if "fill" in layout:
         return np.full(shape, layout["fill"], dtype)
     count, value = math.prod(shape), tensors[f"{name}/value"]
-    if value.size != _stored_count(layout, count):
-        raise Malformed(f"{name} has {value.size} stored values where there should be {_stored_count(layout, count)}")
+    if value.size != _stored_count(layout, value, count):
+        raise Malformed(f"{name} has {value.size} stored values where there should be "
+                        f"{_stored_count(layout, value, count)}")
     if "bits" in layout:
-        value = unpack(value.ravel(), layout["bits"], count)
-        if layout["bits"] < 8 and value.size and value.max() > _largest(layout["bits"]):
+        value = unpack(value.ravel(), layout["bits"], count) if is_packed(layout, value) else value.ravel()
+        most = _largest(layout["bits"])
+        if layout["bits"] < 8 and value.size and (value.max() > most or value.min() < -most):
             raise Malformed(f"{name} has a code of more than {layout['bits']} bits")
     return value.reshape(shape)
 

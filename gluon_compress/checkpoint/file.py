@@ -21,11 +21,12 @@ from ..errors import CheckpointError
 from ..files import tensorfile
 from ..files.paths import check_path, check_target
 from ..files.schema import fields, mapping
-from ..files.tensorfile import content_of
+from ..files.tensorfile import check_regular, content_of
 from ..network.checks import check_ready
 from ..network.resizing import capture, put_back
 from ..network.values import has_values, known_shape, leave_store, parameters, take_values
 from ..records import KINDS, NetworkRecord, Record, record_of_network
+from . import packed_file
 from .codec import (
     Layout,
     Tensors,
@@ -42,7 +43,7 @@ from .other_formats.found import Found
 from .stored_graph import STORED_GRAPH, graph_of_network, graph_of_original, original_graph, symbol_block, take
 from .symbol_check import symbol_of_text
 
-KIND = "compressed network"
+KIND = packed_file.NAME
 
 
 def save(path: str | PathLike[str], net: HybridBlock, *records: Record, example: Any = None) -> int:
@@ -93,8 +94,8 @@ def save(path: str | PathLike[str], net: HybridBlock, *records: Record, example:
         tensors, layouts = encode(((name, parameter.data().asnumpy(), parameter.dtype)
                                    for name, parameter in parameters(net).items()), records)
         graph, kept = graph_of_network(net, example), records
-    tensorfile.write(path, KIND, tensors, {"layout": layouts, "graph": graph,
-                                           "records": {record.in_files: record.header() for record in kept}})
+    packed_file.write(path, tensors, {"layout": layouts, "graph": graph,
+                                      "records": {record.in_files: record.header() for record in kept}})
     return Path(path).stat().st_size
 
 
@@ -171,7 +172,10 @@ def _read(path: str | PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
     """``(tensors, header)``, with the tensors that each parameter needs."""
     check = fields({"layout": mapping(layout_check()), "graph": STORED_GRAPH,
                     "records": fields({}, {name: record.header_schema for name, record in KINDS.items()})})
-    tensors, header = tensorfile.read(path, KIND, check)
+    check_regular(path)
+    with open(path, "rb") as file:
+        packed = packed_file.begins(file.read(16))
+    tensors, header = packed_file.read(path, KIND, check) if packed else tensorfile.read(path, KIND, check)
     with content_of(path, KIND):
         take_apart(tensors, header["layout"])
         check_stored(header["layout"], tensors)

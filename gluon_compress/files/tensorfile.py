@@ -37,7 +37,7 @@ def write(path: str | os.PathLike, kind: str, tensors: dict[str, np.ndarray], he
 
     ``kind`` says what the file is for; :func:`read` refuses another.
     """
-    tensors = {name: _plain(name, tensor) for name, tensor in tensors.items()}
+    tensors = {name: plain(name, tensor) for name, tensor in tensors.items()}
     header = base64.b64encode(lzma.compress(json.dumps(header, sort_keys=True).encode())).decode()
     metadata = {"format": FORMAT, "version": str(VERSION), "kind": kind, "header": header,
                 "sha256": _digest(kind, tensors, header)}
@@ -140,7 +140,7 @@ def _header(packed: str, tensors: dict[str, np.ndarray], check: Check) -> Any:
     return header
 
 
-def _plain(name: str, tensor: Any) -> np.ndarray:
+def plain(name: str, tensor: Any) -> np.ndarray:
     """The array, contiguous and in the machine's byte order; a scalar keeps its shape ()."""
     tensor = np.asarray(tensor)
     if tensor.dtype.kind not in "biuf" or tensor.dtype.itemsize > 8:

@@ -14,6 +14,7 @@ from .transfer import reason_of
 from .writing import naming
 
 LZMA_MEMORY = 100 << 20  # bytes; the strongest setting needs 65 MiB
+LZMA_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 16 << 20, "lc": 4, "lp": 0, "pb": 0}]  # of text
 
 
 class Readable(Protocol):
@@ -35,9 +36,10 @@ def inflate(packed: bytes, size: int, where: str) -> bytes:
     return content
 
 
-def unpack_lzma(packed: bytes, most: int, where: str) -> bytes:
-    """The content of an .xz stream, at most ``most`` bytes; :class:`Malformed` otherwise."""
-    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY)
+def unpack_lzma(packed: bytes, most: int, where: str, raw: bool = False) -> bytes:
+    """The content of an .xz stream, or a raw one of LZMA_FILTERS, at most ``most`` bytes; :class:`Malformed` otherwise."""
+    unpacker = (lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=LZMA_FILTERS) if raw
+                else lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY))
     try:
         content = unpacker.decompress(packed, most + 1)
     except (lzma.LZMAError, EOFError) as error:

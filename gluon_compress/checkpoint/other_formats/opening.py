@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import CheckpointError
 from ...files.tensorfile import check_regular, content_of
+from .. import packed_file
 from .archives import is_archive, unpacked
 from .folders import open_archive, open_folder
 from .found import Found
@@ -19,12 +20,13 @@ from .signatures import foreign, foreign_archive
 
 
 def is_ours(path: str | PathLike[str]) -> bool:
-    """Whether a file begins as compressed networks do, those that ``save`` writes: 8 bytes of length, then JSON."""
+    """Whether a file begins as compressed networks do, those that ``save`` writes, or wrote in its version 2."""
     if not os.path.exists(path) or os.path.isdir(path):
         return False
     check_regular(path)
     with open(path, "rb") as file:
-        return file.read(9)[8:] == b"{"
+        start = file.read(16)
+    return packed_file.begins(start) or start[8:9] == b"{"  # 8 bytes of length, then JSON
 
 
 def open_other(path: str | PathLike[str], wanted: Wanted, epoch: int | None) -> Opened | OpenedBlock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,7 +23,7 @@ from ...tables import format_table
 
 
 class KeptValues(Form):
-    """A deflated mask of one bit per value, and the values that it keeps; all others are zero."""
+    """A mask, and the values that it keeps; all others are zero. Files of version 2 hold the mask deflated."""
 
     parts = ("mask",)
     stage = 1
@@ -42,8 +41,7 @@ class KeptValues(Form):
         return values
 
     def tensors(self) -> dict[str, np.ndarray]:
-        deflated = zlib.compress(np.packbits(self.mask).tobytes(), 9)  # a third of a sparse mask is left
-        return {"mask": np.frombuffer(deflated, np.uint8)}
+        return {"mask": self.mask}
 
     def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (int(np.count_nonzero(self.mask)),)
@@ -51,12 +49,15 @@ class KeptValues(Form):
     @classmethod
     def check(cls, name: str, layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
         mask = tensors["mask"]
-        if mask.dtype != np.uint8 or mask.ndim != 1:
-            raise Malformed(f"the mask of {name} is of type {mask.dtype} and shape {mask.shape}; accepted: a row of "
-                            f"uint8")
+        deflated = mask.dtype == np.uint8 and mask.ndim == 1
+        if not deflated and (mask.dtype != bool or mask.shape != tuple(layout["shape"])):
+            raise Malformed(f"the mask of {name} is of type {mask.dtype} and shape {mask.shape}; accepted: bool and "
+                            f"{tuple(layout['shape'])}, or a row of uint8")
 
     @classmethod
     def read(cls, name: str, layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> KeptValues:
+        if tensors["mask"].dtype == bool:
+            return cls(name, tensors["mask"])
         count = math.prod(layout["shape"])
         bits = inflate(tensors["mask"].tobytes(), -(-count // 8), f"the mask of {name}")
         mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=count).view(bool)
