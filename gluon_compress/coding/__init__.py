@@ -1,6 +1,7 @@
 """Small codes: integers by context modelling and arithmetic coding, and weights that share few values."""
 from .arrays import decode, encode
+from .rounding import round_and_code
 from .sharing import CentroidTrainer, Codebooks, share_weights
 from .training import RateTrainer
 
-__all__ = ["CentroidTrainer", "Codebooks", "RateTrainer", "decode", "encode", "share_weights"]
+__all__ = ["CentroidTrainer", "Codebooks", "RateTrainer", "decode", "encode", "round_and_code", "share_weights"]

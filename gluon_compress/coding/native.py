@@ -37,6 +37,11 @@ class _Tables(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("squash", "stretch", "reciprocal")]
 
 
+class _Rounding(ctypes.Structure):
+    _fields_ = [*((name, ctypes.c_void_p) for name in ("costs", "weights", "feedback", "stiffness", "importance")),
+                ("largest", ctypes.c_int32), ("distortion", ctypes.c_double)]
+
+
 TABLES = _Tables(*(table.buffer_info()[0] for table in (SQUASH, STRETCH, RECIPROCAL)))
 
 
@@ -108,6 +113,8 @@ def _load(path: Path) -> Any:
         arguments = [ctypes.c_void_p] * 5 + [ctypes.c_int64]
         for function in (found.encode_values, found.decode_values):
             function.argtypes, function.restype = arguments, ctypes.c_int64
+        found.round_values.argtypes = [*arguments, ctypes.c_void_p]
+        found.round_values.restype = ctypes.c_int64
         return found
     except (OSError, AttributeError, ValueError):
         return None
@@ -142,3 +149,18 @@ def decode(content: bytes, geometry: Geometry, settings: Settings) -> np.ndarray
     if result not in (0, DAMAGED):
         raise MemoryError(f"no memory to decode {values.size} integers")
     return None if result else values
+
+
+def round_values(codes: np.ndarray, rows: np.ndarray, geometry: Geometry, settings: Settings, importance: np.ndarray,
+                 stiffness: np.ndarray, feedback: np.ndarray | None, costs: np.ndarray, largest: int) -> bytes:
+    """Fill in ``codes`` (int32) with what rounding.py says, and return them coded; all arrays are C-contiguous."""
+    room = 6 * codes.size + 64
+    content = np.empty(room, np.uint8)
+    rounding = _Rounding(costs.ctypes.data, rows.ctypes.data, None if feedback is None else feedback.ctypes.data,
+                         stiffness.ctypes.data, importance.ctypes.data, largest, 0.0)
+    length = library().round_values(
+        codes.ctypes.data, _numbers(ctypes.c_int64, geometry), _numbers(ctypes.c_int32, settings),
+        ctypes.addressof(TABLES), content.ctypes.data, room, ctypes.addressof(rounding))
+    if length < 0:
+        raise MemoryError(f"no memory to round {codes.size} numbers")
+    return content[:length].tobytes()

@@ -37,7 +37,7 @@ def inflate(packed: bytes, size: int, where: str) -> bytes:
 
 
 def unpack_lzma(packed: bytes, most: int, where: str, raw: bool = False) -> bytes:
-    """The content of an .xz stream, or a raw one of LZMA_FILTERS, at most ``most`` bytes; :class:`Malformed` otherwise."""
+    """The content of an .xz stream, or a raw one of LZMA_FILTERS: at most ``most`` bytes, else :class:`Malformed`."""
     unpacker = (lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=LZMA_FILTERS) if raw
                 else lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY))
     try:

@@ -1,0 +1,126 @@
+"""How the outputs of a network change when the weights of a layer do: from inputs alone, without labels.
+
+The outputs' square error is, for small changes D of a layer's weights (outputs x inputs), with a random direction v
+of the centred outputs, and Gamma = d(v . outputs) / dW of one sample,
+
+    E (v . change)^2 = E <Gamma, D>^2  ~  sum_r g_r D_r M D_r^T
+    with M = E Gamma^T Gamma, g_r = E |Gamma_r|^2 / E |Gamma|^2
+
+where the rows of D count as independent. M is the Kronecker factor of Gupta et al., "Shampoo", 2018; with the bias as
+one more input it tells also which bias makes up best for an error. Convolutions add the gradients of all their places
+before they are squared, so that errors that agree from place to place count for what they do.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+
+from ...network.blocks import block_of, tensors_of
+from ...network.nodes import Entry, Node, in_order, written
+from ...tables import progress_bar
+from ..integers.inference_graph import InferenceGraph
+
+SIGNS = np.array([-1, 1], np.float32)
+PER_INPUT = 12  # gradients of a row, of random sums of rows, for each input of a layer at least
+PROBES = 8  # random directions in which the size of each row's gradients is measured
+LEAST_SHARE = 1e-4  # of the mean row, that each row counts for at least
+
+
+@dataclass
+class Curvature:
+    """Of one layer with ``outputs x inputs`` weights.
+
+    Attributes
+    ----------
+    moments : float64 array (inputs + 1, inputs + 1)
+        M, the last row and column of the bias.
+    shares : float64 array (outputs,)
+        g.
+    """
+
+    moments: np.ndarray
+    shares: np.ndarray
+
+
+def curvatures(inference: InferenceGraph, values: dict[str, np.ndarray], names: list[str], batches: list[Any],
+               seed: int, progress: bool) -> tuple[dict[str, Curvature], float]:
+    """``({layer: Curvature}, mean square of the centred outputs)`` of the layers ``names`` of an inference graph."""
+    rng, count = np.random.default_rng(seed), sum(len(inputs[0]) for inputs in batches)
+    layers = [inference.layers[name] for name in names]
+    outputs, changes = with_changes(inference, layers)
+    changed = block_of(outputs, [*inference.inputs, *changes], dict(values))
+    plain = block_of([layer.inputs[0] for layer in layers], inference.inputs, dict(values))
+    sums: dict[str, list[Any]] = {name: [0, 0] for name in names}
+    energy = 0.0
+    for inputs in progress_bar(batches, progress, desc="gradients", unit="batch"):
+        gradients, square = _gradients(changed, inputs, layers, rng)
+        energy += square
+        for name, layer, data, gradient in zip(names, layers, tensors_of(plain, inputs), gradients):
+            moments, shares = _of_batch(unfolded(layer, data), gradient, count, rng)
+            sums[name][0] += moments
+            sums[name][1] += shares
+    found = {}
+    for name, (moments, shares) in sums.items():
+        shares = shares / max(shares.sum(), np.finfo(float).tiny)
+        found[name] = Curvature(moments / count, np.maximum(shares, LEAST_SHARE * shares.mean()))
+    return found, energy / count
+
+
+def with_changes(inference: InferenceGraph, layers: list[Node]) -> tuple[list[Entry], list[str]]:
+    """The outputs of a copy of the graph in which something is added to what each layer puts out, and its names."""
+    copies: dict[Entry, Entry] = {}
+    changes: dict[Node, str] = {layer: f"change of {layer.name}" for layer in layers}
+    for node in in_order(inference.outputs):
+        copy = Node(node.name, node.operator, {**node.attributes, **node.meaning.as_in_inference}, node.shapes,
+                    node.parameter, node.constant, [copies[source] for source in node.inputs], node.subgraphs)
+        copies.update(((node, output), (copy, output)) for output in range(len(node.shapes)))
+        if node in changes:
+            change = Node(changes[node], "null")
+            copies[node, 0] = written("elemwise_add", f"{node.name} and its change", (copy, 0), (change, 0)), 0
+    return [copies[output] for output in inference.outputs], list(changes.values())
+
+
+def unfolded(layer: Node, data: np.ndarray) -> np.ndarray:
+    """What a layer multiplies its weights with: (samples, inputs, places)."""
+    if layer.kind == "Dense":
+        return data.reshape(len(data), -1, 1)
+    settings = {name: layer.get(name) or default for name, default in (("stride", (1, 1)), ("dilate", (1, 1)),
+                                                                      ("pad", (0, 0)))}
+    return mx.nd.im2col(mx.nd.array(data), kernel=layer.get("kernel"), **settings).asnumpy()
+
+
+def _gradients(net: Any, inputs: tuple[Any, ...], layers: list[Node],
+               rng: np.random.Generator) -> tuple[Iterator[np.ndarray], float]:
+    """Of a random direction of the centred outputs: (samples, outputs, places) for each layer; and their square."""
+    changes = [mx.nd.zeros((len(inputs[0]), *layer.shapes[0][1:])) for layer in layers]
+    for change in changes:
+        change.attach_grad()
+    square, total = 0.0, mx.nd.zeros(1)
+    with autograd.record():
+        outputs = net(*inputs, *changes)
+        for output in outputs if isinstance(outputs, (list, tuple)) else [outputs]:
+            direction = rng.normal(size=output.shape)
+            direction -= direction.mean(axis=-1, keepdims=True)
+            values = output.detach().asnumpy().astype(np.float64)
+            square += float(np.square(values - values.mean(axis=-1, keepdims=True)).sum())
+            total = (output * mx.nd.array(direction)).sum() + total
+    total.backward()
+    return (change.grad.asnumpy().reshape(len(change), change.shape[1], -1) for change in changes), square
+
+
+def _of_batch(data: np.ndarray, gradient: np.ndarray, count: int,
+              rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over a batch: Gamma^T Gamma by random sums of its rows, and the squares of its rows."""
+    inputs, outputs = data.shape[1], gradient.shape[1]
+    data = np.concatenate([data, np.ones((len(data), 1, data.shape[2]), np.float32)], axis=1)
+    sums = min(-(-PER_INPUT * inputs // count), outputs)
+    signs = rng.choice(SIGNS, (sums, outputs))
+    rows = np.matmul(np.matmul(signs, gradient), data.transpose(0, 2, 1)).reshape(-1, inputs + 1)
+    probes = rng.choice(SIGNS, (PROBES, inputs))
+    along = np.matmul(gradient, np.matmul(probes, data[:, :-1]).transpose(0, 2, 1))
+    return (rows.T @ rows).astype(np.float64) / sums, np.square(along, dtype=np.float64).mean(axis=2).sum(axis=0)
