@@ -1,7 +1,8 @@
 """How one parameter is stored in a compressed file, and how it is read back, everything checked before it is built.
 
 A *layout* describes a parameter: its shape, its type, and what the forms of the records say about it. Tensors named
-``<parameter>/value``, and ``<parameter>/<part>`` for the parts of its forms, hold it. A ``fill`` stands for one value throughout. records.py says which forms there are.
+``<parameter>/value``, and ``<parameter>/<part>`` for the parts of its forms, hold it. A ``fill`` stands for one value
+throughout. records.py says which forms there are.
 """
 from __future__ import annotations
 

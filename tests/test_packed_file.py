@@ -1,0 +1,99 @@
+"""The file of a compressed network: the same bits come back, damage is noticed, and lies about sizes are refused."""
+import hashlib
+import json
+import lzma
+
+import gluon_compress as gc
+import numpy as np
+import pytest
+from gluon_compress.checkpoint import packed_file
+from gluon_compress.errors import CheckpointError
+from gluon_compress.files.unpacking import LZMA_FILTERS
+from gluon_compress.models import LeNet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from networks import build
+
+LENET = (1, 1, 28, 28)
+ARRAYS = st.sampled_from(packed_file.TYPES).flatmap(
+    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.text(min_size=1, max_size=9).filter(str.isprintable), ARRAYS, max_size=4))
+def test_all_tensors_come_back_with_the_same_bits(tensors):
+    said, content = packed_file.packed(tensors, {"a": [1, "x"]})
+    found, header = packed_file._content(packed_file.assembled(said, content), lambda value, where: None)
+    assert header == {"a": [1, "x"]} and list(found) == list(tensors)
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype and found[name].shape == tensor.shape
+        assert found[name].tobytes() == tensor.tobytes()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    net, _ = build(LeNet, LENET)
+    path = tmp_path_factory.mktemp("files") / "net.gcz"
+    gc.save(path, net, gc.pruning.prune_magnitude(net, 0.95), gc.quantization.quantize_weights(net, bits=4))
+    return path.read_bytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_every_damage_is_noticed(file, tmp_path_factory, data):
+    content = bytearray(file)
+    kind = data.draw(st.sampled_from(("flipped", "cut", "extended")))
+    if kind == "flipped":
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    elif kind == "cut":
+        del content[data.draw(st.integers(0, len(content) - 1)):]
+    else:
+        content += data.draw(st.binary(min_size=1, max_size=9))
+    path = tmp_path_factory.getbasetemp() / "damaged.gcz"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError):
+        gc.load(path)
+
+
+def forged(tmp_path, rows, tensors=b"", header=None, version=packed_file.VERSION):
+    said = lzma.compress(json.dumps({"header": header, "tensors": rows}).encode(), lzma.FORMAT_RAW,
+                         filters=LZMA_FILTERS)
+    content = packed_file.assembled(said, tensors)
+    start = content[:8] + bytes([version])
+    path = tmp_path / "forged"
+    path.write_bytes(start + hashlib.sha256(start + content[41:]).digest() + content[41:])
+    return path
+
+
+@pytest.mark.parametrize(("rows", "tensors", "message"), [
+    ([["a", "int8", [1 << 20, 1 << 20], [0]]], b"", "too much to accept"),
+    ([["a", "float64", [1 << 30], [0] * 8]], b"", "too much to accept"),
+    ([["a", "int8", [3], 2]], b"abc", "3 bytes where there should be 2"),
+    ([["a", "int8", [3], 2]], b"ab", "shape"),
+    ([["a", "int8", [3], [2]]], b"ab", "shape"),
+    ([["a", "float32", [3], [0, 0]]], b"", "2 parts"),
+    ([["a", "complex64", [3], 24]], bytes(24), "accepted"),
+    ([["a", "int8", [-3], 0]], b"", "accepted"),
+    ([["a", "int8", [1], 1], ["a", "int8", [1], 1]], b"ab", "one name"),
+    ([["a", "int8", [1]]], b"a", "accepted"),
+    ({}, b"", "accepted"),
+])
+def test_forged_descriptions_of_tensors_are_refused(tmp_path, rows, tensors, message):
+    with pytest.raises(CheckpointError, match=message):
+        packed_file.read(forged(tmp_path, rows, tensors), "network")
+
+
+def test_a_newer_version_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match="version 4; this code reads 2 and 3"):
+        packed_file.read(forged(tmp_path, [], version=4), "network")
+
+
+def test_codes_near_zero_take_their_entropy_in_a_file(tmp_path):
+    net, _ = build(LeNet, LENET)
+    scales = gc.quantization.quantize_weights(net, bits=3)
+    codes = np.concatenate([codes.ravel() for codes in scales.codes(net).values()])
+    share = np.unique(codes, return_counts=True)[1] / codes.size
+    entropy = -(share * np.log2(share)).sum() * codes.size / 8
+    size = gc.save(tmp_path / "net.gcz", net, scales)
+    assert size < 1.02 * entropy + 6000  # biases, scales and the graph

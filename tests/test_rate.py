@@ -1,0 +1,103 @@
+"""Rate-aware rounding: the coder's own bits, error feedback, and whole networks from inputs alone."""
+import gluon_compress as gc
+import mxnet as mx
+import numpy as np
+import pytest
+from gluon_compress.coding import decode, encode, native, round_and_code
+from gluon_compress.models import LeNet300100
+from gluon_compress.network.values import snapshot
+from gluon_compress.quantization.rate.network import round_by_rate
+from gluon_compress.quantization.rate.rounding import factors
+from networks import build
+
+
+def test_a_high_price_of_error_rounds_to_the_nearest_and_a_low_one_to_zero():
+    values = np.random.default_rng(0).laplace(0, 2, (30, 40))
+    dear, _ = round_and_code(values, np.full(30, 1e9), np.ones(40), None, 127)
+    cheap, size = round_and_code(values, np.full(30, 1e-9), np.ones(40), None, 127)
+    np.testing.assert_array_equal(dear, np.rint(values))
+    assert not cheap.any() and size < 60
+
+
+def test_between_them_error_and_bits_fall_and_rise():
+    values = np.random.default_rng(1).laplace(0, 2, (60, 90))
+    found = [round_and_code(values, np.full(60, price), np.ones(90), None, 127) for price in (0.1, 0.5, 2, 10, 100)]
+    errors = [np.square(values - codes).sum() for codes, _ in found]
+    assert errors == sorted(errors, reverse=True) and [size for _, size in found] == sorted(size for _, size in found)
+    for price, (_, size), error in zip((0.5, 2), found[1:], errors[1:]):
+        nearest = np.rint(values).astype(np.int32)
+        assert price * error + 8 * size < price * np.square(values - nearest).sum() + 8 * len(encode(nearest))
+
+
+def test_the_bytes_are_those_that_decode_to_the_codes():
+    values = np.random.default_rng(2).laplace(0, 1, (20, 5, 3, 3))
+    codes, size = round_and_code(values, np.full(20, 3.0), np.ones(45), None, 127)
+    content = encode(codes)
+    np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
+    assert abs(len(content) - size) < 0.02 * size + 8
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_error_feedback_lowers_the_error_of_the_outputs(compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(native, "library", lambda: None)
+    rng = np.random.default_rng(3)
+    inputs = rng.normal(size=(500, 8)) @ rng.normal(size=(8, 40)) + 0.3 * rng.normal(size=(500, 40))
+    values = rng.normal(0, 1.5, (25, 40))
+    moments = np.zeros((41, 41))
+    moments[:40, :40] = inputs.T @ inputs / 500
+    moments[40, 40] = 1
+    feedback, stiffness = factors(moments)
+    plain, _ = round_and_code(values, np.full(25, 1e6), np.ones(40), None, 127)
+    fed, _ = round_and_code(values, np.full(25, 1e6), stiffness, feedback, 127)
+    error = [np.square(inputs @ (values - codes).T).sum() for codes in (plain, fed)]
+    assert error[1] < 0.5 * error[0]
+
+
+@pytest.fixture(scope="module")
+def data():
+    train, _ = gc.datasets.mnist()
+    return train.subset(slice(0, 200)).batches(50)
+
+
+def test_a_network_keeps_its_outputs_and_becomes_small(data, tmp_path):
+    net = gc.params.load("lenet_300_100_mnist")
+    images = next(iter(data))[0]
+    before = net(images).asnumpy()
+    scales = round_by_rate(net, data, 1e-2, progress=False)
+    after = net(images).asnumpy()
+    assert set(scales.weights) == {"features.1.weight", "features.2.weight", "output.weight"} and not scales.left_out
+    assert np.square(after - before).sum() < 0.05 * np.square(before).sum()
+    size = gc.save(tmp_path / "net.gcz", net, scales)
+    assert size < 1_066_824 / 20
+    np.testing.assert_array_equal(gc.load(tmp_path / "net.gcz")(images).asnumpy(), after)
+
+
+def test_a_lower_rate_gives_a_smaller_error(data):
+    errors = []
+    for rate in (1e-1, 1e-3):
+        net = gc.params.load("lenet_300_100_mnist")
+        images = next(iter(data))[0]
+        before = net(images).asnumpy()
+        round_by_rate(net, data, rate, progress=False)
+        errors.append(np.square(net(images).asnumpy() - before).sum())
+    assert errors[1] < 0.2 * errors[0]
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), "1"])
+def test_a_rate_out_of_range_is_refused_and_the_network_stays(data, rate):
+    net, _ = build(LeNet300100, (1, 1, 28, 28))
+    before = snapshot(net)
+    with pytest.raises((ValueError, TypeError), match="rate is"):
+        round_by_rate(net, data, rate, progress=False)
+    after = snapshot(net)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_calibration_data_of_another_shape_is_refused_and_the_network_stays():
+    net, _ = build(LeNet300100, (1, 1, 28, 28))
+    before = snapshot(net)
+    with pytest.raises(Exception, match="shape|fit"):
+        round_by_rate(net, [mx.nd.ones((2, 1, 20, 20))], 1e-2, progress=False)
+    after = snapshot(net)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
