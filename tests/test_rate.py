@@ -6,7 +6,7 @@ import pytest
 from gluon_compress.coding import decode, encode, native, round_and_code
 from gluon_compress.models import LeNet300100
 from gluon_compress.network.values import snapshot
-from gluon_compress.quantization.rate.network import round_by_rate
+from gluon_compress.quantization import quantize_weights
 from gluon_compress.quantization.rate.rounding import factors
 from networks import build
 
@@ -64,7 +64,7 @@ def test_a_network_keeps_its_outputs_and_becomes_small(data, tmp_path):
     net = gc.params.load("lenet_300_100_mnist")
     images = next(iter(data))[0]
     before = net(images).asnumpy()
-    scales = round_by_rate(net, data, 1e-2, progress=False)
+    scales = quantize_weights(net, rate=1e-2, calibration_data=data, progress=False)
     after = net(images).asnumpy()
     assert set(scales.weights) == {"features.1.weight", "features.2.weight", "output.weight"} and not scales.left_out
     assert np.square(after - before).sum() < 0.05 * np.square(before).sum()
@@ -79,7 +79,7 @@ def test_a_lower_rate_gives_a_smaller_error(data):
         net = gc.params.load("lenet_300_100_mnist")
         images = next(iter(data))[0]
         before = net(images).asnumpy()
-        round_by_rate(net, data, rate, progress=False)
+        quantize_weights(net, rate=rate, calibration_data=data, progress=False)
         errors.append(np.square(net(images).asnumpy() - before).sum())
     assert errors[1] < 0.2 * errors[0]
 
@@ -89,7 +89,7 @@ def test_a_rate_out_of_range_is_refused_and_the_network_stays(data, rate):
     net, _ = build(LeNet300100, (1, 1, 28, 28))
     before = snapshot(net)
     with pytest.raises((ValueError, TypeError), match="rate is"):
-        round_by_rate(net, data, rate, progress=False)
+        quantize_weights(net, rate=rate, calibration_data=data, progress=False)
     after = snapshot(net)
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
@@ -98,6 +98,6 @@ def test_calibration_data_of_another_shape_is_refused_and_the_network_stays():
     net, _ = build(LeNet300100, (1, 1, 28, 28))
     before = snapshot(net)
     with pytest.raises(Exception, match="shape|fit"):
-        round_by_rate(net, [mx.nd.ones((2, 1, 20, 20))], 1e-2, progress=False)
+        quantize_weights(net, rate=1e-2, calibration_data=[mx.nd.ones((2, 1, 20, 20))], progress=False)
     after = snapshot(net)
     assert all(np.array_equal(before[name], after[name]) for name in before)

@@ -1,6 +1,7 @@
 """Weight quantization: the weights of a network become integer multiples of a scale."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mxnet.gluon import HybridBlock
@@ -9,14 +10,22 @@ from ..arguments import check_flag
 from ..network.layer import CONVOLUTIONS, select_layers
 from ..network.values import restore_snapshot
 from .arithmetic.arrays import dequantize_array, quantize_array
+from .rate.network import round_by_rate
 from .scales import Scales
 
 QUANTIZABLE = (*CONVOLUTIONS, "Dense", "Embedding")
 
 
 def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, select: Any = None, exclude: Any = (),
-                     clip: str = "max", percentile: float = 99.9) -> Scales:
+                     clip: str = "max", percentile: float = 99.9, *, rate: float | None = None,
+                     calibration_data: Iterable[Any] | None = None, seed: int = 0, progress: bool = True) -> Scales:
     """Round the weights to ``bits`` bits: each becomes ``code * scale`` with an integer code.
+
+    Or, with ``rate``, to what costs least in the error of the outputs and in the bits of the file; see
+    :func:`~gluon_compress.quantization.rate.network.round_by_rate`, which takes ``select``, ``exclude``, ``rate``,
+    ``calibration_data``, ``seed`` and ``progress``:
+
+        scales = quantize_weights(net, rate=1e-2, calibration_data=data)
 
     The network still computes in float32, with the rounded weights; :func:`gluon_compress.save` stores
     the codes. Biases and BatchNorm parameters stay as they are. Where a BatchNorm follows, the
@@ -43,6 +52,12 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
         What the largest code stands for, as for :func:`quantize_array`. "mse" changes the weights least, which does
         not always give the best accuracy: try them. In a channel of fewer than 1000 weights the 99.9th percentile is
         the largest.
+    rate : float, optional
+        What a bit for each weight is worth: the square error of the outputs, as a share of their own square.
+    calibration_data : iterable of batches, optional
+        For ``rate``: inputs, prepared as for inference.
+    seed, progress
+        For ``rate``.
 
     Returns
     -------
@@ -54,6 +69,12 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
         For arguments out of range, a selection that matches nothing, weights that are not finite. The network
         is then unchanged.
     """
+    if (rate is None) != (calibration_data is None):
+        raise TypeError("rate and calibration_data go together; one of them is missing")
+    if rate is not None and calibration_data is not None:
+        if (bits, per_channel, clip) != (8, True, "max"):
+            raise TypeError("bits, per_channel and clip have no use with rate; accepted: leave them out")
+        return round_by_rate(net, calibration_data, rate, select, exclude, seed, progress)
     check_flag("per_channel", per_channel)
     chosen, left_out = select_layers(net, select, exclude, QUANTIZABLE)
     quantized, weights = {}, {}
