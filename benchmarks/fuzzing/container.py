@@ -1,4 +1,4 @@
-"""Files of tensors and compressed networks taken apart and put together again, with the checksum that belongs to what is in them."""
+"""Files of tensors and compressed networks taken apart and put together, with the checksum that belongs to them."""
 import base64
 import json
 import lzma
