@@ -4,9 +4,19 @@ import itertools
 import re
 from pathlib import Path
 
+import gluon_compress as gc
+
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
+from gluon_compress import checkpoint
+from gluon_compress.checkpoint import file as checkpoint_file
+from gluon_compress.checkpoint import packed_file
+from gluon_compress.files import tensorfile
+from gluon_compress.errors import CheckpointError, RecordError
+from gluon_compress.models import AlexNet, LeNet, SimpleCNN
+from gluon_compress.pruning import ChannelPlan, MaskedTrainer, Masks, prune_channels, prune_magnitude
+from gluon_compress.quantization import quantize_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet import autograd
@@ -24,16 +34,6 @@ from networks import (
     laid_out_anew,
     values,
 )
-
-import gluon_compress as gc
-from gluon_compress import checkpoint
-from gluon_compress.checkpoint import file as checkpoint_file
-from gluon_compress.checkpoint import packed_file
-from gluon_compress.errors import CheckpointError, RecordError
-from gluon_compress.files import tensorfile
-from gluon_compress.models import AlexNet, LeNet, SimpleCNN
-from gluon_compress.pruning import ChannelPlan, MaskedTrainer, Masks, prune_channels, prune_magnitude
-from gluon_compress.quantization import quantize_weights
 
 LENET = (2, 1, 28, 28)
 PACKAGE = Path(gc.__file__).parent

@@ -1,16 +1,16 @@
 """Reports and figures of integer networks: bytes as they are, layers and MACs as in the fp32 network."""
+import gluon_compress as gc  # before mxnet
+
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
+from gluon_compress.measuring import plots
+from gluon_compress.quantization import quantize
+from gluon_compress.checkpoint.packed_file import read
 from mxnet.gluon import nn
 from networks import NormNet, SharedWeights, build
 from test_integer_activations import built, prelu_net
 from test_quantize import NETWORKS
-
-import gluon_compress as gc  # before mxnet
-from gluon_compress.checkpoint.packed_file import read
-from gluon_compress.measuring import plots
-from gluon_compress.quantization import quantize
 
 
 @pytest.mark.parametrize("name", ["lenet", "resnet", "norms", "branches", "own weight", "shared", "mobilenet"])
