@@ -381,7 +381,7 @@ def _with_slice(**changes):
 
 
 @pytest.mark.parametrize("forge", [
-    _without_scale, _with_layout(shape=[5, 9]), _with_layout(bits=8), _with_layout(bits="x"), _with_layout(axis=5),
+    _without_scale, _with_layout(shape=[5, 9]), _with_layout(bits=2), _with_layout(bits="x"), _with_layout(axis=5),
     _with_layout(shape="abc"), _with_slice(kept=[99]), _with_slice(parameter="x"),
     _with_slice(axis=7), lambda tensors, header: header.pop("layout"), lambda tensors, header: header.pop("records"),
 ])
