@@ -21,8 +21,8 @@ PUBLIC = {
         CheckpointError DataError DownloadError GluonCompressError NetworkError RecordError WorkerError checkpoint
         coding datasets distillation export load measure_latency measuring models network params pruning quantization
         report runtime save training workers""",
-    "checkpoint": "describe load records save",
-    "coding": "CentroidTrainer Codebooks RateTrainer decode encode share_weights",
+    "checkpoint": "coded_size coded_sizes describe load records save",
+    "coding": "CentroidTrainer Codebooks RateTrainer decode encode round_and_code share_weights",
     "datasets": """
         Batches ImageDataset Shard array_file cifar10 compose cutout fashion_mnist image_folder mnist random_crop
         random_flip record_file""",

@@ -3,11 +3,12 @@ import base64
 import json
 import lzma
 import struct
+import zlib
 
 import numpy as np
-from gluon_compress.checkpoint import packed_file
+from gluon_compress.checkpoint import header_packing, packed_file
 from gluon_compress.files import tensorfile
-from gluon_compress.files.unpacking import unpack_lzma
+from gluon_compress.files.unpacking import LZMA_FILTERS
 from safetensors.numpy import load, save
 
 
@@ -15,7 +16,7 @@ def taken_apart(content):
     """(kind, header, tensors) of a file's bytes."""
     if packed_file.begins(content):
         end = packed_file.BEFORE + int.from_bytes(content[packed_file.BEFORE - 4:packed_file.BEFORE], "little")
-        said = json.loads(unpack_lzma(content[packed_file.BEFORE:end], 1 << 30, "the JSON", raw=True))
+        said = header_packing.unpack(content[packed_file.BEFORE:end], 1 << 30)
         return packed_file.NAME, said["header"], packed_file._content(content, lambda header, where: None)[0]
     length, = struct.unpack("<Q", content[:8])
     metadata = json.loads(content[8:8 + length])["__metadata__"]
@@ -32,3 +33,12 @@ def put_together(kind, header, tensors, packed=None):
     text = base64.b64encode(packed).decode()
     return save(tensors, {"format": "gluon_compress", "version": "2", "kind": kind, "header": text,
                           "sha256": tensorfile._digest(kind, tensors, text)})
+
+
+def packers(kind):
+    """[(what comes first, a compressor of what follows)] of the ways in which the headers of such files are packed."""
+    if kind != packed_file.NAME:
+        return [(b"", lzma.LZMACompressor(preset=0))]
+    quick = [{**LZMA_FILTERS[0], "preset": 0}]
+    return [(header_packing.LZMA, lzma.LZMACompressor(lzma.FORMAT_RAW, filters=quick)),
+            (header_packing.DEFLATED, zlib.compressobj(1, zlib.DEFLATED, header_packing.WINDOW))]

@@ -1,5 +1,5 @@
 """Networks on disk: compressed files and those of others, checked on loading, never executed."""
 from .door import describe, load
-from .file import records, save
+from .file import coded_size, coded_sizes, records, save
 
-__all__ = ["describe", "load", "records", "save"]
+__all__ = ["coded_size", "coded_sizes", "describe", "load", "records", "save"]

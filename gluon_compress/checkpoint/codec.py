@@ -18,8 +18,8 @@ from ..records import FORMS, Check, Form, Record
 
 TOGETHER = "scales and rest"
 TYPES = ("float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool")
-# What masks and fills may unpack to on the file's word alone: this, and this many times its tensors.
-UNPACKED_BYTES, UNPACKED_TIMES = 64 << 20, 256
+# What codes, masks and fills may unpack to on the file's word alone: this, and this many times its bytes.
+UNPACKED_BYTES, UNPACKED_TIMES = 64 << 20, 1024
 
 Tensors = dict[str, np.ndarray]
 Layout = dict[str, Any]
@@ -124,12 +124,11 @@ def _largest(bits: int) -> int:
 
 # ---- checks before reading
 
-def check_unpacked_size(layouts: Mapping[str, Layout], tensors: Tensors) -> None:
-    """Raise :class:`Malformed` when masks and fills stand for more numbers than a file of this size can justify."""
+def check_unpacked_size(layouts: Mapping[str, Layout], stored: int) -> None:
+    """Raise :class:`Malformed` when parameters stand for more bytes than a file of ``stored`` bytes can justify."""
     total = sum(math.prod(layout["shape"]) * np.dtype(layout["dtype"]).itemsize for layout in layouts.values())
-    stored = sum(tensor.nbytes for tensor in tensors.values())
     if total > UNPACKED_BYTES + UNPACKED_TIMES * stored:
-        raise Malformed(f"{stored} bytes of tensors stand for {total}: too much to accept without the network; "
+        raise Malformed(f"a file of {stored} bytes stands for {total}: too much to accept without the network; "
                         f"pass it to load as net")
 
 

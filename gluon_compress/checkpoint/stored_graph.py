@@ -38,7 +38,7 @@ def graph_of_network(net: HybridBlock, example: Any) -> dict[str, Any]:
         graph = Graph(net, inputs)
         checked_content(graph.symbol.tojson())  # or load would refuse it
     except (NetworkError, Malformed) as error:
-        warnings.warn(f"the file holds no graph, so that load will need the network: {error}", stacklevel=3)
+        warnings.warn(f"the file holds no graph, so that load will need the network: {error}", stacklevel=4)
         return {"missing": str(error)}
     return {"symbol": graph.symbol.tojson(), "inputs": graph.inputs,
             "dtype": next((np.dtype(parameter.dtype).name for parameter in graph.parameters.values()), "float32"),
