@@ -1,4 +1,4 @@
-"""Files that the first version wrote load bit-identically; see first_files.py, which made them."""
+"""Files that earlier versions wrote load bit-identically; see first_files.py, which made them."""
 import json
 import shutil
 
@@ -7,23 +7,25 @@ import gluon_compress as gc
 
 import numpy as np  # noqa: I001
 import pytest
-from first_files import FOLDER, digests, parameters_of
+from first_files import FOLDER, THIRD, digests, parameters_of
 from gluon_compress.quantization.integers import onednn
 from networks import NormNet
 
-CONTENT = json.loads((FOLDER / "content.json").read_text())
+CONTENTS = {folder: json.loads((folder / "content.json").read_text()) for folder in (FOLDER, THIRD)}
+CONTENT = CONTENTS[FOLDER]
 NETWORKS = [name for name in CONTENT if name.endswith(".gcz") and not name.startswith("integers")]
 
 
+@pytest.mark.parametrize("folder", [FOLDER, THIRD], ids=lambda folder: folder.name)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_loads_with_the_same_bits_and_records(name):
-    content = CONTENT[name]
-    net = gc.load(FOLDER / name, NormNet())
+def test_a_network_loads_with_the_same_bits_and_records(name, folder):
+    content = CONTENTS[folder][name]
+    net = gc.load(folder / name, NormNet())
     assert digests(parameters_of(net)) == content["parameters"]
-    block = gc.load(FOLDER / name)
+    block = gc.load(folder / name)
     np.testing.assert_allclose(block(first_files.example()).asnumpy(), net(first_files.example()).asnumpy(), rtol=1e-4,
                                atol=1e-5)
-    found = gc.checkpoint.records(FOLDER / name)
+    found = gc.checkpoint.records(folder / name)
     assert found.keys() == content.keys() - {"parameters"}
     as_json = {"masks": first_files.masks_as_json, "scales": first_files.scales_as_json,
                "plan": lambda plan: plan.to_dict()}
@@ -32,10 +34,11 @@ def test_a_network_loads_with_the_same_bits_and_records(name):
         assert json.loads(json.dumps(as_json[kind](record))) == expected
 
 
+@pytest.mark.parametrize("folder", [FOLDER, THIRD], ids=lambda folder: folder.name)
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_network_on_integers_loads_with_the_same_codes_and_computes_the_same(bits):
-    content = CONTENT[f"integers{bits}.gcz"]
-    integers = gc.load(FOLDER / f"integers{bits}.gcz", simulate=True)
+def test_a_network_on_integers_loads_with_the_same_codes_and_computes_the_same(bits, folder):
+    content = CONTENTS[folder][f"integers{bits}.gcz"]
+    integers = gc.load(folder / f"integers{bits}.gcz", simulate=True)
     assert digests(integers.codes) == content["codes"]
     assert digests(integers.fp32_values()) == content["parameters"]
     record = json.loads(json.dumps(integers.record.to_dict()))

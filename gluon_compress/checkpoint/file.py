@@ -86,8 +86,8 @@ def save(path: str | PathLike[str], net: HybridBlock, *records: Record, example:
 def coded_sizes(net: HybridBlock, *records: Record, example: Any = None) -> dict[str, int]:
     """How many bytes of a file :func:`save` would write for what, without writing it.
 
-    {structural name of a parameter: bytes of its values, codes, mask and scales}, and the rest, for the graph, names and
-    the checksum, as ``"header"``. The file has the sum of all. Arguments and errors are those of ``save``. Of a network
+    {structural name of a parameter: bytes of its values, codes, mask and scales}, and for the graph, the names and
+    the checksum ``"header"``. The file has the sum of all. Arguments and errors are those of ``save``. Of a network
     on integers, what its parameters share (``"scales and rest"``) is counted by itself.
 
     >>> sum(coded_sizes(net, masks, scales).values())

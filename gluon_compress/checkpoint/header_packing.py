@@ -132,7 +132,7 @@ def _made_up() -> Any:
         [f"{layer}.weight/value", "int8", shape, [321]], [f"{layer}.bias/value", "float32", shape[:1], [0, 8, 22, 20]])]
     symbol = {"arg_nodes": [*range(36)], "attrs": {"mxnet_version": ["int", 10901]}, "heads": [[18, 0, 0]],
               "node_row_ptr": [*range(36)], "nodes": nodes}
-    records = {"masks": {"left_out": {}}, "plan": {"slices": [{"axis": 1, "kept": [*range(20)], "parameter": "output"}]},
+    records = {"masks": {"left_out": {}}, "plan": {"slices": [{"axis": 1, "kept": [*range(20)]}]},
                "scales": {"left_out": {}}}
     return {"header": {"graph": {"dtype": "float32", "inputs": ["data"], "names": names, "symbol": symbol},
                        "layout": layout, "records": records}, "tensors": tensors}
