@@ -38,8 +38,8 @@ PUBLIC = {
         WeightCriterion cubic linear measure_sensitivity one_shot prune_channels prune_channels_in_steps prune_custom
         prune_magnitude prune_n_m prune_random prune_threshold reestimate_batch_norm""",
     "quantization": """
-        FoldedNorms IntegerNetwork QatNetwork QuantizationRecord RangeObserver Scales dequantize_array fold_batch_norm
-        prepare_qat quantize quantize_array quantize_weights""",
+        FoldedNorms IntegerNetwork QatNetwork QuantizationRecord RangeObserver RateRounding Scales dequantize_array
+        fold_batch_norm prepare_qat quantize quantize_array quantize_weights""",
     "runtime": "RuntimeStatus status usable_cores",
     "training": "History constant cosine evaluate fit one_cycle",
     "workers": "Alone Workers connect in_cluster of_trainer",

@@ -6,7 +6,7 @@ import pytest
 from gluon_compress.coding import decode, encode, native, round_and_code
 from gluon_compress.models import LeNet300100
 from gluon_compress.network.values import snapshot
-from gluon_compress.quantization import quantize_weights
+from gluon_compress.quantization import RateRounding, quantize_weights
 from gluon_compress.quantization.rate.rounding import factors
 from networks import build
 
@@ -73,15 +73,18 @@ def test_a_network_keeps_its_outputs_and_becomes_small(data, tmp_path):
     np.testing.assert_array_equal(gc.load(tmp_path / "net.gcz")(images).asnumpy(), after)
 
 
-def test_a_lower_rate_gives_a_smaller_error(data):
-    errors = []
+def test_several_rates_one_after_the_other_give_what_each_gives_alone_and_a_lower_one_a_smaller_error(data):
+    images, errors = next(iter(data))[0], []
+    net = gc.params.load("lenet_300_100_mnist")
+    before, rounding = net(images).asnumpy(), RateRounding(net, data, progress=False)
+    np.testing.assert_array_equal(net(images).asnumpy(), before)
     for rate in (1e-1, 1e-3):
-        net = gc.params.load("lenet_300_100_mnist")
-        images = next(iter(data))[0]
-        before = net(images).asnumpy()
-        quantize_weights(net, rate=rate, calibration_data=data, progress=False)
+        rounding.round(rate)
         errors.append(np.square(net(images).asnumpy() - before).sum())
     assert errors[1] < 0.2 * errors[0]
+    alone = gc.params.load("lenet_300_100_mnist")
+    quantize_weights(alone, rate=1e-3, calibration_data=data, progress=False)
+    np.testing.assert_array_equal(alone(images).asnumpy(), net(images).asnumpy())
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), "1"])

@@ -6,11 +6,11 @@ from typing import Any
 
 from mxnet.gluon import HybridBlock
 
-from ..arguments import check_flag
+from ..arguments import check_flag, check_number
 from ..network.layer import CONVOLUTIONS, select_layers
 from ..network.values import restore_snapshot
 from .arithmetic.arrays import dequantize_array, quantize_array
-from .rate.network import round_by_rate
+from .rate.network import RateRounding
 from .scales import Scales
 
 QUANTIZABLE = (*CONVOLUTIONS, "Dense", "Embedding")
@@ -22,8 +22,8 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
     """Round the weights to ``bits`` bits: each becomes ``code * scale`` with an integer code.
 
     Or, with ``rate``, to what costs least in the error of the outputs and in the bits of the file; see
-    :func:`~gluon_compress.quantization.rate.network.round_by_rate`, which takes ``select``, ``exclude``, ``rate``,
-    ``calibration_data``, ``seed`` and ``progress``:
+    :class:`RateRounding`, which takes ``calibration_data``, ``select``, ``exclude``, ``seed`` and ``progress``, and
+    tries several rates at little more than the cost of one:
 
         scales = quantize_weights(net, rate=1e-2, calibration_data=data)
 
@@ -74,7 +74,8 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
     if rate is not None and calibration_data is not None:
         if (bits, per_channel, clip) != (8, True, "max"):
             raise TypeError("bits, per_channel and clip have no use with rate; accepted: leave them out")
-        return round_by_rate(net, calibration_data, rate, select, exclude, seed, progress)
+        check_number("rate", rate, above=0)
+        return RateRounding(net, calibration_data, select, exclude, seed, progress).round(rate)
     check_flag("per_channel", per_channel)
     chosen, left_out = select_layers(net, select, exclude, QUANTIZABLE)
     quantized, weights = {}, {}

@@ -1,0 +1,257 @@
+"""Networks without training and without labels: bytes and accuracy of ours, rounded by rate, beside nncodec's.
+
+    python3 -m venv /tmp/coders && /tmp/coders/bin/pip install nncodec==2.1.3       # is built from source
+    python benchmarks/rate.py --others /tmp/coders/bin/python --only lenet_mnist    # without --only all: two hours
+    python benchmarks/rate.py --table-only
+
+Ours: ``quantize_weights(net, rate=, calibration_data=)`` at each of RATES, from CALIBRATION training images without
+their labels, saved and loaded. nncodec: ``encode`` and ``decode`` of the network's parameters at each of STEPS
+(``qp``), all other settings its defaults. Bytes are those of the whole file; ours holds the graph as well.
+
+What is chosen of each: the smallest file that loses at most ALLOWED of the accuracy on HELD_OUT other training images,
+moved and mirrored as in training, and so do all larger files. Test images choose nothing. (The networks were trained on
+all training images; there are no others.) Seconds are processor time, the least of three calls, under load.
+
+A point that is measured stands in ``results/rate/<network>.json`` at once, so that a killed run goes on;
+``results/rate.txt`` is the table, ``rate.png`` the curves.
+"""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
+import mxnet as mx
+import numpy as np
+from gluon_compress.checkpoint import packed_file
+from gluon_compress.datasets import compose, random_crop, random_flip
+from gluon_compress.network.values import parameters
+from gluon_compress.quantization import RateRounding
+from gluon_compress.tables import format_table
+from recording import RESULTS, describe_machine, write_json, write_text
+
+FOLDER, OTHERS = RESULTS / "rate", Path(__file__).with_name("rate_nncodec.py")
+NETWORKS = {"lenet_300_100_mnist": "LeNet-300-100", "lenet5_caffe_mnist": "LeNet-5 Caffe", "lenet_mnist": "LeNet",
+            "simple_cnn_mnist": "SimpleCNN", "alexnet_cifar10": "AlexNet, CIFAR-10",
+            "resnet18_cifar10": "ResNet-18, CIFAR-10"}
+RATES = (0.006, 0.003, 0.012, 0.0015, 0.02, 0.008, 0.004, 0.03, 0.05)
+STEPS = (-24, -28, -20, -26, -22, -18, -32, -16, -14)
+OURS, NNCODEC = "ours", "nncodec"
+CALIBRATION, HELD_OUT, ALLOWED, SEED, REPEATS = 2000, 10_000, 0.001, 0, 3
+CONDITIONS = {"calibration images": CALIBRATION, "held-out training images": HELD_OUT, "allowed loss": ALLOWED,
+              "seed": SEED, "nncodec": "2.1.3"}
+
+
+class Measurement:
+    """The points of one network, in its file."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.path = name, FOLDER / f"{name}.json"
+        self.found = json.loads(self.path.read_text()) if self.path.exists() else {"points": []}
+        if self.found.get("conditions", CONDITIONS) != CONDITIONS:
+            raise click.ClickException(f"{self.path} was measured under other conditions; remove it")
+        self.found["conditions"] = CONDITIONS
+
+    def points(self, coder: str) -> list[dict[str, Any]]:
+        """From the largest file to the smallest."""
+        found = [point for point in self.found["points"] if point["coder"] == coder]
+        return sorted(found, key=lambda point: -point["bytes"])
+
+    def has(self, coder: str, setting: float) -> bool:
+        return any(point["setting"] == setting for point in self.points(coder))
+
+    def add(self, point: dict[str, Any]) -> None:
+        self.found["points"].append(point)
+        self.found["machine"] = describe_machine()
+        write_json(self.path, self.found)
+
+    def chosen(self, coder: str) -> dict[str, Any] | None:
+        """The smallest file before the first that loses too much on held-out images."""
+        best = None
+        for point in self.points(coder):
+            if point["held-out accuracy"] < self.found["original"]["held-out accuracy"] - ALLOWED:
+                break
+            best = point
+        return best
+
+
+class Images:
+    """What a network is calibrated with, what chooses, and what judges."""
+
+    def __init__(self, name: str) -> None:
+        size = gc.params.manifest()[name]["input_shape"][-1]
+        train, self.test = gc.datasets.mnist() if "mnist" in name else gc.datasets.cifar10()
+        self.resized = {} if size in (28, 32) else {"size": size}
+        order = np.random.default_rng(SEED).permutation(len(train))
+        self.calibration = train.subset(np.sort(order[:CALIBRATION])).batches(50, **self.resized)
+        self.held_out = train.subset(np.sort(order[CALIBRATION:CALIBRATION + HELD_OUT]))
+        self.augment = random_crop(2) if "mnist" in name else compose(random_crop(4), random_flip)
+
+    def accuracies(self, net: Any) -> dict[str, float]:
+        net.hybridize(static_alloc=True, static_shape=True)
+        np.random.seed(SEED)
+        mx.random.seed(SEED)  # the same images moved in the same way
+        held_out = self.held_out.batches(100, augment=self.augment, **self.resized)
+        return {"held-out accuracy": gc.training.evaluate(net, held_out),
+                "test accuracy": gc.training.evaluate(net, self.test.batches(100, **self.resized))}
+
+
+def by_ours(name: str, images: Images, left: list[float]) -> Iterator[dict[str, Any]]:
+    net = gc.params.load(name)
+    begin = time.process_time()
+    rounding = RateRounding(net, images.calibration, progress=False)
+    prepared = time.process_time() - begin
+    example = next(iter(images.test.batches(1, **images.resized)))[0]
+    for rate in left:
+        begin = time.process_time()
+        scales = rounding.round(rate)
+        rounded = time.process_time() - begin
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "net.gcz")
+            size = gc.save(path, net, scales, example=example)
+            (tensors, header), reading = measured(packed_file.read, path, packed_file.NAME)
+            _, writing = measured(packed_file.packed, tensors, header)
+            yield {"coder": OURS, "setting": rate, "bytes": size, "encoding": writing, "decoding": reading,
+                   "calibrating": prepared, "rounding": rounded, **images.accuracies(gc.load(path))}
+
+
+def by_nncodec(name: str, images: Images, left: list[float], python: str) -> Iterator[dict[str, Any]]:
+    net = gc.params.load(name)
+    own = parameters(net)
+    with tempfile.TemporaryDirectory() as folder:
+        given, back = Path(folder, "given.npz"), Path(folder, "back.npz")
+        np.savez(given, **{key: parameter.data().asnumpy() for key, parameter in own.items()})
+        for step in left:
+            command = [python, str(OTHERS), str(given), str(step), str(back)]
+            said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder).stdout
+            with np.load(back) as arrays:
+                gc.network.restore_snapshot(net, {key: arrays[key].reshape(own[key].shape) for key in own})
+            yield {"coder": NNCODEC, "setting": step, **json.loads(said), **images.accuracies(net)}
+
+
+def measured(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """What the function returns, and the least processor time that it takes."""
+    seconds = []
+    for _ in range(REPEATS):
+        begin = time.process_time()
+        result = function(*arguments)
+        seconds.append(time.process_time() - begin)
+    return result, min(seconds)
+
+
+def measure(name: str, python: str) -> None:
+    """All points that are not there yet."""
+    measurement, images = Measurement(name), Images(name)
+    if "original" not in measurement.found:
+        net = gc.params.load(name)
+        weights = sum(parameter.data().size for parameter in parameters(net).values())
+        measurement.found["original"] = {"bytes": os.path.getsize(gc.params.path(name)), "weights": weights,
+                                         **images.accuracies(net)}
+    ours, theirs = ([each for each in settings if not measurement.has(coder, each)]
+                    for coder, settings in ((OURS, RATES), (NNCODEC, STEPS)))
+    for points in (by_ours(name, images, ours) if ours else (), by_nncodec(name, images, theirs, python)):
+        for point in points:
+            measurement.add(point)
+            click.echo(f"{name} {point['coder']} {point['setting']}: {point['bytes']:,} bytes, "
+                       f"{point['held-out accuracy']:.4f} held out, {point['test accuracy']:.4f} test")
+
+
+# ---- what is shown
+
+def table(measurements: list[Measurement]) -> str:
+    rows = []
+    for measurement in measurements:
+        original, ours = measurement.found["original"], measurement.chosen(OURS)
+        theirs = measurement.chosen(NNCODEC)
+        if ours is None:
+            continue
+        less = f"{100 * (1 - ours['bytes'] / theirs['bytes']):.0f} %" if theirs else ""
+        rows.append((NETWORKS[measurement.name], f"{original['bytes']:,}", f"{100 * original['test accuracy']:.2f}",
+                     *_cells(theirs, original, "qp {}"), *_cells(ours, original, "rate {}"), less))
+    heads = ("network", ".params", "test %", "nncodec", "bytes", "times", "test %", "ours", "bytes", "times", "test %",
+             "less than nncodec")
+    return format_table(heads, rows)
+
+
+def _cells(point: dict[str, Any] | None, original: dict[str, Any], setting: str) -> tuple[str, str, str, str]:
+    if point is None:
+        return "", "", "", ""
+    return (setting.format(point["setting"]), f"{point['bytes']:,}", f"{original['bytes'] / point['bytes']:.1f}",
+            f"{100 * point['test accuracy']:.2f}")
+
+
+def speeds(measurements: list[Measurement]) -> str:
+    """Of what was chosen, in MB of fp32 in a second."""
+    rows = []
+    for measurement in measurements:
+        size = 4e-6 * measurement.found["original"]["weights"]
+        found = [measurement.chosen(coder) for coder in (OURS, NNCODEC)]
+        if found[0] is not None:
+            rows.append((NETWORKS[measurement.name], *(f"{size / point[way]:.0f}" if point else "" for way in (
+                "encoding", "decoding") for point in found),
+                         *(f"{found[0][step]:.0f}" for step in ("calibrating", "rounding"))))
+    heads = ("network", "encoding: ours", "nncodec", "decoding: ours", "nncodec", "gradients, s", "rounding, s")
+    return format_table(heads, rows)
+
+
+def curves(measurements: list[Measurement]) -> str:
+    rows = []
+    for measurement in measurements:
+        for coder in (OURS, NNCODEC):
+            for point in measurement.points(coder):
+                mark = "*" if point == measurement.chosen(coder) else ""
+                rows.append((NETWORKS[measurement.name], coder, point["setting"], f"{point['bytes']:,}",
+                             f"{measurement.found['original']['bytes'] / point['bytes']:.1f}",
+                             f"{100 * point['held-out accuracy']:.2f}", f"{100 * point['test accuracy']:.2f}", mark))
+    return format_table(("network", "coder", "rate, qp", "bytes", "times", "held-out %", "test %", "chosen"), rows)
+
+
+def draw(measurements: list[Measurement], path: Path) -> None:
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    for axes, measurement in zip(figure.subplots(2, 3).flat, measurements):
+        original = measurement.found["original"]
+        axes.axhline(100 * original["test accuracy"], color="grey", linewidth=0.8)
+        for coder, colour in ((OURS, "C0"), (NNCODEC, "C1")):
+            points, chosen = measurement.points(coder), measurement.chosen(coder)
+            axes.plot([original["bytes"] / point["bytes"] for point in points],
+                      [100 * point["test accuracy"] for point in points], "o-", markersize=4, color=colour, label=coder)
+            if chosen:
+                axes.plot(original["bytes"] / chosen["bytes"], 100 * chosen["test accuracy"], "o", markersize=11,
+                          fillstyle="none", color=colour)
+        axes.set_xscale("log")
+        axes.set_ylim(100 * original["test accuracy"] - 3, 100 * original["test accuracy"] + 0.4)
+        axes.set_title(NETWORKS[measurement.name])
+        axes.set_xlabel("times smaller than .params")
+        axes.set_ylabel("test accuracy, %")
+        axes.legend(loc="lower left")
+    figure.savefig(path, dpi=110)
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.option("--others", default=sys.executable, help="A Python with nncodec.")
+@click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)), help="These networks.")
+@click.option("--table-only", is_flag=True, help="Write tables and picture of what is measured.")
+def main(others: str, only: tuple[str, ...], table_only: bool) -> None:
+    for name in () if table_only else only or NETWORKS:
+        measure(name, others)
+    measurements = [Measurement(name) for name in NETWORKS if (FOLDER / f"{name}.json").exists()]
+    text = (f"{table(measurements)}\n\n(loss allowed on {HELD_OUT:,} held-out training images: {100 * ALLOWED:.1f} "
+            f"points; times: smaller than .params)\n\n{speeds(measurements)}\n\n(MB of fp32 a second of processor time)\n\n"
+            f"{curves(measurements)}")
+    write_text(RESULTS / "rate.txt", text)
+    draw(measurements, RESULTS / "rate.png")
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()
