@@ -246,8 +246,8 @@ def main(others: str, only: tuple[str, ...], table_only: bool) -> None:
         measure(name, others)
     measurements = [Measurement(name) for name in NETWORKS if (FOLDER / f"{name}.json").exists()]
     text = (f"{table(measurements)}\n\n(loss allowed on {HELD_OUT:,} held-out training images: {100 * ALLOWED:.1f} "
-            f"points; times: smaller than .params)\n\n{speeds(measurements)}\n\n(MB of fp32 a second of processor time)\n\n"
-            f"{curves(measurements)}")
+            f"points; times: smaller than .params)\n\n{speeds(measurements)}\n\n(MB of fp32 a second of processor time)"
+            f"\n\n{curves(measurements)}")
     write_text(RESULTS / "rate.txt", text)
     draw(measurements, RESULTS / "rate.png")
     click.echo(text)

@@ -24,7 +24,11 @@ WINDOW = -15  # a raw stream
 
 def pack(header: Any) -> bytes:
     """The bytes of ``{"header": {"graph": {"symbol": text, ...}, ...}, ...}``."""
-    return packed_text(_as_text(_with_symbol(header, str, json.loads)))
+    try:
+        opened = _with_symbol(header, str, json.loads)
+    except ValueError:  # no JSON, which the reader's checks say
+        opened = header
+    return packed_text(_as_text(opened))
 
 
 def packed_text(header: bytes) -> bytes:
