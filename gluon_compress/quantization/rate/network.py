@@ -25,7 +25,8 @@ from .rounding import best_shift, factors, rounded
 SHIFT_BITS = 10  # of the largest bias of a layer
 MEASURED = 256  # samples on which roundings are compared
 COARSE = (1.4, 3.0, 8.0)
-PRICES, MOST_STEPS = 2.0, 4  # factor between prices that are tried, how many up and down
+FACTOR = 2 ** 0.5  # between prices of a bit
+STEPS, MOST = (-2, 2), 8  # how far the next price is that is tried, up and down, and the last one
 
 
 class RateRounding:
@@ -136,22 +137,38 @@ class Rounder:
         self.outputs = self._outputs(values)
         self.energy = sum(float(np.square(output).sum()) for output in self.outputs)
         self.factors = {name: factors(found[name].moments) for name in names}
+        self.unit = self.energy / sum(len(inputs[0]) for inputs in self.batches) / self.count
+        self.measured: dict[tuple[float, int], tuple[float, float]] = {}  # error and bits
 
     def best(self, rate: float) -> Rounded:
-        """The least of ``error + rate bits`` over COARSE and prices, which go down or up while that helps."""
-        price = rate * self.energy / sum(len(inputs[0]) for inputs in self.batches) / self.count
-        found: dict[tuple[int, int], Rounded] = {}
+        """The least of ``error + rate bits`` over COARSE and prices, which go down or up while that helps.
 
-        def cost(coarse: int, power: int) -> float:
-            if (coarse, power) not in found:
-                found[coarse, power] = self.rounded(price / COARSE[coarse] ** 2 * PRICES ** power, COARSE[coarse])
-            return found[coarse, power].error + rate * found[coarse, power].bits
-        power = 0
-        for coarse in range(len(COARSE)):
-            for step in (-1, 1):
-                while abs(power + step) <= MOST_STEPS and cost(coarse, power + step) < cost(coarse, power):
-                    power += step
-        return found[min(found, key=lambda choice: cost(*choice))]
+        Prices are powers of FACTOR whatever the rate, and what was measured at one rate is known at the next.
+        """
+        kept: dict[float, Rounded] = {}
+
+        def cost(coarse: float, power: int) -> float:
+            if (coarse, power) not in self.measured:
+                found = self.rounded(self.unit / coarse ** 2 * FACTOR ** power, coarse)
+                self.measured[coarse, power] = found.error, found.bits
+                least = found.error + rate * found.bits
+                if not kept or least < min(kept):
+                    kept.clear()
+                    kept[least] = found
+            error, bits = self.measured[coarse, power]
+            return error + rate * bits
+
+        start, moved, tried = round(np.log(rate) / np.log(FACTOR)), 0, set()
+        for coarse in COARSE:
+            for step in STEPS:
+                while abs(moved + step) <= MOST and cost(coarse, start + moved + step) < cost(coarse, start + moved):
+                    moved += step
+            tried.add((coarse, start + moved))
+        coarse, power = min(tried, key=lambda choice: cost(*choice))
+        power = min((power - 1, power, power + 1), key=lambda power: cost(coarse, power))
+        if cost(coarse, power) in kept:
+            return kept[cost(coarse, power)]
+        return self.rounded(self.unit / coarse ** 2 * FACTOR ** power, coarse)
 
     def rounded(self, price: float, coarse: float) -> Rounded:
         """All layers rounded at one price of a bit, in the unit of the outputs' square."""
