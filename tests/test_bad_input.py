@@ -456,6 +456,9 @@ FUNCTIONS = {
     "measuring.plots.plot_sensitivity": (
         plots.plot_sensitivity, {"sensitivity": measured, "path": "chart.png"},
         {"sensitivity": "plotted", "path": "picture", "title": "optional text"}),
+    "measuring.plots.plot_codebooks": (
+        plots.plot_codebooks, {"stages": {"a": np.ones(3)}, "path": "chart.png"},
+        {"stages": "stages", "path": "picture", "original": "optional weights", "title": "optional text"}),
     "measuring.plots.plot_quantization": (
         plots.plot_quantization, {"record": lambda: int8().record, "path": "chart.png"},
         {"record": "plotted", "path": "picture", "title": "optional text"}),

@@ -250,6 +250,18 @@ def test_integer_weights_leave_as_integers(place):
     assert (place / "four.onnx").stat().st_size < (place / "float.onnx").stat().st_size / 2
 
 
+@pytest.mark.parametrize("name", ["scales", "codebooks"])
+def test_what_an_earlier_command_made_of_weights_is_kept_while_it_is_true(name, place):
+    net = gc.load("model")
+    record = (gc.quantization.quantize_weights if name == "scales" else gc.coding.share_weights)(net, bits=4)
+    gc.save("first.gcz", net, record, example=mx.nd.zeros((1, 1, 28, 28)))
+    done("prune first.gcz --shape 1,1,28,28 --sparsity 0.5 --output pruned.gcz")
+    assert gc.checkpoint.records("pruned.gcz").keys() == {name, "masks"}
+    trained = done("prune first.gcz --sparsity 0.5 --data photos --epochs 1 --batch-size 20 --output trained.gcz")
+    assert f"the {name} in first.gcz is no longer that of this network" in trained.stderr
+    assert gc.checkpoint.records("trained.gcz").keys() == {"masks"}
+
+
 def test_engines_and_mxnet_stand_in_one_table_and_agree(place):
     done("export model --shape 1,1,28,28 --output model.onnx")
     names = ["model", "model.onnx", "openvino:model.onnx"]

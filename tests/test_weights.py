@@ -98,6 +98,15 @@ def test_codes_times_scales_are_the_weights_exactly():
         np.testing.assert_array_equal(codes.astype(np.float32) * scale, values(net)[name])
 
 
+def test_scales_do_not_fit_weights_that_were_trained_since():
+    net, _ = build(NormNet)
+    scales = quantize_weights(net)
+    scales.check(net)
+    net.output.weight.set_data(net.output.weight.data() * 1.01)
+    with pytest.raises(RecordError, match="output.weight are not multiples of their scale"):
+        scales.check(net)
+
+
 def test_a_layer_of_zeros_stays_one():
     net, _ = build(LeNet, LENET)
     net.conv[2].weight.set_data(mx.nd.zeros((50, 20, 3, 3)))

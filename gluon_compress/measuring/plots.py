@@ -15,11 +15,13 @@ from ..files.paths import check_target
 from ..files.writing import write_atomically
 from ..pruning import Sensitivity
 from ..quantization import QuantizationRecord
+from ..quantization.arithmetic.arrays import as_numpy
 from .comparison import are_accuracies
 from .reports import Report
 
 LEGEND_ROWS = 30
 MANY_CURVES = 5
+MANY_VALUES = 1024  # lines that a figure can show
 
 
 def plot_before_after(values: Mapping[str, Any], path: str | Path, ylabel: str | None = None,
@@ -196,6 +198,62 @@ def plot_quantization(record: QuantizationRecord, path: str | Path, title: str |
         axes.set(xlabel="signal-to-noise ratio of the layer's output, dB", title=title or "")
         axes.grid(axis="x", alpha=0.3)
     return _save(path, draw, size=(7, max(2.5, 0.17 * len(names) + 1)))
+
+
+def plot_codebooks(stages: Mapping[str, Any], path: str | Path, original: Any = None, title: str | None = None) -> Path:
+    """Write how many weights of a layer have each of the values that they share, and return the chart's path.
+
+    Each stage, such as before and after the centroids were trained, is a row of lines, one for each value, as high as
+    its weights are many; zeros are left out. Han, Mao & Dally, "Deep Compression", 2016, figures 5 and 6.
+
+    Parameters
+    ----------
+    stages : dict
+        {label: array of the layer's weights}, of at most 1024 different values.
+    path : str or Path
+        As for :func:`plot_before_after`; so are the errors.
+    original : array, optional
+        The weights before they were shared, drawn as a histogram in grey.
+    title : str, optional
+    """
+    _check_texts(title=title)
+    _check_dict("stages", stages, "a dict of labels and arrays of weights")
+    found = {label: np.unique(_nonzero(f"stages[{label!r}]", weights), return_counts=True)
+             for label, weights in stages.items()}
+    for label, (values, _) in found.items():
+        if len(values) > MANY_VALUES:
+            raise ValueError(f"stages[{label!r}] has {len(values)} different values; accepted: {MANY_VALUES} at most, "
+                             f"as shared weights have")
+    background = None if original is None else _nonzero("original", original)
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        if background is not None:
+            shared = axes.twinx()  # its counts are of bins, not of values
+            shared.hist(background, bins=120, color="0.8", zorder=0)
+            shared.set(ylabel="weights before sharing, in each of 120 bins")
+            axes.set_zorder(shared.get_zorder() + 1)
+            axes.patch.set_visible(False)
+        for index, (label, (values, counts)) in enumerate(found.items()):
+            axes.vlines(values, 0, counts, color=f"C{index}", linewidth=1.2, alpha=0.6)
+            axes.plot(values, counts, color=f"C{index}", linestyle="", marker="osD^v"[index % 5], markersize=4,
+                      label=label)
+        axes.set(xlabel="value of the weight", ylabel="weights that have it", title=title or "", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _save(path, draw, size=(7, 4))
+
+
+def _nonzero(name: str, weights: Any) -> np.ndarray:
+    """The numbers of an array that are not zero; ``TypeError`` or ``ValueError`` for anything but finite numbers."""
+    array = as_numpy(weights)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} is {shown(weights)}; accepted: an array of numbers")
+    kept = array[array != 0]
+    if not kept.size or not np.isfinite(kept).all():
+        raise ValueError(f"{name} {'holds numbers that are not finite' if kept.size else 'is zero everywhere'}; "
+                         f"accepted: finite numbers, not all zero")
+    return kept
 
 
 def _log_axis(axes: Any) -> None:

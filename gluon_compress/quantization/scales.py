@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from mxnet.gluon import HybridBlock
+from mxnet.gluon import HybridBlock, Parameter
 
 from ..errors import RecordError
 from ..files.schema import REASONS, Malformed, either, fields, integer, list_of, mapping, maybe, number
@@ -119,8 +119,7 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
         Raises ``RecordError`` naming the layer when a weight is no longer a multiple of its scale, as after
         training; quantize again then.
         """
-        self.check(net)
-        named = parameters(net)
+        named = self._own_parameters(net)
         return {name: form.encode(named[name].list_data()[0].asnumpy()) for name, form in self.forms().items()}
 
     def summary(self) -> str:
@@ -142,7 +141,11 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
                             for name, weight in self.weights.items()}, "left_out": self.left_out}
 
     def check(self, net: HybridBlock) -> None:
-        """Raise ``RecordError`` unless ``net`` has weights of these names and shapes."""
+        """Raise ``RecordError`` unless ``net`` has weights of these names and shapes, multiples of the scales."""
+        self.codes(net)
+
+    def _own_parameters(self, net: HybridBlock) -> dict[str, Parameter]:
+        """{name: parameter} of the network, once it has parameters of these names and shapes."""
         check_ready(net)
         named = parameters(net)
         for name, weight in self.weights.items():
@@ -152,6 +155,7 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
             if weight["scale"].shape != (() if axis is None else shape[axis:axis + 1]):
                 raise RecordError(f"the scales belong to another network: {name} has shape {shape}, its scale "
                                   f"{weight['scale'].shape}")
+        return named
 
     def forms(self) -> dict[str, Form]:
         return {name: CodesAndScale(name, weight["bits"], weight["axis"], weight["scale"])

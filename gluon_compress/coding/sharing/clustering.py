@@ -2,11 +2,11 @@
 
 On a line each cluster is an interval of the sorted numbers. A step then takes ``k log n`` operations: the boundaries
 are half-way between neighbouring centroids, and the sum of an interval is a difference of two cumulative sums. That is
-why the algorithm may run to its end here, where it usually stops early, and takes a second for millions of weights.
+why the algorithm may run to its end here, where it usually stops early.
 
-What it ends in is a local optimum. The best one can be computed, in ``k n log n`` operations with the whole of
-``n``, but training moves the centroids afterwards, and which optimum they begin in matters by where it leaves the few
-large weights (section 3.2 of the paper): hence "linear".
+It ends in a local optimum, which depends on where the centroids begin. The best of all can be computed on a line, and
+"optimal" begins there. Yet training moves the centroids afterwards, and the paper finds (section 3.2) that it matters
+more to have some among the few large weights: "linear". benchmarks/weight_sharing.py compares them.
 """
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import numpy as np
 
 __all__ = ["INITIALIZATIONS", "clustered"]
 
-INITIALIZATIONS = ("linear", "density", "random")
+INITIALIZATIONS = ("linear", "density", "random", "optimal")
+MOST_GROUPS = 1024  # of the dynamic programming, whose time grows with their square
 MOST_STEPS = 100_000  # some thousands are needed for 256 clusters of a million numbers
 
 
@@ -32,9 +33,10 @@ def clustered(values: np.ndarray, counts: np.ndarray, clusters: int, init: str,
         How often each occurs.
     clusters : int
         At most n.
-    init : "linear", "density" or "random"
+    init : "linear", "density", "random" or "optimal"
         Where the centroids begin: evenly from the smallest value to the largest; so that as many numbers lie between
-        any two neighbours; at numbers drawn by chance.
+        any two neighbours; at numbers drawn by chance; where the squared error is least, exactly so for up to 1024
+        values.
     """
     values = values.astype(np.float64)
     totals, sums = _cumulative(counts), _cumulative(counts * values)
@@ -60,10 +62,44 @@ def _initial(values: np.ndarray, counts: np.ndarray, clusters: int, init: str,
              generator: np.random.Generator) -> np.ndarray:
     if init == "linear":
         return np.linspace(values[0], values[-1], clusters)
+    if init == "optimal":
+        return _optimal(values, counts, clusters)
     if init == "density":
         shares = (np.arange(clusters) + 0.5) / clusters
         return values[np.searchsorted(np.cumsum(counts) / counts.sum(), shares)]
     return np.sort(generator.choice(values, clusters, replace=False, p=counts / counts.sum()))
+
+
+def _optimal(values: np.ndarray, counts: np.ndarray, clusters: int) -> np.ndarray:
+    """The centroids with the least squared error, by dynamic programming over groups of neighbouring values.
+
+    With ``E_k(b)`` for the least error of the first ``b`` groups in ``k`` clusters,
+    ``E_k(b) = min_a E_(k-1)(a) + error(a, b)``.
+    """
+    ends, centred = _groups(values), values - np.average(values, weights=counts)  # differences of squares lose digits
+    totals, sums, squares = (_cumulative(counts * centred ** power)[ends] for power in (0, 1, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = squares - squares[:, None] - (sums - sums[:, None]) ** 2 / (totals - totals[:, None])
+    error[np.tril_indices(len(ends))] = np.inf  # from group a, the row, to before group b
+    least, cuts = error[0], []
+    for _ in range(clusters - 1):
+        through = least[:, None] + error
+        cuts.append(through.argmin(axis=0))
+        least = through.min(axis=0)
+    bounds = [len(ends) - 1]
+    for cut in reversed(cuts):
+        bounds.append(cut[bounds[-1]])
+    bounds = ends[[0, *reversed(bounds)]]
+    return np.add.reduceat(counts * values, bounds[:-1]) / np.add.reduceat(counts, bounds[:-1])
+
+
+def _groups(values: np.ndarray) -> np.ndarray:
+    """Where groups of neighbouring values begin and end: each value by itself, if they are few enough."""
+    if len(values) <= MOST_GROUPS:
+        return np.arange(len(values) + 1)
+    alike = np.linspace(0, len(values), MOST_GROUPS // 2, dtype=int)
+    wide = np.searchsorted(values, np.linspace(values[0], values[-1], MOST_GROUPS // 2))
+    return np.unique(np.concatenate((alike, wide)))
 
 
 def _bounds(values: np.ndarray, centroids: np.ndarray) -> np.ndarray:

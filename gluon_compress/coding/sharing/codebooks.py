@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from mxnet.gluon import HybridBlock
+from mxnet.gluon import HybridBlock, Parameter
 
 from ...arguments import shown
 from ...errors import NetworkError, RecordError
@@ -108,8 +108,7 @@ class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
         0 is a zero, 1 the smallest positive centroid, -1 the negative one next to zero. Raises ``RecordError`` naming
         the layer when a weight is not among its centroids, as after a training without :class:`CentroidTrainer`.
         """
-        self.check(net)
-        named = parameters(net)
+        named = self._own_parameters(net)
         return {name: form.encode(named[name].list_data()[0].asnumpy()) for name, form in self.forms().items()}
 
     def updated(self, net: HybridBlock) -> Codebooks:
@@ -117,8 +116,7 @@ class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
 
         Raises ``NetworkError`` for weights that are not finite, ``RecordError`` for some that are no longer shared.
         """
-        self.check(net)
-        named, found = parameters(net), {}
+        named, found = self._own_parameters(net), {}
         for name in self.centroids:
             value = named[name].list_data()[0].asnumpy()
             if not np.isfinite(value).all():
@@ -154,7 +152,11 @@ class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
                        record["left_out"])
 
     def check(self, net: HybridBlock) -> None:
-        """Raise ``RecordError`` unless ``net`` has weights of these names and types."""
+        """Raise ``RecordError`` unless ``net`` has weights of these names, types and values."""
+        self.codes(net)
+
+    def _own_parameters(self, net: HybridBlock) -> dict[str, Parameter]:
+        """{name: parameter} of the network, once it has parameters of these names and types."""
         check_ready(net)
         named = parameters(net)
         for name, values in self.centroids.items():
@@ -164,6 +166,7 @@ class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
             if values.dtype != dtype:
                 raise RecordError(f"the codebooks belong to another network: {name} is of type {dtype}, its centroids "
                                   f"are {values.dtype}")
+        return named
 
     def forms(self) -> dict[str, Form]:
         return {name: IndicesAndCodebook(name, values) for name, values in self.centroids.items()}
