@@ -438,12 +438,23 @@ def techniques(net, example):
 def test_files_give_back_every_bit_and_the_codebooks(name, tmp_path):
     net, example = build(NormNet)
     records = techniques(net, example)[name]()
-    gc.save(tmp_path / "net", net, *records)
+    size = gc.save(tmp_path / "net", net, *records)
+    assert size < 0.8 * gc.save(tmp_path / "plain", net)
     assert identical(values(gc.load(tmp_path / "net", NormNet())), values(net))
     assert_close(gc.load(tmp_path / "net")(example), net(example))
     books = next(record for record in records if isinstance(record, Codebooks))
     found = checkpoint.records(tmp_path / "net")["codebooks"]
     assert identical(found.centroids, books.centroids) and found.left_out == books.left_out
+
+
+def test_indices_are_stored_in_few_more_bits_than_their_entropy(tmp_path):
+    net, _ = build(nn.Dense, (2, 400), units=100)
+    prune_magnitude(net, 0.8)
+    books = share_weights(net, 16)
+    codes = books.codes(net)["weight"]
+    shares = np.unique(codes, return_counts=True)[1] / codes.size
+    entropy = -(shares * np.log2(shares)).sum() * codes.size / 8
+    assert entropy < gc.save(tmp_path / "net", net, books) < 1.05 * entropy + 4 * 16 + 4 * 100 + 600  # bias, header
 
 
 def test_trained_centroids_are_saved(tmp_path):
