@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from command_line import commands, copy_of, done, examples, files, modules_of, refused, run
-from gluon_compress.cli import surroundings
+from gluon_compress.cli import main, surroundings
 
 PAGES = commands()
 ALL = [words for page in PAGES.values() for words in examples(page)]
@@ -115,15 +115,13 @@ def test_the_numbers_of_inspect_are_those_of_the_network(place):
     assert given["bytes"] == sum((place / name).stat().st_size for name in ("model-symbol.json", "model-0000.params"))
 
 
-def test_what_others_print_stays_away_unless_asked_for(place, run_python, start_python):
-    code = "import sys; from gluon_compress.cli import main; main(sys.argv[1:])"
+def test_what_others_print_stays_away_unless_asked_for(place, capfd):
     words = ["inspect", "my.nets:noisy", "--shape", "1,1,28,28", "--json"]
-    process = start_python(code, *words)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0 and errors == ""
-    assert json.loads(output)["kind"].startswith("HybridSequential")
-    process = start_python(code, *words, "--verbose")
-    output, errors = process.communicate(timeout=300)
+    assert main(words, standalone_mode=False) == 0
+    output, errors = capfd.readouterr()
+    assert errors == "" and json.loads(output)["kind"].startswith("HybridSequential")
+    assert main([*words, "--verbose"], standalone_mode=False) == 0
+    output, errors = capfd.readouterr()
     json.loads(output)
     for line in ("printed by the module", "written to 1", "written to 2", "a warning of somebody else"):
         assert line in errors

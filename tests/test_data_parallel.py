@@ -42,7 +42,10 @@ def read(folder, name):
 
 
 def test_two_workers_train_as_one_with_the_whole_batches_and_resume(run, tmp_path):
-    status, output = run("all_trainings")
+    status, output = run("die")
+    assert status == 1 and "[launch] worker 1 was ended by SIGKILL: ending the others" in output
+    assert (tmp_path / "state").exists()
+    status, output = run("resume", "all_trainings")
     assert status == 0, output
     assert "[worker 0] rank 0 of 2\n" in output and "[worker 1] rank 1 of 2\n" in output
     for training in TRAININGS:
@@ -61,11 +64,6 @@ def test_two_workers_train_as_one_with_the_whole_batches_and_resume(run, tmp_pat
     statistics = read(tmp_path, "standing_still")[0]["1.running_mean"]
     assert np.abs(statistics).min() > 0.001  # moved from zero, so that the comparison above says something
 
-    status, output = run("die")
-    assert status == 1 and "[launch] worker 1 was ended by SIGKILL: ending the others" in output
-    assert (tmp_path / "state").exists()
-    status, output = run("resume")
-    assert status == 0, output
     uninterrupted = read(tmp_path, "with_validation")[0]
     for resumed in read(tmp_path, "after-2-epochs"):  # two of four
         assert uninterrupted.keys() == resumed.keys()
@@ -84,14 +82,10 @@ def test_a_worker_that_dies_is_reported_without_a_launcher_too(start_python, tmp
     assert "as before: True" in output
 
 
-def test_a_worker_that_leaves_with_a_status_ends_the_others_at_once(run):
-    status, output = run("leave")
-    assert status == 1 and "[launch] worker 1 ended with status 3: ending the others" in output
-
-
-def test_what_must_be_exact_is_also_where_a_worker_or_the_servers_round(run, tmp_path):
-    status, output = run("drift", "rounded")
-    assert status == 0, output
+def test_what_must_be_exact_is_also_where_a_worker_or_the_servers_round_and_one_that_leaves_ends_all(run, tmp_path):
+    status, output = run("drift", "rounded", "leave")
+    assert status == 1 and "[launch] worker 1 ended with status 3: ending the others" in output, output
+    assert "Traceback" not in output
     first, second = read(tmp_path, "drift")
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
