@@ -16,18 +16,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import click
+
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 import mxnet as mx
 import numpy as np
 import recording
-from mxnet import autograd
-from mxnet.gluon import nn
-
-import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 from gluon_compress.datasets import compose, cutout, random_crop, random_flip
 from gluon_compress.network.values import restore_snapshot, snapshot
 from gluon_compress.quantization import Scales, quantize_array
 from gluon_compress.quantization.arithmetic.arrays import dequantize_array
 from gluon_compress.training import state as training_state
+from mxnet import autograd
+from mxnet.gluon import nn
 
 HELD_OUT, HELD_OUT_SEED = 5000, 0
 SEEDS = (1, 2, 3)
