@@ -30,7 +30,7 @@ CODED = (*CONVOLUTIONS, "Dense", "Embedding")
 FIRST_STEP = 0.5  # of the root mean square of a tensor's values
 _NUMBERS = list_of(number())
 _COUNT = integer(0, 2**63 - 1)
-_STATE = fields({"step": maybe(_COUNT), "masks": fields({"updates": _COUNT, "steps": fields({
+_STATE = fields({"step": maybe(_COUNT), "masks": fields({"updates": _COUNT, "penalty": number(0), "steps": fields({
     "log2": _NUMBERS, "mean": _NUMBERS, "square": _NUMBERS, "count": _COUNT})})})
 
 
@@ -250,7 +250,8 @@ class RateTrainer(PruningTrainer):
     def pruning_state(self) -> dict:
         """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
         steps = {name: getattr(self._steps, name).tolist() for name in ("log2", "mean", "square")}
-        return {"masks": {"updates": self._updates, "steps": {**steps, "count": self._steps.count}}, "step": None}
+        return {"step": None, "masks": {"updates": self._updates, "penalty": self.penalty,
+                                        "steps": {**steps, "count": self._steps.count}}}
 
     def restore_pruning_state(self, state: dict) -> None:
         """Go on from :meth:`pruning_state`; ``RecordError``, with nothing changed, when it is of another trainer."""
@@ -262,7 +263,7 @@ class RateTrainer(PruningTrainer):
         if any(len(steps[name]) != len(self._tensors) for name in ("log2", "mean", "square")):
             raise RecordError(f"the state is of {len(steps['log2'])} coded parameters, this trainer has "
                               f"{len(self._tensors)}")
-        self._updates, self._steps.count = found["updates"], steps["count"]
+        self._updates, self.penalty, self._steps.count = found["updates"], float(found["penalty"]), steps["count"]
         for name in ("log2", "mean", "square"):
             setattr(self._steps, name, np.array(steps[name], np.float64))
 

@@ -1,0 +1,109 @@
+"""What rate_training.py trained, measured on the full test sets: sizes of whole files, errors, files for everyone.
+
+    python benchmarks/rate_training_table.py --work ~/rate
+
+Of each network and aim, the results of all seeds that are there. The file of the seed with the lowest held-out error
+goes into ``params/compressed``, with where it comes from in ``manifest.json`` there; anyone checks it with
+
+    gluon-compress evaluate params/compressed/lenet5_caffe_mnist-300x.gcz params:lenet5_caffe_mnist --data mnist
+
+Results: ``results/rate_training.json`` and ``.txt``.
+"""
+import json
+from pathlib import Path
+
+import click
+
+import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
+import numpy as np
+import recording
+from gluon_compress.checkpoint import records
+from gluon_compress.files.locks import sha256_of
+from gluon_compress.tables import format_table
+from rate_training import SEEDS, SETTINGS, Setting, datasets_of, network_of, stem_of
+
+RESULTS = recording.RESULTS / "rate_training.json"
+FOLDER = Path(__file__).resolve().parents[1] / "params" / "compressed"
+# What this table wants, and what others published (ratio of sizes, error in percent), all of weights alone.
+WANTED = {
+    ("lenet_300_100_mnist", "130x"): "1.60 % error", ("lenet_300_100_mnist", "60x"): "1.05 % error, as dense",
+    ("lenet5_caffe_mnist", "300x"): "0.80 % error", ("lenet5_caffe_mnist", "650x"): "1.00 % error",
+    ("lenet_mnist", "150x"): "0.1 points more than dense", ("simple_cnn_mnist", "40x"): "0.2 points more than dense",
+    ("resnet18_cifar10", "60x"): "0.3 points more than dense", ("resnet18_cifar10", "100x"): "1 point more than dense",
+    ("alexnet_cifar10", "60x"): "0.2 points more than dense",
+}
+PUBLISHED = ("LeNet-5 Caffe: Han 2016 39x at 0.74 %; DeepCABAC 2020 115x; EPR 2020 606x at 1.0 %; MIRACLE 2019 1110x "
+             "at 0.96 %.", "LeNet-300-100: Han 2016 40x at 1.58 %; EPR 2020 124x at 1.9 %.")
+
+
+def measured(work, name, aim, test):
+    """The results of an aim's seeds, each with its test error, in files that today's ``save`` writes."""
+    found = []
+    for seed in SEEDS:
+        stem = stem_of(work, name, aim, seed)
+        if not stem.with_suffix(".json").exists():
+            continue
+        result = json.loads(stem.with_suffix(".json").read_text())
+        setting = Setting(**{key: result[key] for key in Setting.__dataclass_fields__})
+        net, path = network_of(name, setting), stem.with_suffix(".again.gcz")
+        scales = records(stem.with_suffix(".gcz"))["scales"]
+        gc.load(stem.with_suffix(".gcz"), net)
+        size = gc.save(path, net, scales)
+        kept = sum(int(np.count_nonzero(codes)) for codes in scales.codes(net).values())
+        found.append({**result, "bytes": size, "ratio": gc.params.manifest()[name]["bytes"] / size, "kept": kept,
+                      "test_error": 1 - gc.training.evaluate(gc.load(path), test), "file": str(path)})
+    return found
+
+
+def publish(name, aim, results):
+    """Copy the file of the best seed, and say where it comes from; nothing where the one there is the same."""
+    best = min(results, key=lambda result: result["held_out_error"])
+    target, source = FOLDER / f"{name}-{aim}.gcz", Path(best["file"])
+    FOLDER.mkdir(exist_ok=True)
+    target.write_bytes(source.read_bytes())
+    manifest = FOLDER / "manifest.json"
+    entries = json.loads(manifest.read_text()) if manifest.exists() else {}
+    entries[target.name] = {
+        "network": name, "bytes": best["bytes"], "sha256": sha256_of(target), "test_error": best["test_error"],
+        "held_out_error": best["held_out_error"], "seed": best["seed"], "script": "benchmarks/rate_training.py",
+        "setting": {key: best[key] for key in Setting.__dataclass_fields__}, "licence": "Apache-2.0"}
+    recording.write_text(manifest, json.dumps(entries, indent=2, sort_keys=True))
+
+
+def table(rows):
+    lines = []
+    for (name, aim), results in rows.items():
+        entry = gc.params.manifest()[name]
+        errors = [100 * result["test_error"] for result in results]
+        lines.append((name, aim, WANTED[name, aim], len(results), f"{np.mean([r['bytes'] for r in results]):,.0f}",
+                      f"{np.mean([r['ratio'] for r in results]):.0f}x", f"{np.mean([r['kept'] for r in results]):,.0f}",
+                      f"{np.mean(errors):.2f} % ({min(errors):.2f} to {max(errors):.2f})",
+                      f"{100 * (1 - entry['test_accuracy']):.2f} %",
+                      f"{np.mean([r['seconds'] for r in results]) / 60:.0f}"))
+    return "\n".join([
+        "Trained for the rate: whole files beside the dense .params, errors on the full test sets, means of the seeds",
+        "", format_table(("network", "aim", "at no more than", "seeds", "bytes", "ratio", "values not 0",
+                          "test error (lowest to highest)", "dense", "minutes"), lines), "",
+        "Settings chosen on 5,000 held-out training images, the last epoch taken, the test images seen once.",
+        "Published, of the weights alone:", *PUBLISHED])
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.option("--work", type=click.Path(path_type=Path, exists=True), required=True)
+def main(work):
+    rows = {}
+    for name, aims in SETTINGS.items():
+        _, _, test = datasets_of(name)
+        for aim in aims:
+            if results := measured(work, name, aim, test):
+                rows[name, aim] = results
+                publish(name, aim, results)
+    content = {f"{name} {aim}": [{key: value for key, value in each.items() if key != "file"} for each in results]
+               for (name, aim), results in rows.items()}
+    text = table(rows)
+    click.echo(text)
+    click.echo(f"Made: {recording.write_result(RESULTS, content, text)}")
+
+
+if __name__ == "__main__":
+    main()
