@@ -33,7 +33,6 @@ HELD_OUT, HELD_OUT_SEED = 5000, 0
 SEEDS = (1, 2, 3)
 SHIFTS = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2)]  # of a window in images padded by a pixel
 FALLING = 0.5  # share of the training over which the bytes fall to the goal
-STEERED, GAIN, MOST_GAIN = 20, 0.1, 1.1  # batches from one change of the penalty to the next; how much it changes
 TOLD = 50  # batches between two losses that are added up: asking for one waits for it
 
 
@@ -41,7 +40,7 @@ TOLD = 50  # batches between two losses that are added up: asking for one waits 
 class Setting:
     """How a network is trained; fixed before the training begins. Adam, learning rate to zero along a cosine."""
 
-    goal: int  # bytes of all codes at the end; the penalty is steered so that they fall to it over the first half
+    goal: int  # bytes of all codes at the end
     epochs: int
     removed: dict = field(default_factory=dict)  # {layer: share of its channels} that go before the training
     learning_rate: float = 2e-3
@@ -151,15 +150,16 @@ def train(name, setting, seed, stem):
         name, rest, setting.batch, stem.parent)
     net = network_of(name, setting)
     trainer = gc.coding.RateTrainer(
-        net, setting.penalty, "adam", {"learning_rate": setting.learning_rate}, step_rate=setting.step_rate)
-    identity, before = {"network": name, "seed": seed, **asdict(setting)}, trainer.coded_bytes()
+        net, gc.coding.SizeGoal(setting.goal, int(FALLING * setting.epochs * len(data)), setting.penalty), "adam",
+        {"learning_rate": setting.learning_rate}, step_rate=setting.step_rate)
+    identity = {"network": name, "seed": seed, **asdict(setting)}
     state, epochs = stem.with_suffix(".state"), []
     if state.exists():
         epochs, _ = training_state.restore(state, net, trainer, identity)
     for epoch in range(len(epochs), setting.epochs):
         np.random.seed(1000 * seed + epoch)
         mx.random.seed(1000 * seed + epoch)
-        epochs.append(train_epoch(net, data, trainer, setting, epoch, before) |
+        epochs.append(train_epoch(net, data, trainer, setting, epoch) |
                       {"validation_accuracy": gc.training.evaluate(net, held)})
         training_state.save(state, net, trainer, identity, epochs, None)
         click.echo(f"{stem.name}, {told(trainer, epochs[-1])}")
@@ -171,18 +171,14 @@ def train(name, setting, seed, stem):
         "seconds": round(sum(each["seconds"] for each in epochs)), "machine": recording.cpu_name()})
 
 
-def train_epoch(net, data, trainer, setting, epoch, before):
-    """Once through the data, in a loop as a user would write it; ``before`` are the bytes at the very beginning."""
+def train_epoch(net, data, trainer, setting, epoch):
+    """Once through the data, in a loop as a user would write it."""
     loss = gc.distillation.DistillationLoss(setting.temperature, setting.hard_weight)
     loss.hybridize(static_alloc=True, static_shape=True)
     started, losses_told = time.perf_counter(), []
-    coded = trainer.coded_bytes() / trainer.bits  # bytes for each estimated bit
     for step, (inputs, labels, answers) in enumerate(data):
-        done = (epoch + step / len(data)) / setting.epochs
-        trainer.set_learning_rate(setting.learning_rate * gc.training.cosine(done))
-        if step % STEERED == 0:
-            goal = setting.goal * (before / setting.goal) ** max(0, 1 - done / FALLING)
-            trainer.penalty *= float(np.clip((trainer.bits * coded / goal) ** GAIN, 1 / MOST_GAIN, MOST_GAIN))
+        trainer.set_learning_rate(setting.learning_rate * gc.training.cosine(
+            (epoch + step / len(data)) / setting.epochs))
         with autograd.record():
             losses = loss(net(inputs), labels, answers)
         losses.backward()

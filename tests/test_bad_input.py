@@ -390,6 +390,8 @@ FUNCTIONS = {
     "pruning.MaskedTrainer.restore_pruning_state": (
         pruning.MaskedTrainer.restore_pruning_state, {"self": masked, "state": lambda: masked().pruning_state()},
         {"state": "record"}),
+    "coding.SizeGoal": (coding.SizeGoal, {"size": 100, "updates": 10},
+                        {"size": "positive", "updates": "positive", "penalty": "number"}),
     "coding.RateTrainer.restore_pruning_state": (
         coding.RateTrainer.restore_pruning_state, {"self": rated, "state": lambda: rated().pruning_state()},
         {"state": "record"}),
@@ -530,7 +532,7 @@ NO_ROWS = {
         "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward",
         "distillation.FeatureMatcher.compare", "pruning.ChannelPlan.shapes", "pruning.Random.of_weights",
         *(f"pruning.{name}.of_channels" for name in ("BatchNormScale", "Random", "Taylor", "WeightCriterion")),
-        "coding.decode", "coding.encode",
+        "coding.SizeGoal.factor", "coding.SizeGoal.wanted", "coding.decode", "coding.encode",
         "pruning.WeightCriterion.of_weights", "pruning.Masks.fitted",
         "pruning.Masks.fitted_masks", "transfer.fetch", "transfer.reason_of",
         *(f"models.{name}.hybrid_forward" for name in models.__all__)},

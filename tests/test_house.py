@@ -22,7 +22,7 @@ PUBLIC = {
         coding datasets distillation export load measure_latency measuring models network params pruning quantization
         report runtime save training workers""",
     "checkpoint": "coded_size coded_sizes describe load records save",
-    "coding": "CentroidTrainer Codebooks RateTrainer decode encode round_and_code share_weights",
+    "coding": "CentroidTrainer Codebooks RateTrainer SizeGoal decode encode round_and_code share_weights",
     "datasets": """
         Batches ImageDataset Shard array_file cifar10 compose cutout fashion_mnist image_folder mnist random_crop
         random_flip record_file""",

@@ -4,7 +4,7 @@ import gluon_compress as gc
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from gluon_compress.coding import RateTrainer, encode
+from gluon_compress.coding import RateTrainer, SizeGoal, encode
 from gluon_compress.coding.training.code_lengths import PRIOR, code_lengths
 from gluon_compress.coding.training.steps import LARGEST, StepOptimizer, scale_of, step_of
 from gluon_compress.errors import NetworkError, RecordError
@@ -206,6 +206,37 @@ def test_a_step_that_fails_leaves_whole_steps():
     with pytest.raises(UserWarning, match="has not been updated by backward"):
         trainer.step(len(example))
     assert identical(before, values(net))
+
+
+def test_the_size_falls_to_the_goal_and_stays_there():
+    mx.random.seed(1)
+    net = gluon.nn.HybridSequential()
+    net.add(gluon.nn.Dense(64, activation="relu", in_units=64), gluon.nn.Dense(10, in_units=64))
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    inputs, labels = mx.nd.random.normal(shape=(256, 64)), mx.nd.arange(256) % 10
+    trainer = RateTrainer(net, SizeGoal(900, updates=200), "adam", {"learning_rate": 3e-3}, frequency=2)
+    sizes = [trainer.coded_bytes()]
+    for update in range(300):
+        with autograd.record():
+            loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(inputs), labels)
+        loss.backward()
+        trainer.step(len(labels))
+        if update % 50 == 49:
+            sizes.append(trainer.coded_bytes())
+    assert sizes[0] > sizes[2] > sizes[4]
+    assert all(700 < size < 1050 for size in sizes[4:])
+
+
+def test_the_wanted_size_falls_by_the_same_share_each_update():
+    goal = SizeGoal(100, updates=10)
+    path = [goal.wanted(update, 1600) for update in range(12)]
+    assert path[0] == pytest.approx(1600) and path[10:] == [100, 100]
+    np.testing.assert_allclose(np.diff(np.log(path[:11])), np.log(1 / 16) / 10)
+    assert goal.wanted(0, 50) == 100
+    assert goal.factor(0.2, 0.2) == pytest.approx(np.exp(0.02))
+    assert goal.factor(0.2, 0.21) == pytest.approx(np.exp(0.02 - 0.05))
+    assert goal.factor(9, 0) == pytest.approx(1.1) and goal.factor(-9, 0) == pytest.approx(1 / 1.1)
 
 
 # ---- in loops

@@ -2,6 +2,7 @@
 from .arrays import decode, encode
 from .rounding import round_and_code
 from .sharing import CentroidTrainer, Codebooks, share_weights
-from .training import RateTrainer
+from .training import RateTrainer, SizeGoal
 
-__all__ = ["CentroidTrainer", "Codebooks", "RateTrainer", "decode", "encode", "round_and_code", "share_weights"]
+__all__ = ["CentroidTrainer", "Codebooks", "RateTrainer", "SizeGoal", "decode", "encode", "round_and_code",
+           "share_weights"]

@@ -24,14 +24,17 @@ from ...pruning.weights.masked_trainer import check_optimizer
 from ...quantization.scales import Scales
 from ..arrays import encode
 from .code_lengths import CodeLengths, code_lengths
+from .goal import SizeGoal
 from .steps import LARGEST, StepOptimizer, scale_of, step_of
 
 CODED = (*CONVOLUTIONS, "Dense", "Embedding")
+CODED_EVERY = 10  # countings of the codes, where there is a SizeGoal: they are coded to know their true size
 FIRST_STEP = 0.5  # of the root mean square of a tensor's values
 _NUMBERS = list_of(number())
 _COUNT = integer(0, 2**63 - 1)
-_STATE = fields({"step": maybe(_COUNT), "masks": fields({"updates": _COUNT, "penalty": number(0), "steps": fields({
-    "log2": _NUMBERS, "mean": _NUMBERS, "square": _NUMBERS, "count": _COUNT})})})
+_STEERING = {"penalty": number(0), "before": number(0), "per_bit": number(0), "error": number()}
+_STEPS = fields({"log2": _NUMBERS, "mean": _NUMBERS, "square": _NUMBERS, "count": _COUNT})
+_STATE = fields({"step": maybe(_COUNT), "masks": fields({"updates": _COUNT, **_STEERING, "steps": _STEPS})})
 
 
 @dataclass
@@ -75,8 +78,9 @@ class RateTrainer(PruningTrainer):
     ----------
     net : HybridBlock
         On one or several devices. Its weights are rounded from here on.
-    penalty : float
-        What a bit for each weight costs, in units of the loss, at least 0: about 0.1 to 10.
+    penalty : float or SizeGoal
+        What a bit for each weight costs, in units of the loss, at least 0: about 0.01 to 1. Or the size to reach, to
+        which it is steered.
     optimizer, optimizer_params, **trainer_arguments
         As for ``gluon.Trainer``; ``update_on_kvstore`` is False. Adam suits, at about a tenth to all of the learning
         rate that the network is trained with.
@@ -95,7 +99,7 @@ class RateTrainer(PruningTrainer):
     Attributes
     ----------
     penalty : float
-        May be set at any time.
+        That of now; may be set at any time.
     left_out : dict
         {layer name: why its weight is not coded}.
 
@@ -107,11 +111,13 @@ class RateTrainer(PruningTrainer):
         For a network whose weights are not finite, or are frozen.
     """
 
-    def __init__(self, net: HybridBlock, penalty: float, optimizer: str | mx.optimizer.Optimizer,
+    def __init__(self, net: HybridBlock, penalty: float | SizeGoal, optimizer: str | mx.optimizer.Optimizer,
                  optimizer_params: dict | None = None, *, warmup: int = 0, frequency: int = 20,
                  step_rate: float = 0.02, vectors: bool = True, select: Which = None, exclude: Which = (),
                  **trainer_arguments: Any) -> None:
         check_optimizer(optimizer, optimizer_params)
+        self._goal = penalty if isinstance(penalty, SizeGoal) else None
+        penalty = penalty.penalty if isinstance(penalty, SizeGoal) else penalty
         check_number("penalty", penalty, minimum=0)
         check_integer("warmup", warmup, minimum=0)
         check_integer("frequency", frequency, minimum=1)
@@ -132,6 +138,8 @@ class RateTrainer(PruningTrainer):
         self._first_rate = self.learning_rate
         self._round()
         self._count_codes()
+        self._before, self._error = self.coded_bytes() if self._goal else 0, 0.0
+        self._per_bit = self._bytes_per_bit()
 
     @property
     def scales(self) -> Scales:
@@ -200,6 +208,7 @@ class RateTrainer(PruningTrainer):
             self._move_steps()
             self._round()
             self._count_codes()
+            self._steer()
         else:
             self._round()
 
@@ -211,6 +220,20 @@ class RateTrainer(PruningTrainer):
     def _strength(self) -> float:
         """What a bit costs now."""
         return self.penalty * min(1.0, (self._updates + 1) / max(self._warmup, 1)) / self._count
+
+    def _steer(self) -> None:
+        """Change the penalty towards the goal, if there is one."""
+        if self._goal is not None:
+            if self._updates % (self._frequency * CODED_EVERY) == 0:
+                self._per_bit = self._bytes_per_bit()
+            wanted = self._goal.wanted(self._updates, self._before)
+            error = float(np.log(max(self.bits * self._per_bit, 1.0) / wanted))
+            self.penalty *= self._goal.factor(error, self._error)
+            self._error = error
+
+    def _bytes_per_bit(self) -> float:
+        """How many bytes of codes there are for each bit of the penalty's."""
+        return self.coded_bytes() / max(self.bits, 1.0) if self._goal else 0.0
 
     def _current_steps(self) -> list[np.float32]:
         return [step_of(log2) for log2 in self._steps.log2]
@@ -243,15 +266,17 @@ class RateTrainer(PruningTrainer):
     @property
     def masks_digest(self) -> str:
         """SHA-256 of the settings and the steps, by which a saved training state knows them again."""
-        settings = (self._warmup, self._frequency, self._steps.rate, self._updates, self._steps.log2.tolist(),
+        goal = self._goal and (self._goal.size, self._goal.updates, self._goal.penalty)
+        settings = (goal, self._warmup, self._frequency, self._steps.rate, self._updates, self._steps.log2.tolist(),
                     [tensor.name for tensor in self._tensors])
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
     def pruning_state(self) -> dict:
         """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
         steps = {name: getattr(self._steps, name).tolist() for name in ("log2", "mean", "square")}
-        return {"step": None, "masks": {"updates": self._updates, "penalty": self.penalty,
-                                        "steps": {**steps, "count": self._steps.count}}}
+        return {"step": None, "masks": {
+            "updates": self._updates, "penalty": self.penalty, "before": self._before, "per_bit": self._per_bit,
+            "error": self._error, "steps": {**steps, "count": self._steps.count}}}
 
     def restore_pruning_state(self, state: dict) -> None:
         """Go on from :meth:`pruning_state`; ``RecordError``, with nothing changed, when it is of another trainer."""
@@ -264,6 +289,7 @@ class RateTrainer(PruningTrainer):
             raise RecordError(f"the state is of {len(steps['log2'])} coded parameters, this trainer has "
                               f"{len(self._tensors)}")
         self._updates, self.penalty, self._steps.count = found["updates"], float(found["penalty"]), steps["count"]
+        self._before, self._per_bit, self._error = found["before"], found["per_bit"], found["error"]
         for name in ("log2", "mean", "square"):
             setattr(self._steps, name, np.array(steps[name], np.float64))
 

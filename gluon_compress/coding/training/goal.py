@@ -1,0 +1,50 @@
+"""A size to reach: the penalty is steered, so that nobody has to guess it."""
+from __future__ import annotations
+
+import math
+
+from ...arguments import check_integer, check_number
+
+__all__ = ["SizeGoal"]
+
+GAIN, DAMPING, MOST = 0.1, 5.0, 1.1  # of a wrong size, of its change; by how much the penalty changes at most
+
+
+class SizeGoal:
+    """For :class:`RateTrainer` in place of a penalty: what the coded weights shall take in the end.
+
+    The size falls from where it is, each update by the same share, and stays at the goal after the last of
+    ``updates``. Whenever the codes are counted, the penalty ``p`` follows ``e``, the logarithm of the size over the
+    wanted one: ``ln p`` grows by ``0.1 e + 5 (e - last e)``, by ln 1.1 at most; the second term keeps it from going
+    past the goal, as the size answers late.
+
+    >>> trainer = RateTrainer(net, SizeGoal(5000, updates=10_000), "adam", {"learning_rate": 1e-3})
+
+    Parameters
+    ----------
+    size : int
+        Bytes of :meth:`RateTrainer.coded_bytes`, at least 1. A file has its header besides, some hundred bytes, and
+        what is not coded.
+    updates : int
+        How many the fall takes, at least 1. Half of the training is a good deal.
+    penalty : float
+        The first one, more than 0.
+
+    Raises ``TypeError`` or ``ValueError`` for arguments out of range.
+    """
+
+    def __init__(self, size: int, updates: int, penalty: float = 0.1) -> None:
+        check_integer("size", size, minimum=1)
+        check_integer("updates", updates, minimum=1)
+        check_number("penalty", penalty, above=0)
+        self.size, self.updates, self.penalty = size, updates, float(penalty)
+
+    def wanted(self, update: int, before: float) -> float:
+        """The bytes to have after so many updates, ``before`` being those of the beginning."""
+        left = max(0.0, 1 - update / self.updates)
+        return self.size * max(before / self.size, 1.0) ** left
+
+    def factor(self, error: float, last_error: float) -> float:
+        """By how much the penalty grows: ``error`` is ln(size / wanted size), ``last_error`` that at the last time."""
+        change = GAIN * error + DAMPING * (error - last_error)
+        return math.exp(min(max(change, -math.log(MOST)), math.log(MOST)))
