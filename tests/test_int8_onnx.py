@@ -80,6 +80,13 @@ def last_axis():
     return net
 
 
+def without_bias():
+    """A dense layer without bias that reads another one's codes, as in the gates of SE-ResNets."""
+    net = nn.HybridSequential()
+    net.add(nn.GlobalAvgPool2D(), nn.Dense(8, use_bias=False, activation="relu"), nn.Dense(5, use_bias=False))
+    return net
+
+
 def leaky():
     """The layer's own output is rounded once more before the activation."""
     return Net(lambda net, F, x: F.LeakyReLU(net.layer(x), act_type="leaky", slope=0.1),
@@ -94,7 +101,8 @@ def prelu():
 
 NETWORKS = {"leaky ReLU": leaky, "PReLU": prelu, "chain": chain, "sum": added,
             "shifted sum": added_shifted, "signed sum": added_signed,
-            "bottleneck": bottlenecks, "concatenation": concatenated, "groups": grouped, "last axis": last_axis}
+            "bottleneck": bottlenecks, "concatenation": concatenated, "groups": grouped, "last axis": last_axis,
+            "without bias": without_bias}
 
 
 def example_of(make, batch=4, seed=1):

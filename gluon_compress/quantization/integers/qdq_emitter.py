@@ -18,7 +18,9 @@ layer on integers only if its own output is rounded. The range is that of calibr
 never larger than what the sum can use: where the codes of sum and summand end, so do those of the layer.
 
 **Biases** are int32 of the scale s_w * s_x. Where that would be too small for a bias, as in a channel whose weights are
-zero, the scale of its weights grows.
+zero, the scale of its weights grows. Dense layers without a bias get one of a single unit, in one channel. OpenVINO
+2026.4, which drops a bias of zeros, computes numbers that have nothing to do with the network where shapes are fixed
+and such a layer reads what another one on integers wrote.
 """
 from __future__ import annotations
 
@@ -125,11 +127,17 @@ class QdqEmitter(CodesEmitter):
         layer, data = self._without_stride(layer, data)
         codes, scale, unit = self._room_for_bias(name, data.range)
         inputs = [self._read(data), self._of_channels(f"{name}.weight", codes.astype(self._weight_type), scale)]
-        if name in self.biases:
-            bias = np.rint(self.biases[name] / unit).astype(np.int32)
+        bias = self._bias(layer, unit)
+        if bias is not None:
             inputs.append(self._of_channels(f"{name}.bias", bias, unit))
-        attributes = {**layer.attributes, "no_bias": str(name not in self.biases)}
-        return written(layer.operator, name, *inputs, **attributes), 0
+        return written(layer.operator, name, *inputs, **{**layer.attributes, "no_bias": str(bias is None)}), 0
+
+    def _bias(self, layer: Node, unit: np.ndarray) -> np.ndarray | None:
+        if layer.name in self.biases:
+            return np.rint(self.biases[layer.name] / unit).astype(np.int32)
+        if layer.operator == "FullyConnected":
+            return np.eye(1, len(self.codes[layer.name][0]), dtype=np.int32)[0]
+        return None
 
     def _without_stride(self, layer: Node, data: Integers) -> tuple[Node, Integers]:
         """A layer of 1x1 kernels that reads every second place, as one that reads all of those; see above."""
