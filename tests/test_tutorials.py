@@ -104,6 +104,16 @@ def test_opens_as_a_notebook(name):
     assert notebook.cells[0].source.startswith("# ")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_each_figure_has_a_caption_that_says_what_to_see(name):
+    """In both languages, in the text before the cell that draws it."""
+    draws = re.compile(r"results\.path\(\"[\w-]*\.png\"\)")
+    kinds = [cell.cell_type for cell in jupytext.read(TUTORIALS / f"{name}.py").cells
+             if "**Figure:** " in cell.source or draws.search(cell.source)]
+    assert kinds and kinds == ["markdown", "code"] * (len(kinds) // 2)
+    assert (TUTORIALS / f"{name}.zh.md").read_text().count("**图：** ") == len(kinds) // 2
+
+
 def test_what_a_version_keeps_for_its_next_run_is_not_the_others():
     """Curves and logits of the quick version's images would be refused by the long one, which has more."""
     for name in NAMES:
@@ -145,6 +155,8 @@ def test_threshold_pruning(found):
     original, article = found.row("LeNet, as trained"), found.row("article's threshold")
     found.says("The article's threshold removes under 1 % of the convolutions' weights.")
     assert 0 < original["nonzeros"] - article["nonzeros"] < 0.01 * 9500
+    found.says("with momentum from before the pruning nearly all of them move. A mask on the weights does.")
+    found.says("assert grown == 0 if hold == \"weights\" else grown > 0.9 * pruned")  # so the run has shown it
     found.says("Freezing the convolutions costs little: at most three tenths of a point")
     for threshold in ("0.10", "0.15"):
         loop, masked = (found.row(f"convolutions, threshold {threshold}, {how}")

@@ -16,7 +16,7 @@
 # the article's 4,096, and the images are enlarged from 32 to 67 pixels, of which its last pooling leaves one.
 
 # %%
-from course import LONG, Results, show_training
+from course import LONG, Results, errors, show_training
 
 import gluon_compress as gc
 from gluon_compress.datasets import compose, random_crop, random_flip
@@ -25,6 +25,8 @@ from gluon_compress.measuring.plots import plot_curves
 
 import mxnet as mx
 import numpy as np
+from matplotlib.figure import Figure
+from mxnet.gluon import nn
 
 SIZE = gc.params.manifest()["alexnet_cifar10"]["input_shape"][-1]  # the 32x32 images are enlarged to this
 train, test = gc.datasets.cifar10()
@@ -70,6 +72,9 @@ results = Results("02_quantization_alexnet", test.batches(100, size=SIZE))
 #     scale = max|w| / q_max
 #     code  = round(w / scale)          an integer in [-q_max, q_max]
 #     w     ~ code * scale              off by at most scale / 2
+#
+# **Figure:** the staircase of 3 bits: seven steps, each as wide as it is high. The line is the weight itself; the
+# distance between both is the error. Behind it, how many weights of one layer fall on each step: half of them on zero.
 
 # %%
 net = gc.params.load("alexnet_cifar10")
@@ -80,6 +85,19 @@ scale = np.abs(weight).max() / 127
 codes = np.rint(weight / scale).astype(np.int8)
 print(f"features.2: codes from {codes.min()} to {codes.max()}, scale {scale:.6f}, "
       f"largest error {np.abs(weight - codes * scale).max() / scale:.3f} of a scale")
+
+stairs = np.abs(weight).max() / 3
+line = np.linspace(-1, 1, 1001) * np.abs(weight).max()
+figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+axes = figure.subplots()
+axes.plot(line, np.rint(line / stairs) * stairs, color="C0", label="code * scale, 3 bits")
+axes.plot(line, line, color="black", linewidth=0.8, label="weight")
+axes.set(xlabel="weight of features.2", ylabel="what it becomes")
+axes.legend(loc="upper left")
+behind = axes.twinx()
+behind.hist(weight.ravel(), bins=(np.arange(-3, 5) - 0.5) * stairs, color="C1", alpha=0.3)
+behind.set(ylabel="number of weights", yscale="log")
+figure.savefig(results.path("-staircase.png"), dpi=120)
 
 # %% [markdown]
 # Now the article's formula. In a network of nothing but convolutions, ReLUs and pooling, the lost scales of the
@@ -112,11 +130,16 @@ for title, quantize in (("as trained", lambda net: None), ("8 bits with our form
 # ## With the library
 #
 # `quantize_weights` does this for each layer, with one scale per output channel: a channel with small
-# weights doesn't have to use the scale of the largest. It returns `Scales`, and `gc.save` stores integer codes.
+# weights doesn't have to use the scale of the largest. It returns `Scales`, and `gc.save` stores integer codes. By hand
+# that is one more axis:
 
 # %%
+of_channel = (np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / 127).astype(np.float32)
+codes = np.rint(weight.astype(np.float64) / of_channel).astype(np.int8)
+
 scales = gc.quantization.quantize_weights(net, bits=8)
 print(scales)
+assert (scales.codes(net)["features.2.weight"] == codes).all(), "the library has other codes than we have"
 results.add("AlexNet, 8 bits, a scale per channel", net, scales)
 
 again = gc.load(results.path(f"-{len(results.rows) - 1}.gcz"), gc.models.AlexNet(classes=10, hidden_units=1024))
@@ -125,6 +148,9 @@ assert all((again_layer.value() == layer.value()).all() for again_layer, layer i
 
 # %% [markdown]
 # ## How few bits?
+#
+# **Figure:** the error, one minus the accuracy, on a log axis, by bits. From right to left: nothing happens for a
+# while; then the network with one scale per layer fails first, and the one with a scale per channel a bit later.
 
 # %%
 bit_widths = (8, 7, 6, 5, 4, 3, 2) if LONG else (8, 5, 4, 3)
@@ -137,7 +163,8 @@ for bits in bit_widths:
         curves[title].append((bits, gc.training.evaluate(candidate, validation_data)))
     print(f"{bits} bits:", ", ".join(f"{title} {points[-1][1]:.4f}" for title, points in curves.items()))
 results.numbers["held-out accuracy by bits"] = curves
-plot_curves(curves, results.path(".png"), xlabel="bits per weight", ylabel="accuracy on held-out images",
+plot_curves({title: errors(points) for title, points in curves.items()}, results.path(".png"),
+            xlabel="bits per weight", ylabel="error on held-out images", log=True,
             title="AlexNet on CIFAR-10, weights quantized")
 
 # %% [markdown]
@@ -192,12 +219,61 @@ results.numbers["agreement of int8 and fp32"] = float(agreement)
 print(f"int8 and fp32 agree on {agreement:.2%} of the held-out images")
 
 # %% [markdown]
+# ## Gradients through a staircase, by hand
+#
+# At 3 bits for weights *and* activations rounding costs accuracy again, and biases alone don't bring it back. So let
+# everything train, and round in every forward pass. But a staircase is flat: its gradient is zero nearly everywhere,
+# and nothing would be learned. The *straight-through estimator* rounds on the way forward, and on the way back acts as
+# if it had not:
+#
+#     rounded(w) = w + constant(code * scale - w)          d rounded(w) / dw = 1
+#
+# `BlockGrad` is MXNet's word for "take this as a constant".
+
+# %%
+
+
+def rounded(w, scale, lowest=-3, highest=3):
+    codes = mx.nd.clip(mx.nd.round(w / scale), lowest, highest)
+    return w + mx.nd.BlockGrad(codes * scale - w)
+
+
+w = mx.nd.array([0.3, -1.2, 0.8])
+w.attach_grad()
+for title, function in (("the staircase", lambda w: mx.nd.round(w / 0.5) * 0.5), ("straight through",
+                                                                               lambda w: rounded(w, 0.5))):
+    with mx.autograd.record():
+        values = function(w)
+    values.backward()
+    print(f"{title}: values {values.asnumpy().round(3).tolist()}, gradients {w.grad.asnumpy().tolist()}")
+
+# %% [markdown]
+# `prepare_qat` makes a network that does this with every weight and every activation: it computes what the integers
+# will, and learns the thresholds as well. For one dense layer, outputs and gradients of the weights are ours:
+
+# %%
+dense = nn.HybridSequential()
+dense.add(nn.Dense(4, in_units=8))
+dense.initialize(mx.init.Normal(1))
+inputs = mx.nd.random.normal(shape=(16, 8))
+qat = gc.quantization.prepare_qat(dense, [inputs], bits=3)
+ours = dense[0].weight.data().copy()
+ours.attach_grad()
+with mx.autograd.record():
+    theirs_out = qat(inputs)
+theirs_out.backward()
+threshold = qat.collect_params()["0.input_threshold"].data().asscalar()
+with mx.autograd.record():
+    out = mx.nd.dot(rounded(inputs, threshold / 3, lowest=-4),
+                    rounded(ours, mx.nd.abs(ours).max(axis=1, keepdims=True) / 3), transpose_b=True)
+out.backward()
+np.testing.assert_allclose(out.asnumpy(), theirs_out.asnumpy(), rtol=1e-4, atol=1e-4)
+np.testing.assert_allclose(ours.grad.asnumpy(), qat.collect_params()["0.weight"].grad().asnumpy(), rtol=1e-4, atol=1e-4)
+
+# %% [markdown]
 # ## Trained with the rounding
 #
-# At 3 bits for weights *and* activations rounding costs accuracy again, and biases alone don't bring it back. So
-# let everything train, and round in every forward pass: `prepare_qat` makes a network that computes what the
-# integers will, with gradients as if nothing were rounded (the straight-through estimator), and learns the ranges
-# as well. Any training loop will do. These networks saw all training images already, so we take small steps, and
+# Any training loop will do. These networks saw all training images already, so we take small steps, and
 # shift and mirror the images. `convert` makes integers of it.
 
 # %%

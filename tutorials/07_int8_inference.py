@@ -24,6 +24,7 @@ from gluon_compress import measure_latency
 
 import mxnet as mx
 import numpy as np
+from matplotlib.figure import Figure
 from mxnet.gluon.model_zoo import vision
 
 train, test = gc.datasets.cifar10()
@@ -35,9 +36,11 @@ calibration = train.subset(slice(0, 256)).batches(64)
 #
 # Weights have been known since training; what flows between the layers has to be looked at. `quantize` runs a few
 # hundred images through the network (*calibration*) and gives each tensor a threshold: beyond it values are cut,
-# below it they are rounded to 255 steps. The network you give it is not changed. The figure shows how strong each
-# layer's output is beside the error of the rounding, the signal-to-noise ratio in decibels: 10 dB more mean a tenth
-# of the noise's power.
+# below it they are rounded to 255 steps. The network you give it is not changed.
+#
+# **Figure:** how strong each layer's output is beside the error of the rounding, the signal-to-noise ratio in decibels.
+# 10 dB more mean a tenth of the noise's power. Look for a bar that is much shorter than the others: such a layer would
+# be the first to keep in fp32. Here there is none.
 
 # %%
 net = gc.params.load("resnet18_cifar10")
@@ -64,14 +67,97 @@ results.numbers["agreement of int8 and fp32"] = float((classes(int8) == fp32_cla
 print(f"int8 and fp32 agree on {results.numbers['agreement of int8 and fp32']:.2%} of the test images")
 
 # %% [markdown]
-# ## What runs where
+# ## Calibration from scratch
 #
-# A layer multiplies codes and adds them up in 32 bits, and rounds once:
+# Take the first convolution inside a block, with its BatchNorm and its ReLU, as a network of its own. What goes in is
+# never negative, so its codes are unsigned, from 0 to 255. For a threshold T:
+#
+#     s = T / 255          code = round(min(x, T) / s)          error = mean((code * s - x)²)
+#
+# A large T makes the steps wide, a small T cuts many values. Try thresholds, and take the one with the least error. The
+# library does the same on a histogram (`method="mse"`).
+#
+# **Figure:** on the left the values that go in; most are small, and a few reach far to the right of the dashed line,
+# the threshold. On the right the error for each threshold: it has a minimum below the largest value.
+
+# %%
+layer = net.features[3][0].body[:3]  # a convolution, its BatchNorm and its ReLU
+inputs = [net.features[:3](images) for images, _ in calibration]
+alone = gc.quantization.quantize(layer, inputs, correct_bias=False)
+
+
+def squared_error(values, threshold):
+    codes = np.rint(np.minimum(values, threshold) / (threshold / 255))
+    return np.mean((codes * (threshold / 255) - values) ** 2)
+
+
+x = np.concatenate([each.asnumpy() for each in inputs])[:64]
+thresholds = np.linspace(0.4, 1, 31) * x.max()
+mse = [squared_error(x, threshold) for threshold in thresholds]
+(name, limits), = alone.record.layers.items()
+theirs = limits["input"][0]
+print(f"threshold with the least error: {thresholds[np.argmin(mse)]:.3f}, of the library {theirs:.3f}, "
+      f"largest value {x.max():.3f}")
+assert squared_error(x, theirs) < 1.02 * min(mse), "the library's threshold is worse than ours"
+
+figure = Figure(figsize=(9, 3), layout="constrained")
+histogram, curve = figure.subplots(1, 2)
+histogram.hist(x[x > 0], bins=100)
+histogram.axvline(theirs, color="C1", linestyle="--")
+histogram.set(xlabel="value that goes in (zeros left out)", ylabel="number of values", yscale="log")
+curve.plot(thresholds, mse, marker="o", markersize=3)
+curve.axvline(theirs, color="C1", linestyle="--", label="the library's threshold")
+curve.set(xlabel="threshold", ylabel="mean squared error", yscale="log")
+curve.legend()
+figure.savefig(results.path("-calibration.png"), dpi=120)
+
+# %% [markdown]
+# ## An integer layer from scratch
+#
+# A BatchNorm in inference multiplies each channel by a number and adds another. Both go into the convolution:
+#
+#     a = gamma / sqrt(variance + epsilon)          w <- a * w          bias = beta - a * mean
+#
+# Then each output channel of the weights gets a scale. (Of MXNet's kernels the largest weight is 127.5 steps.) The
+# layer multiplies 8-bit codes, adds the products up in 32 bits, and rounds once, to the codes of the next layer:
 #
 #     code_out = round((sum(code_w * code_x) + round(bias / (s_w * s_x))) * s_w * s_x / s_out)
 #
-# BatchNorm is inside the weights and the bias; ReLU and the addition of the shortcut are done before the rounding. So
-# between two layers there is nothing but integers:
+# ReLU costs nothing: unsigned codes end at 0. This is all of it, in NumPy:
+
+# %%
+convolution, norm = layer[0], layer[1]
+gamma, beta, mean, variance = (parameter.data().asnumpy().astype(np.float64) for parameter in (
+    norm.gamma, norm.beta, norm.running_mean, norm.running_var))
+a = gamma / np.sqrt(variance + 1e-5)
+w = convolution.weight.data().asnumpy() * a[:, None, None, None]
+bias = beta - a * mean
+
+s_x, s_out = limits["input"][0] / 255, limits["output"][0] / 255
+s_w = np.abs(w).max(axis=(1, 2, 3)) / 127.5
+code_w = np.clip(np.rint(w / s_w[:, None, None, None] * (1 + 1e-6)), -128, 127).astype(np.int8)
+assert (code_w != alone.codes[f"{name}.weight"]).mean() < 1e-3, "the library has other codes of the weights"
+
+images = inputs[0][:8]
+code_x = np.clip(np.rint(images.asnumpy() / s_x), 0, 255).astype(np.uint8)
+padded = np.pad(code_x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+sums = np.tensordot(windows.astype(np.int32), code_w.astype(np.int32), ([1, 4, 5], [1, 2, 3]))  # int32
+sums += np.rint(bias / (s_x * s_w)).astype(np.int32)
+code_out = np.clip(np.rint(sums * (s_x * s_w / s_out)), 0, 255).astype(np.uint8).transpose(0, 3, 1, 2)
+
+of_kernel = np.rint(alone(images).asnumpy() / s_out)
+apart = np.abs(code_out - of_kernel)
+print(f"{sums.dtype} sums up to {np.abs(sums).max():,}; {np.mean(apart == 0):.3%} of the {apart.size:,} codes are "
+      f"those of the kernel, none is more than {apart.max():.0f} away")
+# without VNNI the kernel's weights are a little narrower, see below
+assert apart.max() <= (2 if alone.record.processor else 1), "the kernel computes something else"
+
+# %% [markdown]
+# ## What runs where
+#
+# In the whole network the addition of the shortcut, too, is done before the rounding. So between two layers there is
+# nothing but integers:
 
 # %%
 operators = [node.operator for node in gc.network.graph.Graph(int8).nodes if node.operator != "null"]

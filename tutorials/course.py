@@ -42,6 +42,11 @@ def show_training(title, history):
     print(f"trained {title}: {'; '.join(epochs)}", flush=True)
 
 
+def errors(points):
+    """[(x, 1 - accuracy)] of [(x, accuracy)], for a log axis, on which zero has no place: at least one in 10,000."""
+    return [(x, max(1 - accuracy, 1e-4)) for x, accuracy in points]
+
+
 def measure_times(rows, example, rounds=20 if LONG else 5):
     """Add to each row how long a forward pass of its network takes: the median and the quartiles, in milliseconds.
 

@@ -20,7 +20,7 @@ from .comparison import are_accuracies
 from .reports import Report
 
 LEGEND_ROWS = 30
-MANY_CURVES = 5
+MANY_CURVES = 3
 MANY_VALUES = 1024  # lines that a figure can show
 
 
@@ -104,6 +104,8 @@ def plot_curves(curves: Mapping[str, Sequence], path: str | Path, xlabel: str, y
         for label, points in curves.items():
             axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=label)
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "")
+        if all(float(x).is_integer() for points in curves.values() for x, _ in points):  # epochs, bits
+            axes.xaxis.get_major_locator().set_params(integer=True)
         if log:
             _log_axis(axes)
         axes.grid(alpha=0.3)
