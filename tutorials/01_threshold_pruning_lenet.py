@@ -72,8 +72,8 @@ results = Results("01_threshold_pruning_lenet", test.batches(500))
 #
 # Here is how much of each layer the article's threshold would remove.
 #
-# **Figure:** on the left the weights of the second convolution. The article's threshold is the line in the middle: as
-# good as all weights are far from it. On the right the mask of a threshold of 0.05, a row for each output channel:
+# **Figure:** on the left the weights of the second convolution. The article's threshold is the thin black line:
+# few weights are inside. On the right the mask of a threshold of 0.05, a row for each output channel:
 # black weights go, and they are spread over all channels.
 
 # %%

@@ -74,7 +74,8 @@ results = Results("02_quantization_alexnet", test.batches(100, size=SIZE))
 #     w     ~ code * scale              off by at most scale / 2
 #
 # **Figure:** the staircase of 3 bits: seven steps, each as wide as it is high. The line is the weight itself; the
-# distance between both is the error. Behind it, how many weights of one layer fall on each step: half of them on zero.
+# distance between both is the error. Behind it, on a log axis, how many weights of the layer fall on each step: nearly
+# all on zero, because the largest weight of the layer says how wide the steps are.
 
 # %%
 net = gc.params.load("alexnet_cifar10")

@@ -77,7 +77,7 @@ print(f"int8 and fp32 agree on {results.numbers['agreement of int8 and fp32']:.2
 # A large T makes the steps wide, a small T cuts many values. Try thresholds, and take the one with the least error. The
 # library does the same on a histogram (`method="mse"`).
 #
-# **Figure:** on the left the values that go in; most are small, and a few reach far to the right of the dashed line,
+# **Figure:** on the left the values that go in; most are small, and a few lie beyond the dashed line,
 # the threshold. On the right the error for each threshold: it has a minimum below the largest value.
 
 # %%
