@@ -1107,6 +1107,41 @@ def test_no_training_follows():
     assert (round(100 * pruned["accuracy"], 2), round(100 * trained["accuracy"], 2)) == (98.79, 99.22)
 
 
+def test_each_layer_is_judged_by_itself(mnist):
+    def left(scope, sparsity):
+        net = gc.params.load("simple_cnn_mnist")
+        gc.pruning.prune_magnitude(net, sparsity, scope=scope)
+        return round(100 * gc.training.evaluate(net, mnist["test"]), 1)
+    assert articles.PYTORCH_UNSTRUCTURED.count("prune.l1_unstructured(net.") == 2   # a call for each layer
+    assert round(100 * gc.training.evaluate(gc.params.load("simple_cnn_mnist"), mnist["test"]), 1) == 98.3
+    assert (left("layer", 0.5), left("layer", 0.8)) == (95.0, 34.5)
+    assert (left("global", 0.5), left("global", 0.8)) == (98.5, 96.3)
+
+
+def test_a_norm_is_not_a_contribution(mnist):
+    plain, scaled = (gc.params.load("simple_cnn_mnist") for _ in range(2))
+    norms = np.abs(value(plain, "conv2.weight")).sum(axis=(1, 2, 3))
+    least = int(np.argmin(norms))
+    for name, factor, index in (("conv2.weight", 100, least), ("conv2.bias", 100, least),
+                                ("fc1.weight", 0.01, np.s_[:, 16 * least:16 * least + 16])):
+        array = value(scaled, name)
+        array[index] *= np.float32(factor)
+        parameters(scaled)[name].set_data(nd.array(array))
+    images = mnist["test"][0][0][:16]
+    np.testing.assert_allclose(scaled(images).asnumpy(), plain(images).asnumpy(), rtol=1e-4, atol=1e-3)
+    assert np.argmax(np.abs(value(scaled, "conv2.weight")).sum(axis=(1, 2, 3))) == least
+
+    def kept(net, criterion):
+        copy = gc.models.SimpleCNN()
+        copy.initialize()
+        copy(DIGIT)
+        restore_snapshot(copy, snapshot(net))
+        return gc.pruning.prune_channels(copy, DIGIT, {"conv2": 0.5}, criterion, round_to=1).layers["conv2"]["kept"]
+    assert least not in kept(plain, "l1") and least in kept(scaled, "l1")
+    data = mnist["train"][:5]
+    assert kept(plain, gc.pruning.Taylor(data)) == kept(scaled, gc.pruning.Taylor(data))
+
+
 # ---------------------------------------------------------------- the page itself
 
 def test_every_entry_has_its_test_and_every_test_its_entry():

@@ -3,7 +3,8 @@
 #
 # - **You will be able to** prune a network by thresholds that you chose on held-out images, train what is left while
 #   the pruned weights stay zero, and say why the first article's loop prunes next to nothing.
-# - **You need to know** how a Gluon network is trained, and what a convolution and a dense layer compute.
+# - **You need to know** how a Gluon network is trained, and what a convolution and a dense layer compute. Words:
+#   [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.01: begin -->50 seconds; with `--long` 4 CPU minutes<!-- time.01: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #
@@ -78,6 +79,7 @@ results = Results("01_threshold_pruning_lenet", test.batches(500))
 
 # %%
 net = gc.params.load("lenet_mnist")
+print(net)
 results.add("LeNet, as trained", net)
 
 masks_by_hand = {}

@@ -3,7 +3,8 @@
 #
 # - **You will be able to** write weights as 8-bit integers times a scale, choose the scale, save the integers, run the
 #   network on integers, and train it for so few bits that rounding alone would ruin it.
-# - **You need to know** what weights and activations are, and how a Gluon network is trained.
+# - **You need to know** what weights and activations are, and how a Gluon network is trained. Words:
+#   [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.02: begin -->70 seconds; with `--long` 11 CPU minutes<!-- time.02: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #

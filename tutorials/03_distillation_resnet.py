@@ -4,6 +4,7 @@
 # - **You will be able to** write Hinton's distillation loss and two losses between features, train a small network
 #   with them in a loop of your own or with `distill`, and say what the teacher was worth.
 # - **You need to know** softmax, cross-entropy, and how a Gluon network is trained (`autograd.record`, `backward`).
+#   Words: [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.03: begin -->60 seconds; with `--long` 32 CPU minutes<!-- time.03: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #

@@ -4,7 +4,8 @@
 # - **You will be able to** remove whole channels by hand and with `prune_channels`, carry the change into the next
 #   layer, fine-tune, and tell what the inherited weights are worth.
 # - **You need to know** the shapes of a convolution's and a dense layer's weights; [tutorial
-#   4](04_unstructured_pruning_simple_cnn.py) comes before.
+#   4](04_unstructured_pruning_simple_cnn.py) comes before. Words:
+#   [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.05: begin -->40 seconds; with `--long` 3 CPU minutes<!-- time.05: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #

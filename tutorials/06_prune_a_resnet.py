@@ -4,7 +4,8 @@
 # - **You will be able to** find out which layers of a residual network can spare channels, remove them where several
 #   layers have to lose the same ones, estimate BatchNorm's statistics again, and fine-tune.
 # - **You need to know** what a shortcut and a BatchNorm do; [tutorial 5](05_structured_pruning_simple_cnn.py) comes
-#   before. The articles prune no residual network.
+#   before. The articles prune no residual network. Words:
+#   [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.06: begin -->70 seconds; with `--long` 22 CPU minutes<!-- time.06: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #

@@ -4,7 +4,8 @@
 # - **You will be able to** take a trained network to 8-bit integers, choose thresholds by calibration, write down what
 #   an integer layer computes, see which kernels ran, and bound the loss of accuracy.
 # - **You need to know** scales and rounding of weights, [tutorial 2](02_quantization_alexnet.py). The article stops
-#   there: its network still computes in fp32.
+#   there: its network still computes in fp32. Words:
+#   [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.07: begin -->50 seconds; with `--long` 10 CPU minutes<!-- time.07: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
