@@ -351,6 +351,19 @@ def test_bring_your_own_network(found):
     assert sizes["after"] < 0.3 * sizes["before"]
 
 
+def test_the_figure_of_all_techniques_shows_what_its_caption_says(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import course_figure
+    page = " ".join((ROOT / "benchmarks" / "README.md").read_text().split())
+    assert ("Pruned single weights make the file smaller and leave the time where it was; channels and integers make both "
+            "smaller.") in page
+    for _, technique, bytes_left, time_left, _ in course_figure.changes():
+        if technique == "single weights pruned":
+            assert bytes_left < 0.3 and 0.9 < time_left < 1.1
+        elif technique in ("channels pruned", "all on integers"):
+            assert bytes_left < 0.7 and time_left < 0.7
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name[:2] in ("01", "04")])
 def test_masks_do_not_change_the_time(name):
     """Of the times that are recorded; here nothing is timed."""

@@ -106,7 +106,9 @@ axes = figure.subplots()
 for index, T in enumerate((1, TEMPERATURE)):
     axes.bar(np.arange(10) + 0.4 * index - 0.2, softmax(teacher_logits[image:image + 1].asnumpy() / T)[0], 0.4,
              label=f"T = {T:g}")
-axes.set(xlabel=f"class (the label is {labels[image].asscalar():.0f})", ylabel="probability", xticks=range(10))
+names = "airplane automobile bird cat deer dog frog horse ship truck".split()
+axes.set(title=f"labelled {names[int(labels[image].asscalar())]}", ylabel="probability")
+axes.set_xticks(range(10), names, rotation=20)
 axes.legend()
 figure.savefig(results.path("-softened.png"), dpi=120)
 

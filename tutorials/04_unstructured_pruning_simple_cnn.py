@@ -171,7 +171,7 @@ for t in range(1, steps + 1):
         print(f"sparsity after {t} steps: {pruner.masks.sparsity:.3f}")
 
 net, data = gc.params.load("simple_cnn_mnist"), train.batches(128, shuffle=True)
-pruner = gc.pruning.GradualPruner(net, final_sparsity=0.9, steps=len(data), scope="global")  # in the first of two epochs
+pruner = gc.pruning.GradualPruner(net, final_sparsity=0.9, steps=len(data), scope="global")  # one of 2 epochs
 gc.training.fit(net, data, 2, gc.pruning.MaskedTrainer(net, pruner, *optimizer), seed=0)
 print(f"90 % little by little, and trained: {gc.training.evaluate(net, validation_data):.4f}; at once, and trained: "
       f"{dict(curves['all layers together, fine-tuned'])[0.9]:.4f}")
