@@ -38,7 +38,7 @@ POINTS = {
 
 
 def changes():
-    """[(tutorial, technique, share of the bytes, share of the time, points of accuracy)] beside the compared network."""
+    """[(tutorial, technique, share of the bytes, of the time, points of accuracy)] beside the compared network."""
     found = []
     for tutorial, (compared, points) in POINTS.items():
         file, = RESULTS.glob(f"{tutorial}_*.json")

@@ -355,8 +355,8 @@ def test_the_figure_of_all_techniques_shows_what_its_caption_says(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import course_figure
     page = " ".join((ROOT / "benchmarks" / "README.md").read_text().split())
-    assert ("Pruned single weights make the file smaller and leave the time where it was; channels and integers make both "
-            "smaller.") in page
+    assert ("Pruned single weights make the file smaller and leave the time where it was; channels and integers make "
+            "both smaller.") in page
     for _, technique, bytes_left, time_left, _ in course_figure.changes():
         if technique == "single weights pruned":
             assert bytes_left < 0.3 and 0.9 < time_left < 1.1
