@@ -228,8 +228,8 @@ print(f"{len(inputs)} images: {measure_latency(teacher, inputs, repeats=5).media
 #   maps of three stages (Zagoruyko & Komodakis 2017). The weights, 3000 and 1000, are those of the two papers. Layers
 #   of the int8 teacher have the names of its record.
 #
-# **Figure:** accuracy on held-out images after each epoch. The lines begin close together. Look at the last epoch: the
-# lowest line is the student that saw labels alone. The teacher would be far above the figure's upper edge.
+# **Figure:** accuracy on held-out images after each epoch. Look at the last epoch: the lowest line is the student that
+# saw labels alone. The teacher would be far above the figure's upper edge.
 
 # %%
 EPOCHS = 4
