@@ -53,6 +53,7 @@ MAGNITUDE = {"net": "finite net", "scope": "choice", **WHICH, "masks": "optional
 CALIBRATION = {"net": "finite net", "calibration_data": "inputs", "bits": "integer", "method": "choice",
                **WHICH, "batches": "optional positive", "percentile": "number", "progress": "flag"}
 QUIET = {"progress": False}
+ROW = {"stage": "original", "bytes": 1, "accuracy": 1.0, "drop": 0.0, "standard_error": 0.0, "fits": True}
 
 
 IMAGES = {"path": "path of data", "resize": "size of images", "crop": "size of images", "mean": "optional channels",
@@ -147,6 +148,10 @@ def int8():
 @functools.cache
 def measured():
     return pruning.measure_sensitivity(tiny(), lambda net: 1.0, fractions=[0.5], progress=False)
+
+
+def staged(stage):
+    return coding.compress(tiny(), DATA, 1.0, DATA, stages=[stage], progress=False)
 
 
 def qat():
@@ -304,6 +309,18 @@ FUNCTIONS = {
         coding.CentroidTrainer, {"net": lambda: shared()[0], "codebooks": lambda: shared()[1], "optimizer": "sgd"},
         {"net": "whole net", "codebooks": "record", "optimizer": "optimizer", "optimizer_params": "settings",
          "masks": "optional masks"}),
+    "coding.compress": (
+        coding.compress, {"net": tiny, "data": DATA, "max_accuracy_drop": 1.0, "calibration_data": DATA, **QUIET},
+        {"net": "finite net", "data": "data", "max_accuracy_drop": "share", "training_data": "optional inputs",
+         "calibration_data": "optional inputs of data", "stages": "stages of a compression", "folder": "folder",
+         "seed": "integer", "progress": "flag"}),
+    "coding.Pruning": (
+        lambda **settings: staged(coding.Pruning(**settings)), {"epochs": 1, "bisections": 0},
+        {"epochs": "positive", "share": "share", "optimizer": "name of an optimizer", "optimizer_params": "settings",
+         "bisections": "integer", **WHICH, "loss": "loss"}),
+    "coding.Rounding": (
+        lambda **settings: staged(coding.Rounding(**settings)), {"rate": 0.1},
+        {"rate": "optional number", "bisections": "integer", **WHICH}),
     "report": (gc.report, {"net": tiny, "example": EXAMPLE},
                {"net": "net", "example": "example", "path": "optional path", "latency": "flag", "repeats": "positive",
                 "warmup": "integer", "compared_with": "compared", "baseline": "compared",
@@ -421,6 +438,9 @@ FUNCTIONS = {
     "quantization.FoldedNorms.from_dict": (
         quantization.FoldedNorms.from_dict, {"record": {"folded": {"norm": "conv"}, "left_out": {}}},
         {"record": "record"}),
+    "coding.Compression.from_dict": (
+        coding.Compression.from_dict, {"record": lambda: coding.Compression([ROW], 4, 0.1).to_dict()},
+        {"record": "record"}),
     "quantization.Scales.check": (
         quantization.Scales.check, {"self": lambda: quantization.Scales({}), "net": tiny}, {"net": "whole net"}),
     "quantization.Scales.codes": (
@@ -513,8 +533,8 @@ NO_ROWS = {
     "errors": {"CheckpointError", "DataError", "DownloadError", "GluonCompressError", "NetworkError", "RecordError",
                "WorkerError", "transfer.WrongContent"},
     "records, which functions make, and whose from_dict has rows": {
-        "coding.Codebooks", "pruning.ChannelPlan", "pruning.Sensitivity", "quantization.QuantizationRecord",
-        "quantization.Scales"},
+        "coding.Codebooks", "coding.Compression", "pruning.ChannelPlan", "pruning.Sensitivity",
+        "quantization.QuantizationRecord", "quantization.Scales"},
     "what functions return": {
         "distillation.CachedLogits", "measuring.Kernel", "measuring.KernelReport", "measuring.Report",
         "measuring.Timing", "network.Layer",
@@ -529,6 +549,8 @@ NO_ROWS = {
                      "workers.in_cluster"},
     "a piece of text in, a piece of text out": {"network.layer_name"},
     "called by other functions, with what they have checked": {
+        "coding.round_and_code", "coding.Compression.line",
+        *(f"coding.{stage}.{name}" for stage in ("Pruning", "Rounding") for name in ("check", "description", "run")),
         "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward",
         "distillation.FeatureMatcher.compare", "pruning.ChannelPlan.shapes", "pruning.Random.of_weights",
         *(f"pruning.{name}.of_channels" for name in ("BatchNormScale", "Random", "Taylor", "WeightCriterion")),

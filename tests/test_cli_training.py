@@ -143,6 +143,28 @@ def test_with_all_channels_and_no_epochs_only_the_integers_come(work, capsys):
     assert isinstance(gc.load("small.gcz"), gc.quantization.IntegerNetwork)
 
 
+CODED = (*COMPRESS[:-4], "--macs", "1", "--epochs", "0", "--to", "coded")
+
+
+def test_coded_weights_make_a_small_file_that_keeps_the_accuracy(work, capsys):
+    result = result_of(capsys, *CODED, "--max-accuracy-drop", "0.1")
+    original, *_, coded = result["stages"]
+    assert coded["stage"] == "coded" and coded["bytes"] == Path("small.gcz").stat().st_size < original["bytes"] / 2
+    assert original["accuracy"] - coded["accuracy"] <= 0.1 and coded["macs"] == original["macs"]
+    assert any("weights are rounded: " in note for note in result["notes"])
+    assert set(gc.checkpoint.records("small.gcz")) == {"scales"}
+
+
+def test_a_larger_rate_makes_a_smaller_file(work, capsys):
+    sizes = [result_of(capsys, *CODED, "--rate", rate, "--force")["stages"][-1]["bytes"] for rate in ("0.001", "0.3")]
+    assert sizes[1] < sizes[0]
+
+
+def test_a_rate_without_coding_is_refused(work, capsys):
+    assert call(*COMPRESS, "--rate", "0.1") == 1
+    assert "--rate is 0.1, and --to int8 has no use for it; accepted: --to coded" in capsys.readouterr().err
+
+
 def test_test_images_change_nothing_but_their_own_numbers(work, capsys):
     with_test = result_of(capsys, *COMPRESS, "--test", "test")
     content = Path("small.gcz").read_bytes()

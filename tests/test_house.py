@@ -22,7 +22,9 @@ PUBLIC = {
         coding datasets distillation export load measure_latency measuring models network params pruning quantization
         report runtime save training workers""",
     "checkpoint": "coded_size coded_sizes describe load records save",
-    "coding": "CentroidTrainer Codebooks RateTrainer SizeGoal decode encode round_and_code share_weights",
+    "coding": """
+        CentroidTrainer Codebooks Compression Pruning RateTrainer Rounding SizeGoal compress decode encode
+        round_and_code share_weights""",
     "datasets": """
         Batches ImageDataset Shard array_file cifar10 compose cutout fashion_mnist image_folder mnist random_crop
         random_flip record_file""",
@@ -50,8 +52,8 @@ PUBLIC = {
 FLOORS = [
     {"runtime", "errors", "starting"}, {"arguments", "tables"}, {"files"}, {"coding", "network"}, {"models", "records"},
     {"checkpoint", "datasets", "pruning", "quantization", "workers"},  # files know records, no technique
-    {"coding/sharing", "coding/training", "export", "params", "training"}, {"distillation", "measuring"},
-    {"cli"}, {"__main__"}]
+    {"coding/sharing", "coding/training", "export", "params", "training"},
+    {"coding/pipeline", "distillation", "measuring"}, {"cli"}, {"__main__"}]
 
 
 def imported(path):

@@ -1,4 +1,4 @@
-"""``gluon-compress compress``: the whole way from a network to a smaller one on integers."""
+"""``gluon-compress compress``: the whole way from a network to a smaller one, on integers or in a small file."""
 from __future__ import annotations
 
 from typing import Any
@@ -9,6 +9,7 @@ from .accuracies import LOSS_SAID, note_loss, show_where
 from .command import command
 from .data import Data, open_data, open_test_data
 from .data_options import data_options, held_out_option, test_option
+from .failures import Refusal
 from .networks import example_of, open_network
 from .options import CRITERIA, calibration_option, exclude_option, network_argument, output_option
 from .pipeline import RESULTS, Pipeline, settings_of
@@ -17,7 +18,9 @@ from .stages import Work
 from .training import FINE_TUNING_RATE, remember_training, state_kept, state_of, training_options
 
 SETTINGS = ("macs", "criterion", "exclude", "epochs", "temperature", "hard_weight", "optimizer", "learning_rate",
-            "weight_decay", "augment", "seed", "held_out", "max_accuracy_drop", "calibration_images")
+            "weight_decay", "augment", "seed", "held_out", "max_accuracy_drop", "calibration_images", "to", "rate")
+
+LAST_STEP = {"int8": "bring it onto integers", "coded": "round and code its weights"}
 
 REMEDIES = {  # {stage: what helps where it loses much}
     "fine-tuned": "more --epochs, more training images, or a larger share of --macs",
@@ -26,14 +29,19 @@ REMEDIES = {  # {stage: what helps where it loses much}
 
 @command
 @network_argument
-@output_option("The network on integers.", ".gcz")
+@output_option("The smaller network.", ".gcz")
 @data_options("Training images")
 @test_option
 @click.option("--macs", type=click.FloatRange(0, 1, min_open=True), default=0.5, show_default=True, metavar="SHARE",
               help="The share of the multiply-accumulates that is kept.")
 @click.option("--max-accuracy-drop", type=click.FloatRange(0, 1), metavar="SHARE", help="The accuracy that may be lost "
               "on the held out images: 0.01 for one point of a hundred. When more is lost, fewer channels are removed, "
-              "and fewer layers run on integers.")
+              "fewer layers run on integers, and weights are rounded less coarsely.")
+@click.option("--to", type=click.Choice(["int8", "coded"]), default="int8", show_default=True,
+              help="What the last stage makes: a network that runs on integers, or one in fp32 whose file is as small "
+              "as can be.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="RATE", help="With --to coded: how coarsely "
+              "weights are rounded, 0.0001 to 1. [default: as --max-accuracy-drop allows; without it 0.01]")
 @click.option("--criterion", type=click.Choice(CRITERIA), default="l1", show_default=True,
               help="How channels are ranked; the lowest go.")
 @exclude_option
@@ -42,8 +50,12 @@ REMEDIES = {  # {stage: what helps where it loses much}
 @held_out_option
 @click.option("--state", type=click.Path(file_okay=False), metavar="FOLDER", help="Where the result of each stage is "
               "kept, from which the same command goes on. [default: OUTPUT.state]")
-def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None, **shared: Any) -> None:
+def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None, to: str,
+             rate: float | None, **shared: Any) -> None:
     """Prune channels of NETWORK, train it with the original as its teacher, and bring it onto integers.
+
+    Or, with --to coded, make its file as small as can be: weights are rounded to what costs least in accuracy and in
+    bits, and coded. --macs 1 --epochs 0 does nothing else.
 
     After each stage the size of the file, the multiply-accumulates (MACs) and the accuracy on held out images are
     measured, and in the end those on --test images, which choose nothing. Networks of Module are opened with --head
@@ -54,7 +66,11 @@ def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None
       gluon-compress compress model --data photos --macs 0.5 --epochs 10 --output small.gcz
       gluon-compress compress params:simple_cnn_mnist --data mnist --test mnist --limit 1000 --epochs 1 \\
           --max-accuracy-drop 0.02 --output small.gcz
+      gluon-compress compress params:lenet_mnist --data mnist --limit 1000 --macs 1 --epochs 0 --to coded \\
+          --rate 0.1 --output small.gcz
     """
+    if rate is not None and to != "coded":
+        raise Refusal(f"--rate is {rate}, and --to {to} has no use for it; accepted: --to coded")
     target = run.target(output)
     run.options["head"] = "logits"  # the losses take no probabilities
     opened = open_network(run)
@@ -65,7 +81,7 @@ def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None
     if run.options["epochs"]:
         remember_training(run, opened, data)
     if run.would(f"keep {macs:.0%} of the multiply-accumulates of {opened.text}, train it for "
-                 f"{run.options['epochs']} epochs on {training}, and bring it onto integers", target):
+                 f"{run.options['epochs']} epochs on {training}, and {LAST_STEP[to]}", target):
         return
     folder = state_of(run, target)
     with state_kept(run, folder, RESULTS):

@@ -10,7 +10,7 @@ from ..arguments import differences
 from .data import Data
 from .failures import Refusal
 from .recipes import digest_of
-from .stages import STAGES, TRAINED, Stage, Work
+from .stages import CODED, STAGES, TRAINED, Stage, Work
 
 RESULTS = "results.json"
 
@@ -33,6 +33,7 @@ class Pipeline:
         self._file = work.folder / RESULTS
         self._known: dict[str, dict[str, Any]] = _read(self._file, settings)
         self._settings = settings
+        self._stages = [*STAGES[:-1], CODED] if work.run.options["to"] == "coded" else STAGES
 
     def go(self) -> Path:
         """Go through all stages; the path of the last one's file.
@@ -50,7 +51,7 @@ class Pipeline:
 
     def _attempt(self) -> bool:
         self.results = []
-        for number, stage in enumerate(STAGES):
+        for number, stage in enumerate(self._stages):
             self.results.append(self._result(number, stage))
             if stage.name == TRAINED and self._loses_too_much():
                 return False
@@ -71,9 +72,9 @@ class Pipeline:
         name = f"{number}-{stage.name}{f'-{self.work.macs:.4f}' if number else ''}.gcz"
         path = self.work.folder / name
         if name in self._known and path.is_file() and digest_of(path) == self._known[name]["sha256"]:
-            self.work.run.note(f"stage {number + 1} of {len(STAGES)}, {stage.name}: done before, in {path}")
+            self.work.run.note(f"stage {number + 1} of {len(self._stages)}, {stage.name}: done before, in {path}")
             return self._known[name]
-        self.work.run.note(f"stage {number + 1} of {len(STAGES)}, {stage.name} ...")
+        self.work.run.note(f"stage {number + 1} of {len(self._stages)}, {stage.name} ...")
         result = self._make(stage, path)
         self._known[name] = result
         if number:  # wrong options fail in the second stage, and leave no state behind

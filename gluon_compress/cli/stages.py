@@ -1,6 +1,7 @@
 """The stages of ``gluon-compress compress``: from a network to a smaller one, each on its own."""
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from .networks import Opened
 from .run import Run
 from .training import FINE_TUNING_RATE, new_trainer, training_batches
 from .tuning import reestimate
+
+RATE = 0.01  # where neither a rate is given nor an accuracy: hardly anything is lost
 
 
 @dataclass
@@ -107,5 +110,30 @@ def quantize(work: Work, net: Any) -> tuple[Any, list[Any]]:
         return net, []
 
 
+def code(work: Work, net: Any) -> tuple[Any, list[Any]]:
+    """Weights are rounded for a small file: by the rate that was given, or as coarsely as the accuracy allows."""
+    import gluon_compress as gc
+
+    options = work.run.options
+    drop, seed, images = options["max_accuracy_drop"], options["seed"], work.training.sample(
+        options["calibration_images"])
+    if drop is None or options["rate"] is not None:
+        rate = RATE if options["rate"] is None else options["rate"]
+        return net, [gc.quantization.quantize_weights(net, rate=rate, calibration_data=images.batches(), seed=seed,
+                                                      progress=work.progress)]
+    lost = work.accuracy(work.original.net) - work.accuracy(net)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        result = gc.coding.compress(net, work.held_out.batches(), min(max(0.0, drop - lost), 1.0),
+                                    calibration_data=images.batches(), stages=[gc.coding.Rounding()], seed=seed,
+                                    folder=work.folder / f"coding-{work.macs:.4f}", progress=False)
+    for warning in caught:
+        if warning.category is UserWarning:
+            work.run.note(str(warning.message))
+    work.run.note(f"weights are rounded: {result.rows[-1].get('note', '')}")
+    return net, list(result.records)
+
+
 STAGES = [Stage("original", keep), Stage("pruned", prune), Stage("fine-tuned", fine_tune), Stage("int8", quantize)]
+CODED = Stage("coded", code)  # instead of the last
 TRAINED = "fine-tuned"  # the stage after which the accuracy shows whether so much may go

@@ -1,7 +1,7 @@
 """Top-1 accuracy."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from mxnet import autograd
@@ -51,6 +51,21 @@ def accuracy_of(net: HybridBlock | EngineNetwork, data: Iterable, name: str, wor
 def correct_and_all(net: HybridBlock | EngineNetwork, data: Iterable, name: str, progress: bool = False) -> list[int]:
     """``[samples whose class is right, all samples]``, in one pass over the data."""
     correct = samples = 0
+    for right, _ in _answers(net, data, name, progress):
+        correct += int(right.sum())
+        samples += len(right)
+    return [correct, samples]
+
+
+def right_answers(net: HybridBlock | EngineNetwork, data: Iterable, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """``(right, labels)`` of all samples, ``(samples,)`` each, in one pass over the data: flags and integers."""
+    right, labels = zip(*_answers(net, data, name, False))
+    return np.concatenate(right), np.concatenate(labels)
+
+
+def _answers(net: HybridBlock | EngineNetwork, data: Iterable, name: str,
+             progress: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each batch: whether the largest logit is at the sample's class, and the classes."""
     with undone_on_error(net):
         for batch in progress_bar(go_through(data, name), progress, desc="accuracy", total=number_of_batches(data),
                                   unit="batch"):
@@ -59,9 +74,7 @@ def correct_and_all(net: HybridBlock | EngineNetwork, data: Iterable, name: str,
             with autograd.pause(train_mode=False):
                 outputs = call(net, inputs, f"a batch of {name}")
             classes = check_labels(labels, outputs)
-            correct += count_correct(outputs, classes)
-            samples += len(classes)
-    return [correct, samples]
+            yield are_right(outputs, classes), classes
 
 
 def count_correct(outputs: NDArray, classes: np.ndarray) -> int:
@@ -69,7 +82,12 @@ def count_correct(outputs: NDArray, classes: np.ndarray) -> int:
 
     Raises ``NetworkError`` for NaN and infinity.
     """
+    return int(are_right(outputs, classes).sum())
+
+
+def are_right(outputs: NDArray, classes: np.ndarray) -> np.ndarray:
+    """Which of the logits ``(batch, classes)`` are largest at the sample's class, ``(batch,)``; as above."""
     scores = outputs.asnumpy()
     if np.isnan(scores).any() or np.isposinf(scores).any():  # -inf is the logit of what cannot be
         raise NetworkError("the network's output is NaN or infinite: look for NaN in its weights and in the data")
-    return int((scores.argmax(axis=-1) == classes).sum())
+    return scores.argmax(axis=-1) == classes

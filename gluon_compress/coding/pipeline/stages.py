@@ -1,0 +1,202 @@
+"""The stages of a compression: small objects, which :func:`compress` runs one after the other; others may join them."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mxnet.gluon import HybridBlock
+
+from ...arguments import check_function, check_integer, check_number, check_text
+from ...network.layer import Which, select_layers
+from ...network.values import restore_snapshot, snapshot
+from ...pruning.weights.magnitude import PRUNABLE, prune_magnitude
+from ...pruning.weights.masked_trainer import MaskedTrainer, check_optimizer
+from ...pruning.weights.masks import Masks
+from ...quantization.rate.network import RateRounding
+from ...quantization.scales import Scales
+from ...quantization.weights import quantize_weights
+from ...records import Record
+from ...tables import progress_bar
+from ...training.learning_rates import one_cycle
+from ...training.loop import fit
+from .searching import largest_that_fits
+from .task import Made, Task
+
+NAG = {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4}
+ROUNDABLE = ("Conv2D", "Dense")
+HALVINGS = 10  # of the weights that are kept, at most
+FIRST_RATE, LOWEST, HIGHEST, STEP = 1e-2, -14.0, 6.0, 2.0  # a rate is FIRST_RATE * 2**value, value in this range
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Weights go, and the others are trained: as many as the accuracy allows.
+
+    Half of the weights, the smallest of all layers together, are set to zero and the rest is trained; then half of
+    those that are left, while the accuracy allows; then ``bisections`` steps in between (Han et al., 2015: prune and
+    train in turn). Each trial begins with the network of the last one that fitted.
+
+    Parameters
+    ----------
+    epochs : int
+        How often each trial goes through the training data, at least 1.
+    share : float
+        The share of the allowed drop of accuracy that pruning may take, in [0, 1]; the rest is for the stages after it.
+    optimizer, optimizer_params
+        Of the :class:`MaskedTrainer` that trains; the learning rate rises for a fifth of the steps, then falls to 0.
+    bisections : int
+        At least 0.
+    select, exclude
+        Which layers to prune, by default convolutions and dense layers; see :func:`prune_magnitude`.
+    loss : callable, optional
+        As for :func:`~gluon_compress.training.fit`.
+    """
+
+    epochs: int = 2
+    share: float = 0.5
+    optimizer: str = "nag"
+    optimizer_params: Mapping[str, Any] = field(default_factory=lambda: dict(NAG))
+    bisections: int = 2
+    select: Which = None
+    exclude: Which = ()
+    loss: Callable[..., Any] | None = None
+    name: str = field(default="pruned", init=False)
+
+    def check(self, net: HybridBlock, training_data: Any) -> None:
+        check_integer("epochs", self.epochs, minimum=1)
+        check_number("share", self.share, minimum=0, maximum=1)
+        check_integer("bisections", self.bisections, minimum=0)
+        check_text("optimizer", self.optimizer)  # an object has a state, which each trial would begin with
+        check_optimizer(self.optimizer, self.optimizer_params)
+        if self.loss is not None:
+            check_function("loss", self.loss, "a loss, or None")
+        if training_data is None:
+            raise TypeError("training_data is None, and Pruning trains; accepted: batches (input, label), or other "
+                            "stages")
+        select_layers(net, self.select, self.exclude, PRUNABLE)
+
+    def description(self, net: HybridBlock) -> dict[str, Any]:
+        chosen, _ = select_layers(net, self.select, self.exclude, PRUNABLE)
+        loss = None if self.loss is None else getattr(self.loss, "__qualname__", type(self.loss).__qualname__)
+        return {"epochs": self.epochs, "share": self.share, "optimizer": self.optimizer, "loss": loss,
+                "optimizer_params": dict(self.optimizer_params), "bisections": self.bisections,
+                "layers": [layer.name for layer in chosen]}
+
+    def run(self, net: HybridBlock, records: tuple[Record, ...], task: Task) -> Made:
+        best: tuple[Any, tuple[Record, ...], dict[str, Any]] = snapshot(net), records, {"settings": {"sparsity": 0.0}}
+        with progress_bar(show=task.progress, desc="pruning", unit="trial") as bar:
+            def fits(halvings: float) -> bool:
+                nonlocal best
+                if not halvings:
+                    return True  # nothing pruned
+                name = f"{task.stage}-{halvings:.4f}"
+                restore_snapshot(net, best[0])
+                bar.update()
+                try:
+                    row = task.kept(name, net, lambda: self._trial(net, name, halvings, best[1], task), self.share)
+                except ValueError as error:
+                    if "without weights" not in str(error):
+                        raise
+                    return False  # a layer would have none left
+                if row["fits"]:
+                    kept = task.folder.load(name, net)
+                    best = snapshot(net), kept, {key: row[key] for key in ("settings",)}
+                return row["fits"]
+            largest_that_fits(fits, 1.0, 1.0, 0.0, HALVINGS, self.bisections)
+        restore_snapshot(net, best[0])
+        return best[1], {**best[2], "note": f"sparsity {best[2]['settings']['sparsity']:.4f}"}
+
+    def _trial(self, net: HybridBlock, name: str, halvings: float, records: tuple[Record, ...], task: Task) -> Made:
+        sparsity = 1 - 2 ** -halvings
+        masks = prune_magnitude(net, sparsity, scope="global", select=self.select, exclude=self.exclude)
+        trainer = MaskedTrainer(net, masks, self.optimizer, dict(self.optimizer_params))
+        state = task.folder.path / f"{name}.state"
+        assert task.training_data is not None  # check() has seen to it
+        fit(net, task.training_data, self.epochs, trainer, one_cycle, self.loss, seed=task.seed, state_path=state,
+            progress=task.progress)
+        state.unlink(missing_ok=True)
+        others = tuple(record for record in records if not isinstance(record, (Masks, Scales)))
+        return (*others, masks), {"settings": {"sparsity": sparsity}}
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Weights are rounded to what costs least in the error of the outputs and in bits; nothing is trained.
+
+    The larger the ``rate``, the smaller the file; see :class:`~gluon_compress.quantization.RateRounding`, which does
+    it. Without a rate the largest is searched that the accuracy allows: up or down by factors of four, then by
+    bisection of its logarithm. Of all rates tried that fit, the one with the smallest file is taken. Where none fits,
+    the weights are rounded to 8 bits with a scale per channel; where even that loses too much, they stay as they are.
+
+    Parameters
+    ----------
+    rate : float, optional
+        Above 0: this one, whatever the accuracy.
+    bisections : int
+        At least 0.
+    select, exclude
+        Which layers to round, by default convolutions and dense layers.
+    """
+
+    rate: float | None = None
+    bisections: int = 3
+    select: Which = None
+    exclude: Which = ()
+    name: str = field(default="rounded", init=False)
+
+    def check(self, net: HybridBlock, training_data: Any) -> None:
+        if self.rate is not None:
+            check_number("rate", self.rate, above=0)
+        check_integer("bisections", self.bisections, minimum=0)
+        select_layers(net, self.select, self.exclude, ROUNDABLE)
+
+    def description(self, net: HybridBlock) -> dict[str, Any]:
+        chosen, _ = select_layers(net, self.select, self.exclude, ROUNDABLE)
+        return {"rate": self.rate, "bisections": self.bisections, "layers": [layer.name for layer in chosen]}
+
+    def run(self, net: HybridBlock, records: tuple[Record, ...], task: Task) -> Made:
+        before = snapshot(net)
+        rounding = RateRounding(net, task.calibration_data, self.select, self.exclude, task.seed, task.progress)
+
+        def by_rate(rate: float) -> Made:
+            scales = rounding.round(rate)
+            return _with_scales(records, scales), {"note": f"rate {rate:.2g}", "settings": {"rate": rate}}
+        rate = self._best(by_rate, net, task) if self.rate is None else self.rate
+        if rate is not None:
+            return by_rate(rate)
+        restore_snapshot(net, before)
+        return self._without_rate(net, before, records, task)
+
+    def _best(self, by_rate: Callable[[float], Made], net: HybridBlock, task: Task) -> float | None:
+        """Of all rates tried that fit, the one with the smallest file; None where there is none."""
+        rows: dict[float, dict[str, Any]] = {}
+        with progress_bar(show=task.progress, desc="rounding", unit="trial") as bar:
+            def fits(value: float) -> bool:
+                rate = FIRST_RATE * 2 ** value
+                rows[rate] = task.measured(f"{task.stage}-{rate:.6g}", net, lambda: by_rate(rate))
+                bar.update()
+                return rows[rate]["fits"]
+            largest_that_fits(fits, 0.0, STEP, LOWEST, HIGHEST, self.bisections)
+        fitting = [rate for rate, row in rows.items() if row["fits"]]
+        return min(fitting, key=lambda rate: rows[rate]["bytes"], default=None)
+
+    def _without_rate(self, net: HybridBlock, before: Any, records: tuple[Record, ...], task: Task) -> Made:
+        scales = quantize_weights(net, 8, select=self.select, exclude=self.exclude)
+        if task.judge.row(net)["fits"]:
+            return _with_scales(records, scales), {"note": "8 bits: no rate keeps the accuracy",
+                                                   "settings": {"bits": 8}}
+        restore_snapshot(net, before)
+        return records, {"note": "in fp32: neither a rate nor 8 bits keep the accuracy", "settings": {}}
+
+
+def _with_scales(records: tuple[Record, ...], scales: Scales) -> tuple[Record, ...]:
+    """Masks go where there are codes: a zero is a code, and error feedback may have moved a weight off it."""
+    kept: list[Record] = []
+    for record in records:
+        if isinstance(record, Masks):
+            rest = {name: mask for name, mask in record.kept.items() if name not in scales.weights}
+            kept += [Masks(rest, record.left_out)] if rest else []
+        elif not isinstance(record, Scales):
+            kept.append(record)
+    return (*kept, scales)

@@ -1,0 +1,338 @@
+"""``gc.coding.compress``: what its stages make and choose, that a killed run goes on, and what it refuses."""
+import json
+import os
+import signal
+
+import gluon_compress as gc
+import mxnet as mx
+import numpy as np
+import pytest
+from gluon_compress.coding import Compression, Pruning, Rounding, compress
+from gluon_compress.coding.pipeline.judging import Judge
+from gluon_compress.coding.pipeline.searching import largest_that_fits
+from gluon_compress.coding.pipeline.work_folder import WorkFolder
+from gluon_compress.errors import CheckpointError
+from gluon_compress.network.values import snapshot
+from mxnet.gluon import nn
+from networks import identical
+
+QUIET = {"progress": False}
+NUMBERS = 8  # bytes by which files of one network differ: MXNet numbers the operators anew whenever it makes a graph
+SHORT = (Pruning(epochs=1, bisections=0), Rounding(bisections=1))
+
+
+def blobs(count, seed, noise=2.0):
+    """Batches of images (1, 8, 8) of three classes: a pattern each, and noise."""
+    patterns = np.random.default_rng(0).normal(size=(3, 1, 8, 8))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count)
+    images = patterns[labels] + noise * rng.normal(size=(count, 1, 8, 8))
+    return [(mx.nd.array(images[start:start + 50]), mx.nd.array(labels[start:start + 50]))
+            for start in range(0, count, 50)]
+
+
+def build():
+    mx.random.seed(3)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(6, 3, in_channels=1), nn.BatchNorm(in_channels=6), nn.Activation("relu"), nn.Flatten(),
+            nn.Dense(20, in_units=216, activation="relu"), nn.Dense(3, in_units=20))
+    net.initialize(mx.init.Xavier())
+    return net
+
+
+@pytest.fixture(scope="module")
+def trained():
+    net = build()
+    gc.training.fit(net, blobs(600, 1), 3, progress=False)
+    return snapshot(net)
+
+
+@pytest.fixture
+def net(trained):
+    """The trained network, made anew."""
+    fresh = build()
+    gc.network.restore_snapshot(fresh, trained)
+    return fresh
+
+
+HELD_OUT, TRAINING, INPUTS = blobs(400, 2), blobs(600, 1), blobs(100, 4)
+
+
+def test_without_training_the_file_is_small_and_the_accuracy_is_kept(net, tmp_path):
+    before = gc.training.evaluate(net, HELD_OUT)
+    result = compress(net, HELD_OUT, 0.01, calibration_data=INPUTS, **QUIET)
+    assert [row["stage"] for row in result.rows] == ["original", "rounded"]
+    assert gc.training.evaluate(net, HELD_OUT) == result.rows[-1]["accuracy"] >= before - 0.01
+    size = gc.save(tmp_path / "net.gcz", net, *result.records, example=HELD_OUT[0][0])
+    assert abs(size - result.rows[-1]["bytes"]) <= NUMBERS
+    assert result.rows[-1]["bytes"] < result.rows[0]["bytes"] / 10
+    images = HELD_OUT[0][0]
+    np.testing.assert_array_equal(gc.load(tmp_path / "net.gcz")(images).asnumpy(), net(images).asnumpy())
+
+
+def test_with_training_weights_are_pruned_before_they_are_rounded(net, tmp_path):
+    result = compress(net, HELD_OUT, 0.02, TRAINING, INPUTS, SHORT, tmp_path, **QUIET)
+    assert [row["stage"] for row in result.rows] == ["original", "pruned", "rounded"]
+    _, pruned, rounded = result.rows
+    pruned_net = gc.load(tmp_path / "1-pruned.gcz")
+    weights = [layer.value() for layer in gc.network.layers(pruned_net)]
+    zeros = sum((weight == 0).sum() for weight in weights) / sum(weight.size for weight in weights)
+    assert zeros == pytest.approx(pruned["settings"]["sparsity"], abs=1e-3) and zeros >= 0.5
+    assert gc.training.evaluate(pruned_net, HELD_OUT) == pruned["accuracy"]
+    assert pruned["drop"] <= 0.5 * 0.02 + 1e-9 and rounded["drop"] <= 0.02 + 1e-9 and rounded["bytes"] < pruned["bytes"]
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "0-original.gcz", "1-pruned.gcz", "2-rounded.gcz", "results.json"}
+
+
+def test_of_the_rates_that_fit_the_smallest_file_is_taken(net, tmp_path):
+    result = compress(net, HELD_OUT, 0.01, calibration_data=INPUTS, folder=tmp_path, **QUIET)
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    trials = [row for name, row in rows.items() if name.startswith("1-rounded-")]
+    assert len(trials) >= 4 and any(not row["fits"] for row in trials)
+    smallest = min((row for row in trials if row["fits"]), key=lambda row: row["bytes"])
+    assert result.rows[-1]["settings"] == smallest["settings"]
+    assert abs(result.rows[-1]["bytes"] - smallest["bytes"]) <= NUMBERS
+
+
+def test_a_rate_that_is_given_is_taken_whatever_it_costs(net):
+    with pytest.warns(UserWarning, match="standard error"):
+        result = compress(net, HELD_OUT, 0.0, calibration_data=INPUTS, stages=[Rounding(rate=30.0)], **QUIET)
+    assert result.rows[-1]["settings"] == {"rate": 30.0} and not result.rows[-1]["fits"]
+
+
+def test_where_no_rate_keeps_the_accuracy_the_weights_are_left_or_have_8_bits(net):
+    noise = np.random.default_rng(5).normal(size=(3000, 1, 8, 8))  # between the classes, where any change is seen
+    data = [(mx.nd.array(noise), net(mx.nd.array(noise)).argmax(axis=1))]
+    result = compress(net, data, 0.0, calibration_data=INPUTS, **QUIET)
+    assert result.rows[-1]["fits"] and result.rows[-1]["drop"] == 0
+    assert set(result.rows[-1]["settings"]) <= {"rate", "bits"}
+
+
+def test_without_other_data_every_second_batch_chooses(net):
+    result = compress(net, HELD_OUT, 0.02, stages=[Rounding(bisections=0)], **QUIET)
+    assert result.samples == 200
+    chosen = HELD_OUT[1::2]
+    assert result.rows[-1]["accuracy"] == gc.training.evaluate(net, chosen)
+
+
+def test_the_standard_error_is_that_of_the_same_samples_seen_twice(net):
+    judge = Judge(net, HELD_OUT, 0.01)
+    other = build()
+    gc.training.fit(other, blobs(200, 7), 1, progress=False)
+    row = judge.row(other)
+    right = [np.concatenate([(each(images).argmax(axis=1) == labels).asnumpy() for images, labels in HELD_OUT])
+             for each in (net, other)]
+    lost = right[0] - right[1]
+    assert row["drop"] == pytest.approx(lost.mean()) and row["accuracy"] == right[1].mean()
+    assert row["standard_error"] == pytest.approx(lost.std() / np.sqrt(len(lost)))
+
+
+def test_a_drop_that_chance_hides_is_warned_of_at_the_callers_line(net):
+    with pytest.warns(UserWarning, match="max_accuracy_drop is 0.001, 0.1 of the 100 samples") as caught:
+        compress(net, blobs(100, 8, noise=4.0), 0.001, calibration_data=INPUTS, stages=[Rounding(rate=3.0)], **QUIET)
+    assert [each.filename for each in caught if each.category is UserWarning] == [__file__]
+
+
+@pytest.mark.parametrize("border", [-9.0, -3.3, 0.2, 1.7, 4.0, 99.0])
+def test_the_search_ends_close_below_the_border(border):
+    tried = []
+
+    def fits(value):
+        tried.append(value)
+        return value <= border
+    found = largest_that_fits(fits, 0.0, 1.0, -4.0, 6.0, bisections=3)
+    assert found == max([value for value in tried if value <= border], default=None)
+    assert found is None if border < -4 else min(border, 6) - 1 / 8 <= found <= border
+    assert len(tried) == len(set(tried)) < 12
+
+
+class Halved:
+    """A stage of a user's own: channels go."""
+
+    name = "halved"
+
+    def check(self, net, training_data):
+        pass
+
+    def description(self, net):
+        return {"ratio": 0.5}
+
+    def run(self, net, records, task):
+        return (gc.pruning.prune_channels(net, task.example, 0.5, round_to=1),), {"note": "half of the channels"}
+
+
+def test_a_stage_of_ones_own_joins_the_others(net, tmp_path):
+    result = compress(net, HELD_OUT, 1.0, calibration_data=INPUTS, stages=[Halved(), Rounding(rate=1e-2)], **QUIET)
+    assert net[0].weight.shape == (3, 1, 3, 3) and [type(each).__name__ for each in result.records] == [
+        "ChannelPlan", "Scales"]
+    gc.save(tmp_path / "net.gcz", net, *result.records, example=HELD_OUT[0][0])
+    fresh = gc.load(tmp_path / "net.gcz", build())
+    assert gc.training.evaluate(fresh, HELD_OUT) == result.rows[-1]["accuracy"]
+
+
+def test_the_record_goes_to_json_and_back(net):
+    result = compress(net, HELD_OUT, 0.02, calibration_data=INPUTS, stages=[Rounding(bisections=0)], **QUIET)
+    again = Compression.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert again.to_dict() == result.to_dict() and again.summary() == result.summary()
+    assert f"{result.rows[-1]['bytes']:,}" in str(result) and result.ratio > 10
+
+
+# ---- going on
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """``stopped(**arguments)``: a compression that ends once it has kept something new; whether it came to that."""
+    remember = WorkFolder.remember
+
+    def remember_and_stop(*row):
+        remember(*row)
+        raise Stop
+
+    def run(**arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(WorkFolder, "remember", remember_and_stop)
+            try:
+                compress(**arguments)
+            except Stop:
+                return True
+            return False
+    return run
+
+
+def test_wherever_a_run_ends_it_goes_on_to_the_same_network(net, trained, tmp_path, stopped):
+    arguments = {"net": net, "data": HELD_OUT, "max_accuracy_drop": 0.02, "training_data": TRAINING, "stages": SHORT,
+                 "calibration_data": INPUTS, **QUIET}
+    whole = compress(**arguments, folder=tmp_path / "whole")
+    gc.network.restore_snapshot(net, trained)
+    times = 0
+    while stopped(**arguments, folder=tmp_path / "pieces"):
+        times += 1
+        assert identical(trained, snapshot(net))
+    assert times > 6
+    for name in ("1-pruned", "2-rounded"):
+        pieces, expected = (gc.load(tmp_path / folder / f"{name}.gcz", build()) for folder in ("pieces", "whole"))
+        assert identical(snapshot(pieces), snapshot(expected))
+    gc.network.restore_snapshot(net, trained)
+    again = compress(**arguments, folder=tmp_path / "pieces")
+    assert [row["drop"] for row in again.rows] == [row["drop"] for row in whole.rows]
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import test_compress as t
+from gluon_compress.coding.pipeline.work_folder import WorkFolder
+
+remember = WorkFolder.remember
+def remember_and_die(self, name, row):
+    row = remember(self, name, row)
+    if name == "1-pruned":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return row
+WorkFolder.remember = remember_and_die
+net = t.build()
+net.load_parameters(sys.argv[2])
+t.compress(net, t.HELD_OUT, 0.02, t.TRAINING, t.INPUTS, t.SHORT, sys.argv[3], progress=False)
+"""
+
+
+def test_a_run_killed_between_stages_goes_on_without_training_again(net, tmp_path, start_python, monkeypatch):
+    net.save_parameters(str(tmp_path / "net.params"))
+    folder = tmp_path / "work"
+    killed = start_python(KILLED, os.path.dirname(__file__), tmp_path / "net.params", folder)
+    _, errors = killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL, errors
+    assert {file.name for file in folder.glob("?-*d.gcz")} == {"1-pruned.gcz"}
+    monkeypatch.setattr("gluon_compress.coding.pipeline.stages.fit", None)  # must not be called
+    result = compress(net, HELD_OUT, 0.02, TRAINING, INPUTS, SHORT, folder, **QUIET)
+    assert (folder / "2-rounded.gcz").is_file() and result.rows[-1]["fits"]
+
+
+def test_a_finished_run_returns_at_once_and_gives_the_network(net, trained, tmp_path, monkeypatch):
+    arguments = {"calibration_data": INPUTS, "folder": tmp_path, "stages": [Rounding(bisections=0)], **QUIET}
+    first = compress(net, HELD_OUT, 0.02, **arguments)
+    after = snapshot(net)
+    gc.network.restore_snapshot(net, trained)
+    monkeypatch.setattr("gluon_compress.coding.pipeline.stages.RateRounding", None)  # must not be called
+    again = compress(net, HELD_OUT, 0.02, **arguments)
+    assert again.to_dict() == first.to_dict() and identical(after, snapshot(net))
+
+
+def test_a_file_that_is_not_as_it_was_written_is_made_again(net, trained, tmp_path):
+    arguments = {"calibration_data": INPUTS, "folder": tmp_path, "stages": [Rounding(bisections=0)], **QUIET}
+    compress(net, HELD_OUT, 0.02, **arguments)
+    after, content = snapshot(net), (tmp_path / "1-rounded.gcz").read_bytes()
+    (tmp_path / "1-rounded.gcz").write_bytes(content[:-9])
+    gc.network.restore_snapshot(net, trained)
+    compress(net, HELD_OUT, 0.02, **arguments)
+    assert identical(after, snapshot(net)) and identical(after, snapshot(gc.load(tmp_path / "1-rounded.gcz", build())))
+
+
+@pytest.mark.parametrize("other, named", [
+    ({"max_accuracy_drop": 0.03}, "max_accuracy_drop is 0.02 there, 0.03 here"), ({"seed": 1}, "seed is 0 there"),
+    ({"data": blobs(400, 9)}, "data is"), ({"calibration_data": HELD_OUT}, "calibration_data is"),
+    ({"training_data": TRAINING}, "training_data is None there"), ({"stages": [Rounding(rate=0.1)]}, "stages is"),
+    ({"net": build}, "network is")], ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")
+def test_the_work_of_another_run_is_refused(net, tmp_path, stopped, other, named):
+    arguments = {"net": net, "data": HELD_OUT, "max_accuracy_drop": 0.02, "calibration_data": INPUTS,
+                 "stages": [Rounding(bisections=0)], "folder": tmp_path, **QUIET}
+    assert stopped(**arguments)
+    changed = {**arguments, **other}
+    changed["net"] = build() if changed["net"] is build else net
+    before = snapshot(changed["net"])
+    with pytest.raises(CheckpointError, match=named):
+        compress(**changed)
+    assert identical(before, snapshot(changed["net"]))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"run": {}, "rows": {"a": {"bytes": -1}}}', "\0" * 50])
+def test_a_damaged_folder_is_refused(net, tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(CheckpointError, match="results.json is damaged .*remove"):
+        compress(net, HELD_OUT, 0.02, calibration_data=INPUTS, folder=tmp_path, **QUIET)
+
+
+# ---- bad input; more of it is in test_bad_input.py
+
+def refused(net, kind, message, **arguments):
+    before = snapshot(net)
+    with pytest.raises(kind, match=message):
+        compress(**{"net": net, "data": HELD_OUT, "calibration_data": INPUTS, **QUIET, **arguments})
+    assert identical(before, snapshot(net))
+
+
+def test_data_in_another_order_in_each_pass_are_refused(net):
+    images, labels = (np.concatenate([batch[part].asnumpy() for batch in HELD_OUT]) for part in (0, 1))
+    shuffled = mx.gluon.data.DataLoader(mx.gluon.data.ArrayDataset(images, labels), 50, shuffle=True)
+    refused(net, ValueError, "in another order, in each pass; accepted: .* without shuffle", data=shuffled)
+
+
+def test_a_folder_in_which_nothing_can_be_written_is_refused(net, tmp_path):
+    (tmp_path / "file").write_text("here")
+    refused(net, OSError, "file", folder=tmp_path / "file" / "work")
+
+
+def test_training_data_of_another_shape_are_refused_before_anything_is_done(net, tmp_path):
+    refused(net, ValueError, "a batch of training_data, .*, does not fit", folder=tmp_path / "work",
+            training_data=[(mx.nd.ones((4, 1, 9, 9)), mx.nd.zeros(4))])
+    assert not (tmp_path / "work").exists()
+
+
+def test_pruning_without_training_data_is_refused(net):
+    refused(net, TypeError, "training_data is None, and Pruning trains", stages=[Pruning()])
+
+
+def test_an_error_in_a_late_stage_puts_back_what_earlier_ones_did(net, trained):
+    class Failing(Halved):
+        name = "failing"
+
+        def run(self, net, records, task):
+            raise RuntimeError("out of luck")
+    with pytest.raises(RuntimeError, match="out of luck"):
+        compress(net, HELD_OUT, 0.5, calibration_data=INPUTS, stages=[Halved(), Failing()], **QUIET)
+    assert identical(trained, snapshot(net)) and net[0].weight.shape == (6, 1, 3, 3)
+    assert gc.training.evaluate(net, HELD_OUT) > 0.5
