@@ -86,7 +86,8 @@ def test_weights_in_rows_and_places_that_are_used_are_cheaper():
 def test_the_penalty_added_to_the_gradients_is_the_derivative_of_its_bits():
     net, example = build(NormNet, SHAPE)
     trainer = RateTrainer(net, 2.0, "sgd", {"learning_rate": 0}, step_rate=0)
-    latents, steps = trainer.state_tensors(), trainer.steps
+    steps = trainer.steps
+    latents = {name: trainer.state_tensors()[name] for name in steps}
     lengths = {name: code_lengths(np.rint(values(net)[name] / step)) for name, step in steps.items()}
     trained(trainer, net, example, factor=0)
     count, checked = sum(latent.size for latent in latents.values()), 0
@@ -254,13 +255,16 @@ def small():
     return net
 
 
-def rate_trainer(net, **arguments):
-    return RateTrainer(net, 1.0, "adam", {"learning_rate": 1e-3}, frequency=3, **arguments)
+def rate_trainer(net):
+    """The codes are counted every third update, so that an epoch of four ends in between."""
+    return RateTrainer(net, SizeGoal(9000, updates=20), "adam", {"learning_rate": 3e-3}, frequency=3, step_rate=0.1,
+                       select=["features.2", "output"])
 
 
 def test_fit_resumes_to_the_same_bits(tmp_path):
     whole = small()
-    gc.training.fit(whole, data(), 3, rate_trainer(whole), seed=1, progress=False)
+    never_killed = rate_trainer(whole)
+    gc.training.fit(whole, data(), 3, never_killed, seed=1, progress=False)
 
     class Killed(Exception):
         pass
@@ -290,7 +294,8 @@ def test_fit_resumes_to_the_same_bits(tmp_path):
     trainer = rate_trainer(resumed)
     gc.training.fit(resumed, data(), 3, trainer, seed=1, progress=False, state_path=tmp_path / "s")
     assert identical(values(whole), values(resumed))
-    assert trainer.coded_bytes() > 0
+    assert identical(never_killed.state_tensors(), trainer.state_tensors())
+    assert never_killed.pruning_state() == trainer.pruning_state()
 
 
 def test_two_devices_train_as_one():

@@ -4,7 +4,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import mxnet as mx
@@ -12,46 +11,27 @@ import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
 from ...arguments import check_flag, check_integer, check_number, shown
-from ...errors import NetworkError, RecordError
+from ...errors import RecordError
 from ...files.schema import Malformed, fields, integer, list_of, maybe, number
 from ...network.checks import check_net
-from ...network.hooked_trainer import PruningTrainer, has_dense_gradient
-from ...network.interface import CLASSIC
+from ...network.hooked_trainer import PruningTrainer
 from ...network.layer import CONVOLUTIONS, Which, select_layers
 from ...network.trainer import optimizer_of
-from ...network.values import parameters
 from ...pruning.weights.masked_trainer import check_optimizer
 from ...quantization.scales import Scales
 from ..arrays import encode
-from .code_lengths import CodeLengths, code_lengths
 from .goal import SizeGoal
-from .steps import LARGEST, StepOptimizer, scale_of, step_of
+from .steps import StepOptimizer, scale_of, step_of
+from .tensors import coded_tensors
 
 CODED = (*CONVOLUTIONS, "Dense", "Embedding")
 CODED_EVERY = 10  # countings of the codes, where there is a SizeGoal: they are coded to know their true size
-FIRST_STEP = 0.5  # of the root mean square of a tensor's values
 _NUMBERS = list_of(number())
 _COUNT = integer(0, 2**63 - 1)
 _STEERING = {"penalty": number(0), "before": number(0), "per_bit": number(0), "error": number()}
 _STEPS = fields({"log2": _NUMBERS, "mean": _NUMBERS, "square": _NUMBERS, "count": _COUNT})
-_STATE = fields({"step": maybe(_COUNT), "masks": fields({"updates": _COUNT, **_STEERING, "steps": _STEPS})})
-
-
-@dataclass
-class _Tensor:
-    """A parameter that is coded, and what it would be without rounding; an array for each device."""
-
-    name: str
-    parameter: Parameter
-    latents: list[mx.nd.NDArray]
-    lengths: CodeLengths
-    excess: list[mx.nd.NDArray]  # lengths.first - lengths.more
-
-    def values(self) -> list[mx.nd.NDArray]:
-        return [CLASSIC.own(array) for array in self.parameter.list_data()]
-
-    def gradients(self) -> list[mx.nd.NDArray]:
-        return [CLASSIC.own(array) for array in self.parameter.list_grad()]
+_STATE = fields({"step": maybe(_COUNT), "masks": fields({"updates": _COUNT, **_STEERING, "slopes": _NUMBERS,
+                                                       "steps": _STEPS})})
 
 
 class RateTrainer(PruningTrainer):
@@ -128,13 +108,13 @@ class RateTrainer(PruningTrainer):
         trainer_arguments["update_on_kvstore"] = False
         check_net(net)
         chosen, self.left_out = select_layers(net, select, exclude, CODED)
-        coded = _coded(net, [layer.parameter_name for layer in chosen], vectors)
+        tensors = coded_tensors(net, [layer.parameter_name for layer in chosen], vectors)
         super().__init__(net.collect_params(), optimizer, optimizer_params, **trainer_arguments)
         self.penalty, self._warmup, self._frequency, self._updates = float(penalty), warmup, frequency, 0
-        self._net, self._tensors = net, [_tensor(name, parameter) for name, parameter in coded.items()]
-        self._count = sum(tensor.lengths.first.size for tensor in self._tensors)
-        self._steps = StepOptimizer(np.log2([_first_step(tensor) for tensor in self._tensors]), step_rate)
-        self._slopes: list[Any] = [0] * len(self._tensors)  # of the loss, by the logarithm of each step
+        self._net, self._tensors = net, tensors
+        self._count = sum(tensor.counted.size for tensor in tensors)
+        self._steps = StepOptimizer(np.log2([tensor.first_step() for tensor in tensors]), step_rate)
+        self._slopes: list[Any] = [0.0] * len(tensors)  # of the loss, by the logarithm of each step
         self._first_rate = self.learning_rate
         self._round()
         self._count_codes()
@@ -164,8 +144,7 @@ class RateTrainer(PruningTrainer):
     @property
     def bits(self) -> float:
         """What the weights take now by the count of the codes, on which the penalty is."""
-        return sum(tensor.lengths.bits(np.abs(tensor.latents[0].asnumpy()) / step)
-                   for tensor, step in zip(self._tensors, self._current_steps()))
+        return sum(tensor.bits(step) for tensor, step in zip(self._tensors, self._current_steps()))
 
     def coded_bytes(self) -> int:
         """What the weights take now, coded; the file has its header and the rest of the network beside them."""
@@ -187,15 +166,7 @@ class RateTrainer(PruningTrainer):
         """The penalty's gradient is added, and what the optimizer updates are the values before rounding."""
         strength = self._strength() / optimizer_of(self).rescale_grad
         for index, (tensor, step) in enumerate(zip(self._tensors, self._current_steps())):
-            for device, (value, gradient) in enumerate(zip(tensor.values(), tensor.gradients())):
-                latent = tensor.latents[device]
-                near = mx.nd.abs(latent) < float(step)
-                slope = mx.nd.sign(latent) * (near * tensor.excess[device] + tensor.lengths.more)
-                if device == 0:
-                    self._slopes[index] = self._slopes[index] + _by_logarithm(
-                        value - latent, latent, gradient, slope * (strength / step))
-                gradient += slope * (strength / float(step))
-                mx.nd.identity(latent, out=value)
+            self._slopes[index] = tensor.add_penalty(strength, step) + self._slopes[index]
 
     def _after_failed_update(self) -> None:
         self._keep_latents()
@@ -214,8 +185,7 @@ class RateTrainer(PruningTrainer):
 
     def _keep_latents(self) -> None:
         for tensor in self._tensors:
-            for latent, value in zip(tensor.latents, tensor.values()):
-                mx.nd.identity(value, out=latent)
+            tensor.keep()
 
     def _strength(self) -> float:
         """What a bit costs now."""
@@ -238,23 +208,22 @@ class RateTrainer(PruningTrainer):
     def _current_steps(self) -> list[np.float32]:
         return [step_of(log2) for log2 in self._steps.log2]
 
+    def _slope_numbers(self) -> list[float]:
+        return [slope if isinstance(slope, float) else float(slope.asscalar()) for slope in self._slopes]
+
     def _move_steps(self) -> None:
-        slopes = np.array([float(slope.asscalar()) for slope in self._slopes])
-        self._slopes = [0] * len(self._tensors)
+        slopes = np.array(self._slope_numbers())
+        self._slopes = [0.0] * len(self._tensors)
         factor = self.learning_rate / self._first_rate if self._first_rate else 1.0
         self._steps.move(slopes * optimizer_of(self).rescale_grad, factor)
 
     def _round(self) -> None:
         for tensor, step in zip(self._tensors, self._current_steps()):
-            for latent, value in zip(tensor.latents, tensor.values()):
-                codes = mx.nd.clip(mx.nd.rint(latent / float(step)), -LARGEST, LARGEST)
-                mx.nd.identity(codes * float(step) + 0, out=value)  # no negative zeros
+            tensor.round(step)
 
     def _count_codes(self) -> None:
         for tensor, step in zip(self._tensors, self._current_steps()):
-            tensor.lengths = code_lengths(np.rint(tensor.values()[0].asnumpy() / step))
-            for array in tensor.excess:
-                array[:] = tensor.lengths.first - tensor.lengths.more
+            tensor.count(tensor.codes(step))
 
     # ---- several workers, saved states
 
@@ -276,7 +245,7 @@ class RateTrainer(PruningTrainer):
         steps = {name: getattr(self._steps, name).tolist() for name in ("log2", "mean", "square")}
         return {"step": None, "masks": {
             "updates": self._updates, "penalty": self.penalty, "before": self._before, "per_bit": self._per_bit,
-            "error": self._error, "steps": {**steps, "count": self._steps.count}}}
+            "error": self._error, "slopes": self._slope_numbers(), "steps": {**steps, "count": self._steps.count}}}
 
     def restore_pruning_state(self, state: dict) -> None:
         """Go on from :meth:`pruning_state`; ``RecordError``, with nothing changed, when it is of another trainer."""
@@ -285,63 +254,32 @@ class RateTrainer(PruningTrainer):
         except Malformed as error:
             raise RecordError(f"this is no state of a RateTrainer: {error}") from error
         found, steps = state["masks"], state["masks"]["steps"]
-        if any(len(steps[name]) != len(self._tensors) for name in ("log2", "mean", "square")):
+        if any(len(each) != len(self._tensors) for each in (
+                found["slopes"], steps["log2"], steps["mean"], steps["square"])):
             raise RecordError(f"the state is of {len(steps['log2'])} coded parameters, this trainer has "
                               f"{len(self._tensors)}")
         self._updates, self.penalty, self._steps.count = found["updates"], float(found["penalty"]), steps["count"]
         self._before, self._per_bit, self._error = found["before"], found["per_bit"], found["error"]
+        self._slopes = list(map(float, found["slopes"]))
         for name in ("log2", "mean", "square"):
             setattr(self._steps, name, np.array(steps[name], np.float64))
 
     def state_tensors(self) -> dict[str, np.ndarray]:
-        """{parameter name: its values before rounding}."""
-        return {tensor.name: tensor.latents[0].asnumpy() for tensor in self._tensors}
+        """{parameter name: its values before rounding, "counted <name>": the codes that its lengths are of}."""
+        return {**{tensor.name: tensor.latents[0].asnumpy() for tensor in self._tensors},
+                **{f"counted {tensor.name}": tensor.counted for tensor in self._tensors}}
 
     def restore_state_tensors(self, tensors: dict[str, np.ndarray]) -> None:
         """Go on from :meth:`state_tensors`, after :meth:`restore_pruning_state`."""
-        own = {tensor.name: tensor for tensor in self._tensors}
+        own = self.state_tensors()
         if not isinstance(tensors, Mapping) or own.keys() != tensors.keys():
             raise RecordError("the state has values of other parameters than this trainer codes")
         for name, value in tensors.items():
-            if not isinstance(value, np.ndarray) or value.shape != own[name].lengths.first.shape:
-                raise RecordError(f"the state has {shown(value)} as values of {name}, which has shape "
-                                  f"{own[name].lengths.first.shape}")
-        for name, value in tensors.items():
-            for latent in own[name].latents:
-                latent[:] = value
+            if not isinstance(value, np.ndarray) or (value.shape, value.dtype) != (own[name].shape, own[name].dtype):
+                raise RecordError(f"the state has {shown(value)} as values of {name}; accepted: {own[name].dtype} of "
+                                  f"shape {own[name].shape}")
+        for tensor in self._tensors:
+            for latent in tensor.latents:
+                latent[:] = tensors[tensor.name]
+            tensor.count(tensors[f"counted {tensor.name}"].astype(np.float32))
         self._round()
-        self._count_codes()
-
-
-def _by_logarithm(error: mx.nd.NDArray, latent: mx.nd.NDArray, gradient: mx.nd.NDArray,
-                  slope: mx.nd.NDArray) -> mx.nd.NDArray:
-    """The derivative of loss and bits by the logarithm of the step.
-
-    d(step round(v / step)) / d(ln step) = w - v, as rounding counts as the identity; bits depend on v / step alone.
-    """
-    return (gradient * error - slope * latent).sum()
-
-
-def _coded(net: HybridBlock, weights: list[str], vectors: bool) -> dict[str, Parameter]:
-    """{name: parameter} of what is coded."""
-    found = {}
-    for name, parameter in parameters(net).items():
-        if name in weights and not has_dense_gradient(parameter):
-            raise NetworkError(f"{name} is frozen, or has a sparse gradient; accepted: weights that are trained, or "
-                               f"their layer in exclude")
-        vector = vectors and has_dense_gradient(parameter) and len(parameter.list_data()[0].shape) == 1
-        if name in weights or vector:
-            found[name] = parameter
-    return found
-
-
-def _tensor(name: str, parameter: Parameter) -> _Tensor:
-    latents = [CLASSIC.own(array).copy() for array in parameter.list_data()]
-    return _Tensor(name, parameter, latents, code_lengths(np.ones(latents[0].shape, np.int8)),
-                   [mx.nd.zeros_like(latent) for latent in latents])
-
-
-def _first_step(tensor: _Tensor) -> float:
-    values = tensor.latents[0].asnumpy().astype(np.float64)
-    size = np.sqrt(np.square(values).mean())
-    return max(FIRST_STEP * size, np.abs(values).max() / LARGEST) or 1.0

@@ -1,0 +1,100 @@
+"""The parameters that a RateTrainer codes: what they would be without rounding, and what their codes cost."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, Parameter
+
+from ...errors import NetworkError
+from ...network.hooked_trainer import has_dense_gradient
+from ...network.interface import CLASSIC
+from ...network.values import parameters
+from .code_lengths import CodeLengths, code_lengths
+from .steps import LARGEST
+
+__all__ = ["CodedTensor", "coded_tensors"]
+
+FIRST_STEP = 0.5  # of the root mean square of a tensor's values
+
+
+@dataclass
+class CodedTensor:
+    """A parameter with its values before rounding; of arrays there is one for each device."""
+
+    name: str
+    parameter: Parameter
+    latents: list[mx.nd.NDArray]
+    counted: np.ndarray  # int8: the codes that the lengths are of
+    lengths: CodeLengths
+    excess: list[mx.nd.NDArray]  # lengths.first - lengths.more
+
+    @classmethod
+    def of(cls, name: str, parameter: Parameter) -> CodedTensor:
+        latents = [CLASSIC.own(array).copy() for array in parameter.list_data()]
+        codes = np.ones(latents[0].shape, np.int8)  # until they are counted
+        return cls(name, parameter, latents, codes, code_lengths(codes), [mx.nd.zeros_like(each) for each in latents])
+
+    def values(self) -> list[mx.nd.NDArray]:
+        return [CLASSIC.own(array) for array in self.parameter.list_data()]
+
+    def first_step(self) -> float:
+        values = self.latents[0].asnumpy().astype(np.float64)
+        return max(FIRST_STEP * np.sqrt(np.square(values).mean()), np.abs(values).max() / LARGEST) or 1.0
+
+    def bits(self, step: np.float32) -> float:
+        return self.lengths.bits(np.abs(self.latents[0].asnumpy()) / step)
+
+    def add_penalty(self, strength: float, step: np.float32) -> mx.nd.NDArray:
+        """Add the gradient of ``strength * bits``, and put the values before rounding into the parameter.
+
+        Returns the derivative of loss and penalty by the logarithm of the step: d(step round(v / step)) / d(ln step) is
+        ``w - v``, as rounding counts as the identity, and bits depend on ``v / step`` alone.
+        """
+        slopes = []
+        gradients = [CLASSIC.own(array) for array in self.parameter.list_grad()]
+        for value, gradient, latent, excess in zip(self.values(), gradients, self.latents, self.excess):
+            near = mx.nd.abs(latent) < float(step)
+            pull = mx.nd.sign(latent) * (near * excess + self.lengths.more) * (strength / float(step))
+            slopes.append((gradient * (value - latent) - pull * latent).sum())
+            gradient += pull
+            mx.nd.identity(latent, out=value)
+        return slopes[0]
+
+    def keep(self) -> None:
+        """The parameter's values are those before rounding from now on."""
+        for latent, value in zip(self.latents, self.values()):
+            mx.nd.identity(value, out=latent)
+
+    def round(self, step: np.float32) -> None:
+        """The parameter's values are whole numbers of a step."""
+        for latent, value in zip(self.latents, self.values()):
+            codes = mx.nd.clip(mx.nd.rint(latent / float(step)), -LARGEST, LARGEST)
+            mx.nd.identity(codes * float(step) + 0, out=value)  # no negative zeros
+
+    def count(self, codes: np.ndarray) -> None:
+        """Lengths are those of these codes from now on."""
+        self.counted, self.lengths = codes.astype(np.int8), code_lengths(codes)
+        for excess in self.excess:
+            excess[:] = self.lengths.first - self.lengths.more
+
+    def codes(self, step: np.float32) -> np.ndarray:
+        """The codes that the parameter's values have now."""
+        return np.rint(self.values()[0].asnumpy() / step)
+
+
+def coded_tensors(net: HybridBlock, weights: list[str], vectors: bool) -> list[CodedTensor]:
+    """Those of the parameters named ``weights``, and with ``vectors`` of those of one axis that are trained.
+
+    Raises ``NetworkError`` for a weight that is not trained.
+    """
+    found = []
+    for name, parameter in parameters(net).items():
+        if name in weights and not has_dense_gradient(parameter):
+            raise NetworkError(f"{name} is frozen, or has a sparse gradient; accepted: weights that are trained, or "
+                               f"their layer in exclude")
+        vector = vectors and has_dense_gradient(parameter) and len(parameter.list_data()[0].shape) == 1
+        if name in weights or vector:
+            found.append(CodedTensor.of(name, parameter))
+    return found
