@@ -12,7 +12,7 @@
 # weights that loses about a tenth of a point of accuracy.
 #
 # Run `python tutorials/01_threshold_pruning_lenet.py`, with `--long` for 20,000 images instead of 10,000 and three
-# seeds; or open it as a notebook.
+# seeds; or open it as a notebook (`COURSE_LONG=1 jupyter lab` for its long version, as for the other tutorials).
 
 # %%
 from itertools import islice

@@ -1,5 +1,6 @@
 """What the tutorials share: the ``--long`` flag, the folder of what they make, the table of results."""
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from gluon_compress.files.writing import write_atomically
 from gluon_compress import measure_latency
 from gluon_compress.tables import format_table, progress_bar
 
-LONG = "--long" in sys.argv[1:]
+LONG = "--long" in sys.argv[1:] or os.environ.get("COURSE_LONG") == "1"  # the latter for notebooks
 OUTPUT = Path(__file__).resolve().parent / "output"
 HEADER = ("network", "test accuracy", "nonzero parameters", "MACs", "file bytes", "ms per batch (quartiles)")
 
