@@ -322,6 +322,22 @@ def test_training_data_of_another_shape_are_refused_before_anything_is_done(net,
     assert not (tmp_path / "work").exists()
 
 
+def test_one_batch_cannot_both_calibrate_and_choose(net):
+    refused(net, ValueError, "data has one batch, .*; accepted: two batches at least, or calibration_data",
+            data=HELD_OUT[:1], calibration_data=None)
+
+
+def test_shuffled_training_data_calibrate_with_the_same_samples_each_time(net, tmp_path):
+    images, labels = (np.concatenate([batch[part].asnumpy() for batch in TRAINING]) for part in (0, 1))
+    shuffled = mx.gluon.data.DataLoader(mx.gluon.data.ArrayDataset(images, labels), 50, shuffle=True)
+    arguments = {"training_data": shuffled, "stages": [Rounding(rate=0.1)], "folder": tmp_path, **QUIET}
+    before = snapshot(net)
+    first = compress(net, HELD_OUT, 1.0, **arguments)
+    gc.network.restore_snapshot(net, before)
+    again = compress(net, HELD_OUT, 1.0, **arguments)  # other calibration data would be refused
+    assert again.to_dict() == first.to_dict()
+
+
 def test_pruning_without_training_data_is_refused(net):
     refused(net, TypeError, "training_data is None, and Pruning trains", stages=[Pruning()])
 

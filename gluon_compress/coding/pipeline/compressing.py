@@ -28,6 +28,7 @@ from ...network.data import (
     check_repeatable,
     go_through,
     inputs_and_label,
+    number_of_batches,
 )
 from ...network.hybridizing import hybridized
 from ...network.misfits import call
@@ -104,7 +105,7 @@ def compress(net: HybridBlock, data: Iterable[Any], max_accuracy_drop: float = 0
     Han et al., "Deep Compression", 2016, with the rounding of ``quantization/rate``.
     """
     _check_arguments(net, max_accuracy_drop, folder, seed, progress)
-    data, calibration = _split(data, training_data, calibration_data)
+    data, *calibration = _split(data, training_data, calibration_data)
     chosen = _checked_stages(stages, net, training_data)
     with ExitStack() as stack:
         place = Path(stack.enter_context(TemporaryDirectory()) if folder is None else folder)
@@ -138,45 +139,47 @@ def _checked_stages(stages: Any, net: HybridBlock, training_data: Any) -> list[S
     return list(stages)
 
 
-def _split(data: Any, training_data: Any, calibration_data: Any) -> tuple[Any, Any]:
-    """``(what chooses, what calibrates)``."""
+def _split(data: Any, training_data: Any, calibration_data: Any) -> tuple[Any, Any, int | None]:
+    """``(what chooses, what calibrates, how many samples of that at most)``."""
     for name, value in (("data", data), ("training_data", training_data)):
         if value is not None or name == "data":
             check_data(value, name)
             check_repeatable(value, name)
     if calibration_data is not None:
         check_data(calibration_data, "calibration_data")
-        return data, calibration_data
+        return data, calibration_data, None
     if training_data is not None:
-        return data, _first_samples(training_data)
-    return EverySecond(data, 1), EverySecond(data, 0)
+        return data, training_data, CALIBRATION_SAMPLES
+    if number_of_batches(data) == 1:
+        raise ValueError("data has one batch, and there is neither training_data nor calibration_data, so that every "
+                         "second batch calibrates; accepted: two batches at least, or calibration_data")
+    return EverySecond(data, 1), EverySecond(data, 0), None
 
 
-def _first_samples(data: Iterable[Any]) -> Iterator[Any]:
-    """The first batches, of shuffled data always the same ones."""
+def _calibration_inputs(net: HybridBlock, data: Iterable[Any], most: int | None) -> list[Any]:
+    """Batches of about so many samples, or all; of shuffled data always the same ones."""
     states = random.getstate(), np.random.get_state()
     random.seed(0)
     np.random.seed(0)
     try:
-        samples = 0
-        for batch in go_through(data, "training_data"):
-            yield batch
-            samples += len(batch[-1]) if isinstance(batch, (tuple, list)) else 1
-            if samples >= CALIBRATION_SAMPLES:
+        batches: list[Any] = []
+        for inputs in input_batches(data, net):
+            check_finite_inputs(inputs, "calibration_data")
+            call(net, inputs, "a batch of calibration_data")
+            batches.append(inputs)
+            if most is not None and sum(len(each[0]) for each in batches) >= most:
                 break
+        return batches
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
 
 
-def _new_task(net: HybridBlock, data: Any, max_drop: float, training_data: Any, calibration: Any, stages: list[Stage],
-              place: Path, seed: int, progress: bool) -> Task:
+def _new_task(net: HybridBlock, data: Any, max_drop: float, training_data: Any, calibration: list[Any],
+              stages: list[Stage], place: Path, seed: int, progress: bool) -> Task:
     """Everything is looked at before anything is changed."""
     judge = Judge(net, data, max_drop)
-    batches = list(input_batches(calibration, net))
-    for inputs in batches:
-        check_finite_inputs(inputs, "calibration_data")
-        call(net, inputs, "a batch of calibration_data")
+    batches = _calibration_inputs(net, *calibration)
     if training_data is not None:
         inputs, labels = inputs_and_label(next(go_through(training_data, "training_data")), "training_data", net,
                                           context_of(net))
