@@ -1,5 +1,6 @@
 """What the test files share."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest  # noqa: I001
 from hypothesis import settings
 from http_server import FileServer
 
+INSTALL = "apt-get install chromium chromium-driver"
 ROOT = Path(__file__).resolve().parent.parent
 
 # no verdict depends on the clock or on chance
@@ -113,3 +115,22 @@ def run_python(start_python):
         assert process.returncode == 0, errors
         return output
     return run
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window, by way of Selenium; what pages ask for is in its log "performance"."""
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if None in programs:
+        # pip cannot install a browser, and the README's test command must pass without one; CI installs it
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"there is no Chromium: {INSTALL}")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(programs[1]))
+    yield driver
+    driver.quit()

@@ -8,7 +8,6 @@ from pathlib import Path
 import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
-import numpy as np
 import pytest
 from networks import NormNet, build, identical, values
 
@@ -133,15 +132,3 @@ def test_the_snippets_run(tmp_path, monkeypatch):
         archive.add("model-0003.params")
     exec(way_in, {"gc": gc, "MyNetwork": NormNet})
     assert mx.mod.Module.load("small", 0).symbol.list_arguments()[-1] == "softmax_label"
-
-
-def test_the_training_on_several_machines_runs_in_one_process_too(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "how_to" / "several_machines.md").read_text()
-    several, = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    random = np.random.RandomState(0)
-    train = gc.datasets.ImageDataset(random.randint(0, 256, (12, 8, 8, 3)), random.randint(0, 5, 12),
-                                     mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
-    exec(several.replace("epochs=2", "epochs=2, progress=False"),
-         {"gc": gc, "mx": mx, "net": build(NormNet)[0], "train": train})
-    assert Path("trained.gcz").stat().st_size > 0 and Path("training.state").stat().st_size > 0

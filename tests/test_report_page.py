@@ -1,8 +1,6 @@
 """The HTML page of a report in a browser: Chromium without a window, by way of Selenium."""
 import json
-import os
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,26 +19,7 @@ from gluon_compress.pruning import Sensitivity
 from networks import NormNet, build
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" </script>"
-INSTALL = "apt-get install chromium chromium-driver"
 SECONDS = Timing(2.0, 1.5, 2.5, 8, 1, 3, "fp32", "hybridized")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in programs:
-        # pip cannot install a browser, and the README's test command must pass without one; CI installs it
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"there is no Chromium: {INSTALL}")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(programs[1]))
-    yield driver
-    driver.quit()
 
 
 class Named(mx.gluon.HybridBlock):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
+import figures
 import numpy as np
 from gluon_compress.files.writing import write_atomically
 from gluon_compress import measure_latency
@@ -13,6 +14,7 @@ from gluon_compress.tables import format_table, progress_bar
 LONG = "--long" in sys.argv[1:] or os.environ.get("COURSE_LONG") == "1"  # the latter for notebooks
 OUTPUT = Path(__file__).resolve().parent / "output"
 HEADER = ("network", "test accuracy", "nonzero parameters", "MACs", "file bytes", "ms per batch (quartiles)")
+figures.show_in_notebook(OUTPUT)
 
 
 def accuracy_text(row):

@@ -1,7 +1,8 @@
 """Chinese prose beside the English: which block stands for which English cell, and whether it still does.
 
-The English prose is in the scripts, in ERRATA.md and in the README. Beside ``<name>.py`` or ``<name>.md`` lies
-``<name>.zh.md`` with a block for each English cell, under a line with the digest of the cell that it was written for:
+The English prose is in the scripts, in ERRATA.md, in the how-to pages and in the README. Beside ``<name>.py`` or
+``<name>.md`` lies ``<name>.zh.md`` with a block for each English cell, under a line with the digest of the cell that it
+was written for:
 
     <!-- en: 3f2a91c0d1 -->
 
@@ -53,14 +54,24 @@ class Pair(NamedTuple):
         return heading.group(1) if heading else " ".join(text.split())[:60]
 
 
+def tutorial_sources():
+    """The scripts of the tutorials."""
+    return sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+
+
 def sources():
     """What is translated: the tutorials, the page of errata, and the README."""
-    return [*sorted(FOLDER.glob("[0-9][0-9]_*.py")), FOLDER / "ERRATA.md", FOLDER.parent / "README.md"]
+    return [*tutorial_sources(), FOLDER / "ERRATA.md", FOLDER.parent / "README.md"]
 
 
 def lab_sources():
     """The scripts of the labs, and their pages for teachers, which are translated in the same way."""
     return [*sorted((FOLDER / "labs").glob("lab[0-9]_*.py")), *sorted((FOLDER / "labs").glob("*.teacher.md"))]
+
+
+def how_to_sources():
+    """The how-to pages, which are translated in the same way."""
+    return [path for path in sorted((FOLDER.parent / "docs" / "how_to").glob("*.md")) if not path.stem.endswith(".zh")]
 
 
 def chinese_file(source):

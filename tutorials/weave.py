@@ -1,11 +1,12 @@
 """Weave the course's notebooks and pages in English and Chinese, and say which Chinese is not that of the English.
 
     python tutorials/weave.py                  # into tutorials/woven/en and tutorials/woven/zh
+    python tutorials/weave.py --run            # the same with outputs and figures: runs the quick versions once
     python tutorials/weave.py --check          # writes nothing; status 1 when something is stale, missing or surplus
 
 The scripts are what is edited, with their English prose; the Chinese is in the files <name>.zh.md beside them, see
 translations.py. The code is the same in both languages. Of each lab there is a notebook to fill in, one with the
-solutions, and the teacher's page. Needs the extra ``notebooks``.
+solutions, and the teacher's page. ``python docs/make_site.py`` makes a site of all. Needs the extra ``notebooks``.
 """
 import os
 import re
@@ -17,11 +18,23 @@ import jupytext
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from translations import FOLDER, chinese_file, chinese_blocks, complaints, lab_sources, sources, translated
+from outputs import figures_of, outputs_of, text_of
+from translations import (
+    FOLDER,
+    chinese_blocks,
+    chinese_file,
+    complaints,
+    how_to_sources,
+    lab_sources,
+    sources,
+    translated,
+    tutorial_sources,
+)
 from wording import TERMINOLOGY, differences, without_english, wrong_words
 
 NOTES = {"stale": "*（英文原文已修改，这段译文可能不是最新的。）*", "missing": "*（这段还没有中文。）*"}
 LANGUAGES = ("en", "zh")
+FIGURE = {"en": "Figure", "zh": "图"}
 # a line that ends between two Chinese characters: in a page the break would become a space
 BROKEN_LINE = re.compile("(?<=[\u3000-\u9fff\uff00-\uffef])\n *(?=[\u4e00-\u9fff\uff08\u300a\u201c])")
 # what a student is to write; inside of a function, or an answer on its own
@@ -66,8 +79,9 @@ def in_lab(language):
     return f"import os\nos.environ[\"LAB_LANGUAGE\"] = {language!r}\n"
 
 
-def notebook_of(source, language, folder, code_of=str, begins=""):
-    """A tutorial or lab as a notebook without outputs, which runs where it lies: ``folder``."""
+def notebook_of(source, language, folder, code_of=str, begins="", outputs=()):
+    """A tutorial or lab as a notebook that runs where it lies: ``folder``; with the outputs of its code cells, if any.
+    """
     chinese = in_chinese(translated(source))
     cells = []
     for cell in jupytext.read(source).cells:
@@ -80,6 +94,8 @@ def notebook_of(source, language, folder, code_of=str, begins=""):
     first = next(cell for cell in cells if cell.cell_type == "code")
     module = "course.py" if source.parent == FOLDER else "lab.py"
     first.source = f"{begins}import sys\nsys.path.insert(0, {path!r})  # for {module}\n\n{first.source}"
+    for cell, found in zip((cell for cell in cells if cell.cell_type == "code"), outputs):
+        cell.outputs = found
     for number, cell in enumerate(cells):
         cell["id"] = f"{source.stem[:2]}-{number}"  # the same in every run
     return new_notebook(cells=cells, metadata={
@@ -87,15 +103,23 @@ def notebook_of(source, language, folder, code_of=str, begins=""):
         "language_info": {"name": "python"}})
 
 
-def page_of(source, language):
-    """A tutorial as a page of Markdown."""
+def page_of(source, language, code_of=str, outputs=(), figures=None):
+    """A tutorial or lab as a page of Markdown; its figures are written into ``figures``, a folder beside the page."""
     chinese = in_chinese(translated(source))
-    parts = []
+    parts, remaining = [], iter(outputs)
     for cell in jupytext.read(source).cells:
         if cell.cell_type == "markdown":
             parts.append(relinked(chinese(cell.source) if language == "zh" else cell.source, ".md"))
-        elif cell.source.strip():
-            parts.append(f"```python\n{cell.source.strip()}\n```")
+            continue
+        if cell.source.strip():
+            parts.append(f"```python\n{code_of(cell.source).strip()}\n```")
+        found = next(remaining, [])
+        parts += [f"```text\n{text}\n```" for text in [text_of(found)] if text]
+        for image in figures_of(found):
+            file = figures / f"{source.stem}-{len(parts)}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(image)
+            parts.append(f"![{FIGURE[language]}]({figures.name}/{file.name})")
     return "\n\n".join(parts) + "\n"
 
 
@@ -104,14 +128,23 @@ def write(path, text):
     path.write_text(text, encoding="utf-8")
 
 
-def weave(output):
+def run_tutorials():
+    """{tutorial: the outputs of its code cells}: each is run once, in a kernel, unless it was since its code changed.
+    """
+    return {source: outputs_of(source, lambda folder, source=source: notebook_of(source, "en", folder))
+            for source in tutorial_sources()}
+
+
+def weave(output, outputs):
     """Write the notebooks and pages of both languages, and say how many there are."""
-    tutorials, page = [source for source in sources() if source.suffix == ".py"], FOLDER / "ERRATA.md"
+    tutorials, page = tutorial_sources(), FOLDER / "ERRATA.md"
     for language in LANGUAGES:
         folder = output / language
         for source in tutorials:
-            write(folder / f"{source.stem}.md", page_of(source, language))
-            write(folder / f"{source.stem}.ipynb", nbformat.writes(notebook_of(source, language, folder)) + "\n")
+            found = outputs.get(source, ())
+            write(folder / f"{source.stem}.md", page_of(source, language, str, found, folder / "figures"))
+            notebook = notebook_of(source, language, folder, outputs=found)
+            write(folder / f"{source.stem}.ipynb", nbformat.writes(notebook) + "\n")
         write(folder / page.name, page.read_text(encoding="utf-8") if language == "en" else chinese_page(page))
         write(folder / TERMINOLOGY.name, TERMINOLOGY.read_text(encoding="utf-8"))
         for source in lab_sources():
@@ -152,13 +185,14 @@ def faults(source):
 
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--check", is_flag=True, help="Write nothing; end with status 1 when the Chinese is not in order.")
+@click.option("--run", is_flag=True, help="Run the tutorials' quick versions first, for their outputs and figures.")
 @click.option("--output", type=click.Path(path_type=Path), default=FOLDER / "woven", help="Folder for what is made.")
-def main(check, output):
-    lines = [line for source in [*sources(), *lab_sources()] for line in faults(source)]
+def main(check, run, output):
+    lines = [line for source in [*sources(), *lab_sources(), *how_to_sources()] for line in faults(source)]
     for line in lines:
         click.echo(line)
     if not check:
-        weave(output.resolve())
+        weave(output.resolve(), run_tutorials() if run else {})
     sys.exit(1 if check and lines else 0)
 
 
