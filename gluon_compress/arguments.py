@@ -14,9 +14,14 @@ import numpy as np
 def shown(value: Any) -> str:
     """How a message shows a value: arrays by their shape, and nothing at length."""
     if hasattr(value, "shape") and not isinstance(value, np.generic):
-        return f"a {type(value).__name__} of shape {value.shape}"
+        return f"{_kind(value)} of shape {value.shape}"
     text = plain(value)
-    return text if len(text) <= 80 and "\n" not in text and " at 0x" not in text else f"a {type(value).__name__}"
+    return text if len(text) <= 80 and "\n" not in text and " at 0x" not in text else _kind(value)
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' or name[:2].lower() == 'nd' else 'a'} {name}"
 
 
 def plain(value: Any) -> str:

@@ -613,6 +613,30 @@ def test_a_mistake_is_told_in_a_sentence_and_changes_nothing(name, argument, mis
     assert list(folder.iterdir()) == []
 
 
+def measured(net, example):
+    return gc.measure_latency(net, example, repeats=1, warmup=0)
+
+
+@pytest.mark.parametrize("function", [
+    measured, lambda net, example: gc.training.evaluate(net, [(example, LABELS)]),
+    lambda net, example: gc.training.fit(net, [(example, LABELS)], epochs=1, progress=False),
+    lambda net, example: gc.pruning.reestimate_batch_norm(net, [(example, LABELS)], progress=False)])
+def test_float16_that_a_processor_cannot_compute_is_told_with_what_to_do(function):
+    net = tiny()
+    net.cast("float16")
+    before = known_values(net)
+    with pytest.raises(ValueError, match=r"float16, does not fit the network: .*; accepted: float32") as raised:
+        function(net, EXAMPLE.astype("float16"))
+    assert "\n" not in str(raised.value) and identical(before, known_values(net))
+
+
+def test_a_network_in_place_of_a_path_is_not_printed_at_length():
+    for write in (export.engine, lambda path: gc.save(path, tiny()), lambda path: export.to_onnx(tiny(), path, EXAMPLE),
+                  lambda path: export.write_checkpoint(tiny(), path, example=EXAMPLE)):
+        with pytest.raises(TypeError, match=r" is a Tiny; accepted: the (path of a|beginning of a) file"):
+            write(tiny())
+
+
 def known_values(net):
     return {name: parameter.list_data()[0].asnumpy() for name, parameter in net._collect_params_with_prefix().items()
             if parameter._data is not None}

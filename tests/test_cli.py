@@ -331,6 +331,8 @@ def test_a_recipe_repeats_its_run_byte_for_byte(words, ending, place):
     recipe = yaml.safe_load((place / f"first{ending}.recipe.yaml").read_text())
     assert recipe["command"] == words.split()[0] and recipe["run"]["versions"]["mxnet"] == mx.__version__
     assert set(recipe["run"]["inputs"]) >= {"model-symbol.json", "model-0000.params"}
+    if "--data photos" in words and ending == ".gcz":
+        assert "accuracy" in str(recipe["run"]["results"])
     result = done(recipe["command"], "--recipe", f"first{ending}.recipe.yaml", "--output", f"second{ending}")
     assert result.stderr.count("is another file") == 0
     assert (place / f"first{ending}").read_bytes() == (place / f"second{ending}").read_bytes()

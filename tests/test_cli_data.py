@@ -214,6 +214,20 @@ def test_classes_that_do_not_fit_the_network_are_refused(place, name, classes, m
         opened(small(classes=classes), data=name)
 
 
+def test_a_network_of_several_outputs_is_refused_with_their_shapes_and_the_way_out(place):
+    class TwoHeads(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = mx.gluon.nn.Dense(2), mx.gluon.nn.Dense(3)
+
+        def hybrid_forward(self, F, x):
+            return self.one(x), [self.other(x)]
+    net = TwoHeads()
+    net.initialize()
+    with pytest.raises(Refusal, match=r"puts out \(1, 2\) and \(1, 3\) for an image; accepted .* package.module:func"):
+        opened(Opened("heads", net, "a network"), data="photos")
+
+
 def test_images_that_do_not_fit_the_network_are_refused(place):
     with pytest.raises(ValueError, match="an image of photos, .1, 3, 6, 8. float32, does not fit the network"):
         opened(small(channels=5))

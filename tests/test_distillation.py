@@ -657,10 +657,10 @@ def test_a_teacher_that_cannot_be_traced_is_named():
 
 
 @pytest.mark.parametrize("labels, weight, error, message", [
-    (LABELS, None, TypeError, "labels is a ndarray; accepted: an NDArray"),
-    ([0] * BATCH, None, TypeError, "labels is a list"),
-    (mx.nd.array(LABELS), [1.0] * BATCH, TypeError, "sample_weight is a list"),
-    (mx.nd.array(LABELS), np.ones(BATCH), TypeError, "sample_weight is a ndarray; accepted: an NDArray"),
+    (LABELS, None, TypeError, r"labels is an ndarray of shape \(.*\); accepted: an NDArray"),
+    ([0] * BATCH, None, TypeError, r"labels is \[0, 0"),
+    (mx.nd.array(LABELS), [1.0] * BATCH, TypeError, r"sample_weight is \[1.0, 1.0"),
+    (mx.nd.array(LABELS), np.ones(BATCH), TypeError, r"sample_weight is an ndarray of shape .*; accepted: an NDArray"),
     (mx.nd.array(LABELS), mx.nd.ones(1), ValueError, r"sample_weight has shape \(1,\) for a batch of 6"),
     (mx.nd.array(LABELS), mx.nd.ones((BATCH, CLASSES)), ValueError, r"sample_weight has shape \(6, 5\)")])
 def test_labels_and_weights_that_do_not_fit(labels, weight, error, message):
@@ -670,7 +670,7 @@ def test_labels_and_weights_that_do_not_fit(labels, weight, error, message):
 
 @pytest.mark.parametrize("student, teacher", [(STUDENT, mx.nd.array(TEACHER)), (mx.nd.array(STUDENT), TEACHER)])
 def test_logits_that_are_no_ndarrays(student, teacher):
-    with pytest.raises(TypeError, match="logits are a ndarray; accepted: NDArrays"):
+    with pytest.raises(TypeError, match=r"logits are an ndarray of shape \(.*\); accepted: NDArrays"):
         DistillationLoss()(student, mx.nd.array(LABELS), teacher)
 
 

@@ -273,11 +273,26 @@ def test_bad_arguments_leave_the_file(arguments, error, message, tmp_path):
 def test_types_that_do_not_fit_name_the_operator_of_the_network(tmp_path):
     net = convolutional()
     name = net[0].name
-    with pytest.raises(NetworkError, match=f"types of the inputs do not fit the graph: Error in operator {name}_fwd"):
-        to_onnx(net, tmp_path / "net.onnx", mx.nd.zeros((1, 3, 8, 8), dtype="float16"))
+    for dtype in ("float16", "float64", "int32", "uint8"):
+        with pytest.raises(ValueError, match=rf"^example, \(1, 3, 8, 8\) {dtype}, does not fit .*: Error in operator "
+                                             rf"{name}_fwd: its weight is float32, what it reads {dtype}; accepted: "):
+            to_onnx(net, tmp_path / "net.onnx", mx.nd.zeros((1, 3, 8, 8), dtype=dtype))
     net = Function(lambda F, x: F.exp(x, name="growth"))
     with pytest.raises(NetworkError, match="ONNX form of .*growth.*: ONNX's Exp does not take int32; cast to float32"):
         to_onnx(net, tmp_path / "net.onnx", mx.nd.zeros((1, 3), dtype="int32"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_a_number_is_named_and_not_the_file_blamed(tmp_path):
+    net = nn.HybridSequential()
+    net.add(nn.Dense(4, in_units=3), nn.Activation("relu"), nn.Dense(2, in_units=4))
+    net.initialize(mx.init.One())
+    example = mx.nd.array(normal(2, 3))
+    with pytest.raises(NetworkError, match="^example not finite; accepted: finite numbers"):
+        to_onnx(net, tmp_path / "net.onnx", example * np.nan)
+    net[0].weight.data()[2, 1] = np.nan
+    with pytest.raises(NetworkError, match="^parameter 0.weight not finite; accepted: finite numbers"):
+        to_onnx(net, tmp_path / "net.onnx", example)
     assert not list(tmp_path.iterdir())
 
 

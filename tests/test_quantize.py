@@ -589,6 +589,42 @@ def test_bias_correction_takes_the_mean_error_out():
     np.testing.assert_allclose(*channel_means, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_networks_of_other_types_become_the_integers_of_float32_and_nothing_is_printed(dtype, capfd):
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(8, 3, in_channels=3), nn.Activation("relu"), nn.Conv2D(8, 3, in_channels=8))
+    net.initialize()
+    example = mx.nd.random.uniform(shape=(2, 3, 8, 8)).astype("float16").astype("float32")
+    net.cast("float16")  # so that the weights are the same in all types
+    net.cast("float32")
+    wanted = quantize(net, [example], progress=False)(example)
+    net.cast(dtype)
+    found = quantize(net, [example.astype(dtype)], progress=False)
+    np.testing.assert_array_equal(found(example).asnumpy(), wanted.asnumpy())
+    with pytest.raises(ValueError, match=r"float64, does not fit .*it rounds float32; accepted: .*astype\('float32'\)"):
+        found(example.astype("float64"))
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.filterwarnings("error:overflow")
+def test_a_channel_of_weights_below_the_normal_numbers_counts_as_zero():
+    net = nn.HybridSequential()
+    net.add(nn.Dense(4, in_units=3))
+    net.initialize(mx.init.One())
+    net[0].weight.data()[1] = 1e-40
+    example = mx.nd.array([[1, 2, 3], [-1, 0, 1]])
+    found = quantize(net, [example], progress=False)(example).asnumpy()
+    np.testing.assert_allclose(found, net(example).asnumpy(), atol=0.1)
+
+
+def test_without_a_layer_to_quantize_the_network_is_told_and_no_argument_blamed():
+    net = nn.HybridSequential()
+    net.add(nn.BatchNorm(in_channels=3))
+    net.initialize()
+    with pytest.raises(ValueError, match="^there is no layer to change; the network has none that this takes"):
+        quantize(net, [mx.nd.ones((2, 3))], progress=False)
+
+
 def test_fewer_bits_are_simulated():
     net, example = example_of("resnet")
     noise = [min(layer["snr"] for layer in quantize(net, [example], bits=bits, simulate=True,

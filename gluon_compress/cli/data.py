@@ -293,15 +293,18 @@ def channels_of(opened: Opened) -> int | None:
 
 def check_classes(opened: Opened, data: Data) -> None:
     """``Refusal`` unless images fit the network, and it has an output for each class."""
+    from ..network.inputs import flat
     from ..network.misfits import call
 
     if data.dataset is None or not len(data.dataset):
         return
     inputs, _ = next(iter(replace(data, dataset=data.dataset.subset(slice(0, 1))).batches()))
     outputs = call(opened.net, [inputs], f"an image of {data.text}")
-    if len(getattr(outputs, "shape", ())) != 2:
-        raise Refusal(f"{opened.text} puts out {getattr(outputs, 'shape', 'several values')} for an image; accepted "
-                      f"with labelled images: a classifier's (1, classes)")
+    shapes = [value.shape for value in flat(outputs)]
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        raise Refusal(f"{opened.text} puts out {' and '.join(map(str, shapes))} for an image; accepted with labelled "
+                      f"images: a classifier's (1, classes) alone" + ("" if len(shapes) == 1 else
+                      ", say of a package.module:function that returns a network with this output"))
     there, labels = len(data.dataset.classes), int(data.dataset.labels.max()) + 1
     if (there and there != outputs.shape[1]) or labels > outputs.shape[1]:
         raise Refusal(f"{data.text} has {there or f'labels up to {labels - 1}, thus {labels}'} classes, and "

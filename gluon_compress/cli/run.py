@@ -129,7 +129,7 @@ class Run:
             self.note(f"{path} is another file than the one with which the recipe was written: results may differ")
         if self._files and self._recipe:
             results = {name: plain(value) for name, value in self._given.items()
-                       if isinstance(value, (int, float, str)) or hasattr(value, "item")}
+                       if _is_brief(value) or (isinstance(value, dict) and all(map(_is_brief, value.values())))}
             write_recipe(self._recipe, self.command, self.options, {
                 **plain(self._known), "versions": versions(), "inputs": self._read, "files": self._files,
                 "results": results})
@@ -143,6 +143,11 @@ class Run:
     def _print(self, text: str) -> None:
         assert self.streams is not None
         print(text, file=self.streams.output, flush=True)
+
+
+def _is_brief(value: Any) -> bool:
+    """Whether it is a number or text, which has a place in a recipe; records do not."""
+    return isinstance(value, (int, float, str)) or hasattr(value, "item")
 
 
 def plain(value: Any) -> Any:

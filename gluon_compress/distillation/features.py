@@ -103,7 +103,7 @@ class FeatureMatcher(HybridBlock):
         check_teacher(teacher)
         check_no_shared(student, teacher)
         if not isinstance(example, mx.nd.NDArray):
-            raise TypeError(f"example is a {type(example).__name__}; accepted: an NDArray, a batch of the input")
+            raise TypeError(f"example is {shown(example)}; accepted: an NDArray, a batch of the input")
         super().__init__()
         with autograd.pause(train_mode=False), undone_on_error(student):
             call(student, example_inputs(example), "example")  # a fresh student gets its shapes
@@ -151,7 +151,7 @@ def check_features(features: Any) -> list[FeatureLoss]:
         raise TypeError(f"features is {features!r}; accepted: a list of FeatureLoss")
     for feature in features:
         if not isinstance(feature, FeatureLoss):
-            raise TypeError(f"features has a {type(feature).__name__}; accepted: a list of FeatureLoss")
+            raise TypeError(f"features has {shown(feature)}; accepted: a list of FeatureLoss")
     if not features:
         raise ValueError("features is empty; accepted: a list of at least one FeatureLoss")
     return list(features)

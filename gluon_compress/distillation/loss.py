@@ -151,7 +151,7 @@ def _as_list(teacher_logits: Any) -> list:
 def _check_logits(student_logits: Any, teachers: list) -> None:
     for array in (student_logits, *teachers):
         if not isinstance(array, mx.nd.NDArray):
-            raise TypeError(f"logits are a {type(array).__name__}; accepted: NDArrays")
+            raise TypeError(f"logits are {shown(array)}; accepted: NDArrays")
     if student_logits.ndim != 2:
         raise ValueError(f"the student's logits have shape {student_logits.shape}; accepted: (batch, classes)")
     if student_logits.shape[1] < 2:
@@ -169,7 +169,7 @@ def _check_arrays(labels: Any, sample_weight: Any, batch: int) -> None:
     for name, array in (("labels", labels), ("sample_weight", sample_weight)):
         absent = name == "sample_weight" and array is None
         if not absent and not isinstance(array, mx.nd.NDArray):
-            raise TypeError(f"{name} is a {type(array).__name__}; accepted: an NDArray")
+            raise TypeError(f"{name} is {shown(array)}; accepted: an NDArray")
     if sample_weight is not None and sample_weight.shape not in ((batch,), (batch, 1)):
         raise ValueError(f"sample_weight has shape {sample_weight.shape} for a batch of {batch}; accepted: ({batch},) "
                          f"or ({batch}, 1)")

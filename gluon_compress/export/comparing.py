@@ -25,6 +25,10 @@ def check_close(expected: np.ndarray, found: np.ndarray, what: str, tolerance: f
     if not np.isfinite(expected).all():
         raise NetworkError("an output of the network is not finite on this example, so the file cannot be checked; "
                            "look for NaN in the example and the weights")
+    if not np.isfinite(found).all():
+        raise NetworkError(f"{what} gives values that are not finite where the network gives numbers; look for NaN, "
+                           f"infinity and a negative running_var in the weights and the example (MXNet's relu makes 0 "
+                           f"of NaN, other engines do not)")
     scale = np.abs(expected).max()
     difference = np.abs(expected.astype(np.float64) - found).max()
     if not difference <= tolerance * scale + 1e-6:  # also when it is NaN

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ..arguments import check_flag
+from ..arguments import check_flag, listed
 from ..errors import NetworkError, not_importable
 from ..files.paths import check_target
 from ..files.writing import write_atomically
 from ..network.graph import Graph
 from ..network.inputs import ExampleInputs, example_inputs
+from ..network.values import parameters
 from ..quantization.integers.integer_network import IntegerNetwork
 from ..records import Record
 from .coded_weights import CodedWeights, coded_weights, records_of
@@ -67,7 +68,6 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
     verify : bool
         False skips the run. It takes place in ONNX Runtime, if that is installed, else in ONNX's own reference
         implementation, at the example's number of samples and at another one.
-
     metadata : dict, optional
         {name: text, or plain data} of what else the file says of itself, such as what the network was trained on.
 
@@ -100,8 +100,26 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
     if not _is_dynamic(model):
         warnings.warn(f"the number of samples is fixed: {path.name} only takes input of shape "
                       f"{', '.join(str(value.shape) for value in inputs)}", stacklevel=2)
-    write_atomically(path, lambda temporary: _write(model, temporary, verify_file if verify else None))
+    checked = _told(verify_file, net, inputs) if verify else None
+    write_atomically(path, lambda temporary: _write(model, temporary, checked))
     return path
+
+
+def _told(verify: Verify, net: HybridBlock, inputs: ExampleInputs) -> Verify:
+    """``verify``, whose error says first which parameters and inputs are not finite, as they may be its cause."""
+    def told(path: Path) -> None:
+        try:
+            verify(path)
+        except NetworkError as error:
+            arrays = {f"parameter {name}": parameter.list_data()[0] for name, parameter in parameters(net).items()}
+            arrays.update((f"example[{number}]" if len(inputs) > 1 else "example", value)
+                          for number, value in enumerate(inputs))
+            wrong = [name for name, array in arrays.items() if not np.isfinite(array.asnumpy()).all()]
+            if not wrong:
+                raise
+            raise NetworkError(f"{listed(wrong)} not finite; accepted: finite numbers (verify=False leaves out the "
+                               f"check of the file: {error})") from error
+    return told
 
 
 def _from_floats(net: HybridBlock, inputs: ExampleInputs, opset: int, weights: Any) -> tuple[onnx.ModelProto, Verify]:
@@ -109,6 +127,7 @@ def _from_floats(net: HybridBlock, inputs: ExampleInputs, opset: int, weights: A
     from .onnx.verifying import verify_model
     records = records_of(weights)
     graph = Graph(net, inputs)
+    graph.check_types(inputs, "example")
     check_inputs_used(graph)
     coded = coded_weights(net, weights if isinstance(weights, str) else records)
     model = _model(graph, inputs, coded, opset, records)

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..arguments import check_integer
+from ..arguments import check_integer, shown
 
 NAME_BYTES = 100  # bytes of a file's name in the name of the folder in which it is written
 
@@ -37,7 +37,7 @@ def check_folder(name: str, path: Any) -> None:
 def _check_name(name: str, path: Any, accepted: str) -> str:
     """The path as text; ``TypeError`` or ``ValueError`` unless it can be a path of anything."""
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise TypeError(f"{name} is {path!r}; accepted: {accepted}")
+        raise TypeError(f"{name} is {shown(path)}; accepted: {accepted}")
     text = os.fspath(path)
     try:
         for encoding in (sys.getfilesystemencoding(), "utf-8"):  # MXNet and safetensors take the latter only
@@ -88,7 +88,7 @@ def followed(path: str | os.PathLike) -> Path:
 def symbol_paths(name: str, path_prefix: Any, epoch: Any) -> tuple[Path, Path]:
     """Where symbol and parameters go; raises for places where they cannot. ``name`` is that of the argument."""
     if not isinstance(path_prefix, (str, os.PathLike)):
-        raise TypeError(f"{name} is {path_prefix!r}; accepted: the beginning of a file name")
+        raise TypeError(f"{name} is {shown(path_prefix)}; accepted: the beginning of a file name")
     text, prefix = os.fspath(path_prefix), Path(path_prefix)
     if not prefix.name or text.endswith(os.sep) or os.path.isdir(text):
         raise ValueError(f"{name} is {text!r}, a directory; accepted: the beginning of a file name, such as "

@@ -20,6 +20,7 @@ from mxnet import MXNetError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ..arguments import shown
 from ..errors import CheckpointError, RecordError
 from .digests import add_array
 from .schema import Check, Malformed, anything, parse
@@ -105,7 +106,7 @@ def content_of(path: str | os.PathLike, kind: str) -> Iterator[None]:
 def check_regular(path: Any) -> None:
     """Raise ``OSError`` or ``CheckpointError`` unless ``path`` is a plain file: reading a pipe would wait for ever."""
     if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise TypeError(f"path is {path!r}; accepted: the path of a file")
+        raise TypeError(f"path is {shown(path)}; accepted: the path of a file")
     mode = os.stat(path).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         with open(path, "rb"):  # raises IsADirectoryError for a directory

@@ -22,6 +22,7 @@ from ..errors import NetworkError
 from ..network.checks import check_ready
 from ..network.graph import Graph
 from ..network.inputs import example_inputs
+from ..network.misfits import shorten
 from ..network.nodes import in_order
 from ..quantization import IntegerNetwork
 from ..quantization.integers.islands import between
@@ -165,8 +166,15 @@ def _in_process_of_its_own(function: str, net: HybridBlock, example: Any, progre
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
     if process.returncode:
         raise NetworkError(f"the process that was to run the network ended with {process.returncode}: "
-                           f"{process.stderr[-500:]}")
+                           f"{_last_words(process.stderr)}")
     return process.stdout
+
+
+def _last_words(text: str) -> str:
+    """What a process that ended said of it, on one line."""
+    lines = [line for line in text.splitlines() if line.strip()] or ["it said nothing"]
+    errors = [line for line in lines if re.match(r"[\w.]*Error: (?!Traceback)", line)]
+    return shorten(RuntimeError((errors or lines)[-1]))[:300]
 
 
 def run() -> None:

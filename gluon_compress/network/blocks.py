@@ -11,8 +11,11 @@ from mxnet.gluon import HybridBlock, Parameter, ParameterDict, SymbolBlock
 
 from .interface import CLASSIC, NUMPY, Interface, active_interface, has_numpy_operators, in_classic
 from .misfits import called
-from .nodes import Entry, nodes_of, symbol_of
+from .nodes import Entry, Node, edited, nodes_of, symbol_of
 from .values import interface_of
+
+
+FLOATS = ("1", "2")  # float64 and float16 in MXNet's numbers of types
 
 
 class GraphBlock(SymbolBlock):
@@ -47,9 +50,16 @@ class GraphBlock(SymbolBlock):
 
 def block_of(outputs: list[Entry], inputs: Iterable[str], values: Mapping[str, np.ndarray]) -> GraphBlock:
     """A network of rewritten nodes with these parameters, which take no gradients."""
-    net = GraphBlock(symbol_of(outputs), [mx.sym.var(name, dtype="float32") for name in inputs])
+    symbol = edited(symbol_of(outputs), _forget_floats)
+    net = GraphBlock(symbol, [mx.sym.var(name, dtype="float32") for name in inputs])
     set_constants(net, dict(values))
     return net
+
+
+def _forget_floats(node: Node) -> None:
+    """Floating-point parameters become float32; of another type MXNet would print that they do not fit the input."""
+    if node.attributes.get("__dtype__") in FLOATS:
+        del node.attributes["__dtype__"]
 
 
 def set_constants(net: GraphBlock, values: dict[str, np.ndarray]) -> None:

@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import Block
 
+from ..arguments import shown
 from ..errors import NetworkError
 from .inputs import flat
 from .interface import interface_of_array
@@ -103,7 +104,7 @@ class EngineNetwork(Block):
         lengths: dict[str, tuple[int, str]] = {}  # by the names in the file
         for tensor, array in zip(self.inputs, arrays):
             if not isinstance(array, mx.nd.NDArray):
-                raise TypeError(f"input {tensor.name} is a {type(array).__name__}; accepted: an NDArray, as of "
+                raise TypeError(f"input {tensor.name} is {shown(array)}; accepted: an NDArray, as of "
                                 f"{tensor}")
             if np.dtype(array.dtype) != tensor.dtype:
                 raise ValueError(f"input {tensor.name} is {np.dtype(array.dtype)}{remedy([array])}; accepted: "

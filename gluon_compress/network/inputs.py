@@ -7,6 +7,8 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
+from ..arguments import shown
+
 
 class ExampleInputs(tuple):
     """The arrays of an example as a flat list; ``nested`` has them in the form that the network is called with."""
@@ -32,8 +34,10 @@ def example_inputs(example: Any) -> ExampleInputs:
     inputs = map_arrays(_as_array, tuple(example) if isinstance(example, (tuple, list)) else (example,))
     wrong = [value for value in flat(inputs) if not isinstance(value, mx.nd.NDArray)]
     if wrong or not flat(inputs):
-        raise TypeError(f"example is {f'a {type(wrong[0]).__name__}' if wrong else 'empty'}; accepted: an NDArray "
-                        f"batch of the network's input, or a tuple of them for several inputs")
+        nested = isinstance(example, (tuple, list))
+        found = f"{'holds' if nested else 'is'} {shown(wrong[0])}" if wrong else "is empty"
+        raise TypeError(f"example {found}; accepted: an NDArray batch of the network's input, or a tuple of them for "
+                        f"several inputs")
     for value in flat(inputs):
         if value.ndim == 0 or 0 in value.shape:
             raise ValueError(f"example has shape {value.shape}; accepted: a batch of at least one sample")

@@ -138,9 +138,12 @@ def _names(candidates: list[Layer], select: Which, exclude: Which,
         selected = matching_names("select", select, candidates)
     excluded = matching_names("exclude", exclude, candidates)
     if not selected - excluded:
-        present = ", ".join(f"{layer.name} ({layer.kind})" for layer in candidates) or "no weights"
-        raise ValueError(f"exclude={_told(exclude)} leaves no layer of those selected; the network has {present}"
-                         if selected else f"select={_told(select)} matches no layer; the network has {present}")
+        present = ", ".join(f"{layer.name} ({layer.kind})" for layer in candidates) or (
+            "none that this takes, such as a convolution or a dense layer")
+        if selected:
+            raise ValueError(f"exclude={_told(exclude)} leaves no layer of those selected; the network has {present}")
+        what = "there is no layer to change" if select is None else f"select={_told(select)} matches no layer"
+        raise ValueError(f"{what}; the network has {present}")
     return selected, excluded
 
 

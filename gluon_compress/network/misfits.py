@@ -12,6 +12,16 @@ from mxnet.gluon import Block
 from .inputs import flat
 from .values import interface_of
 
+CLEARER = (  # what MXNet's operators say of types, and the same in plain words
+    (re.compile(r"Check failed: \S+ == dtype \(\S+ vs\. \S+\) : This layer requires uniform type\. "
+                r"Expected '(\w+)' v\.s\. given '(\w+)' at '(\w+)'"),
+     r"its \3 is \2, what it reads \1; accepted: one type for both, as of x.astype('\2')"),
+    (re.compile(r"Check failed: in_attrs->at\(0\) == mshadow::kFloat32 \|\|.*"),
+     "it rounds float32; accepted: that type, as of x.astype('float32')"),
+    (re.compile(r"FP16 gemm on cpu not implemented!?"),
+     "MXNet has no dense layer in float16 on the CPU; accepted: float32, as of net.cast('float32')"),
+)
+
 
 def called(net: Callable, inputs: Sequence[Any]) -> Any:
     """``net(*inputs)`` in the interface of MXNet that the network belongs to; the inputs may belong to either.
@@ -28,7 +38,10 @@ def called(net: Callable, inputs: Sequence[Any]) -> Any:
 def call(net: Callable, inputs: Sequence[Any], what: str) -> Any:
     """:func:`called`; raises a ``ValueError`` that says what does not fit, where MXNet would print its C++ stack."""
     try:
-        return called(net, inputs)
+        outputs = called(net, inputs)
+        if any(getattr(value, "dtype", None) == np.float16 for value in flat(inputs)):
+            mx.nd.waitall()  # what MXNet cannot compute in float16 on a CPU shows no sooner
+        return outputs
     except (mx.MXNetError, AssertionError) as error:
         raise misfit(inputs, what, error) from None
     except (TypeError, AttributeError) as error:  # too many or too few inputs; Symbols where arrays were expected
@@ -88,4 +101,7 @@ def shorten(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     message = next((line for line in lines if re.search(r"MXNetError|Error in operator|Check failed", line)), lines[0])
     message = re.sub(r"^\S*Error: ", "", message.strip())
-    return re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", message).strip(" :")
+    message = re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", message).strip(" :")
+    for told, better in CLEARER:
+        message = told.sub(better, message)
+    return message

@@ -14,6 +14,7 @@ from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
+from ..arguments import shown
 from ..errors import NetworkError
 from ..files.paths import check_writable
 from ..network.checks import context_of, undone_on_error
@@ -245,7 +246,7 @@ def _losses_of(run: Run, batch: Any, context: mx.Context) -> tuple[mx.nd.NDArray
     inputs, labels = interface.own((map_arrays(lambda array: array.detach(), inputs), labels.detach()))
     further = run.targets(as_given(inputs), labels)
     if not isinstance(further, (tuple, list)):
-        raise TypeError(f"targets(input, label) gives a {type(further).__name__}; accepted: a tuple of the loss's "
+        raise TypeError(f"targets(input, label) gives {shown(further)}; accepted: a tuple of the loss's "
                         f"further arguments, such as (label,)")
     with autograd.record():
         outputs = call(run.net, inputs, "a batch of train_data")

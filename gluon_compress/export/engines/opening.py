@@ -109,5 +109,5 @@ def _checked_threads(threads: Any) -> int:
 def _reason(error: Exception) -> str:
     """What an engine says, on one line: OpenVINO begins with where in its source it was found."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (told[0] if told else shorten(error))[:300]
+    told = [line.rstrip(":") for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (": ".join(told[:2]) if told else shorten(error))[:300]  # its first line may be a heading of the second

@@ -10,6 +10,7 @@ from mxnet import autograd
 from mxnet.gluon import HybridBlock, Parameter
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
+from ...arguments import shown
 from ...network.data import check_finite_inputs, check_labels, go_through, inputs_and_label
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
@@ -60,7 +61,7 @@ def _backward(net: HybridBlock, loss: Callable[..., Any], inputs: Any, labels: m
             raise ValueError(f"the loss cannot be computed from the network's output and labels of shape "
                              f"{labels.shape}: {shorten(error)[:200]}") from None
         if not isinstance(value, mx.nd.NDArray):
-            raise TypeError(f"the loss gives a {type(value).__name__}; accepted: an NDArray")
+            raise TypeError(f"the loss gives {shown(value)}; accepted: an NDArray")
         CLASSIC.own(value).mean().backward()
 
 

@@ -144,6 +144,7 @@ def weight_for(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def _rounds_up(end: np.float32) -> np.float32:
     """The first number from ``end`` on that a kernel's float32 scales to no less than 127.5."""
     levels = np.float32(SIGNED_LEVELS)
-    while end * (levels / end) < levels:
-        end = np.nextafter(end, np.float32(np.inf))
+    with np.errstate(over="ignore"):  # of ends below float32's normal numbers, whose scale is infinite
+        while end * (levels / end) < levels:
+            end = np.nextafter(end, np.float32(np.inf))
     return end
