@@ -333,9 +333,18 @@ def test_a_recipe_repeats_its_run_byte_for_byte(words, ending, place):
     assert set(recipe["run"]["inputs"]) >= {"model-symbol.json", "model-0000.params"}
     if "--data photos" in words and ending == ".gcz":
         assert "accuracy" in str(recipe["run"]["results"])
-    result = done(recipe["command"], "--recipe", f"first{ending}.recipe.yaml", "--output", f"second{ending}")
+    first_line = (place / f"first{ending}.recipe.yaml").read_text().splitlines()[0]
+    told = first_line.partition("repeat with: gluon-compress ")[2]
+    result = done(told.replace("ANOTHER", f"second{ending}"))
     assert result.stderr.count("is another file") == 0
     assert (place / f"first{ending}").read_bytes() == (place / f"second{ending}").read_bytes()
+
+
+def test_the_recipe_of_a_page_says_how_to_make_another(place):
+    done("inspect model --shape 1,1,28,28 --html first.html")
+    told = (place / "first.html.recipe.yaml").read_text().splitlines()[0].partition("repeat with: gluon-compress ")[2]
+    done(told.replace("ANOTHER", "second.html"))
+    assert (place / "second.html").exists()
 
 
 def test_what_the_command_line_says_wins_over_the_recipe(place):

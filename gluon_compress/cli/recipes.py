@@ -118,7 +118,8 @@ def write_recipe(path: Path, command: str, options: Mapping[str, Any], made: Map
     kept = {name.replace("_", "-"): list(value) if isinstance(value, tuple) else value
             for name, value in options.items() if name not in NOT_KEPT and value is not None and value != ()}
     recipe = {"command": command, **kept, MADE: dict(made)}
-    text = (f"# repeat with: {COMMAND} {command} --recipe {path.name} --output ANOTHER\n" +
+    targets = "".join(f" --{name} ANOTHER" for name in ("output", "html", "plot") if options.get(name))
+    text = (f"# repeat with: {COMMAND} {command} --recipe {path.name}{targets}\n" +
             yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=120))
     write_text(path, text)
 
