@@ -304,7 +304,7 @@ FAILURES = [
     (0.5, {"criterion": "l3"}, ValueError, "criterion is 'l3'; accepted: 'l1', 'l2'"),
     (0.5, {"example": mx.nd.zeros((1, 1, 3, 3))}, ValueError, "does not fit"),
     (0.5, {"example": mx.nd.zeros((1, 784))}, ValueError, "does not fit"),
-    (0.5, {"example": None}, TypeError, "example is a NoneType"),
+    (0.5, {"example": None}, TypeError, "example is None"),
 ]
 
 

@@ -460,7 +460,7 @@ def test_bad_feature_losses(arguments, error, message):
 
 @pytest.mark.parametrize(("features", "error", "message"), [
     (FeatureLoss("features.2", "features.4"), TypeError, "accepted: a list of FeatureLoss"),
-    (["features.2"], TypeError, "features has a str"),
+    (["features.2"], TypeError, "features has .features.2."),
     ([], ValueError, "features is empty"),
     ([FeatureLoss("features.22", "features.4")], ValueError,
      "features names the student's layer 'features.22', but there is no such layer; did you mean features.2"),

@@ -328,7 +328,7 @@ def test_a_failure_in_the_middle_of_writing_is_undone(monkeypatch):
 @pytest.mark.parametrize(("example", "error", "message"), [
     (mx.nd.zeros((2, 3)), ValueError, "does not fit the network"),
     (np.zeros((2, 3, 8)), ValueError, "does not fit the network"),
-    (None, TypeError, "example is a NoneType"),
+    (None, TypeError, "example is None"),
     ((mx.nd.zeros((1, 3, 8, 8)),) * 2, NetworkError, "cannot be traced with 2"),
 ])
 def test_a_bad_example_changes_nothing(example, error, message):

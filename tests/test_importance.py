@@ -276,7 +276,7 @@ BATCH = mx.nd.ones((4, 3, 8, 8))
     (lambda: Taylor([(BATCH, mx.nd.ones(3))]), ValueError, r"labels have shape \(3,\) for a batch of 4"),
     (lambda: Taylor([(BATCH, mx.nd.ones(4))], "ce"), TypeError, "loss is 'ce'; accepted: a f"),
     (lambda: Taylor([(BATCH, mx.nd.ones(4))], lambda output, label: 1), TypeError,
-     "the loss gives a int; accepted: an NDArray"),
+     "the loss gives 1; accepted: an NDArray"),
     (lambda: Taylor, TypeError, "criterion is the class Taylor; accepted: an object of it"),
     (lambda: "l0", ValueError, r"criterion is 'l0'; accepted: 'l1', 'l2', 'fpgm', 'bn_scale', 'random', Taylor\(data"),
     (lambda: 3, ValueError, "criterion is 3; accepted: 'l1'"),

@@ -590,7 +590,7 @@ def test_weights_that_are_not_finite_or_all_zero_change_nothing():
 
 def test_a_network_without_weights_is_refused():
     net, _ = build(nn.BatchNorm, (2, 3))
-    with pytest.raises(ValueError, match="no weights"):
+    with pytest.raises(ValueError, match="no layer to change"):
         share_weights(net, 4)
 
 
