@@ -613,12 +613,9 @@ def test_a_mistake_is_told_in_a_sentence_and_changes_nothing(name, argument, mis
     assert list(folder.iterdir()) == []
 
 
-def measured(net, example):
-    return gc.measure_latency(net, example, repeats=1, warmup=0)
-
-
 @pytest.mark.parametrize("function", [
-    measured, lambda net, example: gc.training.evaluate(net, [(example, LABELS)]),
+    lambda net, example: gc.measure_latency(net, example, repeats=1, warmup=0),
+    lambda net, example: gc.training.evaluate(net, [(example, LABELS)]),
     lambda net, example: gc.training.fit(net, [(example, LABELS)], epochs=1, progress=False),
     lambda net, example: gc.pruning.reestimate_batch_norm(net, [(example, LABELS)], progress=False)])
 def test_float16_that_a_processor_cannot_compute_is_told_with_what_to_do(function):

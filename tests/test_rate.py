@@ -104,3 +104,17 @@ def test_calibration_data_of_another_shape_is_refused_and_the_network_stays():
         quantize_weights(net, rate=1e-2, calibration_data=[mx.nd.ones((2, 1, 20, 20))], progress=False)
     after = snapshot(net)
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_layer_that_the_outputs_do_not_see_becomes_zero():
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Dense(6, activation="relu"), mx.gluon.nn.Dense(5), mx.gluon.nn.Dense(4))
+    inputs = mx.nd.array(np.random.default_rng(0).normal(size=(20, 3)))
+    net.initialize(mx.init.Uniform(1))
+    net(inputs)
+    net[0].bias.set_data(mx.nd.full(6, -100))  # what it puts out is zero
+    net[2].bias.set_data(mx.nd.arange(4))
+    before = net(inputs).asnumpy()
+    quantize_weights(net, rate=1e-2, calibration_data=[inputs], progress=False)
+    assert not net[0].weight.data().asnumpy().any() and not net[1].weight.data().asnumpy().any()
+    np.testing.assert_allclose(net(inputs).asnumpy(), before, atol=0.1)

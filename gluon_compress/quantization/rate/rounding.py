@@ -16,6 +16,7 @@ from .curvature import Curvature
 
 DAMPING = 0.03  # of the mean of the diagonal, added to it
 LARGEST = 127
+ALL_ZERO = 4.0  # times the largest weight: no step has to be longer
 MOST_GAIN = 2.0
 
 
@@ -35,8 +36,10 @@ def rounded(weight: np.ndarray, curvature: Curvature, found: tuple[np.ndarray, n
         By how much steps are larger than uniform rounding of independent weights would have them.
     """
     feedback, stiffness = found
-    step = coarse * np.sqrt(6 / np.log(2) * price / (curvature.shares.mean() * stiffness.mean()))
-    step = float(max(step, np.abs(weight).max() / LARGEST, np.finfo(np.float32).tiny))
+    largest = max(float(np.abs(weight).max()), np.finfo(np.float32).tiny * LARGEST)
+    paid = float(curvature.shares.mean() * stiffness.mean())  # nothing where the outputs do not see the layer
+    step = coarse * np.sqrt(6 / np.log(2) * price / paid) if paid else np.inf
+    step = float(np.clip(step, largest / LARGEST, ALL_ZERO * largest))
     importance = curvature.shares / price * step ** 2
     codes, size = coding.round_and_code(weight / step, importance, stiffness, feedback, LARGEST)
     return codes.astype(np.int8), np.float32(step * _gain(weight, codes * step, curvature)), size
