@@ -1,4 +1,5 @@
 """Whatever happens to a command while it runs: signals, full disks, closed pipes, files that are there."""
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 import gluon_compress as gc  # before mxnet
 import mxnet as mx
 import pytest
-from command_line import started, without_notes
+from command_line import ROOT, started, without_notes
 from full_disk import files_end_at
 from gluon_compress.cli import main
 
@@ -66,10 +67,14 @@ def place(tmp_path_factory):
     sys.path.remove(str(folder))
 
 
+def link_files(place, folder):
+    for name in ("model-symbol.json", "model-0000.params", "robust_module.py"):
+        (folder / name).symlink_to(place / name)
+
+
 @pytest.fixture
 def work(place, tmp_path, monkeypatch):
-    for name in ("model-symbol.json", "model-0000.params", "robust_module.py"):
-        (tmp_path / name).symlink_to(place / name)
+    link_files(place, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -83,17 +88,52 @@ def call(*words):
     return main(list(words), standalone_mode=False)
 
 
-@pytest.mark.parametrize("name, code, said", [
-    ("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "ended by SIGTERM"), ("SIGHUP", 129, "ended by SIGHUP")])
+SIGNALS = {"SIGINT": (130, "interrupted"), "SIGTERM": (143, "ended by SIGTERM"), "SIGHUP": (129, "ended by SIGHUP")}
+WHEN = {(command, name): (1, 7) if command in ("distill", "compress") and name != "SIGHUP" else (3,)
+        for command in WITH_DATA for name in SIGNALS}  # before which batch the signal comes
+# Runs of commands one after the other in a process that they send signals to; what came of each, as JSON.
+SIGNALLED = """
+import contextlib, io, json, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+from gluon_compress.cli import main
+found = []
+for folder, words in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    before, output, errors = sorted(os.listdir()), io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = main(words, standalone_mode=False)
+    left = [each for each in sorted(os.listdir()) if each not in before and not each.endswith(".state")]
+    found.append([code, output.getvalue(), errors.getvalue(), left])
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def signalled(place, tmp_path_factory):
+    """{(command, signal): what came of each run}, of a process of their own: a signal might end a worker of xdist."""
+    keys, runs = [], []
+    for (command, name), times in WHEN.items():
+        folder = tmp_path_factory.mktemp(f"{command}_{name}")
+        link_files(place, folder)
+        for when in times:
+            keys.append((command, name))
+            runs.append((str(folder), words_of(command, f"{name.lower()}_{when}")))
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, json.dumps(runs)], text=True, capture_output=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(place)))})
+    assert done.returncode == 0, done.stderr
+    found = {key: [] for key in keys}
+    for key, result in zip(keys, json.loads(done.stdout)):
+        found[key].append(result)
+    return found
+
+
+@pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize("command", WITH_DATA)
-def test_a_signal_ends_a_command_at_once_and_leaves_nothing_half_done(work, capsys, command, name, code, said):
-    for when in (1, 7) if command in ("distill", "compress") and name != "SIGHUP" else (3,):
-        before = sorted(os.listdir())
-        assert call(*words_of(command, f"{name.lower()}_{when}")) == code
-        output, errors = capsys.readouterr()
-        assert without_notes(errors) == [f"gluon-compress: {said}"] and output == ""
-        left = [each for each in sorted(os.listdir()) if each not in before and not each.endswith(".state")]
-        assert left == []
+def test_a_signal_ends_a_command_at_once_and_leaves_nothing_half_done(signalled, command, name):
+    expected, said = SIGNALS[name]
+    for code, output, errors, left in signalled[command, name]:
+        assert (code, output, left) == (expected, "", []), errors
+        assert without_notes(errors) == [f"gluon-compress: {said}"]
 
 
 @pytest.mark.parametrize("command", [name for name in WITH_DATA if WITH_DATA[name][1]])

@@ -22,8 +22,9 @@ Importing this module, which ``import gluon_compress`` does first, does seven th
    MobileNet 0.25 on 32x32 images. Where no such BatchNorm is used, ``DNNL_PRIMITIVE_CACHE_CAPACITY=1024`` brings it
    back.
 
-7. **SciPy.** Where it is installed, MXNet imports its statistics for one method of its quantization: a quarter of the
-   import's time. They are imported when MXNet reads them (``late_imports.py``).
+7. **Time.** Where SciPy is installed, MXNet imports its statistics for one method of its quantization: a quarter of the
+   import's time. They are imported when MXNet reads them, and Python looks for no garbage during the import
+   (``late_imports.py``).
 
 ``OMP_NUM_THREADS``, ``MXNET_OMP_MAX_THREADS``, ``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``, ``DNNL_MAX_CPU_ISA``,
 ``ONEDNN_MAX_CPU_ISA`` and ``DNNL_PRIMITIVE_CACHE_CAPACITY`` win when they are set already. ``GLUON_COMPRESS_RUNTIME=0``
@@ -42,7 +43,7 @@ from dataclasses import asdict, dataclass
 
 import numpy
 
-from .late_imports import late_statistics
+from .late_imports import late_statistics, no_garbage_collected
 from .numpy_names import restore_names
 from .onednn import switch_primitive_cache_off, unlock_amx
 from .parameter_server import import_mxnet
@@ -105,7 +106,7 @@ def _prepare() -> RuntimeStatus:
         waiting = set_waiting(os.environ, library_loaded, threads)
         amx, amx_reason = unlock_amx(os.environ)
         cache = switch_primitive_cache_off(os.environ)
-    with late_statistics():
+    with late_statistics(), no_garbage_collected():
         mxnet = import_mxnet()
     return RuntimeStatus(mxnet.__version__, numpy.__version__, names, distutils, cores, threads, threads_reason,
                          waiting, amx, amx_reason, cache)
