@@ -137,6 +137,15 @@ def test_fewer_channels_go_when_more_accuracy_is_lost_than_may_be(work, capsys, 
     assert any("50% of the multiply-accumulates, 0." in note and "more than 0.5" in note for note in result["notes"])
 
 
+def test_a_network_that_no_layer_may_leave_stays_in_fp32_and_the_note_says_why(work, capsys, monkeypatch):
+    """All accuracies are 0 but that of a network in fp32."""
+    monkeypatch.setattr(stages.Work, "accuracy", lambda work, net, data=None: float(
+        not isinstance(net, gc.quantization.IntegerNetwork)))
+    result = result_of(capsys, *COMPRESS[:-4], "--macs", "1", "--epochs", "0", "--max-accuracy-drop", "0.1")
+    assert not isinstance(gc.load("small.gcz"), gc.quantization.IntegerNetwork)
+    assert any("the network stays in fp32: " in note and "not kept with any number" in note for note in result["notes"])
+
+
 def test_with_all_channels_and_no_epochs_only_the_integers_come(work, capsys):
     result = result_of(capsys, *COMPRESS[:-4], "--macs", "1", "--epochs", "0")
     assert len({stage["macs"] for stage in result["stages"]}) == 1

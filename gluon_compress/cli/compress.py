@@ -24,7 +24,8 @@ LAST_STEP = {"int8": "bring it onto integers", "coded": "round and code its weig
 
 REMEDIES = {  # {stage: what helps where it loses much}
     "fine-tuned": "more --epochs, more training images, or a larger share of --macs",
-    "int8": f"--max-accuracy-drop {LOSS_SAID}, which keeps layers in fp32, or more --calibration-images"}
+    "int8": f"--max-accuracy-drop {LOSS_SAID}, which keeps layers in fp32, or more --calibration-images",
+    "coded": f"a smaller --rate, or --max-accuracy-drop {LOSS_SAID} in its place"}
 
 
 @command

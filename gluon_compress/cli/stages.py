@@ -95,6 +95,7 @@ def quantize(work: Work, net: Any) -> tuple[Any, list[Any]]:
     """Layers run on integers: all, or as many as the accuracy allows."""
     import gluon_compress as gc
 
+    from ..quantization.accuracy import NotKept
     options = work.run.options
     drop, arguments = options["max_accuracy_drop"], {}
     if drop is not None:
@@ -103,9 +104,7 @@ def quantize(work: Work, net: Any) -> tuple[Any, list[Any]]:
     images = work.training.sample(options["calibration_images"])
     try:
         return gc.quantization.quantize(net, images.batches(), progress=work.progress, **arguments), []
-    except ValueError as error:
-        if "is not kept with any number of layers" not in str(error):
-            raise
+    except NotKept as error:
         work.run.note(f"the network stays in fp32: {error}")
         return net, []
 

@@ -13,6 +13,10 @@ from ..tables import progress_bar
 from .integers.integer_network import IntegerNetwork
 
 
+class NotKept(ValueError):
+    """No number of layers in fp32 keeps the accuracy that was asked for."""
+
+
 def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[[dict[str, str]], IntegerNetwork],
                   inputs: tuple[Any, ...], evaluate: Callable[[HybridBlock], float], max_drop: float,
                   progress: bool) -> IntegerNetwork:
@@ -34,7 +38,7 @@ def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[
     evaluate, max_drop, progress
         As for :func:`quantize`.
 
-    Raises ``ValueError`` when the accuracy is not kept even with a single layer quantized.
+    Raises :class:`NotKept` when the accuracy is not kept even with a single layer quantized.
     """
     baseline = _accuracy(evaluate, net, "the fp32 network")
     accuracy = _accuracy(evaluate, result, "the quantized network")
@@ -53,8 +57,8 @@ def keep_accuracy(net: HybridBlock, result: IntegerNetwork, quantized: Callable[
             return baseline - accuracies[count] <= max_drop
         count = _fewest(fits, len(ranked) - 1)
         if count is None:
-            raise ValueError(f"max_accuracy_drop={max_drop} is not kept with any number of layers in fp32: "
-                             f"{baseline:.4f} in fp32, {max(accuracies.values()):.4f} at best")
+            raise NotKept(f"max_accuracy_drop={max_drop} is not kept with any number of layers in fp32: "
+                          f"{baseline:.4f} in fp32, {max(accuracies.values()):.4f} at best")
         result, accuracy = networks[count], accuracies[count]
     result.record.baseline_accuracy, result.record.accuracy = float(baseline), float(accuracy)
     return result
