@@ -61,6 +61,10 @@ def _masks_and_scales(net, example):
     return gc.pruning.prune_magnitude(net, 0.6), gc.quantization.quantize_weights(net, bits=3)
 
 
+def _masks_and_codebooks(net, example):
+    return gc.pruning.prune_magnitude(net, 0.5), gc.coding.share_weights(net, bits=2)
+
+
 def _channels(net, example):
     plan = gc.pruning.prune_channels(net, example, 0.5)
     return plan, gc.quantization.quantize_weights(net, bits=8)
@@ -220,6 +224,7 @@ def _momentum_and_scheduler():
 
 KINDS = {
     "masks and scales": _network_of(plain_net, _masks_and_scales), "channels": _network_of(plain_net, _channels),
+    "masks and codebooks": _network_of(plain_net, _masks_and_codebooks),
     "branches": _network_of(branches), "operators": _network_of(many_operators), "recurrent": _network_of(recurrent),
     "int8": _integers(8), "int4": _integers(4), "one operator": _lone_operator,
     "training, Adam": _training("adam", _adam), "training, scheduler": _training("sgd", _momentum_and_scheduler),
