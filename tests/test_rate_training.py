@@ -235,8 +235,8 @@ def test_the_wanted_size_falls_by_the_same_share_each_update():
     assert path[0] == pytest.approx(1600) and path[10:] == [100, 100]
     np.testing.assert_allclose(np.diff(np.log(path[:11])), np.log(1 / 16) / 10)
     assert goal.wanted(0, 50) == 100
-    assert goal.factor(0.2, 0.2) == pytest.approx(np.exp(0.02))
-    assert goal.factor(0.2, 0.21) == pytest.approx(np.exp(0.02 - 0.05))
+    assert goal.factor(0.2, 0.2) == pytest.approx(np.exp(0.06))
+    assert goal.factor(0.2, 0.21) == pytest.approx(np.exp(0.06 - 0.05))
     assert goal.factor(9, 0) == pytest.approx(1.1) and goal.factor(-9, 0) == pytest.approx(1 / 1.1)
 
 

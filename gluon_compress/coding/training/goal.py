@@ -7,7 +7,7 @@ from ...arguments import check_integer, check_number
 
 __all__ = ["SizeGoal"]
 
-GAIN, DAMPING, MOST = 0.1, 5.0, 1.1  # of a wrong size, of its change; by how much the penalty changes at most
+GAIN, DAMPING, MOST = 0.3, 5.0, 1.1  # of a wrong size, of its change; by how much the penalty changes at most
 
 
 class SizeGoal:
@@ -15,7 +15,7 @@ class SizeGoal:
 
     The size falls from where it is, each update by the same share, and stays at the goal after the last of
     ``updates``. Whenever the codes are counted, the penalty ``p`` follows ``e``, the logarithm of the size over the
-    wanted one: ``ln p`` grows by ``0.1 e + 5 (e - last e)``, by ln 1.1 at most; the second term keeps it from going
+    wanted one: ``ln p`` grows by ``0.3 e + 5 (e - last e)``, by ln 1.1 at most; the second term keeps it from going
     past the goal, as the size answers late.
 
     >>> trainer = RateTrainer(net, SizeGoal(5000, updates=10_000), "adam", {"learning_rate": 1e-3})
