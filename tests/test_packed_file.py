@@ -4,10 +4,11 @@ import hashlib
 import gluon_compress as gc
 import numpy as np
 import pytest
-from gluon_compress.checkpoint import header_packing, packed_file, tensor_forms
+from gluon_compress.checkpoint import header_packing, levels, packed_file, tensor_forms
 from gluon_compress.coding import encode
 from gluon_compress.errors import CheckpointError
 from gluon_compress.models import LeNet
+from gluon_compress.quantization.integers.onednn import weight_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -48,6 +49,34 @@ def test_all_kinds_of_floats_come_back(dtype):
         lengths, contents = tensor_forms.smallest(tensor)
         found = tensor_forms.read(contents, dtype, tensor.shape, isinstance(lengths, list))
         assert found.dtype == tensor.dtype and found.tobytes() == tensor.tobytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_codes_of_few_levels_take_what_the_levels_do(most, seed):
+    """Those that a kernel makes of weights with one scale, each channel stretched to its own largest."""
+    chance = np.random.default_rng(seed)
+    k = np.rint(chance.laplace(0, most / 6, (12, 40))).clip(-most, most).astype(np.int8)
+    codes, _ = weight_codes(k * np.float32(chance.uniform(1e-3, 1)), 8, "max")
+    lengths, contents = tensor_forms.smallest(codes)
+    assert sum(map(len, contents)) <= min(len(encode(codes)), len(encode(k)) + 60)
+    np.testing.assert_array_equal(tensor_forms.read(contents, "int8", codes.shape, isinstance(lengths, list)), codes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.int8, st.tuples(st.integers(1, 6), st.integers(1, 60))))
+def test_any_codes_come_back_from_levels(codes):
+    found = levels.unstretched(codes)
+    if found is not None:
+        np.testing.assert_array_equal(levels.stretched(*found), codes)
+
+
+@pytest.mark.parametrize(("k", "most"), [([[2, 0]], [1]), ([[-128, 0]], [100]), ([[1, 0]], [101])])
+def test_forged_levels_are_refused(tmp_path, k, most):
+    contents = [encode(np.array(k, np.int8)), encode(np.array(most, np.uint8))]
+    rows = [["a", "int8", [1, 2], [len(part) for part in contents]]]
+    with pytest.raises(CheckpointError, match="levels of"):
+        packed_file.read(forged(tmp_path, rows, b"".join(contents)), "network")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +121,9 @@ def forged(tmp_path, rows, tensors=b"", header=None, version=packed_file.VERSION
     ([["a", "int8", [3], [2]]], b"ab", "shape"),
     ([["a", "float32", [3], [0, 0]]], b"", "2 parts"),
     ([["a", "float32", [3], [1]]], b"x", "has 1 bytes"),
+    ([["a", "int8", [3], [0, 0]]], b"", "no rows"),
+    ([["a", "int16", [3], [0, 0]]], b"", "accepted"),
+    ([["a", "int32", [3, 3], [0, 0]]], b"", "2 parts"),
     ([["a", "complex64", [3], 24]], bytes(24), "accepted"),
     ([["a", "int8", [-3], 0]], b"", "accepted"),
     ([["a", "int8", [1], 1], ["a", "int8", [1], 1]], b"ab", "one name"),

@@ -6,7 +6,7 @@ import pytest
 from gluon_compress.coding import decode, encode, native, round_and_code
 from gluon_compress.models import LeNet300100
 from gluon_compress.network.values import snapshot
-from gluon_compress.quantization import RateRounding, quantize_weights
+from gluon_compress.quantization import RateRounding, quantize, quantize_weights
 from gluon_compress.quantization.rate.rounding import factors
 from networks import build
 
@@ -118,3 +118,21 @@ def test_a_layer_that_the_outputs_do_not_see_becomes_zero():
     quantize_weights(net, rate=1e-2, calibration_data=[inputs], progress=False)
     assert not net[0].weight.data().asnumpy().any() and not net[1].weight.data().asnumpy().any()
     np.testing.assert_allclose(net(inputs).asnumpy(), before, atol=0.1)
+
+
+def test_the_file_of_a_network_on_integers_becomes_small_and_computes_the_same(data, tmp_path):
+    net = gc.params.load("lenet_300_100_mnist")
+    images = next(iter(data))[0]
+    before, size = net(images).asnumpy(), gc.save(tmp_path / "plain.gcz", quantize(net, data, progress=False))
+    integers = quantize(net, data, rate=1e-2, progress=False)
+    np.testing.assert_array_equal(net(images).asnumpy(), before)
+    assert gc.save(tmp_path / "net.gcz", integers) < size / 5
+    after = integers(images).asnumpy()
+    assert np.square(after - before).sum() < 0.05 * np.square(before).sum()
+    np.testing.assert_array_equal(gc.load(tmp_path / "net.gcz")(images).asnumpy(), after)
+
+
+@pytest.mark.parametrize("wrong", [{"bits": 4, "simulate": True}, {"equalize": True}, {"rate": 0.0}, {"rate": "1"}])
+def test_what_does_not_go_with_a_rate_is_refused(data, wrong):
+    with pytest.raises((TypeError, ValueError), match="rate"):
+        quantize(gc.params.load("lenet_300_100_mnist"), data, **{"rate": 1e-2, "progress": False, **wrong})

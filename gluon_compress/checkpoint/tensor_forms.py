@@ -2,6 +2,7 @@
 
     as it is        little endian
     integers        coded, see coding/
+    int8 codes      as levels of each row, and how many levels these are; see levels.py
     floats          as integers times a power of two, whose exponent stands first: rounded biases
     floats          each of their bytes as integers: of all values the lowest byte, and so on. The sign goes below the
                     mantissa first, and the highest byte is counted down from that of 1.0: exponents are near it
@@ -18,6 +19,7 @@ import numpy as np
 from .. import coding
 from ..errors import CheckpointError
 from ..files.schema import Malformed
+from . import levels
 
 __all__ = ["read", "smallest"]
 
@@ -30,6 +32,8 @@ def smallest(tensor: np.ndarray) -> tuple[int | list[int], list[bytes]]:
     """``(lengths, contents)`` of a tensor."""
     content = tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes()
     forms = [[coding.encode(tensor)]] if tensor.dtype.kind != "f" and tensor.dtype.itemsize <= INTEGERS else []
+    if tensor.dtype == np.int8 and tensor.ndim > 1 and tensor.size and (found := levels.unstretched(tensor)):
+        forms.append([coding.encode(part) for part in found])
     if tensor.dtype.kind == "f" and tensor.size > 1:
         forms = [[coding.encode(plane) for plane in _planes(tensor)], *_as_integers(tensor)]
     coded = min(forms, key=lambda parts: sum(map(len, parts)), default=[content])
@@ -44,10 +48,11 @@ def read(parts: list[bytes], dtype: str, shape: tuple[int, ...], coded: bool) ->
         if len(parts[0]) != count * kind.itemsize:
             raise Malformed(f"a tensor of {dtype} and shape {shape} has {len(parts[0])} bytes")
         return np.frombuffer(bytearray(parts[0]), kind.newbyteorder("<")).astype(kind, copy=False).reshape(shape)
-    if len(parts) not in ((1, kind.itemsize) if kind.kind == "f" else (1,)):
+    accepted = {"float16": (1, 2), "float32": (1, 4), "float64": (1, 8), "int8": (1, 2)}.get(dtype, (1,))
+    if len(parts) not in accepted:
         raise Malformed(f"a tensor of {dtype} is coded in {len(parts)} parts")
     if kind.kind != "f":
-        return _decoded(parts[0], shape, kind)
+        return _decoded(parts[0], shape, kind) if len(parts) == 1 else _from_levels(parts, shape)
     if len(parts) == 1:
         return _from_integers(parts[0], shape, kind)
     return _from_planes(parts, count, kind).reshape(shape)
@@ -57,6 +62,16 @@ def _decoded(content: bytes, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     try:
         return coding.decode(content, shape, dtype)
     except CheckpointError as error:
+        raise Malformed(str(error)) from error
+
+
+def _from_levels(parts: list[bytes], shape: tuple[int, ...]) -> np.ndarray:
+    if len(shape) < 2:
+        raise Malformed(f"a tensor of shape {shape} has no rows of levels")
+    found, most = _decoded(parts[0], shape, np.int8), _decoded(parts[1], shape[:1], np.uint8)
+    try:
+        return levels.stretched(found, most)
+    except ValueError as error:
         raise Malformed(str(error)) from error
 
 

@@ -26,6 +26,8 @@ from .integers import onednn
 from .integers.fusions import Fusion, find_fusions, is_grouped, leaky_activations, worth_while
 from .integers.inference_graph import fold_scales, has_own_parameters, runs_on_integers, simplify
 from .quantized import Quantized
+from .rate.curvature import curvatures
+from .rate.network import Rounder, check_energy, obstacle, short
 from .record import QuantizationRecord
 
 COMPARED = 4  # batches on which equalization must prove worthwhile
@@ -86,6 +88,7 @@ class Quantizer:
                 raise NetworkError(f"parameter {name} is not finite, or would not be with the scale of the BatchNorm "
                                    f"after its layer")
         self.notes: list[str] = []
+        self.short = False  # whether biases take few bits
         self._fusions: dict[frozenset[str], dict[Entry, Fusion]] = {}
         self.layers = self.inference.layers
         readers = {source.parameter: node.operator for node in self.graph.nodes if not runs_on_integers(node)
@@ -116,6 +119,17 @@ class Quantizer:
 
     def has_depthwise(self) -> bool:
         return any(node.groups > 1 and not is_grouped(node) for node in self.layers.values())
+
+    def round_by_rate(self, rate: float, progress: bool) -> None:
+        """Round the weights of the layers that are wanted to what costs least in error and bits; see RateRounding."""
+        names = [name for name in self.possible if name not in self.not_wanted
+                 and not obstacle(self.inference, self.inference.weights[name])]
+        if not names:
+            raise ValueError("no layer that runs on integers can be rounded by rate")
+        found, energy = curvatures(self.inference, self.values, names, self.batches, 0, progress)
+        check_energy(energy)
+        self.values = Rounder(self.inference, self.values, names, found, self.batches).best(rate).values
+        self.short = True
 
     def equalized(self, progress: bool) -> Quantizer | None:
         """A Quantizer for the network with channels rescaled, or None where no pair of layers gains from it."""
@@ -180,6 +194,7 @@ class Quantizer:
                 shift = self.inference.shifts.get(name)
                 if shift is not None:
                     rest[shift] = rest[shift] + self._mean_error(name, *weights[self.inference.weights[name]])
+                    rest[shift] = short(rest[shift]) if self.short else rest[shift]
         fusions = self.fusions(chosen)
         of_layers = {fusion.layer.name: fusion for fusion in fusions.values()}
         record = QuantizationRecord({name: self._ranges(of_layers[name]) for name in chosen}, left_out, int(bits),

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from .rounding import best_shift, factors, rounded
 SHIFT_BITS = 10  # of the largest bias of a layer
 MEASURED = 256  # samples on which roundings are compared
 COARSE = (1.4, 3.0, 8.0)
-FACTOR = 2 ** 0.5  # between prices of a bit
-STEPS, MOST = (-2, 2), 8  # how far the next price is that is tried, up and down, and the last one
+FACTOR = 2 ** 0.25  # between prices of a bit
+FAR, NEAR, MOST = 4, (2, 1), 16  # how far the next price is that is tried, then around the best, and the last one
 
 
 class RateRounding:
@@ -73,8 +74,7 @@ class RateRounding:
         self.net, self.left_out = net, left_out
         names = self._names(inference, chosen)
         found, energy = curvatures(inference, values, names, batches, seed, progress)
-        if not 0 < energy < np.inf:
-            raise NetworkError(f"the mean square of the network's outputs is {energy}; accepted: a positive number")
+        check_energy(energy)
         self.rounder = Rounder(inference, values, names, found, batches)
 
     def round(self, rate: float) -> Scales:
@@ -93,7 +93,7 @@ class RateRounding:
         """Those of the chosen layers that can be rounded; the others are left out."""
         names = []
         for layer in chosen:
-            reason = _obstacle(inference, layer.parameter_name)
+            reason = obstacle(inference, layer.parameter_name)
             if reason:
                 self.left_out[layer.name] = reason
             else:
@@ -160,12 +160,13 @@ class Rounder:
 
         start, moved, tried = round(np.log(rate) / np.log(FACTOR)), 0, set()
         for coarse in COARSE:
-            for step in STEPS:
+            for step in (-FAR, FAR):
                 while abs(moved + step) <= MOST and cost(coarse, start + moved + step) < cost(coarse, start + moved):
                     moved += step
             tried.add((coarse, start + moved))
         coarse, power = min(tried, key=lambda choice: cost(*choice))
-        power = min((power - 1, power, power + 1), key=lambda power: cost(coarse, power))
+        for step in NEAR:
+            power = min((power - step, power, power + step), key=partial(cost, coarse))
         if cost(coarse, power) in kept:
             return kept[cost(coarse, power)]
         return self.rounded(self.unit / coarse ** 2 * FACTOR ** power, coarse)
@@ -179,7 +180,7 @@ class Rounder:
             new = dequantize_array(codes, scale, None)
             if shift is not None:
                 error = values[weight].astype(np.float64) - new
-                values[shift] = _short(values[shift] + best_shift(error, self.found[name]))
+                values[shift] = short(values[shift] + best_shift(error, self.found[name]))
             values[weight], size = new, size + bytes_
             scales[weight] = {"bits": 8, "axis": None, "scale": scale}
         pairs = zip(self.outputs, self._outputs(values))
@@ -193,7 +194,13 @@ class Rounder:
         return [output - output.mean(axis=-1, keepdims=True) for output in outputs]
 
 
-def _short(shift: np.ndarray) -> np.ndarray:
+def check_energy(energy: float) -> None:
+    """Raise ``NetworkError`` where the outputs have no size that an error could be compared with."""
+    if not 0 < energy < np.inf:
+        raise NetworkError(f"the mean square of the network's outputs is {energy}; accepted: a positive number")
+
+
+def short(shift: np.ndarray) -> np.ndarray:
     """Multiples of a power of two, SHIFT_BITS below the largest: half of their bytes are zero."""
     largest = np.abs(shift).max(initial=0)
     if not largest:
@@ -202,7 +209,7 @@ def _short(shift: np.ndarray) -> np.ndarray:
     return (np.rint(shift / unit) * unit).astype(np.float32)
 
 
-def _obstacle(inference: InferenceGraph, weight: str) -> str | None:
+def obstacle(inference: InferenceGraph, weight: str) -> str | None:
     """Why the layer of this weight cannot be rounded in this way; None where it can."""
     nodes: list[Node] = [inference.layers[name] for name, other in inference.weights.items() if other == weight]
     if not nodes:
