@@ -139,12 +139,16 @@ def by_nncodec(name: str, images: Images, left: list[float], python: str) -> Ite
     with tempfile.TemporaryDirectory() as folder:
         given, back = Path(folder, "given.npz"), Path(folder, "back.npz")
         np.savez(given, **{key: parameter.data().asnumpy() for key, parameter in own.items()})
-        for step in left:
-            command = [python, str(OTHERS), str(given), str(step), str(back)]
-            said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder).stdout
-            with np.load(back) as arrays:
-                gc.network.restore_snapshot(net, {key: arrays[key].reshape(own[key].shape) for key in own})
-            yield {"coder": NNCODEC, "setting": step, **json.loads(said), **images.accuracies(net)}
+        command = [python, str(OTHERS), str(given), str(back), *map(str, left)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True, bufsize=1, cwd=folder) as process:
+            for said in process.stdout or ():
+                with np.load(back) as arrays:
+                    gc.network.restore_snapshot(net, {key: arrays[key].reshape(own[key].shape) for key in own})
+                print(file=process.stdin, flush=True)
+                yield {"coder": NNCODEC, **json.loads(said), **images.accuracies(net)}
+        if process.returncode:
+            raise click.ClickException(f"{' '.join(command)} ended with {process.returncode}")
 
 
 def measured(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
