@@ -293,6 +293,19 @@ FUNCTIONS = {
         quantization.quantize_weights, {"net": tiny},
         {"net": "finite net", "bits": "integer", "per_channel": "flag", **WHICH, "clip": "choice",
          "percentile": "percentile"}),
+    "quantization.quantize_weights(rate)": (
+        quantization.quantize_weights, {"net": tiny, "rate": 1e-2, "calibration_data": DATA, **QUIET},
+        {"net": "finite net", "rate": "above zero", "calibration_data": "inputs", "seed": "integer", "progress": "flag",
+         **WHICH}),
+    "quantization.quantize(rate)": (
+        quantization.quantize, {"net": tiny, "calibration_data": DATA, "rate": 1e-2, "simulate": True, **QUIET},
+        {"rate": "above zero"}),
+    "quantization.RateRounding": (
+        quantization.RateRounding, {"net": tiny, "calibration_data": DATA, **QUIET},
+        {"net": "finite net", "calibration_data": "inputs", "seed": "integer", "progress": "flag", **WHICH}),
+    "quantization.RateRounding.round": (
+        quantization.RateRounding.round,
+        {"self": lambda: quantization.RateRounding(tiny(), DATA, **QUIET), "rate": 1e-2}, {"rate": "above zero"}),
     "quantization.fold_batch_norm": (quantization.fold_batch_norm, {"net": tiny, "example": EXAMPLE},
                                      {"net": "finite net", "example": "example", **WHICH}),
     "quantization.quantize_array": (quantization.quantize_array, {"x": np.ones(3)},
@@ -375,6 +388,9 @@ FUNCTIONS = {
        for name in ("LeNet", "LeNet300100", "LeNet5Caffe", "SimpleCNN", "SmallConvNet")},
 
     # networks, records and what is made of them, by the methods
+    **{f"checkpoint.{name}": (getattr(checkpoint, name), {"net": tiny, "example": EXAMPLE},
+                              {"net": "whole net", "example": "optional example"})
+       for name in ("coded_size", "coded_sizes")},
     "checkpoint.records": (checkpoint.records, {"path": "missing.gcz"}, {"path": "path"}),
     "network.layers": (network.layers, {"net": tiny}, {"net": "whole net"}),
     "network.parameters": (network.parameters, {"net": tiny}, {"net": "block"}),
@@ -521,7 +537,8 @@ FUNCTIONS = {
                                    "ssh": "command", "python": "command", "script": "script"}),
 }
 # mistakes that are none: {(function, argument): {which}}
-FINE = {("save", "example"): {"two inputs", "data"},  # a warning says that the file then holds no graph
+FINE = {**{(name, "example"): {"two inputs", "data"}  # a warning says that the file then holds no graph
+           for name in ("save", "checkpoint.coded_size", "checkpoint.coded_sizes")},
         ("load", "net"): {"None", "uninitialized", "class"}, ("export.write_checkpoint", "example"): {"None"},
         ("distillation.DistillationLoss", "teacher_weights"): {"list"},
         ("distillation.DistillationLoss()", "labels"): {"one class"}}
@@ -549,7 +566,7 @@ NO_ROWS = {
                      "workers.in_cluster"},
     "a piece of text in, a piece of text out": {"network.layer_name"},
     "called by other functions, with what they have checked": {
-        "coding.round_and_code", "coding.Compression.line",
+        "coding.Compression.line",
         *(f"coding.{stage}.{name}" for stage in ("Pruning", "Rounding") for name in ("check", "description", "run")),
         "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward",
         "distillation.FeatureMatcher.compare", "pruning.ChannelPlan.shapes", "pruning.Random.of_weights",

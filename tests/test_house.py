@@ -24,7 +24,7 @@ PUBLIC = {
     "checkpoint": "coded_size coded_sizes describe load records save",
     "coding": """
         CentroidTrainer Codebooks Compression Pruning RateTrainer Rounding SizeGoal compress decode encode
-        round_and_code share_weights""",
+        share_weights""",
     "datasets": """
         Batches ImageDataset Shard array_file cifar10 compose cutout fashion_mnist image_folder mnist random_crop
         random_flip record_file""",

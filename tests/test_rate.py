@@ -3,7 +3,8 @@ import gluon_compress as gc
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon_compress.coding import decode, encode, native, round_and_code
+from gluon_compress.coding import decode, encode, native
+from gluon_compress.coding.rounding import round_and_code
 from gluon_compress.models import LeNet300100
 from gluon_compress.network.values import snapshot
 from gluon_compress.quantization import RateRounding, quantize, quantize_weights

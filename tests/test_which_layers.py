@@ -53,6 +53,8 @@ TECHNIQUES = {
     "measure_sensitivity of weights": sensitivity("weights"),
     "measure_sensitivity of channels": sensitivity("channels"),
     "quantize_weights": lambda net, example, **which: quantization.quantize_weights(net, **which),
+    "quantize_weights by rate": lambda net, example, **which: quantization.quantize_weights(
+        net, rate=1e-2, calibration_data=[example], **which, **QUIET),
     "quantize": lambda net, example, **which: quantization.quantize(
         net, [example], simulate=True, **which, **QUIET).record,
     "prepare_qat": lambda net, example, **which: quantization.prepare_qat(net, [example], **which, **QUIET).record,

@@ -111,7 +111,7 @@ def observe(graph: InferenceGraph, values: dict[str, np.ndarray], layers: list[N
     net = block_of(entries, graph.inputs, values)
     for number, inputs in enumerate(progress_bar(batches, progress, desc="calibration", unit="batch")):
         for part in parts(inputs, entries, graph.inputs):
-            seen.add(layers, dict(zip(map(key, entries), _run(net, part, graph.inputs, number))), len(part[0]))
+            seen.add(layers, dict(zip(map(key, entries), run(net, part, graph.inputs, number))), len(part[0]))
     return seen
 
 
@@ -156,7 +156,8 @@ def _shapes(inputs: tuple[Any, ...], entries: list[Entry], names: list[str], mor
     return dict(zip(map(key, all_entries), shapes))
 
 
-def _run(net: HybridBlock, inputs: tuple[Any, ...], names: list[str], number: int) -> list[np.ndarray]:
+def run(net: HybridBlock, inputs: tuple[Any, ...], names: list[str], number: int) -> list[np.ndarray]:
+    """The outputs for batch ``number``; ``ValueError`` where it does not fit, or is not finite."""
     for name, value in zip(names, inputs):
         if not np.isfinite(value.asnumpy()).all():
             raise ValueError(f"batch {number} of the calibration data has values of input {name} that are not finite")

@@ -20,9 +20,10 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from ...network.blocks import block_of, tensors_of
+from ...network.blocks import block_of
 from ...network.nodes import Entry, Node, in_order, written
 from ...tables import progress_bar
+from ..calibration.observing import run
 from ..integers.inference_graph import InferenceGraph
 
 SIGNS = np.array([-1, 1], np.float32)
@@ -57,10 +58,11 @@ def curvatures(inference: InferenceGraph, values: dict[str, np.ndarray], names: 
     plain = block_of([layer.inputs[0] for layer in layers], inference.inputs, dict(values))
     sums: dict[str, list[Any]] = {name: [0, 0] for name in names}
     energy = 0.0
-    for inputs in progress_bar(batches, progress, desc="gradients", unit="batch"):
+    for number, inputs in enumerate(progress_bar(batches, progress, desc="gradients", unit="batch")):
+        read = run(plain, inputs, inference.inputs, number)
         gradients, square = _gradients(changed, inputs, layers, rng)
         energy += square
-        for name, layer, data, gradient in zip(names, layers, tensors_of(plain, inputs), gradients):
+        for name, layer, data, gradient in zip(names, layers, read, gradients):
             moments, shares = _of_batch(unfolded(layer, data), gradient, count, rng)
             sums[name][0] += moments
             sums[name][1] += shares

@@ -73,6 +73,7 @@ class RateRounding:
         values = fold_scales(inference, before)
         self.net, self.left_out = net, left_out
         names = self._names(inference, chosen)
+        self.others = _of_other_layers(inference, before, names)
         found, energy = curvatures(inference, values, names, batches, seed, progress)
         check_energy(energy)
         self.rounder = Rounder(inference, values, names, found, batches)
@@ -86,7 +87,7 @@ class RateRounding:
         """
         check_number("rate", rate, above=0)
         best = self.rounder.best(rate)
-        restore_snapshot(self.net, best.values)
+        restore_snapshot(self.net, {**best.values, **self.others})
         return Scales(best.scales, dict(self.left_out))
 
     def _names(self, inference: InferenceGraph, chosen: list[Any]) -> list[str]:
@@ -192,6 +193,15 @@ class Rounder:
         net = block_of(self.inference.outputs, self.inference.inputs, dict(values))
         outputs = [output for inputs in self.batches for output in tensors_of(net, inputs)]
         return [output - output.mean(axis=-1, keepdims=True) for output in outputs]
+
+
+def _of_other_layers(inference: InferenceGraph, values: dict[str, np.ndarray],
+                     names: list[str]) -> dict[str, np.ndarray]:
+    """What the layers that are not rounded, and the BatchNorms after them, had before these were folded."""
+    rounded_ones = {inference.weights[name] for name in names}
+    return {parameter: values[parameter] for norm, layer in inference.folded.items()
+            if layer.parameters["weight"] not in rounded_ones
+            for parameter in (*norm.parameters.values(), *layer.parameters.values())}
 
 
 def check_energy(energy: float) -> None:

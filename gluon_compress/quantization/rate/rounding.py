@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ... import coding
+from ...coding.rounding import round_and_code
 from .curvature import Curvature
 
 DAMPING = 0.03  # of the mean of the diagonal, added to it
@@ -41,7 +41,7 @@ def rounded(weight: np.ndarray, curvature: Curvature, found: tuple[np.ndarray, n
     step = coarse * np.sqrt(6 / np.log(2) * price / paid) if paid else np.inf
     step = float(np.clip(step, largest / LARGEST, ALL_ZERO * largest))
     importance = curvature.shares / price * step ** 2
-    codes, size = coding.round_and_code(weight / step, importance, stiffness, feedback, LARGEST)
+    codes, size = round_and_code(weight / step, importance, stiffness, feedback, LARGEST)
     return codes.astype(np.int8), np.float32(step * _gain(weight, codes * step, curvature)), size
 
 
