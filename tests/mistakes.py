@@ -241,6 +241,7 @@ MISTAKES = {
     "axis": ("axis", {"text": "x", "fraction": 0.5, "too large": 1, "too small": -2, "bool": True, "list": [0]}),
     "percentile": ("percentile", {**NUMBERS, "None": None, "zero": 0, "too large": 101, "negative": -1}),
     "batch size": ("batch_size", {**NUMBERS, "None": None, "zero": 0, "negative": -1}),
+    "optional mapping": ("{name}", {"text": "x", "number": 3, "list": ["x"]}),
     "above zero": ("{name}", {**NUMBERS, "negative": -0.1, "zero": 0}),
     "drop": ("{name}", {**NUMBERS, "None": None, "negative": -0.1}),
     "optional share": ("{name}", {**NUMBERS, "negative": -0.1, "too large": 1.5}),

@@ -199,7 +199,8 @@ def loss_of(student_logits, labels, teacher_logits):
 # name: (function, arguments of a call that works, {argument: kind of its mistakes})
 FUNCTIONS = {
     "training.fit": (training.fit, {"net": tiny, "train_data": DATA, "epochs": 1, **QUIET}, FIT),
-    "training.evaluate": (training.evaluate, {"net": tiny, "data": DATA}, {"net": "trained net", "data": "data"}),
+    "training.evaluate": (training.evaluate, {"net": tiny, "data": DATA},
+                          {"net": "trained net", "data": "data", "progress": "flag"}),
     "distillation.distill": (
         distillation.distill,
         {"student": tiny, "teacher": lambda: tiny(seed=1), "train_data": DATA, "epochs": 1, **QUIET},
@@ -338,7 +339,7 @@ FUNCTIONS = {
                {"net": "net", "example": "example", "path": "optional path", "latency": "flag", "repeats": "positive",
                 "warmup": "integer", "compared_with": "compared", "baseline": "compared",
                 "layer_times": "flag", "progress": "flag",
-                "name": "optional text", "data": "optional data", "records": "records"}),
+                "name": "optional text", "data": "optional data", "data_name": "optional text", "records": "records"}),
     "measuring.Report.write_html": (
         gc.measuring.Report.write_html, {"self": lambda: gc.report(tiny(), EXAMPLE), "path": "page.html"},
         {"path": "path", "title": "optional text"}),
@@ -369,7 +370,7 @@ FUNCTIONS = {
         {"net": "net", "path_prefix": "prefix", "example": "example", "epoch": "integer", "loss_head": "choice"}),
     "export.to_onnx": (export.to_onnx, {"net": tiny, "path": "net.onnx", "example": EXAMPLE},
                        {"net": "net", "path": "path", "example": "example", "verify": "flag", "opset": "opset",
-                        "weights": "weights of a file"}),
+                        "metadata": "optional mapping", "weights": "weights of a file"}),
     "export.engine": (export.engine, {"path": "net.onnx"},
                       {"path": "any file", "runtime": "choice", "threads": "optional positive"}),
     "datasets.ImageDataset": (
