@@ -101,7 +101,7 @@ def test_links_lead_to_files_and_headings_that_exist(page):
 
 def test_the_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, around, distillation, way_in = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, around, small, distillation, way_in = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     first = first.replace(".split(5000)", ".split(5000, seed=1)").replace(
         "train.batches(128)", "train.subset(slice(0, 16)).batches(8)")  # two small batches instead of all
     names = {}
@@ -120,6 +120,8 @@ def test_the_snippets_run(tmp_path, monkeypatch):
     assert names["curves"].curves and names["penalty"].value() > 0
     names.update(data=names["validation"], teacher=build(NormNet)[0], another=build(NormNet, seed=1)[0],
                  student=build(NormNet, seed=2)[0])
+    exec(small, names)
+    assert names["result"].records and (tmp_path / "tiny.gcz").stat().st_size < (tmp_path / "int8.gcz").stat().st_size
     before = values(names["student"])
     exec(distillation, names)
     assert not identical(before, values(names["student"]))
