@@ -369,6 +369,39 @@ def test_the_figure_of_all_techniques_shows_what_its_caption_says(monkeypatch):
             assert bytes_left < 0.7 and time_left < 0.7
 
 
+@on_results_of("10_the_way_out")
+def test_the_way_out(found):
+    found.says("The file has the network's own integers: the codes, scales and zero points that you computed by hand.")
+    weights, outputs = found.numbers["codes of the weights"], found.numbers["codes by hand"]
+    assert weights["not as by hand"] <= 0.001 * weights["all"]
+    found.says("By hand at least 99.9 % of its codes are those of the file, and the others are next to them")
+    assert outputs["same"] >= 0.999 and outputs["most steps apart"] <= 1
+    mxnet = {"fp32": found.row("a quarter of the multiplications removed"), "int8": found.row("... and on integers")}
+    for engine in ("ONNX Runtime", "OpenVINO"):
+        rows = {precision: found.row(f"{engine}, {precision}") for precision in mxnet}
+        agreement = {precision: found.numbers["agreement with MXNet"][f"{engine}, {precision}"] for precision in mxnet}
+        found.says("Both engines give the same answer as MXNet's integers for at least 98 % of the images, and the "
+                   "accuracy is the same within a point.")
+        assert agreement["int8"] >= 0.98 and abs(rows["int8"]["accuracy"] - mxnet["int8"]["accuracy"]) <= 0.01
+        found.says("In fp32 they give the same answer for all but one in a thousand.")
+        assert agreement["fp32"] >= 0.999
+        found.says("The file on integers is about a quarter as long as that of the same network in fp32.")
+        assert 0.25 <= rows["int8"]["bytes"] / rows["fp32"]["bytes"] < 0.27
+    found.says("What costs accuracy is the pruning without training.")
+    assert found.accuracy("ResNet-18, as trained") - mxnet["fp32"]["accuracy"] > 0.03
+    assert abs(mxnet["fp32"]["accuracy"] - mxnet["int8"]["accuracy"]) <= 0.01
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_integers_are_faster_than_fp32_in_every_engine(version):
+    """Of the times that are recorded."""
+    found = Measured("10_the_way_out", recorded(version, "10_the_way_out"))
+    found.says("the integers are far below fp32 in each engine.")
+    for fp32, int8 in (("a quarter of the multiplications", "... and on integers"),
+                       ("ONNX Runtime, fp32", "ONNX Runtime, int8"), ("OpenVINO, fp32", "OpenVINO, int8")):
+        assert found.row(int8)["milliseconds"] < 0.6 * found.row(fp32)["milliseconds"]
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name[:2] in ("01", "04")])
 def test_masks_do_not_change_the_time(name):
     """Of the times that are recorded; here nothing is timed."""

@@ -50,6 +50,15 @@ def errors(points):
     return [(x, max(1 - accuracy, 1e-4)) for x, accuracy in points]
 
 
+def timed_network(row):
+    """The network of a row, from its file, in the engine that its accuracy was measured in."""
+    if "runtime" in row:
+        return gc.export.engine(OUTPUT / row["timed_file"], row["runtime"])
+    net = gc.load(OUTPUT / row["timed_file"], **({"simulate": True} if row["simulated"] else {}))
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
 def measure_times(rows, example, rounds=20 if LONG else 5):
     """Add to each row how long a forward pass of its network takes: the median and the quartiles, in milliseconds.
 
@@ -58,9 +67,7 @@ def measure_times(rows, example, rounds=20 if LONG else 5):
     """
     networks, times = [], [[] for _ in rows]
     for row in rows:
-        simulated = {"simulate": True} if row["simulated"] else {}
-        networks.append(gc.load(OUTPUT / row["timed_file"], **simulated))
-        networks[-1].hybridize(static_alloc=True, static_shape=True)
+        networks.append(timed_network(row))
     for _ in progress_bar(range(rounds), desc="forward passes in turn", unit="round"):
         for net, milliseconds in zip(networks, times):
             milliseconds.append(measure_latency(net, example, repeats=1, warmup=1).median)
@@ -104,6 +111,13 @@ class Results:
                           "nonzeros": report.nonzeros, "macs": report.macs, "file": file.name,
                           "bytes": report.file_bytes, "timed_file": self._with_graph(net, file).name,
                           "simulated": getattr(net, "simulated", False)})
+
+    def add_engine(self, network, engine, accuracy, written_of):
+        """Add what ``gc.export.engine`` returned; its file was written of the network in the row ``written_of``."""
+        self.rows.append({"network": network, "accuracy": accuracy, "accuracies": [accuracy],
+                          "nonzeros": written_of["nonzeros"], "macs": written_of["macs"], "file": engine.path.name,
+                          "bytes": engine.path.stat().st_size, "timed_file": engine.path.name, "simulated": False,
+                          "runtime": engine.runtime})
 
     def _with_graph(self, net, file):
         """A file that can be loaded without the network's class, to measure its time at the end."""
