@@ -104,9 +104,9 @@ def test_opens_as_a_notebook(name):
     assert notebook.cells[0].source.startswith("# ")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name[:2] not in ("08", "10")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name[:2] != "10"])
 def test_each_figure_has_a_caption_that_says_what_to_see(name):
-    """In both languages, in the text before the cell that draws it. (Tutorials 8 and 10 say it in their sentences.)"""
+    """In both languages, in the text before the cell that draws it. (Tutorial 10 says it in its sentences.)"""
     draws = re.compile(r"results\.path\(\"[\w-]*\.png\"\)")
     kinds = [cell.cell_type for cell in jupytext.read(TUTORIALS / f"{name}.py").cells
              if "**Figure:** " in cell.source or draws.search(cell.source)]
@@ -336,6 +336,44 @@ def test_int8_inference(found):
     assert found.numbers["agreement of int8 and its simulation"] > 0.99
     by_bits = found.numbers["accuracy by bits"]
     assert by_bits["6"] > by_bits["4"]
+
+
+@on_results_of("08_deep_compression_lenet")
+def test_deep_compression(found):
+    original, pruned, shared = (found.row(start) for start in (
+        "LeNet, as trained", "LeNet, 90 % pruned, fine-tuned", "LeNet, 16 values a layer, trained"))
+    rounded, searched = found.row("LeNet, rounded by rate 0.1"), found.row("LeNet, compress() without training")
+    found.says("the article's LeNet, 684,468 bytes, in less than a hundredth of them")
+    assert original["bytes"] == 684468 > 100 * searched["bytes"]
+    for title in ("shared", "rounded by rate"):
+        sizes = found.numbers[f"bytes of dense.0, {title}"]
+        found.says("An arithmetic coder writes integers in as many bits as their entropy says, to a percent; asking "
+                   "the neighbours makes it a good deal less than that.")
+        assert abs(sizes["shuffled"] - sizes["entropy"]) < 0.015 * sizes["entropy"]
+        assert sizes["in place"] < 0.7 * sizes["entropy"]
+    by_hand, library = found.numbers["k-means error, by hand and the library's"]
+    assert abs(by_hand - library) < 0.01 * library
+    found.says("Fewer bits and a smaller error.")
+    (plain_bits, plain_error), (bits, error) = found.numbers["rounding by hand: bits, error"].values()
+    assert bits < plain_bits and error < plain_error
+    found.says("for nineteen of twenty weights of the largest layer")
+    assert 0.94 < found.numbers["bytes of dense.0, rounded by rate"]["zeros"] < 0.965
+    found.says("Coded, five bits a weight are worth as much as pruning nine tenths of the weights: a tenth of the "
+               "file. Three bits cost points. Pruning and then sharing sixteen values makes the tenth a quarter of that or "
+               "less.")
+    curve = found.numbers["bytes and held-out accuracy"]["8 to 3 bits"]
+    (whole, best), (three_bits, worst) = curve[0], curve[-1]
+    five_bits, accuracy = next(point for point in curve if point[0] < 0.11 * original["bytes"])
+    assert 0.08 < pruned["bytes"] / original["bytes"] < 0.11 and 0.08 < five_bits / original["bytes"]
+    assert accuracy > best - 0.002 and worst < best - 0.03 and three_bits < five_bits < whole
+    assert shared["bytes"] < 0.25 * pruned["bytes"]
+    found.says("makes a smaller file than pruning, sharing and training in turn")
+    assert rounded["bytes"] < shared["bytes"] and rounded["accuracy"] > shared["accuracy"] - 0.002
+    assert searched["bytes"] < rounded["bytes"]
+    found.says("a hundredth of the file for a few tenths of a point")
+    assert original["accuracy"] - searched["accuracy"] < 0.005
+    found.says("The network still computes in fp32, with as many multiplications")
+    assert searched["macs"] == original["macs"]
 
 
 @on_results_of("09_bring_your_own_network")
