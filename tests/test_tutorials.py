@@ -359,8 +359,8 @@ def test_deep_compression(found):
     found.says("for nineteen of twenty weights of the largest layer")
     assert 0.94 < found.numbers["bytes of dense.0, rounded by rate"]["zeros"] < 0.965
     found.says("Coded, five bits a weight are worth as much as pruning nine tenths of the weights: a tenth of the "
-               "file. Three bits cost points. Pruning and then sharing sixteen values makes the tenth a quarter of that or "
-               "less.")
+               "file. Three bits cost points.")
+    found.says("Pruning and then sharing sixteen values makes the tenth a quarter of that or less.")
     curve = found.numbers["bytes and held-out accuracy"]["8 to 3 bits"]
     (whole, best), (three_bits, worst) = curve[0], curve[-1]
     five_bits, accuracy = next(point for point in curve if point[0] < 0.11 * original["bytes"])
