@@ -148,3 +148,12 @@ def test_codes_near_zero_take_their_entropy_in_a_file(tmp_path):
     entropy = -(share * np.log2(share)).sum() * codes.size / 8
     size = gc.save(tmp_path / "net.gcz", net, scales)
     assert size < 1.02 * entropy + 6000  # biases, scales and the graph
+
+
+def test_bytes_of_floats_that_coding_does_not_shorten_stand_as_they_are(tmp_path):
+    values = np.random.default_rng(0).normal(size=(300, 400)).astype(np.float32)
+    [[_, _, _, lengths]], _ = packed_file.coded({"w": values})
+    assert lengths[:2] == [values.size] * 2 and lengths[-1] < values.size / 2  # mantissas; exponents
+    packed_file.write(tmp_path / "net.gcz", {"w": values}, {})
+    tensors, _ = packed_file.read(tmp_path / "net.gcz", "file")
+    assert tensors["w"].tobytes() == values.tobytes()

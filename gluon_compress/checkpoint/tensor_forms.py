@@ -5,7 +5,8 @@
     int8 codes      as levels of each row, and how many levels these are; see levels.py
     floats          as integers times a power of two, whose exponent stands first: rounded biases
     floats          each of their bytes as integers: of all values the lowest byte, and so on. The sign goes below the
-                    mantissa first, and the highest byte is counted down from that of 1.0: exponents are near it
+                    mantissa first, and the highest byte is counted down from that of 1.0: exponents are near it.
+                    Bytes that coding does not shorten, as those of most mantissas, stand as they are
 
 All give back the same bits, the sign of zeros and NaN's payload too.
 """
@@ -26,6 +27,7 @@ __all__ = ["read", "smallest"]
 EXPONENT = 2  # bytes
 INTEGERS = 4  # bytes of the largest integers that are coded
 LARGEST = 2 ** 30  # of the integers of a float tensor
+RANDOM = 7.9  # bits a byte from which on coding is not tried: it takes a second for some million bytes
 
 
 def smallest(tensor: np.ndarray) -> tuple[int | list[int], list[bytes]]:
@@ -35,7 +37,7 @@ def smallest(tensor: np.ndarray) -> tuple[int | list[int], list[bytes]]:
     if tensor.dtype == np.int8 and tensor.ndim > 1 and tensor.size and (found := levels.unstretched(tensor)):
         forms.append([coding.encode(part) for part in found])
     if tensor.dtype.kind == "f" and tensor.size > 1:
-        forms = [[coding.encode(plane) for plane in _planes(tensor)], *_as_integers(tensor)]
+        forms = [[_shortest(plane) for plane in _planes(tensor)], *_as_integers(tensor)]
     coded = min(forms, key=lambda parts: sum(map(len, parts)), default=[content])
     lengths = [len(part) for part in coded]
     return (lengths, coded) if sum(lengths) < len(content) else (len(content), [content])
@@ -121,14 +123,27 @@ def _planes(tensor: np.ndarray) -> list[np.ndarray]:
     return [*planes.T[:-1], (_highest_of_one(tensor.dtype) - planes[:, -1]).view(np.int8)]
 
 
+def _shortest(plane: np.ndarray) -> bytes:
+    """The bytes coded, or as they are. A coded plane is shorter than its values, which tells one from the other."""
+    counts = np.bincount(plane.view(np.uint8), minlength=256)
+    shares = counts[counts > 0] / plane.size
+    if -(shares * np.log2(shares)).sum() < RANDOM and len(coded := coding.encode(plane)) < plane.size:
+        return coded
+    return plane.tobytes()
+
+
 def _from_planes(parts: list[bytes], count: int, kind: np.dtype[Any]) -> np.ndarray:
     planes = np.empty((count, kind.itemsize), np.uint8)
     for place, part in enumerate(parts[:-1]):
-        planes[:, place] = _decoded(part, (count,), np.uint8)
-    planes[:, -1] = _highest_of_one(kind) - _decoded(parts[-1], (count,), np.int8).view(np.uint8)
+        planes[:, place] = _plane(part, count, np.uint8)
+    planes[:, -1] = _highest_of_one(kind) - _plane(parts[-1], count, np.int8).view(np.uint8)
     bits = _unsigned(kind)
     words = planes.view(bits.newbyteorder("<")).astype(bits, copy=False).reshape(-1)
     return (words >> bits.type(1) | words << bits.type(8 * kind.itemsize - 1)).view(kind)
+
+
+def _plane(part: bytes, count: int, kind: Any) -> np.ndarray:
+    return np.frombuffer(part, kind) if len(part) == count else _decoded(part, (count,), kind)
 
 
 def _unsigned(kind: np.dtype[Any]) -> np.dtype[Any]:

@@ -131,12 +131,14 @@ def _encoded(values: np.ndarray, shape: tuple[int, ...], kind: int, side: int, m
 def _chosen(values: np.ndarray) -> tuple[int, int, int]:
     """(kind, side, mean): side, shares, rate and groups one after the other, each the best on the first filters."""
     mean, shape = _mean_level(values), values.shape
-    first = values[:max(1, TRIED * len(values) // values.size)] if values.ndim > 1 else values
+    first = values[:max(1, TRIED * len(values) // values.size)]
+    sides = _possible_sides(shape) if values.ndim > 1 or len(first) == len(values) else [0]
+    shape = shape if values.ndim > 1 else first.shape
 
     def best(choices: list[tuple[int, int]]) -> tuple[int, int]:
         return min(choices, key=lambda choice: len(_encoded(first, shape, choice[0], choice[1], mean)))
 
-    _, side = best([(0, side) for side in _possible_sides(shape)])
+    _, side = best([(0, side) for side in sides])
     kind, _ = best([(share * len(RATES), side) for share in range(len(SHARES))])
     kind, _ = best([(kind + rate, side) for rate in range(len(RATES))])
     if np.count_nonzero(values) <= SPARSE * values.size:
