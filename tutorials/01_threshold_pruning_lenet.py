@@ -3,16 +3,23 @@
 #
 # - **You will be able to** prune a network by thresholds that you chose on held-out images, train what is left while
 #   the pruned weights stay zero, and say why the first article's loop prunes next to nothing.
-# - **You need to know** how a Gluon network is trained, and what a convolution and a dense layer compute. Words:
-#   [TERMINOLOGY.md](TERMINOLOGY.md).
+# - **You need to know** how a Gluon network is trained (if not: the first chapters of *Dive into Deep Learning*, in its
+#   MXNet edition), and what a convolution and a dense layer compute. Words: [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.01: begin -->50 seconds; with `--long` 4 CPU minutes<!-- time.01: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #
 # *What you will see:* what the article's line `grad_req = 'null'` costs, and a LeNet with less than a tenth of the
 # weights that loses about a tenth of a point of accuracy.
 #
-# Run `python tutorials/01_threshold_pruning_lenet.py`, with `--long` for 20,000 images instead of 10,000 and three
-# seeds; or open it as a notebook (`COURSE_LONG=1 jupyter lab` for its long version, as for the other tutorials).
+# Install as the README says. With the Python of that environment run
+# `python tutorials/01_threshold_pruning_lenet.py`, with `--long` for 20,000 images instead of 10,000 and three seeds;
+# or open it as a notebook (`pip install -e '.[notebooks]' jupyterlab`; `COURSE_LONG=1 jupyter lab` for its long
+# version, as for the other tutorials). `python tutorials/weave.py` writes notebooks in English and in Chinese.
+#
+# Figures and files go to `tutorials/output`. `course` is a small module that the tutorials share; the table of its
+# `Results`, printed at the end, has for each network the accuracy on the test images, the parameters that are not zero,
+# the multiply-accumulates (MACs) for one image, the bytes of its file, and the time of a batch: the median, and the
+# quartiles in brackets.
 
 # %%
 from itertools import islice

@@ -173,7 +173,7 @@ plot_curves({title: errors(points) for title, points in curves.items()}, results
 # ## Fine-tuning around fixed codes
 #
 # At 3 bits a weight has one of seven values. Half of the weights are rounded to zero (compare the nonzero parameters in
-# the table), and accuracy is lost. The quantized weights must stay multiples of their scales, so
+# the table at the end), and accuracy is lost. The quantized weights must stay multiples of their scales, so
 # we freeze them and train what is still float32, the biases: a thousandth of the parameters. The original
 # gets the same extra training, in the same parameters.
 
@@ -251,7 +251,8 @@ for title, function in (("the staircase", lambda w: mx.nd.round(w / 0.5) * 0.5),
 
 # %% [markdown]
 # `prepare_qat` makes a network that does this with every weight and every activation: it computes what the integers
-# will, and learns the thresholds as well. For one dense layer, outputs and gradients of the weights are ours:
+# will, and learns the thresholds as well. For one dense layer, outputs and gradients of the weights are ours. (Three
+# bits with a sign go from -4 to 3. The inputs use all of that, the weights stay between -3 and 3.)
 
 # %%
 dense = nn.HybridSequential()
