@@ -122,9 +122,10 @@ add_stage("LeNet, 16 values a layer, trained", net, trainer.codebooks)
 # %% [markdown]
 # ## Stage 3: code
 #
-# Now the numbers are small integers, and most of them are zero. How few bits can hold them? A symbol that comes with
-# probability p is worth `-log2 p` bits: a zero that nine of ten weights are is worth 0.15 bits, a rare code many. The
-# mean of that is the *entropy*, and no coder that knows nothing but these probabilities stays below it:
+# Now the numbers are small integers, and most of them are zero: 0 is a zero, 1 the smallest positive value of the
+# codebook, -1 the negative one next to zero. How few bits can hold them? A symbol that comes with probability p is
+# worth `-log2 p` bits: a zero that nine of ten weights are is worth 0.15 bits, a rare code many. The mean of that is
+# the *entropy*, and no coder that knows nothing but these probabilities stays below it:
 #
 #     H = -sum_k p_k log2 p_k    bits a weight
 #
