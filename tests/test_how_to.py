@@ -21,6 +21,7 @@ import weave  # noqa: E402
 PAGES = {source.stem: source for source in translations.how_to_sources()}
 MADE = {"own_loop": ["small.gcz"], "symbol_file": ["small.gcz", "small-symbol.json", "pruned-0000.params"],
         "int8": ["int8.gcz", "weights.gcz", "integers.gcz"], "several_machines": ["trained.gcz", "training.state"],
+        "small_files": ["tiny.gcz", "rounded.gcz", "trained.gcz", "shared.gcz", "coded.gcz"],
         "onnx": ["net.onnx", "int8.onnx", "narrow.onnx", "quarter.onnx", "report.html", "exported.onnx"]}
 
 

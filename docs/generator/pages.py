@@ -15,7 +15,7 @@ from translations import FOLDER, chinese_file, how_to_sources, lab_sources, tran
 
 SECTIONS = {"start": ("Start", "开始"), "course": ("The course", "课程"), "labs": ("Labs", "实验"),
             "how_to": ("How-to", "操作指南"), "reference": ("Reference", "参考"), "more": ("More", "更多")}
-FIRST = ("gc.md", "own_loop.md", "symbol_file.md", "int8.md", "onnx.md")  # the others follow by name
+FIRST = ("gc.md", "own_loop.md", "symbol_file.md", "int8.md", "small_files.md", "onnx.md")  # the others follow by name
 INTRODUCTIONS = {
     "course": ("Each tutorial is a script, which you can also open as a notebook. What you see here is its quick "
                "version, with what it printed and drew.",
