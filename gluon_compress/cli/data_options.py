@@ -73,7 +73,8 @@ def data_options(what: str, required: bool = True) -> Callable[[Callable[..., An
         click.option("--data", type=DataText(), required=required, metavar="DATA",
                      help=f"{what}: a folder with a directory of images for each class, images.rec (RecordIO), "
                           f"arrays.npz (images and labels), {', '.join(BUILT_IN)} (with :train or :test), or "
-                          f"package.module:function, which returns batches (input, label)."),
+                          f"package.module:function, which returns batches (input, label), or a pair (training, held "
+                          f"out) of them where some are held out."),
         click.option("--resize", type=SizeText(), metavar="256", help="Scale images so that the shorter side is this "
                      "long, as Gluon's Resize does; or 256x320, height and width."),
         click.option("--crop", type=SizeText(), metavar="224",

@@ -23,7 +23,7 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
 
     Or, with ``rate``, to what costs least in the error of the outputs and in the bits of the file; see
     :class:`RateRounding`, which takes ``calibration_data``, ``select``, ``exclude``, ``seed`` and ``progress``, and
-    tries several rates at little more than the cost of one:
+    tries several rates at little more than the cost of one. No masks belong beside its scales: zeros are codes there.
 
         scales = quantize_weights(net, rate=1e-2, calibration_data=data)
 
@@ -53,7 +53,8 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
         not always give the best accuracy: try them. In a channel of fewer than 1000 weights the 99.9th percentile is
         the largest.
     rate : float, optional
-        What a bit for each weight is worth: the square error of the outputs, as a share of their own square.
+        What a bit for each weight is worth: the square error of the outputs, as a share of their own square. 1e-4 to 1
+        are of use; the larger, the smaller the file.
     calibration_data : iterable of batches, optional
         For ``rate``: inputs, prepared as for inference.
     seed, progress

@@ -52,10 +52,10 @@ def compress(net: HybridBlock, data: Iterable[Any], max_accuracy_drop: float = 0
 
     >>> result = compress(net, held_out, 0.001, training_data, folder="work")  # with training
     >>> result = compress(net, held_out, 0.001)                                # without
-    >>> gc.save("small.gcz", net, *result.records)
+    >>> gc.save("small.gcz", net, *result.records)        # net, plan, *result.records: after prune_channels
 
     The network still computes in fp32; with fewer different weights, most of them zero, which the file holds in one or
-    two bits each.
+    two bits each. Which other ways there are: ``docs/how_to/small_files.md``.
 
     Parameters
     ----------

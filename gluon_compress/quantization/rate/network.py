@@ -82,7 +82,7 @@ class RateRounding:
         """Round the weights that the network had at the beginning, whatever it has now, and put them into it.
 
         ``rate`` is what a bit for each weight is worth: the square error of the outputs, as a share of their own
-        square. 1e-4 to 1e-1 are of use. Layers that are left out are named in the record with the reason. Other
+        square. 1e-4 to 1 are of use. Layers that are left out are named in the record with the reason. Other
         parameters, too, are as they were at the beginning, but for biases and BatchNorms that were folded.
         """
         check_number("rate", rate, above=0)
