@@ -9,8 +9,9 @@
 # *Computing:* about a minute on two cores. *Download:* MNIST, 11 MB, once.
 #
 # Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
-# Check as often as you like. Answer a question before you run the cells below it; each wrong choice is explained. Hand
-# in this notebook and the file `lab1.gcz` that the last task makes.
+# Check as often as you like. Use in a function its arguments, imports and other functions of yours: what a cell has
+# computed is not there when the notebook is graded. Answer a question before you run the cells below it; each wrong
+# choice is explained. Hand in this notebook and the file `lab1.gcz` that the last task makes in the same folder.
 
 # %%
 from lab import Lab, curves

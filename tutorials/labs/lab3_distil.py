@@ -10,8 +10,9 @@
 # MB, once.
 #
 # Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
-# Answer a question before you run the cells below it. Hand in this notebook and the file `lab3.gcz` that the last task
-# makes.
+# Use in a function its arguments, imports and other functions of yours: what a cell has computed is not there when the
+# notebook is graded. Answer a question before you run the cells below it. Hand in this notebook and the file `lab3.gcz`
+# that the last task makes in the same folder.
 
 # %%
 from lab import Lab
