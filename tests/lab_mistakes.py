@@ -138,6 +138,53 @@ def error_instead_of_threshold(values, bits):
     return -1.0
 
 
+def best_of_a_hundred(values, bits, q_max=None):
+    """The right threshold, and its error."""
+    q_max, largest = q_max or 2 ** (bits - 1) - 1, np.abs(values).max()
+
+    def error(threshold):
+        scale = threshold / q_max
+        return np.mean((values - np.clip(np.rint(values / scale), -q_max, q_max) * scale) ** 2)
+    threshold = min((step * largest / 100 for step in range(1, 101)), key=error)
+    return threshold, error(threshold)
+
+
+def nothing_for_zeros(weight, bits):
+    largest = np.abs(weight).max()
+    if largest > 0:
+        return largest / (2 ** (bits - 1) - 1)
+
+
+def largest_value(values, bits):
+    """Thresholds up to the largest value, not the largest magnitude."""
+    return min((step * values.max() / 100 for step in range(1, 101)), key=lambda threshold: np.mean(
+        (values - np.clip(np.rint(values / threshold * (2 ** (bits - 1) - 1)), 1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1)
+         * threshold / (2 ** (bits - 1) - 1)) ** 2))
+
+
+def in_their_own_types(x, weight):
+    """uint8 times int8 is int16 in NumPy, and np.einsum adds up in it."""
+    rows, columns = x.shape[2] - weight.shape[2] + 1, x.shape[3] - weight.shape[3] + 1
+    return sum(np.einsum("ncij,oc->noij", x[:, :, h:h + rows, w:w + columns], weight[:, :, h, w]).astype(np.int32)
+               for h in range(weight.shape[2]) for w in range(weight.shape[3]))
+
+
+def cut_at_127(sums, scale_x, scale_w, scale_out):
+    return np.clip(np.rint(sums * (scale_x * scale_w)[:, None, None] / scale_out), 0, 127).astype(np.uint8)
+
+
+def half_added(w, scale, bits):
+    return np.clip(w / scale + 0.5, -127, 127).astype(np.int8)
+
+
+def rows_and_columns_turned(x, weight):
+    return summed(x, weight).transpose(0, 1, 3, 2)
+
+
+def codes_as_int8(x, weight):
+    return summed(x.astype(np.int8), weight)
+
+
 def summed(x, weight, turned=False, type_=np.int32):
     weight = weight[:, :, ::-1, ::-1] if turned else weight
     rows, columns = x.shape[2] - weight.shape[2] + 1, x.shape[3] - weight.shape[3] + 1
@@ -174,6 +221,17 @@ def only_rounded(x, threshold, bits):
 
 def straight_through_everywhere(x, threshold, bits):
     return x + mx.nd.BlockGrad(only_rounded(x, threshold, bits) - x)
+
+
+def of_three_bits(x, threshold, bits):
+    clipped = mx.nd.clip(x, -1, 1)
+    return clipped + mx.nd.BlockGrad(mx.nd.rint(clipped * 3) / 3 - clipped)
+
+
+def cut_to_steps(x, threshold, bits):
+    scale = threshold / (2 ** (bits - 1) - 1)
+    clipped = mx.nd.clip(x, -threshold, threshold)
+    return clipped + mx.nd.BlockGrad(mx.nd.floor(clipped / scale) * scale - clipped)
 
 
 def never_clipped(x, threshold, bits):
@@ -307,35 +365,51 @@ MISTAKES = {
         (lambda weight, bits: np.abs(weight).max() / (2 ** bits - 1), "scale_unsigned", "511 levels, one bit too many"),
         (lambda weight, bits: weight.max() / (2 ** (bits - 1) - 1), "scale_no_abs", "not the largest magnitude"),
         (lambda weight, bits: np.abs(weight).max() / 2 ** (bits - 1), "scale_128", "the largest of 8 bits is 127"),
-        (lambda weight, bits: np.abs(weight).max() / (2 ** (bits - 1) - 1), "scale_zero", "return 1")],
+        (lambda weight, bits: np.abs(weight).max() / (2 ** (bits - 1) - 1), "scale_zero", "return 1"),
+        (lambda weight, bits: np.abs(weight).max(keepdims=True) / 127, "one_number", "one number was expected"),
+        (nothing_for_zeros, "scale_zero_nothing", "for weights that are all zero your function returns nothing")],
     "2.2": [
         (lambda w, scale, bits: (w / scale).astype(np.int8), "codes_cut", "astype cuts off the fraction"),
         (lambda w, scale, bits: np.rint(w / scale).astype(np.int64).astype(np.int8), "codes_wrap", "wraps around"),
         (lambda w, scale, bits: np.clip(np.rint(w / scale), -128, 127).astype(np.int8), "codes_128", "no +128"),
         (lambda w, scale, bits: np.clip(np.rint(w / scale), -127, 127).astype(np.int8), "codes_bits", "[9, -9]"),
+        (half_added, "codes_other", "-0.26 with scale 0.1 has the code -3, and you have -2"),
         (by_rint, "codes_type", "float64; int8 was asked for")],
     "2.3": [
         (lambda weight, bits: np.abs(weight).max() / 127, "channels_one", "one scale for the whole layer"),
         (lambda weight, bits: np.abs(weight).max(axis=(0, 2, 3)) / 127, "channels_inputs", "4 scales for 3 output"),
-        (lambda weight, bits: weight.max(axis=(1, 2, 3)) / 127, "channels_no_abs", "not its largest magnitude")],
+        (lambda weight, bits: weight.max(axis=(1, 2, 3)) / 127, "channels_no_abs", "not its largest magnitude"),
+        (lambda weight, bits: np.abs(weight).max(axis=(1, 2, 3)) / 127, "channels_bits", "with 3 bits channel 0"),
+        (lambda weight, bits: np.abs(weight).max(axis=(1, 2, 3)) / (2 ** (bits - 1) - 1), "channels_zero", "as in 2.1"),
+        (lambda weight, bits: -weight.min(axis=(1, 2, 3)) / 127, "channels_other", "has the scale")],
     "2.5": [
         (lambda values, bits: np.abs(values).max(), "mse_largest", "Three of 10,003 values are far out"),
         (error_without_clipping, "mse_no_clip", "Clip the codes before you compute it"),
-        (error_instead_of_threshold, "mse_range", "Did you return the error, or the scale?"),
+        (error_instead_of_threshold, "mse_range", "the number of the step, or the error?"),
+        (lambda values, bits: best_of_a_hundred(values, bits)[1], "mse_error", "return the threshold that has it"),
+        (lambda values, bits: best_of_a_hundred(values, bits)[0] / 7, "mse_scale", "q_max times that"),
+        (lambda values, bits: best_of_a_hundred(values, bits, 7)[0], "mse_bits", "with 8 bits your threshold"),
+        (largest_value, "mse_signed", "instead of the largest magnitude"),
         (lambda values, bits: np.percentile(np.abs(values), 90), "mse_other", "times the least error")],
     "2.6": [
         (lambda x, weight: summed(x, weight, turned=True), "convolution_turned", "turned by 180 degrees"),
-        (lambda x, weight: summed(x, weight, type_=np.int16), "convolution_wraps", "int16 is too small"),
+        (lambda x, weight: summed(x, weight, type_=np.int16), "convolution_wraps", "too few for sums"),
         (lambda x, weight: summed(x, weight).astype(np.float32), "convolution_float", "Return int32"),
+        (in_their_own_types, "convolution_wraps", "into int32 before you multiply"),
+        (codes_as_int8, "convolution_signed", "turn uint8 into int32 at once"),
+        (rows_and_columns_turned, "convolution_other", "sums["),
         (lambda x, weight: np.broadcast_to(summed(x, weight)[:1], (2, 4, 4, 4)), "convolution_one_image", "first one")],
     "2.7": [
         (without_relu, "requantized_no_relu", "negative sums become large codes"),
         (not_clipped, "requantized_wraps", "clip before astype"),
         (scale_of_the_weight_forgotten, "requantized_no_weight", "scale_x * scale_w"),
+        (cut_at_127, "requantized_127", "go up to 255"),
         (cut, "requantized_cut", "round first")],
     "2.9": [
         (only_rounded, "fake_no_gradient", "the gradient is zero everywhere"),
         (straight_through_everywhere, "fake_beyond", "at 1.7, beyond the threshold 1, the gradient is 1"),
+        (of_three_bits, "fake_arguments", "with threshold 1.75 and 4 bits"),
+        (cut_to_steps, "fake_values", "0.2 with threshold 1 and 3 bits is 0.333, and you have 0.000"),
         (never_clipped, "fake_no_clip", "1.7 is beyond the threshold 1 and becomes 1.667"),
         (in_numpy, "fake_no_ndarray", "stay with NDArrays")],
     "3.1": [

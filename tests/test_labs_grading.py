@@ -144,9 +144,30 @@ def test_only_definitions_of_a_submission_are_executed(tmp_path):
     (27000, 0.975, 4.0, "bar_reached"), (27001, 0.99, 1.0, "bar_bytes"), (9, 0.9749, 1.0, "bar_accuracy"),
     (9, 0.99, 4.1, "bar_minutes"), (9, 0.99, None, "bar_reached")])
 def test_the_bar_is_what_the_lab_says(size, accuracy, minutes, name):
-    assert lab.bar_verdict(1, size, accuracy, minutes).name == name
+    assert lab.bar_verdict(1, size, accuracy, minutes=minutes).name == name
     text = (LABS / "lab1_prune.py").read_text()
     assert "**at most 27,000 bytes**" in text and "**at least 97.5 %**" in text
+
+
+def test_the_bar_of_lab_2_is_for_weights_and_activations_of_3_bits_in_every_layer(tmp_path):
+    """Rounding weights, or 4 bits, reaches its bytes and its accuracy without what the lab is about."""
+    train, held_out, _ = lab.images(500)
+    example = mx.nd.zeros((1, 1, 28, 28))
+
+    def integers(**arguments):
+        net, data = gc.params.load("simple_cnn_mnist"), train.subset(slice(0, 64)).batches(64)
+        return gc.quantization.quantize(net, data, simulate=True, progress=False, **arguments),
+
+    weights, path = gc.params.load("simple_cnn_mnist"), tmp_path / "lab2.gcz"
+    scales = gc.quantization.quantize_weights(weights, 4)
+    for arguments, bits in (((weights, scales), 32), (integers(bits=4), 4), (integers(bits=3), 3),
+                            (integers(bits=3, exclude=["conv1", "fc2"]), 32)):
+        gc.save(path, *arguments, example=example if arguments[0] is weights else None)
+        size, accuracy, found = lab.measured(path, held_out.batches(500))
+        assert found == bits and size <= lab.BARS[2].bytes
+        assert (accuracy >= lab.BARS[2].accuracy) == (bits != 3)
+        assert lab.bar_verdict(2, size, accuracy, found).name == ("bar_accuracy" if bits == 3 else "bar_bits")
+    assert "**at most 3 bits**" in (LABS / "lab2_quantize.py").read_text() and lab.BARS[2].bits == 3
 
 
 @pytest.mark.parametrize("number, script", enumerate(sorted(LABS.glob("lab?_*.py")), start=1))

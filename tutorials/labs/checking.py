@@ -153,6 +153,8 @@ def as_array(result, shape, what="result"):
         array = np.asarray(None)
     if array.dtype.kind not in "biuf":
         raise Wrong("no_numbers", what=what, kind=type(result).__name__)
+    if shape == () and array.shape:
+        raise Wrong("one_number", what=what, found=str(array.shape))
     if array.shape != tuple(shape):
         raise Wrong("shape", what=what, found=str(array.shape), expected=str(tuple(shape)))
     if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -120,8 +120,9 @@ def measured_file(lab, path, language, limits, held_out):
     if "error" in said:
         return {"right": False, "name": "bad_file", "sentence": sentence("bad_file", language, **{
             key: said[key] for key in ("error", "message")})}
-    numbers = {key: said[key] for key in ("bytes", "accuracy", "test_accuracy")}
-    return {**bar_verdict(lab, numbers["bytes"], numbers["accuracy"], in_language=language)._asdict(), **numbers}
+    numbers = {key: said[key] for key in ("bytes", "accuracy", "bits", "test_accuracy")}
+    found = bar_verdict(lab, numbers["bytes"], numbers["accuracy"], numbers["bits"], in_language=language)
+    return {**found._asdict(), **numbers}
 
 
 def absent(name, folder, language):
@@ -191,7 +192,13 @@ def table(lab, grades):
 @click.option("--sentences", is_flag=True, help="Print what was said to every answer that is not right.")
 def main(lab, folder, path, language, seconds, memory, held_out, sentences):
     folders = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    grades = [grade(int(lab), child, language, Limits(seconds, memory), held_out) for child in folders]
+    if not folders:
+        raise click.UsageError(f"{folder} holds no folders; one for each student is expected")
+    grades = []
+    for child in folders:
+        if sys.stderr.isatty():
+            click.echo(f"{len(grades) + 1} of {len(folders)}: {child.name}", err=True)
+        grades.append(grade(int(lab), child, language, Limits(seconds, memory), held_out))
     if path:
         text = json.dumps({"lab": int(lab), "held_out_images": held_out, "submissions": grades}, indent=2,
                           ensure_ascii=False)

@@ -62,12 +62,12 @@ def file(channel, path, held_out, gigabytes):
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     say(channel, begins="file")
     try:
-        size, accuracy = lab.measured(path, rest.batches(500))
+        size, accuracy, bits = lab.measured(path, rest.batches(500))
         on_test = gc.training.evaluate(lab.loaded(path), test.subset(slice(0, int(held_out))).batches(500))
     except Exception as error:
         say(channel, ends="file", error=type(error).__name__, message=(str(error).splitlines() or [""])[0][:300])
     else:
-        say(channel, ends="file", bytes=size, accuracy=accuracy, test_accuracy=on_test)
+        say(channel, ends="file", bytes=size, accuracy=accuracy, bits=bits, test_accuracy=on_test)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,20 @@ from checking import Verdict, check, sentence
 
 FOLDER = Path(__file__).resolve().parent
 QUICK = "--quick" in sys.argv[1:] or "LAB_QUICK" in os.environ
+FP32_BITS = 32
 TRAINING_IMAGES, HELD_OUT_IMAGES = (1000, 500) if QUICK else (10000, 5000)
 
 
 class Bar(NamedTuple):
-    """What a lab asks for at its end: at most so many bytes, at least this accuracy, at most so many minutes."""
+    """What a lab asks for at its end: at most so many bytes, minutes and bits, and at least this accuracy."""
 
     bytes: int
     accuracy: float
     minutes: float
+    bits: int = FP32_BITS
 
 
-BARS = {1: Bar(27_000, 0.975, 4), 2: Bar(11_000, 0.970, 4), 3: Bar(9_000, 0.975, 6)}
+BARS = {1: Bar(27_000, 0.975, 4), 2: Bar(11_000, 0.970, 4, 3), 3: Bar(9_000, 0.975, 6)}
 QUICK_BARS = {number: bar._replace(accuracy=0.8) for number, bar in BARS.items()}  # some hundred images teach little
 
 
@@ -48,20 +50,26 @@ def loaded(path):
     return net
 
 
+def bits_of(net):
+    """How many bits the weights and activations of a network have: 32 where some or all of its layers are in fp32."""
+    on_integers = isinstance(net, gc.quantization.IntegerNetwork) and not net.record.left_out
+    return net.record.bits if on_integers else FP32_BITS
+
+
 def measured(path, data):
-    """The bytes of a handed-in file, and the share of images that its network recognizes."""
+    """The bytes of a handed-in file, the share of images that its network recognizes, and its bits."""
     net = loaded(path)
-    return Path(path).stat().st_size, gc.training.evaluate(net, data)
+    return Path(path).stat().st_size, gc.training.evaluate(net, data), bits_of(net)
 
 
-def bar_verdict(number, size, accuracy, minutes=None, in_language=None, bars=BARS):
+def bar_verdict(number, size, accuracy, bits=0, minutes=None, in_language=None, bars=BARS):
     """The :class:`Verdict` on a file; without ``minutes``, as in the grader, the time does not count."""
     bar = bars[number]
     values = {"bytes": f"{size:,}", "most_bytes": f"{bar.bytes:,}", "over": f"{size - bar.bytes:,}",
               "accuracy": f"{accuracy:.2%}", "least": f"{bar.accuracy:.2%}", "most_minutes": f"{bar.minutes:g}",
-              "minutes": "-" if minutes is None else f"{minutes:.1f}"}
+              "minutes": "-" if minutes is None else f"{minutes:.1f}", "bits": bits, "most_bits": bar.bits}
     missed = [name for name, holds in (
-        ("bar_bytes", size <= bar.bytes), ("bar_accuracy", accuracy >= bar.accuracy),
+        ("bar_bytes", size <= bar.bytes), ("bar_accuracy", accuracy >= bar.accuracy), ("bar_bits", bits <= bar.bits),
         ("bar_minutes", minutes is None or minutes <= bar.minutes)) if not holds]
     text = " ".join(sentence(name, in_language, **values) for name in missed or ["bar_reached"])
     return Verdict(not missed, missed[0] if missed else "bar_reached", text)

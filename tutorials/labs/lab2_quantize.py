@@ -8,9 +8,10 @@
 # [7](../07_int8_inference.py) are on the same matter. *Computing:* about a minute on two cores. *Download:* MNIST, 11
 # MB, once.
 #
-# Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
-# Answer a question before you run the cells below it. Hand in this notebook and the file `lab2.gcz` that the last task
-# makes.
+# Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong. Use
+# in a function its arguments, imports and other functions of yours: what a cell has computed is not there when the
+# notebook is graded. Answer a question before you run the cells below it. Hand in this notebook and the file `lab2.gcz`
+# that the last task makes in the same folder.
 
 # %%
 from lab import Lab
@@ -74,7 +75,8 @@ print(f"codes from {codes.min()} to {codes.max()}; largest error {np.abs(weight 
 # %% [markdown]
 # ## 2.3 A scale for each channel (5 minutes)
 #
-# A channel with small weights does not have to use the steps of the largest one: four bytes more per channel.
+# A channel with small weights does not have to use the steps of the largest one: four bytes more per channel. A channel
+# can be all zero, too.
 
 # %%
 def channel_scales(weight, bits):
@@ -244,7 +246,7 @@ for title, network in (("fp32", net), ("weights rounded", rounded), ("weights an
 #
 # Rounding is flat: its gradient is zero, and nothing trains. The straight-through estimator rounds in the forward pass
 # and goes back as if nothing had been rounded; beyond the threshold the output does not change, so the gradient is zero
-# there. `mx.nd.BlockGrad` makes of an array a constant for autograd, and `mx.nd.rint` rounds.
+# there. `mx.nd.BlockGrad` makes of an array a constant for autograd, `mx.nd.rint` rounds, and `mx.nd.clip` cuts.
 
 # %%
 def fake_quantize(x, threshold, bits):
@@ -276,8 +278,9 @@ print(f"weight {weight.asscalar():.3f}, rounded {fake_quantize(weight, 1.0, 3).a
 # ## 2.10 The bar (10 minutes)
 #
 # A file of **at most 11,000 bytes** that recognizes **at least 97 %** of the held-out images, in at most four minutes,
-# with weights and activations of as few bits as that takes. Rounding alone will not do: `prepare_qat` makes a network
-# that trains with the rounding, `convert` integers of it.
+# with weights and activations of **at most 3 bits** in every layer. With 4 bits `quantize` would do; with 3 rounding
+# alone does not: `prepare_qat` makes a network that trains with the rounding, `convert` integers of it.
+# `help(gc.quantization.prepare_qat)` has an example.
 
 # %%
 def compress():

@@ -8,6 +8,12 @@ from checking import Wrong, as_array, close, task, untouched
 WEIGHT = np.array([[0.5, -1.27, 0.33], [0.1, 0.0, -0.66]])
 
 
+def farthest(found, expected):
+    """The index of the number that is farthest from right: a sentence has to name one that is wrong."""
+    off = np.abs(np.asarray(found, np.float64) - expected)
+    return tuple(int(i) for i in np.unravel_index(off.argmax(), off.shape))
+
+
 @task("2.1")
 def check_scale_of(scale_of):
     for bits, q_max in ((8, 127), (3, 3)):
@@ -21,6 +27,8 @@ def check_scale_of(scale_of):
         raise Wrong("scale_other", found=f"{found:.5f}", expected=f"{1.27 / q_max:.5f}", bits=bits)
     with np.errstate(all="ignore"):
         zero = scale_of(np.zeros((2, 2)), 8)
+    if zero is None:
+        raise Wrong("scale_zero_nothing")
     if not np.isfinite(zero) or zero <= 0:
         raise Wrong("scale_zero", found=f"{float(zero):g}")
 
@@ -41,7 +49,8 @@ def check_codes_of(codes_of):
         raise Wrong("codes_floor", found=int(found[2]))
     if np.array_equal(found[:6], expected[:6]):
         raise Wrong("codes_128" if found[7] == -128 and found[6] == 127 else "codes_wrap", found=int(found[6]))
-    raise Wrong("codes_other", value=0.26, found=int(found[1]), expected=3)
+    wrong = farthest(found, expected)
+    raise Wrong("codes_other", value=f"{values[wrong]:g}", found=f"{found[wrong]:g}", expected=int(expected[wrong]))
 
 
 def check_few_bits(codes_of):
@@ -62,16 +71,29 @@ def check_channel_scales(channel_scales):
         raise Wrong("channels_one")
     if np.shape(result) == (4,):
         raise Wrong("channels_inputs", found=4, expected=3)
-    found = as_array(result, (3,), "scales")
-    if not close(found, magnitudes.max(axis=(1, 2, 3)) / 127, 1e-7):
-        signed = close(found, CONVOLUTION.max(axis=(1, 2, 3)) / 127, 1e-7)
-        raise Wrong("channels_no_abs" if signed else "channels_other", found=f"{found[0]:.6f}",
-                    expected=f"{magnitudes[0].max() / 127:.6f}")
+    found, expected = as_array(result, (3,), "scales"), magnitudes.max(axis=(1, 2, 3)) / 127
+    if not close(found, expected, 1e-7):
+        signed, wrong = close(found, CONVOLUTION.max(axis=(1, 2, 3)) / 127, 1e-7), farthest(found, expected)
+        raise Wrong("channels_no_abs" if signed else "channels_other", channel=wrong[0], found=f"{found[wrong]:.6f}",
+                    expected=f"{expected[wrong]:.6f}")
+    check_few_bits_and_zeros(channel_scales)
+
+
+def check_few_bits_and_zeros(channel_scales):
+    weight = CONVOLUTION.copy()
+    weight[1] = 0
+    with np.errstate(all="ignore"):
+        found = as_array(channel_scales(weight, 3), (3,), "scales")
+    expected = np.abs(weight[0]).max() / 3
+    if not close(found[0], expected):
+        raise Wrong("channels_bits", found=f"{found[0]:.4f}", expected=f"{expected:.4f}")
+    if found[1] <= 0:
+        raise Wrong("channels_zero", found=f"{found[1]:g}")
 
 
 def outliers():
     """10,000 values of a normal distribution, and three that are far out."""
-    return np.append(np.random.RandomState(0).normal(size=10000), [9.0, -12.0, 15.0])
+    return np.append(np.random.RandomState(0).normal(size=10000), [9.0, 12.0, -15.0])
 
 
 def quantization_error(values, threshold, q_max, clip=True):
@@ -83,21 +105,34 @@ def quantization_error(values, threshold, q_max, clip=True):
 
 @task("2.5")
 def check_mse_threshold(mse_threshold):
-    values, q_max = outliers(), 7
-    found = float(as_array(mse_threshold(values.copy(), 4), (), "threshold"))
+    values = outliers()
     largest = np.abs(values).max()
+    found, best, times = compared(mse_threshold, values, 4)
     if not 0 < found <= largest * (1 + 1e-6):
         raise Wrong("mse_range", found=f"{found:.3f}", largest=f"{largest:.1f}")
-    best = min(quantization_error(values, step * largest / 100, q_max) for step in range(1, 101))
-    times = quantization_error(values, found, q_max) / best
     if times <= 1.02:
+        found, _, times = compared(mse_threshold, values, 8)
+        if not times <= 1.02:
+            raise Wrong("mse_signed" if close(found, values.max(), 0.05) else "mse_bits", found=f"{found:.2f}",
+                        times=f"{times:.1f}")
         return
     if close(found, largest):
         raise Wrong("mse_largest", times=f"{times:.1f}")
+    if close(found, best, 0.02 * best):
+        raise Wrong("mse_error", found=f"{found:.4f}")
+    if quantization_error(values, 7 * found, 7) <= 1.02 * best:
+        raise Wrong("mse_scale", found=f"{found:.3f}")
     if found <= largest / 50:
         raise Wrong("mse_no_clip", found=f"{found:.2f}", times=f"{times:.1f}")
-    raise Wrong("mse_signed" if close(found, 0.8 * largest, 0.25) else "mse_other", found=f"{found:.2f}",
-                times=f"{times:.2f}")
+    raise Wrong("mse_other", found=f"{found:.2f}", times=f"{times:.2f}")
+
+
+def compared(mse_threshold, values, bits):
+    """The threshold of a student's function, the least error of a hundred, and how many times that its error is."""
+    found, q_max = float(as_array(mse_threshold(values.copy(), bits), (), "threshold")), 2 ** (bits - 1) - 1
+    largest = np.abs(values).max()
+    best = min(quantization_error(values, step * largest / 100, q_max) for step in range(1, 101))
+    return found, best, quantization_error(values, found, q_max) / best if found > 0 else np.inf
 
 
 def kernel_sums(x, weight):
@@ -127,14 +162,27 @@ def check_integer_convolution(integer_convolution):
     if np.array_equal(found, sums):
         if found.dtype.kind == "f":
             raise Wrong("convolution_float", kind=str(found.dtype))
-        return
+        return check_large_codes(integer_convolution, x, weight, sums)
+    wrong = farthest(found, sums)
+    place, is_, should = list(wrong), int(found[wrong]), int(sums[wrong])
     if np.array_equal(found, kernel_sums(x, weight[:, :, ::-1, ::-1])):
         raise Wrong("convolution_turned")
     if (np.int64(sums) - np.int64(found)).any() and ((np.int64(sums) - np.int64(found)) % 256 == 0).all():
-        raise Wrong("convolution_wraps", kind=str(found.dtype), found=int(found.flat[0]), expected=int(sums.flat[0]))
+        raise Wrong("convolution_wraps", place=place, found=is_, expected=should)
     if np.array_equal(found, np.broadcast_to(kernel_sums(x[:1], weight), sums.shape)):
         raise Wrong("convolution_one_image")
-    raise Wrong("convolution_other", found=int(found.flat[0]), expected=int(sums.flat[0]))
+    raise Wrong("convolution_other", place=place, found=is_, expected=should)
+
+
+def check_large_codes(integer_convolution, x, weight, sums):
+    """Codes from 128 to 255: 128 more in each product adds 128 times the sum of a channel's weights."""
+    expected = sums + 128 * weight.sum(axis=(1, 2, 3), dtype=np.int32)[None, :, None, None]
+    found = as_array(integer_convolution(x + np.uint8(128), weight.copy()), sums.shape, "sums")
+    if not np.array_equal(found, expected):
+        wrong = farthest(found, expected)
+        in_16_bits = ((expected - found.astype(np.int64)) % 2 ** 16 == 0).all()
+        raise Wrong("convolution_wraps" if in_16_bits else "convolution_signed", place=list(wrong),
+                    found=int(found[wrong]), expected=int(expected[wrong]))
 
 
 @task("2.7")
@@ -152,6 +200,8 @@ def check_requantized(requantized):
     wrong = found != expected
     if (sums[wrong] < 0).any():
         raise Wrong("requantized_no_relu")
+    if (expected[wrong] > 127).all() and (found[wrong] == 127).all():
+        raise Wrong("requantized_127", found=127)
     if (expected[wrong] == 255).all():
         raise Wrong("requantized_wraps")
     for name, other in {
@@ -159,7 +209,9 @@ def check_requantized(requantized):
             "requantized_cut": np.clip(np.maximum(real, 0) / scale_out, 0, 255).astype(np.uint8)}.items():
         if np.array_equal(found, other):
             raise Wrong(name)
-    raise Wrong("requantized_other", found=int(found[0, 0, 0, 1]), expected=int(expected[0, 0, 0, 1]))
+    wrong = farthest(found, expected)
+    raise Wrong("requantized_other", sum=int(sums[wrong]), channel=wrong[1], found=f"{found[wrong]:g}",
+                expected=int(expected[wrong]))
 
 
 @task("2.9")
@@ -178,12 +230,27 @@ def check_fake_quantize(fake_quantize):
     if not close(found, expected):
         if close(found, np.rint(values * 3) / 3):
             raise Wrong("fake_no_clip", value=1.7, found=f"{found[-1]:.3f}")
-        raise Wrong("fake_not_rounded" if close(found, np.clip(values, -1, 1)) else "fake_values", value=0.49,
-                    found=f"{found[5]:.3f}", expected=f"{expected[5]:.3f}")
+        wrong = farthest(found, expected)
+        raise Wrong("fake_not_rounded" if close(found, np.clip(values, -1, 1)) else "fake_values",
+                    value=f"{values[wrong]:g}", found=f"{found[wrong]:.3f}", expected=f"{expected[wrong]:.3f}")
     gradient = x.grad.asnumpy() / 2
     if not gradient.any():
         raise Wrong("fake_no_gradient")
     if gradient[0] == gradient[-1] == 1:
         raise Wrong("fake_beyond", value=1.7)
-    if not close(gradient[2:7], 1) or gradient[0] or gradient[-1]:
-        raise Wrong("fake_gradient", found=f"{gradient[4]:g}", value=0.2)
+    gradient[1] = 1  # at the threshold itself either is right
+    expected = (np.abs(values) <= 1).astype(np.float32)
+    if not close(gradient, expected):
+        wrong = farthest(gradient, expected)
+        raise Wrong("fake_gradient", found=f"{gradient[wrong]:g}", value=f"{values[wrong]:g}",
+                    expected=int(expected[wrong]))
+    check_other_arguments(fake_quantize, x)
+
+
+def check_other_arguments(fake_quantize, x):
+    values, threshold, bits = x.asnumpy(), 1.75, 4
+    found, expected = as_array(fake_quantize(x, threshold, bits), values.shape), np.clip(np.rint(values * 4), -7, 7) / 4
+    if not close(found, expected):
+        wrong = farthest(found, expected)
+        raise Wrong("fake_arguments", value=f"{values[wrong]:g}", threshold=threshold, bits=bits,
+                    found=f"{found[wrong]:.3f}", expected=f"{expected[wrong]:.3f}")
