@@ -131,10 +131,12 @@ def test_the_same_submission_gets_the_same_points(graded):
 def test_only_definitions_of_a_submission_are_executed(tmp_path):
     path = tmp_path / "lab.py"
     path.write_text("# %%\nimport math\nQ = 2 ** 7 - 1\nx = open('made', 'w')\nprint('no')\n"
-                    "def half(x):\n    return x / 2\n# %%\n%matplotlib inline\nanswer = 'b'\n# %%\ndef half(x):\n"
-                    "    return x / Q\n# %%\ndef broken(:\n    pass\nlate = 3\n# %%\nimport no_such_module\n")
+                    "def half(x):\n    return x / 2\n# %%\n%matplotlib inline\nmath.sin?\n?math\nanswer = 'b'\n# %%\n"
+                    "def half(x):\n    return x / Q\nlength = lambda x: len(x)\n# %%\n"
+                    "def broken(:\n    pass\nlate = 3\n# %%\nimport no_such_module\n")
     namespace, faults = submissions.load(path)
     assert namespace["Q"] == 127 and namespace["answer"] == "b" and namespace["half"](254) == 2
+    assert namespace["length"]("abc") == 3
     assert "x" not in namespace and not Path("made").exists()
     assert {name: fault.sentence for name, fault in faults.items()} == {
         "broken": "syntax", "late": "syntax", "no_such_module": "not_loaded"}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 RUNNING = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NAMES = re.compile(r"(?m)^(?:def|class) (\w+)|^(\w+) *=(?!=)")
-MAGIC = re.compile(r"(?m)^[ \t]*[%!].*$")
+MAGIC = re.compile(r"(?m)^[ \t]*(?:[%!?].*|[\w.]+\?\??[ \t]*)$")  # also np.clip?, which shows the help
 
 
 class Fault(NamedTuple):
@@ -38,8 +38,9 @@ def definitions(code):
     found = []
     for statement in ast.parse(code).body:
         assigns = isinstance(statement, ast.Assign) and all(
-            isinstance(target, ast.Name) for target in statement.targets) and not any(
-            isinstance(node, RUNNING) for node in ast.walk(statement.value))
+            isinstance(target, ast.Name) for target in statement.targets) and (
+            isinstance(statement.value, ast.Lambda) or not any(
+                isinstance(node, RUNNING) for node in ast.walk(statement.value)))
         if isinstance(statement, DEFINITIONS) or assigns:
             found.append(statement)
     return found
