@@ -172,6 +172,15 @@ def test_the_bar_of_lab_2_is_for_weights_and_activations_of_3_bits_in_every_laye
     assert "**at most 3 bits**" in (LABS / "lab2_quantize.py").read_text() and lab.BARS[2].bits == 3
 
 
+def test_a_network_without_a_list_is_handed_in_and_nothing_is_said_to_be_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    at_the_bar = lab.Lab(1)
+    at_the_bar.hand_in(lambda: None)
+    assert "your function returns nothing" in capsys.readouterr().out and not Path("lab1.gcz").exists()
+    at_the_bar.hand_in(lambda: gc.params.load("simple_cnn_mnist"))
+    assert capsys.readouterr().out.startswith("lab1.gcz: the file has ") and Path("lab1.gcz").exists()
+
+
 @pytest.mark.parametrize("number, script", enumerate(sorted(LABS.glob("lab?_*.py")), start=1))
 def test_the_text_of_a_lab_has_the_numbers_of_its_bar(number, script):
     bar, text = lab.BARS[number], script.read_text()
