@@ -19,7 +19,7 @@ def progress_bar(iterable: Iterable[Any] | None = None, show: bool = True, **opt
     state of a bar would stay as a line. The command line's standard error has a method ``announce``, which gets a line
     now and then instead.
     """
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    watched = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
     if show and not watched and hasattr(sys.stderr, "announce"):
         return Announced(iterable, file=io.StringIO(), leave=False, **options)
     return tqdm(iterable, disable=not (show and watched), leave=False, **options)

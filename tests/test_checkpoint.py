@@ -197,7 +197,7 @@ def test_tensors_take_the_bytes_they_should(bits, sparsity, tmp_path):
     taken = checkpoint.coded_sizes(net, *records)
     overhead, expected = taken.pop("header"), sum(map(entropy, tensors.values()))
     assert 0.97 < sum(taken.values()) / (expected + 200) < 1.02  # 200: what the model learns from, at most
-    assert 0 < overhead < 470 and abs(size - overhead - sum(taken.values())) < 9  # the graph, the names, the checksum
+    assert 0 < overhead < 500 and abs(size - overhead - sum(taken.values())) < 9  # the graph, the names, the checksum
 
 
 @pytest.mark.parametrize("arguments", COMBINATIONS[::3], ids=str)

@@ -246,7 +246,7 @@ def test_layers_are_chosen_by_a_substring():
     classifier = initialized(nn.Dense(10, in_units=20, prefix="classifier_"))
     articles.parameter_pruning(classifier, 0.05)
     assert (classifier.weight.data() == 0).sum().asscalar() > 50
-    with pytest.raises(ValueError, match="matches no layer"):
+    with pytest.raises(ValueError, match="there is no layer to change"):
         gc.pruning.prune_threshold(initialized(nn.Dense(10, in_units=20, prefix="classifier_")), 0.05)
 
 

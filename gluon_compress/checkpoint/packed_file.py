@@ -22,6 +22,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..files.schema import SHAPE, Check, Malformed, anything, choice, either, fields, integer, list_of, text
+from ..files.tensorfile import COMPRESSED_NETWORK as MAGIC
 from ..files.tensorfile import content_of, plain
 from ..files.writing import write_atomically
 from . import header_packing, tensor_forms
@@ -30,7 +31,7 @@ from .codec import TYPES, UNPACKED_BYTES, UNPACKED_TIMES, Tensors
 __all__ = ["begins", "coded", "read", "size_of_header", "write"]
 
 NAME = "compressed network"
-MAGIC, VERSION = b"\x8bgcz\r\n\x1a\n", 3
+VERSION = 3
 DIGEST, BEFORE = 32, len(MAGIC) + 1 + 32 + 4  # bytes: of the checksum, before the header
 HEADER_BYTES = 16 << 20  # unpacked; a graph of 10,000 operators has 3 MB
 LEAST_BYTES = 4  # that decoding takes for an integer

@@ -30,6 +30,7 @@ from .writing import write_atomically
 FORMAT = "gluon_compress"
 VERSION = 2
 HEADER_BYTES = 16 << 20  # unpacked; a graph of 10,000 operators has 3 MB
+COMPRESSED_NETWORK = b"\x8bgcz\r\n\x1a\n"  # of version 3 on, see checkpoint/packed_file.py
 GLUON_PARAMETERS = b"\x12\1" + bytes(14)  # the beginning of what save_parameters writes
 
 
@@ -73,7 +74,7 @@ def read(path: str | os.PathLike, kind: str, check: Check = anything) -> tuple[d
         what ``check`` accepts, or unpacks to more than its tensors justify.
     """
     check_regular(path)
-    _check_format(path)
+    _check_format(path, kind)
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -114,8 +115,8 @@ def check_regular(path: Any) -> None:
     raise CheckpointError(f"{path} is no plain file but a pipe, a socket or a device")
 
 
-def _check_format(path: str | os.PathLike) -> None:
-    """Report MXNet's other formats by name, and refuse a safetensors header of absurd size."""
+def _check_format(path: str | os.PathLike, kind: str) -> None:
+    """Report other formats, MXNet's and ours, by name, and refuse a safetensors header of absurd size."""
     with open(path, "rb") as file:
         start, size = file.read(17), os.fstat(file.fileno()).st_size
     if start[:16] == GLUON_PARAMETERS or start[:4] == b"PK\3\4":
@@ -124,6 +125,8 @@ def _check_format(path: str | os.PathLike) -> None:
     if start.lstrip()[:1] in (b"{", b"["):
         raise CheckpointError(f"{path} is damaged or not a safetensors file: it looks like JSON; MXNet's graphs are "
                               f"read by gluon.SymbolBlock.imports(graph, inputs, parameters)")
+    if start.startswith(COMPRESSED_NETWORK):
+        raise CheckpointError(f"{path} holds a 'compressed network', not a {kind!r}")
     length = int.from_bytes(start[:8], "little")
     if len(start) >= 8 and not length <= min(size - 8, HEADER_BYTES + size // 8):
         raise CheckpointError(f"{path} is damaged or not a safetensors file: its header would have {length} bytes")

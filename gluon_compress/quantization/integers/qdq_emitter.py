@@ -34,7 +34,7 @@ import numpy as np
 from ...network.nodes import Entry, Node, plain, variable, written
 from ..arithmetic.ranges import Range
 from .emitter import Codes, CodesEmitter, Integers, activation
-from .fusions import Leaky, over_last_axis
+from .fusions import Leaky, is_convolution, over_last_axis
 from .narrow import NarrowEmitter
 
 UNSIGNED, MIDDLE = 255, 128  # the highest code, and that of zero where there is a sign
@@ -135,9 +135,7 @@ class QdqEmitter(CodesEmitter):
     def _bias(self, layer: Node, unit: np.ndarray) -> np.ndarray | None:
         if layer.name in self.biases:
             return np.rint(self.biases[layer.name] / unit).astype(np.int32)
-        if layer.operator == "FullyConnected":
-            return np.eye(1, len(self.codes[layer.name][0]), dtype=np.int32)[0]
-        return None
+        return None if is_convolution(layer) else np.eye(1, len(unit), dtype=np.int32)[0]
 
     def _without_stride(self, layer: Node, data: Integers) -> tuple[Node, Integers]:
         """A layer of 1x1 kernels that reads every second place, as one that reads all of those; see above."""
