@@ -26,7 +26,7 @@ __all__ = ["read", "smallest"]
 
 EXPONENT = 2  # bytes
 INTEGERS = 4  # bytes of the largest integers that are coded
-LARGEST = 2 ** 30  # of the integers of a float tensor
+LARGEST = 2 ** 20  # of the integers of a float tensor: with more bits its bytes are as short
 RANDOM = 7.9  # bits a byte from which on coding is not tried: it takes a second for some million bytes
 
 

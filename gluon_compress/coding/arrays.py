@@ -27,7 +27,7 @@ RATES = (6, 2, 12)
 SIDES = range(3, 65)
 MEANS = 92  # levels of the mean magnitude, four an octave: up to LARGEST
 HEADER = 3  # bytes
-TRIED = 1 << 17  # integers that settings are tried on
+TRIED, TRIED_ALONE = 1 << 17, 1 << 13  # integers that settings are tried on; of a single row, which has less to learn
 VALUES_PER_BYTE = 1 << 20  # that content can stand for: WHOLE_MAP * 8 / log2(65536 / (65536 - LEAST)) are 567,687
 GROUPED = len(SHARES) * len(RATES)  # kinds from here on ask for groups
 SPARSE, WORTH = 0.1, 1.01  # share of nonzeros below which groups are tried; bytes they may take, as they are far faster
@@ -131,7 +131,7 @@ def _encoded(values: np.ndarray, shape: tuple[int, ...], kind: int, side: int, m
 def _chosen(values: np.ndarray) -> tuple[int, int, int]:
     """(kind, side, mean): side, shares, rate and groups one after the other, each the best on the first filters."""
     mean, shape = _mean_level(values), values.shape
-    first = values[:max(1, TRIED * len(values) // values.size)]
+    first = values[:max(1, TRIED * len(values) // values.size)] if values.ndim > 1 else values[:TRIED_ALONE]
     sides = _possible_sides(shape) if values.ndim > 1 or len(first) == len(values) else [0]
     shape = shape if values.ndim > 1 else first.shape
 
