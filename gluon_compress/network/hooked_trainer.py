@@ -114,7 +114,7 @@ class PruningTrainer(Trainer, ABC):
             self._before_reduced_update()
         try:
             super()._update(ignore_stale_grad)
-        except BaseException:
+        except BaseException:  # after Ctrl-C, too: no weights of half a step
             self._after_failed_update()
             raise
         self._after_update()

@@ -196,7 +196,7 @@ def _put_back_on_error(net: HybridBlock) -> Iterator[None]:
     state, values = capture(net), snapshot(net)
     try:
         yield
-    except BaseException:
+    except BaseException:  # after Ctrl-C, too, the network is as it was
         put_back(net, state)
         restore_snapshot(net, values)
         raise
