@@ -96,6 +96,16 @@ def test_every_tutorial_lab_and_task_has_a_page_in_each_language_and_a_notebook(
             assert notebook["nbformat"] == 4 and len(notebook["cells"]) > 8
 
 
+def test_the_lists_of_chinese_pages_are_in_chinese_and_only_pages_in_one_language_say_that_they_are_english(site):
+    names = {"terminology": "术语表", "results": "测量结果", "reference/command_line": "命令行", "reference/gc.coding": "gc.coding"}
+    for name, title in names.items():
+        page = (site / "zh" / f"{name}.html").read_text(encoding="utf-8")
+        listed = re.findall(r'md-nav__link--active.*?<span class="md-ellipsis">(.*?)</span>', page, re.DOTALL)
+        assert title in [re.sub("<.*?>", "", text).strip() for text in listed]
+        assert ("本页只有英文" in page) == (name != "terminology"), name
+        assert "本页只有英文" not in (site / f"{name}.html").read_text(encoding="utf-8")
+
+
 def test_outputs_and_figures_of_a_tutorial_are_on_its_pages_and_in_its_notebooks(site):
     for folder, language in ((site, "en"), (site / "zh", "zh")):
         page = (folder / "course" / f"{TUTORIALS[0]}.html").read_text()
@@ -113,7 +123,10 @@ def test_every_public_name_is_in_the_reference_and_no_role_is_left(site, pages):
         path = site / "reference" / f"{room.replace('gluon_compress', 'gc', 1)}.html"
         modules = {name for name in names if inspect.ismodule(getattr(importlib.import_module(room), name))}
         assert {f"{room}.{name}" for name in set(names) - modules} <= pages[path].places
-        assert not re.search(r":(func|class|meth|mod):", path.read_text())
+        text = path.read_text()
+        assert not re.search(r":(func|class|meth|mod):", text)
+        assert not re.search(r"<code>[^<]*\]\[", text), "a type with Markdown in it"
+        assert not re.search(r"–\s*(<div class=.doc-md-description.>\s*</div>)?\s*</li>", text), "a dash before nothing"
 
 
 def test_prose_after_a_section_of_a_docstring_is_not_taken_for_a_parameter():

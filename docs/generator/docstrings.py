@@ -8,7 +8,7 @@ from griffe import Extension
 PACKAGE = Path(__file__).resolve().parents[2] / "gluon_compress"
 ROLE = re.compile(r":(?:func|class|mod|meth|attr|data|exc):`(~?)([^`<]+?)(?: <([\w.]+)>)?`")
 SECTION = re.compile(r"(?m)^(?:Parameters|Returns|Raises|Attributes|Yields)\n-+\n")
-ITEM = re.compile(r"\*{0,2}\w+(?:, \*{0,2}\w+)* : .+")
+ITEM = re.compile(r"(?m)^\*{0,2}\w+(?:, \*{0,2}\w+)* : .+")
 EXAMPLE = re.compile(r"(?m)^( *)>>> .*\n(?:\1(?:>>>|\.\.\.).*\n?)*")
 
 
@@ -67,7 +67,8 @@ def as_markdown(text, known):
         short, text, target = role.groups()
         name, shown = target or text, f"`{text.rpartition('.')[2] if short else text}`"
         return f"[{shown}][{known[name]}]" if name in known else shown
-    text = ROLE.sub(reference, sections_last(text))
+    text = ITEM.sub(lambda item: ROLE.sub(r"\2", item[0]).replace("``", ""), sections_last(text))  # types are no Markdown
+    text = ROLE.sub(reference, text)
     text = re.sub(r"(?m)^ *::\n", "", text)
     text = re.sub(r"(?m)::$", ":", text)
     text = text.replace("``", "`")

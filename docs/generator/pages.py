@@ -77,6 +77,7 @@ def write_tutorials(folder, outputs, links):
         found, page = outputs.get(source, ()), f"course/{source.stem}.md"
         for language in weave.LANGUAGES:
             text = weave.page_of(source, language, str, found, folder / "course" / "figures")
+            text = text.replace("\n```text\n", "\n``` {.text .output}\n")  # what cells printed; see site.css
             place = FOLDER / "woven" / language
             notebook = weave.notebook_of(source, language, place, outputs=found)
             text = with_notebook(text, folder, f"course/notebooks/{language}/{source.stem}.ipynb", notebook, place)

@@ -160,7 +160,8 @@ def prune_random(net: HybridBlock, amount: float, seed: int = 0, scope: str = "l
 
     Raises
     ------
-    As :func:`prune_magnitude`.
+    TypeError, ValueError, RecordError
+        As :func:`prune_magnitude`.
     """
     _check_quantity(None, amount)
     criterion = Random(seed)
