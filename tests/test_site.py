@@ -97,7 +97,8 @@ def test_every_tutorial_lab_and_task_has_a_page_in_each_language_and_a_notebook(
 
 
 def test_the_lists_of_chinese_pages_are_in_chinese_and_only_pages_in_one_language_say_that_they_are_english(site):
-    names = {"terminology": "术语表", "results": "测量结果", "reference/command_line": "命令行", "reference/gc.coding": "gc.coding"}
+    names = {"terminology": "术语表", "results": "测量结果", "reference/command_line": "命令行",
+             "reference/gc.coding": "gc.coding"}
     for name, title in names.items():
         page = (site / "zh" / f"{name}.html").read_text(encoding="utf-8")
         listed = re.findall(r'md-nav__link--active.*?<span class="md-ellipsis">(.*?)</span>', page, re.DOTALL)
@@ -126,7 +127,7 @@ def test_every_public_name_is_in_the_reference_and_no_role_is_left(site, pages):
         text = path.read_text()
         assert not re.search(r":(func|class|meth|mod):", text)
         assert not re.search(r"<code>[^<]*\]\[", text), "a type with Markdown in it"
-        assert not re.search(r"–\s*(<div class=.doc-md-description.>\s*</div>)?\s*</li>", text), "a dash before nothing"
+        assert not re.search(r"–\s*(<div class=.doc-md-description.>\s*</div>)?\s*</li>", text), "dash before nothing"
 
 
 def test_prose_after_a_section_of_a_docstring_is_not_taken_for_a_parameter():

@@ -10,6 +10,7 @@ import pytest
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
 sys.path.append(str(TUTORIALS))
 
+import remarks  # noqa: E402
 import translations  # noqa: E402
 import weave  # noqa: E402
 import wording  # noqa: E402
@@ -181,14 +182,39 @@ def test_one_command_weaves_notebooks_and_pages_in_both_languages(tmp_path):
                 assert (path.parent / link).exists(), (path.name, link)
 
 
+def without_docstrings(code):
+    """What a piece of code does; what it says in comments and docstrings is left out."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return ast.dump(tree)
+
+
+def test_comments_and_docstrings_of_all_code_have_their_chinese(monkeypatch):
+    assert weave.remarks_faults() == []
+    code = ('x = 1  # the first one\n\n\ndef f():\n    """Does very much."""\n'
+            '    # two lines\n    # of comment\n    return 2\n')
+    said = ["the first one", "Does very much.", "two lines of comment"]
+    assert [remark.text for remark in remarks.remarks(code)] == said
+    monkeypatch.setattr(remarks, "known", lambda: {said[0]: "第一个", said[2]: "两行\n注释", "no more": "5"})
+    assert remarks.in_chinese(code) == (
+        'x = 1  # 第一个\n\n\ndef f():\n    """Does very much."""\n    # 两行\n    # 注释\n    return 2\n')
+    assert remarks.complaints([code]) == [
+        f"remarks.zh.yaml: {line}" for line in ("missing: Does very much.", "surplus: no more",
+                                                "the number 5 is not in the English: 5")]
+
+
 @pytest.mark.parametrize("source", TUTORIAL_SCRIPTS, ids=by_name)
 def test_a_notebook_has_the_code_of_its_script_in_either_language(source):
     english, chinese = (weave.notebook_of(source, language, TUTORIALS / "woven" / language)
                         for language in weave.LANGUAGES)
     nbformat.validate(english)
     nbformat.validate(chinese)
-    assert [cell for cell in english.cells if cell.cell_type == "code"] == [
-        cell for cell in chinese.cells if cell.cell_type == "code"]
+    codes = [[cell.source for cell in notebook.cells if cell.cell_type == "code"] for notebook in (english, chinese)]
+    assert [without_docstrings(code) for code in codes[0]] == [without_docstrings(code) for code in codes[1]]
+    said = [remark.text for code in codes[1] for remark in remarks.remarks(code)]
+    assert [text for text in said if not wording.CHINESE.search(text)] == []
     code = "\n".join(cell.source for cell in english.cells if cell.cell_type == "code")
     tree = ast.parse(code)
     assert [ast.unparse(statement) for statement in tree.body[:2]] == ["import sys", "sys.path.insert(0, '../..')"]

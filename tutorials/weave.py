@@ -5,8 +5,9 @@
     python tutorials/weave.py --check          # writes nothing; status 1 when something is stale, missing or surplus
 
 The scripts are what is edited, with their English prose; the Chinese is in the files <name>.zh.md beside them, see
-translations.py. The code is the same in both languages. Of each lab there is a notebook to fill in, one with the
-solutions, and the teacher's page. ``python docs/make_site.py`` makes a site of all. Needs the extra ``notebooks``.
+translations.py, and that of comments and docstrings in remarks.zh.yaml; all else of the code is the same. Of each lab
+there is a notebook to fill in, one with the solutions, and the teacher's page. ``python docs/make_site.py`` makes a
+site of all. Needs the extra ``notebooks``.
 """
 import os
 import re
@@ -18,6 +19,7 @@ import jupytext
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import remarks
 from outputs import figures_of, outputs_of, text_of
 from translations import (
     FOLDER,
@@ -34,7 +36,9 @@ from wording import TERMINOLOGY, differences, without_english, wrong_words
 
 NOTES = {"stale": "*（英文原文已修改，这段译文可能不是最新的。）*", "missing": "*（这段还没有中文。）*"}
 LANGUAGES = ("en", "zh")
+WORDS = {"en": str, "zh": remarks.in_chinese}
 FIGURE = {"en": "Figure", "zh": "图"}
+FOR = {"en": "for", "zh": "用于"}
 # a line that ends between two Chinese characters: in a page the break would become a space
 BROKEN_LINE = re.compile("(?<=[\u3000-\u9fff\uff00-\uffef])\n *(?=[\u4e00-\u9fff\uff08\u300a\u201c])")
 # what a student is to write; inside of a function, or an answer on its own
@@ -56,7 +60,7 @@ def in_chinese(english):
 
 def relinked(text, suffix):
     """Links to tutorials lead to what was woven of them, those to pages to the page in the same language."""
-    text = re.sub(r"\]\(((?:\.\./)?\d\d_\w+)\.py", rf"](\1{suffix}", text)
+    text = re.sub(r"\]\(((?:\.\./)?\d\d_\w+)(?:\.py|\.zh\.md)", rf"](\1{suffix}", text)
     return re.sub(r"\]\((\w+)\.zh\.md", r"](\1.md", text)
 
 
@@ -89,11 +93,11 @@ def notebook_of(source, language, folder, code_of=str, begins="", outputs=()):
             text = chinese(cell.source) if language == "zh" else cell.source
             cells.append(new_markdown_cell(relinked(text, ".ipynb")))
         else:
-            cells.append(new_code_cell(code_of(cell.source)))
+            cells.append(new_code_cell(WORDS[language](code_of(cell.source))))
     path = os.path.relpath(source.parent, folder)
     first = next(cell for cell in cells if cell.cell_type == "code")
     module = "course.py" if source.parent == FOLDER else "lab.py"
-    first.source = f"{begins}import sys\nsys.path.insert(0, {path!r})  # for {module}\n\n{first.source}"
+    first.source = f"{begins}import sys\nsys.path.insert(0, {path!r})  # {FOR[language]} {module}\n\n{first.source}"
     for cell, found in zip((cell for cell in cells if cell.cell_type == "code"), outputs):
         cell.outputs = found
     for number, cell in enumerate(cells):
@@ -112,7 +116,7 @@ def page_of(source, language, code_of=str, outputs=(), figures=None):
             parts.append(relinked(chinese(cell.source) if language == "zh" else cell.source, ".md"))
             continue
         if cell.source.strip():
-            parts.append(f"```python\n{code_of(cell.source).strip()}\n```")
+            parts.append(f"```python\n{WORDS[language](code_of(cell.source)).strip()}\n```")
         found = next(remaining, [])
         parts += [f"```text\n{text}\n```" for text in [text_of(found)] if text]
         for image in figures_of(found):
@@ -183,12 +187,20 @@ def faults(source):
     return lines + [f"{path.name}: {what}" for what in without_english(everything)]
 
 
+def remarks_faults():
+    """All that is wrong with the Chinese of the comments and docstrings in the code, a line each."""
+    scripts = [*tutorial_sources(), *(source for source in lab_sources() if source.suffix == ".py")]
+    return remarks.complaints(solved(cell.source) for source in scripts for cell in jupytext.read(source).cells
+                              if cell.cell_type == "code")
+
+
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--check", is_flag=True, help="Write nothing; end with status 1 when the Chinese is not in order.")
 @click.option("--run", is_flag=True, help="Run the tutorials' quick versions first, for their outputs and figures.")
 @click.option("--output", type=click.Path(path_type=Path), default=FOLDER / "woven", help="Folder for what is made.")
 def main(check, run, output):
     lines = [line for source in [*sources(), *lab_sources(), *how_to_sources()] for line in faults(source)]
+    lines += remarks_faults()
     for line in lines:
         click.echo(line)
     if not check:

@@ -91,8 +91,9 @@ def code_spans(text):
 
 
 def targets(text):
-    """Where the links of a text lead; a page and its Chinese are the same here."""
-    return {target.replace(".zh.md", ".md") for target in LINK.findall(text)}
+    """Where the links of a text lead; a page or tutorial and its Chinese are the same here."""
+    return {re.sub(r"(\d\d_\w+)\.py", r"\1.md", target).replace(".zh.md", ".md")
+            for target in LINK.findall(text)}
 
 
 def differences(english, chinese):
@@ -103,7 +104,7 @@ def differences(english, chinese):
     spans = code_spans(english)
     found += [f"{span} is not in the English" for span in code_spans(chinese)
               if span not in spans and not CHINESE.search(span)]
-    if code_of(english) != code_of(chinese):
+    if code_of(english) != code_of(chinese.replace("woven/zh/", "woven/en/")):
         found.append(f"its code is {code_of(chinese)}, the English has {code_of(english)}")
     if targets(english) != targets(chinese):
         found.append(f"its links lead to {sorted(targets(chinese))}, the English's to {sorted(targets(english))}")

@@ -67,7 +67,7 @@ def as_markdown(text, known):
         short, text, target = role.groups()
         name, shown = target or text, f"`{text.rpartition('.')[2] if short else text}`"
         return f"[{shown}][{known[name]}]" if name in known else shown
-    text = ITEM.sub(lambda item: ROLE.sub(r"\2", item[0]).replace("``", ""), sections_last(text))  # types are no Markdown
+    text = ITEM.sub(lambda item: ROLE.sub(r"\2", item[0]).replace("``", ""), sections_last(text))  # no Markdown there
     text = ROLE.sub(reference, text)
     text = re.sub(r"(?m)^ *::\n", "", text)
     text = re.sub(r"(?m)::$", ":", text)
