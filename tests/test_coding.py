@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gluon_compress.coding import arrays, decode, encode, model, native, tables
+from gluon_compress.coding import arrays, byte_counts, decode, encode, encode_bytes, model, native, tables
 from gluon_compress.coding.range_coder import RangeDecoder, RangeEncoder
 from gluon_compress.errors import CheckpointError
 from hypothesis import example, given, settings
@@ -106,6 +106,53 @@ def test_python_and_c_refuse_the_same_content(content, count, kind):
     expected, found = model.decode(content, geometry, settings_), native.decode(content, geometry, settings_)
     assert (found is None) == (expected is None)
     assert expected is None or found.tolist() == expected
+
+
+def some_bytes(count, scale, seed=0):
+    """Bytes around 128; of scale 0 all the same."""
+    return np.rint(np.random.default_rng(seed).laplace(128, scale, count)).clip(0, 255).astype(np.uint8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.one_of(st.integers(1, 300), st.integers(65_500, 65_600)), st.sampled_from((0, 0.1, 3, 40, 1000)))
+def test_bytes_by_their_counts_come_back_and_are_the_same_from_python_and_c(count, scale):
+    values = some_bytes(count, scale)
+    tables_, _ = byte_counts._tables(values)
+    states, words = byte_counts._encoded(values, tables_)
+    for found, expected in zip(native.encode_bytes(values, tables_), (states, words)):
+        np.testing.assert_array_equal(found, expected)
+    for decoded in (native.decode_bytes, byte_counts._decoded):
+        np.testing.assert_array_equal(decoded(states.copy(), words, tables_, count), values)
+    np.testing.assert_array_equal(decode(encode_bytes(values.view(np.int8)), (count,), np.int8), values.view(np.int8))
+
+
+def test_bytes_by_their_counts_take_their_entropy_and_follow_where_it_changes():
+    values = np.concatenate([some_bytes(200_000, scale) for scale in (2, 20)])
+    halves = sum(entropy_of(np.bincount(half)) for half in np.split(values, 2))
+    assert halves < 8 * len(encode_bytes(values)) < 1.02 * halves < entropy_of(np.bincount(values))
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_python_and_c_notice_the_same_damage_of_bytes_by_their_counts(data):
+    values = some_bytes(data.draw(st.sampled_from((5, 500))), data.draw(st.sampled_from((0, 2, 60))))
+    content = bytearray(byte_counts.encode(values))
+    if data.draw(st.booleans()):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    else:
+        content = content[:data.draw(st.integers(0, len(content) - 1))] + data.draw(st.binary(max_size=5))
+    found = byte_counts.decode(bytes(content), len(values))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "library", lambda: None)
+        expected = byte_counts.decode(bytes(content), len(values))
+    assert (found is None) == (expected is None)
+    assert found is None or found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, bool])
+def test_bytes_by_their_counts_are_refused_as_other_types(dtype):
+    with pytest.raises(CheckpointError):
+        decode(encode_bytes(some_bytes(600, 3)), (600,), dtype)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import gluon_compress as gc
 import numpy as np
 import pytest
 from gluon_compress.checkpoint import header_packing, levels, packed_file, tensor_forms
-from gluon_compress.coding import encode
+from gluon_compress.coding import arrays, encode
 from gluon_compress.errors import CheckpointError
 from gluon_compress.models import LeNet
 from gluon_compress.quantization.integers.onednn import weight_codes
@@ -138,6 +138,35 @@ def test_forged_descriptions_of_tensors_are_refused(tmp_path, rows, tensors, mes
 def test_a_newer_version_says_so(tmp_path):
     with pytest.raises(CheckpointError, match="version 4; this code reads 2 and 3"):
         packed_file.read(forged(tmp_path, [], version=4), "network")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("count", [20_000, 3000])
+def test_zeros_of_floats_take_what_a_mask_does(dtype, count):
+    chance = np.random.default_rng(0)
+    values = chance.normal(size=(count // 100, 100)).astype(dtype) * (chance.random((count // 100, 100)) < 0.3)
+    values[3:9] = -0.0
+    kept = values[(values != 0) | np.signbit(values)]
+    lengths, contents = tensor_forms.smallest(values)
+    alone = sum(map(len, tensor_forms.smallest(kept)[1]))
+    assert sum(map(len, contents)) <= len(encode(values.view(f"u{values.itemsize}") != 0)) + alone
+    assert tensor_forms.read(contents, dtype, values.shape, isinstance(lengths, list)).tobytes() == values.tobytes()
+
+
+def test_a_form_for_some_zeros_of_a_tensor_that_is_all_zeros_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="is all zeros"):
+        packed_file.read(forged(tmp_path, [["a", "float32", [3], [0] * 5]]), "network")
+
+
+def test_large_float_tensors_are_coded_without_contexts_unless_these_make_them_much_smaller():
+    """What follows its neighbours is for contexts; of independent values the counts say all."""
+    chance = np.random.default_rng(0)
+    same = chance.normal(size=(200, 400)).astype(np.float32)
+    different = np.exp2(np.repeat(np.arange(200) % 2 * 12, 400).reshape(200, 400)).astype(np.float32) * same
+    for values, fast in ((same, True), (different, False)):
+        lengths, contents = tensor_forms.smallest(values)
+        assert (contents[-1][0] == arrays.BYTES) == fast
+        assert tensor_forms.read(contents, "float32", values.shape, True).tobytes() == values.tobytes()
 
 
 def test_codes_near_zero_take_their_entropy_in_a_file(tmp_path):

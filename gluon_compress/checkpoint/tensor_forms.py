@@ -7,7 +7,10 @@
     floats          each of their bytes as integers: of all values the lowest byte, and so on. The sign goes below the
                     mantissa first, and the highest byte is counted down from that of 1.0: exponents are near it.
                     Bytes that coding does not shorten, as those of most mantissas, stand as they are
+    floats          where the zeros are, and the bytes of the others: pruned weights
 
+Integers and bytes are coded with contexts, or by how often each byte occurs, which is ten times as fast: where many
+bytes are coded, the latter is taken unless it makes the tensor larger by more than WORTH, as estimated on some of them.
 All give back the same bits, the sign of zeros and NaN's payload too.
 """
 from __future__ import annotations
@@ -27,17 +30,22 @@ __all__ = ["read", "smallest"]
 EXPONENT = 2  # bytes
 INTEGERS = 4  # bytes of the largest integers that are coded
 LARGEST = 2 ** 20  # of the integers of a float tensor: with more bits its bytes are as short
+SEEN_FIRST = 256  # values by which most float tensors show that they are no such integers
+FEW_ZEROS = 0.98  # share of values that are not zero from which on zeros have no place of their own
+WORTH = 0.004  # of a tensor's bytes, that it may take more for being decoded faster
+MANY, CHUNKS = 1 << 14, 8  # bytes of a plane from which on it may, and in how many places they are looked at
 RANDOM = 7.9  # bits a byte from which on coding is not tried: it takes a second for some million bytes
 
 
 def smallest(tensor: np.ndarray) -> tuple[int | list[int], list[bytes]]:
     """``(lengths, contents)`` of a tensor."""
     content = tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes()
-    forms = [[coding.encode(tensor)]] if tensor.dtype.kind != "f" and tensor.dtype.itemsize <= INTEGERS else []
+    if tensor.dtype.kind == "f":
+        forms = _forms_of_floats(tensor) if tensor.size > 1 else []
+    else:
+        forms = [[coding.encode(tensor)]] if tensor.dtype.itemsize <= INTEGERS else []
     if tensor.dtype == np.int8 and tensor.ndim > 1 and tensor.size and (found := levels.unstretched(tensor)):
         forms.append([coding.encode(part) for part in found])
-    if tensor.dtype.kind == "f" and tensor.size > 1:
-        forms = [[_shortest(plane) for plane in _planes(tensor)], *_as_integers(tensor)]
     coded = min(forms, key=lambda parts: sum(map(len, parts)), default=[content])
     lengths = [len(part) for part in coded]
     return (lengths, coded) if sum(lengths) < len(content) else (len(content), [content])
@@ -50,14 +58,16 @@ def read(parts: list[bytes], dtype: str, shape: tuple[int, ...], coded: bool) ->
         if len(parts[0]) != count * kind.itemsize:
             raise Malformed(f"a tensor of {dtype} and shape {shape} has {len(parts[0])} bytes")
         return np.frombuffer(bytearray(parts[0]), kind.newbyteorder("<")).astype(kind, copy=False).reshape(shape)
-    accepted = {"float16": (1, 2), "float32": (1, 4), "float64": (1, 8), "int8": (1, 2)}.get(dtype, (1,))
+    accepted = (1, kind.itemsize, kind.itemsize + 1) if kind.kind == "f" else (1, 2) if dtype == "int8" else (1,)
     if len(parts) not in accepted:
         raise Malformed(f"a tensor of {dtype} is coded in {len(parts)} parts")
     if kind.kind != "f":
         return _decoded(parts[0], shape, kind) if len(parts) == 1 else _from_levels(parts, shape)
     if len(parts) == 1:
         return _from_integers(parts[0], shape, kind)
-    return _from_planes(parts, count, kind).reshape(shape)
+    if len(parts) == kind.itemsize:
+        return _from_planes(parts, count, kind).reshape(shape)
+    return _with_zeros(parts, kind, shape)
 
 
 def _decoded(content: bytes, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -77,22 +87,38 @@ def _from_levels(parts: list[bytes], shape: tuple[int, ...]) -> np.ndarray:
         raise Malformed(str(error)) from error
 
 
+def _forms_of_floats(tensor: np.ndarray) -> list[list[bytes]]:
+    """The bytes, and the integers where there are any."""
+    words = _words(tensor)
+    there = words != 0
+    if np.count_nonzero(there) > FEW_ZEROS * tensor.size:
+        return [_coded_planes(words, tensor.dtype), *_as_integers(tensor)]
+    apart = [[coding.encode(there.reshape(tensor.shape)), *_coded_planes(words[there], tensor.dtype)]] \
+        if there.any() else []
+    return [*apart, *_as_integers(tensor)]
+
+
 # ---- floats as integers
 
 def _as_integers(tensor: np.ndarray) -> list[list[bytes]]:
     """The form in a list, where it gives back the same bits."""
-    if not np.isfinite(tensor).all():
+    some = tensor.reshape(-1)[:SEEN_FIRST]
+    if not np.isfinite(tensor).all() or _steps(some.astype(np.float64)) > LARGEST:
         return []
     values = tensor.astype(np.float64)
-    exponent = _lowest_bit(values[values != 0])
-    with np.errstate(over="ignore"):
-        integers = np.ldexp(values, -exponent)
-    if np.abs(integers).max() > LARGEST:
+    if _steps(values) > LARGEST:
         return []
-    integers = integers.astype(np.int32)
+    exponent = _lowest_bit(values[values != 0])
+    integers = np.ldexp(values, -exponent).astype(np.int32)
     if np.ldexp(integers.astype(np.float64), exponent).astype(tensor.dtype).tobytes() != tensor.tobytes():
         return []
     return [[exponent.to_bytes(EXPONENT, "little", signed=True) + coding.encode(integers)]]
+
+
+def _steps(values: np.ndarray) -> float:
+    """The largest magnitude, in the lowest bit that is in use."""
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(np.abs(values).max(), -_lowest_bit(values[values != 0])))
 
 
 def _lowest_bit(values: np.ndarray) -> int:
@@ -114,22 +140,43 @@ def _from_integers(content: bytes, shape: tuple[int, ...], kind: np.dtype[Any]) 
 
 # ---- the bytes of floats
 
-def _planes(tensor: np.ndarray) -> list[np.ndarray]:
-    """The bytes of all values, those with the lowest bits first; the highest ones as int8."""
+def _words(tensor: np.ndarray) -> np.ndarray:
+    """The bits of all values (count,), the sign lowest."""
     bits, count = _unsigned(tensor.dtype), 8 * tensor.dtype.itemsize
     words = np.ascontiguousarray(tensor).reshape(-1).view(bits)
-    words = (words << bits.type(1) | words >> bits.type(count - 1)).astype(bits.newbyteorder("<"), copy=False)
-    planes = words.view(np.uint8).reshape(tensor.size, -1)
-    return [*planes.T[:-1], (_highest_of_one(tensor.dtype) - planes[:, -1]).view(np.int8)]
+    return words << bits.type(1) | words >> bits.type(count - 1)
 
 
-def _shortest(plane: np.ndarray) -> bytes:
-    """The bytes coded, or as they are. A coded plane is shorter than its values, which tells one from the other."""
+def _planes(words: np.ndarray, kind: np.dtype[Any]) -> list[np.ndarray]:
+    """The bytes of words, those with the lowest bits first; the highest ones as int8."""
+    planes = words.astype(words.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(len(words), -1)
+    return [*planes.T[:-1], (_highest_of_one(kind) - planes[:, -1]).view(np.int8)]
+
+
+def _coded_planes(words: np.ndarray, kind: np.dtype[Any]) -> list[bytes]:
+    """Each plane coded, or as it is. A coded plane is shorter than its values, which tells one from the other."""
+    planes = [np.ascontiguousarray(plane) for plane in _planes(words, kind)]
+    worth = [_entropy(plane) < RANDOM for plane in planes]
+    allowed = WORTH * words.nbytes / max(sum(worth), 1)
+    parts = [_coded(plane, allowed) if coded else b"" for plane, coded in zip(planes, worth)]
+    return [part if coded and len(part) < plane.size else plane.tobytes()
+            for plane, part, coded in zip(planes, parts, worth)]
+
+
+def _entropy(plane: np.ndarray) -> float:
+    """Bits a byte."""
     counts = np.bincount(plane.view(np.uint8), minlength=256)
     shares = counts[counts > 0] / plane.size
-    if -(shares * np.log2(shares)).sum() < RANDOM and len(coded := coding.encode(plane)) < plane.size:
-        return coded
-    return plane.tobytes()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def _coded(plane: np.ndarray, allowed: float) -> bytes:
+    """By how often each byte occurs, if that takes at most ``allowed`` bytes more than contexts do."""
+    if plane.size < MANY:
+        return coding.encode(plane)
+    fast, chunk = coding.encode_bytes(plane), MANY // CHUNKS
+    some = np.concatenate([plane[begin:begin + chunk] for begin in range(0, plane.size, plane.size // CHUNKS)])
+    return fast if len(fast) - len(coding.encode(some)) * plane.size / some.size <= allowed else coding.encode(plane)
 
 
 def _from_planes(parts: list[bytes], count: int, kind: np.dtype[Any]) -> np.ndarray:
@@ -140,6 +187,15 @@ def _from_planes(parts: list[bytes], count: int, kind: np.dtype[Any]) -> np.ndar
     bits = _unsigned(kind)
     words = planes.view(bits.newbyteorder("<")).astype(bits, copy=False).reshape(-1)
     return (words >> bits.type(1) | words << bits.type(8 * kind.itemsize - 1)).view(kind)
+
+
+def _with_zeros(parts: list[bytes], kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+    there = _decoded(parts[0], shape, np.bool_)
+    if not there.any():
+        raise Malformed(f"a tensor of {kind} and shape {shape} has a form for some zeros, and is all zeros")
+    values = np.zeros(shape, kind)
+    values[there] = _from_planes(parts[1:], int(np.count_nonzero(there)), kind)
+    return values
 
 
 def _plane(part: bytes, count: int, kind: Any) -> np.ndarray:

@@ -115,6 +115,9 @@ def _load(path: Path) -> Any:
             function.argtypes, function.restype = arguments, ctypes.c_int64
         found.round_values.argtypes = [*arguments, ctypes.c_void_p]
         found.round_values.restype = ctypes.c_int64
+        found.encode_bytes.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 3]
+        found.decode_bytes.argtypes = [*found.encode_bytes.argtypes, ctypes.c_int64]
+        found.encode_bytes.restype = found.decode_bytes.restype = ctypes.c_int64
         return found
     except (OSError, AttributeError, ValueError):
         return None
@@ -148,6 +151,23 @@ def decode(content: bytes, geometry: Geometry, settings: Settings) -> np.ndarray
         ctypes.addressof(TABLES), content, len(content))
     if result not in (0, DAMAGED):
         raise MemoryError(f"no memory to decode {values.size} integers")
+    return None if result else values
+
+
+def encode_bytes(values: np.ndarray, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As ``byte_counts._encoded``."""
+    values, tables = np.ascontiguousarray(values), np.ascontiguousarray(tables)
+    states, words = np.empty(32, np.uint32), np.empty(values.size, np.uint16)
+    count = library().encode_bytes(values.ctypes.data, values.size, tables.ctypes.data, states.ctypes.data,
+                                   words.ctypes.data)
+    return states, words[values.size - count:]
+
+
+def decode_bytes(states: np.ndarray, words: np.ndarray, tables: np.ndarray, count: int) -> np.ndarray | None:
+    """As ``byte_counts._decoded``; the states are changed."""
+    values, padded = np.empty(count, np.uint8), np.concatenate([words, np.zeros(len(states), np.uint16)])
+    result = library().decode_bytes(values.ctypes.data, count, tables.ctypes.data, states.ctypes.data,
+                                    padded.ctypes.data, len(words))
     return None if result else values
 
 
