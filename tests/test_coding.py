@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gluon_compress.coding import arrays, byte_counts, decode, encode, encode_bytes, model, native, tables
+from gluon_compress.coding import arrays, byte_counts, decode, encode, model, native, tables
+from gluon_compress.coding.arrays import encode_bytes
 from gluon_compress.coding.range_coder import RangeDecoder, RangeEncoder
 from gluon_compress.errors import CheckpointError
 from hypothesis import example, given, settings

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .. import coding
+from ..coding.arrays import encode_bytes
 from ..errors import CheckpointError
 from ..files.schema import Malformed
 from . import levels
@@ -174,7 +175,7 @@ def _coded(plane: np.ndarray, allowed: float) -> bytes:
     """By how often each byte occurs, if that takes at most ``allowed`` bytes more than contexts do."""
     if plane.size < MANY:
         return coding.encode(plane)
-    fast, chunk = coding.encode_bytes(plane), MANY // CHUNKS
+    fast, chunk = encode_bytes(plane), MANY // CHUNKS
     some = np.concatenate([plane[begin:begin + chunk] for begin in range(0, plane.size, plane.size // CHUNKS)])
     return fast if len(fast) - len(coding.encode(some)) * plane.size / some.size <= allowed else coding.encode(plane)
 

@@ -2,7 +2,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .arrays import decode, encode, encode_bytes
+from .arrays import decode, encode
 from .sharing import CentroidTrainer, Codebooks, share_weights
 from .training import RateTrainer, SizeGoal
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .pipeline import Compression, Pruning, Rounding, compress
 
 __all__ = ["CentroidTrainer", "Codebooks", "Compression", "Pruning", "RateTrainer", "Rounding", "SizeGoal",
-           "compress", "decode", "encode", "encode_bytes", "share_weights"]
+           "compress", "decode", "encode", "share_weights"]
 
 
 def __getattr__(name: str) -> Any:
