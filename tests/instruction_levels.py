@@ -2,7 +2,7 @@
 
     DNNL_MAX_CPU_ISA=AVX2 python tests/instruction_levels.py <folder>
 
-The folder holds ``<name>.gcz`` of shipped networks, quantized elsewhere, and ``<name>.npz`` with images, labels and the
+The folder holds ``<name>.gcz`` of shipped networks, quantized elsewhere, and ``<name>.npz`` with images and their
 outputs in fp32. Prints JSON: whether sums saturate, and for each network what the tests compare.
 """
 import json
@@ -16,6 +16,8 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 from gluon_compress.quantization.integers import onednn
 
+SAVED_AGAIN = ("lenet_mnist", "resnet18_cifar10")  # AlexNet, of the same layers, would take as long as both
+
 
 def decibels(expected, found):
     noise = np.square(expected - found).sum()
@@ -25,15 +27,19 @@ def decibels(expected, found):
 def measured(path):
     arrays = np.load(path.with_suffix(".npz"))
     images = mx.nd.array(arrays["images"])
-    int8, simulated = gc.load(path), gc.load(path, simulate=True)
-    found, expected = int8(images).asnumpy(), simulated(images).asnumpy()
-    gc.save(path.with_suffix(".again"), int8)
-    again = gc.load(path.with_suffix(".again"), simulate=True)
-    return {"accuracy": float((found.argmax(axis=1) == arrays["labels"]).mean()),
-            "agreement": float((found.argmax(axis=1) == arrays["outputs"].argmax(axis=1)).mean()),
+    int8 = gc.load(path)
+    narrowed = len(int8.record.processor)  # of the network that was made last of these codes
+    found, expected = int8(images).asnumpy(), int8.quantized.network(simulate=True)(images).asnumpy()
+    return {"agreement": float((found.argmax(axis=1) == arrays["outputs"].argmax(axis=1)).mean()),
             "kernels to fp32": decibels(arrays["outputs"], found),
-            "simulation to fp32": decibels(arrays["outputs"], expected), "narrowed": len(int8.record.processor),
-            "written as read": again.record == int8.record and all(
+            "simulation to fp32": decibels(arrays["outputs"], expected), "narrowed": narrowed,
+            **(saved_again(path.with_suffix(".again"), int8) if path.stem in SAVED_AGAIN else {})}
+
+
+def saved_again(path, int8):
+    gc.save(path, int8)
+    again = gc.load(path, simulate=True)
+    return {"written as read": again.record == int8.record and again.codes.keys() == int8.codes.keys() and all(
                 np.array_equal(codes, int8.codes[name]) for name, codes in again.codes.items()),
             "largest code": min(int(np.abs(codes.astype(int)).max()) for codes in again.codes.values())}
 

@@ -38,11 +38,10 @@ def files(tmp_path_factory):
         size = gc.params.manifest()[name]["input_shape"][-1]
         resized = {} if size in (28, 32) else {"size": size}
         net = gc.params.load(name)
-        images, labels = next(iter(test.batches(count, **resized)))
+        images, _ = next(iter(test.batches(count, **resized)))
         int8 = gc.quantization.quantize(net, train.subset(slice(0, 128)).batches(64, **resized), progress=False)
         gc.save(folder / f"{name}.gcz", int8)
-        np.savez(folder / f"{name}.npz", images=images.asnumpy(), labels=labels.asnumpy(),
-                 outputs=net(images).asnumpy())
+        np.savez(folder / f"{name}.npz", images=images.asnumpy(), outputs=net(images).asnumpy())
     return folder
 
 
@@ -57,8 +56,10 @@ def test_shipped_networks_from_one_file(level, files):
     """Kernels lose what their simulation loses, and little; what is saved again has all 8 bits."""
     found = json.loads(run(level, TESTS / "instruction_levels.py", files))
     assert found["networks"].keys() == NETWORKS.keys()
+    again = [network for network in found["networks"].values() if "written as read" in network]
+    assert len(again) == 2 and all(
+        network["written as read"] and network["largest code"] >= 127 for network in again), found  # 8 bits in full
     for name, network in found["networks"].items():
         assert abs(network["kernels to fp32"] - network["simulation to fp32"]) < 1, (name, network)
         assert network["kernels to fp32"] > 30 and network["agreement"] >= 0.98, (name, network)
         assert (network["narrowed"] > 0) == found["saturates"], (name, network)
-        assert network["written as read"] and network["largest code"] >= 127, (name, network)  # 8 bits in full
