@@ -66,7 +66,8 @@ NETWORKS = {
     "own weight": (OwnWeight, (16, 1, 8, 8)),
     "shared": (SharedWeights, (16, 6)), "inverted residual": (inverted_residual, (8, 3, 12, 12)),
     "fire": (fire, (8, 3, 13, 13)), "aggregated": (aggregated, (8, 3, 12, 12)),
-    "resnet v2": (lambda: vision.resnet18_v2(classes=5), (2, 3, 32, 32)),
+    "resnet v2": (lambda: vision.ResNetV2(vision.BasicBlockV2, [2, 2, 2, 2], [8, 8, 16, 24, 32], classes=5),
+                  (2, 3, 32, 32)),
     "densenet": (lambda: vision.DenseNet(8, 4, [2, 2], classes=5), (2, 3, 224, 224)),
     "mobilenet": (lambda: vision.mobilenet0_25(classes=5), (4, 3, 32, 32))}
 ALL = pytest.mark.parametrize("name", NETWORKS)
@@ -409,7 +410,7 @@ def test_loaders_of_all_kinds():
     assert expected.shape == (16, 5)
 
 
-@ALL
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"alexnet"}))  # LeNet's kinds of layers, 3.7 million weights
 def test_saved_networks_compute_the_same(name, tmp_path):
     net, example = example_of(name)
     int8 = quantize(net, [example], method="minmax", progress=False)
@@ -459,7 +460,7 @@ def test_names_that_begin_alike_are_saved_and_loaded(tmp_path, names):
 
 
 def test_the_file_is_a_quarter(tmp_path):
-    net, example = build(lambda: ResNet(18, 10, thumbnail=True, width=64), (1, 3, 16, 16))
+    net, example = build(lambda: ResNet(18, 10, thumbnail=True, width=16), (1, 3, 16, 16))
     net.save_parameters(str(tmp_path / "net.params"))
     size = gc.save(tmp_path / "net.gcz", quantize(net, [example], method="minmax", progress=False))
     assert size < 0.2510 * (tmp_path / "net.params").stat().st_size
