@@ -13,7 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from int8_speed_systems import CALIBRATION_BATCHES, THREADS, answering, calibration, images, quartiles
+from int8_speed_systems import (
+    CALIBRATION_BATCHES, THREADS, answering, calibration, calibration_reader, images, quartiles)
 
 BATCH, ROUNDS, SECONDS, WARM_UP = 8, 7, 0.25, 3
 OURS = "ours.onnx"
@@ -30,20 +31,13 @@ def references(folder):
     """What NNCF and ONNX Runtime's quantizer make of the same network with the same images, as they advise it."""
     import nncf
     import openvino
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self):
-            self.batches = iter(calibration(folder))
-
-        def get_next(self):
-            batch = next(self.batches, None)
-            return None if batch is None else {"data": batch}
     quant_pre_process(str(folder / "network.onnx"), str(folder / "ready.onnx"), skip_symbolic_shape=True)
     for name, form in (("qdq", QuantFormat.QDQ), ("qoperator", QuantFormat.QOperator)):
-        quantize_static(str(folder / "ready.onnx"), str(folder / f"{name}.onnx"), Reader(), quant_format=form,
-                        per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+        quantize_static(str(folder / "ready.onnx"), str(folder / f"{name}.onnx"), calibration_reader(folder),
+                        quant_format=form, per_channel=True, activation_type=QuantType.QUInt8,
+                        weight_type=QuantType.QInt8)
     data = nncf.Dataset([image[None] for batch in calibration(folder) for image in batch])
     model = openvino.Core().read_model(folder / "network.onnx")
     openvino.save_model(nncf.quantize(model, data, subset_size=8 * CALIBRATION_BATCHES), folder / "nncf.xml")

@@ -63,7 +63,7 @@ def zoo_network(folder):
     return mx, net
 
 
-def _mxnet_passes(mx, net):
+def mxnet_passes(mx, net):
     def run(data):
         array = mx.nd.array(data)
         return lambda: net(array).asnumpy()
@@ -74,14 +74,14 @@ def mxnet_installed(folder):
     runpy.run_path(NUMPY_NAMES)["restore_names"]()  # the one thing without which it does not import
     mx, net = zoo_network(folder)
     net.hybridize()
-    return _mxnet_passes(mx, net)
+    return mxnet_passes(mx, net)
 
 
 def mxnet_threads(folder):
     import gluon_compress  # noqa: F401 - sets the threads
     mx, net = zoo_network(folder)
     net.hybridize(static_alloc=True, static_shape=True)
-    return _mxnet_passes(mx, net)
+    return mxnet_passes(mx, net)
 
 
 def mxnet_fused(folder):
@@ -99,7 +99,7 @@ def ours_int8(folder):
     import gluon_compress as gc
     mx, net = zoo_network(folder)
     batches = [mx.nd.array(batch) for batch in calibration(folder)]
-    return _mxnet_passes(mx, gc.quantization.quantize(net, batches, method="minmax", progress=False))
+    return mxnet_passes(mx, gc.quantization.quantize(net, batches, method="minmax", progress=False))
 
 
 def onnx_runtime_passes(file):
@@ -119,21 +119,27 @@ def onnx_runtime_int8(folder):
     """Static, QDQ, weights per channel in int8 and activations in uint8, as its documentation advises for x86."""
     file = folder / "onnx_runtime_int8.onnx"
     if not file.exists():
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
-
-        class Reader(CalibrationDataReader):
-            def __init__(self):
-                self.batches = iter(calibration(folder))
-
-            def get_next(self):
-                batch = next(self.batches, None)
-                return None if batch is None else {_input_name(folder): batch}
         ready = folder / "onnx_runtime_ready.onnx"
         quant_pre_process(str(folder / "network.onnx"), str(ready), skip_symbolic_shape=True)
-        quantize_static(str(ready), str(file), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+        quantize_static(str(ready), str(file), calibration_reader(folder), quant_format=QuantFormat.QDQ,
+                        per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
     return onnx_runtime_passes(file)
+
+
+def calibration_reader(folder):
+    """The images as ONNX Runtime's quantizer asks for them."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.batches, self.name = iter(calibration(folder)), _input_name(folder)
+
+        def get_next(self):
+            batch = next(self.batches, None)
+            return None if batch is None else {self.name: batch}
+    return Reader()
 
 
 def _input_name(folder):

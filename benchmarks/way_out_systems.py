@@ -23,7 +23,7 @@ def mxnet_installed(folder, form, precision):
     if precision == "int8":
         net = mxnets_integers(mx, net, folder)
     net.hybridize()
-    return mxnet_passes(mx, net)
+    return systems.mxnet_passes(mx, net)
 
 
 def mxnets_integers(mx, net, folder):
@@ -38,18 +38,11 @@ def ours(folder, form, precision):
     import gluon_compress as gc
     import mxnet as mx
     if precision == "int8":
-        return mxnet_passes(mx, gc.load(folder / f"{form}_int8.gcz"))
+        return systems.mxnet_passes(mx, gc.load(folder / f"{form}_int8.gcz"))
 
     def run(data):
         net, array = gc.load(folder / f"{form}.gcz"), mx.nd.array(data)
         net.optimize_for(array, backend="MKLDNN", static_alloc=True, static_shape=True)
-        return lambda: net(array).asnumpy()
-    return run
-
-
-def mxnet_passes(mx, net):
-    def run(data):
-        array = mx.nd.array(data)
         return lambda: net(array).asnumpy()
     return run
 

@@ -85,6 +85,15 @@ def users_folder(tmp_path_factory):
 
 
 @pytest.fixture
+def place(users_folder, tmp_path, monkeypatch):
+    """The working directory: a fresh copy of what a user of the command line has."""
+    from command_line import copy_of, modules_of
+    monkeypatch.chdir(copy_of(users_folder, tmp_path))
+    with modules_of(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture
 def start_python():
     """``start_python(code, *arguments, **environment)``: a Python process that can import gluon_compress.
 

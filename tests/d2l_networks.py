@@ -7,14 +7,9 @@ import math
 
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
+from networks import stacked
 
 CLASSES = 5
-
-
-def stacked(*layers):
-    net = nn.HybridSequential()
-    net.add(*layers)
-    return net
 
 
 def lenet():

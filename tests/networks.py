@@ -5,6 +5,13 @@ from gluon_compress.network.values import parameters
 from mxnet.gluon import Constant, HybridBlock, SymbolBlock, nn
 
 
+def stacked(*layers):
+    """The layers, one after the other."""
+    net = nn.HybridSequential()
+    net.add(*layers)
+    return net
+
+
 class Function(HybridBlock):
     """A network of one function ``f(F, *inputs)``."""
 

@@ -9,19 +9,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 import yaml
-from command_line import commands, copy_of, done, examples, files, modules_of, refused, run
+from command_line import commands, done, examples, files, refused, run
 from gluon_compress.cli import main, surroundings
 
 PAGES = commands()
 ALL = [words for page in PAGES.values() for words in examples(page)]
-
-
-@pytest.fixture
-def place(users_folder, tmp_path, monkeypatch):
-    """The working directory: a fresh copy of what a user has."""
-    monkeypatch.chdir(copy_of(users_folder, tmp_path))
-    with modules_of(tmp_path):
-        yield tmp_path
 
 
 # ---- help

@@ -10,29 +10,27 @@ import gluon_compress as gc  # before mxnet
 import mxnet as mx
 import numpy as np
 import pytest
-from command_line import copy_of, done, files, modules_of, refused, run, started
+from command_line import done, files, refused, run, started
 from full_disk import files_end_at
 
 
 @pytest.fixture
-def place(users_folder, tmp_path, monkeypatch):
-    """The working directory: a copy of what a user has, and of what users have that is wrong."""
-    monkeypatch.chdir(copy_of(users_folder, tmp_path))
-    (tmp_path / "empty").write_bytes(b"")
-    (tmp_path / "text.gcz").write_text("hello")
-    (tmp_path / "loop").symlink_to("loop")
-    (tmp_path / "cut-symbol.json").write_bytes((tmp_path / "model-symbol.json").read_bytes()[:900])
-    (tmp_path / "cut-0000.params").write_bytes((tmp_path / "model-0000.params").read_bytes()[:900])
-    (tmp_path / "alone-symbol.json").write_bytes((tmp_path / "model-symbol.json").read_bytes())
+def place(place):
+    """The working directory: a copy of what a user has, and what users have that is wrong."""
+    (place / "empty").write_bytes(b"")
+    (place / "text.gcz").write_text("hello")
+    (place / "loop").symlink_to("loop")
+    (place / "cut-symbol.json").write_bytes((place / "model-symbol.json").read_bytes()[:900])
+    (place / "cut-0000.params").write_bytes((place / "model-0000.params").read_bytes()[:900])
+    (place / "alone-symbol.json").write_bytes((place / "model-symbol.json").read_bytes())
     mx.nd.save("foreign-0000.params", {"arg:w": mx.nd.ones((3, 4))})
-    (tmp_path / "foreign-symbol.json").write_bytes((tmp_path / "model-symbol.json").read_bytes())
-    graph = json.loads((tmp_path / "model-symbol.json").read_text())
+    (place / "foreign-symbol.json").write_bytes((place / "model-symbol.json").read_bytes())
+    graph = json.loads((place / "model-symbol.json").read_text())
     graph["nodes"][-1]["op"] = "_Native"
-    (tmp_path / "native-symbol.json").write_text(json.dumps(graph))
-    (tmp_path / "native-0000.params").write_bytes((tmp_path / "model-0000.params").read_bytes())
-    (tmp_path / "broken.onnx").write_bytes(b"\x08\x01garbage")
-    with modules_of(tmp_path):
-        yield tmp_path
+    (place / "native-symbol.json").write_text(json.dumps(graph))
+    (place / "native-0000.params").write_bytes((place / "model-0000.params").read_bytes())
+    (place / "broken.onnx").write_bytes(b"\x08\x01garbage")
+    return place
 
 
 # ---- networks

@@ -12,7 +12,7 @@ from gluon_compress.errors import NetworkError
 from gluon_compress.quantization import fold_batch_norm, quantize_array, quantize_weights
 from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
-from networks import Net, NormNet, assert_close, build, exported, identical, values
+from networks import Net, NormNet, assert_close, build, exported, identical, stacked, values
 
 NORM_NET = {"features.1": "features.0", "features.5": "features.4", "features.10": "features.9"}
 
@@ -78,7 +78,7 @@ def test_a_symbol_block_is_folded_like_its_original(tmp_path):
 @pytest.mark.parametrize("norm", [{}, {"scale": False}, {"center": False}, {"use_global_stats": True},
                                   {"epsilon": 1e-2}, {"scale": False, "center": False}])
 def test_the_weights_are_multiplied_by_alpha(norm, use_bias, axis):
-    net, example = build(lambda: sequence(nn.Conv2D(6, 3, use_bias=use_bias), nn.BatchNorm(axis=axis, **norm)),
+    net, example = build(lambda: stacked(nn.Conv2D(6, 3, use_bias=use_bias), nn.BatchNorm(axis=axis, **norm)),
                          (2, 3, 5, 5))
     before, (eps, fixed) = values(net), (norm.get("epsilon", 1e-5), norm.get("scale", True) is False)
     check(net, example, {"1": "0"})
@@ -91,18 +91,12 @@ def test_the_weights_are_multiplied_by_alpha(norm, use_bias, axis):
             np.testing.assert_allclose(after[name][channel], alpha * before[name][channel], rtol=3e-7)
 
 
-def sequence(*layers):
-    net = nn.HybridSequential()
-    net.add(*layers)
-    return net
-
-
 @pytest.mark.parametrize("layer", [
     lambda: nn.Conv2D(6, 3, groups=3), lambda: nn.Conv2DTranspose(6, 3, groups=3),
     lambda: nn.Conv2DTranspose(6, 3, groups=1, use_bias=False), lambda: nn.Conv2DTranspose(3, 2, strides=2, groups=3),
     lambda: nn.Conv2D(3, 3, groups=3)])
 def test_grouped_and_transposed_convolutions(layer):
-    net, example = build(lambda: sequence(layer(), nn.BatchNorm(), nn.Activation("relu")), (2, 3, 6, 6))
+    net, example = build(lambda: stacked(layer(), nn.BatchNorm(), nn.Activation("relu")), (2, 3, 6, 6))
     check(net, example, {"1": "0"})
 
 
@@ -110,7 +104,7 @@ def test_grouped_and_transposed_convolutions(layer):
 def test_other_dimensions_also_after_inference(layer):
     """oneDNN has laid the weights of 1D and 3D convolutions out anew by then."""
     shape = (2, 3, *[5] * int(layer.__name__[4]))
-    net, example = build(lambda: sequence(layer(16, 3), nn.BatchNorm(), nn.Activation("relu")), shape)
+    net, example = build(lambda: stacked(layer(16, 3), nn.BatchNorm(), nn.Activation("relu")), shape)
     net.hybridize(static_alloc=True)
     for _ in range(2):
         net(example).wait_to_read()
@@ -120,19 +114,19 @@ def test_other_dimensions_also_after_inference(layer):
 @pytest.mark.parametrize(("flatten", "axis", "folds"), [(True, 1, True), (True, -1, True), (False, 2, True),
                                                         (False, -1, True), (False, 1, False)])
 def test_dense_layers_have_their_channels_last(flatten, axis, folds):
-    net, example = build(lambda: sequence(nn.Dense(4, flatten=flatten), nn.BatchNorm(axis=axis)), (5, 4, 3))
+    net, example = build(lambda: stacked(nn.Dense(4, flatten=flatten), nn.BatchNorm(axis=axis)), (5, 4, 3))
     record = check(net, example, {"1": "0"} if folds else {}, [] if folds else ["1"])
     assert folds or record.left_out["1"].startswith("it normalizes axis 1, the channels of")
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNormReLU, lambda: mx.gluon.contrib.nn.SyncBatchNorm(num_devices=1)])
 def test_other_batch_norms(norm):
-    net, example = build(lambda: sequence(nn.Conv2D(6, 3), norm()), (2, 3, 5, 5))
+    net, example = build(lambda: stacked(nn.Conv2D(6, 3), norm()), (2, 3, 5, 5))
     check(net, example, {"1": "0"})
 
 
 def test_zero_and_negative_gamma_and_a_dead_channel():
-    net, example = build(lambda: sequence(nn.Conv2D(4, 3), nn.BatchNorm()), (2, 3, 5, 5))
+    net, example = build(lambda: stacked(nn.Conv2D(4, 3), nn.BatchNorm()), (2, 3, 5, 5))
     net[1].gamma.set_data(mx.nd.array([0, -1.5, 1, 1]))
     net[1].running_var.set_data(mx.nd.array([1, 2, 0, 1e-38]))
     check(net, example, {"1": "0"})
@@ -171,8 +165,8 @@ def test_what_is_shared_or_has_no_layer_stays_with_the_reason(function, others, 
 
 def test_blocks_that_share_their_parameters_stay():
     first = nn.Conv2D(3, 3, padding=1)
-    net, example = build(lambda: sequence(first, nn.BatchNorm(), nn.Conv2D(3, 3, padding=1, params=first.params),
-                                          nn.BatchNorm()), (2, 3, 5, 5))
+    net, example = build(lambda: stacked(first, nn.BatchNorm(), nn.Conv2D(3, 3, padding=1, params=first.params),
+                                         nn.BatchNorm()), (2, 3, 5, 5))
     record = check(net, example, {}, ["1", "3"])
     assert "0.weight is used more than once" in record.left_out["1"]
     assert "0.weight is used more than once" in record.left_out["3"]
@@ -237,7 +231,7 @@ def test_a_dense_net():
 
 
 def test_a_fused_network_stays_right():
-    net, example = build(lambda: sequence(nn.Conv2D(8, 3), nn.BatchNorm(), nn.Activation("relu"), nn.Dense(3)),
+    net, example = build(lambda: stacked(nn.Conv2D(8, 3), nn.BatchNorm(), nn.Activation("relu"), nn.Dense(3)),
                          (2, 3, 8, 8))
     net.hybridize(static_alloc=True, static_shape=True)
     net.optimize_for(example, backend="MKLDNN")
@@ -247,7 +241,7 @@ def test_a_fused_network_stays_right():
 
 
 def test_every_device_gets_the_same():
-    net = sequence(nn.Conv2D(4, 3, in_channels=3), nn.BatchNorm(in_channels=4))
+    net = stacked(nn.Conv2D(4, 3, in_channels=3), nn.BatchNorm(in_channels=4))
     net.initialize(mx.init.Normal(1), ctx=[mx.cpu(0), mx.cpu(1)])
     net[1].running_var.set_data(mx.nd.array([1, 2, 3, 4]))
     example = mx.nd.random.normal(shape=(2, 3, 5, 5))
@@ -261,7 +255,7 @@ def test_one_scale_per_layer_gains_by_folding():
     """Channels whose BatchNorm scales differ a lot: the error is that of the product, as computed by hand."""
     errors = []
     for fold in (False, True):
-        net, example = build(lambda: sequence(nn.Conv2D(8, 3, use_bias=False), nn.BatchNorm()), (4, 3, 9, 9))
+        net, example = build(lambda: stacked(nn.Conv2D(8, 3, use_bias=False), nn.BatchNorm()), (4, 3, 9, 9))
         net[0].weight.set_data(net[0].weight.data() * mx.nd.array(10.0 ** np.arange(8) / 1e4).reshape((8, 1, 1, 1)))
         net[1].running_var.set_data(mx.nd.array(100.0 ** np.arange(8) / 1e8))
         net[1].running_mean.set_data(mx.nd.zeros(8))
@@ -287,7 +281,7 @@ def test_it_goes_through_the_file(tmp_path):
 
 
 def test_a_network_without_batch_norm_has_nothing_to_fold():
-    net, example = build(lambda: sequence(nn.Dense(3), nn.Dense(2)), (2, 4))
+    net, example = build(lambda: stacked(nn.Dense(3), nn.Dense(2)), (2, 4))
     before = values(net)
     record = fold_batch_norm(net, example)
     assert (record.folded, record.left_out) == ({}, {})
@@ -298,7 +292,7 @@ def test_a_network_without_batch_norm_has_nothing_to_fold():
     ("0.weight", np.nan), ("0.bias", np.inf), ("1.gamma", np.nan), ("1.running_var", -1), ("1.running_mean", -np.inf),
     ("1.running_var", np.nan)])
 def test_values_that_are_not_finite_are_refused_with_nothing_changed(parameter, value):
-    net, example = build(lambda: sequence(nn.Conv2D(4, 3), nn.BatchNorm(), nn.Conv2D(4, 3), nn.BatchNorm()),
+    net, example = build(lambda: stacked(nn.Conv2D(4, 3), nn.BatchNorm(), nn.Conv2D(4, 3), nn.BatchNorm()),
                          (2, 3, 7, 7))
     index, name = parameter.replace("0", "2").replace("1", "3").split(".")  # the second pair, after a good one
     array = getattr(net[int(index)], name).data()
@@ -340,7 +334,7 @@ def test_a_bad_example_changes_nothing(example, error, message):
 
 
 def test_an_eps_that_no_variance_can_complete():
-    net, example = build(lambda: sequence(nn.Conv2D(4, 3), nn.BatchNorm(epsilon=1.5)), (2, 3, 5, 5))
+    net, example = build(lambda: stacked(nn.Conv2D(4, 3), nn.BatchNorm(epsilon=1.5)), (2, 3, 5, 5))
     assert check(net, example, {}, ["1"]).left_out["1"].startswith("eps is 1.5")
 
 

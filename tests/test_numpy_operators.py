@@ -11,6 +11,7 @@ from gluon_compress.pruning.channels.rules.numpy_interface import NUMPY_RULES
 from mxnet import util
 from mxnet.gluon import nn, rnn
 from networks import Function, Net, assert_close, randomize, values, zero_removed
+from numpy_twins import numpy_mode
 
 SHAPES = [(4, 3, 2, 5), (4, 3, 2, 5)]
 
@@ -89,8 +90,8 @@ def graph_of(function, inputs):
 
 
 @pytest.fixture(autouse=True)
-def numpy_mode():
-    with util.np_shape(True), util.np_array(True):
+def in_numpy_mode():
+    with numpy_mode():
         yield
 
 
