@@ -120,11 +120,11 @@ class Results:
                           "runtime": engine.runtime})
 
     def _with_graph(self, net, file):
-        """A file that can be loaded without the network's class, to measure its time at the end."""
-        if isinstance(net, gc.quantization.IntegerNetwork):
+        """A file that can be loaded without the network's class, to measure its time at the end: a ``.gcz`` file can."""
+        if file.suffix == ".gcz":
             return file
-        timed = self.path(f"-{len(self.rows)}.timed.gcz")
-        gc.save(timed, net, example=self.example)
+        timed = self.path(f"-{len(self.rows)}.timed")
+        gc.export.write_checkpoint(net, timed)
         return timed
 
     def finish(self):
@@ -139,5 +139,5 @@ class Results:
         print(f"({sum(len(labels) for _, labels in self.test_data):,} test images; "
               f"ms: forward pass of a batch of {len(self.example)}, {status.threads} threads, {self.rows[0]['rounds']} "
               f"rounds in which the networks take turns)")
-        made = [file.name for file in sorted(OUTPUT.glob(f"{self.name}[-.]*")) if ".timed." not in file.name]
-        print(f"Made in {OUTPUT}: {', '.join(made)}, and the timed networks, {self.name}-*.timed.gcz")
+        made = [file.name for file in sorted(OUTPUT.glob(f"{self.name}[-.]*")) if ".timed" not in file.name]
+        print(f"Made in {OUTPUT}: {', '.join(made)}, and the timed networks, {self.name}-*.timed-*")
