@@ -331,6 +331,87 @@ def by_rint(w, scale, bits):
     return np.rint(w / scale)
 
 
+# ---------------------------------------------------------------- the articles' own code, and half of the way from it
+
+
+def articles_pruning(model, threshold):
+    for name, value in model.collect_params().items():
+        if 'dense' not in name:
+            mask = mx.nd.abs(value.data()) > threshold
+            value.set_data(value.data() * mask)
+            value.grad_req = 'null'
+
+
+def unfrozen(model, threshold, kind=""):
+    for name, value in model.collect_params().items():
+        if 'dense' not in name and name.endswith(kind):
+            value.set_data(value.data() * (mx.nd.abs(value.data()) > threshold))
+
+
+def convolutions_by_name(model, threshold):
+    for name, value in model.collect_params().items():
+        if 'dense' not in name and 'conv' in name and 'weight' in name:
+            value.set_data(value.data() * (mx.nd.abs(value.data()) > threshold))
+
+
+def convolutions_by_shape(model, threshold):
+    for value in model.collect_params().values():
+        if len(value.shape) == 4:
+            value.set_data(value.data() * (mx.nd.abs(value.data()) > threshold))
+
+
+def articles_quantization(model, num_bits):
+    for value in model.collect_params().values():
+        value.set_data(mx.nd.round(value.data() * ((2**num_bits-1) / mx.nd.max(mx.nd.abs(value.data()))))
+                       / (2**num_bits-1))
+
+
+def zeros_left_out(model, num_bits):
+    for value in model.collect_params().values():
+        if mx.nd.abs(value.data()).max() > 0:
+            value.set_data(mx.nd.round(value.data() * ((2**num_bits-1) / mx.nd.max(mx.nd.abs(value.data()))))
+                           / (2**num_bits-1))
+
+
+def nine_bits(model, num_bits):
+    for value in model.collect_params().values():
+        scale = mx.nd.abs(value.data()).max().asscalar() / (2**num_bits-1) or 1
+        value.set_data(mx.nd.round(value.data() / scale) * scale)
+
+
+def biases_too(model, num_bits):
+    for value in model.collect_params().values():
+        scale = mx.nd.abs(value.data()).max().asscalar() / (2**(num_bits-1)-1) or 1
+        value.set_data(mx.nd.round(value.data() / scale) * scale)
+
+
+def articles_distillation(large_model, small_model, images, temperature):
+    large_model_probabilities = large_model(images).softmax()
+    small_model_probabilities = small_model(images).softmax()
+    loss = mx.gluon.loss.KLDivLoss()
+    with autograd.record():
+        output = loss(large_model_probabilities, small_model_probabilities * temperature)
+    output.backward()
+    return output
+
+
+def distils(factor, record_teacher=False, backward=True, from_logits=True, swapped=False, temperature_of=lambda t: t):
+    """A version of the loop, with mistakes."""
+    def distil(large_model, small_model, images, temperature):
+        t = temperature_of(temperature)
+        with autograd.record(record_teacher):
+            targets = mx.nd.softmax(large_model(images) / t)
+        with autograd.record():
+            outputs = small_model(images) / t
+            predicted = mx.nd.log_softmax(outputs) if from_logits else mx.nd.softmax(outputs)
+            arguments = (mx.nd.log(targets), mx.nd.softmax(outputs)) if swapped else (predicted, targets)
+            output = factor(temperature) * mx.gluon.loss.KLDivLoss()(*arguments)
+        if backward:
+            output.backward()
+        return output
+    return distil
+
+
 MISTAKES = {
     "1.1": [
         (at_least_the_threshold, "mask_ties", "your mask keeps 11 of 25 weights, 10 were asked for: ties?"),
@@ -442,4 +523,29 @@ MISTAKES = {
         (lambda weights, kept, bits: (weights * (kept < weights) + kept * bits), "bytes_bits",
          "eight of them are a byte"),
         (lambda weights, kept, bits: (weights + kept * bits) / 8, "bytes_needless_mask", "then no mask is stored"),
-        (lambda weights, kept, bits: weights * (kept < weights) + kept * bits / 8, "bytes_mask_bytes", "not one byte")]}
+        (lambda weights, kept, bits: weights * (kept < weights) + kept * bits / 8, "bytes_mask_bytes", "not one byte")],
+    "1.10": [
+        (articles_pruning, "repair_frozen", "net_conv0_weight no longer trains: grad_req is 'null' for the whole"),
+        (unfrozen, "repair_touched", "a running variance of zero divides by zero"),
+        (convolutions_by_name, "repair_name", "dense_features_conv0_weight is the weight of a convolution"),
+        (convolutions_by_shape, "repair_no_masks", "it is a NoneType")],
+    "1.11": [
+        (lambda x: x.reshape((-1, 320)), "repair_rows", "with 4x4 pixels become an array of shape (32, 320)"),
+        (lambda x: x.reshape((320, -1)), "repair_rows", "become an array of shape (320, 64)"),
+        (lambda x: x.transpose((0, 2, 3, 1)).reshape((len(x), -1)), "repair_order", "one channel after the other")],
+    "2.11": [
+        (articles_quantization, "repair_nan", "zero divided by zero"),
+        (zeros_left_out, "repair_scale", "was 2.5, and is 1.0 now: the scale is lost"),
+        (nine_bits, "repair_levels", "255 steps on each side of zero, 511 values in all"),
+        (biases_too, "repair_rest", "Biases and what belongs to a BatchNorm"),
+        (lambda model, num_bits: None, "repair_unrounded", "was not rounded")],
+    "3.10": [
+        (articles_distillation, "repair_outside", "not only the loss"),
+        (distils(lambda t: 1), "repair_square", "the factor T**2 is missing"),
+        (distils(lambda t: t ** 2 / 5), "repair_mean", "you take the mean over the classes"),
+        (distils(lambda t: t ** 2, temperature_of=lambda t: 1), "repair_temperature", "softens nothing"),
+        (distils(lambda t: t ** 2, from_logits=False), "repair_logarithms", "log_softmax"),
+        (distils(lambda t: t ** 2, swapped=True), "repair_swapped", "KL(student || teacher)"),
+        (distils(lambda t: t ** 2, record_teacher=True), "repair_teacher", "the teacher has gradients"),
+        (distils(lambda t: t ** 2, backward=False), "repair_backward", "backward is missing")],
+}

@@ -1,16 +1,19 @@
 """The labs: every solution is right, typical mistakes are told what they are, both languages say the same."""
 import ast
+import inspect
 import json
 import os
 import re
 import string
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import gluon_compress  # noqa: F401
 
-import nbformat  # noqa: I001
+import articles  # noqa: I001
+import nbformat
 import pytest
 from lab_mistakes import MISTAKES
 
@@ -28,6 +31,7 @@ import wording  # noqa: E402
 SCRIPTS = [source for source in translations.lab_sources() if source.suffix == ".py"]
 TASKS = {number: task for lab in checking.LABS for number, task in checking.tasks_of(lab).items()}
 QUESTIONS = checking.MESSAGES["questions"]
+OF_THE_ARTICLES = ("repair_frozen", "repair_rows", "repair_nan", "repair_outside")  # what their code is told first
 
 
 def by_name(source):
@@ -87,7 +91,8 @@ def test_what_a_student_has_not_filled_in_is_said_to_be_missing(tmp_path):
         for number, task in checking.tasks_of(lab).items():
             found = checking.verdict(number, namespace[task.name])
             assert not found.right
-            assert found.name in ("nothing", "unanswered", "step_none", "epoch_no_step"), (number, found)
+            assert found.name in ("nothing", "unanswered", "step_none", "epoch_no_step", *OF_THE_ARTICLES), (
+                number, found)
 
 
 def test_both_languages_have_the_same_sentences():
@@ -150,11 +155,27 @@ def test_a_students_notebook_has_no_solution_and_the_solved_one_no_gap(script, t
             nbformat.validate(notebook)
             texts[code_of] = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
             assert f'os.environ["LAB_LANGUAGE"] = \'{language}\'' in texts[code_of][0]
-        assert "# solution" not in "".join(texts[weave.to_fill_in] + texts[weave.solved])
+        everything = "".join(texts[weave.to_fill_in] + texts[weave.solved])
+        assert "# solution" not in everything and "# article" not in everything
         gaps = [cell for cell in texts[weave.to_fill_in] if re.search(r"(?m)^\s*(\w+ = )?\.\.\.$", cell)]
         solved = [cell for cell in texts[weave.solved] if re.search(r"(?m)^\s*(\w+ = )?\.\.\.$", cell)]
-        assert len(gaps) == len(checking.tasks_of(int(script.stem[3]))) + 1 and solved == []  # + the bar
-        assert sum(a != b for a, b in zip(*texts.values())) == len(gaps)
+        articles = script.read_text().count("# article\n")  # there stands what is to be mended
+        assert len(gaps) == len(checking.tasks_of(int(script.stem[3]))) - articles + 1 and solved == []  # + the bar
+        assert sum(a != b for a, b in zip(*texts.values())) == len(gaps) + articles > len(gaps)
+
+
+def test_the_code_to_be_repaired_is_that_of_the_articles():
+    """But for where it writes nd for mx.nd, and for what it calls its own names."""
+    def code_of(function):
+        return re.sub(r"\s*#.*|\bmx\.|\s", "", ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+    mended = {name: code for script in SCRIPTS for name, code in re.findall(
+        r"(?s)def (\w+)\([^\n]*\n(?:(?!\ndef ).)*?# article\n(.*?)    # solution", script.read_text())}
+    for function in (articles.parameter_pruning, articles.quantization):
+        lines = ast.unparse(ast.parse(textwrap.dedent(re.sub(r"(?m)^    # ?", "", mended[function.__name__]))))
+        assert re.sub(r"\bmx\.|\s", "", lines) in code_of(function)
+    assert "loss(large_model_probabilities, small_model_probabilities * temperature)" in mended[
+        "knowledge_distillation"]
+    assert "(-1, 320)" in mended["flattened"] and "x.view(-1, 320)" in articles.PYTORCH_STRUCTURED
 
 
 def printed_by_script(script, folder):

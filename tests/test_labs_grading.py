@@ -98,7 +98,7 @@ def test_loops_exits_garbage_and_missing_tasks_are_rows(graded):
     strange = graded[0]["strange"]["tasks"]
     assert {number: row["name"] for number, row in strange.items()} == {
         "1.1": "timeout", "1.2": "ended", "1.3": "choice_a", "1.4": "forbidden", "1.5": "right", "1.6": "syntax",
-        "1.7": "choice_b", "1.8": "missing"}
+        "1.7": "choice_b", "1.8": "missing", "1.10": "missing", "1.11": "missing"}
     assert graded[0]["strange"]["points"] == checking.TASK_POINTS + checking.QUESTION_POINTS
     assert "after 3 seconds" in strange["1.1"]["sentence"] and "status 3" in strange["1.2"]["sentence"]
     assert graded[0]["strange"]["bar"]["name"] == "no_file"

@@ -120,7 +120,7 @@ class Results:
                           "runtime": engine.runtime})
 
     def _with_graph(self, net, file):
-        """A file that can be loaded without the network's class, to measure its time at the end: a ``.gcz`` file can."""
+        """A file that can be loaded without the network's class, to measure its time at the end; a ``.gcz`` can."""
         if file.suffix == ".gcz":
             return file
         timed = self.path(f"-{len(self.rows)}.timed")

@@ -41,8 +41,9 @@ FIGURE = {"en": "Figure", "zh": "图"}
 FOR = {"en": "for", "zh": "用于"}
 # a line that ends between two Chinese characters: in a page the break would become a space
 BROKEN_LINE = re.compile("(?<=[\u3000-\u9fff\uff00-\uffef])\n *(?=[\u4e00-\u9fff\uff08\u300a\u201c])")
-# what a student is to write; inside of a function, or an answer on its own
-SOLUTION = re.compile(r"(?ms)^([ \t]*)# solution\n(.*?)^[ \t]*# end of solution(?:\n|\Z)")
+# what a student is to write; inside of a function, or an answer on its own; or code of an article, to be mended
+SOLUTION = re.compile(r"(?ms)^([ \t]*)(?:# article\n((?:[ \t]*#[^\n]*\n)*?)[ \t]*)?# solution\n(.*?)"
+                      r"^[ \t]*# end of solution(?:\n|\Z)")
 ANSWER = re.compile(r"(\w+) = .*\n")
 
 
@@ -65,9 +66,11 @@ def relinked(text, suffix):
 
 
 def to_fill_in(code):
-    """The code of a lab with ``...`` in place of the solutions."""
+    """The code of a lab with ``...``, or with what an article has, in place of the solutions."""
     def left_out(solution):
-        indent, text = solution.groups()
+        indent, article, text = solution.groups()
+        if article:
+            return re.sub(r"(?m)^([ \t]*)# ?", r"\1", article)
         answer = ANSWER.fullmatch(text)
         return f"{answer[1]} = ...\n" if answer else f"{indent}...\n"
     return SOLUTION.sub(left_out, code)
@@ -75,7 +78,7 @@ def to_fill_in(code):
 
 def solved(code):
     """The code of a lab with its solutions, without the marks."""
-    return SOLUTION.sub(lambda solution: solution[2], code)
+    return SOLUTION.sub(lambda solution: solution[3], code)
 
 
 def in_lab(language):

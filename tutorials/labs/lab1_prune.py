@@ -287,6 +287,57 @@ def compress():
 lab.hand_in(compress)
 
 # %% [markdown]
+# ## 1.10 At home: repair the article's pruning
+#
+# This is how the first article prunes. It runs without an error, and there is more than one thing wrong with it
+# (`ERRATA.md` has it in entries 5 to 7; look for yourself first). Mend it: set to zero the small weights of all
+# `Conv2D` layers, whatever they are called, and touch nothing else; let all that is left train on; and return
+# {Gluon parameter: mask}, without which 1.4 could not hold the zeros.
+
+# %%
+def parameter_pruning(model, threshold):
+    """Set weights of the convolutions to zero that are not above the threshold; return {Gluon parameter: mask}."""
+    # article
+    # parameters = model.collect_params()
+    # for param_name, param_value in parameters.items():
+    #     if 'dense' not in param_name:
+    #         mask = mx.nd.abs(param_value.data()) > threshold
+    #         param_value.set_data(param_value.data() * mask)
+    #         param_value.grad_req = 'null'
+    # solution
+    masks = {}
+    for layer in layers(model):
+        if layer.kind == "Conv2D":
+            mask = mx.nd.abs(layer.weight.data()) > threshold
+            layer.weight.set_data(layer.weight.data() * mask)
+            masks[layer.weight] = mask
+    return masks
+    # end of solution
+
+
+lab.check(10, parameter_pruning)
+
+# %% [markdown]
+# ## 1.11 At home: repair the article's flattening
+#
+# The network of the second article flattens for the dense layer, which reads 320 numbers, by `x.view(-1, 320)`. That is
+# right as long as an image has 320 numbers. Remove half of the channels in front of it, and no error comes. What
+# happens instead?
+
+# %%
+def flattened(x):
+    """A row for each image; ``x`` is an NDArray (images, channels, height, width)."""
+    # article
+    # x = x.reshape((-1, 320))
+    # return x
+    # solution
+    return x.reshape((x.shape[0], -1))
+    # end of solution
+
+
+lab.check(11, flattened)
+
+# %% [markdown]
 # ## To take home
 #
 # - A mask alone makes a network neither smaller nor faster; a file that knows the mask is smaller, and fewer channels

@@ -297,6 +297,34 @@ def compress():
 lab.hand_in(compress)
 
 # %% [markdown]
+# ## 2.11 At home: repair the article's quantization
+#
+# This is how the first article quantizes. It runs without an error, and there are four things wrong with it
+# (`ERRATA.md` has them in entries 14 to 17; look for yourself first). Mend it: all weights become multiples of a scale,
+# one for each tensor, with `q_max` steps on each side of zero; weights that are all zero stay zero; biases and what
+# belongs to a BatchNorm stay as they are. (Weights are the parameters with more than one axis.)
+
+# %%
+def quantization(model, num_bits):
+    """Round the weights of all layers of a Gluon network to multiples of their scales."""
+    # article
+    # parameters = model.collect_params()
+    # for param_name, param_value in parameters.items():
+    #     param_value.set_data(mx.nd.round(param_value.data() * ((2**num_bits-1) /
+    #     mx.nd.max(mx.nd.abs(param_value.data())))) / (2**num_bits-1))
+    # solution
+    q_max = 2 ** (num_bits - 1) - 1
+    for parameter in model.collect_params().values():
+        weight = parameter.data()
+        if weight.ndim > 1:
+            scale = mx.nd.max(mx.nd.abs(weight)).asscalar() / q_max or 1
+            parameter.set_data(mx.nd.round(weight / scale) * scale)
+    # end of solution
+
+
+lab.check(11, quantization)
+
+# %% [markdown]
 # ## To take home
 #
 # - The scale must be kept, and kept per channel. Eight bits then cost nothing here.

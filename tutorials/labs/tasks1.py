@@ -165,3 +165,57 @@ def check_remove_channels(remove_channels):
         raise Wrong("remove_interleaved")
     if not close(small[2], dense.reshape(3, 5, 4)[:, kept].reshape(3, 12)):
         raise Wrong("remove_columns")
+
+
+def articles_network(prefix):
+    """Two convolutions with a BatchNorm between them and a dense layer, all of whose parameters are small numbers."""
+    net, rng = nn.HybridSequential(prefix=prefix), np.random.RandomState(4)
+    with net.name_scope():
+        net.add(nn.Conv2D(4, 3, in_channels=1), nn.BatchNorm(in_channels=4), nn.Conv2D(3, 3, in_channels=4),
+                nn.Flatten(), nn.Dense(5, in_units=12))
+    net.initialize()
+    for parameter in net.collect_params().values():
+        parameter.set_data(mx.nd.array(rng.normal(scale=0.1, size=parameter.shape)))
+    return net
+
+
+@task("1.10")
+def check_parameter_pruning(parameter_pruning):
+    net, named = articles_network("net_"), articles_network("dense_features_")
+    before = {parameter: (parameter.grad_req, parameter.data().asnumpy())
+              for parameter in [*net.collect_params().values(), *named.collect_params().values()]}
+    masks = parameter_pruning(net, 0.1)
+    for parameter in net.collect_params().values():
+        if parameter.grad_req != before[parameter][0]:
+            raise Wrong("repair_frozen", name=parameter.name, kept=int((np.abs(before[parameter][1]) > 0.1).sum()))
+    convolutions = [net[0].weight, net[2].weight]
+    for parameter in net.collect_params().values():
+        if parameter not in convolutions and not np.array_equal(parameter.data().asnumpy(), before[parameter][1]):
+            raise Wrong("repair_touched", name=parameter.name)
+    parameter_pruning(named, 0.1)
+    for parameter in [*convolutions, named[0].weight, named[2].weight]:
+        found, old = parameter.data().asnumpy(), before[parameter][1]
+        if np.array_equal(found, old):
+            raise Wrong("repair_name" if "dense" in parameter.name else "repair_whole", name=parameter.name)
+        if not np.array_equal(found, old * (np.abs(old) > 0.1)):
+            raise Wrong("repair_others", name=parameter.name)
+    check_masks(masks, {parameter: np.abs(before[parameter][1]) > 0.1 for parameter in convolutions})
+
+
+def check_masks(masks, expected):
+    if not isinstance(masks, dict) or masks.keys() != expected.keys():
+        raise Wrong("repair_no_masks", found=type(masks).__name__)
+    for parameter, kept in expected.items():
+        if not np.array_equal(as_array(masks[parameter], kept.shape, "mask"), kept):
+            raise Wrong("repair_mask", name=parameter.name)
+
+
+@task("1.11")
+def check_flattened(flattened):
+    for channels in (20, 10):
+        x = np.random.RandomState(5).normal(size=(64, channels, 4, 4)).astype(np.float32)
+        result = flattened(mx.nd.array(x))
+        if np.shape(result)[:1] != (64,):
+            raise Wrong("repair_rows", channels=channels, found=str(np.shape(result)))
+        if not np.array_equal(as_array(result, (64, channels * 16), "rows"), x.reshape(64, -1)):
+            raise Wrong("repair_order")

@@ -2,6 +2,7 @@
 import gluon_compress  # before mxnet  # noqa: F401
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import nn
 
 from checking import Wrong, as_array, close, task, untouched
 
@@ -254,3 +255,47 @@ def check_other_arguments(fake_quantize, x):
         wrong = farthest(found, expected)
         raise Wrong("fake_arguments", value=f"{values[wrong]:g}", threshold=threshold, bits=bits,
                     found=f"{found[wrong]:.3f}", expected=f"{expected[wrong]:.3f}")
+
+
+def network_to_round():
+    """A convolution, a BatchNorm, a dense layer and one whose weights are zero; the largest weight is 2.5."""
+    net, rng = nn.HybridSequential(), np.random.RandomState(6)
+    net.add(nn.Conv2D(3, 3, in_channels=2), nn.BatchNorm(in_channels=3), nn.Dense(4, in_units=3),
+            nn.Dense(2, in_units=4))
+    net.initialize()
+    for parameter in net.collect_params().values():
+        value = rng.uniform(0.2, 0.9, size=parameter.shape)
+        parameter.set_data(mx.nd.array(value if value.ndim == 1 else value * 2.5 / value.max()))
+    net[3].weight.set_data(mx.nd.zeros((2, 4)))
+    return net
+
+
+@task("2.11")
+def check_quantization(quantization):
+    for bits in (8, 3):
+        net = network_to_round()
+        before = {parameter: parameter.data().asnumpy() for parameter in net.collect_params().values()}
+        quantization(net, bits)
+        after = {parameter: parameter.data().asnumpy() for parameter in before}
+        if np.isnan(after[net[3].weight]).any():
+            raise Wrong("repair_nan", name=net[3].weight.name)
+        for layer in (net[0], net[2]):
+            check_rounded(layer.weight.name, before[layer.weight], after[layer.weight], bits)
+        for parameter, value in before.items():
+            if (value.ndim == 1 or not value.any()) and not np.array_equal(value, after[parameter]):
+                raise Wrong("repair_rest", name=parameter.name)
+
+
+def check_rounded(name, weight, found, bits):
+    """That weights are rounded to ``q_max`` steps on each side of zero, and worth what they were."""
+    largest, q_max = np.abs(weight).max(), 2 ** (bits - 1) - 1
+    if np.array_equal(weight, found):
+        raise Wrong("repair_unrounded", name=name)
+    if close(found, np.rint(weight / largest * (2 ** bits - 1)) / (2 ** bits - 1)) or close(
+            found, np.rint(weight / largest * q_max) / q_max):
+        raise Wrong("repair_scale", name=name, before=f"{largest:.1f}", after=f"{np.abs(found).max():.1f}")
+    if close(found, np.rint(weight / largest * (2 ** bits - 1)) / (2 ** bits - 1) * largest):
+        raise Wrong("repair_levels", bits=bits, levels=2 ** (bits + 1) - 1, most=2 ** bits - 1)
+    if not close(found, np.rint(weight / largest * q_max) / q_max * largest):
+        wrong = farthest(found, np.rint(weight / largest * q_max) / q_max * largest)
+        raise Wrong("repair_weight", name=name, value=f"{weight[wrong]:.4f}", found=f"{found[wrong]:.4f}", bits=bits)

@@ -172,3 +172,53 @@ def check_estimated_bytes(estimated_bytes):
                             bits=bits)
         raise Wrong("bytes_other", found=f"{found:,.0f}", expected=f"{expected:,}", weights=weights_, kept=kept,
                     bits=bits)
+
+
+def two_models():
+    """A teacher and a student, both of which can train, and images."""
+    models, rng = [nn.Dense(5, in_units=3), nn.Dense(5, in_units=3)], np.random.RandomState(7)
+    for model in models:
+        model.initialize()
+        model.weight.set_data(mx.nd.array(rng.normal(size=(5, 3))))
+    return *models, mx.nd.array(rng.normal(size=(4, 3)))
+
+
+@task("3.10")
+def check_knowledge_distillation(knowledge_distillation):
+    large, small, images = two_models()
+    try:
+        result = knowledge_distillation(large, small, images, 3.0)
+    except mx.MXNetError as error:
+        if "not in a computational graph" not in str(error):
+            raise
+        raise Wrong("repair_outside") from error
+    found, kl = as_array(result, (4,), "loss"), divergences(large(images).asnumpy(), small(images).asnumpy(), 3.0)
+    if not close(found, 9 * kl["right"]):
+        for name, factor, other in (
+                ("repair_square", 1, "right"), ("repair_mean", 9 / 5, "right"), ("repair_mean", 1 / 5, "right"),
+                ("repair_temperature", 9, "not softened"), ("repair_temperature", 1, "not softened"),
+                ("repair_swapped", 9, "swapped"), ("repair_swapped", 1, "swapped"),
+                ("repair_logarithms", 9, "no logarithms"), ("repair_logarithms", 9 / 5, "no logarithms"),
+                ("repair_logarithms", 1, "no logarithms"), ("repair_logarithms", 1 / 5, "no logarithms")):
+            if close(found, factor * kl[other], 1e-4):
+                raise Wrong(name)
+        raise Wrong("repair_loss", found=f"{found[0]:.4f}", expected=f"{9 * kl['right'][0]:.4f}")
+    if large.weight.grad().asnumpy().any():
+        raise Wrong("repair_teacher")
+    if not close(small.weight.grad().asnumpy(), student_gradient(large, small, images, 3.0), 1e-4):
+        raise Wrong("repair_gradient" if small.weight.grad().asnumpy().any() else "repair_backward")
+
+
+def divergences(teacher, student, temperature):
+    """{what a student may have computed: of each image}, from logits; the sums over the classes."""
+    p, q = softmax(teacher / temperature), softmax(student / temperature)
+    hard_p, hard_q = softmax(teacher), softmax(student)
+    found = {"right": p * np.log(p / q), "swapped": q * np.log(q / p), "not softened": hard_p * np.log(hard_p / hard_q),
+             "no logarithms": p * (np.log(p) - q)}
+    return {name: values.sum(axis=1) for name, values in found.items()}
+
+
+def student_gradient(large, small, images, temperature):
+    """Of the sum of the losses: T * (q - p) times the images."""
+    p, q = (softmax(model(images).asnumpy() / temperature) for model in (large, small))
+    return temperature * (q - p).T @ images.asnumpy()
