@@ -68,7 +68,8 @@ results = Results("03_distillation_resnet", test.batches(100))
 #
 # ## From scratch
 #
-# Student logits s, teacher logits t, labels y, temperature T:
+# Student logits s, teacher logits t, labels y, temperature T, and the labels' share h (`hard_weight`). CE is the
+# cross-entropy, and KL the KL divergence, which says how much two distributions differ:
 #
 #     loss = h * CE(y, softmax(s)) + (1 - h) * T² * KL(softmax(t / T) || softmax(s / T))
 #
@@ -114,7 +115,8 @@ figure.savefig(results.path("-softened.png"), dpi=120)
 
 # %% [markdown]
 # At T = 1 the teacher is so sure of itself that its probabilities say little more than the label. Softened, they
-# also say which wrong classes are nearly right, and that is what the student can learn from.
+# also say which wrong classes are nearly right, and that is what the student can learn from. (Here we look at held-out
+# images: no student trains on them. The teacher saw them when it was trained, so it is surer of them than of new ones.)
 #
 # ## With the library
 #
@@ -163,11 +165,13 @@ for ours, theirs in zip(by_hand.collect_params().values(), with_library.collect_
 # A teacher can also say what it computes inside. Two ways are used below. *Similarities* (Tung & Mori 2019): which
 # images of the batch look alike to a layer? With the layer's outputs as rows Q, one row per image, compare
 #
-#     G = Q Qᵀ, each row divided by its L2 norm          loss = mean((G_teacher - G_student)²)
+#     G = Q Qᵀ             each row is divided by its L2 norm
+#     loss = mean((G_teacher - G_student)²)
 #
 # *Attention* (Zagoruyko & Komodakis 2017): where in the image does a layer react?
 #
-#     A = sum over the channels of x², divided by its L2 norm          loss = mean((A_teacher - A_student)²)
+#     A = sum_c x_c²       over the channels c; divided by its L2 norm
+#     loss = mean((A_teacher - A_student)²)
 #
 # Neither needs layers of the same width. Names such as `features.4` are those of the blocks; `print(net)` shows them:
 
@@ -215,9 +219,9 @@ print(f"{len(inputs)} images: {measure_latency(teacher, inputs, repeats=5).media
 # %% [markdown]
 # ## Two students
 #
-# The article's small network, and (in the long version, as it needs more training) a ResNet-18 of a quarter of the
-# teacher's width. Each is trained three ways: same images, same number of steps, same seed, same schedule. Each
-# training ends with the parameters of the epoch that did best on the held-out images.
+# The article's small network, here `SmallConvNet`, and (in the long version, as it needs more training) a ResNet-18 of
+# a quarter of the teacher's width. Each is trained three ways: same images, same number of steps, same seed, same
+# schedule. Each training ends with the parameters of the epoch that did best on the held-out images.
 #
 # - *labels alone*.
 # - *distilled*. The images stay the same from epoch to epoch, so that the teacher needs to see them only once:
@@ -225,8 +229,8 @@ print(f"{len(inputs)} images: {measure_latency(teacher, inputs, repeats=5).media
 #   also learns from the teacher in fp32, for comparison.
 # - *and features*: also what happens inside. For the article's network the similarities between the images of a batch
 #   (Tung & Mori 2019), after its one convolution and after the teacher's second stage; for the ResNet the attention
-#   maps of three stages (Zagoruyko & Komodakis 2017). The weights, 3000 and 1000, are those of the two papers. Layers
-#   of the int8 teacher have the names of its record.
+#   maps of three stages (Zagoruyko & Komodakis 2017). The weights, 3000 and 1000, are those of the two papers. The
+#   layers of the int8 teacher go by the same names; `print(int8_teacher.record)` lists them.
 #
 # **Figure:** accuracy on held-out images after each epoch. Look at the last epoch: the lowest line is the student that
 # saw labels alone. The teacher would be far above the figure's upper edge.
@@ -342,5 +346,6 @@ if LONG:
 #
 # - By hand, in NumPy: the gradient of the softened loss with and without T². How large is it at T = 1, 4 and 20?
 # - T = 1 and T = 20, `hard_weight` 0.5: the best values depend on student and teacher.
-# - A QAT network as the student: `prepare_qat(net, data, bits=4)`, then `distill`.
+# - A student that trains with the rounding (quantization-aware training, tutorial 2): `prepare_qat(net, data, bits=4)`,
+#   then `distill`.
 # - Augmented data (`gluon_compress.datasets.random_flip`): the teacher labels images nobody has labelled.

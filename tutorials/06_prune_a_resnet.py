@@ -40,8 +40,9 @@ example = results.example
 # %% [markdown]
 # ## What hangs together
 #
-# In `relu(body(x) + shortcut(x))` channel 7 of the body is added to channel 7 of the shortcut. Remove one and the
-# other has to go, and with it channel 7 of every block of the stage, because each adds to the one before.
+# The network has four stages of two blocks, `features.3` to `features.6`. In a block, `relu(body(x) + shortcut(x))`,
+# channel 7 of the body is added to channel 7 of the shortcut. Remove one and the other has to go, and with it channel 7
+# of every block of the stage, because each adds to the one before: these channels are the stage's residual path.
 # `prune_channels` reads that off the network's graph. Ask for half of one layer, and see which layers go along:
 
 # %%
@@ -82,13 +83,15 @@ print("all", len(values), "parameters are those that prune_channels left")
 # ## Sensitivity: what each layer can spare
 #
 # For each set of layers that go together: remove a fraction of the channels, measure, put them back. Nothing is
-# trained, and the images are not the test images. The state is kept, so that a long measurement can be
+# trained, and the images are not the test images. (The shipped network was trained on them, so the accuracies are too
+# high; what counts is the difference.) The state is kept, so that a long measurement can be
 # interrupted; it is of these images, and refused with others.
 #
 # **Figure:** the error, one minus the accuracy, on a log axis; the dotted line is the network as it is. Solid red lines
 # are sets on a residual path, dashed blue ones those inside a block. At the right edge the red lines end above the blue
 # ones. In the middle, with half of the channels gone, the path of the last stage (`features.6.0.body.3`) is better off
-# than some sets inside blocks.
+# than some sets inside blocks. Points below the dotted line are chance: one of the quick
+# version's 200 images is half a point.
 
 # %%
 net = gc.params.load("resnet18_cifar10")
@@ -114,9 +117,9 @@ figure.savefig(results.path(".png"), dpi=120)
 # %% [markdown]
 # Read the table stage by stage. With three quarters of the channels gone, those that run through a whole stage
 # (`features.0`, `features.4.0.body.3`, ...) lose more than those inside its blocks: everything in the stage is added to
-# them. But inside a block is not free: the first blocks of stages 4 and 5 lose many points, too, and the path of
-# the last stage can spare more than that of the first. `ratios` takes, for each set, the largest fraction within a
-# budget. All layers together lose more than each alone; training has to make up for that.
+# them. But inside a block is not free: the first blocks of `features.4` and `features.5` lose many points, too, and the
+# path of the last stage can spare more than that of the first. `ratios` takes, for each set, the largest fraction
+# within a budget, here six points. All layers together lose more than each alone; training has to make up for that.
 
 # %%
 ratios = curves.ratios(max_drop=0.06)

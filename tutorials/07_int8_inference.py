@@ -70,7 +70,9 @@ print(f"int8 and fp32 agree on {results.numbers['agreement of int8 and fp32']:.2
 # %% [markdown]
 # ## Calibration from scratch
 #
-# Take the first convolution inside a block, with its BatchNorm and its ReLU, as a network of its own. What goes in is
+# Take the first convolution inside a block, with its BatchNorm and its ReLU, as a network of its own
+# (`correct_bias=False`: the bias stays what the formulas below say, without the library's correction for the mean error
+# of the rounding). What goes in is
 # never negative, so its codes are unsigned, from 0 to 255. For a threshold T:
 #
 #     s = T / 255          code = round(min(x, T) / s)          error = mean((code * s - x)²)
@@ -119,8 +121,10 @@ figure.savefig(results.path("-calibration.png"), dpi=120)
 #
 #     a = gamma / sqrt(variance + epsilon)          w <- a * w          bias = beta - a * mean
 #
-# Then each output channel of the weights gets a scale. (Of MXNet's kernels the largest weight is 127.5 steps.) The
-# layer multiplies 8-bit codes, adds the products up in 32 bits, and rounds once, to the codes of the next layer:
+# Then each output channel of the weights gets a scale. (Of MXNet's kernels the largest weight is 127.5
+# steps: it is rounded to 128 and cut to 127, or is -128. The factor `1 + 1e-6` below keeps float32 from falling short
+# of that.) The layer multiplies 8-bit codes, adds the products up in 32 bits, and rounds once, to the codes of the next
+# layer:
 #
 #     code_out = round((sum(code_w * code_x) + round(bias / (s_w * s_x))) * s_w * s_x / s_out)
 #
@@ -157,8 +161,9 @@ assert apart.max() <= (2 if alone.record.processor else 1), "the kernel computes
 # %% [markdown]
 # ## What runs where
 #
-# In the whole network the addition of the shortcut, too, is done before the rounding. So between two layers there is
-# nothing but integers:
+# In the whole network the addition of the shortcut, too, is done before the rounding. So between two convolutions there
+# is nothing but integers. In fp32 is what stands in the record above: the average at the end, whose result has a range
+# of its own.
 
 # %%
 operators = [node.operator for node in gc.network.graph.Graph(int8).nodes if node.operator != "null"]
@@ -166,8 +171,9 @@ for operator in dict.fromkeys(operators):
     print(f"{operators.count(operator):4d} x {operator}")
 
 # %% [markdown]
-# The processor has several instructions for that; oneDNN, which does the work, picks the best. The table says what
-# it picked, with the types of input, weight and output (`u8` is an unsigned 8-bit integer) and the time in each:
+# The processor has several instructions for that; oneDNN, the library of kernels inside MXNet, picks the best. The
+# table says what it picked, with the types of input, weight and output (`u8` is an unsigned 8-bit integer) and the time
+# in each:
 
 # %%
 print(gc.measuring.kernels_of(int8, results.example))
@@ -206,7 +212,8 @@ print(f"loaded into a fresh fp32 network: {gc.training.evaluate(fresh, results.t
 # ## A bound on the accuracy
 #
 # When a network loses too much, a few layers are usually to blame. With `evaluate` and `max_accuracy_drop`, `quantize`
-# finds and leaves those in fp32, and says which. Take images that are not the test images. Here nothing has to stay:
+# finds and leaves those in fp32, and says which. Take images that are not the test images. (The network was trained on
+# those we take here, so both accuracies are too high; what counts is the difference.) Here nothing has to stay:
 
 # %%
 held_out = train.subset(slice(2000, 2500)).batches(100)

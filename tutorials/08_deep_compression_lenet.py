@@ -303,7 +303,8 @@ print(f"{size:,} bytes, {original / size:.0f} times less than {original:,}")
 # ## The curve
 #
 # How small a file is, and how often its network errs: the codes of tutorial 2, the three stages of "Deep
-# Compression", and the rates. Errors are those on held-out images, sizes are of whole files.
+# Compression", and the rates. Errors are those on held-out images, sizes are of whole files. (The shipped
+# network was trained on the held-out images, so the errors are too small; what counts is the difference.)
 #
 # **Figure:** to the right files get smaller, upwards networks err more often, on a log axis. Few bits alone go up
 # steeply where rounding by rate is still level; the three stages end to the left of it.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 10. The way out: one file, and two other engines
 #
-# - **You will be able to** export a network as ONNX, read what is in the file, compute one of its integer layers by
-#   hand, run it in ONNX Runtime and OpenVINO, and compare all of it in one report.
+# - **You will be able to** export a network as ONNX, a file format that most engines read; read what is in the file,
+#   compute one of its integer layers by hand, run it in ONNX Runtime and OpenVINO, and compare all of it in one report.
 # - **You need to know** pruned channels, [tutorial 5](05_structured_pruning_simple_cnn.py), and networks on integers,
 #   [tutorial 7](07_int8_inference.py). The articles end in MXNet.
 # - **Time on two cores:** <!-- time.10: begin -->100 seconds; with `--long` 6 CPU minutes<!-- time.10: end -->
@@ -302,4 +302,4 @@ results.finish()
 #
 # - Fine-tune before `quantize` (tutorial 6), and compare with the original after the same training.
 # - `gc.export.to_onnx(small, path, example, weights="int8")`: fp32 computes, but the file is a quarter as long.
-# - Open `10_the_way_out-int8.onnx` in Netron, and find the layer you computed.
+# - Open `10_the_way_out-int8.onnx` in Netron, a viewer of graphs in the browser, and find the layer you computed.

@@ -21,5 +21,8 @@ def show_in_notebook(folder):
         for file in sorted((file for file, time in times().items() if before.get(file) != time), key=times().get):
             display(Image(filename=str(file)))
     remember(None)
+    # a cell that ends in plot_curves(...) shows the figure alone, not where it is
+    shell.display_formatter.formatters["text/plain"].for_type(
+        type(folder), lambda path, printer, _: printer.text("" if path.parent == folder else repr(path)))
     shell.events.register("pre_run_cell", remember)
     shell.events.register("post_run_cell", show)

@@ -8,10 +8,16 @@
 # [1](../01_threshold_pruning_lenet.py) and [5](../05_structured_pruning_simple_cnn.py) are on the same matter.
 # *Computing:* about a minute on two cores. *Download:* MNIST, 11 MB, once.
 #
+# `python tutorials/weave.py` makes the notebook, `lab1_prune.ipynb` in `tutorials/woven/en/labs`; run it there.
 # Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
 # Check as often as you like. Use in a function its arguments, imports and other functions of yours: what a cell has
-# computed is not there when the notebook is graded. Answer a question before you run the cells below it; each wrong
-# choice is explained. Hand in this notebook and the file `lab1.gcz` that the last task makes in the same folder.
+# computed is not there when the notebook is graded. Answer a question, with a letter such as `"a"`, before you run the
+# cells below it; each wrong choice is explained. Hand in this notebook and the file `lab1.gcz` that the last task makes
+# in the same folder.
+#
+# `lab` has the images: `lab.train.batches(128, shuffle=True)` gives the training images in batches `(images, labels)`,
+# `lab.example` is one batch of held-out images, and `lab.accuracy(net)` the accuracy on all held-out ones. (SimpleCNN
+# was trained on these, too, so it is a little too high; what counts is the difference.)
 
 # %%
 from lab import Lab, curves
@@ -35,7 +41,7 @@ print(f"held-out accuracy as trained: {lab.accuracy(net):.4f}")
 #
 #     kept = size - round(sparsity * size)
 #
-# Exactly so many, also where several weights are equally large.
+# Exactly so many, also where several weights are equally large (`np.argsort` ranks them).
 
 # %%
 def magnitude_mask(weight, sparsity):
@@ -116,7 +122,8 @@ for title, network in (("as trained", original), ("80 % zeros", net)):
 # ## 1.4 A masked step (15 minutes)
 #
 # After pruning, the network trains on, and the pruned weights must stay at zero. A gradient of zero is not enough:
-# momentum from earlier steps, or weight decay, still moves a weight. So apply the masks after the step.
+# momentum from earlier steps, or weight decay, still moves a weight. So apply the masks after the step:
+# `parameter.data()` reads a parameter, `parameter.set_data(...)` writes it.
 
 # %%
 def masked_step(net, trainer, loss_function, images, labels, masks):
@@ -266,7 +273,9 @@ for channels, milliseconds in zip(curve["channels"], curve["milliseconds"]):
 #
 # SimpleCNN's parameters take 88 kB. Make a file of **at most 27,000 bytes** that recognizes **at least 97.5 %** of the
 # held-out images, in at most four minutes. Remove channels, train, prune the rest with masks, train again. The held-out
-# images decide; do not train on them.
+# images decide; do not train on them. `gc.training.fit(net, lab.train.batches(128, shuffle=True), 2, trainer)` is the
+# training loop, here for 2 epochs; make a new trainer after each pruning. Everything above may be used here, and at the
+# end stands `return net, [plan, masks]`.
 
 # %%
 def compress():

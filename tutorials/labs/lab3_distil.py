@@ -11,8 +11,9 @@
 #
 # Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
 # Use in a function its arguments, imports and other functions of yours: what a cell has computed is not there when the
-# notebook is graded. Answer a question before you run the cells below it. Hand in this notebook and the file `lab3.gcz`
-# that the last task makes in the same folder.
+# notebook is graded. Answer a question, with a letter such as `"a"`, before you run the cells below it. Hand in this
+# notebook and the file `lab3.gcz` that the last task makes in the same folder. `lab` has the images, as in lab 1.
+# (LeNet was trained on the held-out ones, too, so its accuracy on them is a little too high.)
 
 # %%
 from lab import Lab
@@ -31,7 +32,7 @@ teacher_logits = teacher(lab.example).asnumpy()
 # %% [markdown]
 # ## 3.1 Softened probabilities (10 minutes)
 #
-#     p_i = exp(z_i / T) / sum over j of exp(z_j / T)
+#     p_i = exp(z_i / T) / sum_j exp(z_j / T)
 #
 # The temperature T divides the logits. Subtract the largest logit of each row first: exp(1000) is infinite.
 
@@ -58,9 +59,11 @@ for temperature in (1, 4, 16):
 # With student logits s, teacher logits t, labels y, temperature T and h the share of the labels:
 #
 #     loss = h * CE(y, softmax(s)) + (1 - h) * T**2 * KL(softmax(t / T) || softmax(s / T))
-#     KL(p || q) = sum over the classes of p * (log p - log q)
+#     KL(p || q) = sum_c p_c * (log p_c - log q_c)
 #
-# Write it with `mx.nd` (`log_softmax`, `softmax`, `pick`), so that it can be differentiated.
+# CE is the cross-entropy, and KL the KL divergence, a sum over the classes c. Write it with `mx.nd` (`log_softmax`,
+# `exp`, `pick`), so that it can be differentiated. `mx.nd.pick(x, labels, axis=1)` takes from each row of x the number
+# in the column of its label.
 
 # %%
 def distillation_loss(student_logits, labels, teacher_logits, temperature, hard_weight):
@@ -246,7 +249,10 @@ lab.check(8, answer_3_8)
 #
 # A file of **at most 9,000 bytes** that recognizes **at least 97.5 %** of the held-out images, in at most six minutes.
 # Begin with the pruned SimpleCNN, let LeNet teach it, prune what is left with masks, and write it in 8 bits. Of the
-# files that reach the bar the most accurate one wins.
+# files that reach the bar the most accurate one wins. `gc.distillation.distill(net, teacher, data, 3, 4.0, 0.1,
+# trainer=trainer)` distils for 3 epochs with T = 4 and h = 0.1; make a new trainer after each pruning. Everything above
+# may be used here, `teacher` too, and at the end stands `return net, [plan, masks, scales]`, where `scales` comes from
+# `gc.quantization.quantize_weights(net, bits=8)`.
 
 # %%
 def compress():
