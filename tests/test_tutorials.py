@@ -297,7 +297,7 @@ def test_pruning_a_residual_network(found):
     assert max(three_quarters[name] for name in curves if name not in inside) < min(map(three_quarters.get, inside))
     found.says("the path of the last stage (`features.6.0.body.3`) is better off than some sets inside blocks.")
     assert curves["features.6.0.body.3"]["0.5"] > min(curves[name]["0.5"] for name in inside)
-    found.says("the first blocks of stages 4 and 5 lose many points, too")
+    found.says("the first blocks of `features.4` and `features.5` lose many points, too")
     baseline = found.numbers["held-out accuracy as trained"]
     assert all(baseline - three_quarters[f"features.{stage}.0.body.0"] > 0.08 for stage in (4, 5))
     found.says("the path of the last stage can spare more than that of the first")
