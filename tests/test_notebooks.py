@@ -31,6 +31,7 @@ for name in ("b.png", "a.png"):
     figure.subplots().plot([1, 2])
     figure.savefig(name)
 print("two figures")
+print("a line of MXNet's", file=sys.stderr)
 Path("b.png")
 
 # %%

@@ -113,7 +113,8 @@ results.add("d2l's residual network, as trained", mine)
 # %% [markdown]
 # ## What the graph says
 #
-# Call the network with a symbol instead of an array, and you get its graph. The layers are the operators that they
+# Call the network with a symbol instead of an array, and you get its graph (`as_np_ndarray` makes it a symbol of the
+# NumPy interface). The layers are the operators that they
 # are without `set_np`. Only the functions between them have names of the NumPy interface: `_npi_add` for the `+`,
 # `_npx_relu` for the ReLU. The library knows both kinds, so it sees that channel 7 of a body and channel 7 of its
 # shortcut have to go together (tutorial 6).
@@ -178,7 +179,7 @@ def compare(title, again):
     return small
 
 
-compare("d2l's residual network", mine_again)
+small = compare("d2l's residual network", mine_again)
 
 # %% [markdown]
 # ## A checkpoint of `Module`

@@ -33,13 +33,16 @@ def outputs_of(source, notebook_in):
 
 
 def run(notebook, folder):
-    """Run a notebook in ``folder`` and return the outputs of its code cells; an error in a cell is raised."""
+    """Run a notebook in ``folder`` and return the outputs of its code cells; an error in a cell is raised.
+
+    Lines of MXNet's C++ and warnings go to stderr, which is left out: they are of the machine, not of the tutorial.
+    """
     from nbclient import NotebookClient
     NotebookClient(notebook, timeout=None, kernel_name="python3", coalesce_streams=True,
                    extra_arguments=["--IPKernelApp.log_level=ERROR"],
                    resources={"metadata": {"path": str(folder)}}).execute()
-    return [[_without_folders(output) for output in cell.outputs] for cell in notebook.cells
-            if cell.cell_type == "code"]
+    return [[_without_folders(output) for output in cell.outputs if output.get("name") != "stderr"]
+            for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def text_of(outputs):
