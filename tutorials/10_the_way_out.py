@@ -112,7 +112,9 @@ for node in (first, read, weight_read, bias_read, layer, last):
 # and `DequantizeLinear` goes back, `x = (code - zero_point) * scale`. The list shows three kinds. Behind a ReLU numbers
 # are positive, zero has the code 0, and there is no ReLU in the file: the codes end there anyway. The images have the
 # code 128 for zero. A layer whose output is added to a shortcut (`..._before`) is rounded before the addition, too, and
-# its zero lies where its range needs it. Weights are signed codes with the zero point 0 and a scale for each channel.
+# its zero lies where its range needs it. (A `MaxPool` whose output ends in `..._places_codes` only picks every
+# second place, for the shortcut convolution behind it, which has a stride of two: OpenVINO would not find the pattern
+# otherwise.) Weights are signed codes with the zero point 0 and a scale for each channel.
 
 # %%
 for node in model.graph.node:
