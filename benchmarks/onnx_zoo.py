@@ -49,6 +49,7 @@ SHAPES = {"simple_pose": [(1, 3, 128, 96)], "alpha_pose": [(1, 3, 128, 96)], "mo
 HEADS = re.compile(r"rpn|predictor|_score|yolooutput|centernet|heatmap")  # of detectors: large scores all become 1
 HEAD = 0.05
 LEAST_VARIANCE = 0.01
+EARLY = "as in zoos.py"  # the note on rows that were measured before normalize()
 KINDS = {"video": "video", "poses": "poses", "depth": "depth", "tracking": "tracking"}
 
 
@@ -254,8 +255,8 @@ def notes(rows, chosen, left_out):
         "Networks that differ in their data set only are one row, which names the others."]
     early = sum(not row.get("normalized", True) for row in rows.values())
     if early:
-        found.append(f"{early} rows are of weights without normalize(): mean of BatchNorm between -0.3 and 0.3, "
-                     "variance between 0.5 and 1.5, as in zoos.py; the last layers of detectors as all others.")
+        found.append(f"{EARLY} ({early} rows): weights without normalize(): mean of BatchNorm between -0.3 and 0.3, "
+                     "variance between 0.5 and 1.5; the last layers of detectors as all others.")
     return found + ([f"Still to be measured: {len(missing)} networks."] if missing else [])
 
 
@@ -264,6 +265,8 @@ def cells(key, row, others):
     remarks += [f"{engine}: {row[engine]}" for engine in ENGINES if isinstance(row.get(engine), str)]
     if "one bit" in row and not all(agrees(row, engine) for engine in ENGINES):
         remarks.append(f"one bit: {row['one bit']:.0e}")
+    if not row.get("normalized", True):
+        remarks.append(EARLY)
     if others:
         remarks.append(f"stands for {', '.join(others)} too")
     shapes = ", ".join("x".join(map(str, shape)) for shape in row.get("shapes", ()))
