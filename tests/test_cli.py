@@ -58,6 +58,13 @@ def test_the_page_of_a_command_says_what_it_does_and_what_each_option_means(name
     assert "Examples:" in page and without == []
 
 
+def test_the_first_page_has_the_whole_first_sentence_of_each_command():
+    shown = " ".join(done("--help").stdout.split())
+    for name, page in PAGES.items():
+        first = re.split(r"\.(?:\s|$)", page.help)[0]
+        assert f"{name} {' '.join(first.split())}" in shown
+
+
 def test_help_comes_without_an_import_of_mxnet(run_python):
     run_python("import sys\n"
                "sys.argv[0] = '/usr/bin/gluon-compress'\n"

@@ -53,7 +53,8 @@ REMEDIES = {  # {stage: what helps where it loses much}
               "kept, from which the same command goes on. [default: OUTPUT.state]")
 def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None, to: str,
              rate: float | None, **shared: Any) -> None:
-    """Prune channels of NETWORK, train it with the original as its teacher, and bring it onto integers.
+    """Prune channels of NETWORK, train it with the original as its teacher, and bring it onto integers or into a
+    small file.
 
     Or, with --to coded, make its file as small as can be: weights are rounded to what costs least in accuracy and in
     bits, and coded. --macs 1 --epochs 0 does nothing else.

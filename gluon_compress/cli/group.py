@@ -28,6 +28,12 @@ class Group(click.Group):
             return None
         return getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with the whole first sentence of its page, of which click would show the beginning."""
+        pages = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, page.get_short_help_str(limit=1000)) for name, page in pages.items() if page])
+
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None,  # type: ignore[override]
              standalone_mode: bool = True, **further: Any) -> Any:
         register()
