@@ -33,6 +33,8 @@ HELD_OUT, HELD_OUT_SEED = 5000, 0
 SEEDS = (1, 2, 3)
 SHIFTS = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2)]  # of a window in images padded by a pixel
 FALLING = 0.5  # share of the training over which the bytes fall to the goal
+CALIBRATION = 512  # images, for a teacher on integers
+NORM_BATCHES = 20  # for the statistics of BatchNorm after channels went
 TOLD = 50  # batches between two losses that are added up: asking for one waits for it
 
 
@@ -42,28 +44,31 @@ class Setting:
 
     goal: int  # bytes of all codes at the end
     epochs: int
-    removed: dict = field(default_factory=dict)  # {layer: share of its channels} that go before the training
+    # {layer: share of its channels} that go before the training, or {"macs": the share that all keep together}
+    removed: dict = field(default_factory=dict)
     learning_rate: float = 2e-3
     batch: int = 128
     penalty: float = 0.1  # at the beginning
     temperature: float = 4
     hard_weight: float = 0.3
     step_rate: float = 0.02
+    after: str | None = None  # the aim from whose last epoch the training goes on, with the same seed
 
 
 CAFFE = {"features.0": 0.5, "features.2": 0.5, "features.5": 0.8}
 DENSE = {"features.1": 0.5, "features.2": 0.5}
 ARTICLE = {"conv.0": 0.5, "conv.2": 0.5, "dense.0": 0.5}
+ALEXNET = {**{f"features.{number}": 0.2 for number in (0, 2, 4, 5, 6)}, "dense.0": 0.5, "dense.1": 0.5}
 # {network: {aim: Setting}}, in the order in which ``--all`` trains them
 SETTINGS = {
     "lenet_300_100_mnist": {"130x": Setting(7650, 40, DENSE, 3e-3, 256), "60x": Setting(17000, 40, DENSE, 3e-3, 256)},
     "lenet5_caffe_mnist": {"300x": Setting(5200, 20, CAFFE),
-                           "650x": Setting(2150, 40, {"features.0": 0.6, "features.2": 0.6, "features.5": 0.88})},
-    "lenet_mnist": {"150x": Setting(4100, 30, ARTICLE)},
-    "simple_cnn_mnist": {"40x": Setting(1750, 40, penalty=0.02)},
-    "resnet18_cifar10": {"60x": Setting(180_000, 20, learning_rate=1e-3, penalty=0.03),
-                         "100x": Setting(105_000, 20, learning_rate=1e-3, penalty=0.03)},
-    "alexnet_cifar10": {"60x": Setting(333_000, 20, {"dense.0": 0.5, "dense.1": 0.5}, 1e-3, penalty=0.03)},
+                           "650x": Setting(2150, 30, {"features.0": 0.6, "features.2": 0.6, "features.5": 0.88})},
+    "lenet_mnist": {"150x": Setting(4100, 20, ARTICLE, 3e-3, 256)},
+    "simple_cnn_mnist": {"40x": Setting(1750, 20, {}, 3e-3, 256, penalty=0.02)},
+    "alexnet_cifar10": {"60x": Setting(333_000, 5, ALEXNET, 1e-3, penalty=0.03)},
+    "resnet18_cifar10": {"60x": Setting(180_000, 5, {"macs": 0.6}, 1e-3, penalty=0.03),
+                         "100x": Setting(105_000, 3, {"macs": 0.6}, 1e-3, penalty=0.03, after="60x")},
 }
 CIFAR = compose(random_crop(4), random_flip, cutout(8))
 
@@ -105,10 +110,11 @@ def window(images, shift):
 
 
 class Cifar10:
-    """CIFAR-10, augmented as for the shipped networks; the teacher sees each batch."""
+    """CIFAR-10, augmented as for the shipped networks; the teacher, on integers for speed, sees each batch."""
 
     def __init__(self, name, dataset, size, work):
-        self.teacher = gc.params.load(name)
+        some = list(dataset.subset(slice(0, CALIBRATION)).batches(size, size=resized(name)))
+        self.teacher = gc.quantization.quantize(gc.params.load(name), some, progress=False)
         self.batches = dataset.batches(size, shuffle=True, augment=CIFAR, size=resized(name))
 
     def __iter__(self):
@@ -135,11 +141,41 @@ def datasets_of(name):
 
 def network_of(name, setting):
     """The shipped network without the channels that go before the training."""
-    net = gc.params.load(name)
-    if setting.removed:
-        shape = gc.params.manifest()[name]["input_shape"]
-        gc.pruning.prune_channels(net, mx.nd.zeros((1, *shape)), setting.removed, round_to=1)
+    net, removed = gc.params.load(name), setting.removed
+    if removed:
+        example = mx.nd.zeros((1, *gc.params.manifest()[name]["input_shape"]))
+        if "macs" in removed:
+            gc.pruning.prune_channels(net, example, macs=removed["macs"], scope="global", max_ratio=0.8, round_to=16)
+        else:
+            gc.pruning.prune_channels(net, example, removed, round_to=1)
     net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
+def trainer_of(net, setting, updates):
+    """A trainer of so many updates for an epoch."""
+    goal = gc.coding.SizeGoal(setting.goal, int(FALLING * setting.epochs * updates), setting.penalty)
+    return gc.coding.RateTrainer(net, goal, "adam", {"learning_rate": setting.learning_rate},
+                                 step_rate=setting.step_rate)
+
+
+def identity_of(name, setting, seed):
+    """What tells a training from others."""
+    return {"network": name, "seed": seed, **{key: value for key, value in asdict(setting).items() if value is not None}}
+
+
+def begin(name, setting, seed, rest, stem):
+    """The network as it is before the training."""
+    net = network_of(name, setting)
+    if setting.after is not None:
+        earlier, state = SETTINGS[name][setting.after], stem_of(stem.parent, name, setting.after, seed)
+        trainer = trainer_of(net, earlier, len(rest) // earlier.batch)
+        training_state.restore(state.with_suffix(".state"), net, trainer, identity_of(name, earlier, seed))
+        unrounded = trainer.state_tensors()
+        restore_snapshot(net, {key: unrounded[key] for key in trainer.steps})
+    elif setting.removed and any(norms_of(net)):
+        np.random.seed(seed)
+        gc.pruning.reestimate_batch_norm(net, rest.batches(setting.batch, shuffle=True), batches=NORM_BATCHES)
     return net
 
 
@@ -148,12 +184,9 @@ def train(name, setting, seed, stem):
     rest, held, _ = datasets_of(name)
     data = {"mnist": Mnist, "cifar10": Cifar10}[gc.params.manifest()[name]["dataset"]](
         name, rest, setting.batch, stem.parent)
-    net = network_of(name, setting)
-    trainer = gc.coding.RateTrainer(
-        net, gc.coding.SizeGoal(setting.goal, int(FALLING * setting.epochs * len(data)), setting.penalty), "adam",
-        {"learning_rate": setting.learning_rate}, step_rate=setting.step_rate)
-    identity = {"network": name, "seed": seed, **asdict(setting)}
-    state, epochs = stem.with_suffix(".state"), []
+    state, epochs, identity = stem.with_suffix(".state"), [], identity_of(name, setting, seed)
+    net = network_of(name, setting) if state.exists() else begin(name, setting, seed, rest, stem)
+    trainer = trainer_of(net, setting, len(data))
     if state.exists():
         epochs, _ = training_state.restore(state, net, trainer, identity)
     for epoch in range(len(epochs), setting.epochs):
