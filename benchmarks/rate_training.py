@@ -161,7 +161,8 @@ def trainer_of(net, setting, updates):
 
 def identity_of(name, setting, seed):
     """What tells a training from others."""
-    return {"network": name, "seed": seed, **{key: value for key, value in asdict(setting).items() if value is not None}}
+    return {"network": name, "seed": seed,
+            **{key: value for key, value in asdict(setting).items() if value is not None}}
 
 
 def begin(name, setting, seed, rest, stem):

@@ -3,11 +3,12 @@
     python benchmarks/rate_training_table.py --work ~/rate
 
 Of each network and aim, the results of all seeds that are there, which the table names. The file of the seed with the
-lowest held-out error goes into ``params/compressed``, with where it comes from in ``manifest.json`` there; anyone checks it with
+lowest held-out error goes into ``params/compressed``, with where it comes from in ``manifest.json`` there; anyone
+checks it with
 
     gluon-compress evaluate params/compressed/lenet5_caffe_mnist-300x.gcz params:lenet5_caffe_mnist --data mnist
 
-Results: ``results/rate_training.json`` and ``.txt``.
+Results: ``results/rate_training.json``, ``.txt`` and ``.png``.
 """
 import json
 from pathlib import Path
@@ -21,10 +22,11 @@ from gluon_compress.checkpoint import records
 from gluon_compress.files.locks import sha256_of
 from gluon_compress.tables import format_table
 from rate_training import SEEDS, SETTINGS, Setting, datasets_of, network_of, stem_of
+from rate_training_figure import PUBLISHED, TITLES, draw
 
 RESULTS = recording.RESULTS / "rate_training.json"
 FOLDER = Path(__file__).resolve().parents[1] / "params" / "compressed"
-# What this table wants, and what others published (ratio of sizes, error in percent), all of weights alone.
+# What this table wants.
 WANTED = {
     ("lenet_300_100_mnist", "130x"): "1.60 % error", ("lenet_300_100_mnist", "60x"): "1.05 % error, as dense",
     ("lenet5_caffe_mnist", "300x"): "0.80 % error", ("lenet5_caffe_mnist", "650x"): "1.00 % error",
@@ -32,8 +34,6 @@ WANTED = {
     ("resnet18_cifar10", "60x"): "0.3 points more than dense", ("resnet18_cifar10", "100x"): "1 point more than dense",
     ("alexnet_cifar10", "60x"): "0.2 points more than dense",
 }
-PUBLISHED = ("LeNet-5 Caffe: Han 2016 39x at 0.74 %; DeepCABAC 2020 115x; EPR 2020 606x at 1.0 %; MIRACLE 2019 1110x "
-             "at 0.96 %.", "LeNet-300-100: Han 2016 40x at 1.58 %; EPR 2020 124x at 1.9 %.")
 
 
 def measured(work, name, aim, test):
@@ -89,7 +89,12 @@ def table(rows):
         "Settings chosen on 5,000 held-out training images, the last epoch taken; the test images chose nothing. The",
         "networks that training began with, their teachers, had seen the held-out images: errors there are too low.",
         "Dense: the shipped network, test error. Minutes: by the clock, beside other work on two cores.",
-        "Published, of the weights alone:", *PUBLISHED])
+        "Published, of the weights alone:", *map(published, PUBLISHED)])
+
+
+def published(name):
+    points = "; ".join(f"{source} {times}x at {error} %" for source, times, error in PUBLISHED[name])
+    return f"{TITLES[name]}: {points}."
 
 
 @click.command(help=__doc__.split("\n")[0])
@@ -105,6 +110,7 @@ def main(work):
     content = {f"{name} {aim}": [{key: value for key, value in each.items() if key != "file"} for each in results]
                for (name, aim), results in rows.items()}
     text = table(rows)
+    draw(rows, RESULTS.with_suffix(".png"))
     click.echo(text)
     click.echo(f"Made: {recording.write_result(RESULTS, content, text)}")
 

@@ -94,6 +94,18 @@ def test_of_the_rates_that_fit_the_smallest_file_is_taken(net, tmp_path):
     assert abs(result.rows[-1]["bytes"] - smallest["bytes"]) <= NUMBERS
 
 
+def test_pruning_is_dropped_where_rounding_alone_makes_the_smaller_file(net, tmp_path):
+    result = compress(net, HELD_OUT, 0.02, TRAINING, INPUTS, SHORT, tmp_path, **QUIET)
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    trials = {name: row for name, row in rows.items() if name.startswith("2-rounded-") and row["fits"]}
+    smallest = min(trials, key=lambda name: trials[name]["bytes"])
+    alone = [name for name in trials if "unpruned" in name]
+    assert alone and len(alone) < len(trials)
+    assert abs(result.rows[-1]["bytes"] - trials[smallest]["bytes"]) <= NUMBERS
+    assert ("of the original: pruned" in result.rows[-1]["note"]) == (smallest in alone)
+    assert [type(each).__name__ for each in result.records] == ["Scales"]
+
+
 def test_a_rate_that_is_given_is_taken_whatever_it_costs(net):
     with pytest.warns(UserWarning, match="standard error"):
         result = compress(net, HELD_OUT, 0.0, calibration_data=INPUTS, stages=[Rounding(rate=30.0)], **QUIET)

@@ -38,7 +38,7 @@ from ...quantization.calibration.observing import input_batches
 from .judging import DIGITS, EverySecond, Judge, digest_of_inputs, digest_of_training_data
 from .record import Compression
 from .stages import Pruning, Rounding
-from .task import Stage, Task
+from .task import ORIGINAL, Stage, Task
 from .work_folder import RESULTS, WorkFolder
 
 CALIBRATION_SAMPLES = 1024  # that are taken of the training data
@@ -67,7 +67,8 @@ def compress(net: HybridBlock, data: Iterable[Any], max_accuracy_drop: float = 0
     max_accuracy_drop : float
         How much of the accuracy on ``data`` may be lost, in [0, 1]: 0.001 is a tenth of a point.
     training_data : iterable of (input, label) batches, optional
-        What the network is trained on after pruning. Without it nothing is trained.
+        What the network is trained on after pruning. Without it nothing is trained. Where pruning makes the file no
+        smaller, the original is rounded instead, so that at worst the time is lost.
     calibration_data : iterable of batches, optional
         Inputs on which the error of rounding is measured, labels are not looked at; by default the first
         1,024 samples of ``training_data``. Where there is neither, every second batch of ``data`` calibrates, and the
@@ -204,7 +205,7 @@ def _put_back_on_error(net: HybridBlock) -> Iterator[None]:
 
 def _run(net: HybridBlock, stages: list[Stage], task: Task) -> Compression:
     records: tuple[Any, ...] = ()
-    task.stage = "0-original"
+    task.stage = ORIGINAL
     row = task.kept(task.stage, net, lambda: ((), {}))
     result = Compression([{"stage": "original", **row}], task.judge.samples, task.judge.max_drop)
     _tell(result, task.progress)

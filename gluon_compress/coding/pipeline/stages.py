@@ -8,6 +8,7 @@ from typing import Any
 from mxnet.gluon import HybridBlock
 
 from ...arguments import check_function, check_integer, check_number, check_text
+from ...checkpoint.file import coded_size
 from ...network.layer import Which, select_layers
 from ...network.values import restore_snapshot, snapshot
 from ...pruning.weights.magnitude import PRUNABLE, prune_magnitude
@@ -21,7 +22,7 @@ from ...tables import progress_bar
 from ...training.learning_rates import one_cycle
 from ...training.loop import fit
 from .searching import largest_that_fits
-from .task import Made, Task
+from .task import ORIGINAL, Made, Task
 
 NAG = {"learning_rate": 0.01, "momentum": 0.9, "wd": 5e-4}
 ROUNDABLE = ("Conv2D", "Dense")
@@ -129,6 +130,9 @@ class Rounding:
     bisection of its logarithm. Of all rates tried that fit, the one with the smallest file is taken. Where none fits,
     the weights are rounded to 8 bits with a scale per channel; where even that loses too much, they stay as they are.
 
+    After :class:`Pruning` the original is rounded, too, and the smaller file is kept, with a note of the other: as
+    rounding sets weights to zero by itself where that costs little, pruning may gain nothing.
+
     Parameters
     ----------
     rate : float, optional
@@ -156,25 +160,43 @@ class Rounding:
         return {"rate": self.rate, "bisections": self.bisections, "layers": [layer.name for layer in chosen]}
 
     def run(self, net: HybridBlock, records: tuple[Record, ...], task: Task) -> Made:
+        made = self._rounded(net, records, task, task.stage)
+        if self.rate is not None or not records or not all(isinstance(record, Masks) for record in records):
+            return made
+        pruned, before = self._row(net, made, task), snapshot(net)
+        task.folder.load(ORIGINAL, net)
+        other = self._rounded(net, (), task, f"{task.stage}-unpruned")
+        row = self._row(net, other, task)
+        if (not row["fits"], row["bytes"]) <= (not pruned["fits"], pruned["bytes"]):
+            note = f"{other[1]['note']}, of the original: pruned {pruned['bytes']:,} bytes"
+            return other[0], {**other[1], "note": note}
+        restore_snapshot(net, before)
+        return made[0], {**made[1], "note": f"{made[1]['note']}, unpruned {row['bytes']:,} bytes"}
+
+    def _row(self, net: HybridBlock, made: Made, task: Task) -> dict[str, Any]:
+        return {"bytes": coded_size(net, *made[0], example=task.example), **task.judge.row(net)}
+
+    def _rounded(self, net: HybridBlock, records: tuple[Record, ...], task: Task, name: str) -> Made:
+        """The network as it is, rounded as coarsely as the accuracy allows; trials are kept under this name."""
         before = snapshot(net)
         rounding = RateRounding(net, task.calibration_data, self.select, self.exclude, task.seed, task.progress)
 
         def by_rate(rate: float) -> Made:
             scales = rounding.round(rate)
             return _with_scales(records, scales), {"note": f"rate {rate:.2g}", "settings": {"rate": rate}}
-        rate = self._best(by_rate, net, task) if self.rate is None else self.rate
+        rate = self._best(by_rate, net, task, name) if self.rate is None else self.rate
         if rate is not None:
             return by_rate(rate)
         restore_snapshot(net, before)
         return self._without_rate(net, before, records, task)
 
-    def _best(self, by_rate: Callable[[float], Made], net: HybridBlock, task: Task) -> float | None:
+    def _best(self, by_rate: Callable[[float], Made], net: HybridBlock, task: Task, name: str) -> float | None:
         """Of all rates tried that fit, the one with the smallest file; None where there is none."""
         rows: dict[float, dict[str, Any]] = {}
         with progress_bar(show=task.progress, desc="rounding", unit="trial") as bar:
             def fits(value: float) -> bool:
                 rate = FIRST_RATE * 2 ** value
-                rows[rate] = task.measured(f"{task.stage}-{rate:.6g}", net, lambda: by_rate(rate))
+                rows[rate] = task.measured(f"{name}-{rate:.6g}", net, lambda: by_rate(rate))
                 bar.update()
                 return rows[rate]["fits"]
             largest_that_fits(fits, 0.0, STEP, LOWEST, HIGHEST, self.bisections)

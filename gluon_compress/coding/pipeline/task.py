@@ -13,6 +13,7 @@ from ...records import Record
 from .judging import Judge
 from .work_folder import WorkFolder
 
+ORIGINAL = "0-original"  # the row and file of the network that a compression begins with
 Made = tuple[tuple[Record, ...], dict[str, Any]]  # records, and what is noted in the row
 
 

@@ -16,7 +16,7 @@ from .steps import LARGEST
 
 __all__ = ["CodedTensor", "coded_tensors"]
 
-FIRST_STEP = 0.5  # of the root mean square of a tensor's values
+FIRST_STEP = 0.5  # of the root mean square of a tensor's values that are not zero
 
 
 @dataclass
@@ -40,8 +40,10 @@ class CodedTensor:
         return [CLASSIC.own(array) for array in self.parameter.list_data()]
 
     def first_step(self) -> float:
-        values = self.latents[0].asnumpy().astype(np.float64)
-        return max(FIRST_STEP * np.sqrt(np.square(values).mean()), np.abs(values).max() / LARGEST) or 1.0
+        """Zeros say nothing of it: a network that was pruned or rounded would begin with far too small a step."""
+        values = np.abs(self.latents[0].asnumpy().astype(np.float64))
+        values = values[values > 0]
+        return max(FIRST_STEP * np.sqrt(np.square(values).mean()), values.max() / LARGEST) if values.size else 1.0
 
     def bits(self, step: np.float32) -> float:
         return self.lengths.bits(np.abs(self.latents[0].asnumpy()) / step)
