@@ -63,9 +63,9 @@ ALEXNET = {**{f"features.{number}": 0.2 for number in (0, 2, 4, 5, 6)}, "dense.0
 SETTINGS = {
     "lenet_300_100_mnist": {"130x": Setting(7650, 40, DENSE, 3e-3, 256), "60x": Setting(17000, 40, DENSE, 3e-3, 256)},
     "lenet5_caffe_mnist": {"300x": Setting(5200, 20, CAFFE),
-                           "650x": Setting(2150, 30, {"features.0": 0.6, "features.2": 0.6, "features.5": 0.88})},
+                           "650x": Setting(1950, 30, {"features.0": 0.6, "features.2": 0.6, "features.5": 0.88})},
     "lenet_mnist": {"150x": Setting(4100, 20, ARTICLE)},
-    "simple_cnn_mnist": {"40x": Setting(1750, 20)},
+    "simple_cnn_mnist": {"40x": Setting(1735, 20)},
     "alexnet_cifar10": {"60x": Setting(333_000, 5, ALEXNET, 1e-3, penalty=0.03)},
     "resnet18_cifar10": {"60x": Setting(180_000, 5, {"macs": 0.6}, 1e-3, penalty=0.03),
                          "100x": Setting(105_000, 3, {"macs": 0.6}, 1e-3, penalty=0.03, after="60x")},

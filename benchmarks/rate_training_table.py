@@ -56,8 +56,11 @@ def measured(work, name, aim, test):
 
 
 def publish(name, aim, results):
-    """Copy the file of the best seed, and say where it comes from; nothing where the one there is the same."""
+    """Copy the file of the best seed, and say where it comes from; nothing where it is larger than its aim."""
     best = min(results, key=lambda result: result["held_out_error"])
+    if best["ratio"] < float(aim.removesuffix("x")):
+        click.echo(f"{name} {aim}: {best['ratio']:.1f}x is less than its aim: not published")
+        return
     target, source = FOLDER / f"{name}-{aim}.gcz", Path(best["file"])
     FOLDER.mkdir(exist_ok=True)
     target.write_bytes(source.read_bytes())
