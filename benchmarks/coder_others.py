@@ -1,6 +1,7 @@
 """Bytes and seconds of other coders for the integers of ``coder.py``, in an environment that has them.
 
-    /tmp/coders/bin/python benchmarks/coder_others.py codes.npz    # prints JSON; coder.py calls it
+    /tmp/coders/bin/python benchmarks/coder_others.py codes.npz              # prints JSON; coder.py calls it
+    /tmp/coders/bin/python benchmarks/coder_others.py codes.npz --nncodec    # only nncodec's default settings
 
 ``nncodec`` is the reference software of ISO/IEC 15938-17. Its arithmetic coder is called for each tensor as its own
 encoder does: without dependent quantization, which would be no coding of the same integers. ``nncodec`` is with the
@@ -10,6 +11,7 @@ each tensor: unary length 11, 3 or 20, with and without skipped rows.
 from __future__ import annotations
 
 import bz2
+import ctypes
 import gzip
 import json
 import lzma
@@ -17,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +27,32 @@ import numpy as np
 REPEATS = 3
 
 
-def measured(function: Callable[[], Any]) -> tuple[Any, float]:
-    """What the function returns, and the least processor time that it takes."""
-    seconds = []
-    for _ in range(REPEATS):
+def measured(function: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What the function returns, the least processor time that it takes, and the MB that the process grows by at most.
+
+    The memory is that of the first call, from Linux's peak of the resident set, which is set back before.
+    """
+    before = _reset_peak()
+    begin = time.thread_time()
+    result = function()
+    seconds, grown = [time.thread_time() - begin], _resident("VmHWM") - before
+    for _ in range(REPEATS - 1):
         begin = time.thread_time()
         result = function()
         seconds.append(time.thread_time() - begin)
-    return result, min(seconds)
+    return result, min(seconds), max(grown, 0) / 1e6
+
+
+def _reset_peak() -> int:
+    """The bytes that the process has now, which become its peak; free ones of the heap go back to the system first."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return _resident("VmRSS")
+
+
+def _resident(name: str) -> int:
+    line, = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
 
 
 def general_coders() -> dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]]:
@@ -54,12 +75,18 @@ def general_coders() -> dict[str, tuple[Callable[[bytes], bytes], Callable[[byte
 
 def by_nncodec(codes: np.ndarray) -> dict[str, dict[str, float]]:
     """{name: bytes and seconds} of its two columns."""
-    (content, writing), shape = measured(lambda: nncodec_encode(codes, 11, 0)), codes.shape
-    back, reading = measured(lambda: nncodec_decode(content, shape, 11, 0))
-    assert (back == codes).all()
     least = min(len(nncodec_encode(codes, *choice)) for choice in product((11, 3, 20), (0, 1)))
-    return {"nncodec": {"bytes": len(content), "encoding": writing, "decoding": reading},
-            "nncodec, best": {"bytes": least}}
+    return {**by_default(codes), "nncodec, best": {"bytes": least}}
+
+
+def by_default(codes: np.ndarray) -> dict[str, dict[str, float]]:
+    """Its first column."""
+    shape = codes.shape
+    content, writing, to_write = measured(lambda: nncodec_encode(codes, 11, 0))
+    back, reading, to_read = measured(lambda: nncodec_decode(content, shape, 11, 0))
+    assert (back == codes).all()
+    return {"nncodec": {"bytes": len(content), "encoding": writing, "decoding": reading, "MB to encode": to_write,
+                        "MB to decode": to_read}}
 
 
 def nncodec_encode(codes: np.ndarray, unary: int, skipping: int) -> bytes:
@@ -97,6 +124,9 @@ def main() -> None:
     with np.load(sys.argv[1]) as arrays:
         for name in arrays.files:
             codes = np.ascontiguousarray(arrays[name], np.int32)
+            if "--nncodec" in sys.argv:
+                found[name] = by_default(codes)
+                continue
             found[name] = in_general(codes)
             try:
                 found[name].update(by_nncodec(codes))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gluon_compress.coding import arrays, byte_counts, decode, encode, model, native, tables
+from gluon_compress.coding import arrays, byte_counts, decode, encode, model, native, symbols, tables
 from gluon_compress.coding.arrays import encode_bytes
 from gluon_compress.coding.range_coder import RangeDecoder, RangeEncoder
 from gluon_compress.errors import CheckpointError
@@ -95,8 +95,9 @@ def test_python_and_c_agree_on_groups_of_zeros(shape):
 @pytest.mark.parametrize(("share", "grouped"), [(0.01, True), (0.5, False)])
 def test_groups_of_zeros_are_taken_where_almost_all_are_zero(share, grouped):
     codes = laplacian((128, 32, 3, 3), 5) * (np.random.default_rng(2).random((128, 32, 3, 3)) < share)
-    content = encode(codes)
-    assert (content[0] >= arrays.GROUPED) == grouped
+    kind, side, mean = arrays._chosen(codes)
+    assert (kind >= arrays.GROUPED) == grouped
+    content = arrays._encoded(codes, codes.shape, kind, side, mean)
     np.testing.assert_array_equal(decode(content, codes.shape, codes.dtype), codes)
 
 
@@ -107,6 +108,69 @@ def test_python_and_c_refuse_the_same_content(content, count, kind):
     expected, found = model.decode(content, geometry, settings_), native.decode(content, geometry, settings_)
     assert (found is None) == (expected is None)
     assert expected is None or found.tolist() == expected
+
+
+def tokens_of(array):
+    return symbols.token_of(int(np.abs(array.astype(np.int64)).max(initial=0))) + 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5),
+                  elements=st.one_of(st.integers(-3, 3), st.integers(-2**31, 2**31 - 1))),
+       st.integers(0, len(arrays.SHARES) - 1), st.integers(0, arrays.MEANS - 1))
+@example(EXTREMES, 0, 0)
+def test_python_and_c_make_the_same_bytes_of_whole_symbols_and_read_them(array, share, mean):
+    geometry, settings_ = arrays._geometry(array.shape, 0), arrays._settings(arrays.SYMBOLS + share, mean)
+    content = symbols.encode(array.ravel().tolist(), geometry, settings_, tokens_of(array))
+    assert native.encode_symbols(array, geometry, settings_, tokens_of(array)) == content
+    for decoded in (native.decode_symbols, symbols.decode):
+        np.testing.assert_array_equal(decoded(content, geometry, settings_, tokens_of(array)), array.ravel())
+
+
+def test_python_and_c_agree_on_whole_symbols_also_where_counts_are_halved_and_the_state_begins_anew():
+    codes = laplacian((symbols.FLUSH + 9,), 0.4)
+    content = encode(codes)
+    assert content[0] >= arrays.SYMBOLS and np.count_nonzero(codes == 0) * symbols.SEEN > symbols.MOST_SEEN
+    geometry, settings_ = arrays._read_header(content[:arrays.HEADER], codes.shape)
+    assert symbols.encode(codes.tolist(), geometry, settings_, content[3] + 1) == content[4:]
+    np.testing.assert_array_equal(decode(content, codes.shape, np.int8), codes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_python_and_c_notice_the_same_damage_of_whole_symbols(data):
+    codes = laplacian((6, 4, 3, 3), data.draw(st.sampled_from((0.3, 3, 1e6))))
+    content = bytearray(arrays._encoded(codes, codes.shape, arrays.SYMBOLS, 0, 30)[4:])
+    kind = data.draw(st.sampled_from(("cut", "flipped", "extended", "foreign")))
+    if kind == "cut":
+        del content[data.draw(st.integers(0, len(content) - 1)):]
+    elif kind == "flipped":
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    elif kind == "extended":
+        content += data.draw(st.binary(min_size=1, max_size=9))
+    else:
+        content = data.draw(st.binary(max_size=200))
+    given_ = (bytes(content), arrays._geometry(codes.shape, 0), arrays._settings(arrays.SYMBOLS, 30), tokens_of(codes))
+    expected, found = symbols.decode(*given_), native.decode_symbols(*given_)
+    assert (found is None) == (expected is None)
+    assert expected is None or found.tolist() == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"\xf0" + bytes(8), b"\0" + bytes(7), b"\xef"])
+def test_whole_symbols_of_no_token_or_without_a_state_are_refused(content):
+    with pytest.raises(CheckpointError, match="damaged"):
+        decode(bytes((arrays.SYMBOLS, 0, 16)) + content, (10, 10), np.int8)
+
+
+@pytest.mark.parametrize(("zeros", "fast"), [(0.02, True), (0.9, False)])
+def test_large_arrays_are_whole_symbols_unless_mixing_makes_them_clearly_smaller(zeros, fast):
+    rng = np.random.default_rng(7)
+    scales = np.exp(rng.normal(0, 0.5, (256, 1, 1, 1))) * 30
+    there = np.kron(rng.random((256, 32, 1, 1)) < 1 - zeros, np.ones((1, 1, 3, 3), bool))
+    codes = np.rint(rng.laplace(0, scales, (256, 32, 3, 3)) * there).astype(np.int32)
+    content, mixed = encode(codes), arrays._encoded(codes, codes.shape, *arrays._chosen(codes))
+    assert (content[0] >= arrays.SYMBOLS) == fast and len(content) < 1.007 * len(mixed)
+    np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
 
 
 def some_bytes(count, scale, seed=0):

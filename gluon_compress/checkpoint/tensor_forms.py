@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .. import coding
-from ..coding.arrays import encode_bytes
+from ..coding.arrays import encode_bytes, estimated_size
 from ..errors import CheckpointError
 from ..files.schema import Malformed
 from . import levels
@@ -34,6 +34,7 @@ LARGEST = 2 ** 20  # of the integers of a float tensor: with more bits its bytes
 SEEN_FIRST = 256  # values by which most float tensors show that they are no such integers
 FEW_ZEROS = 0.98  # share of values that are not zero from which on zeros have no place of their own
 WORTH = 0.004  # of a tensor's bytes, that it may take more for being decoded faster
+CLEARLY = 1.02  # a form that is estimated to be so many times as large as another is not tried
 MANY, CHUNKS = 1 << 14, 8  # bytes of a plane from which on it may, and in how many places they are looked at
 RANDOM = 7.9  # bits a byte from which on coding is not tried: it takes a second for some million bytes
 
@@ -44,12 +45,22 @@ def smallest(tensor: np.ndarray) -> tuple[int | list[int], list[bytes]]:
     if tensor.dtype.kind == "f":
         forms = _forms_of_floats(tensor) if tensor.size > 1 else []
     else:
-        forms = [[coding.encode(tensor)]] if tensor.dtype.itemsize <= INTEGERS else []
-    if tensor.dtype == np.int8 and tensor.ndim > 1 and tensor.size and (found := levels.unstretched(tensor)):
-        forms.append([coding.encode(part) for part in found])
+        forms = _forms_of_integers(tensor) if tensor.dtype.itemsize <= INTEGERS else []
     coded = min(forms, key=lambda parts: sum(map(len, parts)), default=[content])
     lengths = [len(part) for part in coded]
     return (lengths, coded) if sum(lengths) < len(content) else (len(content), [content])
+
+
+def _forms_of_integers(tensor: np.ndarray) -> list[list[bytes]]:
+    """The integers, and the levels of int8 codes: both only where neither is clearly smaller."""
+    found = levels.unstretched(tensor) if tensor.dtype == np.int8 and tensor.ndim > 1 and tensor.size else None
+    if found is None:
+        return [[coding.encode(tensor)]]
+    ways: tuple[tuple[np.ndarray, ...], ...] = ((tensor,), found)
+    if tensor.size >= MANY:
+        sizes = [estimated_size(way[0]) for way in ways]
+        ways = tuple(way for way, size in zip(ways, sizes) if size <= CLEARLY * min(sizes))
+    return [[coding.encode(part) for part in way] for way in ways]
 
 
 def read(parts: list[bytes], dtype: str, shape: tuple[int, ...], coded: bool) -> np.ndarray:

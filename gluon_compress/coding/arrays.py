@@ -1,10 +1,15 @@
 """Arrays of integers to bytes and back: the settings of the model are chosen by trying, and stand in three bytes.
 
-``content = BYTES, then what byte_counts.py says`` of bytes coded by how often each occurs, which :func:`encode_bytes`
-makes; else ``content = kind, side, mean, then the bits``. The kind says what the expected magnitude is made of
-(``SHARES``), how fast the mixer learns (``RATES``), and whether groups of zeros are coded as one. The side, when it is
-not 0, says that the inputs of a dense layer are channels of ``side x side`` maps, as they are behind a convolution or
-an image: pixels are neighbours to the model then.
+``content = kind, side, mean, then the bits``. The kind says what the expected magnitude is made of (``SHARES``), how
+fast the mixer learns (``RATES``), and whether groups of zeros are coded as one. The side, when it is not 0, says that
+the inputs of a dense layer are channels of ``side x side`` maps, as they are behind a convolution or an image: pixels
+are neighbours to the model then.
+
+``content = kind, side, mean, largest token, then whole symbols``, with kinds from SYMBOLS on, see symbols.py: what
+large arrays have unless mixing makes them clearly smaller.
+
+``content = BYTES, then what byte_counts.py says`` of bytes coded by how often each occurs: what :func:`encode_bytes`
+makes.
 """
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError
-from . import byte_counts, model, native
+from . import byte_counts, model, native, symbols
 from .model import Geometry, Settings
 
 __all__ = ["decode", "encode", "encode_bytes"]
@@ -32,6 +37,9 @@ TRIED, TRIED_ALONE = 1 << 17, 1 << 13  # integers that settings are tried on; of
 VALUES_PER_BYTE = 1 << 20  # that content can stand for: WHOLE_MAP * 8 / log2(65536 / (65536 - LEAST)) are 567,687
 GROUPED = len(SHARES) * len(RATES)  # kinds from here on ask for groups
 BYTES = 32  # the kind of what byte_counts.py makes
+SYMBOLS = 40  # from here on one kind for each of SHARES, of whole symbols
+MANY, SOME = 1 << 14, 1 << 17  # integers of a large array, of which settings are tried on so many; the two ways on more
+WORTH_SYMBOLS = 1.007  # bytes that whole symbols may take, on SOME, as they are five times as fast
 SPARSE, WORTH = 0.1, 1.01  # share of nonzeros below which groups are tried; bytes they may take, as they are far faster
 INT32 = np.iinfo(np.int32)
 
@@ -55,7 +63,18 @@ def encode(array: np.ndarray) -> bytes:
     if array.size and not INT32.min <= array.min() <= array.max() <= INT32.max:
         raise ValueError(f"array holds {array.min()} to {array.max()}; accepted: {INT32.min} to {INT32.max}")
     values = np.ascontiguousarray(array, np.int32)
-    return _encoded(values, values.shape, *_chosen(values)) if values.any() else b""
+    if not values.any():
+        return b""
+    return _encoded(values, values.shape, *(_chosen(values) if values.size < MANY else _chosen_of_large(values)))
+
+
+def estimated_size(array: np.ndarray) -> float:
+    """About how many bytes :func:`encode` makes of an array, as a few of its rows say."""
+    if array.size < MANY:
+        return len(encode(array))
+    values = _first(np.ascontiguousarray(array, np.int32), MANY)
+    kind, side, mean = SYMBOLS, 0, _mean_level(values)
+    return len(_encoded(values, array.shape, kind, side, mean)) * array.size / values.size if values.any() else 0
 
 
 def encode_bytes(array: np.ndarray) -> bytes:
@@ -104,7 +123,13 @@ def _values(content: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.
         found = byte_counts.decode(content[1:], math.prod(shape))
         return found if found is None or dtype.kind == "b" else found.view(dtype)
     geometry, settings = _read_header(content[:HEADER], shape)
-    values = _coder().decode(content[HEADER:], geometry, settings)
+    if content[0] < SYMBOLS:
+        values = _coder().decode(content[HEADER:], geometry, settings)
+    elif len(content) == HEADER or content[HEADER] >= symbols.TOKENS:
+        values = None
+    else:
+        decoded = native.decode_symbols if native.library() else symbols.decode
+        values = decoded(content[HEADER + 1:], geometry, settings, content[HEADER] + 1)
     return values if values is None else np.asarray(values, np.int32)
 
 
@@ -132,7 +157,7 @@ def _possible_sides(shape: tuple[int, ...]) -> list[int]:
 
 def _settings(kind: int, mean: int) -> Settings:
     """Those of the model, for a kind and a level of the mean magnitude."""
-    grouped, kind = divmod(kind, GROUPED)
+    grouped, kind = divmod(kind, GROUPED) if kind < SYMBOLS else (0, (kind - SYMBOLS) * len(RATES))
     share, rate = divmod(kind, len(RATES))
     return (mean if mean < 4 else 4 + (mean & 3) << (mean >> 2) - 1, RATES[rate], grouped, *SHARES[share])
 
@@ -145,14 +170,20 @@ def _mean_level(values: np.ndarray) -> int:
 def _encoded(values: np.ndarray, shape: tuple[int, ...], kind: int, side: int, mean: int) -> bytes:
     """The content of ``values``, the first filters or all of an array of ``shape``."""
     geometry = (len(values), *_geometry(shape, side)[1:]) if len(shape) > 1 else _geometry(shape, side)
-    numbers = values if _coder() is native else values.ravel().tolist()
-    return bytes((kind, side, mean)) + _coder().encode(numbers, geometry, _settings(kind, mean))
+    settings = _settings(kind, mean)
+    if kind < SYMBOLS:
+        numbers = values if _coder() is native else values.ravel().tolist()
+        return bytes((kind, side, mean)) + _coder().encode(numbers, geometry, settings)
+    last = symbols.token_of(max(int(values.max()), -int(values.min())))
+    coded = native.encode_symbols(values, geometry, settings, last + 1) if _coder() is native \
+        else symbols.encode(values.ravel().tolist(), geometry, settings, last + 1)
+    return bytes((kind, side, mean, last)) + coded
 
 
 def _chosen(values: np.ndarray) -> tuple[int, int, int]:
     """(kind, side, mean): side, shares, rate and groups one after the other, each the best on the first filters."""
     mean, shape = _mean_level(values), values.shape
-    first = values[:max(1, TRIED * len(values) // values.size)] if values.ndim > 1 else values[:TRIED_ALONE]
+    first = _first(values, TRIED if values.ndim > 1 else TRIED_ALONE)
     sides = _possible_sides(shape) if values.ndim > 1 or len(first) == len(values) else [0]
     shape = shape if values.ndim > 1 else first.shape
 
@@ -169,10 +200,37 @@ def _chosen(values: np.ndarray) -> tuple[int, int, int]:
     return kind, side, mean
 
 
+def _chosen_of_large(values: np.ndarray) -> tuple[int, int, int]:
+    """(kind, side, mean): side and shares by whole symbols on the first MANY; these, or with mixing the best rate."""
+    mean, shape = _mean_level(values), values.shape
+    few, some = _first(values, MANY), _first(values, SOME)
+    sides = _possible_sides(shape) if values.ndim > 1 else [0]
+
+    def size(numbers: np.ndarray, kind: int, side: int) -> int:
+        return len(_encoded(numbers, shape if values.ndim > 1 else numbers.shape, kind, side, mean))
+
+    side = min(sides, key=lambda side: size(few, SYMBOLS, side))
+    share = min(range(len(SHARES)), key=lambda share: size(few, SYMBOLS + share, side))
+    kind = share * len(RATES)
+    if size(some, SYMBOLS + share, side) <= WORTH_SYMBOLS * size(some, kind, side):
+        return SYMBOLS + share, side, mean
+    kind += min(range(len(RATES)), key=lambda rate: size(few, kind + rate, side))
+    if np.count_nonzero(values) <= SPARSE * values.size \
+            and size(few, kind + GROUPED, side) <= WORTH * size(few, kind, side):
+        kind += GROUPED
+    return kind, side, mean
+
+
+def _first(values: np.ndarray, count: int) -> np.ndarray:
+    """The first filters, of about so many integers, or of a single row so many."""
+    return values[:max(1, count * len(values) // values.size)] if values.ndim > 1 else values[:count]
+
+
 def _read_header(header: bytes, shape: tuple[int, ...]) -> tuple[Geometry, Settings]:
     """The geometry and settings of the model; ``CheckpointError`` when they are none."""
     if len(header) == HEADER:
         kind, side, mean = header
-        if kind < 2 * GROUPED and side in _possible_sides(shape) and mean < MEANS:
+        known = kind < 2 * GROUPED or SYMBOLS <= kind < SYMBOLS + len(SHARES)
+        if known and side in _possible_sides(shape) and mean < MEANS:
             return _geometry(shape, side), _settings(kind, mean)
     raise CheckpointError(f"codes of shape {shape} begin with {header!r}, which says nothing")

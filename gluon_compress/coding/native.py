@@ -23,6 +23,7 @@ import numpy as np
 
 from ..files.writing import write_atomically
 from .model import Geometry, Settings
+from .symbols import priors
 from .tables import RECIPROCAL, SQUASH, STRETCH
 
 __all__ = ["decode", "encode", "library"]
@@ -113,6 +114,8 @@ def _load(path: Path) -> Any:
         arguments = [ctypes.c_void_p] * 5 + [ctypes.c_int64]
         for function in (found.encode_values, found.decode_values):
             function.argtypes, function.restype = arguments, ctypes.c_int64
+        for function in (found.encode_symbols, found.decode_symbols):
+            function.argtypes, function.restype = [*arguments, ctypes.c_void_p, ctypes.c_int32], ctypes.c_int64
         found.round_values.argtypes = [*arguments, ctypes.c_void_p]
         found.round_values.restype = ctypes.c_int64
         found.encode_bytes.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 3]
@@ -129,12 +132,21 @@ def _numbers(kind: Any, numbers: Sequence[int]) -> Any:
 
 def encode(values: np.ndarray, geometry: Geometry, settings: Settings) -> bytes:
     """As ``model.encode`` of a C-contiguous int32 array."""
+    return _encoded("encode_values", values, geometry, settings)
+
+
+def encode_symbols(values: np.ndarray, geometry: Geometry, settings: Settings, tokens: int) -> bytes:
+    """As ``symbols.encode`` of a C-contiguous int32 array."""
+    return _encoded("encode_symbols", values, geometry, settings, priors().buffer_info()[0], tokens)
+
+
+def _encoded(function: str, values: np.ndarray, geometry: Geometry, settings: Settings, *more: int) -> bytes:
     room = 6 * values.size + 64  # a value takes 33 bits and what its questions cost that surely expect another one
     while True:
         content = np.empty(room, np.uint8)
-        length = library().encode_values(
+        length = getattr(library(), function)(
             values.ctypes.data, _numbers(ctypes.c_int64, geometry), _numbers(ctypes.c_int32, settings),
-            ctypes.addressof(TABLES), content.ctypes.data, room)
+            ctypes.addressof(TABLES), content.ctypes.data, room, *more)
         if length >= 0:
             return content[:length].tobytes()
         if length != NO_ROOM:
@@ -144,11 +156,20 @@ def encode(values: np.ndarray, geometry: Geometry, settings: Settings) -> bytes:
 
 def decode(content: bytes, geometry: Geometry, settings: Settings) -> np.ndarray | None:
     """As ``model.decode``, an int32 array."""
+    return _decoded("decode_values", content, geometry, settings)
+
+
+def decode_symbols(content: bytes, geometry: Geometry, settings: Settings, tokens: int) -> np.ndarray | None:
+    """As ``symbols.decode``, an int32 array."""
+    return _decoded("decode_symbols", content, geometry, settings, priors().buffer_info()[0], tokens)
+
+
+def _decoded(function: str, content: bytes, geometry: Geometry, settings: Settings, *more: int) -> np.ndarray | None:
     filters, channels, positions, _ = geometry
     values = np.zeros(filters * channels * positions, np.int32)
-    result = library().decode_values(
+    result = getattr(library(), function)(
         values.ctypes.data, _numbers(ctypes.c_int64, geometry), _numbers(ctypes.c_int32, settings),
-        ctypes.addressof(TABLES), content, len(content))
+        ctypes.addressof(TABLES), content, len(content), *more)
     if result not in (0, DAMAGED):
         raise MemoryError(f"no memory to decode {values.size} integers")
     return None if result else values
