@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, {str(TUTORIALS)!r})
 import figures
 figures.show_in_notebook(Path("."))
+figures.show_in_notebook(Path("."), "[ab]*.png")  # of a cell that is run again
 print("in a notebook")
 
 # %% [markdown]
@@ -26,7 +27,7 @@ print("in a notebook")
 
 # %%
 import matplotlib.figure
-for name in ("b.png", "a.png"):
+for name in ("b.png", "of_another_tutorial.png", "a.png"):
     figure = matplotlib.figure.Figure(figsize=(1, 1))
     figure.subplots().plot([1, 2])
     figure.savefig(name)

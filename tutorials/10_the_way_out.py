@@ -120,7 +120,7 @@ for node in (first, read, weight_read, bias_read, layer, last):
 for node in model.graph.node:
     if node.op_type == "QuantizeLinear":
         _, scale, zero_point = node.input
-        print(f"{node.output[0]:32s} scale {tensors[scale].item():.6f}, zero point {tensors[zero_point].item()}")
+        print(f"{node.output[0]:36s} scale {tensors[scale].item():.6f}, zero point {tensors[zero_point].item()}")
 
 # %% [markdown]
 # ## One layer by hand: the constants

@@ -14,7 +14,6 @@ from gluon_compress.tables import format_table, progress_bar
 LONG = "--long" in sys.argv[1:] or os.environ.get("COURSE_LONG") == "1"  # the latter for notebooks
 OUTPUT = Path(__file__).resolve().parent / "output"
 HEADER = ("network", "test accuracy", "nonzero parameters", "MACs", "file bytes", "ms per batch (quartiles)")
-figures.show_in_notebook(OUTPUT)
 
 
 def accuracy_text(row):
@@ -87,6 +86,7 @@ class Results:
         self.name, self.test_data, self.rows, self.numbers = name, test_data, [], {}
         self.example = next(iter(test_data))[0]
         OUTPUT.mkdir(exist_ok=True)
+        figures.show_in_notebook(OUTPUT, f"{name}*.png")
 
     def path(self, suffix):
         """Where this tutorial puts a file: ``output/<name><suffix>``."""

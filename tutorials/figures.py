@@ -1,16 +1,22 @@
 """In a notebook: below each cell stand the figures that it wrote; a script only writes them."""
 import sys
 
+_registered = []  # [(event, function)]: a cell that is run again starts anew
 
-def show_in_notebook(folder):
-    """Whenever a cell has run, display the PNG files in ``folder`` that are new or were written anew by it."""
+
+def show_in_notebook(folder, pattern="*.png"):
+    """Whenever a cell has run, display the figures that it wrote.
+
+    These are the files in ``folder`` whose names match ``pattern`` and that are new or were written anew; another
+    tutorial may run at the same time, and write others.
+    """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None:
         return
     before = {}
 
     def times():
-        return {file: file.stat().st_mtime_ns for file in folder.glob("*.png")}
+        return {file: file.stat().st_mtime_ns for file in folder.glob(pattern)}
 
     def remember(_):
         before.clear()
@@ -24,5 +30,8 @@ def show_in_notebook(folder):
     # a cell that ends in plot_curves(...) shows the figure alone, not where it is
     shell.display_formatter.formatters["text/plain"].for_type(
         type(folder), lambda path, printer, _: printer.text("" if path.parent == folder else repr(path)))
-    shell.events.register("pre_run_cell", remember)
-    shell.events.register("post_run_cell", show)
+    while _registered:
+        shell.events.unregister(*_registered.pop())
+    _registered.extend([("pre_run_cell", remember), ("post_run_cell", show)])
+    for event, function in _registered:
+        shell.events.register(event, function)

@@ -138,7 +138,7 @@ def answer_to(number, given, in_language):
 def check(number, given):
     """Print what is said to an answer."""
     found = verdict(number, given)
-    print(f"{number} {sentence('yes' if found.right else 'no')} {found.sentence}")
+    print(f"{number} {sentence('yes' if found.right else 'no')}{'' if language() == 'zh' else ' '}{found.sentence}")
 
 
 def as_array(result, shape, what="result"):
