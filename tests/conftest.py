@@ -27,8 +27,8 @@ settings.load_profile("gluon_compress")
 # Its tests are handed out one by one, those that run a tutorial before all others, and those that look at what the
 # tutorials found after all others: one process would be at it when the others have long finished.
 APART, RUNS = "test_tutorials.py", "test_runs_and_makes_what_it_says"
-LONGEST = ("test_data_parallel.py", "test_instruction_levels.py", "test_zoo.py", "test_guard.py", "test_params.py",
-           "test_way_out.py")
+LONGEST = ("test_data_parallel.py", "test_instruction_levels.py", "test_strangers_files.py", "test_zoo.py",
+           "test_quantize.py", "test_way_out.py", "test_params.py", "test_bad_input.py", "test_guard.py")
 
 
 def pytest_configure():

@@ -1,5 +1,6 @@
 """The house: the public names, the folders, and which of them may know which."""
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -56,10 +57,15 @@ FLOORS = [
     {"coding/pipeline", "distillation", "measuring"}, {"cli"}, {"__main__"}]
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
 def imported(path):
     """The rooms and root modules of ours that a module imports, wherever in it, but for type checkers alone."""
     package = [gc.__name__, *path.relative_to(ROOT).with_suffix("").parts[:-1]]
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     for_types = {node for block in ast.walk(tree) if isinstance(block, ast.If)
                  and ast.unparse(block.test) == "TYPE_CHECKING" for node in ast.walk(block)}
     found = set()
@@ -121,7 +127,7 @@ def test_only_one_module_knows_the_modes_of_mxnet():
     modes = re.compile(r"(mx|mxnet|util|npx)\.(util\.)?(np|(is|set|reset|use)_np|np_(array|shape))|as_n[dp]_ndarray")
     wrong = [f"{path.relative_to(ROOT)}: {ast.unparse(node)}" for path in sources()
              if path.relative_to(ROOT).as_posix() != "network/interface.py"
-             for node in ast.walk(ast.parse(path.read_text()))
+             for node in ast.walk(tree_of(path))
              if isinstance(node, (ast.Attribute, ast.ImportFrom)) and modes.search(ast.unparse(node))]
     assert wrong == [], wrong
 
@@ -132,7 +138,7 @@ def test_only_the_network_room_reaches_into_gluon():
     for path in sources():
         if path.relative_to(ROOT).parts[0] in ("network", "runtime"):
             continue
-        tree = ast.parse(path.read_text())
+        tree = tree_of(path)
         own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
         of_self = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)
                    and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")]

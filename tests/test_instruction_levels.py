@@ -56,9 +56,8 @@ def test_shipped_networks_from_one_file(level, files):
     """Kernels lose what their simulation loses, and little; what is saved again has all 8 bits."""
     found = json.loads(run(level, TESTS / "instruction_levels.py", files))
     assert found["networks"].keys() == NETWORKS.keys()
-    again = [network for network in found["networks"].values() if "written as read" in network]
-    assert len(again) == 2 and all(
-        network["written as read"] and network["largest code"] >= 127 for network in again), found  # 8 bits in full
+    again = found["networks"]["lenet_mnist"]
+    assert again["written as read"] and again["largest code"] >= 127  # 8 bits in full
     for name, network in found["networks"].items():
         assert abs(network["kernels to fp32"] - network["simulation to fp32"]) < 1, (name, network)
         assert network["kernels to fp32"] > 30 and network["agreement"] >= 0.98, (name, network)

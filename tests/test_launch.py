@@ -177,7 +177,7 @@ def test_a_port_that_is_taken_on_a_host_is_told_in_one_line(tmp_path):
     with socket.create_server(("127.0.0.2", 0)) as taken:
         port = taken.getsockname()[1]
         result = CliRunner().invoke(launch.main, ["--hosts", str(tmp_path / "hosts"), "--ssh", str(tmp_path / "ssh"),
-                                                  "--port", str(port), str(tmp_path / "train.py")])
+                                                  "--port", str(port), "--servers", "1", str(tmp_path / "train.py")])
     assert result.exit_code == 1
     assert f"port {port} of 127.0.0.2 cannot be listened on: Address already in use; accepted: a free" in result.output
     assert "[launch] guard of 127.0.0.2 on 127.0.0.2 ended with status 1: ending the others\n" in result.output

@@ -20,6 +20,7 @@ __all__ = ["DEFLATED", "LZMA", "pack", "packed_text", "unpack"]
 
 LZMA, DEFLATED = b"\0", b"\1"
 WINDOW = -15  # a raw stream
+LEAST_DICTIONARY = 4096  # bytes; LZMA's own limit
 
 
 def pack(header: Any) -> bytes:
@@ -35,7 +36,13 @@ def packed_text(header: bytes) -> bytes:
     """The smaller of the two."""
     deflater = zlib.compressobj(9, zlib.DEFLATED, WINDOW, 9, zlib.Z_DEFAULT_STRATEGY, WORDS)
     return min(DEFLATED + deflater.compress(header) + deflater.flush(),
-               LZMA + lzma.compress(header, lzma.FORMAT_RAW, filters=LZMA_FILTERS), key=len)
+               LZMA + lzma.compress(header, lzma.FORMAT_RAW, filters=_filters_for(header)), key=len)
+
+
+def _filters_for(text: bytes) -> list[dict[str, int]]:
+    """LZMA's, with no longer a dictionary than the text: to set up one of 16 MiB takes longer than a small header."""
+    [whole] = LZMA_FILTERS
+    return [{**whole, "dict_size": min(whole["dict_size"], max(LEAST_DICTIONARY, 1 << len(text).bit_length()))}]
 
 
 def unpack(packed: bytes, most: int) -> Any:

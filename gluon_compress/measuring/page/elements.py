@@ -21,7 +21,7 @@ def element(tag: str, *children: Child, **attributes: Any) -> Element:
 
 
 def extended(parent: Element, children: Iterable[Child]) -> Element:
-    """``parent`` with ``children`` behind those that it has."""
+    """``parent`` with ``children`` after those that it has."""
     for child in children:
         if isinstance(child, Element):
             parent.append(child)
@@ -33,7 +33,7 @@ def extended(parent: Element, children: Iterable[Child]) -> Element:
 
 
 def breakable(name: str) -> list[Child]:
-    """A name that a line may end in, behind a dot or an underscore."""
+    """A name in which a line may break after a dot or an underscore."""
     found: list[Child] = []
     for part in re.findall(r"[^._/]*[._/]*", name):
         found += [part, element("wbr")] if part else []

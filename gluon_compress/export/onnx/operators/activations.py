@@ -59,7 +59,7 @@ def _slopes(node: Node, write: Writer) -> str:
 
 @writes("softmax", "softmin", "log_softmax")
 def softmax(node: Node, write: Writer) -> str:
-    """exp(x / t) over its sum along an axis; numbers behind the length of a row are 0 and do not count."""
+    """exp(x / t) over its sum along an axis; numbers past the length of a row are 0 and do not count."""
     data, tensor = write.data(node), write.tensor(node)
     axis = (-1 if node.get("axis") is None else node.get("axis")) % len(tensor.lengths)
     temperature = node.get("temperature") or 1

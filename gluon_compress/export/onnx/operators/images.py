@@ -164,7 +164,7 @@ def _windows(node: Node) -> dict[str, Any]:
 def _within_the_image(node: Node, write: Writer, offset: str) -> tuple[str, str]:
     """Offsets and a mask with which ONNX's operator treats borders as MXNet's without a mask does.
 
-    A pixel at p = place + offset counts whole where 0 <= p < length, up to a pixel behind the last one's middle, and
+    A pixel at p = place + offset counts whole where 0 <= p < length, up to a pixel past the last one's middle, and
     not at all elsewhere; ONNX's (and MXNet's with a mask) lets it fade over the pixel before and after the image:
 
         mask = 0 <= p < length, in both directions;    offset' = min(max(p, 0), length - 1) - place

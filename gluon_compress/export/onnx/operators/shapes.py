@@ -162,7 +162,7 @@ def tile(node: Node, write: Writer) -> str:
 
 @writes("repeat", "_np_repeat")
 def repeat(node: Node, write: Writer) -> str:
-    """Each element so many times, one after the other: tiled along a new axis behind its own."""
+    """Each element so many times, one after the other: tiled along a new axis after its own."""
     data, lengths, axis = write.data(node), list(write.tensor(node).lengths), node.get("axis")
     made, times = write.made(node).lengths, node.get("repeats")
     if axis is None:
