@@ -13,7 +13,7 @@ changed as in training, and so do all larger files. Test images choose nothing. 
 all training images; there are no others.) Seconds are processor time, the least of three calls, under load.
 
 A point that is measured stands in ``results/rate/<network>.json`` at once, so that a killed run goes on;
-``results/rate.txt`` is the table, ``rate.png`` the curves.
+``results/rate.txt`` is the table, ``rate.png`` the curves, by ``rate_figure.py``.
 """
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from gluon_compress.datasets import compose, cutout, random_crop, random_flip
 from gluon_compress.network.values import parameters
 from gluon_compress.quantization import RateRounding
 from gluon_compress.tables import format_table
+from rate_figure import draw
 from recording import RESULTS, describe_machine, write_json, write_text
 
 FOLDER, OTHERS = RESULTS / "rate", Path(__file__).with_name("rate_nncodec.py")
@@ -232,28 +233,6 @@ def curves(measurements: list[Measurement]) -> str:
     return format_table(("network", "coder", "rate, qp", "bytes", "times", "held-out %", "test %", "chosen"), rows)
 
 
-def draw(measurements: list[Measurement], path: Path) -> None:
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    for axes, measurement in zip(figure.subplots(2, 3).flat, measurements):
-        original = measurement.found["original"]
-        axes.axhline(100 * original["test accuracy"], color="grey", linewidth=0.8)
-        for coder, colour in ((OURS, "C0"), (NNCODEC, "C1")):
-            points, chosen = measurement.points(coder), measurement.chosen(coder)
-            axes.plot([original["bytes"] / point["bytes"] for point in points],
-                      [100 * point["test accuracy"] for point in points], "o-", markersize=4, color=colour, label=coder)
-            if chosen:
-                axes.plot(original["bytes"] / chosen["bytes"], 100 * chosen["test accuracy"], "o", markersize=11,
-                          fillstyle="none", color=colour)
-        axes.set_xscale("log")
-        axes.set_ylim(100 * original["test accuracy"] - 3, 100 * original["test accuracy"] + 0.4)
-        axes.set_title(NETWORKS[measurement.name])
-        axes.set_xlabel("times smaller than .params")
-        axes.set_ylabel("test accuracy, %")
-        axes.legend(loc="lower left")
-    figure.savefig(path, dpi=110)
-
-
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--others", default=sys.executable, help="A Python with nncodec.")
 @click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)), help="These networks.")
@@ -267,7 +246,7 @@ def main(others: str, only: tuple[str, ...], coder: tuple[str, ...], table_only:
             f"points; times: smaller than .params)\n\n{speeds(measurements)}\n\n(MB of fp32 a second of processor time)"
             f"\n\n{curves(measurements)}")
     write_text(RESULTS / "rate.txt", text)
-    draw(measurements, RESULTS / "rate.png")
+    draw(measurements, NETWORKS, RESULTS / "rate.png")
     click.echo(text)
 
 
