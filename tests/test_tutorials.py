@@ -283,6 +283,20 @@ def test_structured_pruning(found):
     assert all(0.01 <= tuned[ratio] - scratch[ratio] <= 0.04 for ratio in tuned)
 
 
+@on_results_of("05_structured_pruning_simple_cnn")
+def test_channels_that_go_by_themselves(found):
+    penalty, by_l1 = found.row("channels at zero by a penalty"), found.row("as many channels by L1")
+    assert penalty["macs"] == by_l1["macs"]
+    for seed in found.numbers["penalty"]:
+        found.says("A penalty finds how many channels each layer can spare, and which.")
+        assert len(set(seed["gone"].values())) == 3 and seed["gone"]["conv2"] > 0.5
+        found.says("Removing those that got to zero costs nothing; removing as many from the network as trained costs "
+                   "half of its accuracy or more.")
+        assert abs(seed["after"] - seed["before"]) <= 0.002 and seed["after, by L1"] < 0.55
+    found.says("after more training the network is about as good as the one that lost as many by L1, and not better.")
+    assert by_l1["accuracy"] - 0.015 < penalty["accuracy"] < by_l1["accuracy"] + 0.002
+
+
 @on_results_of("06_prune_a_resnet")
 def test_pruning_a_residual_network(found):
     curves = found.numbers["held-out accuracy by fraction of channels removed"]

@@ -2,7 +2,7 @@
 # # 5. Structured pruning: SimpleCNN on MNIST
 #
 # - **You will be able to** remove whole channels by hand and with `prune_channels`, carry the change into the next
-#   layer, fine-tune, and tell what the inherited weights are worth.
+#   layer, fine-tune, tell what the inherited weights are worth, and train so that channels go by themselves.
 # - **You need to know** the shapes of a convolution's and a dense layer's weights; [tutorial
 #   4](04_unstructured_pruning_simple_cnn.py) comes before. Words:
 #   [TERMINOLOGY.md](TERMINOLOGY.md).
@@ -17,6 +17,7 @@
 
 # %%
 from course import LONG, Results, errors, show_training
+from figures import draw_network
 
 import gluon_compress as gc
 from gluon_compress import measure_latency
@@ -24,6 +25,7 @@ from gluon_compress.measuring.plots import plot_curves
 
 import mxnet as mx
 import numpy as np
+from matplotlib.figure import Figure
 
 train, test = gc.datasets.mnist()
 # Held out of the fine-tuning. The shipped network saw these images when it was trained, so accuracies on them are
@@ -91,6 +93,20 @@ assert (net.fc1.weight.data().asnumpy() == small_fc1).all(), "the library remove
 print(plan)
 
 # %% [markdown]
+# **Figure:** the network before and after. Each mark is a channel or a unit, each line the weights that lead from one
+# to the next: a kernel of 5x5, or 16 columns behind the flattening. The empty marks are the channels that went, and
+# their lines are missing on *both* sides. `conv1` and `fc1` keep all of theirs; but `fc1` reads half as much, and it
+# is that layer that has most of the parameters.
+
+# %%
+figure = Figure(figsize=(10, 4.2), layout="constrained")
+channels = {"image": 1, "conv1": 10, "conv2": 20, "fc1": 50, "fc2": 10}
+for axes, title, staying in zip(figure.subplots(1, 2), ("before", "half of conv2 removed"), ({}, {"conv2": kept})):
+    draw_network(axes, channels, staying)
+    axes.set_title(title)
+figure.savefig(results.path("-network.png"), dpi=120)
+
+# %% [markdown]
 # ## How far can it go?
 #
 # The same fraction from both convolutions and from `fc1`, by L1 and by L2 norm, and after fine-tuning. A
@@ -111,9 +127,9 @@ def pruned(ratio, criterion="l1"):
     return net, gc.pruning.prune_channels(net, example, ratio, criterion, round_to=1)  # exactly this fraction
 
 
-def trained(title, net, seed):
+def trained(title, net, seed, epochs=2):
     trainer = mx.gluon.Trainer(net.collect_params(), *optimizer)  # made after pruning: it knows the new shapes
-    history = gc.training.fit(net, train.batches(128, shuffle=True), 2, trainer, seed=seed)
+    history = gc.training.fit(net, train.batches(128, shuffle=True), epochs, trainer, seed=seed)
     show_training(f"{title}, seed {seed}", history)
     return net
 
@@ -143,6 +159,93 @@ as_trained = gc.training.evaluate(gc.params.load("simple_cnn_mnist"), validation
 plot_curves({title: errors(points) for title, points in {
     **curves, "unpruned": [(0.0, as_trained), (ratios[-1], as_trained)]}.items()}, results.path(".png"),
     xlabel="fraction of channels removed", ylabel="error on held-out images", title="SimpleCNN on MNIST", log=True)
+
+# %% [markdown]
+# ## Channels that go by themselves
+#
+# So far we said how many channels go, and trained afterwards. It can be done the other way round: add a *penalty* to
+# the loss that pulls whole channels to zero while the network trains, and then remove those that got there. The *group
+# lasso* adds up norms. `v_u` are all weights that belong to channel u, those that make it and those that read it:
+#
+#     penalty = strength * sum over u of ||v_u||          gradient of v_u = strength * v_u / ||v_u||
+#
+# The norm is not squared, and that makes the difference. Weight decay is the squared norm: its pull becomes weaker as
+# a channel becomes smaller, and no channel gets to zero. This gradient has the same length for a small channel as for
+# a large one. So a channel that the labels do not need goes all the way, with all of its weights at once.
+#
+# By hand: each weight of `conv2` belongs to two channels, the one that it makes and the one that it reads.
+
+# %%
+def channel_norms(net):
+    """{layer: the norms of its channels}, over the weights that make them and those that read them."""
+    conv1, conv2, fc1, fc2 = (layer.weight.data().asnumpy() for layer in (net.conv1, net.conv2, net.fc1, net.fc2))
+    columns = fc1.reshape(len(fc1), len(conv2), -1)                 # (unit of fc1, channel of conv2, pixel)
+    squares = {"conv1": (conv1 ** 2).sum(axis=(1, 2, 3)) + (conv2 ** 2).sum(axis=(0, 2, 3)),
+               "conv2": (conv2 ** 2).sum(axis=(1, 2, 3)) + (columns ** 2).sum(axis=(0, 2)),
+               "fc1": (fc1 ** 2).sum(axis=1) + (fc2 ** 2).sum(axis=0)}
+    return {name: np.sqrt(square) for name, square in squares.items()}
+
+
+STRENGTH = 0.07 if LONG else 0.14  # in half as many steps channels must be pulled twice as hard
+net = gc.params.load("simple_cnn_mnist")
+norms = channel_norms(net)
+gradient = STRENGTH * (weight / norms["conv2"][:, None, None, None] + weight / norms["conv1"][None, :, None, None])
+
+penalty = gc.pruning.ChannelPenalty(net, example, STRENGTH, kind="group_lasso")
+penalty.add_gradients(batch_size=1)  # there was no backward pass: nothing else is in the gradients
+np.testing.assert_allclose(penalty.value(), STRENGTH * sum(norm.sum() for norm in norms.values()), rtol=1e-5)
+np.testing.assert_allclose(net.conv2.weight.grad().asnumpy(), gradient, rtol=1e-4, atol=1e-7)
+
+# %% [markdown]
+# In a training loop, `add_gradients` stands between `backward` and `step`. `fit` calls the trainer's `step`, so we put
+# it there. After two epochs we remove the channels whose norm is below a twentieth of the largest in their layer, and
+# train for two more without the penalty. Beside it: a network that loses as many channels by their L1 norm, and is
+# trained for four epochs.
+#
+# **Figure:** the norms of the channels of `conv2`, from the smallest to the largest, on a log axis. As trained, they
+# differ little: there is no place for a cut. With the penalty there is a cliff, and the level line, a twentieth of the
+# largest, meets it.
+
+# %%
+class PenaltyTrainer(mx.gluon.Trainer):
+    """Adds the gradients of a penalty before each step."""
+
+    def step(self, batch_size, *arguments):
+        self.penalty.add_gradients(batch_size)
+        super().step(batch_size, *arguments)
+
+
+def with_penalty(seed):
+    net = gc.params.load("simple_cnn_mnist")
+    trainer = PenaltyTrainer(net.collect_params(), *optimizer)
+    trainer.penalty = gc.pruning.ChannelPenalty(net, example, STRENGTH, kind="group_lasso")
+    show_training(f"with a penalty, seed {seed}",
+                  gc.training.fit(net, train.batches(128, shuffle=True), 2, trainer, seed=seed))
+    return net
+
+
+of_penalty, of_l1, results.numbers["penalty"] = [], [], []
+for seed in seeds:
+    net = with_penalty(seed)
+    norms, before = channel_norms(net), gc.training.evaluate(net, validation_data)
+    gone = {name: float(np.mean(norm < norm.max() / 20)) for name, norm in norms.items()}
+    plan = gc.pruning.prune_channels(net, example, ratio=gone, round_to=1)
+    by_l1 = gc.params.load("simple_cnn_mnist")
+    gc.pruning.prune_channels(by_l1, example, ratio=gone, round_to=1)
+    numbers = {"gone": gone, "before": before, "after": gc.training.evaluate(net, validation_data),
+               "after, by L1": gc.training.evaluate(by_l1, validation_data)}
+    print("got to zero:", ", ".join(f"{share:.0%} of {name}" for name, share in gone.items()))
+    print("held-out accuracy before they are removed {before:.4f}, after it {after:.4f}; "
+          "as many removed by L1 {after, by L1:.4f}".format(**numbers))
+    results.numbers["penalty"].append(numbers)
+    of_penalty.append(gc.training.evaluate(trained("... on without it", net, seed), results.test_data))
+    of_l1.append(gc.training.evaluate(trained("as many channels, by L1", by_l1, seed, epochs=4), results.test_data))
+results.add("channels at zero by a penalty, trained on", net, plan, accuracies=of_penalty)
+results.add("as many channels by L1, trained as long", by_l1, accuracies=of_l1)
+plot_curves({title: list(enumerate(np.sort(np.maximum(norm, 1e-4)).tolist(), start=1)) for title, norm in {
+    "as trained": channel_norms(gc.params.load("simple_cnn_mnist"))["conv2"], "with the penalty": norms["conv2"],
+    "what goes": np.full(20, norms["conv2"].max() / 20)}.items()}, results.path("-penalty.png"),
+    xlabel="channel of conv2", ylabel="norm of its weights", title="Norms before the removal", log=True)
 
 # %% [markdown]
 # ## Smaller, and faster
@@ -196,6 +299,9 @@ results.finish()
 #   article names both norms; only L1 is fine-tuned here. Which is better differs from network to network.
 # - The inherited weights are worth something: fine-tuned networks are one to four points better than networks
 #   of the same shape that were trained from scratch for as long, at every fraction.
+# - A penalty finds how many channels each layer can spare, and which. Removing those that got to zero costs nothing;
+#   removing as many from the network as trained costs half of its accuracy or more. But the penalty makes what stays
+#   smaller, too: after more training the network is about as good as the one that lost as many by L1, and not better.
 # - The forward pass takes less time with the ordinary kernels. It does not fall as fast as the
 #   multiplications: a network this small spends much of its time elsewhere.
 #

@@ -1,7 +1,31 @@
-"""In a notebook: below each cell stand the figures that it wrote; a script only writes them."""
+"""Figures: a network drawn as its channels, and figures in notebooks, where they stand below the cell that wrote them.
+"""
 import sys
 
+import numpy as np
+from matplotlib.collections import LineCollection
+
 _registered = []  # [(event, function)]: a cell that is run again starts anew
+
+
+def draw_network(axes, channels, kept=()):
+    """A column of marks for each layer of {name: channels}, a line from each channel to each of the next layer's.
+
+    ``kept`` is {name: indices} for layers that have lost channels: these are drawn empty and without lines.
+    """
+    axes.axis("off")
+    places = {name: np.linspace(0, 1, count + 2)[1:-1] for name, count in channels.items()}
+    kept = {name: np.arange(count) for name, count in channels.items()} | dict(kept)
+    names = list(channels)
+    for x, (name, after) in enumerate(zip(names, names[1:])):
+        lines = [[(x, start), (x + 1, end)] for start in places[name][kept[name]] for end in places[after][kept[after]]]
+        axes.add_collection(LineCollection(lines, color="black", linewidth=0.2, alpha=0.3, zorder=1))
+    for x, name in enumerate(names):
+        full = np.isin(np.arange(channels[name]), kept[name])
+        size = min(40, 1500 / channels[name])
+        axes.scatter(np.full(full.sum(), x), places[name][full], size, color="C0", zorder=2)
+        axes.scatter(np.full((~full).sum(), x), places[name][~full], size, facecolor="white", edgecolor="C3", zorder=2)
+        axes.text(x, -0.05, f"{name}\n{full.sum()}", ha="center", va="top")
 
 
 def show_in_notebook(folder, pattern="*.png"):
