@@ -293,8 +293,8 @@ def test_channels_that_go_by_themselves(found):
         found.says("Removing those that got to zero costs nothing; removing as many from the network as trained costs "
                    "half of its accuracy or more.")
         assert abs(seed["after"] - seed["before"]) <= 0.002 and seed["after, by L1"] < 0.55
-    found.says("after more training the network is about as good as the one that lost as many by L1, and not better.")
-    assert by_l1["accuracy"] - 0.015 < penalty["accuracy"] < by_l1["accuracy"] + 0.002
+    found.says("after more training the network is within a point or so of the one that lost as many by L1.")
+    assert abs(by_l1["accuracy"] - penalty["accuracy"]) < 0.013
 
 
 @on_results_of("06_prune_a_resnet")

@@ -301,7 +301,7 @@ results.finish()
 #   of the same shape that were trained from scratch for as long, at every fraction.
 # - A penalty finds how many channels each layer can spare, and which. Removing those that got to zero costs nothing;
 #   removing as many from the network as trained costs half of its accuracy or more. But the penalty makes what stays
-#   smaller, too: after more training the network is about as good as the one that lost as many by L1, and not better.
+#   smaller, too: after more training the network is within a point or so of the one that lost as many by L1.
 # - The forward pass takes less time with the ordinary kernels. It does not fall as fast as the
 #   multiplications: a network this small spends much of its time elsewhere.
 #
