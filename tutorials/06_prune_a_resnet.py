@@ -36,6 +36,7 @@ validation_data = held_out.batches(100)
 train = train.subset(slice(0, 10000 if LONG else 2000))
 results = Results("06_prune_a_resnet", (test if LONG else test.subset(slice(0, 1000))).batches(100))
 example = results.example
+BATCHES = 10 if LONG else 5  # to estimate BatchNorm's statistics on
 
 # %% [markdown]
 # ## What hangs together
@@ -173,7 +174,7 @@ def held_out_accuracies(net):
     """Before and after BatchNorm's statistics are estimated again."""
     net.hybridize(static_alloc=True, static_shape=True)
     before = gc.training.evaluate(net, validation_data)
-    gc.pruning.reestimate_batch_norm(net, train.batches(128), batches=10)
+    gc.pruning.reestimate_batch_norm(net, train.batches(128), batches=BATCHES)
     return before, gc.training.evaluate(net, validation_data)
 
 
@@ -209,7 +210,7 @@ for seed in range(2) if LONG else range(1):
     original = fine_tuned("unpruned", gc.params.load("resnet18_cifar10"), seed)
     accuracies["unpruned"].append(gc.training.evaluate(original, results.test_data))
     net, plan = pruned(ratio=ratios)
-    gc.pruning.reestimate_batch_norm(net, train.batches(128), batches=10)
+    gc.pruning.reestimate_batch_norm(net, train.batches(128), batches=BATCHES)
     fine_tuned("pruned", net, seed)
     tuned.append((net, plan))
     accuracies["pruned"].append(gc.training.evaluate(net, results.test_data))
