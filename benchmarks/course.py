@@ -4,6 +4,7 @@
     python benchmarks/course.py 01 05          # those; each tutorial's results are kept as it ends
     python benchmarks/course.py --quick        # the README's first command, for the times it states
     python benchmarks/course.py --times        # only the ms again, from the files that the long runs made
+    python benchmarks/course.py --bytes        # only the bytes: those files are loaded, and written as save does today
 
 The results are ``results/<tutorial>.json`` (every accuracy of every seed, the seconds of the run, and of all cores),
 ``results/<tutorial>.txt`` (the output as it was printed), ``results/machine.json``, and the same of the quick version
@@ -18,7 +19,7 @@ import time
 
 import click
 
-import gluon_compress  # noqa: F401  before mxnet
+import gluon_compress as gc  # before mxnet
 import mxnet as mx
 from publish import ROOT, publish
 from recording import RESULTS, describe_machine, write_json, write_text
@@ -48,14 +49,19 @@ def cpu_seconds():
     return usage.ru_utime + usage.ru_stime
 
 
-def time_again(tutorial):
-    """Replace the ms of one tutorial's results; the networks are those that its run left in ``tutorials/output``."""
+def measure_again(tutorial, what):
+    """Replace the ms or the bytes of a tutorial's results; its networks are what its run left in ``tutorials/output``.
+    """
     sys.path.insert(0, str(tutorial.parent))
     import course  # the tutorials'
     file = RESULTS / f"{tutorial.stem}.json"
     measured = json.loads(file.read_text())
-    example = mx.nd.random.normal(shape=tuple(measured["example_shape"]))
-    course.measure_times(measured["rows"], example, rounds=20)
+    if what == "times":
+        course.measure_times(measured["rows"], mx.nd.random.normal(shape=tuple(measured["example_shape"])), rounds=20)
+    else:
+        for row in measured["rows"]:
+            if row["file"].endswith(".gcz"):
+                row["bytes"] = written_again(course.OUTPUT / row["file"])
     write_json(file, measured)
     printed = file.with_suffix(".txt").read_text()
     begin, end = printed.index("\nnetwork  ") + 1, printed.index("\n(", printed.index("\nnetwork  "))
@@ -63,11 +69,20 @@ def time_again(tutorial):
     click.echo(f"{tutorial.stem}\n{course.table(measured['rows'])}")
 
 
+def written_again(path):
+    """Write the network of a compressed file over it; return the bytes it has now."""
+    net = gc.load(path)
+    if isinstance(net, gc.quantization.IntegerNetwork):
+        return gc.save(path, net)
+    return gc.save(path, net, *gc.checkpoint.records(path).values())
+
+
 @click.command(help=__doc__.split("\n")[0])
 @click.argument("numbers", nargs=-1)
 @click.option("--quick", is_flag=True, help="The version of the README's first command.")
-@click.option("--times", is_flag=True, help="Only measure the ms again.")
-def main(numbers, quick, times):
+@click.option("--times", "again", flag_value="times", help="Only measure the ms again.")
+@click.option("--bytes", "again", flag_value="bytes", help="Only measure the bytes again.")
+def main(numbers, quick, again):
     tutorials = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
     unknown = set(numbers) - {tutorial.name[:2] for tutorial in tutorials}
     if unknown:
@@ -75,13 +90,13 @@ def main(numbers, quick, times):
     for tutorial in tutorials:
         if numbers and tutorial.name[:2] not in numbers:
             continue
-        if times:
-            time_again(tutorial)
+        if again:
+            measure_again(tutorial, again)
         elif quick:
             run(tutorial, RESULTS / "quick", [])
         else:
             run(tutorial, RESULTS, ["--long"])
-    if not quick:
+    if not quick and again != "bytes":
         write_json(RESULTS / "machine.json", describe_machine())
     publish()
 
