@@ -311,8 +311,8 @@ fine_tune("LeNet, unpruned, same extra training", unpruned)
 # %% [markdown]
 # ## Saving what is left
 #
-# `gc.save` stores one bit per weight for the mask, deflated, and the surviving weights; quantized to 8 bits,
-# these take a quarter of the space. The file loads into a fresh LeNet, or with no network at all.
+# `gc.save` stores the mask, coded in less than a bit for each weight, and the surviving weights; quantized to 8 bits,
+# these take about a quarter of the space. The file loads into a fresh LeNet, or with no network at all.
 
 # %%
 accuracies = []

@@ -208,8 +208,8 @@ lab.check(6, answer_3_6)
 # ## 3.7 A budget (10 minutes)
 #
 # How many bytes do the weights of a layer need? Of `weights` weights `kept` are not pruned and take `bits` bits each.
-# When any are pruned, a mask of one bit for every weight says which. (The library deflates masks and codes, so its
-# files may be somewhat smaller; scales, biases and the network's graph come on top.)
+# When any are pruned, a mask of one bit for every weight says which. (The library writes what is
+# frequent in fewer bits, so its files may be smaller; scales, biases and the network's graph come on top.)
 
 # %%
 def estimated_bytes(weights, kept, bits):
