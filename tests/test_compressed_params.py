@@ -1,12 +1,18 @@
 """The compressed networks in params/compressed: what their manifest says is so."""
 import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import gluon_compress as gc
 import pytest
 from gluon_compress.files.locks import sha256_of
 
-FOLDER = Path(__file__).resolve().parent.parent / "params" / "compressed"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from rate_training import SETTINGS  # noqa: E402
+
+FOLDER = ROOT / "params" / "compressed"
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
 
 
@@ -28,3 +34,10 @@ def test_a_file_is_the_manifests_and_classifies_as_it_says(name):
     else:  # a few are no proof, and tell a wrong network from the right one
         some = test.subset(slice(0, 200)).batches(100, size=None if side == 32 else side)
         assert 1 - gc.training.evaluate(gc.load(path), some) < entry["test_error"] + 0.08
+
+
+@pytest.mark.parametrize("name", MANIFEST)
+def test_the_setting_of_a_file_is_the_one_that_the_script_trains_with(name):
+    aim = name.rpartition("-")[2].removesuffix(".gcz")
+    setting = asdict(SETTINGS[MANIFEST[name]["network"]][aim])
+    assert MANIFEST[name]["setting"] == {key: value for key, value in setting.items() if value is not None}
