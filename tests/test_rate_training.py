@@ -371,3 +371,14 @@ def test_a_state_of_something_else_changes_nothing(change):
     assert trainer.pruning_state() == before
     with pytest.raises(RecordError, match="other parameters"):
         trainer.restore_state_tensors({})
+
+
+def test_zeros_of_a_pruned_network_do_not_make_its_first_steps_small():
+    net = LeNet300100()
+    net.initialize(mx.init.Xavier())
+    gc.pruning.prune_magnitude(net, 0.95)
+    steps = RateTrainer(net, 1.0, "adam").steps
+    for layer in gc.network.layers(net):
+        own = layer.value()
+        left = own[own != 0].astype(np.float64)
+        assert steps[layer.parameter_name] == pytest.approx(0.5 * np.sqrt((left ** 2).mean()), rel=0.03)
