@@ -1,12 +1,13 @@
 """Damaged and forged files, against everything that reads files: what comes of each, counted.
 
-    python benchmarks/fuzz_files.py                      # 100,000 unforged and 20,000 forged: hours
+    python benchmarks/fuzz_files.py                      # 60,000 unforged, 60,000 forged and 6,000 foreign: two hours
     python benchmarks/fuzz_files.py --unforged 0 --forged 500 --only "one operator"
 
 Each file is loaded, in every way there is, in a process whose memory is limited; what loads is used: a forward pass, a
 training step, the batches of a cache. A process that dies is a crash, one that has not answered after 30 seconds of
 processor time a hang. Accepted outcomes are an error that is ours (CheckpointError) and a file that loads and is used,
-or whose network says with an error why it cannot compute. All others are faults, and their files are kept.
+or whose network says with an error why it cannot compute. All others are faults, and their files are kept: also damage
+that a file with a checksum loads with.
 
 It may be stopped at any time: with the same ``--progress`` it goes on where it was. A complete run writes
 ``results/fuzz_files.txt`` and ``.json``. How files are changed: ``fuzzing/mutations.py``; the kinds of files and how
@@ -30,7 +31,7 @@ from fuzzing.worker import ACCEPTED, Outcome, Worker
 from gluon_compress.tables import progress_bar
 from recording import RESULTS, describe_machine, write_result
 
-UNFORGED, FORGED = 100_000, 20_000
+UNFORGED, FORGED, FOREIGN = 60_000, 60_000, 6_000
 
 
 class Run:
@@ -75,10 +76,10 @@ class Run:
             print(json.dumps([job, dataclasses.astuple(outcome)]), file=file)
 
 
-def jobs_of(unforged, forged, kinds, seed):
-    """As many jobs (what, kind, number), of all kinds in turn, and of both in step."""
+def jobs_of(counts, kinds, seed):
+    """As many jobs (what, kind, number) as ``counts`` says of each ``what``, of all kinds in turn, and all in step."""
     jobs = [((index + 1) / count, what, kinds[index % len(kinds)], seed + index // len(kinds))
-            for what, count in (("unforged", unforged), ("forged", forged)) for index in range(count)]
+            for what, count in counts.items() for index in range(count)]
     return [tuple(job) for _, *job in sorted(jobs, key=lambda job: job[0])]
 
 
@@ -91,14 +92,16 @@ def commit():
 @click.command()
 @click.option("--unforged", default=UNFORGED, show_default=True, help="How many files with bytes changed.")
 @click.option("--forged", default=FORGED, show_default=True, help="How many whose content is changed, checksum right.")
+@click.option("--foreign", default=FOREIGN, show_default=True, help="How many of another kind, or of none.")
 @click.option("--seed", default=0, show_default=True, help="Number of the first mutation.")
 @click.option("--only", type=click.Choice(list(KINDS)), help="One kind of file.")
 @click.option("--processes", default=1, show_default=True)
 @click.option("--progress", type=click.Path(dir_okay=False, path_type=Path), default="fuzz/progress",
               show_default=True, help="Results as they come; files of faults lie beside it.")
-def main(unforged, forged, seed, only, processes, progress):
+def main(unforged, forged, foreign, seed, only, processes, progress):
     """Mutate files of all kinds, use them, and count what comes of it."""
-    jobs = jobs_of(unforged, forged, [only] if only else list(KINDS), seed)
+    counts = {"unforged": unforged, "forged": forged, "foreign": foreign}
+    jobs = jobs_of(counts, [only] if only else list(KINDS), seed)
     progress.parent.mkdir(parents=True, exist_ok=True)
     run = Run(jobs, progress)
     try:
@@ -106,7 +109,7 @@ def main(unforged, forged, seed, only, processes, progress):
     finally:
         content = {**summary(list(run.results.items())), "machine": describe_machine()}
         click.echo(table(content))
-    if (unforged, forged) == (UNFORGED, FORGED) and not only:
+    if (unforged, forged, foreign) == (UNFORGED, FORGED, FOREIGN) and not only:
         write_result(RESULTS / "fuzz_files.json", content, table(content))
     sys.exit(1 if content["faults"] else 0)
 

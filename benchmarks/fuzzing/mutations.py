@@ -1,23 +1,53 @@
 """Mutations of a file's bytes.
 
 An unforged one changes bytes at random. A forged one takes the file apart, changes what is in it (the JSON of its
-header, the operators, attributes and links of its graph, its tensors), and gives it the checksum that belongs to it,
-as a stranger would. Every mutation follows from ``chance``, a ``random.Random``.
+header, the operators, attributes and links of its graph, its tensors, and the bytes that they are coded in), and gives
+it the checksum that belongs to it, as a stranger would. A foreign one is a good file of another kind, or none of ours.
+Every mutation follows from ``chance``, a ``random.Random``.
 """
 import json
 
 import numpy as np
+from gluon_compress.checkpoint import packed_file
 
 from .container import put_together, taken_apart
+from .folders import changed_json_text, changed_members, kind_of_archive
 from .graphs import changed_graph, lone_operator
 from .json_values import changed_json
+from .kinds import KINDS, kind
+from .rows import with_changed_rows
+
+NPY = b"\x93NUMPY"
+PARAMETERS = b"\x12\1" + bytes(14)
+NUMBERS = (0, 1, -1, 2, 7, 2**15, 2**31 - 1, -2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, -2**63)
+BEGINNINGS = (b"", b"\0", b"{", b"[]", b"{}", b"\x7fELF\2\1\1\0", b"\x89PNG\r\n\x1a\n", b"\x89HDF\r\n\x1a\n", b"GIF89a",
+              b"\x80\4\x95", b"PK\3\4", b"PK\5\6", b"\x1f\x8b\x08\0", b"\x8bgcz\r\n\x1a\n", b"\x8bgcz\r\n\x1a\n\3",
+              b"\x08\x07", b"TFL3", PARAMETERS, b"#!/bin/sh\n", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf{")
 
 
 def mutated(content, what, chance):
-    """The bytes of a file of this content, or of one operator's when there is none; ``what``: unforged or forged."""
+    """The bytes of a file of this content, or of one operator's when there is none.
+
+    ``what``: unforged, forged or foreign.
+    """
     if what == "forged":
         return forged(content, chance)
+    if what == "foreign":
+        return foreign(content, chance)
+    if kind_of_archive(content) == "tar":  # members of folders are damaged, not what carries them
+        return changed_members(content, chance, lambda member: damaged(member, chance))
     return damaged(content or lone_operator(chance), chance)
+
+
+def foreign(content, chance):
+    """A file of another kind, or of none; in a folder, the files that a folder of another kind has."""
+    if chance.random() < 0.5:
+        other = kind(chance.choice(sorted(KINDS)))[0]
+    else:
+        other = chance.choice(BEGINNINGS) + chance.randbytes(chance.choice((0, 1, 7, 100, 4000)))
+    if kind_of_archive(content) == "tar" and kind_of_archive(other) != "tar":
+        return changed_members(content, chance, lambda member: other)
+    return other
 
 
 def damaged(content, chance):
@@ -46,8 +76,18 @@ def forged(content, chance):
     """The bytes of a file like this one, but for what a stranger has changed in it."""
     if not content:
         return lone_operator(chance)
-    if content[:1] == b"{":  # a state of JSON, which has no checksum
-        return json.dumps(changed_json(json.loads(content), chance)).encode()
+    if kind_of_archive(content):
+        return changed_members(content, chance, lambda member: forged(member, chance))
+    if content[:1] == b"{":  # a state or a graph of JSON, which has no checksum
+        text = content.decode()
+        graph = "nodes" in json.loads(content)
+        return (changed_graph(text, chance) if graph else changed_json_text(text, chance)).encode()
+    if content.startswith(PARAMETERS):
+        return _with_other_numbers(content, chance)
+    if content.startswith(NPY):
+        return damaged(content, chance)
+    if packed_file.begins(content) and chance.random() < 0.4:
+        return with_changed_rows(content, chance, damaged)
     kind, header, tensors = taken_apart(content)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         if tensors and chance.random() < 0.2:
@@ -57,6 +97,14 @@ def forged(content, chance):
         else:
             header = changed_json(header, chance)
     return put_together(kind, header, tensors)
+
+
+def _with_other_numbers(content, chance):
+    """The bytes of parameters of MXNet, which have no checksum, with a number of 32 or 64 bits in another place."""
+    content, wide = bytearray(content), chance.choice((4, 8))
+    at = 4 * chance.randrange(min(len(content), chance.choice((64, 400, len(content)))) // 4)
+    content[at:at + wide] = (chance.choice(NUMBERS) % 2 ** (8 * wide)).to_bytes(wide, "little")
+    return bytes(content)
 
 
 def _graph_in(header):

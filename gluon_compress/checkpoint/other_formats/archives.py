@@ -23,6 +23,7 @@ TIMES, SMALL = 200, 64 << 20  # and so many times the length of the archive, or 
 LONGEST_READ = 16 << 20       # bytes at once: an entry's extra header is read whole
 GZIP, ZIP, TAR = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06"), (257, b"ustar")
 MOST_FOLDERS = 8              # one in another
+LONGEST_NAME = 255            # bytes, of a file or a folder
 
 
 def is_archive(path: Path) -> bool:
@@ -47,9 +48,14 @@ def unpacked(path: Path) -> Iterator[Path]:
             with open(path, "rb") as file:
                 (_unpack_zip if file.read(2) == b"PK" else _unpack_tar)(path, folder)
             yield folder
-        except (CheckpointError, DownloadError) as error:
+        except (CheckpointError, DownloadError, FileNotFoundError) as error:
             kind = type(error) if isinstance(error, CheckpointError) else CheckpointError
-            raise kind(str(error).replace(str(folder), str(path))) from error
+            said = str(error)
+            if isinstance(error, FileNotFoundError):
+                if not str(error.filename or said).startswith(str(folder)):
+                    raise
+                said = f"{error.filename} is not there" if error.filename else said
+            raise kind(said.replace(str(folder), str(path))) from error
 
 
 def _most(path: Path) -> int:
@@ -65,7 +71,8 @@ class _Budget:
     def place(self, name: str, size: int) -> Path:
         """Where a file goes, with its folders made; raises ``CheckpointError`` for what may not be there."""
         parts = [part for part in PurePosixPath(name).parts if part != "."]
-        if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or len(name) > 500:
+        if (not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or len(name) > 500
+                or max(map(len, map(os.fsencode, parts))) > LONGEST_NAME):
             self.refuse(f"holds {name[:200]!r}", "files within it")
         if "/".join(parts) in self.names:
             self.refuse(f"holds {name!r} twice", "each file once")
