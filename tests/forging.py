@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 from fuzzing import worker  # noqa: E402, F401
 from fuzzing.container import packers, put_together, taken_apart  # noqa: E402, F401
-from fuzzing.kinds import KINDS, HalfChanged, Refused, kind  # noqa: E402, F401
+from fuzzing.kinds import KINDS, NETWORKS, STATES, HalfChanged, Refused, kind  # noqa: E402, F401
 
 COMPRESSED = "compressed network"
 

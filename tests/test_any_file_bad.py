@@ -341,6 +341,7 @@ def good_members():
 @pytest.fixture
 def own_temporary_folder(tmp_path, monkeypatch):
     """Where archives are unpacked; empty afterwards."""
+    checkpoint()  # has a folder of its own
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -385,6 +386,22 @@ def test_a_link_in_a_zip_is_refused(tmp_path, own_temporary_folder):
 def test_a_name_twice_and_a_file_that_is_a_folder_are_refused(tmp_path, own_temporary_folder, pack):
     refused(pack(tmp_path / "twice", *good_members(), good_members()[0]), "'net-symbol.json' twice")
     refused(pack(tmp_path / "both", *good_members(), ("net-symbol.json/x", b"")), "'net-symbol.json/x' in a file")
+
+
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+@pytest.mark.parametrize("name", ["a" * 256, "ü" * 128, f"folder/{'a' * 300}"])
+def test_names_that_no_file_can_have_are_refused(tmp_path, own_temporary_folder, pack, name):
+    refused(pack(tmp_path / "model.archive", *good_members(), (name, b"")), "accepted: files within it")
+
+
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+@pytest.mark.parametrize("prefix", ["net", "prediction_net"])
+def test_what_an_archive_lacks_is_named_with_the_path_of_the_archive(tmp_path, own_temporary_folder, pack, prefix):
+    (_, graph), (_, parameters) = good_members()
+    path = pack(tmp_path / "model.archive", (f"{prefix}-0000.params", parameters))
+    assert str(path) in refused(path, "symbol.json is not there|holds parameters")
+    path = pack(tmp_path / "model.archive", (f"{prefix}-symbol.json", graph))
+    assert str(path) in refused(path, "has no parameters beside it")
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])

@@ -8,7 +8,7 @@ import gluon_compress as gc
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
-from forging import KINDS, forge, kind, network_of, taken_apart
+from forging import NETWORKS, forge, kind, network_of, taken_apart
 from gluon_compress import CheckpointError
 from gluon_compress.checkpoint import allowed_operators, symbol_check
 from gluon_compress.network import registry
@@ -203,7 +203,7 @@ def test_a_loaded_network_can_be_fused_and_still_looks_at_shapes(tmp_path, fuse,
         net(mx.nd.ones((2, 1, 20, 20)))
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith(("training", "logits", "sens", "one"))])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_good_file_of_each_kind_loads_and_computes(tmp_path, name):
     content, use = kind(name)
     (tmp_path / "file").write_bytes(content)

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from gluon_compress.coding import decode, encode, native
 from gluon_compress.coding.rounding import round_and_code
+from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet300100
 from gluon_compress.network.values import snapshot
 from gluon_compress.quantization import RateRounding, quantize, quantize_weights
 from gluon_compress.quantization.rate.rounding import factors
-from networks import build
+from mxnet import gluon
+from networks import build, values
 
 
 def test_a_high_price_of_error_rounds_to_the_nearest_and_a_low_one_to_zero():
@@ -53,6 +55,22 @@ def test_error_feedback_lowers_the_error_of_the_outputs(compiled, monkeypatch):
     fed, _ = round_and_code(values, np.full(25, 1e6), stiffness, feedback, 127)
     error = [np.square(inputs @ (values - codes).T).sum() for codes in (plain, fed)]
     assert error[1] < 0.5 * error[0]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_zeros_stay_zero_though_errors_are_fed_to_them(compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(native, "library", lambda: None)
+    rng = np.random.default_rng(4)
+    kept = rng.random((25, 40)) < 0.4
+    values, feedback = rng.normal(0, 1.5, (25, 40)) * kept, np.triu(rng.normal(0, 0.1, (40, 40)), 1)
+    codes, _ = round_and_code(values, np.full(25, 1e6), np.ones(40), feedback, 127)
+    assert not codes[~kept].any() and codes[kept].any()
+    rounded = values.copy()
+    for place in range(40):  # what came to a zero goes on from it
+        error = rounded[:, place] - codes[:, place]
+        np.testing.assert_array_less(np.abs(error)[kept[:, place]], 0.5 + 1e-4)
+        rounded += np.outer(error, feedback[place])
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +155,56 @@ def test_the_file_of_a_network_on_integers_becomes_small_and_computes_the_same(d
 def test_what_does_not_go_with_a_rate_is_refused(data, wrong):
     with pytest.raises((TypeError, ValueError), match="rate"):
         quantize(gc.params.load("lenet_300_100_mnist"), data, **{"rate": 1e-2, "progress": False, **wrong})
+
+
+def test_a_pruned_network_keeps_its_zeros_and_takes_its_masks_along(data, tmp_path):
+    net = gc.params.load("lenet_300_100_mnist")
+    masks = gc.pruning.prune_magnitude(net, 0.8)
+    scales = quantize_weights(net, rate=1e-2, calibration_data=data, progress=False)
+    sizes = [gc.save(tmp_path / "net.gcz", net, *records) for records in ((masks, scales), (scales,))]
+    assert sizes[1] < sizes[0]
+    found = gc.load(tmp_path / "net.gcz", LeNet300100())
+    for name, kept in masks.kept.items():
+        assert not values(found)[name][~kept].any() and values(found)[name][kept].any()
+
+
+def dense(units, inputs, seed=0):
+    net = gluon.nn.HybridSequential()
+    net.add(gluon.nn.Dense(8, in_units=inputs, activation="relu"), gluon.nn.Dense(units, in_units=8))
+    mx.random.seed(seed)
+    net.initialize(mx.init.Normal(1))
+    return net
+
+
+def test_a_network_of_one_output_is_rounded():
+    net, images = dense(1, 6), mx.nd.random.normal(shape=(64, 6))
+    before = net(images).asnumpy()
+    quantize_weights(net, rate=1e-3, calibration_data=[images], progress=False)
+    after = net(images).asnumpy()
+    assert 0 < np.square(after - before).sum() < 0.05 * np.square(before).sum()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_single_input_is_little_to_go_by_and_enough(seed):
+    net = dense(3, 6, seed)
+    image = mx.nd.random.normal(shape=(1, 6))
+    quantize_weights(net, rate=1e-2, calibration_data=[image], progress=False)
+    assert np.isfinite(net(image).asnumpy()).all()
+
+
+def test_weights_that_are_not_finite_are_named():
+    net = dense(3, 6)
+    net[1].weight.set_data(mx.nd.full((3, 8), np.nan))
+    with pytest.raises(NetworkError, match="layer 1: 24 of 24 weights are not finite"):
+        quantize_weights(net, rate=1e-2, calibration_data=[mx.nd.ones((2, 6))], progress=False)
+
+
+def test_what_keeps_each_layer_from_being_rounded_is_said():
+    net = gluon.nn.HybridSequential()
+    net.add(gluon.nn.Conv2D(4, 3, groups=4, in_channels=4))
+    net.initialize()
+    images = mx.nd.random.normal(shape=(2, 4, 6, 6))
+    for call in (quantize_weights, lambda net, rate, calibration_data, progress: quantize(
+            net, calibration_data, rate=rate, progress=progress)):
+        with pytest.raises(ValueError, match="can be rounded.*0: it has groups"):
+            call(net, rate=0.1, calibration_data=[images], progress=False)

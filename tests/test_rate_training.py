@@ -209,6 +209,14 @@ def test_a_step_that_fails_leaves_whole_steps():
     assert identical(before, values(net))
 
 
+@pytest.mark.parametrize("factor", [np.nan, np.inf])
+def test_gradients_that_are_not_finite_end_the_training_and_name_a_parameter(factor):
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 0.1, "sgd", {"learning_rate": 0.01}, frequency=1)
+    with pytest.raises(NetworkError, match="of .*(weight|bias|gamma|beta) are not finite: lower the learning rate"):
+        trained(trainer, net, example, factor=factor)
+
+
 def test_the_size_falls_to_the_goal_and_stays_there():
     mx.random.seed(1)
     net = gluon.nn.HybridSequential()

@@ -146,32 +146,30 @@ def _lone_operator(path):
     return use
 
 
-def _half(net, example):
-    """Numbers of 16 and of 64 bits."""
-    for number, parameter in enumerate(network.parameters(net).values()):
-        parameter.cast("float16" if number % 2 else "float64")
-    return ()
+def _of_type(dtype):
+    """A network that fp32 inputs do not suit: it is loaded, and its parameters are compared."""
+    def build(path):
+        net, example = ready(plain_net)
+        net.cast(dtype)
+        gc.save(path, net)
+        before = network.snapshot(net)
 
-
-def _of_other_types(path):
-    """A network that no kernels compute: it is loaded, and its parameters are compared."""
-    net, example = ready(plain_net)
-    gc.save(path, net, *_half(net, example))
-    before = network.snapshot(net)
-
-    def use(path):
-        try:
-            gc.load(path)
-        except gc.CheckpointError:
-            pass
-        network.values.restore_snapshot(net, before)
-        try:
-            gc.load(path, net)
-        except gc.CheckpointError:
-            check_same(before, network.snapshot(net))
-            raise
-        return "loaded"
-    return use
+        def use(path):
+            refused = False
+            try:
+                gc.load(path)
+            except gc.CheckpointError:
+                refused = True
+            network.values.restore_snapshot(net, before)
+            try:
+                gc.load(path, net)
+            except gc.CheckpointError:
+                check_same(before, network.snapshot(net))
+                if refused:
+                    raise
+            return "loaded"
+        return use
+    return build
 
 
 def _second_version(path):
@@ -300,15 +298,18 @@ def _momentum_and_scheduler():
     return {"momentum": 0.9, "learning_rate": 0.1, "lr_scheduler": mx.lr_scheduler.FactorScheduler(1, 0.9, base_lr=0.1)}
 
 
-KINDS = {
+NETWORKS = {
     "masks and scales": _network_of(plain_net, _masks_and_scales), "channels": _network_of(plain_net, _channels),
     "masks and codebooks": _network_of(plain_net, _masks_and_codebooks),
-    "branches": _network_of(branches), "operators": _network_of(many_operators), "recurrent": _network_of(recurrent),
-    "int8": _integers(8), "int4": _integers(4), "int8, rate": _integers(8, 0.01), "one operator": _lone_operator,
     "rate": _network_of(plain_net, _rate), "trained for rate": _network_of(plain_net, _trained_for_rate),
-    "float16 and float64": _of_other_types, "version 2": _second_version, "work folder": _work_folder,
+    "branches": _network_of(branches), "operators": _network_of(many_operators), "recurrent": _network_of(recurrent),
+    "int8": _integers(8), "int4": _integers(4), "int8, rate": _integers(8, 0.01),
+    "float16": _of_type("float16"), "float64": _of_type("float64"), "version 2": _second_version,
+}
+STATES = {  # of tensors
     "training, Adam": _training("adam", _adam), "training, scheduler": _training("sgd", _momentum_and_scheduler),
     "training, rate": _training("adam", _adam, _rate_trainer),
-    "training, centroids": _training("sgd", _momentum, _centroid_trainer),
-    "logits": _logits, "sensitivity": _sensitivity, **other_formats.KINDS,
+    "training, centroids": _training("sgd", _momentum, _centroid_trainer), "logits": _logits,
 }
+KINDS = {**NETWORKS, "one operator": _lone_operator, **STATES, "sensitivity": _sensitivity, "work folder": _work_folder,
+         **other_formats.KINDS}

@@ -22,7 +22,8 @@ PARAMETERS = b"\x12\1" + bytes(14)
 NUMBERS = (0, 1, -1, 2, 7, 2**15, 2**31 - 1, -2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, -2**63)
 BEGINNINGS = (b"", b"\0", b"{", b"[]", b"{}", b"\x7fELF\2\1\1\0", b"\x89PNG\r\n\x1a\n", b"\x89HDF\r\n\x1a\n", b"GIF89a",
               b"\x80\4\x95", b"PK\3\4", b"PK\5\6", b"\x1f\x8b\x08\0", b"\x8bgcz\r\n\x1a\n", b"\x8bgcz\r\n\x1a\n\3",
-              b"\x08\x07", b"TFL3", PARAMETERS, b"#!/bin/sh\n", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf{")
+              b"\x08\x07", b"TFL3", PARAMETERS, b"#!/bin/sh\n", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd",
+              b"\xef\xbb\xbf{")
 
 
 def mutated(content, what, chance):

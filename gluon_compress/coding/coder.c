@@ -468,6 +468,7 @@ typedef struct {
     const float *feedback;   /* inputs x inputs: what of the error of one weight the later ones take over; or none */
     const float *stiffness;  /* inputs: what a square error of one step costs once the later ones have done so */
     const float *importance; /* filters: by what that is multiplied, in bits */
+    const uint8_t *pruned;   /* filters x inputs: the weights that stay zero, 1 for each; or none */
     int32_t largest;         /* magnitude of a code */
     double distortion;       /* what came of it, in bits */
 } rounding_t;
@@ -535,8 +536,9 @@ int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_
             int64_t channel = place / geometry->positions, position = place % geometry->positions;
             if (!position) means.map = means.channel[channel];
             float price = rounding->importance[filter] * rounding->stiffness[place];
-            *codes = chosen_code(mixer, &means, codes, geometry, settings->share, filter, channel, position,
-                                 weights[place], price, rounding->largest);
+            int stays = rounding->pruned && rounding->pruned[filter * inputs + place];
+            *codes = stays ? 0 : chosen_code(mixer, &means, codes, geometry, settings->share, filter, channel, position,
+                                             weights[place], price, rounding->largest);
             float error = weights[place] - (float)*codes;
             rounding->distortion += (double)price * error * error;
             code_value(mixer, &means, ENCODING, codes, geometry, settings->share, filter, channel, position,

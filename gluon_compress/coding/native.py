@@ -39,7 +39,8 @@ class _Tables(ctypes.Structure):
 
 
 class _Rounding(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_void_p) for name in ("costs", "weights", "feedback", "stiffness", "importance")),
+    _fields_ = [*((name, ctypes.c_void_p) for name in ("costs", "weights", "feedback", "stiffness", "importance",
+                                                              "pruned")),
                 ("largest", ctypes.c_int32), ("distortion", ctypes.c_double)]
 
 
@@ -193,12 +194,14 @@ def decode_bytes(states: np.ndarray, words: np.ndarray, tables: np.ndarray, coun
 
 
 def round_values(codes: np.ndarray, rows: np.ndarray, geometry: Geometry, settings: Settings, importance: np.ndarray,
-                 stiffness: np.ndarray, feedback: np.ndarray | None, costs: np.ndarray, largest: int) -> bytes:
+                 stiffness: np.ndarray, feedback: np.ndarray | None, pruned: np.ndarray | None, costs: np.ndarray,
+                 largest: int) -> bytes:
     """Fill in ``codes`` (int32) with what rounding.py says, and return them coded; all arrays are C-contiguous."""
     room = 6 * codes.size + 64
     content = np.empty(room, np.uint8)
     rounding = _Rounding(costs.ctypes.data, rows.ctypes.data, None if feedback is None else feedback.ctypes.data,
-                         stiffness.ctypes.data, importance.ctypes.data, largest, 0.0)
+                         stiffness.ctypes.data, importance.ctypes.data, None if pruned is None else pruned.ctypes.data,
+                         largest, 0.0)
     length = library().round_values(
         codes.ctypes.data, _numbers(ctypes.c_int64, geometry), _numbers(ctypes.c_int32, settings),
         ctypes.addressof(TABLES), content.ctypes.data, room, ctypes.addressof(rounding))

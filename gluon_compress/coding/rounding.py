@@ -2,7 +2,8 @@
 
 Rows are rounded one after the other, and each number of a row as the coder comes to it: ``coder.c`` asks itself what
 the nearest integer, the next towards zero and zero would take. What a number loses goes on to those after it in its
-row, as ``feedback`` says. Without a C compiler the nearest integer is taken, which costs some bits.
+row, as ``feedback`` says; one that is zero stays zero, as a pruned weight must, and passes on all that came to it.
+Without a C compiler the nearest integer is taken, which costs some bits.
 """
 from __future__ import annotations
 
@@ -46,8 +47,10 @@ def round_and_code(values: np.ndarray, importance: np.ndarray, stiffness: np.nda
         codes = _nearest(rows, feedback, largest).reshape(values.shape)
         return codes, len(encode(codes))
     kind, side, mean = chosen(codes)
-    content = native.round_values(codes, rows, geometry_of(values.shape, side), settings_of(kind % GROUPED, mean),
-                                  np.ascontiguousarray(importance, np.float32), stiffness, feedback, COSTS, largest)
+    pruned = np.ascontiguousarray(rows == 0, np.uint8)
+    content = native.round_values(
+        codes, rows, geometry_of(values.shape, side), settings_of(kind % GROUPED, mean),
+        np.ascontiguousarray(importance, np.float32), stiffness, feedback, pruned, COSTS, largest)
     return codes, len(content)
 
 
@@ -55,7 +58,8 @@ def _nearest(rows: np.ndarray, feedback: np.ndarray | None, largest: int) -> np.
     codes = np.rint(rows).clip(-largest, largest).astype(np.int32)
     if feedback is None:
         return codes
+    kept = rows != 0
     for place in range(rows.shape[1]):
-        codes[:, place] = np.rint(rows[:, place]).clip(-largest, largest)
+        codes[:, place] = np.rint(rows[:, place]).clip(-largest, largest) * kept[:, place]
         rows[:, place + 1:] += np.outer(rows[:, place] - codes[:, place], feedback[place, place + 1:])
     return codes

@@ -122,10 +122,12 @@ class Quantizer:
 
     def round_by_rate(self, rate: float, progress: bool) -> None:
         """Round the weights of the layers that are wanted to what costs least in error and bits; see RateRounding."""
-        names = [name for name in self.possible if name not in self.not_wanted
-                 and not obstacle(self.inference, self.inference.weights[name])]
+        wanted = [name for name in self.possible if name not in self.not_wanted]
+        obstacles = {name: obstacle(self.inference, self.inference.weights[name]) for name in wanted}
+        names = [name for name, reason in obstacles.items() if reason is None]
         if not names:
-            raise ValueError("no layer that runs on integers can be rounded by rate")
+            reasons = "; ".join(f"{name}: {why}" for name, why in {**self.left_out, **obstacles}.items())
+            raise ValueError(f"no layer that runs on integers can be rounded by rate: {reasons}")
         found, energy = curvatures(self.inference, self.values, names, self.batches, 0, progress)
         check_energy(energy)
         self.values = Rounder(self.inference, self.values, names, found, self.batches).best(rate).values

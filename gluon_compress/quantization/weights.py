@@ -23,7 +23,8 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
 
     Or, with ``rate``, to what costs least in the error of the outputs and in the bits of the file; see
     :class:`RateRounding`, which takes ``calibration_data``, ``select``, ``exclude``, ``seed`` and ``progress``, and
-    tries several rates at little more than the cost of one. No masks belong beside its scales: zeros are codes there.
+    tries several rates at little more than the cost of one. Weights that are zero, as pruned ones, stay zero; a file is
+    smaller without the masks, as zeros are codes in it.
 
         scales = quantize_weights(net, rate=1e-2, calibration_data=data)
 

@@ -213,7 +213,7 @@ class Rounding:
 
 
 def _with_scales(records: tuple[Record, ...], scales: Scales) -> tuple[Record, ...]:
-    """Masks go where there are codes: a zero is a code, and error feedback may have moved a weight off it."""
+    """Masks go where there are codes: a zero is a code, which takes less than a mask beside it."""
     kept: list[Record] = []
     for record in records:
         if isinstance(record, Masks):

@@ -3,16 +3,16 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["LARGEST", "StepOptimizer", "scale_of", "step_of"]
+__all__ = ["LARGEST", "LARGEST_LOG2", "StepOptimizer", "scale_of", "step_of"]
 
 LARGEST = 127  # code
 PER_OCTAVE = 16
-LOWEST, HIGHEST = -100 * PER_OCTAVE, 100 * PER_OCTAVE  # float32 has 126 octaves on either side of 1
+LARGEST_LOG2 = 100  # of a step, and of what it divides; float32 has 126 octaves on either side of 1
 
 
 def step_of(log2: float) -> np.float32:
     """The step of the grid that is nearest to ``2 ** log2``."""
-    return _on_grid(int(np.clip(np.rint(log2 * PER_OCTAVE), LOWEST, HIGHEST)))
+    return _on_grid(int(np.rint(np.clip(log2, -LARGEST_LOG2, LARGEST_LOG2) * PER_OCTAVE)))
 
 
 def scale_of(values: np.ndarray) -> np.float32 | None:

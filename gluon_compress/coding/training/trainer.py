@@ -11,7 +11,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
 from ...arguments import check_flag, check_integer, check_number, shown
-from ...errors import RecordError
+from ...errors import NetworkError, RecordError
 from ...files.schema import Malformed, fields, integer, list_of, maybe, number
 from ...network.checks import check_net
 from ...network.hooked_trainer import PruningTrainer
@@ -21,17 +21,19 @@ from ...pruning.weights.masked_trainer import check_optimizer
 from ...quantization.scales import Scales
 from ..arrays import encode
 from .goal import SizeGoal
-from .steps import StepOptimizer, scale_of, step_of
+from .steps import LARGEST_LOG2, StepOptimizer, scale_of, step_of
 from .tensors import coded_tensors
 
 CODED = (*CONVOLUTIONS, "Dense", "Embedding")
 CODED_EVERY = 10  # countings of the codes, where there is a SizeGoal: they are coded to know their true size
-_NUMBERS = list_of(number())
+_LARGE = 1e30  # more than any loss has for a slope, and small enough to be squared
+_NUMBERS = list_of(number(-_LARGE, _LARGE))
 _COUNT = integer(0, 2**63 - 1)
-_STEERING = {"penalty": number(0), "before": number(0), "per_bit": number(0), "error": number()}
-_STEPS = fields({"log2": _NUMBERS, "mean": _NUMBERS, "square": _NUMBERS, "count": _COUNT})
-_STATE = fields({"step": maybe(_COUNT), "masks": fields({"updates": _COUNT, **_STEERING, "slopes": _NUMBERS,
-                                                       "steps": _STEPS})})
+_STEERING = {name: number(0, _LARGE) for name in ("penalty", "before", "per_bit")}
+_STEPS = fields({"log2": list_of(number(-LARGEST_LOG2, LARGEST_LOG2)), "mean": _NUMBERS,
+                 "square": list_of(number(0, _LARGE ** 2)), "count": _COUNT})
+_STATE = fields({"step": maybe(_COUNT), "masks": fields({
+    "updates": _COUNT, **_STEERING, "error": number(-_LARGE, _LARGE), "slopes": _NUMBERS, "steps": _STEPS})})
 
 
 class RateTrainer(PruningTrainer):
@@ -89,7 +91,7 @@ class RateTrainer(PruningTrainer):
     TypeError, ValueError
         For arguments out of range, a selection that matches nothing, and ``update_on_kvstore=True``.
     NetworkError
-        For a network whose weights are not finite, or are frozen.
+        For a network whose weights are not finite, or are frozen; in ``step``, once gradients are not finite.
     """
 
     def __init__(self, net: HybridBlock, penalty: float | SizeGoal, optimizer: str | mx.optimizer.Optimizer,
@@ -214,6 +216,10 @@ class RateTrainer(PruningTrainer):
 
     def _move_steps(self) -> None:
         slopes = np.array(self._slope_numbers())
+        if not np.isfinite(slopes).all():
+            name = self._tensors[int(np.isfinite(slopes).argmin())].name
+            raise NetworkError(f"the gradients or values of {name} are not finite: lower the learning rate, and load "
+                               f"the network again")
         self._slopes = [0.0] * len(self._tensors)
         factor = self.learning_rate / self._first_rate if self._first_rate else 1.0
         self._steps.move(slopes * optimizer_of(self).rescale_grad, factor)

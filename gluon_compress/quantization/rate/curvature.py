@@ -106,13 +106,16 @@ def _gradients(net: Any, inputs: tuple[Any, ...], layers: list[Node],
     with autograd.record():
         outputs = net(*inputs, *changes)
         for output in outputs if isinstance(outputs, (list, tuple)) else [outputs]:
-            direction = rng.normal(size=output.shape)
-            direction -= direction.mean(axis=-1, keepdims=True)
-            values = output.detach().asnumpy().astype(np.float64)
-            square += float(np.square(values - values.mean(axis=-1, keepdims=True)).sum())
+            direction = centred(rng.normal(size=output.shape))
+            square += float(np.square(centred(output.detach().asnumpy().astype(np.float64))).sum())
             total = (output * mx.nd.array(direction)).sum() + total
     total.backward()
     return (change.grad.asnumpy().reshape(len(change), change.shape[1], -1) for change in changes), square
+
+
+def centred(output: np.ndarray) -> np.ndarray:
+    """What softmax sees of an output, each sample's values less their mean; a single value as it is."""
+    return output - output.mean(axis=-1, keepdims=True) if output.ndim > 1 and output.shape[-1] > 1 else output
 
 
 def _of_batch(data: np.ndarray, gradient: np.ndarray, count: int,

@@ -20,7 +20,7 @@ from ..arithmetic.arrays import dequantize_array
 from ..calibration.observing import input_batches
 from ..integers.inference_graph import InferenceGraph, fold_scales, simplify
 from ..scales import Scales
-from .curvature import Curvature, curvatures
+from .curvature import Curvature, centred, curvatures
 from .rounding import best_shift, factors, rounded
 
 SHIFT_BITS = 10  # of the largest bias of a layer
@@ -67,6 +67,8 @@ class RateRounding:
         check_integer("seed", seed, minimum=0)
         check_flag("progress", progress)
         chosen, left_out = select_layers(net, select, exclude, ("Conv2D", "Dense"))
+        for layer in chosen:
+            layer.value()  # raises where weights are not finite
         batches = list(input_batches(calibration_data, net))
         graph, before = Graph(net, batches[0]), snapshot(net)
         inference = simplify(graph)
@@ -191,8 +193,7 @@ class Rounder:
     def _outputs(self, values: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Centred."""
         net = block_of(self.inference.outputs, self.inference.inputs, dict(values))
-        outputs = [output for inputs in self.batches for output in tensors_of(net, inputs)]
-        return [output - output.mean(axis=-1, keepdims=True) for output in outputs]
+        return [centred(output) for inputs in self.batches for output in tensors_of(net, inputs)]
 
 
 def _of_other_layers(inference: InferenceGraph, values: dict[str, np.ndarray],
@@ -207,7 +208,9 @@ def _of_other_layers(inference: InferenceGraph, values: dict[str, np.ndarray],
 def check_energy(energy: float) -> None:
     """Raise ``NetworkError`` where the outputs have no size that an error could be compared with."""
     if not 0 < energy < np.inf:
-        raise NetworkError(f"the mean square of the network's outputs is {energy}; accepted: a positive number")
+        what = "do not differ from each other on" if energy == 0 else "are not finite, or too large, on"
+        raise NetworkError(f"the network's outputs {what} the calibration data: their mean square is {energy}, of which "
+                           f"errors are to be a share; accepted: a positive number")
 
 
 def short(shift: np.ndarray) -> np.ndarray:

@@ -68,4 +68,4 @@ def _gain(weight: np.ndarray, found: np.ndarray, curvature: Curvature) -> float:
     rows, found = (array.reshape(len(array), -1).astype(np.float64) for array in (weight, found))
     along = rows @ moments
     wanted, had = (curvature.shares @ (along * array).sum(axis=1) for array in (rows, found))
-    return float(wanted / had) if wanted < MOST_GAIN * had else 1.0
+    return float(wanted / had) if 0 < wanted < MOST_GAIN * had else 1.0  # of few samples they may be rounding errors
