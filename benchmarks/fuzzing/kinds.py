@@ -19,7 +19,7 @@ from gluon_compress.network.resizing import capture, put_back
 
 from . import other_formats
 from .folders import folder_of, laid_out
-from .networks import branches, fresh, many_operators, plain_net, ready, recurrent
+from .networks import branches, fresh, many_operators, plain_net, ready, recurrent, wide_net
 from .use import HalfChanged, Refused, check_same, forward, loaded
 
 # Of inputs to graphs of one operator.
@@ -57,6 +57,12 @@ def _integers(bits, rate=None):
 
 def _masks_and_scales(net, example):
     return gc.pruning.prune_magnitude(net, 0.6), gc.quantization.quantize_weights(net, bits=3)
+
+
+def _zeros(net, example):
+    """Zeros without masks, in the second layer alone."""
+    gc.pruning.prune_magnitude(net, 0.3, select="1")
+    return ()
 
 
 def _masks_and_codebooks(net, example):
@@ -302,7 +308,8 @@ NETWORKS = {
     "masks and scales": _network_of(plain_net, _masks_and_scales), "channels": _network_of(plain_net, _channels),
     "masks and codebooks": _network_of(plain_net, _masks_and_codebooks),
     "rate": _network_of(plain_net, _rate), "trained for rate": _network_of(plain_net, _trained_for_rate),
-    "branches": _network_of(branches), "operators": _network_of(many_operators), "recurrent": _network_of(recurrent),
+    "wide": _network_of(wide_net, _zeros), "branches": _network_of(branches),
+    "operators": _network_of(many_operators), "recurrent": _network_of(recurrent),
     "int8": _integers(8), "int4": _integers(4), "int8, rate": _integers(8, 0.01),
     "float16": _of_type("float16"), "float64": _of_type("float64"), "version 2": _second_version,
 }
