@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from gluon_compress import models
-from gluon_compress.errors import NetworkError
+from gluon_compress import load, models
+from gluon_compress.errors import CheckpointError, NetworkError
 from gluon_compress.export import to_onnx, write_checkpoint
 from gluon_compress.pruning import prune_channels
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
@@ -269,6 +269,36 @@ def test_the_graph_that_other_epochs_belong_to_is_not_replaced_by_another(tmp_pa
         write_checkpoint(net, tmp_path / "net", epoch=3)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     write_checkpoint(net, tmp_path / "net2", epoch=3)
+
+
+ENDS_AT_A_RENAME = """
+import os, sys
+import gluon_compress as gc
+from mxnet.gluon import nn
+net, left = nn.HybridSequential(), int(sys.argv[2])
+net.add(nn.Dense(5, in_units=784))
+net.initialize()
+def end(event, arguments):
+    global left
+    if event == "os.rename" and str(arguments[1]).startswith(sys.argv[1]):
+        left -= 1
+        if left < 0:
+            os._exit(9)
+sys.addaudithook(end)
+gc.export.write_checkpoint(net, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_process_that_ends_in_between_leaves_no_graph_with_the_parameters_of_another(tmp_path, renames, start_python):
+    write_checkpoint(ready(models.LeNet300100(), (1, 1, 28, 28)), tmp_path / "net")
+    process = start_python(ENDS_AT_A_RENAME, tmp_path / "net", renames)
+    _, said = process.communicate()
+    assert process.returncode == 9, said
+    with pytest.raises(CheckpointError, match="net-symbol.json has no parameters beside it"):
+        load(tmp_path / "net-symbol.json")
+    write_checkpoint(ready(models.SimpleCNN(), (1, 1, 28, 28)), tmp_path / "net")
+    assert load(tmp_path / "net")(mx.nd.ones((1, 1, 28, 28))).shape == (1, 10)
 
 
 @pytest.mark.parametrize("hybridize", [False, True])

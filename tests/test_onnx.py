@@ -71,6 +71,23 @@ def test_quantized_weights_leave_as_the_codes_that_they_are(bits, opset, dtype, 
         "bits": bits, "axis": 0 if per_channel else None}
 
 
+def test_what_a_rate_trainer_rounds_leaves_with_batch_norm_as_numbers_and_weights_as_codes(tmp_path):
+    net, image = nn.HybridSequential(), mx.nd.random.normal(shape=(4, 3, 8, 8))
+    net.add(nn.Conv2D(6, 3, in_channels=3), nn.BatchNorm(in_channels=6), nn.Dense(5))
+    net.initialize(mx.init.Xavier())
+    net(image)
+    trainer = gc.coding.RateTrainer(net, 0.1, "sgd", {"learning_rate": 0.01})
+    with mx.autograd.record():
+        loss = net(image).square().sum(axis=1)
+    loss.backward()
+    trainer.step(4)
+    path = to_onnx(net, tmp_path / "net.onnx", image, weights=trainer.scales)
+    assert_agree(net, path, image)
+    assert {name for name in trainer.scales.weights if "weight" not in name} >= {"1.gamma", "1.beta", "2.bias"}
+    assert sorted(json.loads(said(path)["gluon_compress.weights"])) == ["0.weight", "2.weight"]
+    assert operators(path).count("DequantizeLinear") == 2
+
+
 def test_codes_take_a_quarter_and_an_eighth_of_the_bytes(tmp_path):
     net, image = convolutional(), mx.nd.random.normal(shape=(1, 3, 8, 8))
     sizes = {weights: to_onnx(net, tmp_path / "net.onnx", image, weights=weights).stat().st_size
@@ -343,3 +360,12 @@ def run_model(model, array):
 
 def test_the_default_opset_is_one_that_the_installed_onnx_knows():
     assert 13 <= checked_opset(None) <= onnx.defs.onnx_opset_version()
+
+
+def test_the_slopes_that_a_random_rectifier_drew_are_no_output_and_what_to_take_is_said(tmp_path):
+    inputs = mx.nd.random.normal(shape=(2, 3))
+    with pytest.raises(NetworkError, match=r"a LeakyReLU.*output 0, as in F.LeakyReLU\(...\)\[0\]"):
+        to_onnx(Function(lambda F, x: F.LeakyReLU(x, act_type="rrelu")), tmp_path / "net.onnx", inputs)
+    net = Function(lambda F, x: F.LeakyReLU(x, act_type="rrelu", lower_bound=0.1, upper_bound=0.5)[0])
+    found, = run(to_onnx(net, tmp_path / "net.onnx", inputs), [inputs.asnumpy()])
+    np.testing.assert_allclose(found, np.where(inputs.asnumpy() < 0, 0.3, 1) * inputs.asnumpy(), rtol=1e-6)

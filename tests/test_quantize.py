@@ -724,3 +724,26 @@ def test_batches_are_named_when_they_are_wrong():
     assert len(list(input_batches([(mx.nd.ones(1),), np.ones(2)], net))) == 2
     with pytest.raises(TypeError, match=r"\(batch 1\)"):
         list(input_batches([mx.nd.ones(1), object()], net))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("change", [
+    lambda net, example: gc.pruning.prune_magnitude(net, 0.5), lambda net, example: gc.pruning.prune_random(net, 0.5),
+    lambda net, example: gc.pruning.prune_channels(net, example, 0.5),
+    lambda net, example: gc.pruning.Masks({"0.weight": np.zeros((4, 3, 3, 3), bool)}).apply(net),
+    lambda net, example: gc.pruning.measure_sensitivity(net, lambda net: 0.5, example, progress=False),
+    lambda net, example: gc.quantization.quantize_weights(net),
+    lambda net, example: gc.quantization.quantize_weights(net, rate=0.1, calibration_data=[example]),
+    lambda net, example: gc.coding.share_weights(net, 2), lambda net, example: gc.coding.RateTrainer(net, 0.1, "sgd"),
+    lambda net, example: gc.coding.compress(net, [(example, mx.nd.zeros(2))] * 2, 0.5, progress=False)])
+def test_weights_of_a_network_on_integers_are_not_changed_and_the_order_is_said(change, bits):
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(4, 3, in_channels=3), nn.Dense(5))
+    net.initialize()
+    example = mx.nd.random.normal(shape=(2, 3, 6, 6))
+    net(example)
+    integers = quantize(net, [example], bits=bits, simulate=True, progress=False)
+    before = integers(example).asnumpy()
+    with pytest.raises(NetworkError, match="weights are integers; accepted: one of floats: prune.*quantize that "):
+        change(integers, example)
+    np.testing.assert_array_equal(integers(example).asnumpy(), before)

@@ -104,8 +104,10 @@ def coded_weights(net: HybridBlock, weights: str | Sequence[Record]) -> CodedWei
     for record in weights:
         record.check(net)
         for name, form in record.forms().items():
-            if form.stores_codes and set(form.tensors()) == {"scale"}:
-                values = named[name].list_data()[0].asnumpy()
+            values = named[name].list_data()[0].asnumpy()
+            # Parameters of one axis, as a RateTrainer rounds them, leave as numbers: BatchNorm takes no codes, engines
+            # fold it and biases into layers, and they are few.
+            if form.stores_codes and set(form.tensors()) == {"scale"} and values.ndim > 1:
                 found[name] = Coded(form.encode(values), form.tensors()["scale"], form.layout()["axis"], form.bits,
                                     values.dtype)
     return CodedWeights(found)

@@ -61,7 +61,8 @@ def to_onnx(net: HybridBlock, path: str | Path, example: Any, *, opset: int | No
         By default all weights leave as the floating-point numbers that they are. With the :class:`Scales` of
         :func:`quantize_weights`, or what :func:`gluon_compress.checkpoint.records` finds in a file, they leave as
         integer codes and scales, from which ``DequantizeLinear`` makes the same numbers again: in a quarter of the
-        bytes, or an eighth for codes of at most 4 bits from opset 21 on. "int8" and "int4" round the weights of the
+        bytes, or an eighth for codes of at most 4 bits from opset 21 on. Parameters of one axis, such as biases, leave
+        as floating-point numbers in any case. "int8" and "int4" round the weights of the
         convolutions, dense layers and embeddings in the file alone, with a scale for each output channel. The codes of
         an IntegerNetwork leave anyway; "narrow" rounds them so that no sum of two products exceeds 16 bits, for
         processors without VNNI, where engines cut such sums: see quantization/integers/narrow.py.

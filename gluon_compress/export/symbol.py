@@ -11,7 +11,8 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock
 
 from ..errors import NetworkError
-from ..files.paths import symbol_paths
+from ..files.paths import followed, symbol_paths
+from ..files.workplace import flush
 from ..files.writing import write_atomically
 from ..network.blocks import GraphBlock
 from ..network.graph import Graph
@@ -28,8 +29,11 @@ def write_checkpoint(net: HybridBlock, path_prefix: str | Path, example: Any = N
 
     The files are those of ``HybridBlock.export`` and of ``Module.save_checkpoint``: ``Module.load``,
     ``SymbolBlock.imports``, :func:`gluon_compress.load` (but for networks on integers: :func:`gluon_compress.save`
-    those), MXNet's other languages and DJL read them. The network need not be hybridized and stays as it is. The files
-    are read back and compared with it, and only then replace older ones.
+    those), MXNet's other languages and DJL read them. The network need not be hybridized and stays as it is.
+
+    Files of the same prefix and epoch are replaced, as MXNet's own functions do, once the new ones are written, read
+    back and compared. Two files cannot be replaced in one step: a process that is killed in between leaves the old
+    pair, or the new one, or, where the graphs differ, a graph without parameters, never with those of the other.
 
     MXNet itself reads the files of a network of ``npx.set_np()`` in that mode only, as it does those of ``export``. For
     Module and DJL, :func:`gluon_compress.load` them out of that mode and write them again.
@@ -79,6 +83,10 @@ def write_checkpoint(net: HybridBlock, path_prefix: str | Path, example: Any = N
             mx.nd.save(str(parameters_file), {f"{'aux' if name in auxiliary else 'arg'}:{name}": value
                                               for name, value in graph.values().items()})
             _compare(graph, body, _read_back(graph, body, symbol_file, parameters_file), inputs)
+        if _is_of_another(symbol_path, written):
+            flush(symbol_file)  # nothing but a kill can keep both from being put in place now
+            flush(parameters_file)
+            followed(parameters_path).unlink(missing_ok=True)
     write_atomically(parameters_path, lambda parameters_file: write_atomically(
         symbol_path, lambda symbol_file: write(symbol_file, parameters_file)))
     return symbol_path, parameters_path
@@ -88,10 +96,15 @@ def _check_neighbours(symbol_path: Path, parameters_path: Path, symbol: mx.sym.S
     """``ValueError`` rather than to replace the graph of another network, of which parameters lie beside it."""
     prefix = symbol_path.name.removesuffix("-symbol.json")
     others = set(symbol_path.parent.glob(f"{glob.escape(prefix)}-[0-9][0-9][0-9][0-9].params")) - {parameters_path}
-    if others and symbol_path.is_file() and symbol_path.read_text(errors="replace") != symbol.tojson():
+    if others and _is_of_another(symbol_path, symbol):
         names = ", ".join(sorted(path.name for path in others)[:5])
         raise ValueError(f"path_prefix is {str(symbol_path.with_name(prefix))!r}, where the graph of another network "
                          f"lies with its parameters, {names}; accepted: a prefix of its own")
+
+
+def _is_of_another(symbol_path: Path, symbol: mx.sym.Symbol) -> bool:
+    """Whether a file holds another graph."""
+    return symbol_path.is_file() and symbol_path.read_text(errors="replace") != symbol.tojson()
 
 
 def _read_back(graph: Graph, body: mx.sym.Symbol, symbol_file: Path, parameters_file: Path) -> SymbolBlock:

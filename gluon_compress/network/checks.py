@@ -72,6 +72,16 @@ def check_finite_parameters(net: HybridBlock) -> None:
                                    f"again")
 
 
+def check_floats(net: Any) -> None:
+    """Raise ``NetworkError`` for a network on integers, whose file holds the codes that it was made with.
+
+    Weights that were changed in it afterwards would be others than those it computes with once loaded.
+    """
+    if hasattr(type(net), "stored_as"):
+        raise NetworkError(f"the network is an {type(net).__name__}, whose weights are integers; accepted: one of "
+                           f"floats: prune, share or round the network that it was made from, and quantize that then")
+
+
 @contextmanager
 def undone_on_error(net: HybridBlock | EngineNetwork) -> Iterator[None]:
     """After an error, parameters that had no data before have none again: their shapes came from the wrong input."""

@@ -10,7 +10,7 @@ from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
 from ..arguments import shown, unknown
 from ..errors import NetworkError
-from .checks import check_ready
+from .checks import check_floats, check_ready
 from .nodes import nodes_of
 from .values import layer_name, parameters, walk
 
@@ -110,7 +110,10 @@ def select_layers(net: HybridBlock, select: Which = None, exclude: Which = (),
         For anything else.
     ValueError
         For a name, kind or class that matches nothing, and when no layer is left.
+    NetworkError
+        For a network on integers.
     """
+    check_floats(net)
     return choose_layers(layers(net), select, exclude, default)
 
 

@@ -74,8 +74,7 @@ class RateTrainer(PruningTrainer):
         How far steps move each time, in octaves, for a learning rate of the optimizer as at the beginning; it falls
         with it.
     vectors : bool
-        Whether parameters of one axis are coded, too: biases, and gamma and beta of a BatchNorm. Give False for a
-        network whose ``scales`` are to be the ``weights`` of ``to_onnx``, as ONNX's BatchNorm has no codes.
+        Whether parameters of one axis are coded, too: biases, and gamma and beta of a BatchNorm.
     select, exclude : name, kind, class or function of layers, or several of these
         Which layers' weights to code, by default those of convolutions, dense layers and embeddings.
 

@@ -85,7 +85,9 @@ class Writer(Forms):
             value = self._constants.value(entry)
             if value is None:
                 if entry[0].operator != "null":
-                    raise Unsupported(f"reads output {entry[1]} of {entry[0].name}, which ONNX does not give")
+                    node, output = entry
+                    raise Unsupported(f"reads output {output} of {node.name}, a {node.operator}, which ONNX does not "
+                                      f"give; accepted: its output 0, as in F.{node.operator}(...)[0]")
                 self._names[entry] = entry[0].name
             else:
                 number = f"_output{entry[1]}" if entry[1] else ""

@@ -15,6 +15,7 @@ from math import prod
 import numpy as np
 from mxnet.gluon import HybridBlock
 
+from ...network.checks import check_floats
 from ...network.graph import Graph
 from ...network.layer import layer_name
 from ...network.nodes import Node, consumers, in_order
@@ -80,6 +81,7 @@ class Dependencies:
     """
 
     def __init__(self, graph: Graph, net: HybridBlock) -> None:
+        check_floats(net)
         tracker = track(graph, net)
         roots, stay = tracker.classes()
         self._labels = len(roots)

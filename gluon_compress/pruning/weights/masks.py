@@ -15,7 +15,7 @@ from ...arguments import check_text, shown
 from ...errors import RecordError
 from ...files.schema import REASONS, SHAPE, Malformed, fields, mapping, text
 from ...files.unpacking import inflate
-from ...network.checks import check_ready
+from ...network.checks import check_floats, check_ready
 from ...network.interface import CLASSIC
 from ...network.values import leave_store, parameters
 from ...records import Form, Record
@@ -144,6 +144,7 @@ class Masks(Record, in_files="masks", form=KeptValues):
     def fitted(self, net: HybridBlock) -> list[tuple[Parameter, np.ndarray]]:
         """[(Parameter, mask)], or ``RecordError`` when the masks belong to another network."""
         check_ready(net)
+        check_floats(net)
         named = parameters(net)
         for name, mask in self.kept.items():
             if name not in named:

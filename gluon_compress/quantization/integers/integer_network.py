@@ -100,7 +100,11 @@ class IntegerNetwork(GraphBlock):
         return self.quantized.graph
 
     def forward(self, x: Any, *args: Any) -> Any:
-        """As the original. Integers are refused: the kernels would take them for codes."""
+        """As the original. Integers are refused: the kernels would take them for codes.
+
+        No integer stands for NaN: where fp32 would put out NaN, an input with NaN or infinity gives finite numbers.
+        Look for them beforehand, as :func:`~gluon_compress.training.evaluate` does; here that would cost each call.
+        """
         if not isinstance(x, (mx.nd.NDArray, mx.sym.Symbol)):
             raise TypeError(f"the input is {shown(x)}; accepted: an NDArray, a batch")
         for value in (x, *args):

@@ -209,8 +209,8 @@ def check_energy(energy: float) -> None:
     """Raise ``NetworkError`` where the outputs have no size that an error could be compared with."""
     if not 0 < energy < np.inf:
         what = "do not differ from each other on" if energy == 0 else "are not finite, or too large, on"
-        raise NetworkError(f"the network's outputs {what} the calibration data: their mean square is {energy}, of which "
-                           f"errors are to be a share; accepted: a positive number")
+        raise NetworkError(f"the network's outputs {what} the calibration data: their mean square is {energy}, of "
+                           f"which errors are to be a share; accepted: a positive number")
 
 
 def short(shift: np.ndarray) -> np.ndarray:
