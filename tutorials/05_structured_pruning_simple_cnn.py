@@ -167,7 +167,7 @@ plot_curves({title: errors(points) for title, points in {
 # the loss that pulls whole channels to zero while the network trains, and then remove those that got there. The *group
 # lasso* adds up norms. `v_u` are all weights that belong to channel u, those that make it and those that read it:
 #
-#     penalty = strength * sum over u of ||v_u||          gradient of v_u = strength * v_u / ||v_u||
+#     penalty = strength * sum_u ||v_u||          d penalty / d v_u = strength * v_u / ||v_u||
 #
 # The norm is not squared, and that makes the difference. Weight decay is the squared norm: its pull becomes weaker as
 # a channel becomes smaller, and no channel gets to zero. This gradient has the same length for a small channel as for

@@ -157,7 +157,7 @@ for title, threshold in (("largest magnitude", np.abs(activation).max()), ("your
 #
 # Codes are multiplied and added up in 32 bits; scales come later. No padding, stride 1:
 #
-#     sums[n, o, i, j] = sum over c, h, w of x[n, c, i + h, j + w] * weight[o, c, h, w]
+#     sums[n, o, i, j] = sum_{c, h, w} x[n, c, i + h, j + w] * weight[o, c, h, w]
 
 # %%
 def integer_convolution(x, weight):
