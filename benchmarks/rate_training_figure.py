@@ -13,7 +13,7 @@ TITLES = {"lenet_300_100_mnist": "LeNet-300-100, MNIST", "lenet5_caffe_mnist": "
 PUBLISHED = {
     "lenet_300_100_mnist": [("Han 2016", 40, 1.58), ("EPR 2020", 124, 1.9)],
     "lenet5_caffe_mnist": [("Han 2016", 39, 0.74), ("EPR 2020", 606, 1.0), ("MIRACLE 2019", 555, 0.69),
-                           ("MIRACLE 2019", 1110, 0.96), ("Bayesian C. 2017", 771, 1.0)]}
+                           ("MIRACLE 2019", 1110, 0.96), ("Bayesian Compression 2017", 771, 1.0)]}
 CROWDED = 700  # times smaller: from here on names stand below and to the right
 
 
@@ -35,7 +35,7 @@ def draw(rows, path):
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.margins(x=0.4, y=0.2)
+        axes.margins(x=0.55, y=0.2)
         axes.grid(alpha=0.3)
     axes.scatter([], [], color="tab:orange", marker="D", label="published: weights alone, as their authors count")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
