@@ -414,3 +414,9 @@ def test_much_that_is_missing_or_too_much_is_noticed():
 def test_other_arrays_are_refused(array, error, message):
     with pytest.raises(error, match=message):
         encode(array)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\0abc"])
+def test_only_integers_and_bool_are_decoded(content):
+    with pytest.raises(TypeError, match="dtype is float32; accepted: one of integers or bool"):
+        decode(content, (2,), "float32")

@@ -331,6 +331,7 @@ def test_a_folder_in_which_nothing_can_be_written_is_refused(net, tmp_path):
 def test_training_data_of_another_shape_are_refused_before_anything_is_done(net, tmp_path):
     refused(net, ValueError, "a batch of training_data, .*, does not fit", folder=tmp_path / "work",
             training_data=[(mx.nd.ones((4, 1, 9, 9)), mx.nd.zeros(4))])
+    refused(net, ValueError, "training_data has no batches", folder=tmp_path / "work", training_data=[])
     assert not (tmp_path / "work").exists()
 
 

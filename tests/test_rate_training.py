@@ -209,6 +209,27 @@ def test_a_step_that_fails_leaves_whole_steps():
     assert identical(before, values(net))
 
 
+@pytest.mark.parametrize("penalty", ["x", None, -1, np.nan, True])
+def test_a_penalty_that_is_none_cannot_be_set(penalty):
+    net, _ = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 0.1, "sgd")
+    with pytest.raises((TypeError, ValueError), match="penalty is .*; accepted: a "):
+        trainer.penalty = penalty
+    assert trainer.penalty == 0.1
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, np.nan, np.inf, "x", None])
+@pytest.mark.parametrize("call", ["step", "update"])
+def test_a_batch_size_that_is_none_changes_nothing(call, batch_size):
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 0.1, "sgd")
+    trained(trainer, net, example)
+    before = values(net)
+    with pytest.raises((TypeError, ValueError), match="batch_size is .*; accepted: a "):
+        getattr(trainer, call)(batch_size)
+    assert identical(before, values(net))
+
+
 @pytest.mark.parametrize("factor", [np.nan, np.inf])
 def test_gradients_that_are_not_finite_end_the_training_and_name_a_parameter(factor):
     net, example = build(NormNet, SHAPE)
@@ -339,6 +360,8 @@ def test_what_is_excluded_is_not_rounded_and_named():
     ({"warmup": -1}, ValueError, "warmup is -1"),
     ({"frequency": 0}, ValueError, "frequency is 0; accepted: a finite number at least 1"),
     ({"step_rate": -0.1}, ValueError, "step_rate is -0.1"),
+    ({"optimizer": mx.optimizer.SGD(), "optimizer_params": {"momentum": 0.9}}, TypeError,
+     "optimizer_params is .* beside an optimizer that has its settings; accepted: None"),
     ({"vectors": "no"}, TypeError, "vectors is 'no'; accepted: True or False"),
     ({"update_on_kvstore": True}, ValueError, "update_on_kvstore is True; accepted: False"),
     ({"select": "conv9"}, ValueError, "select names 'conv9'"),

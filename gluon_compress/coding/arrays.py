@@ -104,6 +104,8 @@ def decode(content: bytes, shape: Iterable[int], dtype: Any) -> np.ndarray:
     Raises ``CheckpointError`` for what no array of the shape and type can have been coded as.
     """
     shape, dtype, content = tuple(shape), np.dtype(dtype), bytes(content)
+    if dtype.kind not in "iub":
+        raise TypeError(f"dtype is {dtype}; accepted: one of integers or bool")
     if not content:
         return np.zeros(shape, dtype)
     if not 0 < math.prod(shape) <= VALUES_PER_BYTE * (len(content) + HEADER):

@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import Parameter, Trainer
 
+from ..arguments import check_number
 from ..errors import RecordError
 from .trainer import accept_both_interfaces
 
@@ -20,6 +21,16 @@ class PruningTrainer(Trainer, ABC):
     def __init__(self, *arguments: Any, **named_arguments: Any) -> None:
         super().__init__(*arguments, **named_arguments)
         accept_both_interfaces(self)
+
+    def step(self, batch_size: float, ignore_stale_grad: bool = False) -> None:
+        """As Gluon's, which divides by any ``batch_size``."""
+        check_number("batch_size", batch_size, above=0)
+        super().step(batch_size, ignore_stale_grad)
+
+    def update(self, batch_size: float, ignore_stale_grad: bool = False) -> None:
+        """As Gluon's, which divides by any ``batch_size``."""
+        check_number("batch_size", batch_size, above=0)
+        super().update(batch_size, ignore_stale_grad)
 
     # What a derived class says
 

@@ -180,11 +180,11 @@ def _new_task(net: HybridBlock, data: Any, max_drop: float, training_data: Any, 
               stages: list[Stage], place: Path, seed: int, progress: bool) -> Task:
     """Everything is looked at before anything is changed."""
     judge = Judge(net, data, max_drop)
-    batches = _calibration_inputs(net, *calibration)
     if training_data is not None:
         inputs, labels = inputs_and_label(next(go_through(training_data, "training_data")), "training_data", net,
                                           context_of(net))
         check_labels(labels, call(net, inputs, "a batch of training_data"))
+    batches = _calibration_inputs(net, *calibration)
     run = {"network": digest.digest_of(net)[:DIGITS], "data": judge.digest, "max_accuracy_drop": float(max_drop),
            "training_data": None if training_data is None else digest_of_training_data(training_data),
            "calibration_data": digest_of_inputs(batches), "seed": int(seed),

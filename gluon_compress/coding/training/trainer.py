@@ -81,7 +81,7 @@ class RateTrainer(PruningTrainer):
     Attributes
     ----------
     penalty : float
-        That of now; may be set at any time.
+        That of now, at least 0; may be set at any time.
     left_out : dict
         {layer name: why its weight is not coded}.
 
@@ -112,7 +112,7 @@ class RateTrainer(PruningTrainer):
         chosen, self.left_out = select_layers(net, select, exclude, CODED)
         tensors = coded_tensors(net, [layer.parameter_name for layer in chosen], vectors)
         super().__init__(net.collect_params(), optimizer, optimizer_params, **trainer_arguments)
-        self.penalty, self._warmup, self._frequency, self._updates = float(penalty), warmup, frequency, 0
+        self._penalty, self._warmup, self._frequency, self._updates = float(penalty), warmup, frequency, 0
         self._net, self._tensors = net, tensors
         self._count = sum(tensor.counted.size for tensor in tensors)
         self._steps = StepOptimizer(np.log2([tensor.first_step() for tensor in tensors]), step_rate)
@@ -122,6 +122,15 @@ class RateTrainer(PruningTrainer):
         self._count_codes()
         self._before, self._error = self.coded_bytes() if self._goal else 0, 0.0
         self._per_bit = self._bytes_per_bit()
+
+    @property
+    def penalty(self) -> float:
+        return self._penalty
+
+    @penalty.setter
+    def penalty(self, value: float) -> None:
+        check_number("penalty", value, minimum=0)
+        self._penalty = float(value)
 
     @property
     def scales(self) -> Scales:
@@ -200,7 +209,7 @@ class RateTrainer(PruningTrainer):
                 self._per_bit = self._bytes_per_bit()
             wanted = self._goal.wanted(self._updates, self._before)
             error = float(np.log(max(self.bits * self._per_bit, 1.0) / wanted))
-            self.penalty *= self._goal.factor(error, self._error)
+            self._penalty *= self._goal.factor(error, self._error)
             self._error = error
 
     def _bytes_per_bit(self) -> float:
@@ -264,7 +273,7 @@ class RateTrainer(PruningTrainer):
                 found["slopes"], steps["log2"], steps["mean"], steps["square"])):
             raise RecordError(f"the state is of {len(steps['log2'])} coded parameters, this trainer has "
                               f"{len(self._tensors)}")
-        self._updates, self.penalty, self._steps.count = found["updates"], float(found["penalty"]), steps["count"]
+        self._updates, self._penalty, self._steps.count = found["updates"], float(found["penalty"]), steps["count"]
         self._before, self._per_bit, self._error = found["before"], found["per_bit"], found["error"]
         self._slopes = list(map(float, found["slopes"]))
         for name in ("log2", "mean", "square"):

@@ -161,6 +161,9 @@ def check_optimizer(optimizer: Any, settings: Any) -> None:
         if name in NUMBERS and value is not None:
             check_number(name, value, **({"minimum": 0} if name in ("learning_rate", "lr", "wd") else {}))
     if isinstance(optimizer, mx.optimizer.Optimizer):
+        if settings:
+            raise TypeError(f"optimizer_params is {settings!r} beside an optimizer that has its settings; accepted: "
+                            f"None")
         return
     known = mx.optimizer.Optimizer.opt_registry
     if not isinstance(optimizer, str):
