@@ -337,6 +337,8 @@ def test_other_wrong_arguments(lenet, tmp_path):
         report(lenet, example, path=tmp_path / "none")
     with pytest.raises(ValueError, match="directory"):
         report(lenet, example, path=tmp_path)
+    with pytest.raises(ValueError, match=r"net.html', a page; accepted: .*write_html\('.*net.html'\) writes a page"):
+        report(lenet, example, path=tmp_path / "net.html")
     with pytest.raises(TypeError, match="HybridBlock"):
         report(lenet, example, compared_with="before")
     for wrong in ({"repeats": -5}, {"repeats": 0}, {"warmup": -1}):  # without latency too

@@ -28,6 +28,7 @@ from .kernels import operator_times
 from .reports import Report
 
 BEFORE, AFTER, ALONE = "before", "after", "network"  # what networks without names are called
+PAGES = (".html", ".htm")
 REPEATS_OF_OPERATORS = 10
 NETWORKS = "a gluon.HybridBlock, a Report, or a dict {name: network or Report}"
 
@@ -58,7 +59,8 @@ def report(net: HybridBlock | EngineNetwork, example: Any, compared_with: Any = 
     data : iterable of (input, label) batches, optional
         On which the top-1 accuracy is measured.
     path : str or Path, optional
-        A file of the network: its length on disk is reported.
+        The file that the network was saved to: its length on disk is reported. Nothing is written;
+        ``write_html`` of what comes back writes the page.
     latency : bool
         Time the forward pass: see :func:`measure_latency`, which takes ``repeats`` and ``warmup``.
     records : Record, or several, optional
@@ -85,8 +87,8 @@ def report(net: HybridBlock | EngineNetwork, example: Any, compared_with: Any = 
     RecordError
         When ``records`` do not belong to the network.
     ValueError
-        When the example's shape does not fit, or two networks have one name; for ``records`` or ``layer_times`` of a
-        network that an engine runs as a whole.
+        When the example's shape does not fit, two networks have one name, or ``path`` is that of a page; for
+        ``records`` or ``layer_times`` of a network that an engine runs as a whole.
     FileNotFoundError
         When there is no file at ``path``.
     """
@@ -118,6 +120,9 @@ def _check_arguments(latency: Any, repeats: Any, warmup: Any, layer_times: Any, 
     check_integer("warmup", warmup, minimum=0)
     if path is not None:
         check_path("path", path)
+        if Path(path).suffix in PAGES:
+            raise ValueError(f"path is {str(path)!r}, a page; accepted: the file that the network was saved to; "
+                             f"report(...).write_html({str(path)!r}) writes a page")
     for argument, text in (("name", name), ("data_name", data_name)):
         if text is not None:
             check_text(argument, text)
