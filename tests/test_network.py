@@ -283,3 +283,24 @@ def test_collect_params_of_gluon_agrees():
     net, _ = build(NormNet)
     assert {id(p) for p in network.parameters(net).values()} == {id(p) for p in net.collect_params().values()}
     assert isinstance(net, gluon.HybridBlock)
+
+
+class InterruptedAfterOne(dict):
+    """Values of which the second pass ends after the first of them, as by Ctrl-C."""
+
+    passes = 0
+
+    def items(self):
+        self.passes += 1
+        for number, item in enumerate(super().items()):
+            if self.passes == 2 and number == 1:
+                raise KeyboardInterrupt
+            yield item
+
+
+def test_an_interrupted_restoring_leaves_all_values_as_they_were():
+    net, _ = build(NormNet, (2, 3, 12, 12))
+    before = values(net)
+    with pytest.raises(KeyboardInterrupt):
+        network.restore_snapshot(net, InterruptedAfterOne({name: value + 1 for name, value in before.items()}))
+    assert identical(before, values(net))

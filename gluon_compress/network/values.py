@@ -105,7 +105,8 @@ def snapshot(net: HybridBlock) -> dict[str, np.ndarray]:
 def restore_snapshot(net: HybridBlock, values: Any) -> None:
     """Set the parameters of a :func:`snapshot`.
 
-    Raises ``TypeError`` or ``ValueError`` for anything but a snapshot of this network; ``net`` is then unchanged.
+    Raises ``TypeError`` or ``ValueError`` for anything but a snapshot of this network; ``net`` is then unchanged, as it
+    is after Ctrl-C.
     """
     own = parameters(net)
     if not isinstance(values, Mapping):
@@ -118,8 +119,14 @@ def restore_snapshot(net: HybridBlock, values: Any) -> None:
         if name not in own:
             raise ValueError(f"values has {name!r}, and the network no such parameter; accepted: what snapshot(net) "
                              f"returned")
-    for name, value in values.items():
-        set_values(own[name], value)
+    before = {name: own[name].list_data()[0].asnumpy() for name in values if own[name]._data is not None}
+    try:
+        for name, value in values.items():
+            set_values(own[name], value)
+    except BaseException:  # Ctrl-C, too: not half of one network and half of another
+        for name, value in before.items():
+            write_values(own[name], value)
+        raise
 
 
 def set_values(parameter: Parameter, value: np.ndarray) -> None:
