@@ -1,6 +1,6 @@
 """Damaged and forged files, against everything that reads files: what comes of each, counted.
 
-    python benchmarks/fuzz_files.py                      # 8,000 unforged, 24,000 forged, 3,000 foreign: half an hour
+    python benchmarks/fuzz_files.py                      # 8,000 unforged, 24,000 forged, 3,000 foreign: an hour
     python benchmarks/fuzz_files.py --unforged 0 --forged 500 --only "one operator"
 
 Each file is loaded, in every way there is, in a process whose memory is limited; what loads is used: a forward pass, a
@@ -9,9 +9,9 @@ processor time a hang. Accepted outcomes are an error that is ours (CheckpointEr
 or whose network says with an error why it cannot compute. All others are faults, and their files are kept: also damage
 that a file with a checksum loads with.
 
-It may be stopped at any time: with the same ``--progress`` it goes on where it was. A complete run writes
-``results/fuzz_files.txt`` and ``.json``. How files are changed: ``fuzzing/mutations.py``; the kinds of files and how
-each is used: ``fuzzing/kinds.py``.
+It may be stopped at any time: with the same ``--progress`` it goes on where it was. A complete run, or ``--done``,
+writes ``results/fuzz_files.txt`` and ``.json``. How files are changed: ``fuzzing/mutations.py``; the kinds of files and
+how each is used: ``fuzzing/kinds.py``.
 """
 import collections
 import contextlib
@@ -98,16 +98,18 @@ def commit():
 @click.option("--processes", default=1, show_default=True)
 @click.option("--progress", type=click.Path(dir_okay=False, path_type=Path), default="fuzz/progress",
               show_default=True, help="Results as they come; files of faults lie beside it.")
-def main(unforged, forged, foreign, seed, only, processes, progress):
+@click.option("--done", is_flag=True, help="Do no more files: count those in the progress.")
+def main(unforged, forged, foreign, seed, only, processes, progress, done):
     """Mutate files of all kinds, use them, and count what comes of it."""
     counts = {"unforged": unforged, "forged": forged, "foreign": foreign}
     jobs = jobs_of(counts, [only] if only else list(KINDS), seed)
     progress.parent.mkdir(parents=True, exist_ok=True)
     run = Run(jobs, progress)
     try:
-        run.go_through(processes)
+        if not done:
+            run.go_through(processes)
     finally:
-        content = {**summary(list(run.results.items())), "machine": describe_machine()}
+        content = {"planned": len(jobs), **summary(list(run.results.items())), "machine": describe_machine()}
         click.echo(table(content))
     if (unforged, forged, foreign) == (UNFORGED, FORGED, FOREIGN) and not only:
         write_result(RESULTS / "fuzz_files.json", content, table(content))

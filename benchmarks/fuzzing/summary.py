@@ -36,6 +36,7 @@ def table(content):
     size, *largest = content["largest"]
     return "\n".join([
         format_table(["mutated file", *outcomes], rows), "",
+        f"files: {sum(content['mutations'].values()):,} of {content['planned']:,} that a complete run has",
         f"slowest: {seconds:.1f} s of processor time ({', '.join(map(str, slowest))})",
         f"largest: {size >> 20} MiB more than before ({', '.join(map(str, largest))})",
         f"commits: {', '.join(f'{count:,} at {commit}' for commit, count in content['commits'].items())}",
