@@ -95,8 +95,9 @@ def read(path: str | os.PathLike[str], kind: str, check: Check = anything) -> tu
         raise CheckpointError(f"{path} is damaged: it has {len(content)} bytes")
     if content[start] != VERSION:
         raise CheckpointError(f"{path} has version {content[start]}; this code reads 2 and {VERSION}")
-    digest = content[start + 1:start + 1 + DIGEST]
-    if hashlib.sha256(content[:start + 1] + content[start + 1 + DIGEST:]).digest() != digest:
+    digest = hashlib.sha256(content[:start + 1])
+    digest.update(memoryview(content)[start + 1 + DIGEST:])  # no copy of a large file
+    if digest.digest() != content[start + 1:start + 1 + DIGEST]:
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
     with content_of(path, kind):
         return _content(content, check)
@@ -134,8 +135,8 @@ def _check_rows(rows: list[Any], stored: int, most: int) -> None:
         raise Malformed(f"{stored} bytes of tensors stand for {total}: too much to accept")
 
 
-def _parts(pieces: memoryview, lengths: list[int]) -> Iterator[bytes]:
+def _parts(pieces: memoryview, lengths: list[int]) -> Iterator[memoryview]:
     begin = 0
     for length in lengths:
-        yield bytes(pieces[begin:begin + length])
+        yield pieces[begin:begin + length]
         begin += length

@@ -16,6 +16,7 @@ All give back the same bits, the sign of zeros and NaN's payload too.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from ..files.schema import Malformed
 from . import levels
 
 __all__ = ["read", "smallest"]
+
+Bytes = bytes | memoryview
 
 EXPONENT = 2  # bytes
 INTEGERS = 4  # bytes of the largest integers that are coded
@@ -63,7 +66,7 @@ def _forms_of_integers(tensor: np.ndarray) -> list[list[bytes]]:
     return [[coding.encode(part) for part in way] for way in ways]
 
 
-def read(parts: list[bytes], dtype: str, shape: tuple[int, ...], coded: bool) -> np.ndarray:
+def read(parts: Sequence[Bytes], dtype: str, shape: tuple[int, ...], coded: bool) -> np.ndarray:
     """The tensor of such contents; :class:`Malformed` where there is none."""
     kind, count = np.dtype(dtype), math.prod(shape)
     if not coded:
@@ -82,14 +85,14 @@ def read(parts: list[bytes], dtype: str, shape: tuple[int, ...], coded: bool) ->
     return _with_zeros(parts, kind, shape)
 
 
-def _decoded(content: bytes, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def _decoded(content: Bytes, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     try:
-        return coding.decode(content, shape, dtype)
+        return coding.decode(bytes(content), shape, dtype)
     except CheckpointError as error:
         raise Malformed(str(error)) from error
 
 
-def _from_levels(parts: list[bytes], shape: tuple[int, ...]) -> np.ndarray:
+def _from_levels(parts: Sequence[Bytes], shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) < 2:
         raise Malformed(f"a tensor of shape {shape} has no rows of levels")
     found, most = _decoded(parts[0], shape, np.int8), _decoded(parts[1], shape[:1], np.uint8)
@@ -141,7 +144,7 @@ def _lowest_bit(values: np.ndarray) -> int:
     return int((exponents - 53 + places).min()) if values.size else 0
 
 
-def _from_integers(content: bytes, shape: tuple[int, ...], kind: np.dtype[Any]) -> np.ndarray:
+def _from_integers(content: Bytes, shape: tuple[int, ...], kind: np.dtype[Any]) -> np.ndarray:
     if len(content) < EXPONENT:
         raise Malformed(f"a tensor of {kind} as integers has {len(content)} bytes")
     exponent = int.from_bytes(content[:EXPONENT], "little", signed=True)
@@ -191,17 +194,20 @@ def _coded(plane: np.ndarray, allowed: float) -> bytes:
     return fast if len(fast) - len(coding.encode(some)) * plane.size / some.size <= allowed else coding.encode(plane)
 
 
-def _from_planes(parts: list[bytes], count: int, kind: np.dtype[Any]) -> np.ndarray:
+def _from_planes(parts: Sequence[Bytes], count: int, kind: np.dtype[Any]) -> np.ndarray:
     planes = np.empty((count, kind.itemsize), np.uint8)
     for place, part in enumerate(parts[:-1]):
         planes[:, place] = _plane(part, count, np.uint8)
     planes[:, -1] = _highest_of_one(kind) - _plane(parts[-1], count, np.int8).view(np.uint8)
     bits = _unsigned(kind)
     words = planes.view(bits.newbyteorder("<")).astype(bits, copy=False).reshape(-1)
-    return (words >> bits.type(1) | words << bits.type(8 * kind.itemsize - 1)).view(kind)
+    signs = words << bits.type(8 * kind.itemsize - 1)
+    words >>= bits.type(1)
+    words |= signs
+    return words.view(kind)
 
 
-def _with_zeros(parts: list[bytes], kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+def _with_zeros(parts: Sequence[Bytes], kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
     there = _decoded(parts[0], shape, np.bool_)
     if not there.any():
         raise Malformed(f"a tensor of {kind} and shape {shape} has a form for some zeros, and is all zeros")
@@ -210,7 +216,7 @@ def _with_zeros(parts: list[bytes], kind: np.dtype[Any], shape: tuple[int, ...])
     return values
 
 
-def _plane(part: bytes, count: int, kind: Any) -> np.ndarray:
+def _plane(part: Bytes, count: int, kind: Any) -> np.ndarray:
     return np.frombuffer(part, kind) if len(part) == count else _decoded(part, (count,), kind)
 
 
