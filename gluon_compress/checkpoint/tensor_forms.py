@@ -44,14 +44,15 @@ RANDOM = 7.9  # bits a byte from which on coding is not tried: it takes a second
 
 def smallest(tensor: np.ndarray) -> tuple[int | list[int], list[bytes]]:
     """``(lengths, contents)`` of a tensor."""
-    content = tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes()
     if tensor.dtype.kind == "f":
         forms = _forms_of_floats(tensor) if tensor.size > 1 else []
     else:
         forms = _forms_of_integers(tensor) if tensor.dtype.itemsize <= INTEGERS else []
-    coded = min(forms, key=lambda parts: sum(map(len, parts)), default=[content])
-    lengths = [len(part) for part in coded]
-    return (lengths, coded) if sum(lengths) < len(content) else (len(content), [content])
+    for coded in sorted(forms, key=lambda parts: sum(map(len, parts))):
+        lengths = [len(part) for part in coded]
+        if sum(lengths) < tensor.nbytes:
+            return lengths, coded
+    return tensor.nbytes, [tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes()]
 
 
 def _forms_of_integers(tensor: np.ndarray) -> list[list[bytes]]:

@@ -165,8 +165,8 @@ def _settings(kind: int, mean: int) -> Settings:
 
 
 def _mean_level(values: np.ndarray) -> int:
-    magnitudes = np.minimum(np.abs(values.astype(np.int64)), model.LARGEST)
-    return model.level(int(magnitudes.sum()) * 256 // values.size, 2)
+    magnitudes = np.abs(values).view(np.uint32)  # of int32; unsigned, as -2^31 has no other magnitude
+    return model.level(int(np.minimum(magnitudes, model.LARGEST).sum(dtype=np.int64)) * 256 // values.size, 2)
 
 
 def _encoded(values: np.ndarray, shape: tuple[int, ...], kind: int, side: int, mean: int) -> bytes:
