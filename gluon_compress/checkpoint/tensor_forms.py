@@ -48,7 +48,8 @@ def smallest(tensor: np.ndarray) -> tuple[int | list[int], list[bytes]]:
         forms = _forms_of_floats(tensor) if tensor.size > 1 else []
     else:
         forms = _forms_of_integers(tensor) if tensor.dtype.itemsize <= INTEGERS else []
-    for coded in sorted(forms, key=lambda parts: sum(map(len, parts))):
+    if forms:
+        coded = min(forms, key=lambda parts: sum(map(len, parts)))
         lengths = [len(part) for part in coded]
         if sum(lengths) < tensor.nbytes:
             return lengths, coded
