@@ -1,4 +1,5 @@
 """The coder of integer arrays: exact, near the entropy of known sources, the same in C and Python, safe with damage."""
+import hashlib
 import math
 import os
 import shutil
@@ -171,6 +172,19 @@ def test_large_arrays_are_whole_symbols_unless_mixing_makes_them_clearly_smaller
     content, mixed = encode(codes), arrays._encoded(codes, codes.shape, *arrays._chosen(codes))
     assert (content[0] >= arrays.SYMBOLS) == fast and len(content) < arrays.WORTH_SYMBOLS * len(mixed)
     np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
+
+
+@pytest.mark.parametrize(("kind", "digest"), [
+    (4, "935f8a7df149124c"), (4 + arrays.GROUPED, "9c9b4ba41d39de62"), (arrays.SYMBOLS + 1, "b3bd0b4f90206134"),
+    (arrays.BYTES, "ea00901e45f92f6a")])
+def test_content_is_what_it_was_when_files_were_written_with_it(kind, digest):
+    """A change of the model would make another array of each file there is: it needs a kind of its own."""
+    places = np.arange(600)
+    codes = ((places * 7919 % 31 - 15) * (places % 7) // 9).reshape(20, 30).astype(np.int32)
+    content = encode_bytes(codes.astype(np.int8)) if kind == arrays.BYTES else \
+        arrays._encoded(codes, codes.shape, kind, 0, 20)
+    assert hashlib.sha256(content).hexdigest()[:16] == digest
+    np.testing.assert_array_equal(decode(content, codes.shape, np.int8), codes)
 
 
 def some_bytes(count, scale, seed=0):

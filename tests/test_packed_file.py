@@ -158,6 +158,18 @@ def test_a_form_for_some_zeros_of_a_tensor_that_is_all_zeros_is_refused(tmp_path
         packed_file.read(forged(tmp_path, [["a", "float32", [3], [0] * 5]]), "network")
 
 
+def test_large_tensors_are_read_as_older_code_wrote_them_with_contexts_for_all():
+    def mixed(array):
+        values = array.astype(np.int32)
+        return arrays._encoded(values, values.shape, *arrays._chosen(values))
+    floats = np.random.default_rng(0).normal(size=(200, 100)).astype(np.float32)
+    planes = tensor_forms._planes(tensor_forms._words(floats), floats.dtype)
+    contents = [*(plane.tobytes() for plane in planes[:-1]), mixed(planes[-1])]
+    assert tensor_forms.read(contents, "float32", floats.shape, True).tobytes() == floats.tobytes()
+    codes = np.rint(40 * floats).clip(-128, 127).astype(np.int8)
+    assert tensor_forms.read([mixed(codes)], "int8", codes.shape, True).tobytes() == codes.tobytes()
+
+
 def test_large_float_tensors_are_coded_without_contexts_unless_these_make_them_much_smaller():
     """What follows its neighbours is for contexts; of independent values the counts say all."""
     chance = np.random.default_rng(0)
