@@ -10,7 +10,7 @@
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
 # *What you will see:* a trained ResNet that computes with 8-bit integers. On a processor with VNNI instructions it is
-# four to five times as fast, on one with AVX2 alone two to three times; its file is a quarter as long. It agrees with
+# four to five times as fast, on one with AVX2 alone two to three times; its file is a fifth as long. It agrees with
 # the fp32 network on more than 99 % of the images. You see what each part of that costs and why it works, and a network
 # of MXNet's model zoo taken the same way.
 #
