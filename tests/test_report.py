@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib import image
 from mxnet import autograd
 from mxnet.gluon import Block, HybridBlock, SymbolBlock, nn
-from networks import Function
+from networks import Function, stacked
 
 IMAGES = (2, 1, 28, 28)
 LENET = {  # name: (parameters, MACs per sample), by hand
@@ -35,12 +35,6 @@ def ready(net, shape):
 @pytest.fixture
 def lenet():
     return ready(models.LeNet(), IMAGES)
-
-
-def sequential(*blocks):
-    net = nn.HybridSequential()
-    net.add(*blocks)
-    return net
 
 
 def test_lenet_by_hand(lenet):
@@ -132,7 +126,7 @@ def test_dense_over_a_sequence():
 
 def test_a_layer_called_twice_counts_its_weights_once():
     shared = nn.Dense(6)
-    net = ready(sequential(shared, nn.Activation("relu"), shared, nn.Dense(2)), (4, 6))
+    net = ready(stacked(shared, nn.Activation("relu"), shared, nn.Dense(2)), (4, 6))
     first, last = report(net, mx.nd.zeros((4, 6))).layers
     assert (first.name, first.kind, first.parameters, first.macs) == ("0", "FullyConnected x2", 6 * 6 + 6, 2 * 36)
     assert (last.name, last.macs) == ("3", 12)
@@ -141,7 +135,7 @@ def test_a_layer_called_twice_counts_its_weights_once():
 def test_two_layers_that_share_a_weight_count_at_their_own_sizes():
     one = nn.Conv2D(3, 3, in_channels=3)
     two = nn.Conv2D(3, 3, in_channels=3, params=one.params)
-    net = ready(sequential(one, two), (1, 3, 9, 9))
+    net = ready(stacked(one, two), (1, 3, 9, 9))
     layer, = report(net, mx.nd.zeros((1, 3, 9, 9))).layers
     assert layer.macs == (7 * 7 + 5 * 5) * 3 * 3 * 9
     assert layer.output_shape == (1, 3, 7, 7)
@@ -184,7 +178,7 @@ def test_a_weight_that_is_computed_belongs_to_its_layer():
         def hybrid_forward(self, F, x, weight, bias=None):
             return super().hybrid_forward(F, x, F.round(weight * 8) / 8, bias)
 
-    net = ready(sequential(Rounded(4, 3, in_channels=2)), (1, 2, 6, 6))
+    net = ready(stacked(Rounded(4, 3, in_channels=2)), (1, 2, 6, 6))
     layer, = report(net, mx.nd.zeros((1, 2, 6, 6))).layers
     assert (layer.name, layer.macs, layer.output_shape) == ("0", 16 * 4 * 2 * 9, (1, 4, 4, 4))
     assert "Convolution" in layer.kind
@@ -378,7 +372,7 @@ def test_latency_says_what_ran():
 
 def test_latency_of_an_int8_network():
     from mxnet.contrib.quantization import quantize_net_v2
-    net = ready(sequential(nn.Conv2D(8, 3), nn.Activation("relu")), (2, 4, 8, 8))
+    net = ready(stacked(nn.Conv2D(8, 3), nn.Activation("relu")), (2, 4, 8, 8))
     net.hybridize()
     example = mx.nd.random.uniform(shape=(2, 4, 8, 8))
     batches = mx.gluon.data.DataLoader(mx.gluon.data.ArrayDataset(example, mx.nd.zeros(2)), batch_size=2)
