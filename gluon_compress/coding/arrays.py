@@ -39,7 +39,7 @@ GROUPED = len(SHARES) * len(RATES)  # kinds from here on ask for groups
 BYTES = 32  # the kind of what byte_counts.py makes
 SYMBOLS = 40  # from here on one kind for each of SHARES, of whole symbols
 MANY, SOME = 1 << 14, 1 << 16  # integers of a large array, of which settings are tried on so many; the two ways on more
-WORTH_SYMBOLS = 1.0085  # bytes that whole symbols may take, on SOME, as they are five times as fast
+WORTH_SYMBOLS = 1.0085  # bytes that whole symbols may take, on SOME, as they are two to four times as fast
 SPARSE, WORTH = 0.1, 1.01  # share of nonzeros below which groups are tried; bytes they may take, as they are far faster
 INT32 = np.iinfo(np.int32)
 
