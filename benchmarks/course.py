@@ -61,7 +61,7 @@ def measure_again(tutorial, what):
     else:
         for row in measured["rows"]:
             if row["file"].endswith(".gcz"):
-                row["bytes"] = written_again(course.OUTPUT / row["file"])
+                row["bytes"] = written_again(course.OUTPUT / row["file"], row["simulated"])
     write_json(file, measured)
     printed = file.with_suffix(".txt").read_text()
     begin, end = printed.index("\nnetwork  ") + 1, printed.index("\n(", printed.index("\nnetwork  "))
@@ -69,9 +69,9 @@ def measure_again(tutorial, what):
     click.echo(f"{tutorial.stem}\n{course.table(measured['rows'])}")
 
 
-def written_again(path):
+def written_again(path, simulated):
     """Write the network of a compressed file over it; return the bytes it has now."""
-    net = gc.load(path)
+    net = gc.load(path, simulate=True) if simulated else gc.load(path)
     if isinstance(net, gc.quantization.IntegerNetwork):
         return gc.save(path, net)
     return gc.save(path, net, *gc.checkpoint.records(path).values())

@@ -177,9 +177,10 @@ def test_threshold_pruning(found):
 @on_results_of("02_quantization_alexnet")
 def test_quantization(found):
     original, eight_bits = found.row("AlexNet, as trained"), found.row("AlexNet, 8 bits, a scale")
-    found.says("With the scale kept, 8 bits cost nothing: the file is a quarter as long, the accuracy the same.")
+    found.says("With the scale kept, 8 bits cost nothing: the file is less than a quarter as long, the accuracy the "
+               "same.")
     assert abs(eight_bits["accuracy"] - original["accuracy"]) <= 0.003
-    assert eight_bits["bytes"] < 0.2525 * original["bytes"]
+    assert 0.2 < eight_bits["bytes"] / original["bytes"] < 0.24
     found.says("With BatchNorm, whose running statistics are mangled as well, nothing is left.")
     assert found.accuracy("AlexNet, the article's formula") < original["accuracy"] - 0.01
     resnet = {how: found.numbers[f"ResNet-18, {how}"] for how in (

@@ -9,7 +9,8 @@
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
 # *What you will see:* what the first article's formula does to two networks, the formula that does no harm, an AlexNet
-# whose file is a quarter as long and whose accuracy is the same, and a network that is trained for three bits.
+# whose file is less than a quarter as long and whose accuracy is the same, and a network that is trained for three
+# bits.
 #
 # Run `python tutorials/02_quantization_alexnet.py`: accuracies are on the first 2,000 test images, and one epoch on
 # 3,000 images is all the training. With `--long` there are all test images, all bit widths, 10,000 training images and
@@ -132,8 +133,8 @@ for title, quantize in (("as trained", lambda net: None), ("8 bits with our form
 # ## With the library
 #
 # `quantize_weights` does this for each layer, with one scale per output channel: a channel with small
-# weights doesn't have to use the scale of the largest. It returns `Scales`, and `gc.save` stores integer codes. By hand
-# that is one more axis:
+# weights doesn't have to use the scale of the largest. It returns `Scales`, and `gc.save` stores integer codes, the
+# frequent ones in fewer bits than the others. By hand the scales are one more axis:
 
 # %%
 of_channel = (np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / 127).astype(np.float32)
@@ -302,7 +303,8 @@ results.finish()
 # %% [markdown]
 # ## What this shows
 #
-# - With the scale kept, 8 bits cost nothing: the file is a quarter as long, the accuracy the same.
+# - With the scale kept, 8 bits cost nothing: the file is less than a quarter as long, the accuracy the
+#   same.
 # - A scale per channel costs four bytes per channel and pays off below five bits.
 # - At 3 bits half of the weights become zero. Trained biases win back little of what is lost. Weights that are trained
 #   with the rounding, activations included, win back more: a part of the loss after the quick version's one epoch, half
