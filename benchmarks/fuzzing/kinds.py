@@ -163,8 +163,8 @@ def _of_type(dtype):
         def use(path):
             refused = False
             try:
-                gc.load(path)
-            except gc.CheckpointError:
+                loaded(path)
+            except (gc.CheckpointError, Refused):
                 refused = True
             network.values.restore_snapshot(net, before)
             try:
