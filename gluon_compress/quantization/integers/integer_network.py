@@ -130,7 +130,7 @@ class IntegerNetwork(GraphBlock):
         """MXNet's own two files, a symbol and parameters, as ``HybridBlock.export`` writes them.
 
         MXNet's integer kernels take weights in fp32 and make the codes themselves, so the parameters take as many bytes
-        as the fp32 network's. ``gluon_compress.save`` writes the codes, which take a quarter.
+        as the fp32 network's. ``gluon_compress.save`` writes the codes, which take about a fifth of fp32.
         """
         symbol_paths("path", path, epoch)  # checks them
         return super().export(path, epoch, remove_amp_cast)
