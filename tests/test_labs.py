@@ -191,7 +191,7 @@ def printed_by_notebook(script, language, folder):
     return "\n".join(outputs.text_of(cell) for cell in outputs.run(notebook, folder))
 
 
-@pytest.mark.parametrize("script, language", zip(SCRIPTS, ("en", "zh", "zh")), ids=["lab 1", "lab 2", "lab 3"])
+@pytest.mark.parametrize("script, language", [*zip(SCRIPTS, ("en", "zh", "zh"))], ids=["lab 1", "lab 2", "lab 3"])
 def test_a_whole_lab_runs_with_its_solutions(script, language, tmp_path, monkeypatch):
     """On a few hundred images; with all of them the bars are higher. The Chinese ones are notebooks in Jupyter."""
     monkeypatch.setenv("LAB_QUICK", "1")
