@@ -111,8 +111,8 @@ def milliseconds_text(row):
 
 def headlines():
     """Eight lines, in Markdown: what a technique makes of a network, beside what it was."""
-    rows = [coded_file(), trained_file(), fewer_channels(), channels_time(), integer_accuracy(), integer_speed(), way_out(),
-            distilled()]
+    rows = [coded_file(), trained_file(), fewer_channels(), channels_time(), integer_accuracy(), integer_speed(),
+            way_out(), distilled()]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(["", "| technique | before | after |", "|---|---|---|", *lines, ""])
 
