@@ -51,10 +51,10 @@ results = Results("05_structured_pruning_simple_cnn", test.batches(500))
 # 1. That is the *unstructured* function. The article's two programs are the same, line by line.
 # 2. Removing single connections is unstructured by definition; structured pruning removes whole
 #    channels, neurons or layers.
-# 3. PyTorch's `prune` only multiplies by masks. Even `ln_structured` removes nothing: shapes, file and
-#    time stay, and the masks make the state larger.
-# 4. It is not the simple one. Remove a channel and its bias goes too, the BatchNorm after it, and the
-#    part of the next layer's weight that read it, which after a flattening is a block of columns.
+# 3. PyTorch's `prune` only multiplies by masks. Even `ln_structured` removes nothing: no shape gets smaller, no
+#    time is saved, and the file becomes larger, since the masks are saved with it.
+# 4. Structured pruning is not the simple one. With a channel go its bias, its numbers in a BatchNorm after it, and
+#    the part of the next layer's weight that read it, which after a flattening is a block of columns.
 #
 # [ERRATA.md](ERRATA.md) has these and the others, each with a test.
 #
@@ -94,9 +94,9 @@ print(plan)
 
 # %% [markdown]
 # **Figure:** the network before and after. Each mark is a channel or a unit, each line the weights that lead from one
-# to the next: a kernel of 5x5, or 16 columns behind the flattening. The empty marks are the channels that went, and
-# their lines are missing on *both* sides. `conv1` and `fc1` keep all of theirs; but `fc1` reads half as much, and it
-# is that layer that has most of the parameters.
+# to the next: a kernel of 5x5, or after the flattening 16 weights, one for each pixel. The empty marks are the
+# channels that went, and their lines are missing on *both* sides. `conv1` and `fc1` keep all of theirs; but `fc1`
+# reads half as much, and it is that layer that has most of the parameters.
 
 # %%
 figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -109,9 +109,9 @@ figure.savefig(results.path("-network.png"), dpi=120)
 # %% [markdown]
 # ## How far can it go?
 #
-# The same fraction from both convolutions and from `fc1`, by L1 and by L2 norm, and after fine-tuning. A
-# network of the small shape trained from scratch, for as many epochs as the fine-tuning, shows what the
-# inherited weights are worth.
+# We remove the same fraction from both convolutions and from `fc1`, by L1 and by L2 norm. The networks that were
+# pruned by L1 are fine-tuned, too. A network of the small shape trained from scratch, for as many epochs as the
+# fine-tuning, shows what the inherited weights are worth.
 #
 # **Figure:** the error, one minus the accuracy, on a log axis; the level line is the unpruned network. Compare the
 # fine-tuned network with the one from scratch: the distance between these two is what was inherited.
@@ -167,10 +167,12 @@ plot_curves({title: errors(points) for title, points in {
 # the loss that pulls whole channels to zero while the network trains, and then remove those that got there. The *group
 # lasso* adds up norms. `v_u` are all weights that belong to channel u, those that make it and those that read it:
 #
-#     penalty = strength * sum_u ||v_u||          d penalty / d v_u = strength * v_u / ||v_u||
+#     penalty = strength * sum_u ||v_u||          d ||v_u|| / d v_u = v_u / ||v_u||
+#
+# The gradient of a weight is `strength` times the sum of the latter over the channels that it belongs to.
 #
 # The norm is not squared, and that makes the difference. Weight decay is the squared norm: its pull becomes weaker as
-# a channel becomes smaller, and no channel gets to zero. This gradient has the same length for a small channel as for
+# a channel becomes smaller, and no channel gets to zero. This pull has the same length for a small channel as for
 # a large one. So a channel that the labels do not need goes all the way, with all of its weights at once.
 #
 # By hand: each weight of `conv2` belongs to two channels, the one that it makes and the one that it reads.
@@ -198,8 +200,9 @@ np.testing.assert_allclose(net.conv2.weight.grad().asnumpy(), gradient, rtol=1e-
 
 # %% [markdown]
 # In a training loop, `add_gradients` stands between `backward` and `step`. `fit` calls the trainer's `step`, so we put
-# it there. After two epochs we remove the channels whose norm is below a twentieth of the largest in their layer, and
-# train for two more without the penalty. Beside it: a network that loses as many channels by their L1 norm, and is
+# it there. After two epochs we count in each layer the channels whose norm is below a twentieth of the largest:
+# these got to zero. `prune_channels` removes as many, the smallest by L1, and we train for two more without the
+# penalty. Beside it: a network that loses as many channels by their L1 norm, and is
 # trained for four epochs.
 #
 # **Figure:** the norms of the channels of `conv2`, from the smallest to the largest, on a log axis. As trained, they
@@ -300,8 +303,9 @@ results.finish()
 # - The inherited weights are worth something: fine-tuned networks are one to four points better than networks
 #   of the same shape that were trained from scratch for as long, at every fraction.
 # - A penalty finds how many channels each layer can spare, and which. Removing those that got to zero costs nothing;
-#   removing as many from the network as trained costs half of its accuracy or more. But the penalty makes what stays
-#   smaller, too: after more training the network is within a point or so of the one that lost as many by L1.
+#   removing as many from the network as trained costs half of its accuracy or more. The price was paid before: the
+#   penalty makes what stays smaller, too, and costs several points, most of which come back: after more training the
+#   network is within a point or so of the one that lost as many by L1.
 # - The forward pass takes less time with the ordinary kernels. It does not fall as fast as the
 #   multiplications: a network this small spends much of its time elsewhere.
 #
@@ -311,4 +315,4 @@ results.finish()
 # - `pruned(0.4, "l2")` in the loop over the seeds: does what is better before fine-tuning stay better after it?
 # - Distil from the unpruned network instead of fine-tuning on the labels alone (tutorial 3).
 # - `masks = gc.pruning.prune_magnitude(net, 0.5)` before the 8-bit weights, and train on with `MaskedTrainer`: the
-#   techniques compose, and each costs accuracy until the network is trained again.
+#   techniques compose. Pruning costs accuracy until the network is trained again; 8-bit weights cost next to none.

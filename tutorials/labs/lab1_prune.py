@@ -12,7 +12,7 @@
 # Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
 # Check as often as you like. Use in a function its arguments, imports and other functions of yours: what a cell has
 # computed is not there when the notebook is graded. Answer a question, with a letter such as `"a"`, before you run the
-# cells below it; each wrong choice is explained. Hand in this notebook and the file `lab1.gcz` that the last task makes
+# cells below it; each wrong choice is explained. Hand in this notebook and the file `lab1.gcz` that task 1.9 makes
 # in the same folder.
 #
 # `lab` has the images: `lab.train.batches(128, shuffle=True)` gives the training images in batches `(images, labels)`,
@@ -299,13 +299,13 @@ lab.hand_in(compress)
 # ## 1.10 At home: repair the article's pruning
 #
 # This is how the first article prunes. It runs without an error, and there is more than one thing wrong with it
-# (`ERRATA.md` has it in entries 5 to 7; look for yourself first). Mend it: set to zero the small weights of all
-# `Conv2D` layers, whatever they are called, and touch nothing else; let all that is left train on; and return
-# {Gluon parameter: mask}, without which 1.4 could not hold the zeros.
+# (`ERRATA.md` has it in entries 5 to 7; look for yourself first). Mend it: set to zero the weights of all `Conv2D`
+# layers, whatever they are called, whose magnitude is at most `threshold`, and touch nothing else; let all that is
+# left train on; and return {Gluon parameter: mask}, without which 1.4 could not hold the zeros.
 
 # %%
 def parameter_pruning(model, threshold):
-    """Set weights of the convolutions to zero that are not above the threshold; return {Gluon parameter: mask}."""
+    """Set weights of convolutions to zero whose magnitude is at most ``threshold``; return {Gluon parameter: mask}."""
     # article
     # parameters = model.collect_params()
     # for param_name, param_value in parameters.items():
@@ -330,8 +330,9 @@ lab.check(10, parameter_pruning)
 # ## 1.11 At home: repair the article's flattening
 #
 # The network of the second article flattens for the dense layer, which reads 320 numbers, by `x.view(-1, 320)`. That is
-# right as long as an image has 320 numbers. Remove half of the channels in front of it, and no error comes. What
-# happens instead?
+# right as long as 20 channels of 4x4, 320 numbers, are left of each image. With half of the channels this line still
+# raises no error. How many rows does it make of 64 images? Mend it, so that each image stays one row (`ERRATA.md`,
+# entry 57).
 
 # %%
 def flattened(x):

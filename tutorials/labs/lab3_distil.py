@@ -12,7 +12,7 @@
 # Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong.
 # Use in a function its arguments, imports and other functions of yours: what a cell has computed is not there when the
 # notebook is graded. Answer a question, with a letter such as `"a"`, before you run the cells below it. Hand in this
-# notebook and the file `lab3.gcz` that the last task makes in the same folder. `lab` has the images, as in lab 1.
+# notebook and the file `lab3.gcz` that task 3.9 makes in the same folder. `lab` has the images, as in lab 1.
 # (LeNet was trained on the held-out ones, too, so its accuracy on them is a little too high.)
 
 # %%
