@@ -137,21 +137,27 @@ def test_python_and_c_agree_on_whole_symbols_also_where_counts_are_halved_and_th
     np.testing.assert_array_equal(decode(content, codes.shape, np.int8), codes)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_python_and_c_notice_the_same_damage_of_whole_symbols(data):
-    codes = laplacian((6, 4, 3, 3), data.draw(st.sampled_from((0.3, 3, 1e6))))
-    content = bytearray(arrays._encoded(codes, codes.shape, arrays.SYMBOLS, 0, 30)[4:])
+def damaged(data, content):
+    """Bytes cut short, changed, with more behind them, or others."""
+    content = bytearray(content)
     kind = data.draw(st.sampled_from(("cut", "flipped", "extended", "foreign")))
     if kind == "cut":
         del content[data.draw(st.integers(0, len(content) - 1)):]
     elif kind == "flipped":
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     elif kind == "extended":
-        content += data.draw(st.binary(min_size=1, max_size=9))
+        content += data.draw(st.binary(min_size=1, max_size=30))
     else:
         content = data.draw(st.binary(max_size=200))
-    given_ = (bytes(content), arrays._geometry(codes.shape, 0), arrays._settings(arrays.SYMBOLS, 30), tokens_of(codes))
+    return bytes(content)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_python_and_c_notice_the_same_damage_of_whole_symbols(data):
+    codes = laplacian((6, 4, 3, 3), data.draw(st.sampled_from((0.3, 3, 1e6))))
+    content = damaged(data, arrays._encoded(codes, codes.shape, arrays.SYMBOLS, 0, 30)[4:])
+    given_ = (content, arrays._geometry(codes.shape, 0), arrays._settings(arrays.SYMBOLS, 30), tokens_of(codes))
     expected, found = symbols.decode(*given_), native.decode_symbols(*given_)
     assert (found is None) == (expected is None)
     assert expected is None or found.tolist() == expected
@@ -395,18 +401,9 @@ def test_types_that_the_content_cannot_be_of_are_refused():
 @given(st.data())
 def test_damage_gives_another_array_or_an_error(data):
     codes = laplacian((6, 4, 3, 3), data.draw(st.sampled_from((0.3, 3, 1e6))))
-    content = bytearray(encode(codes))
-    kind = data.draw(st.sampled_from(("cut", "flipped", "extended", "foreign")))
-    if kind == "cut":
-        del content[data.draw(st.integers(0, len(content) - 1)):]
-    elif kind == "flipped":
-        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
-    elif kind == "extended":
-        content += data.draw(st.binary(min_size=1, max_size=30))
-    else:
-        content = data.draw(st.binary(max_size=200))
+    content = damaged(data, encode(codes))
     try:
-        found = decode(bytes(content), codes.shape, np.int32)
+        found = decode(content, codes.shape, np.int32)
     except CheckpointError:
         return
     assert found.shape == codes.shape and found.dtype == np.int32

@@ -128,5 +128,7 @@ def test_it_runs(text, tmp_path, monkeypatch):
     space.update({word: make(space) for word, make in ASKED.items() if word in words})
     if re.search(r"\b(load|describe|image_folder)\(", text):
         files(space["net"], space["example"])
-    for example in PARSER.get_examples(text):
+    examples = PARSER.get_examples(text)
+    assert examples  # each of which must run to its end
+    for example in examples:
         exec(example.source, space)
