@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gluon_compress.coding import arrays, byte_counts, decode, encode, model, native, symbols, tables
+from gluon_compress.coding import arrays, byte_counts, choosing, decode, encode, model, native, symbols, tables
 from gluon_compress.coding.arrays import encode_bytes
 from gluon_compress.coding.range_coder import RangeDecoder, RangeEncoder
 from gluon_compress.errors import CheckpointError
@@ -65,10 +65,10 @@ def test_weights_of_all_kinds_come_back_also_as_views_in_another_order(shape, sc
 @settings(max_examples=25, deadline=None)
 @given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5),
                   elements=st.one_of(st.integers(-3, 3), st.integers(-2**31, 2**31 - 1))),
-       st.integers(0, 2 * arrays.GROUPED - 1), st.integers(0, arrays.MEANS - 1))
+       st.integers(0, 2 * choosing.GROUPED - 1), st.integers(0, choosing.MEANS - 1))
 @example(EXTREMES, 0, 0)
 def test_python_and_c_make_the_same_bytes_and_read_them(array, kind, mean):
-    geometry, settings_ = arrays._geometry(array.shape, 0), arrays._settings(kind, mean)
+    geometry, settings_ = choosing.geometry_of(array.shape, 0), choosing.settings_of(kind, mean)
     content = model.encode(array.ravel().tolist(), geometry, settings_)
     assert native.encode(array, geometry, settings_) == content
     assert native.decode(content, geometry, settings_).tolist() == array.ravel().tolist()
@@ -79,15 +79,15 @@ def test_python_and_c_make_the_same_bytes_and_read_them(array, kind, mean):
 def test_python_and_c_agree_also_when_the_means_are_full_and_the_probabilities_old(shape):
     codes = laplacian((60, *shape[1:]), 0.7)
     content = encode(codes)
-    geometry, settings_ = arrays._read_header(content[:arrays.HEADER], codes.shape)
-    assert model.encode(codes.ravel().tolist(), geometry, settings_) == content[arrays.HEADER:]
+    geometry, settings_ = choosing.read_header(content[:choosing.HEADER], codes.shape)
+    assert model.encode(codes.ravel().tolist(), geometry, settings_) == content[choosing.HEADER:]
 
 
 @pytest.mark.parametrize("shape", [(30, 4, 3, 3), (9, 98), (3, 1, 28, 28), (5, 7, 1, 1)])
 def test_python_and_c_agree_on_groups_of_zeros(shape):
     codes = laplacian(shape, 5) * (np.random.default_rng(1).random(shape) < 0.05)
     codes[1] = 0
-    geometry, settings_ = arrays._geometry(shape, 0), arrays._settings(arrays.GROUPED, 20)
+    geometry, settings_ = choosing.geometry_of(shape, 0), choosing.settings_of(choosing.GROUPED, 20)
     content = native.encode(codes.astype(np.int32), geometry, settings_)
     assert model.encode(codes.ravel().tolist(), geometry, settings_) == content
     assert model.decode(content, geometry, settings_) == codes.ravel().tolist()
@@ -96,16 +96,16 @@ def test_python_and_c_agree_on_groups_of_zeros(shape):
 @pytest.mark.parametrize(("share", "grouped"), [(0.01, True), (0.5, False)])
 def test_groups_of_zeros_are_taken_where_almost_all_are_zero(share, grouped):
     codes = laplacian((128, 32, 3, 3), 5) * (np.random.default_rng(2).random((128, 32, 3, 3)) < share)
-    kind, side, mean = arrays._chosen(codes)
-    assert (kind >= arrays.GROUPED) == grouped
-    content = arrays._encoded(codes, codes.shape, kind, side, mean)
+    kind, side, mean = choosing.chosen_by_mixing(codes)
+    assert (kind >= choosing.GROUPED) == grouped
+    content = choosing.encoded(codes, codes.shape, kind, side, mean)
     np.testing.assert_array_equal(decode(content, codes.shape, codes.dtype), codes)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=60), st.integers(1, 400), st.integers(0, 2 * arrays.GROUPED - 1))
+@given(st.binary(max_size=60), st.integers(1, 400), st.integers(0, 2 * choosing.GROUPED - 1))
 def test_python_and_c_refuse_the_same_content(content, count, kind):
-    geometry, settings_ = (1, 1, count, count), arrays._settings(kind, 30)
+    geometry, settings_ = (1, 1, count, count), choosing.settings_of(kind, 30)
     expected, found = model.decode(content, geometry, settings_), native.decode(content, geometry, settings_)
     assert (found is None) == (expected is None)
     assert expected is None or found.tolist() == expected
@@ -118,10 +118,10 @@ def tokens_of(array):
 @settings(max_examples=25, deadline=None)
 @given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5),
                   elements=st.one_of(st.integers(-3, 3), st.integers(-2**31, 2**31 - 1))),
-       st.integers(0, len(arrays.SHARES) - 1), st.integers(0, arrays.MEANS - 1))
+       st.integers(0, len(choosing.SHARES) - 1), st.integers(0, choosing.MEANS - 1))
 @example(EXTREMES, 0, 0)
 def test_python_and_c_make_the_same_bytes_of_whole_symbols_and_read_them(array, share, mean):
-    geometry, settings_ = arrays._geometry(array.shape, 0), arrays._settings(arrays.SYMBOLS + share, mean)
+    geometry, settings_ = choosing.geometry_of(array.shape, 0), choosing.settings_of(choosing.SYMBOLS + share, mean)
     content = symbols.encode(array.ravel().tolist(), geometry, settings_, tokens_of(array))
     assert native.encode_symbols(array, geometry, settings_, tokens_of(array)) == content
     for decoded in (native.decode_symbols, symbols.decode):
@@ -131,8 +131,8 @@ def test_python_and_c_make_the_same_bytes_of_whole_symbols_and_read_them(array, 
 def test_python_and_c_agree_on_whole_symbols_also_where_counts_are_halved_and_the_state_begins_anew():
     codes = laplacian((symbols.FLUSH + 9,), 0.4)
     content = encode(codes)
-    assert content[0] >= arrays.SYMBOLS and np.count_nonzero(codes == 0) * symbols.SEEN > symbols.MOST_SEEN
-    geometry, settings_ = arrays._read_header(content[:arrays.HEADER], codes.shape)
+    assert content[0] >= choosing.SYMBOLS and np.count_nonzero(codes == 0) * symbols.SEEN > symbols.MOST_SEEN
+    geometry, settings_ = choosing.read_header(content[:choosing.HEADER], codes.shape)
     assert symbols.encode(codes.tolist(), geometry, settings_, content[3] + 1) == content[4:]
     np.testing.assert_array_equal(decode(content, codes.shape, np.int8), codes)
 
@@ -156,8 +156,8 @@ def damaged(data, content):
 @given(st.data())
 def test_python_and_c_notice_the_same_damage_of_whole_symbols(data):
     codes = laplacian((6, 4, 3, 3), data.draw(st.sampled_from((0.3, 3, 1e6))))
-    content = damaged(data, arrays._encoded(codes, codes.shape, arrays.SYMBOLS, 0, 30)[4:])
-    given_ = (content, arrays._geometry(codes.shape, 0), arrays._settings(arrays.SYMBOLS, 30), tokens_of(codes))
+    content = damaged(data, choosing.encoded(codes, codes.shape, choosing.SYMBOLS, 0, 30)[4:])
+    given_ = (content, choosing.geometry_of(codes.shape, 0), choosing.settings_of(choosing.SYMBOLS, 30), tokens_of(codes))
     expected, found = symbols.decode(*given_), native.decode_symbols(*given_)
     assert (found is None) == (expected is None)
     assert expected is None or found.tolist() == expected
@@ -166,7 +166,7 @@ def test_python_and_c_notice_the_same_damage_of_whole_symbols(data):
 @pytest.mark.parametrize("content", [b"", b"\xf0" + bytes(8), b"\0" + bytes(7), b"\xef"])
 def test_whole_symbols_of_no_token_or_without_a_state_are_refused(content):
     with pytest.raises(CheckpointError, match="damaged"):
-        decode(bytes((arrays.SYMBOLS, 0, 16)) + content, (10, 10), np.int8)
+        decode(bytes((choosing.SYMBOLS, 0, 16)) + content, (10, 10), np.int8)
 
 
 @pytest.mark.parametrize(("zeros", "fast"), [(0, True), (0.9, False)])
@@ -175,20 +175,20 @@ def test_large_arrays_are_whole_symbols_unless_mixing_makes_them_clearly_smaller
     scales = np.exp(rng.normal(0, 0.5, (256, 1, 1, 1))) * 30
     there = np.kron(rng.random((256, 32, 1, 1)) < 1 - zeros, np.ones((1, 1, 3, 3), bool))
     codes = np.rint(rng.laplace(0, scales, (256, 32, 3, 3)) * there).astype(np.int32)
-    content, mixed = encode(codes), arrays._encoded(codes, codes.shape, *arrays._chosen(codes))
-    assert (content[0] >= arrays.SYMBOLS) == fast and len(content) < arrays.WORTH_SYMBOLS * len(mixed)
+    content, mixed = encode(codes), choosing.encoded(codes, codes.shape, *choosing.chosen_by_mixing(codes))
+    assert (content[0] >= choosing.SYMBOLS) == fast and len(content) < choosing.WORTH_SYMBOLS * len(mixed)
     np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
 
 
 @pytest.mark.parametrize(("kind", "digest"), [
-    (4, "935f8a7df149124c"), (4 + arrays.GROUPED, "9c9b4ba41d39de62"), (arrays.SYMBOLS + 1, "b3bd0b4f90206134"),
+    (4, "935f8a7df149124c"), (4 + choosing.GROUPED, "9c9b4ba41d39de62"), (choosing.SYMBOLS + 1, "b3bd0b4f90206134"),
     (arrays.BYTES, "ea00901e45f92f6a")])
 def test_content_is_what_it_was_when_files_were_written_with_it(kind, digest):
     """A change of the model would make another array of each file there is: it needs a kind of its own."""
     places = np.arange(600)
     codes = ((places * 7919 % 31 - 15) * (places % 7) // 9).reshape(20, 30).astype(np.int32)
     content = encode_bytes(codes.astype(np.int8)) if kind == arrays.BYTES else \
-        arrays._encoded(codes, codes.shape, kind, 0, 20)
+        choosing.encoded(codes, codes.shape, kind, 0, 20)
     assert hashlib.sha256(content).hexdigest()[:16] == digest
     np.testing.assert_array_equal(decode(content, codes.shape, np.int8), codes)
 
@@ -306,7 +306,7 @@ def test_bytes_written_today_are_read_for_ever(share, checksum):
     codes = (np.arange(360) ** 3 % 13 - np.arange(360) % 7).reshape(10, 4, 3, 3)
     codes = np.where(np.arange(360).reshape(codes.shape) % 97 < 97 * share, codes, 0)
     content = encode(codes)
-    assert (content[0] >= arrays.GROUPED) == (share < 1)
+    assert (content[0] >= choosing.GROUPED) == (share < 1)
     assert zlib.crc32(content) == checksum
 
 
@@ -365,7 +365,7 @@ def test_maps_in_the_rows_of_a_matrix_are_found():
     maps = np.kron(blocks, np.ones((4, 4))) * rng.laplace(0, 2, (64, 1, 28, 28))
     matrix = np.rint(maps).astype(np.int8).reshape(64, 784)
     content = encode(matrix)
-    assert arrays._possible_sides(matrix.shape)[1:] == [4, 7, 14, 28] and content[1] == 28
+    assert choosing.possible_sides(matrix.shape)[1:] == [4, 7, 14, 28] and content[1] == 28
     assert len(content) < 0.97 * len(encode(matrix[:, rng.permutation(784)]))
 
 

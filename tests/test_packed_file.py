@@ -5,7 +5,7 @@ import gluon_compress as gc
 import numpy as np
 import pytest
 from gluon_compress.checkpoint import header_packing, levels, packed_file, tensor_forms
-from gluon_compress.coding import arrays, encode
+from gluon_compress.coding import arrays, choosing, encode
 from gluon_compress.errors import CheckpointError
 from gluon_compress.models import LeNet
 from gluon_compress.quantization.integers.onednn import weight_codes
@@ -161,7 +161,7 @@ def test_a_form_for_some_zeros_of_a_tensor_that_is_all_zeros_is_refused(tmp_path
 def test_large_tensors_are_read_as_older_code_wrote_them_with_contexts_for_all():
     def mixed(array):
         values = array.astype(np.int32)
-        return arrays._encoded(values, values.shape, *arrays._chosen(values))
+        return choosing.encoded(values, values.shape, *choosing.chosen_by_mixing(values))
     floats = np.random.default_rng(0).normal(size=(200, 100)).astype(np.float32)
     planes = tensor_forms._planes(tensor_forms._words(floats), floats.dtype)
     contents = [*(plane.tobytes() for plane in planes[:-1]), mixed(planes[-1])]

@@ -4,27 +4,27 @@ import mxnet as mx
 import numpy as np
 import pytest
 from gluon_compress.coding import decode, encode, native
-from gluon_compress.coding.rounding import round_and_code
+from gluon_compress.coding.rounding import Factor, round_and_code
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet300100
 from gluon_compress.network.values import snapshot
 from gluon_compress.quantization import RateRounding, quantize, quantize_weights
-from gluon_compress.quantization.rate.rounding import factors
+from gluon_compress.quantization.rate.rounding import factor_of
 from mxnet import gluon
 from networks import build, values
 
 
 def test_a_high_price_of_error_rounds_to_the_nearest_and_a_low_one_to_zero():
     values = np.random.default_rng(0).laplace(0, 2, (30, 40))
-    dear, _ = round_and_code(values, np.full(30, 1e9), np.ones(40), None, 127)
-    cheap, size = round_and_code(values, np.full(30, 1e-9), np.ones(40), None, 127)
+    dear, _ = round_and_code(values, Factor(np.full(30, 1e9)), Factor(np.ones(40)), 127)
+    cheap, size = round_and_code(values, Factor(np.full(30, 1e-9)), Factor(np.ones(40)), 127)
     np.testing.assert_array_equal(dear, np.rint(values))
     assert not cheap.any() and size < 60
 
 
 def test_between_them_error_and_bits_fall_and_rise():
     values = np.random.default_rng(1).laplace(0, 2, (60, 90))
-    found = [round_and_code(values, np.full(60, price), np.ones(90), None, 127) for price in (0.1, 0.5, 2, 10, 100)]
+    found = [round_and_code(values, Factor(np.full(60, price)), Factor(np.ones(90)), 127) for price in (0.1, 0.5, 2, 10, 100)]
     errors = [np.square(values - codes).sum() for codes, _ in found]
     assert errors == sorted(errors, reverse=True) and [size for _, size in found] == sorted(size for _, size in found)
     for price, (_, size), error in zip((0.5, 2), found[1:], errors[1:]):
@@ -34,27 +34,54 @@ def test_between_them_error_and_bits_fall_and_rise():
 
 def test_the_bytes_are_those_that_decode_to_the_codes():
     values = np.random.default_rng(2).laplace(0, 1, (20, 5, 3, 3))
-    codes, size = round_and_code(values, np.full(20, 3.0), np.ones(45), None, 127)
+    codes, size = round_and_code(values, Factor(np.full(20, 3.0)), Factor(np.ones(45)), 127)
     content = encode(codes)
     np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
     assert abs(len(content) - size) < 0.02 * size + 8
 
 
+def correlated(rng, count):
+    """The second moments of so many quantities of which each is a mixture of a few."""
+    samples = rng.normal(size=(500, count // 5)) @ rng.normal(size=(count // 5, count)) + 0.3 * rng.normal(
+        size=(500, count))
+    return samples.T @ samples / 500
+
+
 @pytest.mark.parametrize("compiled", [True, False])
-def test_error_feedback_lowers_the_error_of_the_outputs(compiled, monkeypatch):
+def test_errors_handed_to_later_weights_and_rows_cost_less_in_the_outputs(compiled, monkeypatch):
     if not compiled:
         monkeypatch.setattr(native, "library", lambda: None)
     rng = np.random.default_rng(3)
-    inputs = rng.normal(size=(500, 8)) @ rng.normal(size=(8, 40)) + 0.3 * rng.normal(size=(500, 40))
-    values = rng.normal(0, 1.5, (25, 40))
-    moments = np.zeros((41, 41))
-    moments[:40, :40] = inputs.T @ inputs / 500
-    moments[40, 40] = 1
-    feedback, stiffness = factors(moments)
-    plain, _ = round_and_code(values, np.full(25, 1e6), np.ones(40), None, 127)
-    fed, _ = round_and_code(values, np.full(25, 1e6), stiffness, feedback, 127)
-    error = [np.square(inputs @ (values - codes).T).sum() for codes in (plain, fed)]
-    assert error[1] < 0.5 * error[0]
+    values, inputs, outputs = rng.normal(0, 1.5, (25, 40)), correlated(rng, 40), correlated(rng, 25)
+    of_rows, of_inputs = factor_of(outputs, 0.03), factor_of(inputs, 0.03)
+    dear = 1e6  # than any bit
+
+    def error(rows, along):
+        codes, _ = round_and_code(values, Factor(rows.cost * dear, rows.feedback), along, 127)
+        return np.trace(outputs @ (values - codes) @ inputs @ (values - codes).T)
+
+    plain, in_rows, in_both = (error(*factors) for factors in (
+        (Factor(np.ones(25)), Factor(np.ones(40))), (Factor(np.ones(25)), of_inputs), (of_rows, of_inputs)))
+    assert in_rows < 0.5 * plain and in_both < 0.5 * in_rows
+
+
+def test_in_c_and_in_numpy_the_same_errors_are_handed_on(monkeypatch):
+    """One goes row by row, the other column by column: both come to what is left of G x M, one number at a time."""
+    rng = np.random.default_rng(5)
+    values, inputs, outputs = rng.normal(0, 1.5, (9, 12)), correlated(rng, 12), correlated(rng, 9)
+    of_rows, of_inputs = factor_of(outputs, 0.03), factor_of(inputs, 0.03)
+    of_rows = Factor(of_rows.cost * 1e6, of_rows.feedback)
+    compiled, _ = round_and_code(values, of_rows, of_inputs, 127)
+    monkeypatch.setattr(native, "library", lambda: None)
+    plain, _ = round_and_code(values, of_rows, of_inputs, 127)
+    np.testing.assert_array_equal(compiled, plain)
+    damped = [matrix + np.eye(len(matrix)) * 0.03 * np.trace(matrix) / len(matrix) for matrix in (outputs, inputs)]
+    whole, wanted, expected = np.kron(*damped), values.ravel().copy(), np.zeros(values.size)
+    for place in range(values.size):
+        expected[place] = np.rint(wanted[place])
+        rest = slice(place + 1, None)
+        wanted[rest] += np.linalg.solve(whole[rest, rest], whole[rest, place]) * (expected[place] - wanted[place]) * -1
+    np.testing.assert_array_equal(compiled.ravel(), expected)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -63,14 +90,18 @@ def test_zeros_stay_zero_though_errors_are_fed_to_them(compiled, monkeypatch):
         monkeypatch.setattr(native, "library", lambda: None)
     rng = np.random.default_rng(4)
     kept = rng.random((25, 40)) < 0.4
-    values, feedback = rng.normal(0, 1.5, (25, 40)) * kept, np.triu(rng.normal(0, 0.1, (40, 40)), 1)
-    codes, _ = round_and_code(values, np.full(25, 1e6), np.ones(40), feedback, 127)
+    values, feedback, across = (rng.normal(0, 1.5, (25, 40)) * kept, np.triu(rng.normal(0, 0.1, (40, 40)), 1),
+                                np.triu(rng.normal(0, 0.1, (25, 25)), 1))
+    codes, _ = round_and_code(values, Factor(np.full(25, 1e6), across), Factor(np.ones(40), feedback), 127)
     assert not codes[~kept].any() and codes[kept].any()
     rounded = values.copy()
-    for place in range(40):  # what came to a zero goes on from it
-        error = rounded[:, place] - codes[:, place]
-        np.testing.assert_array_less(np.abs(error)[kept[:, place]], 0.5 + 1e-4)
-        rounded += np.outer(error, feedback[place])
+    for row in range(25):  # what came to a zero goes on from it
+        wanted = rounded[row].copy()
+        for place in range(40):
+            error = rounded[row, place] - codes[row, place]
+            assert not kept[row, place] or abs(error) < 0.5 + 1e-3
+            rounded[row] += error * feedback[place]
+        rounded += np.outer(across[row], wanted - codes[row])
 
 
 @pytest.fixture(scope="module")

@@ -464,13 +464,13 @@ int64_t decode_values(int32_t *values, const geometry_t *geometry, const setting
 
 typedef struct {
     const float *costs;      /* bits of an answer by its probability, of 4096 */
-    float *weights;          /* filters x inputs, in steps; changed: the errors of a filter go on to its later weights */
+    float *weights;          /* filters x inputs, in steps; changed: errors go on to later weights */
     const float *feedback;   /* inputs x inputs: what of the error of one weight the later ones take over; or none */
+    const float *handed;     /* filters x filters: what of the errors of one filter the later ones take over; or none */
     const float *stiffness;  /* inputs: what a square error of one step costs once the later ones have done so */
     const float *importance; /* filters: by what that is multiplied, in bits */
-    const uint8_t *pruned;   /* filters x inputs: the weights that stay zero, 1 for each; or none */
+    const uint8_t *pruned;   /* filters x inputs: the weights that stay zero, 1 for each */
     int32_t largest;         /* magnitude of a code */
-    double distortion;       /* what came of it, in bits */
 } rounding_t;
 
 static float bits_of(mixer_t *mixer, const means_t *means, int value, int expected, int64_t position, int64_t place,
@@ -515,13 +515,26 @@ static void feed_back(float *weights, const float *feedback, float error, int64_
     for (int64_t i = 0; i < count; i++) weights[i] += error * feedback[i];
 }
 
+/* What a filter lost of ``wanted`` goes on to the filters after it. */
+static void hand_on(const rounding_t *rounding, float *wanted, const int32_t *codes, int64_t filter,
+                    const geometry_t *geometry) {
+    int64_t inputs = geometry->channels * geometry->positions;
+    for (int64_t place = 0; place < inputs; place++) wanted[place] -= (float)codes[place];
+    for (int64_t later = filter + 1; later < geometry->filters; later++) {
+        float share = rounding->handed[filter * geometry->filters + later];
+        float *weights = rounding->weights + later * inputs;
+        for (int64_t place = 0; place < inputs; place++) weights[place] += share * wanted[place];
+    }
+}
+
 /* As encode_values, of codes that it chooses one after the other, as coded with what was learned so far. */
 int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_t *settings, const tables_t *tables,
                      uint8_t *content, int64_t length, rounding_t *rounding) {
     mixer_t *mixer = new_mixer(tables, settings->rate);
     means_t means;
     int64_t inputs = geometry->channels * geometry->positions;
-    int whole = mixer && new_means(&means, geometry, settings->mean);
+    float *wanted = malloc(inputs * sizeof(float));
+    int whole = mixer && wanted && new_means(&means, geometry, settings->mean);
     if (mixer) {
         mixer->coder.content = content;
         mixer->coder.length = length;
@@ -532,21 +545,22 @@ int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_
         means.row_count = 5;
         means.row_sign = means.groups = 0;
         float *weights = rounding->weights + filter * inputs;
+        memcpy(wanted, weights, inputs * sizeof(float));
         for (int64_t place = 0; place < inputs; place++, codes++) {
             int64_t channel = place / geometry->positions, position = place % geometry->positions;
             if (!position) means.map = means.channel[channel];
             float price = rounding->importance[filter] * rounding->stiffness[place];
-            int stays = rounding->pruned && rounding->pruned[filter * inputs + place];
+            int stays = rounding->pruned[filter * inputs + place];
             *codes = stays ? 0 : chosen_code(mixer, &means, codes, geometry, settings->share, filter, channel, position,
                                              weights[place], price, rounding->largest);
             float error = weights[place] - (float)*codes;
-            rounding->distortion += (double)price * error * error;
             code_value(mixer, &means, ENCODING, codes, geometry, settings->share, filter, channel, position,
                        position % geometry->width, 0);
             if (error != 0 && rounding->feedback)
                 feed_back(weights + place + 1, rounding->feedback + place * inputs + place + 1, error,
                           inputs - place - 1);
         }
+        if (rounding->handed) hand_on(rounding, wanted, codes - inputs, filter, geometry);
     }
     int64_t result = NO_MEMORY;
     if (whole) {
@@ -556,6 +570,7 @@ int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_
         free(means.place);
         free(means.place_sign);
     }
+    free(wanted);
     free(mixer);
     return result;
 }

@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from ..files.writing import write_atomically
 from .model import Geometry, Settings
 from .symbols import priors
 from .tables import RECIPROCAL, SQUASH, STRETCH
+
+if TYPE_CHECKING:
+    from .rounding import Factor
 
 __all__ = ["decode", "encode", "library"]
 
@@ -39,9 +42,9 @@ class _Tables(ctypes.Structure):
 
 
 class _Rounding(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_void_p) for name in ("costs", "weights", "feedback", "stiffness", "importance",
-                                                              "pruned")),
-                ("largest", ctypes.c_int32), ("distortion", ctypes.c_double)]
+    _fields_ = [*((name, ctypes.c_void_p) for name in ("costs", "weights", "feedback", "handed", "stiffness",
+                                                       "importance", "pruned")),
+                ("largest", ctypes.c_int32)]
 
 
 TABLES = _Tables(*(table.buffer_info()[0] for table in (SQUASH, STRETCH, RECIPROCAL)))
@@ -193,15 +196,13 @@ def decode_bytes(states: np.ndarray, words: np.ndarray, tables: np.ndarray, coun
     return None if result else values
 
 
-def round_values(codes: np.ndarray, rows: np.ndarray, geometry: Geometry, settings: Settings, importance: np.ndarray,
-                 stiffness: np.ndarray, feedback: np.ndarray | None, pruned: np.ndarray | None, costs: np.ndarray,
-                 largest: int) -> bytes:
+def round_values(codes: np.ndarray, rows: np.ndarray, geometry: Geometry, settings: Settings, of_rows: Factor,
+                 of_inputs: Factor, pruned: np.ndarray, costs: np.ndarray, largest: int) -> bytes:
     """Fill in ``codes`` (int32) with what rounding.py says, and return them coded; all arrays are C-contiguous."""
     room = 6 * codes.size + 64
     content = np.empty(room, np.uint8)
-    rounding = _Rounding(costs.ctypes.data, rows.ctypes.data, None if feedback is None else feedback.ctypes.data,
-                         stiffness.ctypes.data, importance.ctypes.data, None if pruned is None else pruned.ctypes.data,
-                         largest, 0.0)
+    rounding = _Rounding(*(None if array is None else array.ctypes.data for array in (
+        costs, rows, of_inputs.feedback, of_rows.feedback, of_inputs.cost, of_rows.cost, pruned)), largest)
     length = library().round_values(
         codes.ctypes.data, _numbers(ctypes.c_int64, geometry), _numbers(ctypes.c_int32, settings),
         ctypes.addressof(TABLES), content.ctypes.data, room, ctypes.addressof(rounding))

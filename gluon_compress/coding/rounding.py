@@ -2,37 +2,49 @@
 
 Rows are rounded one after the other, and each number of a row as the coder comes to it: ``coder.c`` asks itself what
 the nearest integer, the next towards zero and zero would take. What a number loses goes on to those after it in its
-row, as ``feedback`` says; one that is zero stays zero, as a pruned weight must, and passes on all that came to it.
-Without a C compiler the nearest integer is taken, which costs some bits.
+row, and what a row loses to the rows after it, as their ``Factor`` says; a number that is zero stays zero, as a pruned
+weight must, and passes on all that came to it. Without a C compiler the nearest integer is taken, which costs some
+bits.
 """
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from . import native
-from .arrays import GROUPED, encode
-from .arrays import _chosen as chosen
-from .arrays import _geometry as geometry_of
-from .arrays import _settings as settings_of
+from .arrays import encode
+from .choosing import GROUPED, chosen_by_mixing, geometry_of, settings_of
 
-__all__ = ["round_and_code"]
+__all__ = ["Factor", "round_and_code"]
 
 COSTS = np.log2(4096 / (np.arange(4097) + 0.5)).clip(0).astype(np.float32)  # bits of an answer of probability p / 4096
 
 
-def round_and_code(values: np.ndarray, importance: np.ndarray, stiffness: np.ndarray, feedback: np.ndarray | None,
-                   largest: int) -> tuple[np.ndarray, int]:
-    """``(codes, bytes)``: int32 codes that minimize ``importance stiffness error^2 + bits``, one after the other.
+class Factor(NamedTuple):
+    """What errors cost along one axis of a matrix.
+
+    Attributes
+    ----------
+    cost : array (count,)
+        Of a square error of each, once the later ones have taken over what they can.
+    feedback : array (count, count) or None
+        What of the error of one each later one is increased by.
+    """
+
+    cost: np.ndarray
+    feedback: np.ndarray | None = None
+
+
+def round_and_code(values: np.ndarray, of_rows: Factor, of_inputs: Factor, largest: int) -> tuple[np.ndarray, int]:
+    """``(codes, bytes)``: int32 codes that minimize ``of_rows.cost of_inputs.cost error^2 + bits``, one by one.
 
     Parameters
     ----------
     values : array (rows, ...)
         In steps.
-    importance : array (rows,)
-    stiffness : array (inputs,)
-        Of the values of a row.
-    feedback : float32 array (inputs, inputs) or None
-        What of an error each later value of the row is increased by.
+    of_rows, of_inputs : Factor
+        Of the rows, and of the values of a row.
     largest : int
         Magnitude of a code.
     """
@@ -40,26 +52,26 @@ def round_and_code(values: np.ndarray, importance: np.ndarray, stiffness: np.nda
     if not codes.any():
         return codes, 0
     rows = np.array(values, np.float32, order="C").reshape(len(values), -1)
-    stiffness = np.ascontiguousarray(stiffness, np.float32)
-    if feedback is not None:
-        feedback = np.ascontiguousarray(feedback, np.float32)
+    of_rows, of_inputs = (Factor(*(None if array is None else np.ascontiguousarray(array, np.float32)
+                                   for array in factor)) for factor in (of_rows, of_inputs))
     if not native.library():
-        codes = _nearest(rows, feedback, largest).reshape(values.shape)
+        codes = _nearest(rows, of_rows.feedback, of_inputs.feedback, largest).reshape(values.shape)
         return codes, len(encode(codes))
-    kind, side, mean = chosen(codes)
-    pruned = np.ascontiguousarray(rows == 0, np.uint8)
-    content = native.round_values(
-        codes, rows, geometry_of(values.shape, side), settings_of(kind % GROUPED, mean),
-        np.ascontiguousarray(importance, np.float32), stiffness, feedback, pruned, COSTS, largest)
+    kind, side, mean = chosen_by_mixing(codes)
+    content = native.round_values(codes, rows, geometry_of(values.shape, side), settings_of(kind % GROUPED, mean),
+                                  of_rows, of_inputs, np.ascontiguousarray(rows == 0, np.uint8), COSTS, largest)
     return codes, len(content)
 
 
-def _nearest(rows: np.ndarray, feedback: np.ndarray | None, largest: int) -> np.ndarray:
-    codes = np.rint(rows).clip(-largest, largest).astype(np.int32)
-    if feedback is None:
-        return codes
-    kept = rows != 0
+def _nearest(rows: np.ndarray, across: np.ndarray | None, along: np.ndarray | None, largest: int) -> np.ndarray:
+    """A column at a time, which comes to the same where no bits are asked for."""
+    kept, codes = rows != 0, np.zeros(rows.shape, np.int32)
     for place in range(rows.shape[1]):
-        codes[:, place] = np.rint(rows[:, place]).clip(-largest, largest) * kept[:, place]
-        rows[:, place + 1:] += np.outer(rows[:, place] - codes[:, place], feedback[place, place + 1:])
+        wanted, column = rows[:, place].copy(), rows[:, place]
+        for row in range(len(rows) if across is not None else 0):
+            code = np.rint(column[row]).clip(-largest, largest) * kept[row, place]
+            column[row + 1:] += (column[row] - code) * across[row, row + 1:]
+        codes[:, place] = np.rint(column).clip(-largest, largest) * kept[:, place]
+        if along is not None:
+            rows[:, place + 1:] += np.outer(wanted - codes[:, place], along[place, place + 1:])
     return codes

@@ -130,7 +130,7 @@ class Quantizer:
             raise ValueError(f"no layer that runs on integers can be rounded by rate: {reasons}")
         found, energy = curvatures(self.inference, self.values, names, self.batches, 0, progress)
         check_energy(energy)
-        self.values = Rounder(self.inference, self.values, names, found, self.batches).best(rate).values
+        self.values = Rounder(self.inference, self.values, names, found, self.batches, progress).best(rate).values
         self.short = True
 
     def equalized(self, progress: bool) -> Quantizer | None:

@@ -3,17 +3,18 @@
 The outputs' square error is, for small changes D of a layer's weights (outputs x inputs), with a random direction v
 of the centred outputs, and Gamma = d(v . outputs) / dW of one sample,
 
-    E (v . change)^2 = E <Gamma, D>^2  ~  sum_r g_r D_r M D_r^T
-    with M = E Gamma^T Gamma, g_r = E |Gamma_r|^2 / E |Gamma|^2
+    E (v . change)^2 = E <Gamma, D>^2  ~  tr(G D M D^T)
+    with M = E Gamma^T Gamma, G = E Gamma Gamma^T / E |Gamma|^2
 
-where the rows of D count as independent. M is the Kronecker factor of Gupta et al., "Shampoo", 2018; with the bias as
-one more input it tells also which bias makes up best for an error. Convolutions add the gradients of all their places
+the Kronecker factors of Gupta et al., "Shampoo", 2018, as Tseng et al., "YAQA", 2025, round with. With the bias as one
+more input M tells also which bias makes up best for an error. Convolutions add the gradients of all their places
 before they are squared, so that errors that agree from place to place count for what they do.
 """
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import mxnet as mx
@@ -28,8 +29,7 @@ from ..integers.inference_graph import InferenceGraph
 
 SIGNS = np.array([-1, 1], np.float32)
 PER_INPUT = 12  # gradients of a row, of random sums of rows, for each input of a layer at least
-PROBES = 8  # random directions in which the size of each row's gradients is measured
-LEAST_SHARE = 1e-4  # of the mean row, that each row counts for at least
+PROBES = 8  # random sums of columns
 
 
 @dataclass
@@ -40,12 +40,22 @@ class Curvature:
     ----------
     moments : float64 array (inputs + 1, inputs + 1)
         M, the last row and column of the bias.
-    shares : float64 array (outputs,)
-        g.
+    outputs : float64 array (outputs, outputs)
+        G, of trace 1.
     """
 
     moments: np.ndarray
-    shares: np.ndarray
+    outputs: np.ndarray
+
+    def error(self, lost: np.ndarray) -> float:
+        """The outputs' mean square error of a layer's weights that lost this (outputs, ...), with the best bias."""
+        rows = lost.reshape(len(lost), -1)
+        return float(((self.outputs @ rows) * (rows @ self.moments_with_best_bias)).sum())
+
+    @cached_property
+    def moments_with_best_bias(self) -> np.ndarray:
+        bias = self.moments[:-1, -1]
+        return self.moments[:-1, :-1] - np.outer(bias, bias) / max(self.moments[-1, -1], np.finfo(float).tiny)
 
 
 def curvatures(inference: InferenceGraph, values: dict[str, np.ndarray], names: list[str], batches: list[Any],
@@ -63,13 +73,10 @@ def curvatures(inference: InferenceGraph, values: dict[str, np.ndarray], names: 
         gradients, square = _gradients(changed, inputs, layers, rng)
         energy += square
         for name, layer, data, gradient in zip(names, layers, read, gradients):
-            moments, shares = _of_batch(unfolded(layer, data), gradient, count, rng)
-            sums[name][0] += moments
-            sums[name][1] += shares
-    found = {}
-    for name, (moments, shares) in sums.items():
-        shares = shares / max(shares.sum(), np.finfo(float).tiny)
-        found[name] = Curvature(moments / count, np.maximum(shares, LEAST_SHARE * shares.mean()))
+            for place, part in enumerate(_of_batch(unfolded(layer, data), gradient, count, rng)):
+                sums[name][place] += part
+    found = {name: Curvature(moments / count, outputs / max(np.trace(outputs), np.finfo(float).tiny))
+             for name, (moments, outputs) in sums.items()}
     return found, energy / count
 
 
@@ -120,12 +127,12 @@ def centred(output: np.ndarray) -> np.ndarray:
 
 def _of_batch(data: np.ndarray, gradient: np.ndarray, count: int,
               rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over a batch: Gamma^T Gamma by random sums of its rows, and the squares of its rows."""
+    """Sums over a batch: Gamma^T Gamma by random sums of its rows, and Gamma Gamma^T by random sums of its columns."""
     inputs, outputs = data.shape[1], gradient.shape[1]
     data = np.concatenate([data, np.ones((len(data), 1, data.shape[2]), np.float32)], axis=1)
     sums = min(-(-PER_INPUT * inputs // count), outputs)
     signs = rng.choice(SIGNS, (sums, outputs))
     rows = np.matmul(np.matmul(signs, gradient), data.transpose(0, 2, 1)).reshape(-1, inputs + 1)
     probes = rng.choice(SIGNS, (PROBES, inputs))
-    along = np.matmul(gradient, np.matmul(probes, data[:, :-1]).transpose(0, 2, 1))
-    return (rows.T @ rows).astype(np.float64) / sums, np.square(along, dtype=np.float64).mean(axis=2).sum(axis=0)
+    columns = np.matmul(np.matmul(probes, data[:, :-1]), gradient.transpose(0, 2, 1)).reshape(-1, outputs)
+    return (rows.T @ rows).astype(np.float64) / sums, (columns.T @ columns).astype(np.float64) / PROBES

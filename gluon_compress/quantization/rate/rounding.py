@@ -1,26 +1,28 @@
-"""One layer's weights as integers: what costs least in error and bits, each error fed back to the weights after it.
+"""One layer's weights as integers: what costs least in error and bits, each error handed on to the weights after it.
 
-    step^2 = 6 coarse^2 price / (ln 2  mean of g  mean of s)
+    step^2 = 6 coarse^2 price / (ln 2  mean cost of a row  mean cost of an input)
 
 With ``coarse`` = 1 that is where uniform rounding gains as much error as it saves bits (Gish & Pierce, 1968). The
-weights of a row are rounded in the order in which they are coded; s_i is what the error of weight i costs once the
-later ones have taken over what they can (Frantar et al., "GPTQ", 2023; with the coder's bits: Conzelmann and Bamler,
-2025).
+weights of a row are rounded in the order in which they are coded; costs are what is left of an error once the later
+weights, and then the later rows, have taken over what they can (Frantar et al., "GPTQ", 2023, for one factor; Tseng et
+al., "YAQA", 2025, for both; with the coder's bits: Conzelmann and Bamler, 2025).
 """
 from __future__ import annotations
 
 import numpy as np
 
-from ...coding.rounding import round_and_code
+from ...coding.rounding import Factor, round_and_code
 from .curvature import Curvature
 
 DAMPING = 0.03  # of the mean of the diagonal, added to it
+# The same for outputs, of which few directions reach the network's: that the others are free holds for small changes.
+OUTPUT_DAMPING = 0.3
 LARGEST = 127
 ALL_ZERO = 4.0  # times the largest weight: no step has to be longer
 MOST_GAIN = 2.0
 
 
-def rounded(weight: np.ndarray, curvature: Curvature, found: tuple[np.ndarray, np.ndarray], price: float,
+def rounded(weight: np.ndarray, curvature: Curvature, factors: tuple[Factor, Factor], price: float,
             coarse: float) -> tuple[np.ndarray, np.float32, int]:
     """``(codes, scale, bytes)``: int8 codes of the weight's shape, what a code is worth, and how many bytes they take.
 
@@ -28,20 +30,20 @@ def rounded(weight: np.ndarray, curvature: Curvature, found: tuple[np.ndarray, n
     ----------
     weight : array (outputs, ...)
     curvature : Curvature
-    found : tuple
-        :func:`factors` of it.
+    factors : tuple of Factor
+        :func:`factors_of` it.
     price : float
         What a bit is worth, in the unit of the curvature.
     coarse : float
         By how much steps are larger than uniform rounding of independent weights would have them.
     """
-    feedback, stiffness = found
+    of_rows, of_inputs = factors
     largest = max(float(np.abs(weight).max()), np.finfo(np.float32).tiny * LARGEST)
-    paid = float(curvature.shares.mean() * stiffness.mean())  # nothing where the outputs do not see the layer
+    paid = float(of_rows.cost.mean() * of_inputs.cost.mean())  # nothing where the outputs do not see the layer
     step = coarse * np.sqrt(6 / np.log(2) * price / paid) if paid else np.inf
     step = float(np.clip(step, largest / LARGEST, ALL_ZERO * largest))
-    importance = curvature.shares / price * step ** 2
-    codes, size = round_and_code(weight / step, importance, stiffness, feedback, LARGEST)
+    in_bits = Factor(of_rows.cost / price * step ** 2, of_rows.feedback)
+    codes, size = round_and_code(weight / step, in_bits, of_inputs, LARGEST)
     return codes.astype(np.int8), np.float32(step * _gain(weight, codes * step, curvature)), size
 
 
@@ -51,21 +53,26 @@ def best_shift(error: np.ndarray, curvature: Curvature) -> np.ndarray:
     return error.reshape(len(error), -1) @ moments[:-1, -1] / max(moments[-1, -1], np.finfo(float).tiny)
 
 
-def factors(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What of an error each later weight takes over (inputs, inputs), and what is left of it to pay (inputs,)."""
-    mean = np.trace(moments[:-1, :-1]) / (len(moments) - 1)
-    damped = moments + np.eye(len(moments)) * (DAMPING * mean + np.finfo(np.float32).tiny)
+def factors_of(curvature: Curvature) -> tuple[Factor, Factor]:
+    """Of the rows and of the inputs of a layer."""
+    of_inputs = factor_of(curvature.moments, DAMPING)  # the bias comes last and takes over what it can
+    return (factor_of(curvature.outputs, OUTPUT_DAMPING),
+            Factor(of_inputs.cost[:-1], of_inputs.feedback[:-1, :-1]))  # type: ignore[index]
+
+
+def factor_of(curvature: np.ndarray, damping: float) -> Factor:
+    """Of a symmetric matrix C, where errors e cost e C e^T; ``damping`` is a share of the mean of its diagonal."""
+    damped = curvature + np.eye(len(curvature)) * (damping * np.trace(curvature) / len(curvature)
+                                                   + np.finfo(np.float32).tiny)
     inverse = np.linalg.inv(damped)
-    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
-    diagonal = np.diag(factor)
-    return (-factor / diagonal[:, None])[:-1, :-1].astype(np.float32), (diagonal[:-1] ** -2).astype(np.float32)
+    root = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    diagonal = np.diag(root)
+    return Factor((diagonal ** -2).astype(np.float32), (-root / diagonal[:, None]).astype(np.float32))
 
 
 def _gain(weight: np.ndarray, found: np.ndarray, curvature: Curvature) -> float:
     """By how much the outputs are too small all together."""
-    moments, bias = curvature.moments[:-1, :-1], curvature.moments[:-1, -1]
-    moments = moments - np.outer(bias, bias) / max(curvature.moments[-1, -1], np.finfo(float).tiny)
     rows, found = (array.reshape(len(array), -1).astype(np.float64) for array in (weight, found))
-    along = rows @ moments
-    wanted, had = (curvature.shares @ (along * array).sum(axis=1) for array in (rows, found))
-    return float(wanted / had) if 0 < wanted < MOST_GAIN * had else 1.0  # of few samples they may be rounding errors
+    along = curvature.outputs @ rows @ curvature.moments_with_best_bias
+    wanted, had = (float((along * array).sum()) for array in (rows, found))
+    return wanted / had if 0 < wanted < MOST_GAIN * had else 1.0  # of few samples they may be rounding errors
