@@ -2,6 +2,7 @@
 
     python3 -m venv /tmp/coders && /tmp/coders/bin/pip install nncodec==2.1.3       # is built from source
     python benchmarks/rate.py --others /tmp/coders/bin/python --only lenet_mnist    # without --only all: two hours
+    python benchmarks/rate.py --draws --only lenet_mnist     # other calibration images, the network on integers
     python benchmarks/rate.py --table-only
 
 Ours: ``quantize_weights(net, rate=, calibration_data=)`` at each of RATES, from CALIBRATION training images without
@@ -15,6 +16,10 @@ original, the probability that the original gives its own class, less the one it
 all images is the accuracy that the original would expect to lose. *By labels*: the accuracy itself, where 0.1 points
 are five images, and an image that the original has learned by heart counts against any change. Seconds are processor
 time, the least of three calls, under load.
+
+``--draws`` rounds again at the rate that was chosen without labels, with other DRAWS of calibration images and random
+directions, which tells how much chance there is in it, and with the first ones on integers: the int8 network of
+``quantize(rate=)``, whose file it is.
 
 A point that is measured stands in ``results/rate/<network>.json`` at once, so that a killed run goes on;
 ``results/rate.txt`` is the table, ``rate.png`` the curves, by ``rate_figure.py``.
@@ -55,6 +60,7 @@ AUGMENTATIONS = {"lenet_300_100_mnist": random_crop(1), "lenet5_caffe_mnist": ra
                  "lenet_mnist": random_crop(2), "simple_cnn_mnist": random_crop(1), "alexnet_cifar10": CIFAR,
                  "resnet18_cifar10": CIFAR}
 OURS, NNCODEC = "ours", "nncodec"
+DRAWS = (1, 2)
 CALIBRATION, HELD_OUT = 2000, {"mnist": 10_000, "cifar10": 5000}
 ALLOWED, SEED, REPEATS = 0.001, 0, 3
 RULES = {"held-out expected loss": "without labels", "held-out loss": "by labels"}
@@ -107,13 +113,16 @@ class Measurement:
 class Images:
     """What a network is calibrated with, what chooses, and what judges."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, draw: int = 0) -> None:
+        """Other draws calibrate with other images, of those that are not held out."""
         size = gc.params.manifest()[name]["input_shape"][-1]
         train, self.test = gc.datasets.mnist() if "mnist" in name else gc.datasets.cifar10()
         self.resized = {} if size in (28, 32) else {"size": size}
         order = np.random.default_rng(SEED).permutation(len(train))
-        self.calibration = train.subset(np.sort(order[:CALIBRATION])).batches(50, **self.resized)
-        self.held_out = train.subset(np.sort(order[CALIBRATION:CALIBRATION + HELD_OUT[name.rpartition("_")[2]]]))
+        held_out = HELD_OUT[name.rpartition("_")[2]]
+        first = draw and CALIBRATION * draw + held_out
+        self.calibration = train.subset(np.sort(order[first:first + CALIBRATION])).batches(50, **self.resized)
+        self.held_out = train.subset(np.sort(order[CALIBRATION:CALIBRATION + held_out]))
         self.augment = AUGMENTATIONS[name]
         self.original: np.ndarray | None = None  # probabilities of the first network that is judged
 
@@ -154,6 +163,36 @@ def by_ours(name: str, images: Images, left: list[float]) -> Iterator[dict[str, 
             _, writing = measured(packed_file.packed, tensors, header)
             yield {"coder": OURS, "setting": rate, "bytes": size, "encoding": writing, "decoding": reading,
                    "calibrating": prepared, "rounding": rounded, **images.accuracies(gc.load(path))}
+
+
+def draws(name: str) -> None:
+    """The chosen file of other draws, and of the network on integers."""
+    measurement = Measurement(name)
+    chosen = measurement.chosen(OURS)
+    if chosen is None:
+        raise click.ClickException(f"{name}: no file of ours loses as little as is allowed")
+    rate, found = chosen["setting"], []
+    for draw in DRAWS:
+        images, net = Images(name, draw), gc.params.load(name)
+        images.accuracies(net)
+        scales = RateRounding(net, images.calibration, seed=draw, progress=False).round(rate)
+        found.append({"draw": draw, **of_file(net, scales, images)})
+    images = Images(name)
+    integers = gc.quantization.quantize(gc.params.load(name), images.calibration, rate=rate, progress=False)
+    images.accuracies(gc.params.load(name))
+    found.append({"draw": "integers", **of_file(integers, None, images)})
+    measurement.read()
+    measurement.found["draws"] = {"rate": rate, "points": found}
+    write_json(measurement.path, measurement.found)
+
+
+def of_file(net: Any, scales: Any, images: Images) -> dict[str, Any]:
+    """Size and accuracies of a network once it is saved and loaded."""
+    example = next(iter(images.test.batches(1, **images.resized)))[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "net.gcz")
+        size = gc.save(path, net, scales, example=example) if scales else gc.save(path, net)
+        return {"bytes": size, **images.accuracies(gc.load(path))}
 
 
 def by_nncodec(name: str, images: Images, left: list[float], python: str) -> Iterator[dict[str, Any]]:
@@ -228,6 +267,22 @@ def _cells(point: dict[str, Any] | None, original: dict[str, Any], setting: str)
             f"{100 * point['test accuracy']:.2f}")
 
 
+def spread(measurements: list[Measurement]) -> str:
+    """What chance there is in the calibration, and the same rate on integers."""
+    rows = []
+    for measurement in measurements:
+        drawn, chosen = measurement.found.get("draws"), measurement.chosen(OURS)
+        if drawn and chosen and drawn["rate"] == chosen["setting"]:
+            *others, integers = drawn["points"]
+            sizes, accuracies = ([each[key] for each in (chosen, *others)] for key in ("bytes", "test accuracy"))
+            rows.append((NETWORKS[measurement.name], chosen["setting"], f"{np.mean(sizes):,.0f}",
+                         f"{min(sizes):,} to {max(sizes):,}", f"{100 * np.mean(accuracies):.2f}",
+                         f"{100 * min(accuracies):.2f} to {100 * max(accuracies):.2f}", f"{integers['bytes']:,}",
+                         f"{100 * integers['test accuracy']:.2f}"))
+    return format_table(("network", "rate", "bytes", "lowest to highest", "test %", "lowest to highest",
+                         "on integers: bytes", "test %"), rows)
+
+
 def speeds(measurements: list[Measurement]) -> str:
     """Of what was chosen, in MB of fp32 in a second."""
     rows = []
@@ -260,14 +315,19 @@ def curves(measurements: list[Measurement]) -> str:
 @click.option("--others", default=sys.executable, help="A Python with nncodec.")
 @click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)), help="These networks.")
 @click.option("--coder", multiple=True, type=click.Choice([OURS, NNCODEC]), help="This one.")
+@click.option("--draws", "drawing", is_flag=True, help="Other draws of calibration images at the chosen rates.")
 @click.option("--table-only", is_flag=True, help="Write tables and picture of what is measured.")
-def main(others: str, only: tuple[str, ...], coder: tuple[str, ...], table_only: bool) -> None:
+def main(others: str, only: tuple[str, ...], coder: tuple[str, ...], drawing: bool, table_only: bool) -> None:
     for name in () if table_only else only or NETWORKS:
-        measure(name, others, coder or (OURS, NNCODEC))
+        if drawing:
+            draws(name)
+        else:
+            measure(name, others, coder or (OURS, NNCODEC))
     measurements = [Measurement(name) for name in NETWORKS if (FOLDER / f"{name}.json").exists()]
     tables = "\n\n".join(f"Chosen {said}:\n\n{table(measurements, rule)}" for rule, said in RULES.items())
     text = (f"{tables}\n\n(loss allowed on held-out training images: {100 * ALLOWED:.1f} "
-            f"points; times: smaller than .params)\n\n{speeds(measurements)}\n\n(MB of fp32 a second of processor time)"
+            f"points; times: smaller than .params)\n\nThree draws of calibration images:\n\n{spread(measurements)}\n\n"
+            f"{speeds(measurements)}\n\n(MB of fp32 a second of processor time)"
             f"\n\n{curves(measurements)}\n\n(expected loss, in points: see rate.py)")
     write_text(RESULTS / "rate.txt", text)
     draw(measurements, NETWORKS, RESULTS / "rate.png")

@@ -62,7 +62,7 @@ ALEXNET = {**{f"features.{number}": 0.2 for number in (0, 2, 4, 5, 6)}, "dense.0
 # {network: {aim: Setting}}, in the order in which ``--all`` trains them
 SETTINGS = {
     "lenet_300_100_mnist": {"130x": Setting(7650, 40, DENSE, 3e-3, 256), "60x": Setting(17000, 40, DENSE, 3e-3, 256)},
-    "lenet5_caffe_mnist": {"300x": Setting(5200, 20, CAFFE),
+    "lenet5_caffe_mnist": {"300x": Setting(5000, 20, CAFFE),
                            "650x": Setting(1950, 30, {"features.0": 0.6, "features.2": 0.6, "features.5": 0.88})},
     "lenet_mnist": {"150x": Setting(4100, 20, ARTICLE)},
     "simple_cnn_mnist": {"40x": Setting(1735, 20)},
