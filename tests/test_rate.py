@@ -9,7 +9,7 @@ from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet300100
 from gluon_compress.network.values import snapshot
 from gluon_compress.quantization import RateRounding, quantize, quantize_weights
-from gluon_compress.quantization.rate.rounding import factor_of
+from gluon_compress.quantization.rate.rounding import LEAST, factor_of
 from mxnet import gluon
 from networks import build, values
 
@@ -75,7 +75,8 @@ def test_in_c_and_in_numpy_the_same_errors_are_handed_on(monkeypatch):
     monkeypatch.setattr(native, "library", lambda: None)
     plain, _ = round_and_code(values, of_rows, of_inputs, 127)
     np.testing.assert_array_equal(compiled, plain)
-    damped = [matrix + np.eye(len(matrix)) * 0.03 * np.trace(matrix) / len(matrix) for matrix in (outputs, inputs)]
+    damped = [matrix + np.diag(0.03 * np.diag(matrix) + LEAST * np.diag(matrix).mean())
+              for matrix in (outputs, inputs)]
     whole, wanted, expected = np.kron(*damped), values.ravel().copy(), np.zeros(values.size)
     for place in range(values.size):
         expected[place] = np.rint(wanted[place])

@@ -14,9 +14,10 @@ import numpy as np
 from ...coding.rounding import Factor, round_and_code
 from .curvature import Curvature
 
-DAMPING = 0.03  # of the mean of the diagonal, added to it
-# The same for outputs, of which few directions reach the network's: that the others are free holds for small changes.
-OUTPUT_DAMPING = 0.3
+# Shares of the diagonal that are added to it. Of the outputs few directions reach the network's, and that the others
+# are free holds for small changes only. (A share of each entry, not of their mean: what is dead costs nothing.)
+INPUT_DAMPING, OUTPUT_DAMPING = 0.03, 1.0
+LEAST = 1e-3  # of the mean of the diagonal, that is added as well
 LARGEST = 127
 ALL_ZERO = 4.0  # times the largest weight: no step has to be longer
 MOST_GAIN = 2.0
@@ -55,19 +56,19 @@ def best_shift(error: np.ndarray, curvature: Curvature) -> np.ndarray:
 
 def factors_of(curvature: Curvature) -> tuple[Factor, Factor]:
     """Of the rows and of the inputs of a layer."""
-    of_inputs = factor_of(curvature.moments, DAMPING)  # the bias comes last and takes over what it can
+    of_inputs = factor_of(curvature.moments, INPUT_DAMPING)  # the bias comes last and takes over what it can
     return (factor_of(curvature.outputs, OUTPUT_DAMPING),
             Factor(of_inputs.cost[:-1], of_inputs.feedback[:-1, :-1]))  # type: ignore[index]
 
 
 def factor_of(curvature: np.ndarray, damping: float) -> Factor:
-    """Of a symmetric matrix C, where errors e cost e C e^T; ``damping`` is a share of the mean of its diagonal."""
-    damped = curvature + np.eye(len(curvature)) * (damping * np.trace(curvature) / len(curvature)
-                                                   + np.finfo(np.float32).tiny)
+    """Of a symmetric matrix C, where errors e cost e C e^T; the share ``damping`` of its diagonal is added to that."""
+    diagonal = np.diag(curvature)
+    damped = curvature + np.diag(damping * diagonal + LEAST * diagonal.mean() + np.finfo(np.float32).tiny)
     inverse = np.linalg.inv(damped)
     root = np.linalg.cholesky((inverse + inverse.T) / 2).T
-    diagonal = np.diag(root)
-    return Factor((diagonal ** -2).astype(np.float32), (-root / diagonal[:, None]).astype(np.float32))
+    scale = np.diag(root)
+    return Factor((scale ** -2).astype(np.float32), (-root / scale[:, None]).astype(np.float32))
 
 
 def _gain(weight: np.ndarray, found: np.ndarray, curvature: Curvature) -> float:
