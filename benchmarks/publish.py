@@ -17,6 +17,7 @@ import click
 import gluon_compress  # noqa: F401  before mxnet, which files needs
 import numpy as np
 from gluon_compress.files.writing import write_atomically
+from rate_points import Measurement
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -47,9 +47,10 @@ from gluon_compress.network.values import parameters
 from gluon_compress.quantization import RateRounding
 from gluon_compress.tables import format_table
 from rate_figure import draw
-from recording import RESULTS, describe_machine, write_json, write_text
+from rate_points import ALLOWED, CALIBRATION, FOLDER, HELD_OUT, NNCODEC, OURS, RULES, SEED, Measurement
+from recording import RESULTS, write_json, write_text
 
-FOLDER, OTHERS = RESULTS / "rate", Path(__file__).with_name("rate_nncodec.py")
+OTHERS = Path(__file__).with_name("rate_nncodec.py")
 NETWORKS = {"lenet_300_100_mnist": "LeNet-300-100", "lenet5_caffe_mnist": "LeNet-5 Caffe", "lenet_mnist": "LeNet",
             "simple_cnn_mnist": "SimpleCNN", "alexnet_cifar10": "AlexNet, CIFAR-10",
             "resnet18_cifar10": "ResNet-18, CIFAR-10"}
@@ -59,55 +60,7 @@ CIFAR = compose(random_crop(4), random_flip, cutout(8))  # what each was trained
 AUGMENTATIONS = {"lenet_300_100_mnist": random_crop(1), "lenet5_caffe_mnist": random_crop(2),
                  "lenet_mnist": random_crop(2), "simple_cnn_mnist": random_crop(1), "alexnet_cifar10": CIFAR,
                  "resnet18_cifar10": CIFAR}
-OURS, NNCODEC = "ours", "nncodec"
-DRAWS = (1, 2)
-CALIBRATION, HELD_OUT = 2000, {"mnist": 10_000, "cifar10": 5000}
-ALLOWED, SEED, REPEATS = 0.001, 0, 3
-RULES = {"held-out expected loss": "without labels", "held-out loss": "by labels"}
-CONDITIONS = {"calibration images": CALIBRATION, "held-out training images": HELD_OUT, "allowed loss": ALLOWED,
-              "seed": SEED, "nncodec": "2.1.3"}
-
-
-class Measurement:
-    """The points of one network, in its file."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.path = name, FOLDER / f"{name}.json"
-        self.read()
-
-    def read(self) -> None:
-        self.found = json.loads(self.path.read_text()) if self.path.exists() else {"points": []}
-        if self.found.get("conditions", CONDITIONS) != CONDITIONS:
-            raise click.ClickException(f"{self.path} was measured under other conditions; remove it")
-        self.found["conditions"] = CONDITIONS
-
-    def points(self, coder: str) -> list[dict[str, Any]]:
-        """From the largest file to the smallest."""
-        found = [point for point in self.found["points"] if point["coder"] == coder]
-        return sorted(found, key=lambda point: -point["bytes"])
-
-    def has(self, coder: str, setting: float) -> bool:
-        return any(point["setting"] == setting for point in self.points(coder))
-
-    def add(self, point: dict[str, Any]) -> None:
-        self.read()  # another process may measure the other coder
-        self.found["points"].append(point)
-        self.found["machine"] = describe_machine()
-        write_json(self.path, self.found)
-
-    def chosen(self, coder: str, rule: str = next(iter(RULES))) -> dict[str, Any] | None:
-        """The smallest file before the first that loses too much on held-out images."""
-        best = None
-        for point in self.points(coder):
-            if self.loss(point, rule) > ALLOWED:
-                break
-            best = point
-        return best
-
-    def loss(self, point: dict[str, Any], rule: str) -> float:
-        if rule == "held-out loss":
-            return self.found["original"]["held-out accuracy"] - point["held-out accuracy"]
-        return point[rule]
+DRAWS, REPEATS = (1, 2), 3
 
 
 class Images:
@@ -172,11 +125,11 @@ def draws(name: str) -> None:
     if chosen is None:
         raise click.ClickException(f"{name}: no file of ours loses as little as is allowed")
     rate, found = chosen["setting"], []
-    for draw in DRAWS:
-        images, net = Images(name, draw), gc.params.load(name)
+    for number in DRAWS:
+        images, net = Images(name, number), gc.params.load(name)
         images.accuracies(net)
-        scales = RateRounding(net, images.calibration, seed=draw, progress=False).round(rate)
-        found.append({"draw": draw, **of_file(net, scales, images)})
+        scales = RateRounding(net, images.calibration, seed=number, progress=False).round(rate)
+        found.append({"draw": number, **of_file(net, scales, images)})
     images = Images(name)
     integers = gc.quantization.quantize(gc.params.load(name), images.calibration, rate=rate, progress=False)
     images.accuracies(gc.params.load(name))

@@ -25,7 +25,8 @@ from gluon_compress.checkpoint import coded_sizes
 from gluon_compress.coding import encode
 from gluon_compress.quantization import RateRounding
 from gluon_compress.tables import format_table
-from rate import FOLDER, NETWORKS, OURS, Images, Measurement
+from rate import NETWORKS, Images
+from rate_points import FOLDER, OURS, Measurement
 from recording import RESULTS, write_result
 
 SAME = 1e-2  # of the bytes; floats and headers are packed in other ways from version to version

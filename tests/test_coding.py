@@ -157,7 +157,8 @@ def damaged(data, content):
 def test_python_and_c_notice_the_same_damage_of_whole_symbols(data):
     codes = laplacian((6, 4, 3, 3), data.draw(st.sampled_from((0.3, 3, 1e6))))
     content = damaged(data, choosing.encoded(codes, codes.shape, choosing.SYMBOLS, 0, 30)[4:])
-    given_ = (content, choosing.geometry_of(codes.shape, 0), choosing.settings_of(choosing.SYMBOLS, 30), tokens_of(codes))
+    given_ = (content, choosing.geometry_of(codes.shape, 0), choosing.settings_of(choosing.SYMBOLS, 30),
+              tokens_of(codes))
     expected, found = symbols.decode(*given_), native.decode_symbols(*given_)
     assert (found is None) == (expected is None)
     assert expected is None or found.tolist() == expected

@@ -24,7 +24,8 @@ def test_a_high_price_of_error_rounds_to_the_nearest_and_a_low_one_to_zero():
 
 def test_between_them_error_and_bits_fall_and_rise():
     values = np.random.default_rng(1).laplace(0, 2, (60, 90))
-    found = [round_and_code(values, Factor(np.full(60, price)), Factor(np.ones(90)), 127) for price in (0.1, 0.5, 2, 10, 100)]
+    found = [round_and_code(values, Factor(np.full(60, price)), Factor(np.ones(90)), 127)
+             for price in (0.1, 0.5, 2, 10, 100)]
     errors = [np.square(values - codes).sum() for codes, _ in found]
     assert errors == sorted(errors, reverse=True) and [size for _, size in found] == sorted(size for _, size in found)
     for price, (_, size), error in zip((0.5, 2), found[1:], errors[1:]):

@@ -52,8 +52,7 @@ def round_and_code(values: np.ndarray, of_rows: Factor, of_inputs: Factor, large
     if not codes.any():
         return codes, 0
     rows = np.array(values, np.float32, order="C").reshape(len(values), -1)
-    of_rows, of_inputs = (Factor(*(None if array is None else np.ascontiguousarray(array, np.float32)
-                                   for array in factor)) for factor in (of_rows, of_inputs))
+    of_rows, of_inputs = _contiguous(of_rows), _contiguous(of_inputs)
     if not native.library():
         codes = _nearest(rows, of_rows.feedback, of_inputs.feedback, largest).reshape(values.shape)
         return codes, len(encode(codes))
@@ -63,14 +62,19 @@ def round_and_code(values: np.ndarray, of_rows: Factor, of_inputs: Factor, large
     return codes, len(content)
 
 
+def _contiguous(factor: Factor) -> Factor:
+    feedback = None if factor.feedback is None else np.ascontiguousarray(factor.feedback, np.float32)
+    return Factor(np.ascontiguousarray(factor.cost, np.float32), feedback)
+
+
 def _nearest(rows: np.ndarray, across: np.ndarray | None, along: np.ndarray | None, largest: int) -> np.ndarray:
     """A column at a time, which comes to the same where no bits are asked for."""
     kept, codes = rows != 0, np.zeros(rows.shape, np.int32)
     for place in range(rows.shape[1]):
         wanted, column = rows[:, place].copy(), rows[:, place]
-        for row in range(len(rows) if across is not None else 0):
+        for row, share in enumerate(() if across is None else across):
             code = np.rint(column[row]).clip(-largest, largest) * kept[row, place]
-            column[row + 1:] += (column[row] - code) * across[row, row + 1:]
+            column[row + 1:] += (column[row] - code) * share[row + 1:]
         codes[:, place] = np.rint(column).clip(-largest, largest) * kept[:, place]
         if along is not None:
             rows[:, place + 1:] += np.outer(wanted - codes[:, place], along[place, place + 1:])
