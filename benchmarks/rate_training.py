@@ -66,9 +66,10 @@ SETTINGS = {
                            "650x": Setting(1950, 30, {"features.0": 0.6, "features.2": 0.6, "features.5": 0.88})},
     "lenet_mnist": {"150x": Setting(4100, 20, ARTICLE)},
     "simple_cnn_mnist": {"40x": Setting(1735, 20)},
-    "alexnet_cifar10": {"60x": Setting(333_000, 5, ALEXNET, 1e-3, penalty=0.03)},
-    "resnet18_cifar10": {"60x": Setting(180_000, 5, {"macs": 0.6}, 1e-3, penalty=0.03),
-                         "100x": Setting(105_000, 3, {"macs": 0.6}, 1e-3, penalty=0.03, after="60x")},
+    "alexnet_cifar10": {"60x": Setting(320_000, 5, ALEXNET, 1e-3, penalty=0.3)},
+    "resnet18_cifar10": {"50x": Setting(180_000, 5, {"macs": 0.6}, 1e-3, penalty=0.03),
+                         "60x": Setting(172_000, 2, {"macs": 0.6}, 1e-3, penalty=2.0, after="50x"),
+                         "100x": Setting(103_000, 3, {"macs": 0.6}, 1e-3, penalty=2.0, after="60x")},
 }
 CIFAR = compose(random_crop(4), random_flip, cutout(8))
 
