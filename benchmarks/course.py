@@ -3,6 +3,7 @@
     python benchmarks/course.py                # the long version of all: most of an hour on two cores
     python benchmarks/course.py 01 05          # those; each tutorial's results are kept as it ends
     python benchmarks/course.py --quick        # the README's first command, for the times it states
+    python benchmarks/course.py --avx2         # the seconds of the quick version without AVX-512, and nothing else
     python benchmarks/course.py --times        # only the ms again, from the files that the long runs made
     python benchmarks/course.py --bytes        # only the bytes: those files are loaded, and written as save does today
 
@@ -24,6 +25,8 @@ import mxnet as mx
 from publish import ROOT, publish
 from recording import RESULTS, describe_machine, write_json, write_text
 
+ONLY_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2"}  # the newer and the older name
+
 
 def run(tutorial, results, arguments):
     """Run one tutorial, echo its output, and put what it printed and measured into the folder ``results``."""
@@ -41,6 +44,13 @@ def run(tutorial, results, arguments):
                     machine=describe_machine())
     write_text(results / f"{tutorial.stem}.txt", "".join(lines))
     write_json(results / f"{tutorial.stem}.json", measured)
+
+
+def seconds_with_avx2(tutorial):
+    """How long the quick version takes where oneDNN, which computes nearly all of it, may use AVX2 alone."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, str(tutorial)], cwd=tutorial.parent, env={**os.environ, **ONLY_AVX2}, check=True)
+    return round(time.perf_counter() - began, 1)
 
 
 def cpu_seconds():
@@ -80,23 +90,29 @@ def written_again(path, simulated):
 @click.command(help=__doc__.split("\n")[0])
 @click.argument("numbers", nargs=-1)
 @click.option("--quick", is_flag=True, help="The version of the README's first command.")
+@click.option("--avx2", is_flag=True, help="Only the seconds of that, without AVX-512.")
 @click.option("--times", "again", flag_value="times", help="Only measure the ms again.")
 @click.option("--bytes", "again", flag_value="bytes", help="Only measure the bytes again.")
-def main(numbers, quick, again):
+def main(numbers, quick, avx2, again):
     tutorials = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
     unknown = set(numbers) - {tutorial.name[:2] for tutorial in tutorials}
     if unknown:
         raise click.BadParameter(f"there is no tutorial {', '.join(sorted(unknown))}")
+    seconds = {}
     for tutorial in tutorials:
         if numbers and tutorial.name[:2] not in numbers:
             continue
-        if again:
+        if avx2:
+            seconds[tutorial.stem] = seconds_with_avx2(tutorial)
+        elif again:
             measure_again(tutorial, again)
         elif quick:
             run(tutorial, RESULTS / "quick", [])
         else:
             run(tutorial, RESULTS, ["--long"])
-    if not quick and again != "bytes":
+    if avx2:
+        write_json(RESULTS / "quick_avx2.json", {"seconds": seconds, "machine": describe_machine()})
+    elif not quick and again != "bytes":
         write_json(RESULTS / "machine.json", describe_machine())
     publish()
 

@@ -95,8 +95,18 @@ def course_table():
     machine = read("machine.json")
     lines += ["", f"{machine['cpu']}, {machine['runtime']['threads']} threads, Python {machine['python']}, "
                   f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}. A forward pass is of 500 images (MNIST) or 100 "
-                  f"(CIFAR-10), in fp32 but for the rows on integers; the networks of a tutorial take turns."]
+                  f"(CIFAR-10), in fp32 but for the rows on integers; the networks of a tutorial take turns.",
+              "", quick_text()]
     return "\n".join(lines) + "\n"
+
+
+def quick_text():
+    """How long each quick version runs, with all instructions of this machine and with AVX2 alone."""
+    ways = {"": [result["seconds"] for result in recorded(RESULTS / "quick")],
+            " with AVX2 alone": list(read("quick_avx2.json")["seconds"].values())}
+    taken = [f"the quick versions{way} take {', '.join(f'{each:.0f}' for each in seconds)} s, "
+             f"{sum(seconds) / 60:.1f} minutes" for way, seconds in ways.items()]
+    return f"On two cores {'; '.join(taken)}."
 
 
 def accuracy_text(row):
