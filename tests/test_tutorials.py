@@ -381,7 +381,8 @@ def test_int8_inference(found):
     assert found.numbers["agreement of int8 and fp32"] > 0.99
     assert found.numbers["agreement of int8 and its simulation"] > 0.99
     by_bits = found.numbers["accuracy by bits"]
-    assert by_bits["6"] > by_bits["4"]
+    found.says("With 6 bits the network loses less than a point, with 4 bits four to five")
+    assert fp32["accuracy"] - by_bits["6"] < 0.01 and 0.035 < fp32["accuracy"] - by_bits["4"] < 0.055
 
 
 @on_results_of("08_deep_compression_lenet")
@@ -484,6 +485,9 @@ def test_integers_are_faster_than_fp32_in_every_engine(version):
     for fp32, int8 in (("a quarter of the multiplications", "... and on integers"),
                        ("ONNX Runtime, fp32", "ONNX Runtime, int8"), ("OpenVINO, fp32", "OpenVINO, int8")):
         assert found.row(int8)["milliseconds"] < 0.6 * found.row(fp32)["milliseconds"]
+    found.says("MXNet takes as long for the pruned network in fp32 as for the original")
+    pruned, original = found.row("a quarter of the multiplications"), found.row("ResNet-18, as trained")
+    assert 0.9 < pruned["milliseconds"] / original["milliseconds"] < 1.1
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name[:2] in ("01", "04")])
