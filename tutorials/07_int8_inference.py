@@ -40,8 +40,8 @@ calibration = train.subset(slice(0, 256)).batches(64)
 #
 # Weights have been known since training; what flows between the layers has to be looked at. `quantize` runs a few
 # hundred images through the network (*calibration*) and gives each tensor a threshold: beyond it values are cut, within
-# it they are rounded to integers of 8 bits: from 0 to 255 where no value is negative, as after a ReLU, else from -128
-# to 127. The network you give it is not changed.
+# it they are rounded to integers of 8 bits. These go from 0 to 255 where no value is negative, as after a ReLU, else
+# from -128 to 127. The network you give it is not changed.
 #
 # **Figure:** how strong each layer's output is beside the error of the rounding, the signal-to-noise ratio in decibels.
 # 10 dB more mean a tenth of the noise's power. Look for a bar that is much shorter than the others: such a layer would
@@ -194,8 +194,9 @@ for operator in dict.fromkeys(operators):
 # The processor has several instructions for that; oneDNN, the library of kernels inside MXNet, picks the best. The
 # table says what it picked, with the types of input, weight and output (`u8` is an unsigned 8-bit integer, `s8` one
 # with a sign, `f32` is fp32), how many calls there were, and the time in all. The convolution that reads `s8` is the
-# first one: images have values below zero. A `reorder` changes the type or the order of numbers in memory,
-# `inner_product` is the dense layer:
+# first one: images have values below zero. Elsewhere codes are unsigned, even where the record has a range with a sign,
+# as before the addition of a shortcut that has a convolution: a constant is added to the one branch, and subtracted
+# from the other. A `reorder` changes the type or the order of numbers in memory, `inner_product` is the dense layer:
 
 # %%
 print(gc.measuring.kernels_of(int8, results.example))

@@ -115,11 +115,10 @@ for node in (first, read, weight_read, bias_read, layer, last):
 # and `DequantizeLinear` goes back, `x = (code - zero_point) * scale`. The list below shows three kinds. Behind a ReLU
 # no number is negative, zero has the code 0, and there is no ReLU in the file: the codes end there anyway. The images
 # have the code 128 for zero. A layer whose output is added to a shortcut (`..._before`) is rounded before the addition,
-# too, and its zero lies where its range needs it. (With 255 all of its numbers are negative or zero: where a shortcut
-# has a convolution, the library adds a constant to the one branch, so that its codes are unsigned, and subtracts it
-# from the other.) (A `MaxPool` whose output ends in `..._places_codes` only picks every second place, for the shortcut
-# convolution behind it, which has a stride of two: OpenVINO would not find the pattern otherwise.) Weights are signed
-# codes with the zero point 0 and a scale for each channel.
+# too, and its zero lies where its range needs it. Where it is 255, no number is above zero: a constant was subtracted
+# from this branch and added to the other, see tutorial 7. (A `MaxPool` whose output ends in `..._places_codes` only
+# picks every second place, for the shortcut convolution behind it, which has a stride of two: OpenVINO would not find
+# the pattern otherwise.) Weights are signed codes with the zero point 0 and a scale for each channel.
 
 # %%
 for node in model.graph.node:

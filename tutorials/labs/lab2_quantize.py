@@ -126,7 +126,7 @@ print(np.unique(codes_of(weight, scale_of(weight, 3), 3), return_counts=True))
 #
 # The range of an activation is not known before data were seen. A few values are far larger than the rest; a threshold
 # T below them cuts them and gives all others finer steps. Choose T by the mean squared error over the values that were
-# seen:
+# seen, with the `q_max` of 2.1:
 #
 #     scale = T / q_max
 #     error = mean((x - clip(round(x / scale), -q_max, q_max) * scale)**2)
