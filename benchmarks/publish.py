@@ -37,7 +37,7 @@ CHINESE = {
     "channels and integers: ResNet-50 in OpenVINO, 8 images": "去掉通道加整数计算：OpenVINO 里的 ResNet-50，8 张图像",
     "distillation: ResNet-18 of width 8 on CIFAR-10": "蒸馏：CIFAR-10 上宽度为 8 的 ResNet-18",
     " bytes, ": " 字节，", " million MACs, ": " M 次乘加，", "images/s": "张/秒", ", OpenVINO ": "，OpenVINO ",
-    " (NNCF, all channels)": "（NNCF，全部通道）", " (half the MACs)": "（乘加减半）",
+    " (NNCF, all channels)": "（NNCF 的整数，全部通道）", " (half the MACs)": "（乘加减半）",
     " (ONNX": "（ONNX", ") |": "） |", " minutes on two cores": " 分钟（双核）",
     ", with `--long` ": "；加 `--long` 需要 ", " CPU minutes": " 分钟 CPU 时间"}
 BETWEEN_MARKS = re.compile(r"(<!-- ([\w.]+): begin -->).*?(<!-- \2: end -->)", re.DOTALL)

@@ -4,7 +4,7 @@
 # - **You will be able to** write Hinton's distillation loss and two losses between features, train a small network
 #   with them in a loop of your own or with `distill`, and say what the teacher was worth.
 # - **You need to know** softmax, cross-entropy, and how a Gluon network is trained (`autograd.record`, `backward`).
-#   Words: [TERMINOLOGY.md](TERMINOLOGY.md).
+#   Words, and Gluon beside PyTorch: [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.03: begin -->50 seconds; with `--long` 32 CPU minutes<!-- time.03: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
@@ -12,8 +12,9 @@
 # small networks learn from a ResNet beside the labels, and how a pruned network learns from the original.
 #
 # Run `python tutorials/03_distillation_resnet.py`: 3,000 training images, one seed, only the first of the two students,
-# accuracies on the first 1,000 test images. With `--long` there are 10,000 training images, three seeds, both students,
-# all test images and the article's network as in benchmarks/README.md. Or open it as a notebook.
+# accuracies on the first 1,000 test images. With `--long` there are 10,000 training images, three seeds, both students
+# and all test images, and the article's network learns from all of CIFAR-10 (in the section before the conclusions). Or
+# open it as a notebook.
 
 # %%
 import subprocess
@@ -59,12 +60,13 @@ results = Results("03_distillation_resnet", test.batches(100))
 #
 # 1. A Gluon `Block` has no `softmax()`, no data goes in, and `optimizer` and `batch_size` don't exist.
 # 2. The student's probabilities are computed outside `record()`: there is nothing to differentiate.
-# 3. The temperature *multiplies* one side's *probabilities*. It belongs under the logits of both sides.
+# 3. The temperature *multiplies* one side's *probabilities*. It has to divide the logits of both sides.
 # 4. `KLDivLoss` wants the student's log-probabilities first, then the teacher's probabilities.
-# 5. Without the factor T² the temperature also changes the size of the steps; and there is no label loss.
+# 5. The gradient of the softened loss is about 1/T² as large, and without a factor T² so are the steps; and there is no
+#    label loss.
 # 6. The ResNet has no residual block: "other layers omitted".
 #
-# [ERRATA.md](ERRATA.md) has these and the others, each with a test.
+# [ERRATA.md](ERRATA.md) has these and others in its entries 20 to 31, 55 and 65, each with a test.
 #
 # ## From scratch
 #
@@ -72,6 +74,10 @@ results = Results("03_distillation_resnet", test.batches(100))
 # cross-entropy, and KL the KL divergence, which says how much two distributions differ:
 #
 #     loss = h * CE(y, softmax(s)) + (1 - h) * T² * KL(softmax(t / T) || softmax(s / T))
+#
+# T = 4 and h = 0.1 are what the library takes by default, and usual values to begin with. The teacher is our trained
+# ResNet-18 for 32x32 images. It is of width 32 instead of 64, so it has about a quarter of the usual parameters. The
+# code prints the probability that it gives to its first choice, on average.
 #
 # **Figure:** what the teacher says of one image, a bar for each class. At T = 1 (blue) one bar is nearly all there is.
 # At T = 4 (orange) the others rise, the likely mistakes higher than the absurd ones.
@@ -121,7 +127,8 @@ figure.savefig(results.path("-softened.png"), dpi=120)
 # ## With the library
 #
 # `DistillationLoss` is this formula for Gluon, and `distill` a training loop with it: the teacher runs in
-# inference mode and outside the tape. In a loop of your own you need only the loss.
+# inference mode and outside the tape. In a loop of your own you need only the loss. It takes the student's logits, the
+# labels and the teacher's logits, in this order, and gives one value for each image.
 
 # %%
 loss = gc.distillation.DistillationLoss(TEMPERATURE, HARD_WEIGHT)
@@ -134,7 +141,11 @@ assert np.allclose(ours, expected, rtol=1e-4), "the library's loss differs from 
 # %% [markdown]
 # The loop, too, is short. The teacher runs before `record()`: it is not on the tape, gets no gradients, and its
 # BatchNorm uses the running statistics. The student runs on the tape. Five steps of our loop give the student that five
-# steps of `distill` give (with the same batches, and a learning rate that stays):
+# steps of `distill` give, with the same batches and a learning rate that stays: `schedule` turns the share of the steps
+# done into a factor for it, which falls along a cosine by default.
+#
+# If you know PyTorch: `backward` adds up the gradients of all values in `losses`, and `step` divides by the number of
+# images. `backward` overwrites old gradients, so nothing has to be set to zero.
 
 # %%
 def fresh_student():
@@ -165,15 +176,18 @@ for ours, theirs in zip(by_hand.collect_params().values(), with_library.collect_
 # A teacher can also say what it computes inside. Two ways are used below. *Similarities* (Tung & Mori 2019): which
 # images of the batch look alike to a layer? With the layer's outputs as rows Q, one row per image, compare
 #
-#     G = Q Qᵀ             each row is divided by its L2 norm
+#     G = Q Qᵀ             then each row of G is divided by its L2 norm
 #     loss = mean((G_teacher - G_student)²)
 #
-# *Attention* (Zagoruyko & Komodakis 2017): where in the image does a layer react?
+# *Attention* (Zagoruyko & Komodakis 2017; not the attention of transformers): where in the image does a layer react?
 #
 #     A = sum_c x_c²       over the channels c; divided by its L2 norm
 #     loss = mean((A_teacher - A_student)²)
 #
-# Neither needs layers of the same width. Names such as `features.4` are those of the blocks; `print(net)` shows them:
+# Neither needs layers of the same width: G has a number for each pair of images, A one for each place, and divided by
+# their norms they compare. Names such as `features.4` are those of the blocks; `print(net)` shows them. In this ResNet
+# `features.0` to `features.2` are a convolution, its BatchNorm and a ReLU, and `features.3` to `features.6` the four
+# stages. `FeatureMatcher` gives the student's logits, the teacher's, and the loss between features for each image:
 
 # %%
 def unit_rows(x):
@@ -204,8 +218,9 @@ for kind, by_hand in (("similarity", similarity_loss), ("attention", attention_l
 # %% [markdown]
 # ## The teacher on integers
 #
-# The teacher only has to look at each image. On 8-bit integers (tutorial 2) it does so in a fraction of the time, and
-# says nearly the same. What a student learns from either is in the table below.
+# The teacher is not trained, it only answers. On 8-bit integers (tutorial 2) it does so in a fraction of the time, and
+# gives nearly the same answers; the code prints for how many images the first choice is the same. What a student learns
+# from either is in the table at the end.
 
 # %%
 teacher.hybridize(static_alloc=True, static_shape=True)
@@ -224,13 +239,18 @@ print(f"{len(inputs)} images: {measure_latency(teacher, inputs, repeats=5).media
 # schedule. Each training ends with the parameters of the epoch that did best on the held-out images.
 #
 # - *labels alone*.
-# - *distilled*. The images stay the same from epoch to epoch, so that the teacher needs to see them only once:
-#   `cache=` keeps its logits in a file. (A file of another teacher or other images is refused.) The article's network
-#   also learns from the teacher in fp32, for comparison.
+# - *distilled*, by the teacher on integers. The images stay the same from epoch to epoch, so that the teacher needs to
+#   see them only once: `cache=` keeps its logits in a file. (A file of another teacher or other images is refused, so
+#   each teacher has its own.) The article's network also learns from the teacher in fp32, for comparison.
 # - *and features*: also what happens inside. For the article's network the similarities between the images of a batch
-#   (Tung & Mori 2019), after its one convolution and after the teacher's second stage; for the ResNet the attention
-#   maps of three stages (Zagoruyko & Komodakis 2017). The weights, 3000 and 1000, are those of the two papers. The
-#   layers of the int8 teacher go by the same names; `print(int8_teacher.record)` lists them.
+#   (Tung & Mori 2019), after the pooling behind its one convolution (`features.3`) and after the teacher's second
+#   stage; for the ResNet the attention maps of three stages (Zagoruyko & Komodakis 2017). The weights, 3000 and 1000,
+#   are those of the two papers. Layers of the int8 teacher go by the names of the convolutions, which
+#   `print(int8_teacher.record)` lists. The last one of a block also adds the shortcut and applies the ReLU: the output
+#   of `features.4.1.body.3` is that of the second stage.
+#
+# Compare the accuracies, not the losses that are printed: with a teacher a loss has the factor T², here 16, and more
+# terms.
 #
 # **Figure:** accuracy on held-out images after each epoch. Look at the last epoch: the lowest line is the student that
 # saw labels alone. The teacher would be far above the figure's upper edge.
@@ -284,9 +304,11 @@ plot_curves(curves, results.path(".png"), xlabel="epoch", ylabel="accuracy on he
 # %% [markdown]
 # ## A pruned copy of the teacher
 #
-# Distillation is a way to fine-tune, too: half of the teacher's arithmetic is pruned away (tutorial 6), and the
-# rest learns from the whole teacher. We train it once through 2,000 images (1,280 in the quick version), first with
-# the labels alone, then with the teacher:
+# Distillation is a way to fine-tune, too: half of the teacher's arithmetic is pruned away (tutorial 6), and the rest
+# learns from the whole teacher. We train it once through 2,000 images (1,280 in the quick version), first with the
+# labels alone, then with the teacher. `prune_channels` traces the network with an example, `inputs[:1]`, and leaves
+# half of the multiplications (`macs=0.5`). It compares the channels of all layers (`scope="global"`), takes at most
+# 80 % of those of a layer, and leaves multiples of 16, which compute fast:
 
 # %%
 some = train.subset(slice(0, 2000 if LONG else 1280)).batches(64 if LONG else 32, shuffle=True)
@@ -305,7 +327,8 @@ for way in ("as pruned", "labels alone", "distilled"):
 # %% [markdown]
 # ## Small on disk as well
 #
-# The students that were trained last get 8-bit weights:
+# The students that were trained last get 8-bit weights. Weights below half a step of their scale become zero, so the
+# table counts fewer nonzero parameters. The file is smaller; the network still computes in fp32, in the same time:
 
 # %%
 accuracies = []
@@ -332,11 +355,13 @@ if LONG:
 # ## What this shows
 #
 # - The ways differ only in the loss, so the difference is what the teacher is worth: some points for either student
-#   here. With one seed it may be chance; the long version's results stand in benchmarks/README.md.
+#   here (the quick version trains the first one only). With one seed it may be chance; the long version's results stand
+#   in benchmarks/README.md.
 # - After the long version's four epochs both students are about as good. Which student it is shows later: with ten
 #   epochs of all images the article's network reaches 66 %, the small ResNet 83 % without a teacher and 85 % with one,
-#   and the article's network gains nothing from it (table in benchmarks/README.md). Choose a student that can learn the
-#   task.
+#   and the article's network gains nothing from it (table in benchmarks/README.md; with features, too, the small ResNet
+#   reaches 86 %). With few images a teacher tells even the article's network something new; with all of them its one
+#   convolution is the limit. Choose a student that can learn the task.
 # - A pruned copy of the teacher is the best student of all: it guesses at first, but its weights are the teacher's,
 #   and a short training is enough.
 # - A teacher on integers teaches as well as one in fp32, in a fraction of the time. Once its logits are on disk it
@@ -345,7 +370,8 @@ if LONG:
 # ## What to try next
 #
 # - By hand, in NumPy: the gradient of the softened loss with and without T². How large is it at T = 1, 4 and 20?
-# - T = 1 and T = 20, `hard_weight` 0.5: the best values depend on student and teacher.
-# - A student that trains with the rounding (quantization-aware training, tutorial 2): `prepare_qat(net, data, bits=4)`,
+# - Train with T = 1, with T = 20, and with `hard_weight` 0.5: the best values depend on student and teacher.
+# - Let a student train with the rounding (quantization-aware training, tutorial 2): `prepare_qat(net, data, bits=4)`,
 #   then `distill`.
-# - Augmented data (`gluon_compress.datasets.random_flip`): the teacher labels images nobody has labelled.
+# - Augment the images (`gluon_compress.datasets.random_flip`), with the teacher answering for each that comes out. They
+#   change from epoch to epoch, so leave out `cache=`.

@@ -3,13 +3,13 @@
 #
 # - **You will be able to** prune a given share of the weights by magnitude, in each layer or over all layers together,
 #   fine-tune what is left, and predict what the file and the time will do.
-# - **You need to know** how a Gluon network is trained; [tutorial 1](01_threshold_pruning_lenet.py) shows masks. Words:
-#   [TERMINOLOGY.md](TERMINOLOGY.md).
+# - **You need to know** how a Gluon network is trained; [tutorial 1](01_threshold_pruning_lenet.py) shows masks. Words,
+#   and Gluon beside PyTorch: [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.04: begin -->30 seconds; with `--long` 3 CPU minutes<!-- time.04: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #
 # *What you will see:* the second article's example made to run, how many of SimpleCNN's weights can go with and without
-# fine-tuning, and when a file gets smaller while the forward pass does not get faster.
+# fine-tuning, and why a file gets smaller while the forward pass does not get faster.
 #
 # Run `python tutorials/04_unstructured_pruning_simple_cnn.py`, with `--long` for 20,000 images instead of 10,000 and
 # three seeds; or open it as a notebook.
@@ -51,16 +51,18 @@ results = Results("04_unstructured_pruning_simple_cnn", test.batches(500))
 #
 # 1. `l1_unstructured` has a third argument, `amount`; without it the call is a `TypeError`.
 # 2. `train_loader` is never made, and the network is pruned before it has learned anything.
-# 3. The layers pruned hold 5,250 of 21,750 weights; 16,000 are in `fc1`, which is left alone.
+# 3. The layers pruned hold 5,250 of 21,750 weights; 16,000 are in `fc1`, which is left alone. (The table at the end
+#    also counts 90 biases.)
 # 4. It is the other way round: unstructured pruning is the *simple* one to implement, one comparison
 #    per weight. What is hard is to gain speed from it.
 # 5. "L1 or L2" makes no difference here: for a single weight both norms order by |w|.
 #
-# [ERRATA.md](ERRATA.md) has these and the others, each with a test.
+# [ERRATA.md](ERRATA.md) has these and others in its entries 10, 12, 32, 35, 38 to 41, 58, 59 and 68, each with a test.
 #
 # ## From scratch
 #
-# Sort the magnitudes, find the one below which the wanted fraction lies, keep what is above.
+# Sort the magnitudes, find the one below which the wanted fraction lies, keep what is above. The two magnitudes printed
+# are neighbours in that order, on either side of the cut: they differ only after the fourth digit.
 
 # %%
 net = gc.params.load("simple_cnn_mnist")
@@ -76,8 +78,10 @@ print(f"conv2: {np.mean(~mask):.0%} of the weights pruned, the largest of them i
 # %% [markdown]
 # ## With the library
 #
-# `prune_magnitude` does that for every convolution and dense layer by itself, and returns `Masks`. With
-# `scope="global"` there is one threshold for all layers: by hand, sort the magnitudes of all layers together.
+# `prune_magnitude` does that for every convolution and dense layer by itself, and returns `Masks`, whose `kept` has a
+# Boolean array for the name of each parameter: True where a weight stays. With `scope="global"` there is one threshold
+# for all layers: by hand, sort the magnitudes of all layers together. `layers(net)` lists the convolutions and dense
+# layers. Printed is which share of each layer lies below that threshold: `fc1` loses the most.
 
 # %%
 magnitudes = {layer.parameter_name: np.abs(layer.weight.data().asnumpy()) for layer in layers(net)}
@@ -142,16 +146,18 @@ plot_curves({title: errors(points) for title, points in {
 # %% [markdown]
 # ## A pattern, and a schedule
 #
-# Some hardware is fast with zeros, if they are regular: of every four weights along the input at most two stay (*2:4*).
-# By hand, sort each group of four, and keep the upper half. `prune_n_m` does it in layers whose inputs come in fours;
-# here that is `fc1`.
+# Some hardware, as the sparse tensor cores of GPUs, is fast with zeros, if they are regular: of every four weights
+# along the input at most two stay (*2:4*). By hand, sort each group of four, and keep the upper half. `prune_n_m` does
+# it in layers whose number of input channels is a multiple of 4: here `fc1` with 320, not `conv1`, `conv2` and `fc2`
+# with 1, 10 and 50. The pattern has its price: a group of four large weights has to give up two of them, too.
 #
-# And zeros need not come at once. Let the sparsity rise while the network trains, fast at first, while much can be
-# spared, and slowly at the end (Zhu & Gupta 2017), for step t of n:
+# And zeros need not come at once. Let the sparsity rise to `final` while the network trains, fast at first, while much
+# can be spared, and slowly at the end (Zhu & Gupta 2017, who take the third power), for step t of n:
 #
 #     sparsity(t) = final * (1 - (1 - t / n)³)
 #
-# `GradualPruner` does that inside of a `MaskedTrainer`. At 90 % compare its accuracy with the one above, which was
+# `GradualPruner` does that inside of a `MaskedTrainer`, which calls its `advance` after each step: here the sparsity
+# rises during the first epoch, and stays during the second. At 90 % compare its accuracy with the one above, which was
 # pruned at once. The difference is small here, and may go either way: with two epochs there is no time for small steps.
 
 # %%
@@ -180,7 +186,7 @@ print(f"90 % little by little, and trained: {gc.training.evaluate(net, validatio
 # %% [markdown]
 # ## Beside the original with the same extra training
 #
-# Fine-tuning also helps a network that was not pruned, so that is what we compare with.
+# Training on changes a network that was not pruned, too, for better or worse. So that is what we compare with.
 
 # %%
 accuracies, tuned = {"unpruned": [], "pruned": [], "8 bits": []}, []
@@ -210,11 +216,14 @@ results.finish()
 #   *each* layer, the default of `prune_magnitude`, costs four points: the small convolutions cannot spare what
 #   `fc1` can. With nine tenths of each layer gone the network only guesses. So try `scope="global"`.
 # - With fine-tuning four fifths can go for a few tenths of a point.
-# - The file shrinks with the zeros, because we store them as a bit mask. `save_parameters` would not.
-# - The time per batch stays what it was: nothing skips the zeros.
+# - The file shrinks with the zeros, because `gc.save` stores where they are (a mask, at most about one bit for each
+#   weight) and then the other values alone. `save_parameters` writes four bytes for each zero.
+# - The time per batch stays what it was: the kernels do not skip zeros.
 #
 # ## What to try next
 #
 # - Prune in steps, 50 % then 80 % then 90 %, fine-tuning in between (Han et al. 2015).
-# - `select="fc1"`, where three quarters of the weights are.
-# - Train the pruned network from fresh weights, with the same masks (Frankle & Carbin 2019).
+# - Prune `fc1` alone (`select="fc1"`), where three quarters of the weights are.
+# - Take half of `fc1` freely, with `prune_magnitude(net, {"fc1": 0.5})`: what does the 2:4 pattern cost beside it?
+# - Train with the same masks from fresh weights. By the lottery ticket hypothesis (Frankle & Carbin 2019) it should be
+#   those that the network itself began with.

@@ -79,14 +79,18 @@ print("channels kept:", kept.tolist(), "conv2", small_conv2.shape, "fc1", small_
 # %% [markdown]
 # ## With the library
 #
-# `prune_channels` finds what hangs together in the network's own graph, and rewrites the layers. The
-# `ChannelPlan` it returns is plain data that prunes a fresh copy the same way, which is how a pruned
-# network is loaded again. `round_to=1` takes exactly the share that is asked for, as our own code above did. Without
-# it wide layers keep a multiple of 8 or 16 channels, which kernels like better: leave it out in your own programs.
+# `prune_channels` finds what hangs together in the network's own graph, and rewrites the layers. It ranks channels by
+# their L1 norm, as we did, unless `criterion` names another way; by L2 one channel of the ten would be another. The
+# `ChannelPlan` it returns is plain data that prunes a fresh copy the same way, which is how a pruned network is loaded
+# again. `round_to=1` takes exactly the share that is asked for, as our own code above did. Without it wide layers keep
+# a multiple of 8 or 16 channels, which kernels like better: leave it out in your own programs.
 
 # %%
 example = results.example
 plan = gc.pruning.prune_channels(net, example, ratio={"conv2": 0.5}, round_to=1)
+kept_by_l2 = np.argsort((weight ** 2).sum(axis=(1, 2, 3)))[10:]
+assert plan.layers["conv2"]["kept"] == kept.tolist(), "the library does not rank channels by L1"
+assert len(set(kept) - set(kept_by_l2)) == 1, "L1 and L2 do not keep what the text says"
 assert (net.conv2.weight.data().asnumpy() == small_conv2).all(), "the library removes other channels than we did"
 assert (net.conv2.bias.data().asnumpy() == small_bias).all(), "the library removes other biases than we did"
 assert (net.fc1.weight.data().asnumpy() == small_fc1).all(), "the library removes other columns than we did"
@@ -232,7 +236,9 @@ for seed in seeds:
     net = with_penalty(seed)
     norms, before = channel_norms(net), gc.training.evaluate(net, validation_data)
     gone = {name: float(np.mean(norm < norm.max() / 20)) for name, norm in norms.items()}
+    ranked = np.argsort(np.abs(net.conv2.weight.data().asnumpy()).sum(axis=(1, 2, 3)))  # by L1, the smallest first
     plan = gc.pruning.prune_channels(net, example, ratio=gone, round_to=1)
+    assert plan.layers["conv2"]["kept"] == sorted(ranked[round(20 * gone["conv2"]):]), "others than the smallest went"
     by_l1 = gc.params.load("simple_cnn_mnist")
     gc.pruning.prune_channels(by_l1, example, ratio=gone, round_to=1)
     numbers = {"gone": gone, "before": before, "after": gc.training.evaluate(net, validation_data),

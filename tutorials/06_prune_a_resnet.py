@@ -4,7 +4,7 @@
 # - **You will be able to** find out which layers of a residual network can spare channels, remove them where several
 #   layers have to lose the same ones, estimate BatchNorm's statistics again, and fine-tune.
 # - **You need to know** what a shortcut and a BatchNorm do; [tutorial 5](05_structured_pruning_simple_cnn.py) comes
-#   before. The articles prune no residual network. Words:
+#   before. The articles prune no residual network. Words, and Gluon beside PyTorch:
 #   [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.06: begin -->60 seconds; with `--long` 22 CPU minutes<!-- time.06: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
@@ -12,12 +12,13 @@
 # *What you will see:* why channels of different layers have to go together, how much time a network takes that needs
 # little more than a third of the multiplications, and how the accuracy comes back: most of it without any training.
 #
-# Run `python tutorials/06_prune_a_resnet.py`: accuracies are on the first 1,000 test images, the curves on 200 held-out
-# ones, and 2,000 images are the training. With `--long` there are all test images, curves on 1,000 images, two epochs
-# of 10,000 training images and two seeds. Or open it as a notebook.
+# Run `python tutorials/06_prune_a_resnet.py`: accuracies are on the first 1,000 test images, sensitivity on 200
+# held-out ones, and 2,000 images are the training. With `--long` there are all test images, sensitivity on 1,000
+# images, two epochs of 10,000 training images and two seeds. Or open it as a notebook.
 
 # %%
 from course import LONG, Results, errors, show_training
+from figures import label_ends
 
 import gluon_compress as gc
 from gluon_compress.datasets import compose, random_crop, random_flip
@@ -41,10 +42,16 @@ BATCHES = 10 if LONG else 5  # to estimate BatchNorm's statistics on
 # %% [markdown]
 # ## What hangs together
 #
-# The network has four stages of two blocks, `features.3` to `features.6`. In a block, `relu(body(x) + shortcut(x))`,
-# channel 7 of the body is added to channel 7 of the shortcut. Remove one and the other has to go, and with it channel 7
-# of every block of the stage, because each adds to the one before: these channels are the stage's residual path.
-# `prune_channels` reads that off the network's graph. Ask for half of one layer, and see which layers go along:
+# The network begins with a convolution, its BatchNorm and a ReLU (`features.0` to `features.2`). Then come four stages
+# of two blocks, `features.3` to `features.6`. A block computes `relu(body(x) + shortcut(x))`; its `body` is a
+# convolution (0), BatchNorm (1), ReLU (2), convolution (3) and BatchNorm (4). So `features.3.0.body.3` is the second
+# convolution of the first block of the first stage. A `shortcut` that changes the shape is a convolution, `shortcut.0`,
+# with a BatchNorm.
+#
+# In a block channel 7 of the body is added to channel 7 of the shortcut. Remove one and the other has to go, and with
+# it channel 7 of every block of the stage, because each adds to the one before: these channels are the stage's residual
+# path. `prune_channels` reads that off the network's graph, which it traces with the batch `example`. Ask for half of
+# one layer, exactly half (`round_to=1`), and see which layers go along:
 
 # %%
 net = gc.params.load("resnet18_cifar10")
@@ -56,8 +63,10 @@ print("asked for features.0, went along:", ", ".join(name for name in plan.layer
 # ## The same from scratch
 #
 # Three convolutions make the channels of the first stage: the stem, and the last one of each block. So a channel is
-# ranked by all three, each relative to its mean. What makes a channel loses rows, the BatchNorm after it numbers, and
-# what reads it columns: the first convolution of each block, and in the next stage that of the block and that of the
+# ranked by the L1 norms of its weights in all three (the default criterion), each divided by the mean of its layer,
+# since the weights of one layer are larger than those of another. The shape of a weight is (output channels, input
+# channels, height, width). What makes a channel loses output channels, the BatchNorm after it as many numbers, and what
+# reads it input channels: the first convolution of each block, and in the next stage that of the block and that of the
 # shortcut.
 
 # %%
@@ -84,9 +93,10 @@ print("all", len(values), "parameters are those that prune_channels left")
 # ## Sensitivity: what each layer can spare
 #
 # For each set of layers that go together: remove a fraction of the channels, measure, put them back. Nothing is
-# trained, and the images are not the test images. (The shipped network was trained on them, so the accuracies are too
-# high; what counts is the difference.) The state is kept, so that a long measurement can be
-# interrupted; it is of these images, and refused with others.
+# trained, and BatchNorm's statistics stay (see below), so most sets lose more here than they will with new ones: what
+# counts is which sets lose more than others. The images are not the test images. (The shipped network was trained on
+# them, so the accuracies are too high; what counts is the difference.) The state is kept in a file, so that a long
+# measurement can be interrupted; with other images the file is refused.
 #
 # **Figure:** the error, one minus the accuracy, on a log axis; the dotted line is the network as it is. Solid red lines
 # are sets on a residual path, dashed blue ones those inside a block. At the right edge the red lines end above the blue
@@ -106,13 +116,17 @@ results.numbers["held-out accuracy as trained"] = curves.baseline
 figure = Figure(figsize=(8, 4.5), layout="constrained")
 axes = figure.subplots()
 axes.axhline(1 - curves.baseline, color="black", linestyle=":")
+axes.plot([], [], "C3-", label="on a residual path")
+axes.plot([], [], "C0--", label="inside a block")
+ends = {}
 for name, curve in curves.curves.items():
-    inside = name.endswith("body.0")
-    x, y = zip(*errors([(0.0, curves.baseline), *sorted(curve.items())]))
-    axes.plot(x, y, linestyle="--" if inside else "-", color="C0" if inside else "C3", marker="o", markersize=3)
-    axes.annotate(name, (x[-1], y[-1]), xytext=(5, 0), textcoords="offset points", fontsize="x-small", va="center")
+    points = errors([(0.0, curves.baseline), *sorted(curve.items())])
+    axes.plot(*zip(*points), "C0--" if name.endswith("body.0") else "C3-", marker="o", markersize=3)
+    ends[name] = points[-1]
 axes.set(xlabel="fraction of the channels removed from one set", ylabel="error on held-out images", yscale="log",
          xlim=(0, 0.95), title="ResNet-18 on CIFAR-10")
+axes.legend(loc="upper left")
+label_ends(axes, ends)
 figure.savefig(results.path(".png"), dpi=120)
 
 # %% [markdown]
@@ -120,7 +134,7 @@ figure.savefig(results.path(".png"), dpi=120)
 # (`features.0`, `features.4.0.body.3`, ...) lose more than those inside its blocks: everything in the stage is added to
 # them. But inside a block is not free: the first blocks of `features.4` and `features.5` lose many points, too, and the
 # path of the last stage can spare more than that of the first. `ratios` takes, for each set, the largest fraction
-# within a budget, here six points. All layers together lose more than each alone; training has to make up for that.
+# within a budget, here six points. All sets together lose more than each alone; training has to make up for that.
 
 # %%
 ratios = curves.ratios(max_drop=0.06)
@@ -131,14 +145,14 @@ for name, ratio in ratios.items():
 # ## Remove them
 #
 # `round_to=16`: convolutions on CPUs work on 8 or 16 channels at a time. 17 channels can take as long as 32, and a
-# *training* step with odd counts as long as before the pruning. It moves the ratios to the nearest multiple: three
-# quarters of 32 channels become half of them. We compare it with a network that has as many multiplications left
-# and lost the same fraction everywhere.
+# *training* step with odd counts as long as before the pruning. It moves the ratios to the nearest multiple, and leaves
+# no layer without channels: three quarters of 32 channels become half of them, so that 16 stay, not 8. We compare it
+# with a network that has as many multiplications left and lost the same fraction everywhere.
 #
-# A BatchNorm subtracts the mean and divides by the deviation that the *unpruned* network's activations had. Behind
-# fewer channels both are different. Estimating them again on a few batches is no training, and brings back most of
-# what was lost. By hand: normalize each batch with its own mean and variance, and take the means of both over the
-# batches. For the first two BatchNorms, one behind the other:
+# A BatchNorm subtracts the mean and divides by the deviation that the *unpruned* network's activations had. A
+# convolution that reads fewer channels adds up fewer products, so both are different. Estimating them again on a few
+# batches is no training, and brings back most of what was lost. By hand: normalize each batch with its own mean and
+# variance, and take the means of both over the batches. For the first two BatchNorms, one behind the other:
 
 # %%
 def with_own_statistics(values, norm, seen):
@@ -152,6 +166,7 @@ def with_own_statistics(values, norm, seen):
 
 net = gc.params.load("resnet18_cifar10")
 gc.pruning.prune_channels(net, example, ratio=0.5, round_to=16)
+# in seen, for each of the two BatchNorms: mean and variance of every batch
 few, block, seen = train.subset(slice(0, 512)).batches(128), net.features[3][0].body, ([], [])
 for images, _ in few:
     x = np.maximum(with_own_statistics(net.features[0](images).asnumpy(), net.features[1], seen[0]), 0)  # and a ReLU
@@ -162,7 +177,8 @@ for batches, norm in zip(seen, (net.features[1], block[1])):
         np.testing.assert_allclose(theirs.data().asnumpy(), ours, rtol=1e-3, atol=1e-4)
 
 # %% [markdown]
-# Now the whole network:
+# Now the whole network: its accuracy on held-out images before and after that, and beside it the network that lost the
+# same fraction everywhere. With as many multiplications the one pruned by the curves keeps more.
 
 # %%
 def pruned(**how):
@@ -223,8 +239,9 @@ results.add("... and fine-tuned", net, plan, accuracies=accuracies["pruned"])
 # %% [markdown]
 # ## Save, and load without the code that pruned it
 #
-# In the table below, rows of a network without its plan are plain `.params` files, the others compressed `.gcz`: file
-# bytes compare within each kind.
+# In the table below, a row that begins with three dots goes on from the row above. Rows of a network without its plan
+# are plain `.params` files, with four bytes for each parameter; the others are compressed `.gcz`: file bytes compare
+# within each kind.
 #
 # The plan is in the file: a fresh `ResNet` of the original size loses the same channels on loading. Without a network
 # a `SymbolBlock` is built.
@@ -248,13 +265,16 @@ results.finish()
 # - Removing channels ruins the accuracy mainly through BatchNorm's statistics; estimate them again before you judge a
 #   pruned network, or fine-tune it.
 # - So short a training on a part of the images does not help the unpruned network; in the long version it loses half a
-#   point by it. The last rows are that much farther from the network as trained than from the row "same extra
-#   training".
-# - Channel counts that the kernels like turn fewer multiplications into less time.
+#   point by it. (The learning rate goes up again, so the accuracy goes down at first.) So compare the last rows with
+#   the row "same extra training", not with the network as trained.
+# - Channel counts that the kernels like turn fewer multiplications into less time. Here little more than a third of
+#   them takes about half of the time: a convolution's multiplications fall with the channels that it reads times those
+#   that it makes, but BatchNorm, ReLU and additions only with the channels.
 #
 # ## What to try next
 #
-# - `criterion="fpgm"`, `criterion=gc.pruning.Taylor(data)`, or `scope="global"`, and the curves of those.
-# - `prune_channels(net, example, latency=...)` in milliseconds instead of a ratio.
-# - In five steps with training in between: `prune_channels_in_steps(net, example, ratio=0.5, steps=5)`.
-# - The unpruned network as the teacher of the pruned one (tutorial 3).
+# - Prune by `criterion="fpgm"`, `criterion=gc.pruning.Taylor(data)`, or with `scope="global"`: how do the curves
+#   change?
+# - Say how many milliseconds instead of a ratio: `prune_channels(net, example, latency=...)`.
+# - Prune in five steps with training in between: `prune_channels_in_steps(net, example, ratio=0.5, steps=5)`.
+# - Let the unpruned network be the teacher of the pruned one (tutorial 3).

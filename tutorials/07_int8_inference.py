@@ -3,19 +3,22 @@
 #
 # - **You will be able to** take a trained network to 8-bit integers, choose thresholds by calibration, write down what
 #   an integer layer computes, see which kernels ran, and bound the loss of accuracy.
-# - **You need to know** scales and rounding of weights, [tutorial 2](02_quantization_alexnet.py). The article stops
-#   there: its network still computes in fp32. Words:
+# - **You need to know** scales and rounding of weights, [tutorial 2](02_quantization_alexnet.py). The first article
+#   stops there: its network still computes in fp32, floating-point numbers of 32 bits. Words:
 #   [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.07: begin -->50 seconds; with `--long` 10 CPU minutes<!-- time.07: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
 # *What you will see:* a trained ResNet that computes with 8-bit integers. On a processor with VNNI instructions it is
-# four to five times as fast, on one with AVX2 alone two to three times; its file is a fifth as long. It agrees with
-# the fp32 network on more than 99 % of the images. You see what each part of that costs and why it works, and a network
-# of MXNet's model zoo taken the same way.
+# four to five times as fast as the same network in fp32, on one with AVX2 alone two to three times (VNNI are
+# instructions for 8-bit integers, AVX2 older ones for numbers of all kinds); its file is a fifth as long. (The README
+# says three to four times: it compares with an fp32 network that has its BatchNorms in its convolutions, which is
+# faster.) It agrees with the fp32 network on more than 99 % of the images. You see what each part of that costs and why
+# it works, and a network of MXNet's model zoo taken the same way.
 #
 # Run `python tutorials/07_int8_inference.py`: accuracies are on the first 1,000 test images. With `--long` there are
-# all test images and a table of bit widths. Or open it as a notebook.
+# all test images and a table of bit widths. Or open it as a notebook. (`course` and its `Results` are those of
+# [tutorial 1](01_threshold_pruning_lenet.py): `results.add` measures a network and saves it.)
 
 # %%
 from course import LONG, Results
@@ -36,8 +39,9 @@ calibration = train.subset(slice(0, 256)).batches(64)
 # ## One call
 #
 # Weights have been known since training; what flows between the layers has to be looked at. `quantize` runs a few
-# hundred images through the network (*calibration*) and gives each tensor a threshold: beyond it values are cut,
-# below it they are rounded to 255 steps. The network you give it is not changed.
+# hundred images through the network (*calibration*) and gives each tensor a threshold: beyond it values are cut, within
+# it they are rounded to integers of 8 bits. These go from 0 to 255 where no value is negative, as after a ReLU, else
+# from -128 to 127. The network you give it is not changed.
 #
 # **Figure:** how strong each layer's output is beside the error of the rounding, the signal-to-noise ratio in decibels.
 # 10 dB more mean a tenth of the noise's power. Look for a bar that is much shorter than the others: such a layer would
@@ -53,6 +57,12 @@ gc.measuring.plots.plot_quantization(
     int8.record, results.path(".png"), title="ResNet-18 on CIFAR-10 in 8 bits: signal to noise")
 
 # %% [markdown]
+# The printed table has a row for each layer: what it runs on, from where to where what it reads and puts out may go
+# before it is cut, and its signal-to-noise ratio. `features.3` to `features.6` are the stages of the network,
+# `features.3.0` is the first block of a stage, and `body.0` its first convolution. A range that begins at 0 means
+# unsigned codes. Below is what stays in fp32, and why; `time` is empty until `measure_islands` measures it. The last
+# line says how the thresholds were chosen, and on how many images.
+#
 # Accuracy alone hides much: two networks can be equally often wrong on different images. So count the images on which
 # both say the same.
 
@@ -72,20 +82,22 @@ print(f"int8 and fp32 agree on {results.numbers['agreement of int8 and fp32']:.2
 #
 # Take the first convolution inside a block, with its BatchNorm and its ReLU, as a network of its own
 # (`correct_bias=False`: the bias stays what the formulas below say, without the library's correction for the mean error
-# of the rounding). What goes in is
-# never negative, so its codes are unsigned, from 0 to 255. For a threshold T:
+# of the rounding). What goes in has just left a ReLU and is never negative, so its codes are unsigned, from 0 to 255.
+# For a threshold T:
 #
 #     s = T / 255          code = round(min(x, T) / s)          error = mean((code * s - x)²)
 #
 # A large T makes the steps wide, a small T cuts many values. Try thresholds, and take the one with the least error. The
-# library does the same on a histogram (`method="mse"`).
+# library does the same on a histogram (`method="mse"`), so that it need not keep the values. It sees more images than
+# we take here and tries other thresholds, so both are close, and not equal. In its record a layer has two entries,
+# `input` and `output`, each with the threshold and whether there is a sign.
 #
 # **Figure:** on the left the values that go in; most are small, and a few lie beyond the dashed line,
 # the threshold. On the right the error for each threshold: it has a minimum below the largest value.
 
 # %%
 layer = net.features[3][0].body[:3]  # a convolution, its BatchNorm and its ReLU
-inputs = [net.features[:3](images) for images, _ in calibration]
+inputs = [net.features[:3](images) for images, _ in calibration]  # a slice is a network with the same parameters
 alone = gc.quantization.quantize(layer, inputs, correct_bias=False)
 
 
@@ -117,18 +129,22 @@ figure.savefig(results.path("-calibration.png"), dpi=120)
 # %% [markdown]
 # ## An integer layer from scratch
 #
-# A BatchNorm in inference multiplies each channel by a number and adds another. Both go into the convolution:
+# A BatchNorm in inference multiplies each channel by a number and adds another. Both go into the convolution, which has
+# no bias of its own here:
 #
 #     a = gamma / sqrt(variance + epsilon)          w <- a * w          bias = beta - a * mean
 #
-# Then each output channel of the weights gets a scale. (Of MXNet's kernels the largest weight is 127.5
-# steps: it is rounded to 128 and cut to 127, or is -128. The factor `1 + 1e-6` below keeps float32 from falling short
-# of that.) The layer multiplies 8-bit codes, adds the products up in 32 bits, and rounds once, to the codes of the next
-# layer:
+# Then each output channel of the weights gets a scale. (8 bits hold the codes from -128 to 127. MXNet's kernels take
+# the largest weight for 127.5 steps, so that the code -128, which tutorial 2 left unused, is used as well: where that
+# weight is negative it becomes -128, where it is positive it is rounded to 128 and cut to 127. The factor `1 + 1e-6`
+# below keeps float32 from falling just short of 127.5.) The layer multiplies 8-bit codes, adds the products up in 32
+# bits, and rounds once, to the codes of the next layer:
 #
 #     code_out = round((sum(code_w * code_x) + round(bias / (s_w * s_x))) * s_w * s_x / s_out)
 #
-# ReLU costs nothing: unsigned codes end at 0. This is all of it, in NumPy:
+# ReLU costs nothing: unsigned codes end at 0, so what is negative becomes 0 by being cut. This is all of it, in NumPy;
+# the `1e-5` is Gluon's epsilon. `alone` puts out fp32 numbers, its codes times `s_out`, so we divide by that to compare
+# the codes:
 
 # %%
 convolution, norm = layer[0], layer[1]
@@ -162,8 +178,12 @@ assert apart.max() <= (2 if alone.record.processor else 1), "the kernel computes
 # ## What runs where
 #
 # In the whole network the addition of the shortcut, too, is done before the rounding. So between two convolutions there
-# is nothing but integers. In fp32 is what stands in the record above: the average at the end, whose result has a range
-# of its own.
+# is nothing but integers. In fp32 is what stands in the record above: the average at the end. An average over many
+# values is much smaller than the largest of them, and with the scale of its input it would use only some of the codes.
+# So it is computed in fp32 and gets a range of its own. Then its result is made integers again, for the dense layer:
+# that is the second of the two `_contrib_quantize_v2` in the list. `_sg_mkldnn_conv` is a convolution with its
+# BatchNorm, its addition and its ReLU in one operator (oneDNN was once called MKL-DNN); nodes without an operator,
+# `"null"`, are inputs and parameters.
 
 # %%
 operators = [node.operator for node in gc.network.graph.Graph(int8).nodes if node.operator != "null"]
@@ -172,8 +192,11 @@ for operator in dict.fromkeys(operators):
 
 # %% [markdown]
 # The processor has several instructions for that; oneDNN, the library of kernels inside MXNet, picks the best. The
-# table says what it picked, with the types of input, weight and output (`u8` is an unsigned 8-bit integer) and the time
-# in each:
+# table says what it picked, with the types of input, weight and output (`u8` is an unsigned 8-bit integer, `s8` one
+# with a sign, `f32` is fp32), how many calls there were, and the time in all. The convolution that reads `s8` is the
+# first one: images have values below zero. Elsewhere codes are unsigned, even where the record has a range with a sign,
+# as before the addition of a shortcut that has a convolution: a constant is added to the one branch, and subtracted
+# from the other. A `reorder` changes the type or the order of numbers in memory, `inner_product` is the dense layer:
 
 # %%
 print(gc.measuring.kernels_of(int8, results.example))
@@ -181,9 +204,11 @@ print(gc.measuring.kernels_of(int8, results.example))
 # %% [markdown]
 # ## The same arithmetic without the kernels
 #
-# `simulate=True` computes the same codes in fp32, where integers below 2**24 are exact: all but values half-way between
-# two codes come out the same. It runs anywhere, and knows any number of bits. (Processors without VNNI add pairs of
-# products in 16 bits. There weights are a little narrower where such sums would be cut, and the record says so.)
+# `simulate=True` computes the same codes in fp32, where integers below 2**24 are exact; the sums printed above are far
+# from that. All but values half-way between two codes come out the same. It runs anywhere, and knows any number of
+# bits. (Processors without VNNI add pairs of products in 16 bits. Where such sums would be cut, the codes of the
+# weights are kept to a smaller range there, with a larger scale, and the record says so.) With 6 bits the network loses
+# less than a point, with 4 bits four to five:
 
 # %%
 simulated = gc.quantization.quantize(net, calibration, simulate=True)
@@ -198,8 +223,10 @@ for bits in (8, 7, 6, 5, 4) if LONG else (6, 4):
 # %% [markdown]
 # ## Saved and loaded
 #
-# The file holds the integer codes, their scales and the thresholds: no images are needed again, and what was measured
-# is what runs, bit for bit. The same file loads into the original network, with rounded weights, or as plain fp32.
+# `results.add` has written the file already. It holds the integer codes, their scales and the thresholds: no images are
+# needed again, and the network that was measured is the one that runs, bit for bit. The same file loads into the
+# original network, whose weights are then the rounded ones. `gc.load(file, precision="fp32")` needs no network for
+# that.
 
 # %%
 file = results.path("-1.gcz")
@@ -226,7 +253,11 @@ print(f"left in fp32: {list(kept.record.left_out) or 'nothing'}; accuracy {kept.
 # ## A network of the model zoo
 #
 # Any HybridBlock will do. With the weights of a download (`gc.params.pretrained`) you would calibrate on real images;
-# the weights here are random, which is enough to measure time and size.
+# the weights here are random (`MSRAPrelu` is He's initialization), which is enough to measure time and size. (Compare
+# the two speeds with each other, not with those of another machine.) The first call of `zoo` tells Gluon the sizes of
+# its layers. `method="minmax"` takes the largest values for thresholds: there is nothing to choose where images are
+# random, too. In the table at the end the network on integers has fewer nonzero parameters, because small weights were
+# rounded to zero.
 
 # %%
 zoo = vision.resnet50_v1()
@@ -255,5 +286,6 @@ results.finish()
 # ## What to try next
 #
 # - `method="minmax"`, `"percentile"`, `"entropy"` instead of `"mse"`, the default: how thresholds are chosen.
-# - `exclude=["features.0", "Dense"]`: the first layer and the dense ones in fp32. What is it worth?
+# - `exclude=["features.0", "Dense"]`: the first layer and the dense ones in fp32. How much accuracy does it win, and
+#   what time does it cost?
 # - Prune channels first (tutorial 6), then quantize: do the gains multiply?

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # 9. Bring your own network
 #
-# - **You will be able to** make a network of your own traceable, open a checkpoint whose code is lost, compress both
-#   with the techniques of tutorials 5 to 7, and give the result back to `Module`.
-# - **You need to know** how to train in Gluon, and what tutorials 5 to 7 do. The articles do not cover this. Words:
-#   [TERMINOLOGY.md](TERMINOLOGY.md).
+# - **You will be able to** make a network of your own one that MXNet can trace, that is, write down as a graph; open a
+#   checkpoint whose code is lost, compress both with the techniques of tutorials 5 to 7, and give the result back to
+#   `Module`, which trained networks in MXNet before Gluon.
+# - **You need to know** how to train in Gluon (the terms below have it beside PyTorch), and what tutorials 5 to 7 do.
+#   The articles do not cover this. Words: [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.09: begin -->50 seconds; with `--long` 11 CPU minutes<!-- time.09: end -->
 # - **Downloads:** Fashion-MNIST, about 31 MB, once.
 #
@@ -52,10 +53,11 @@ EPOCHS, SEEDS = (4, range(3)) if LONG else (2, range(1))
 #
 #     nn.Sequential()                                nn.HybridSequential()
 #
-# `F` is the module of array functions when the block computes, and that of symbol functions when it is traced. What
-# looks at an array, such as `X.shape` or an `if` on its values, has no place in a block that is traced. Files that
-# `save_parameters` wrote before the change still load. d2l says more of this in its chapter on compilers and
-# interpreters.
+# `F` is the module of array functions when the block computes, and that of symbol functions when it is traced. A symbol
+# has no numbers: it is a node of a graph that numbers will go through later. What looks at an array, such as `X.shape`
+# or an `if` on its values, has no place in a block that is traced. Files that `save_parameters` wrote before the change
+# still load. d2l says more of this in its section on compilers and interpreters. A layer is told only how many channels
+# it puts out: Gluon finds those that go in at the first call.
 
 # %%
 npx.set_np()
@@ -84,7 +86,9 @@ def small_resnet():
 
 
 # %% [markdown]
-# Ordinary Gluon training follows. Nothing in it comes from this library.
+# Ordinary Gluon training follows. Nothing in it comes from this library. A Gluon loss is an array with a number for
+# each image; `backward` takes the gradient of their sum, and `step(len(X))` divides it by the number of images.
+# `static_alloc` keeps the memory of the graph, `static_shape` also what was prepared for this size of a batch.
 
 # %%
 def train_as_in_the_book(net, data, epochs):
@@ -128,7 +132,8 @@ print("operators in the graph:", ", ".join(sorted(set(operators))))
 # ## Compress it
 #
 # The code is that of the other tutorials. You convert nothing: remove half of the channels, estimate BatchNorm's
-# statistics again, fine-tune, go over to integers, save.
+# statistics again, fine-tune, go over to integers, save. What is printed at the end shows that the network still takes
+# arrays of the NumPy interface, and gives them back.
 
 # %%
 def mine_again():
@@ -162,7 +167,8 @@ print(f"{file.stat().st_size:,} bytes; what goes in is a {type(X).__module__}.{t
       f"what comes out is a {type(gc.load(file)(X)).__module__}.{type(gc.load(file)(X)).__name__}")
 
 # %% [markdown]
-# The original gets the same extra training, so that we compare like with like. This is bookkeeping for the table.
+# The original gets the same extra training, so that we compare like with like. What follows only fills the table at the
+# end: it does the same for each seed and for both networks, so some lines are printed once more.
 
 
 # %%
@@ -185,10 +191,12 @@ small = compare("d2l's residual network", mine_again)
 # ## A checkpoint of `Module`
 #
 # Before Gluon, networks were symbols, trained by `Module`. They are stored as `prefix-symbol.json` and
-# `prefix-0003.params`, the pair of files that `HybridBlock.export` writes, too. Let us play the people who trained
-# one years ago: we train it and keep only its two files. This is old code with MXNet's old arrays, so we switch the
-# NumPy interface off. One process can hold networks of both kinds, and this library calls each in its own mode; in a
-# loop of your own, `mine` needs `set_np` again.
+# `prefix-0003.params`, the pair of files that `HybridBlock.export` writes, too. Let us play the people who trained one
+# years ago: we train it and keep only its two files. This is old code with MXNet's old arrays, so we switch the NumPy
+# interface off. One process can hold networks of both kinds, and this library calls each in its own mode; to call
+# `mine` in a loop of your own, switch it on again with `npx.set_np()`. (`fix_gamma=True`, the default of those days,
+# holds BatchNorm's gamma at 1; the activation is a PReLU, whose slope below zero is trained. `bind` gives a Module the
+# shapes of its inputs, so that it can get its memory.)
 
 # %%
 npx.reset_np()
@@ -246,8 +254,10 @@ except AssertionError as error:
 
 # %% [markdown]
 # A common way around is to make the label an input, and to give the network zeros for it. Then it has an input too
-# many, and puts out probabilities, which are no use for training. So we do it by hand: we cut the graph before the
-# loss, at `fc1_output`, the logits. The output of `SoftmaxOutput` is the softmax of these.
+# many, and its gradient is that of `SoftmaxOutput` with the zeros for labels, whatever loss you take: it cannot be
+# trained. So we do it by hand: we cut the graph before the loss, at `fc1_output`, the logits (the output of an operator
+# has its name with `_output`). `load` then fills in the parameters, in the types that they were saved in. The output of
+# `SoftmaxOutput` is the softmax of these.
 
 # %%
 symbol, _, _ = mx.model.load_checkpoint(prefix, EPOCHS)
@@ -260,10 +270,11 @@ assert difference < 1e-5
 # %% [markdown]
 # ## With the library
 #
-# `gc.load` looks at what is there and opens it: a checkpoint, a symbol file, a SageMaker archive, our own files. It
-# does not trust files: it checks every operator, link and size in the graph before MXNet sees it. `describe` says
-# what it finds. By default the network gives what `Module.predict` gives, probabilities. To train it we want the
-# logits.
+# `gc.load` finds out what kind of file it is given and opens it: a checkpoint, a symbol file, a SageMaker archive, our
+# own files. It does not trust files: it checks every operator, link and size in the graph before MXNet sees it.
+# `describe` says what it finds; the last line says that a softmax is put in place of `SoftmaxOutput`. (It counts
+# BatchNorm's running statistics with the parameters, the table at the end does not.) By default the network gives what
+# `Module.predict` gives, probabilities. To train it we want the logits.
 
 # %%
 print(gc.checkpoint.describe(prefix))
@@ -281,8 +292,8 @@ small = compare("Module's network", clothes)
 # %% [markdown]
 # ## And back to where it came from
 #
-# The server that runs it may still use `Module`. `write_checkpoint` writes the pruned network as a checkpoint and
-# ends it in `SoftmaxOutput` again, and `Module` loads it like its own. Take another prefix than that of the
+# The server that runs it may still use `Module`. `write_checkpoint` writes the pruned network as a checkpoint and ends
+# it in `SoftmaxOutput` again, and `Module` loads it like its own, as epoch 0. Take another prefix than that of the
 # original, whose symbol file has the old sizes.
 
 # %%

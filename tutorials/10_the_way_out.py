@@ -50,9 +50,9 @@ def accuracy(classes):
 # %% [markdown]
 # ## Smaller, and on integers
 #
-# The techniques are those of tutorials 5 to 7. A quarter of the multiplications go, and BatchNorm's statistics are
-# estimated again. Nothing is trained here, so that this tutorial stays short; what that costs is in the table at the
-# end, and [tutorial 6](06_prune_a_resnet.py) wins it back.
+# The techniques are those of tutorials 5 to 7. At least a quarter of the multiplications go (`macs=0.75` is the share
+# that stays at most), and BatchNorm's statistics are estimated again. Nothing is trained here, so that this tutorial
+# stays short; what that costs is in the table at the end, and [tutorial 6](06_prune_a_resnet.py) wins it back.
 
 # %%
 original, small = gc.params.load("resnet18_cifar10"), gc.params.load("resnet18_cifar10")
@@ -70,7 +70,8 @@ results.add("... and on integers", int8, accuracies=[accuracy(answers["int8"])])
 #
 # `to_onnx` takes a network in fp32, or one on integers. Pruned layers are as small in the file as they are in the
 # network. Before the file is put in its place, it is checked, run, and compared with the network. The number of images
-# in a batch stays open.
+# in a batch stays open. (In fp32 a `.gcz` is shorter, as in the table at the end: it codes the numbers without loss,
+# ONNX does not.)
 
 # %%
 files = {"fp32": gc.export.to_onnx(small, results.path("-fp32.onnx"), example),
@@ -87,8 +88,10 @@ for precision, file in files.items():
 #     codes -> DequantizeLinear -> Conv -> QuantizeLinear -> codes
 #
 # An engine that finds this pattern computes all of it as one layer on integers. One that does not know the pattern
-# computes what is written, in fp32, and gets the same numbers. So count the operators, and read all that stands around
-# the first layer:
+# computes what is written, in fp32, and gets the same numbers. So count the operators (`Gemm` is the dense layer; each
+# layer reads its input, its weights and its bias through a `DequantizeLinear`; there is no BatchNorm, it is in the
+# weights), and read all that stands around the first layer. An `initializer` is a constant that the file holds; `maker`
+# says which node makes a tensor:
 
 # %%
 model = onnx.load(files["int8"])
@@ -109,12 +112,13 @@ for node in (first, read, weight_read, bias_read, layer, last):
 #
 #     code = clip(round(x / scale) + zero_point, 0, 255)
 #
-# and `DequantizeLinear` goes back, `x = (code - zero_point) * scale`. The list shows three kinds. Behind a ReLU numbers
-# are positive, zero has the code 0, and there is no ReLU in the file: the codes end there anyway. The images have the
-# code 128 for zero. A layer whose output is added to a shortcut (`..._before`) is rounded before the addition, too, and
-# its zero lies where its range needs it. (A `MaxPool` whose output ends in `..._places_codes` only picks every
-# second place, for the shortcut convolution behind it, which has a stride of two: OpenVINO would not find the pattern
-# otherwise.) Weights are signed codes with the zero point 0 and a scale for each channel.
+# and `DequantizeLinear` goes back, `x = (code - zero_point) * scale`. The list below shows three kinds. Behind a ReLU
+# no number is negative, zero has the code 0, and there is no ReLU in the file: the codes end there anyway. The images
+# have the code 128 for zero. A layer whose output is added to a shortcut (`..._before`) is rounded before the addition,
+# too, and its zero lies where its range needs it. Where it is 255, no number is above zero: a constant was subtracted
+# from this branch and added to the other, see tutorial 7. (A `MaxPool` whose output ends in `..._places_codes` only
+# picks every second place, for the shortcut convolution behind it, which has a stride of two: OpenVINO would not find
+# the pattern otherwise.) Weights are signed codes with the zero point 0 and a scale for each channel.
 
 # %%
 for node in model.graph.node:
@@ -127,8 +131,9 @@ for node in model.graph.node:
 #
 # Where do scales and zero points come from? Calibration found a threshold for each tensor, and the record has it. The
 # images have a sign: their threshold gets the code 127, and 128 is added to all codes. The layer's output has none, so
-# that its threshold gets the code 255. The weights of each output channel reach 127.5 steps: the largest of them is
-# rounded to 128 and cut to 127. Before that, BatchNorm's factor went into them:
+# that its threshold gets the code 255. The weights of each output channel reach 127.5 steps, as in tutorial 7: the
+# largest of them is rounded to 128 and cut to 127. (Without the factor of tutorial 7 a code could differ here and
+# there; the last line counts them.) Before that, BatchNorm's factor went into them:
 #
 #     alpha = gamma / sqrt(variance + epsilon)
 #     s_x = threshold / 127        s_out = threshold / 255        s_w = max |alpha * w| / 127.5
@@ -166,8 +171,8 @@ print(f"codes of the weights: {differ} of {codes_weight.size} are not those of t
 #
 #     code_out = clip(round((sum(code_w * code_x) + code_bias) * s_w * s_x / s_out) + zero_point, 0, 255)
 #
-# To see the file's own codes between two layers, we make them an output. ONNX Runtime computes the file as it is
-# written, its optimizations are off.
+# To see the file's own codes between two layers, we make them an output. We switch the optimizations of ONNX Runtime
+# off: then it computes the file as it is written, node by node, and the codes are there to be read.
 
 # %%
 def integer_convolution(codes, weights):
@@ -217,8 +222,10 @@ plot_curves({"before the rounding": [(float(values[index]), float(values[index])
 # ## Two other engines
 #
 # `gc.export.engine` opens a file in another engine and returns a network that you call like any other. Both run the
-# same bytes. (Processors without VNNI add pairs of products in 16 bits, and engines cut such sums. For them
-# `weights="narrow"` writes a file with slightly narrower weights, see tutorial 7.)
+# same file. On integers their answers are not all those of MXNet: the file rounds before an addition where MXNet's
+# kernels do not, and where a value lies half-way between two codes, each engine's fp32 decides. (Processors without
+# VNNI add pairs of products in 16 bits, and engines cut such sums. For them `weights="narrow"` writes a file whose
+# weights have codes of a smaller range, see tutorial 7.)
 
 # %%
 if int8.record.processor:   # notes for a processor without VNNI
@@ -240,7 +247,11 @@ for (runtime, precision), engine in engines.items():
 #
 # `gc.report` takes networks of all engines. Give it what you compared before, and it prints one table; `write_html`
 # makes a page of it, which needs nothing but a browser. Milliseconds are for a batch of 100 images on the same number
-# of threads. The figure shows these: the integers are far below fp32 in each engine.
+# of threads. The figure shows these: the integers are far below fp32 in each engine. But MXNet takes as long for the
+# pruned network in fp32 as for the original: the first stage has 28 channels left, as the library goes down to
+# multiples of 4 where multiples of 8 would leave a layer whole, and the kernels are slow at 28. In the table `bytes`
+# counts an integer weight as one byte and every other number as four, `entropy` is what a simple entropy coder makes of
+# them, and `file` is the size of the file.
 
 # %%
 def reported(net, file, **beside):
@@ -265,8 +276,9 @@ plot_before_after(times, results.path("-times.png"), ylabel="ms, batch of 100", 
 #
 # The command line does all of this: `prune`, `quantize`, `inspect` for the report, `export`, `evaluate`. In place of
 # `params:resnet18_cifar10` give your own files (`model` for `model-symbol.json` and `model-0000.params`), in place of
-# `cifar10` a folder with a directory of images for each class. `--limit` keeps it short here. `--epochs 2` would
-# fine-tune.
+# `cifar10` a folder with a directory of images for each class. `--limit` keeps it short here: it takes that many
+# images, and of those for training or calibration a tenth is held out to measure the accuracy on. On so few images that
+# is a rough number; on 1,000 of them BatchNorm's statistics are rougher, too, than above. `--epochs 2` would fine-tune.
 
 # %%
 folder = results.path("-commands")
@@ -302,6 +314,7 @@ results.finish()
 #
 # ## What to try next
 #
-# - Fine-tune before `quantize` (tutorial 6), and compare with the original after the same training.
+# - Fine-tune before `quantize` (tutorial 6), and compare with the original after the same training. With `round_to=16`
+#   in `prune_channels` the pruned network is faster in fp32 as well.
 # - `gc.export.to_onnx(small, path, example, weights="int8")`: fp32 computes, but the file is a quarter as long.
 # - Open `10_the_way_out-int8.onnx` in Netron, a viewer of graphs in the browser, and find the layer you computed.

@@ -1,4 +1,5 @@
-"""Figures: a network drawn as its channels, and figures in notebooks, where they stand below the cell that wrote them.
+"""Figures: a network drawn as its channels, names at the ends of lines, and figures in notebooks, where they stand
+below the cell that wrote them.
 """
 import sys
 
@@ -26,6 +27,23 @@ def draw_network(axes, channels, kept=()):
         axes.scatter(np.full(full.sum(), x), places[name][full], size, color="C0", zorder=2)
         axes.scatter(np.full((~full).sum(), x), places[name][~full], size, facecolor="white", edgecolor="C3", zorder=2)
         axes.text(x, -0.05, f"{name}\n{full.sum()}", ha="center", va="top")
+
+
+def label_ends(axes, ends, gap=0.034):
+    """Write names beside the ends of lines, {name: (x, y)}, moved apart where they would lie on each other.
+
+    Call it when limits and scales of the axes are set. ``gap`` is the least distance, as a fraction of their height.
+    """
+    names = sorted(ends, key=lambda name: ends[name][1])
+    to_fractions = axes.transData + axes.transAxes.inverted()
+    x, heights = to_fractions.transform([ends[name] for name in names]).T
+    for _ in range(100):  # neighbours that are too near push each other away
+        missing = np.clip(gap - np.diff(heights), 0, None) / 2
+        heights[:-1] -= missing
+        heights[1:] += missing
+    for name, left, height in zip(names, x, heights):
+        axes.annotate(name, ends[name], (left + 0.04, height), textcoords="axes fraction", fontsize="x-small",
+                      va="center", arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "gray"})
 
 
 def show_in_notebook(folder, pattern="*.png"):

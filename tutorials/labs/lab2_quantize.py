@@ -11,7 +11,10 @@
 # Replace each `...` by code of yours and run the cell: its last line checks what you wrote and says what is wrong. Use
 # in a function its arguments, imports and other functions of yours: what a cell has computed is not there when the
 # notebook is graded. Answer a question, with a letter such as `"a"`, before you run the cells below it. Hand in this
-# notebook and the file `lab2.gcz` that task 2.10 makes in the same folder. `lab` has the images, as in lab 1.
+# notebook and the file `lab2.gcz` that task 2.10 makes in the same folder. `lab` has the images:
+# `lab.train.batches(128, shuffle=True)` gives batches `(images, labels)` to train on, `lab.example` is a batch of
+# held-out images, `lab.accuracy(net)` the accuracy on all of them. `python tutorials/weave.py` makes this notebook, in
+# `tutorials/woven/en/labs`.
 
 # %%
 from lab import Lab
@@ -75,8 +78,8 @@ print(f"codes from {codes.min()} to {codes.max()}; largest error {np.abs(weight 
 # %% [markdown]
 # ## 2.3 A scale for each channel (5 minutes)
 #
-# A channel with small weights does not have to use the steps of the largest one: four bytes more per channel. A channel
-# can be all zero, too.
+# A channel with small weights does not have to use the steps of the largest one. The price is small: the scale takes
+# four bytes more per channel. A channel can be all zero, too.
 
 # %%
 def channel_scales(weight, bits):
@@ -121,13 +124,14 @@ print(np.unique(codes_of(weight, scale_of(weight, 3), 3), return_counts=True))
 # %% [markdown]
 # ## 2.5 Calibrate a layer (15 minutes)
 #
-# The range of an activation is not known before data were seen. A few values are far out; a threshold T below them cuts
-# them and gives all others finer steps. Choose T by the mean squared error over the values that were seen:
+# The range of an activation is not known before data were seen. A few values are far larger than the rest; a threshold
+# T below them cuts them and gives all others finer steps. Choose T by the mean squared error over the values that were
+# seen, with the `q_max` of 2.1:
 #
 #     scale = T / q_max
 #     error = mean((x - clip(round(x / scale), -q_max, q_max) * scale)**2)
 #
-# Try a hundred thresholds, a hundredth of the largest magnitude apart.
+# Try a hundred thresholds, from a hundredth of the largest magnitude up to this magnitude itself, a hundredth apart.
 
 # %%
 def mse_threshold(values, bits):
@@ -245,8 +249,9 @@ for title, network in (("fp32", net), ("weights rounded", rounded), ("weights an
 # ## 2.9 Straight through (10 minutes)
 #
 # Rounding is flat: its gradient is zero, and nothing trains. The straight-through estimator rounds in the forward pass
-# and goes back as if nothing had been rounded; beyond the threshold the output does not change, so the gradient is zero
-# there. `mx.nd.BlockGrad` makes of an array a constant for autograd, `mx.nd.rint` rounds, and `mx.nd.clip` cuts.
+# and goes back as if nothing had been rounded (such a rounding is called *fake quantization*); beyond the threshold the
+# output does not change, so the gradient is zero there. `mx.nd.BlockGrad` makes of an array a constant for autograd,
+# `mx.nd.rint` rounds, and `mx.nd.clip` cuts.
 
 # %%
 def fake_quantize(x, threshold, bits):
@@ -262,7 +267,8 @@ lab.check(9, fake_quantize)
 
 # %% [markdown]
 # One weight that is trained through the rounding: it is to be 0.6, and only -1, -2/3, ..., 1 are there. Without the
-# estimator it would never move.
+# estimator it would never move. With it the weight ends at the border between 1/3 and 2/3, and goes to and fro there:
+# neither value is 0.6, and each pulls it to the other side.
 
 # %%
 weight = mx.nd.array([0.1])
@@ -279,8 +285,9 @@ print(f"weight {weight.asscalar():.3f}, rounded {fake_quantize(weight, 1.0, 3).a
 #
 # A file of **at most 11,000 bytes** that recognizes **at least 97 %** of the held-out images, in at most four minutes,
 # with weights and activations of **at most 3 bits** in every layer. With 4 bits `quantize` would do; with 3 rounding
-# alone does not: `prepare_qat` makes a network that trains with the rounding, `convert` integers of it.
-# `help(gc.quantization.prepare_qat)` has an example.
+# alone does not: `prepare_qat` makes a network that trains with the rounding, `convert` integers of it. No kernel knows
+# 3 bits, so it takes `simulate=True`. The minutes are those of `compress`, and the last line of the cell writes the
+# file. `help(gc.quantization.prepare_qat)` has an example.
 
 # %%
 def compress():
