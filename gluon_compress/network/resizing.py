@@ -18,7 +18,7 @@ from .nodes import Node, edited
 from .numbers import Origin, change_numbers
 from .operators import OPERATORS
 from .trainer import check_shapes
-from .values import interface_of_parameter, parameters, walk
+from .values import has_begun, interface_of_parameter, parameters, walk
 
 SIZES = ("_units", "_in_units", "_channels", "_in_channels", "_num_groups", "_kwargs", "_cached_graph")
 EMPTY: Mapping[Origin, int] = {}
@@ -73,7 +73,7 @@ def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapp
         put_back(net, state)
         raise
     for trainer in {id(named[name]._trainer): named[name]._trainer for name in shapes}.values():
-        if isinstance(trainer, Trainer) and trainer._kv_initialized:
+        if isinstance(trainer, Trainer) and has_begun(trainer):
             _check_at_next_step(trainer)
 
 

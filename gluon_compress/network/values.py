@@ -158,12 +158,17 @@ def write_values(parameter: Parameter, value: np.ndarray) -> None:
 def leave_store(parameter: Parameter) -> None:
     """Let a trainer whose key-value store holds a copy of the parameter make a new one at its next step."""
     trainer = parameter._trainer
-    if trainer is None or not trainer._kv_initialized or not trainer._update_on_kvstore:
+    if not has_begun(trainer) or not trainer._update_on_kvstore:
         return
     if trainer._distributed:
         raise NetworkError(f"parameter {parameter.name} is on servers, which cannot be told: change it before the "
                            f"first step, or prune with MaskedTrainer and a GradualPruner or replace_masks")
     trainer._reset_kvstore()
+
+
+def has_begun(trainer: Any) -> bool:
+    """Whether a trainer, or None, has made its key-value store; one whose making failed half-way never does."""
+    return getattr(trainer, "_kv_initialized", False)
 
 
 def walk(block: Block, prefix: str = "") -> Iterator[tuple[str, Parameter, Block]]:
