@@ -375,6 +375,16 @@ def test_after_ctrl_c_in_any_stage_the_network_is_as_it_was_and_the_same_files_c
         assert again == files and identical(new, values), (held_out_stop, training_stop)
 
 
+def test_ctrl_c_again_while_the_network_is_put_back_is_heard_when_that_is_done(net, trained, monkeypatch):
+    def press_again(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        gc.network.restore_snapshot(*arguments)
+    monkeypatch.setattr("gluon_compress.coding.pipeline.compressing.restore_snapshot", press_again)
+    with pytest.raises(KeyboardInterrupt):
+        compress(net, Counted(HELD_OUT, 5), 0.02, TRAINING, INPUTS, SHORT, **QUIET)
+    assert identical(trained, snapshot(net)) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_disk_that_is_full_is_named_and_going_on_with_more_room_makes_the_same(net, trained, tmp_path):
     arguments = {"data": HELD_OUT, "max_accuracy_drop": 0.02, "training_data": TRAINING, "stages": SHORT,
                  "calibration_data": INPUTS, **QUIET}

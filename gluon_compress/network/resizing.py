@@ -14,6 +14,7 @@ import numpy as np
 from mxnet.gluon import Block, HybridBlock, SymbolBlock, Trainer, nn
 
 from ..errors import NetworkError
+from .ctrl_c import undisturbed
 from .nodes import Node, edited
 from .numbers import Origin, change_numbers
 from .operators import OPERATORS
@@ -121,6 +122,7 @@ def capture(net: HybridBlock) -> tuple[list, list]:
     return ([(p, p._shape, p._data, p._grad) for p in parameters(net).values()], list(zip(blocks, sizes)))
 
 
+@undisturbed()
 def put_back(net: HybridBlock, state: tuple[list, list]) -> None:
     """Undo what happened to the sizes and arrays of ``net`` since ``state = capture(net)``."""
     arrays, blocks = state

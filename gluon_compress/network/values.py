@@ -10,6 +10,7 @@ from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
 from ..arguments import shown
 from ..errors import NetworkError
+from .ctrl_c import undisturbed
 from .interface import CLASSIC, NUMPY, Interface, active_interface, interface_of_array, is_numpy
 
 
@@ -124,8 +125,9 @@ def restore_snapshot(net: HybridBlock, values: Any) -> None:
         for name, value in values.items():
             set_values(own[name], value)
     except BaseException:  # Ctrl-C, too: not half of one network and half of another
-        for name, value in before.items():
-            write_values(own[name], value)
+        with undisturbed():
+            for name, value in before.items():
+                write_values(own[name], value)
         raise
 
 

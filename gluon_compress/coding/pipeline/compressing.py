@@ -20,6 +20,7 @@ from ...arguments import check_flag, check_integer, check_number, shown
 from ...files.paths import check_folder, check_writable
 from ...network import digest
 from ...network.checks import check_net, context_of
+from ...network.ctrl_c import undisturbed
 from ...network.data import (
     as_given,
     check_data,
@@ -201,8 +202,9 @@ def _put_back_on_error(net: HybridBlock) -> Iterator[None]:
     try:
         yield
     except BaseException:  # after Ctrl-C, too, the network is as it was
-        put_back(net, state)
-        restore_snapshot(net, values)
+        with undisturbed():
+            put_back(net, state)
+            restore_snapshot(net, values)
         raise
 
 
