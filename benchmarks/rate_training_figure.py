@@ -3,6 +3,8 @@
 Called by ``rate_training_table.py``; ``results/rate_training.png``. Published points are the sources' own claims, of
 weights alone; ours are whole files, a dot for each seed.
 """
+from textwrap import fill
+
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
 from gluon_compress.files.writing import write_atomically
 from matplotlib.figure import Figure
@@ -14,7 +16,8 @@ PUBLISHED = {
     "lenet_300_100_mnist": [("Han 2016", 40, 1.58), ("EPR 2020", 124, 1.9)],
     "lenet5_caffe_mnist": [("Han 2016", 39, 0.74), ("EPR 2020", 606, 1.0), ("MIRACLE 2019", 555, 0.69),
                            ("MIRACLE 2019", 1110, 0.96), ("Bayesian Compression 2017", 771, 1.0)]}
-CROWDED = 700  # times smaller: from here on names stand below and to the right
+WIDTH = 16  # letters in a line of a name
+CROWDED = 700  # times smaller: from here on names stand to the right, where those of others are to the left
 
 
 def draw(rows, path):
@@ -29,8 +32,8 @@ def draw(rows, path):
                      linewidth=1, label="the dense network")
         for source, times, error in PUBLISHED.get(name, ()):
             axes.scatter(times, error, color="tab:orange", marker="D")
-            axes.annotate(source, (times, error), xytext=(0, 6 if times < CROWDED else -13), fontsize="small",
-                          textcoords="offset points", horizontalalignment="right" if times < CROWDED else "left")
+            axes.annotate(fill(source, WIDTH), (times, error), xytext=(0, 6), textcoords="offset points",
+                          fontsize="small", horizontalalignment="right" if times < CROWDED else "left")
         axes.set(title=TITLES[name], xlabel="times smaller than .params", ylabel="test error (%)", xscale="log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")

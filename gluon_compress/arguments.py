@@ -131,12 +131,21 @@ _MISSING = _Missing()  # stands for a key that a dict does not have, which diffe
 
 
 def differences(saved: Mapping[str, Any], current: Mapping[str, Any], prefix: str = "") -> str:
-    """What differs between two JSON dicts, for messages: "seed is 0 there, 1 here, ..."; "" when nothing does."""
+    """What differs between two JSON dicts, for messages: "seed is 0 there, 1 here, ..."; "" when nothing does.
+
+    Lists of as many dicts are gone into, too: "stages[0].rate is 0.1 there, ...".
+    """
     parts = []
     for name in [*current, *sorted(saved.keys() - current.keys())]:
         old, new = saved.get(name, _MISSING), current.get(name, _MISSING)
         if isinstance(old, dict) and isinstance(new, dict):
             parts.append(differences(old, new, f"{prefix}{name}."))
+        elif _are_dicts(old) and _are_dicts(new) and len(old) == len(new):
+            parts.extend(differences(*pair, f"{prefix}{name}[{index}].") for index, pair in enumerate(zip(old, new)))
         elif old != new:
             parts.append(f"{prefix}{name} is {old!r} there, {new!r} here")
     return ", ".join(filter(None, parts))
+
+
+def _are_dicts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)

@@ -20,7 +20,7 @@ from .errors import RecordError
 from .files.schema import anything
 
 if TYPE_CHECKING:
-    from mxnet.gluon import HybridBlock
+    from mxnet.gluon import HybridBlock, Parameter
 
     from .network.graph import Graph
 
@@ -201,6 +201,11 @@ class Record:
 
     def resize(self, net: HybridBlock) -> None:
         """Give a fresh copy of the original network the shapes that this record's technique left."""
+
+
+def codes_of(forms: Mapping[str, Form], named: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+    """{structural parameter name: what its form stores} of the values that the parameters ``named`` have now."""
+    return {name: form.encode(named[name].list_data()[0].asnumpy()) for name, form in forms.items()}
 
 
 class NetworkRecord(Record):

@@ -26,7 +26,7 @@ def measured(path):
     arrays = np.load(path.with_suffix(".npz"))
     images = mx.nd.array(arrays["images"])
     int8 = gc.load(path)
-    narrowed = len(int8.record.processor)  # of the network that was made last of these codes
+    narrowed = len(int8.record.processor)
     found, expected = int8(images).asnumpy(), int8.quantized.network(simulate=True)(images).asnumpy()
     return {"agreement": float((found.argmax(axis=1) == arrays["outputs"].argmax(axis=1)).mean()),
             "kernels to fp32": decibels(arrays["outputs"], found),

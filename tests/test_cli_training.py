@@ -221,6 +221,77 @@ def test_the_state_of_another_run_is_refused(work, capsys):
         assert message in capsys.readouterr().err
 
 
+def everything(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("words, option", [(COMPRESS, "--state"), (CODED, "--state"), (CODED, "default"),
+                                           (DISTILL, "default")], ids=lambda value: value if value == "default" else "")
+def test_what_is_the_user_s_where_the_state_would_be_stays(work, capsys, words, option):
+    """The state is removed when all is done, and when there is nothing to go on from."""
+    folder = work / ("mine" if option == "--state" else f"{words[words.index('--output') + 1]}.state")
+    shutil.copytree(work / "photos", folder)
+    (folder / "results.json").write_text("{}")
+    before = everything(folder)
+    assert call(*words, *(["--state", "mine"] if option == "--state" else [])) == 1
+    assert everything(folder) == before
+    if words is not DISTILL:
+        assert re.search(r"has files that are no state of compress: b, g, r; accepted as --state: a new folder",
+                         capsys.readouterr().err)
+    shutil.rmtree(folder)
+    if words is not DISTILL:
+        folder.write_text("mine")
+        assert call(*words, *(["--state", "mine"] if option == "--state" else [])) in (1, 2)
+        assert folder.read_text() == "mine"
+
+
+def test_a_file_of_the_user_s_that_comes_into_the_state_meanwhile_stays(work, monkeypatch):
+    def leave(work, net):
+        (work.folder / "mine.txt").write_text("mine")
+        return net, []
+    monkeypatch.setattr("gluon_compress.cli.pipeline.STAGES", [*stages.STAGES[:2], stages.Stage("fine-tuned", leave),
+                                                               stages.STAGES[3]])
+    assert call(*COMPRESS, "--state", "state") == 0
+    assert [path.name for path in Path("state").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("to", ["int8", "coded"])
+def test_a_layer_that_is_excluded_stays_as_it_is_in_all_stages_and_its_name_is_checked(work, capsys, to):
+    def dense(path):
+        [weight] = [layer.value() for layer in gc.network.layers(gc.load(path)) if layer.kind == "Dense"]
+        return weight
+    words = [*COMPRESS[:-2], "--macs", "1", "--to", to]
+    if to == "coded":
+        assert call(*words, "--exclude", "Dense", "--max-accuracy-drop", "0.2") == 0
+        assert np.array_equal(dense("small.gcz"), dense("model"))
+        assert call(*words, "--exclude", "Dense", "--force", "--rate", "0.1") == 0
+        assert np.array_equal(dense("small.gcz"), dense("model"))
+    else:
+        assert call(*words, "--exclude", "Dense") == 0
+        assert "dense0" in gc.load("small.gcz").record.left_out
+    capsys.readouterr()
+    assert call(*words, "--exclude", "nope", "--force") == 1
+    assert "exclude names 'nope', but there is no such layer" in capsys.readouterr().err
+
+
+NUMBERS = ("macs", "max-accuracy-drop", "rate", "held-out", "learning-rate", "weight-decay", "temperature",
+           "hard-weight")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize("option", NUMBERS)
+def test_a_number_that_is_none_is_refused_at_once(work, capsys, option, number):
+    words = [word for word in CODED if word not in ("--macs", "1")] if option == "macs" else CODED
+    assert call(*words, f"--{option}", number) == 2
+    assert re.search(f"'--{option}': {number} is (no finite number|not in the range)", capsys.readouterr().err)
+
+
+def test_data_without_batches_are_named(work, capsys):
+    (work / "nothing.py").write_text("def pair(): return [], []")
+    assert call(*CODED[:3], "nothing:pair", *CODED[4:]) == 1
+    assert "data has no batches; accepted: an iterable" in capsys.readouterr().err
+
+
 # ---- distill
 
 def test_distill_trains_the_student_and_measures_both(work, capsys):

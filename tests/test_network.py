@@ -201,6 +201,17 @@ def test_a_snapshot_is_put_back_where_onednn_laid_weights_out_anew(dimensions):
     assert all(p.data() is array for p, array in zip(net.collect_params().values(), arrays))
 
 
+def test_values_can_be_set_and_sizes_changed_after_a_trainer_could_not_be_made():
+    """Gluon has told the parameters of it by then, and it lacks what a trainer has."""
+    net, example = build(NormNet)
+    taken = network.snapshot(net)
+    with pytest.raises(TypeError, match="param_dict"):
+        mx.gluon.Trainer(net.collect_params(), "sgd", {"param_dict": {}})
+    network.restore_snapshot(net, {name: value + 1 for name, value in taken.items()})
+    assert identical({name: value + 1 for name, value in taken.items()}, values(net))
+    gc.pruning.prune_channels(net, example, 0.5, round_to=1)
+
+
 def test_values_keep_their_type_and_wait_for_a_shape():
     net = nn.Dense(2)
     net.initialize()

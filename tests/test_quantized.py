@@ -167,6 +167,17 @@ def test_values_whose_batch_norm_is_not_folded_are_refused():
             Quantized.from_tensors(int8.graph, tensors, {"quantization": int8.record, "scales": int8.scales})
 
 
+def test_each_network_of_one_quantization_has_a_record_of_its_own():
+    """What differs on this processor, and what was measured, is of one network."""
+    net, example = build(NormNet)
+    int8 = quantize(net, [example], **QUIET)
+    int8.record.processor, islands = {"features.0": "narrower here"}, dict(int8.record.islands)
+    other = int8.quantized.network(simulate=True)
+    other.record.islands_share, other.record.accuracy = 0.5, 0.9
+    assert int8.record.processor == {"features.0": "narrower here"} and int8.record.islands == islands
+    assert int8.record.islands_share is int8.record.accuracy is None
+
+
 def test_integer_constants_are_saved_and_loaded(tmp_path):
     def f(net, F, x, order):
         return net.head(F.take(net.dense(x), order, axis=1))

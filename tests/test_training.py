@@ -170,6 +170,19 @@ def test_the_schedule_is_followed_step_by_step_and_the_rate_given_back():
     assert trainer.learning_rate == 0.3
 
 
+def test_numbers_may_be_numpy_s_in_a_run_that_is_saved_too(tmp_path):
+    def run(file, integer, decimal):
+        net = build()
+        trainer = Trainer(net.collect_params(), "sgd", {"learning_rate": decimal(0.25)})
+        fit(net, epochs=integer(2), trainer=trainer, schedule=lambda progress: decimal(1 - progress), seed=integer(3),
+            state_path=tmp_path / file)
+        return snapshot(net)
+    expected = run("python", int, float)
+    for decimal in (np.float32, np.float64):
+        assert_same_parameters(run(decimal.__name__, np.int64, decimal), expected)
+    assert_same_parameters(run("float32", int, float), expected)  # the state is that of the same run
+
+
 def test_a_trainer_with_a_scheduler_of_its_own():
     def trainer(net):
         scheduler = mx.lr_scheduler.FactorScheduler(step=4, factor=0.5, base_lr=0.4)

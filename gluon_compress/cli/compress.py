@@ -11,11 +11,12 @@ from .data import Data, open_data, open_test_data
 from .data_options import data_options, held_out_option, test_option
 from .failures import Refusal
 from .networks import example_of, open_network
-from .options import CRITERIA, calibration_option, exclude_option, network_argument, output_option
-from .pipeline import RESULTS, Pipeline, settings_of
+from .options import CRITERIA, Number, calibration_option, exclude_option, network_argument, output_option
+from .pipeline import Pipeline, settings_of
 from .run import Run
 from .stages import Work
-from .training import FINE_TUNING_RATE, remember_training, state_kept, state_of, training_options
+from .states import state_folder_kept, state_folder_of
+from .training import FINE_TUNING_RATE, remember_training, training_options
 
 SETTINGS = ("macs", "criterion", "exclude", "epochs", "temperature", "hard_weight", "optimizer", "learning_rate",
             "weight_decay", "augment", "seed", "held_out", "max_accuracy_drop", "calibration_images", "to", "rate")
@@ -33,15 +34,15 @@ REMEDIES = {  # {stage: what helps where it loses much}
 @output_option("The smaller network.", ".gcz")
 @data_options("Training images")
 @test_option
-@click.option("--macs", type=click.FloatRange(0, 1, min_open=True), default=0.5, show_default=True, metavar="SHARE",
+@click.option("--macs", type=Number(0, 1, min_open=True), default=0.5, show_default=True, metavar="SHARE",
               help="The share of the multiply-accumulates that is kept.")
-@click.option("--max-accuracy-drop", type=click.FloatRange(0, 1), metavar="SHARE", help="The accuracy that may be lost "
+@click.option("--max-accuracy-drop", type=Number(0, 1), metavar="SHARE", help="The accuracy that may be lost "
               "on the held out images: 0.01 for one point of a hundred. When more is lost, fewer channels are removed, "
               "fewer layers run on integers, and weights are rounded less coarsely.")
 @click.option("--to", type=click.Choice(["int8", "coded"]), default="int8", show_default=True,
               help="What the last stage makes: a network that runs on integers, or one in fp32 whose file is as small "
               "as can be.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="RATE", help="With --to coded: how coarsely "
+@click.option("--rate", type=Number(0, min_open=True), metavar="RATE", help="With --to coded: how coarsely "
               "weights are rounded, 0.0001 to 1. [default: as --max-accuracy-drop allows; without it 0.01]")
 @click.option("--criterion", type=click.Choice(CRITERIA), default="l1", show_default=True,
               help="How channels are ranked; the lowest go.")
@@ -74,6 +75,7 @@ def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None
     if rate is not None and to != "coded":
         raise Refusal(f"--rate is {rate}, and --to {to} has no use for it; accepted: --to coded")
     target = run.target(output)
+    folder = state_folder_of(run, target)
     run.options["head"] = "logits"  # the losses take no probabilities
     opened = open_network(run)
     data = open_data(run, opened)
@@ -85,8 +87,7 @@ def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None
     if run.would(f"keep {macs:.0%} of the multiply-accumulates of {opened.text}, train it for "
                  f"{run.options['epochs']} epochs on {training}, and {LAST_STEP[to]}", target):
         return
-    folder = state_of(run, target)
-    with state_kept(run, folder, RESULTS):
+    with state_folder_kept(run, folder):
         work = Work(run, opened, example, training, held_out, folder, macs)
         pipeline = Pipeline(work, settings_of(work, SETTINGS), max_accuracy_drop)
         last = pipeline.go()

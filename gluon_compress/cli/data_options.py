@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from .options import stacked
+from .options import Number, stacked
 
 BUILT_IN = ("mnist", "fashion_mnist", "cifar10")
 PARTS = ("train", "test")
@@ -98,7 +98,7 @@ def data_options(what: str, required: bool = True) -> Callable[[Callable[..., An
 
 
 held_out_option = click.option(
-    "--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
+    "--held-out", type=Number(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
     help="The share of --data that is set aside: nothing is trained on it, and choices are made by it.")
 
 test_option = click.option("--test", type=DataText(), metavar="DATA",

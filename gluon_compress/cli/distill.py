@@ -13,7 +13,8 @@ from .failures import Refusal
 from .networks import Opened, example_of, open_network
 from .options import NetworkText, network_argument, output_option
 from .run import Run
-from .training import new_trainer, remember_training, state_kept, state_of, training_batches, training_options
+from .states import state_file_kept, state_of
+from .training import new_trainer, remember_training, training_batches, training_options
 
 RATE = 0.05
 
@@ -56,7 +57,7 @@ def distill(run: Run, output: str, teacher: str, epochs: int, **shared: Any) -> 
     if run.would(f"train {student.text} for {epochs} epochs on {rest}, with {professor.text} as the teacher", target):
         return
     state = state_of(run, target)
-    with state_kept(run, state):
+    with state_file_kept(run, state):
         history = gc.distillation.distill(
             student.net, professor.net, training_batches(run, rest), epochs, run.options["temperature"],
             run.options["hard_weight"], trainer=new_trainer(run, student.net, RATE), schedule=gc.training.one_cycle,

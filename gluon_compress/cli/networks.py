@@ -143,8 +143,9 @@ def _shapes(run: Run, opened: Opened, data: Any) -> list[tuple[int, ...]]:
     if given:
         return _in_order(given, opened.inputs)
     if data is not None:
+        from ..network.data import go_through
         from ..network.inputs import example_inputs
-        first = next(iter(data))
+        first = next(go_through(data, "data"))
         inputs = first[0] if isinstance(first, (tuple, list)) else first
         return [(1, *value.shape[1:]) for value in example_inputs(inputs)]
     if not opened.shapes:

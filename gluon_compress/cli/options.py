@@ -4,6 +4,7 @@ from __future__ import annotations
 import glob
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +34,16 @@ class NetworkText(click.ParamType):
             return [CompletionItem(name) for name in (*sources, *files)] or [CompletionItem(incomplete, type="file")]
         names = {"params": trained_names, "zoo": zoo_names}.get(source, list)()
         return [CompletionItem(f"{source}:{name}") for name in names if name.startswith(beginning)]
+
+
+class Number(click.FloatRange):
+    """A finite number within bounds; to click alone, "nan" is within all bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is no finite number.", param, ctx)
+        return number
 
 
 class Target(click.ParamType):

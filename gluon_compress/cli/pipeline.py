@@ -11,8 +11,7 @@ from .data import Data
 from .failures import Refusal
 from .recipes import digest_of
 from .stages import CODED, STAGES, TRAINED, Stage, Work
-
-RESULTS = "results.json"
+from .states import RESULTS
 
 
 class Pipeline:

@@ -15,6 +15,7 @@ from .failures import Refusal
 from .networks import Opened, example_of, open_network
 from .options import (
     CRITERIA,
+    Number,
     check_criterion_of_weights,
     chosen_layers,
     layer_options,
@@ -43,21 +44,21 @@ class PatternText(click.ParamType):
 
 
 amount_options = stacked(
-    click.option("--ratio", type=click.FloatRange(0, 1, **BETWEEN), metavar="SHARE",
+    click.option("--ratio", type=Number(0, 1, **BETWEEN), metavar="SHARE",
                  help="Channels: the share that is removed, of each layer or of all together (--scope global)."),
-    click.option("--macs", type=click.FloatRange(0, 1, **BETWEEN), metavar="SHARE",
+    click.option("--macs", type=Number(0, 1, **BETWEEN), metavar="SHARE",
                  help="Channels: the share of the multiply-accumulates that is kept."),
-    click.option("--latency", type=click.FloatRange(0, min_open=True), metavar="MS",
+    click.option("--latency", type=Number(0, min_open=True), metavar="MS",
                  help="Channels: the milliseconds that a batch of --shape may take."),
-    click.option("--sparsity", type=click.FloatRange(0, 1, **BETWEEN), metavar="SHARE",
+    click.option("--sparsity", type=Number(0, 1, **BETWEEN), metavar="SHARE",
                  help="Weights: the share that becomes zero."),
-    click.option("--threshold", type=click.FloatRange(0), metavar="W",
+    click.option("--threshold", type=Number(0), metavar="W",
                  help="Weights: those with |w| <= W become zero."),
     click.option("--n-m", type=PatternText(), metavar="2:4",
                  help="Weights: of 4 consecutive ones, at most 2 stay different from zero."),
     click.option("--sensitivity", type=click.Path(dir_okay=False), metavar="FILE",
                  help="What gluon-compress sensitivity wrote: each layer loses as much as costs at most --max-drop."),
-    click.option("--max-drop", type=click.FloatRange(0), default=0.01, show_default=True, metavar="SHARE",
+    click.option("--max-drop", type=Number(0), default=0.01, show_default=True, metavar="SHARE",
                  help="With --sensitivity: the accuracy that each layer alone may cost."))
 
 choice_options = stacked(

@@ -12,7 +12,7 @@ from .data_options import data_options, held_out_option
 from .doubts import note_guessing
 from .failures import Refusal
 from .networks import Opened, example_of, open_network
-from .options import calibration_option, chosen_layers, layer_options, network_argument, output_option
+from .options import Number, calibration_option, chosen_layers, layer_options, network_argument, output_option
 from .run import Run
 from .saving import save_network
 from .tuning import Tuning
@@ -35,7 +35,7 @@ FOR_INTEGERS = {"method": "mse", "equalize": None, "max_accuracy_drop": None, "s
               help="How the scale of a weight is chosen. [default: max]")
 @click.option("--equalize/--no-equalize", default=None, help="Bring channels to like ranges first. [default: for "
               "networks with depthwise convolutions, where it helps]")
-@click.option("--max-accuracy-drop", type=click.FloatRange(0, 1), metavar="SHARE", help="Keep as few layers in fp32 as "
+@click.option("--max-accuracy-drop", type=Number(0, 1), metavar="SHARE", help="Keep as few layers in fp32 as "
               "are needed to lose at most this on images held out: 0.01 for one point of a hundred.")
 @calibration_option
 @click.option("--simulate", is_flag=True, help="For fewer than 8 bits: the same integers, computed in fp32.")

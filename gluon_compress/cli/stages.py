@@ -69,6 +69,8 @@ def prune(work: Work, net: Any) -> tuple[Any, list[Any]]:
     """Channels go, and the statistics of BatchNorm are estimated anew."""
     import gluon_compress as gc
 
+    from ..network.layer import matching_names
+    matching_names("exclude", work.run.options["exclude"], gc.network.layers(net))  # raises, also where nothing goes
     if work.macs >= 1:
         return net, []
     plan = gc.pruning.prune_channels(net, work.example, macs=work.macs, scope="global", max_ratio=0.9,
@@ -103,7 +105,8 @@ def quantize(work: Work, net: Any) -> tuple[Any, list[Any]]:
         arguments = {"evaluate": work.accuracy, "max_accuracy_drop": max(0.0, drop - lost)}
     images = work.training.sample(options["calibration_images"])
     try:
-        return gc.quantization.quantize(net, images.batches(), progress=work.progress, **arguments), []
+        return gc.quantization.quantize(net, images.batches(), exclude=options["exclude"], progress=work.progress,
+                                        **arguments), []
     except NotKept as error:
         work.run.note(f"the network stays in fp32: {error}")
         return net, []
@@ -114,18 +117,18 @@ def code(work: Work, net: Any) -> tuple[Any, list[Any]]:
     import gluon_compress as gc
 
     options = work.run.options
-    drop, seed, images = options["max_accuracy_drop"], options["seed"], work.training.sample(
-        options["calibration_images"])
+    drop, seed, exclude = options["max_accuracy_drop"], options["seed"], options["exclude"]
+    images = work.training.sample(options["calibration_images"])
     if drop is None or options["rate"] is not None:
         rate = RATE if options["rate"] is None else options["rate"]
-        return net, [gc.quantization.quantize_weights(net, rate=rate, calibration_data=images.batches(), seed=seed,
-                                                      progress=work.progress)]
+        return net, [gc.quantization.quantize_weights(net, rate=rate, calibration_data=images.batches(),
+                                                      exclude=exclude, seed=seed, progress=work.progress)]
     lost = work.accuracy(work.original.net) - work.accuracy(net)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         result = gc.coding.compress(net, work.held_out.batches(), min(max(0.0, drop - lost), 1.0),
-                                    calibration_data=images.batches(), stages=[gc.coding.Rounding()], seed=seed,
-                                    folder=work.folder / f"coding-{work.macs:.4f}", progress=False)
+                                    calibration_data=images.batches(), stages=[gc.coding.Rounding(exclude=exclude)],
+                                    seed=seed, folder=work.folder / f"coding-{work.macs:.4f}", progress=False)
     for warning in caught:
         if warning.category is UserWarning:
             work.run.note(str(warning.message))

@@ -1,10 +1,7 @@
-"""What commands that train have in common: the optimizer, the learning rate, augmentation, states."""
+"""What commands that train have in common: the optimizer, the learning rate, augmentation."""
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,7 +9,7 @@ import click
 from .data import Data
 from .failures import Refusal
 from .networks import Opened
-from .options import Decorated, stacked
+from .options import Decorated, Number, stacked
 from .run import Run
 
 OPTIMIZERS = ("nag", "sgd", "adam")
@@ -36,10 +33,10 @@ def optimizer_options(rate: float) -> Callable[[Decorated], Decorated]:
     return stacked(
         click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="nag", show_default=True,
                      help="What changes the weights; nag is SGD with Nesterov's momentum."),
-        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE",
+        click.option("--learning-rate", type=Number(0, min_open=True), metavar="RATE",
                      help=f"The highest; it rises for a fifth of the training, then falls to 0. "
                           f"[default: {rate}, for adam {ADAM_RATE}]"),
-        click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True,
+        click.option("--weight-decay", type=Number(0), default=5e-4, show_default=True,
                      help="How strongly weights are drawn to zero."),
         click.option("--augment", type=AugmentText(), metavar="crop,flip", help="Training images are shifted by up to "
                      "an eighth of their side (crop), mirrored (flip), or lose a square (cutout); or none. [default: "
@@ -53,9 +50,9 @@ def training_options(epochs: int, rate: float) -> Callable[[Decorated], Decorate
     return stacked(
         click.option("--epochs", type=click.IntRange(0 if epochs else 1), default=epochs, show_default=True,
                      help="How often to go through the data."),
-        click.option("--temperature", type=click.FloatRange(0, min_open=True), default=4.0, show_default=True,
+        click.option("--temperature", type=Number(0, min_open=True), default=4.0, show_default=True,
                      help="Divides the logits that the teacher's and the student's probabilities are made of."),
-        click.option("--hard-weight", type=click.FloatRange(0, 1), default=0.1, show_default=True,
+        click.option("--hard-weight", type=Number(0, 1), default=0.1, show_default=True,
                      help="The share of the labels in the loss; the rest is the teacher's."),
         optimizer_options(rate))
 
@@ -92,32 +89,3 @@ def _augmentation(text: str | None, data: Data) -> Any:
     known = {"crop": datasets.random_crop(eighth), "flip": datasets.random_flip, "cutout": datasets.cutout(2 * eighth)}
     chosen = [known[name] for name in text.split(",") if name != "none"]
     return datasets.compose(*chosen) if chosen else None
-
-
-@contextmanager
-def state_kept(run: Run, state: Path, marker: str = "") -> Iterator[None]:
-    """Say, when what is done within fails, where its state is; remove it when all is done.
-
-    ``state`` is a file, or a folder in which a file named ``marker`` tells that there is something to go on from.
-    """
-    try:
-        yield
-    except BaseException:  # Ctrl-C, too: whatever ends the run, the user must know that it can go on
-        if (state / marker).is_file():
-            run.note(f"{state} holds what is done so far; the same command goes on from there")
-        else:
-            _remove(state)
-        raise
-    _remove(state)
-
-
-def _remove(state: Path) -> None:
-    if state.is_dir():
-        shutil.rmtree(state)
-    else:
-        state.unlink(missing_ok=True)
-
-
-def state_of(run: Run, target: Path) -> Path:
-    """Where the state of a run is: at ``--state``, or beside the file that it makes."""
-    return Path(run.options["state"] or f"{target}.state")

@@ -91,7 +91,12 @@ class LayerCost:
     @property
     def sparsity(self) -> float:
         """Share of zeros among the parameters, in [0, 1]."""
-        return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
+        return share_of_zeros(self.nonzeros, self.parameters)
+
+
+def share_of_zeros(nonzeros: int, parameters: int) -> float:
+    """In [0, 1]; 0 where there are no parameters."""
+    return 1 - nonzeros / parameters if parameters else 0.0
 
 
 class NetworkCosts(NamedTuple):

@@ -18,7 +18,7 @@ from ..pruning import Sensitivity
 from ..quantization import QuantizationRecord
 from ..records import Record
 from .comparison import ratios
-from .costs import LayerCost
+from .costs import LayerCost, share_of_zeros
 from .report_text import markdown, tables
 from .weight_values import Histogram
 
@@ -102,7 +102,7 @@ class Report(Record):
     @property
     def sparsity(self) -> float:
         """Share of zeros among the parameters, in [0, 1]."""
-        return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
+        return share_of_zeros(self.nonzeros, self.parameters)
 
     @property
     def macs(self) -> float:

@@ -278,7 +278,7 @@ def edited(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: bool 
 
 
 def edited_text(symbol: mx.sym.Symbol, edit: Callable[[Node], None], amp_casts: bool = False) -> str:
-    """The JSON of :func:`edited`. All else stays as it is, such as the count of changes of BatchNorm's statistics."""
+    """The JSON of :func:`edited`. All else stays as it is, but for counts that grow whenever a network is traced."""
     content = _content(symbol, amp_casts)
     for node, entry in zip(_linked(content)[0], content["nodes"]):
         edit(node)
@@ -313,7 +313,21 @@ def _text(content: dict) -> str:
 
 
 def _content(symbol: mx.sym.Symbol, amp_casts: bool) -> dict:
-    return json.loads(symbol.tojson(remove_amp_cast=not amp_casts))
+    content = json.loads(symbol.tojson(remove_amp_cast=not amp_casts))
+    _forget_counts(content)
+    return content
+
+
+def _forget_counts(content: dict) -> None:
+    """Set to 0 the third number of each link: how many operators, in all traces so far, change that variable.
+
+    It is that of BatchNorm's statistics. Nothing computes with it, and the files of one network would differ by it.
+    """
+    for node in content["nodes"]:
+        node["inputs"] = [[source, output, 0] for source, output, *_ in node["inputs"]]
+        for inner in node.get("subgraphs", ()):
+            _forget_counts(inner)
+    content["heads"] = [[source, output, 0] for source, output, *_ in content["heads"]]
 
 
 def _linked(content: dict) -> tuple[list[Node], list[Entry]]:

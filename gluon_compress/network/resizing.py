@@ -14,11 +14,12 @@ import numpy as np
 from mxnet.gluon import Block, HybridBlock, SymbolBlock, Trainer, nn
 
 from ..errors import NetworkError
+from .ctrl_c import undisturbed
 from .nodes import Node, edited
 from .numbers import Origin, change_numbers
 from .operators import OPERATORS
 from .trainer import check_shapes
-from .values import interface_of_parameter, parameters, walk
+from .values import has_begun, interface_of_parameter, parameters, walk
 
 SIZES = ("_units", "_in_units", "_channels", "_in_channels", "_num_groups", "_kwargs", "_cached_graph")
 EMPTY: Mapping[Origin, int] = {}
@@ -73,7 +74,7 @@ def resize(net: HybridBlock, shapes: Mapping[str, tuple[int, ...]], values: Mapp
         put_back(net, state)
         raise
     for trainer in {id(named[name]._trainer): named[name]._trainer for name in shapes}.values():
-        if isinstance(trainer, Trainer) and trainer._kv_initialized:
+        if isinstance(trainer, Trainer) and has_begun(trainer):
             _check_at_next_step(trainer)
 
 
@@ -121,6 +122,7 @@ def capture(net: HybridBlock) -> tuple[list, list]:
     return ([(p, p._shape, p._data, p._grad) for p in parameters(net).values()], list(zip(blocks, sizes)))
 
 
+@undisturbed()
 def put_back(net: HybridBlock, state: tuple[list, list]) -> None:
     """Undo what happened to the sizes and arrays of ``net`` since ``state = capture(net)``."""
     arrays, blocks = state

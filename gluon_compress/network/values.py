@@ -10,6 +10,7 @@ from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
 from ..arguments import shown
 from ..errors import NetworkError
+from .ctrl_c import undisturbed
 from .interface import CLASSIC, NUMPY, Interface, active_interface, interface_of_array, is_numpy
 
 
@@ -124,8 +125,9 @@ def restore_snapshot(net: HybridBlock, values: Any) -> None:
         for name, value in values.items():
             set_values(own[name], value)
     except BaseException:  # Ctrl-C, too: not half of one network and half of another
-        for name, value in before.items():
-            write_values(own[name], value)
+        with undisturbed():
+            for name, value in before.items():
+                write_values(own[name], value)
         raise
 
 
@@ -158,12 +160,17 @@ def write_values(parameter: Parameter, value: np.ndarray) -> None:
 def leave_store(parameter: Parameter) -> None:
     """Let a trainer whose key-value store holds a copy of the parameter make a new one at its next step."""
     trainer = parameter._trainer
-    if trainer is None or not trainer._kv_initialized or not trainer._update_on_kvstore:
+    if not has_begun(trainer) or not trainer._update_on_kvstore:
         return
     if trainer._distributed:
         raise NetworkError(f"parameter {parameter.name} is on servers, which cannot be told: change it before the "
                            f"first step, or prune with MaskedTrainer and a GradualPruner or replace_masks")
     trainer._reset_kvstore()
+
+
+def has_begun(trainer: Any) -> bool:
+    """Whether a trainer, or None, has made its key-value store; one whose making failed half-way never does."""
+    return getattr(trainer, "_kv_initialized", False)
 
 
 def walk(block: Block, prefix: str = "") -> Iterator[tuple[str, Parameter, Block]]:

@@ -13,7 +13,7 @@ from ..files.schema import REASONS, Malformed, either, fields, integer, list_of,
 from ..network.checks import check_ready
 from ..network.layer import layer_name
 from ..network.values import parameters
-from ..records import Form, Record
+from ..records import Form, Record, codes_of
 from ..tables import format_table
 from .arithmetic.arrays import along, dequantize_array, largest_code
 
@@ -119,8 +119,7 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
         Raises ``RecordError`` naming the layer when a weight is no longer a multiple of its scale, as after
         training; quantize again then.
         """
-        named = self._own_parameters(net)
-        return {name: form.encode(named[name].list_data()[0].asnumpy()) for name, form in self.forms().items()}
+        return codes_of(self.forms(), self._own_parameters(net))
 
     def summary(self) -> str:
         """A table with a row per quantized parameter and one per layer left out."""

@@ -130,9 +130,9 @@ def fit(net: HybridBlock, train_data: Iterable, epochs: int, trainer: Trainer | 
                           kvstore="dist_sync" if in_cluster() else "device")
         check_trainer(trainer, net)
     accept_both_interfaces(trainer)
-    run = Run(net, train_data, epochs, trainer, cosine if schedule is None else schedule,
+    run = Run(net, train_data, int(epochs), trainer, cosine if schedule is None else schedule,
               SoftmaxCrossEntropyLoss() if loss is None else loss, _labels_alone if targets is None else targets,
-              validation_data, seed, None if state_path is None else Path(state_path), progress, run_details,
+              validation_data, int(seed), None if state_path is None else Path(state_path), progress, run_details,
               workers=of_trainer(trainer), base_rate=trainer.learning_rate)
     run.workers.check_network(net)
     if state_path is not None:

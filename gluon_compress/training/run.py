@@ -55,7 +55,7 @@ class Run:
         progress = (epoch + share) / self.epochs
         factor = self.schedule(progress)
         check_number(f"schedule({progress:.4g})", factor, minimum=0)
-        return self.base_rate * factor
+        return float(self.base_rate * factor)  # MXNet writes it in a text, in which NumPy's have a name before them
 
 
 def _name(function: Any) -> str:

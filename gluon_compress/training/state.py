@@ -74,7 +74,7 @@ def describe(trainer: Trainer) -> dict:
                 and name not in CHANGING and isinstance(value, (bool, int, float, str))}
     scheduler = optimizer.lr_scheduler
     return {"trainer": type(trainer).__name__, "optimizer": type(optimizer).__name__, **settings,
-            "learning_rate": trainer.learning_rate, "rescale_grad": gradient_scale(trainer),
+            "learning_rate": float(trainer.learning_rate), "rescale_grad": gradient_scale(trainer),
             "lr_scheduler": None if scheduler is None else {"class": type(scheduler).__name__, **_plain(scheduler)},
             "masks_digest": trainer.masks_digest if isinstance(trainer, PruningTrainer) else None}
 

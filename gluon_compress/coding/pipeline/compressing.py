@@ -20,6 +20,7 @@ from ...arguments import check_flag, check_integer, check_number, shown
 from ...files.paths import check_folder, check_writable
 from ...network import digest
 from ...network.checks import check_net, context_of
+from ...network.ctrl_c import undisturbed
 from ...network.data import (
     as_given,
     check_data,
@@ -28,17 +29,18 @@ from ...network.data import (
     check_repeatable,
     go_through,
     inputs_and_label,
+    inputs_of,
     number_of_batches,
 )
 from ...network.hybridizing import hybridized
+from ...network.inputs import flat
 from ...network.misfits import call
 from ...network.resizing import capture, put_back
 from ...network.values import restore_snapshot, snapshot
-from ...quantization.calibration.observing import input_batches
 from .judging import DIGITS, EverySecond, Judge, digest_of_inputs, digest_of_training_data
 from .record import Compression
 from .stages import Pruning, Rounding
-from .task import ORIGINAL, Stage, Task
+from .task import ORIGINAL, Stage, Task, name_of
 from .work_folder import RESULTS, WorkFolder
 
 CALIBRATION_SAMPLES = 1024  # that are taken of the training data
@@ -164,11 +166,12 @@ def _calibration_inputs(net: HybridBlock, data: Iterable[Any], most: int | None)
     np.random.seed(0)
     try:
         batches: list[Any] = []
-        for inputs in input_batches(data, net):
+        for batch in go_through(data, "calibration_data"):
+            inputs = inputs_of(batch, "calibration_data", net, context_of(net))
             check_finite_inputs(inputs, "calibration_data")
             call(net, inputs, "a batch of calibration_data")
             batches.append(inputs)
-            if most is not None and sum(len(each[0]) for each in batches) >= most:
+            if most is not None and sum(len(flat(each)[0]) for each in batches) >= most:
                 break
         return batches
     finally:
@@ -189,7 +192,8 @@ def _new_task(net: HybridBlock, data: Any, max_drop: float, training_data: Any, 
            "training_data": None if training_data is None else digest_of_training_data(training_data),
            "calibration_data": digest_of_inputs(batches), "seed": int(seed),
            "stages": [{"stage": stage.name, **stage.description(net)} for stage in stages]}
-    return Task(judge, training_data, batches, WorkFolder(place, run), as_given(batches[0]), seed, progress)
+    folder = WorkFolder(place, run, [ORIGINAL, *map(name_of, range(1, len(stages) + 1), stages)])
+    return Task(judge, training_data, batches, folder, as_given(batches[0]), seed, progress)
 
 
 @contextmanager
@@ -198,8 +202,9 @@ def _put_back_on_error(net: HybridBlock) -> Iterator[None]:
     try:
         yield
     except BaseException:  # after Ctrl-C, too, the network is as it was
-        put_back(net, state)
-        restore_snapshot(net, values)
+        with undisturbed():
+            put_back(net, state)
+            restore_snapshot(net, values)
         raise
 
 
@@ -210,7 +215,7 @@ def _run(net: HybridBlock, stages: list[Stage], task: Task) -> Compression:
     result = Compression([{"stage": "original", **row}], task.judge.samples, task.judge.max_drop)
     _tell(result, task.progress)
     for number, stage in enumerate(stages, 1):
-        task.stage = f"{number}-{stage.name}"
+        task.stage = name_of(number, stage)
         row = task.kept(task.stage, net, partial(stage.run, net, records, task))
         records = task.folder.load(task.stage, net)
         task.folder.remove_trials(task.stage)

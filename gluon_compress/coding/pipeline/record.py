@@ -8,7 +8,7 @@ from ...files.schema import Malformed, anything, boolean, fields, integer, list_
 from ...records import KINDS, Record
 from ...tables import format_table
 
-ROW = fields({"bytes": integer(0, 2 ** 62), "accuracy": number(0, 1), "drop": number(-1, 1),
+ROW = fields({"bytes": integer(1, 2 ** 62), "accuracy": number(0, 1), "drop": number(-1, 1),
               "standard_error": number(0, 1), "fits": boolean},
              {"stage": text(), "sha256": text(), "seconds": number(0), "note": text(10_000),
               "settings": mapping(anything)})

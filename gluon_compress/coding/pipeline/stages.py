@@ -1,13 +1,15 @@
 """The stages of a compression: small objects, which :func:`compress` runs one after the other; others may join them."""
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ...arguments import check_function, check_integer, check_number, check_text
+from ...arguments import check_function, check_integer, check_number, check_text, shown
 from ...checkpoint.file import coded_size
 from ...network.layer import Which, select_layers
 from ...network.values import restore_snapshot, snapshot
@@ -45,7 +47,8 @@ class Pruning:
     share : float
         The share of the allowed drop of accuracy that pruning may take, in [0, 1]; the rest is for the stages after it.
     optimizer, optimizer_params
-        Of the :class:`MaskedTrainer` that trains; the learning rate rises for a fifth of the steps, then falls to 0.
+        Of the :class:`MaskedTrainer` that trains, a name and numbers; the learning rate rises for a fifth of the steps,
+        then falls to 0.
     bisections : int
         At least 0.
     select, exclude
@@ -57,7 +60,7 @@ class Pruning:
     epochs: int = 2
     share: float = 0.5
     optimizer: str = "nag"
-    optimizer_params: Mapping[str, Any] = field(default_factory=lambda: dict(NAG))
+    optimizer_params: Mapping[str, Any] | None = field(default_factory=lambda: dict(NAG))
     bisections: int = 2
     select: Which = None
     exclude: Which = ()
@@ -70,6 +73,10 @@ class Pruning:
         check_integer("bisections", self.bisections, minimum=0)
         check_text("optimizer", self.optimizer)  # an object has a state, which each trial would begin with
         check_optimizer(self.optimizer, self.optimizer_params)
+        for name, value in self._settings.items():
+            if not isinstance(value, (numbers.Real, str, type(None))):
+                raise TypeError(f"optimizer_params has {name!r}, {shown(value)}; accepted here: numbers and text, as a "
+                                f"later call knows them again")
         if self.loss is not None:
             check_function("loss", self.loss, "a loss, or None")
         if training_data is None:
@@ -81,11 +88,17 @@ class Pruning:
         chosen, _ = select_layers(net, self.select, self.exclude, PRUNABLE)
         loss = None if self.loss is None else getattr(self.loss, "__qualname__", type(self.loss).__qualname__)
         return {"epochs": self.epochs, "share": self.share, "optimizer": self.optimizer, "loss": loss,
-                "optimizer_params": dict(self.optimizer_params), "bisections": self.bisections,
+                "optimizer_params": self._settings, "bisections": self.bisections,
                 "layers": [layer.name for layer in chosen]}
 
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """Of the optimizer, with Python's numbers in place of NumPy's."""
+        return {name: value.item() if isinstance(value, np.generic) else value
+                for name, value in (self.optimizer_params or {}).items()}
+
     def run(self, net: HybridBlock, records: tuple[Record, ...], task: Task) -> Made:
-        best: tuple[Any, tuple[Record, ...], dict[str, Any]] = snapshot(net), records, {"settings": {"sparsity": 0.0}}
+        best: tuple[Any, tuple[Record, ...], float] = snapshot(net), records, 0.0
         with progress_bar(show=task.progress, desc="pruning", unit="trial") as bar:
             def fits(halvings: float) -> bool:
                 nonlocal best
@@ -102,16 +115,17 @@ class Pruning:
                     return False  # a layer would have none left
                 if row["fits"]:
                     kept = task.folder.load(name, net)
-                    best = snapshot(net), kept, {key: row[key] for key in ("settings",)}
+                    best = snapshot(net), kept, halvings
                 return row["fits"]
             largest_that_fits(fits, 1.0, 1.0, 0.0, HALVINGS, self.bisections)
         restore_snapshot(net, best[0])
-        return best[1], {**best[2], "note": f"sparsity {best[2]['settings']['sparsity']:.4f}"}
+        sparsity = _sparsity(best[2])
+        return best[1], {"settings": {"sparsity": sparsity}, "note": f"sparsity {sparsity:.4f}"}
 
     def _trial(self, net: HybridBlock, name: str, halvings: float, records: tuple[Record, ...], task: Task) -> Made:
-        sparsity = 1 - 2 ** -halvings
+        sparsity = _sparsity(halvings)
         masks = prune_magnitude(net, sparsity, scope="global", select=self.select, exclude=self.exclude)
-        trainer = MaskedTrainer(net, masks, self.optimizer, dict(self.optimizer_params))
+        trainer = MaskedTrainer(net, masks, self.optimizer, self._settings)
         state = task.folder.path / f"{name}.state"
         assert task.training_data is not None  # check() has seen to it
         fit(net, task.training_data, self.epochs, trainer, one_cycle, self.loss, seed=task.seed, state_path=state,
@@ -119,6 +133,11 @@ class Pruning:
         state.unlink(missing_ok=True)
         others = tuple(record for record in records if not isinstance(record, (Masks, Scales)))
         return (*others, masks), {"settings": {"sparsity": sparsity}}
+
+
+def _sparsity(halvings: float) -> float:
+    """The share of the weights that go when so many times half of those left do."""
+    return 1 - 2 ** -halvings
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,11 @@ class Stage(Protocol):
         """Change the network; the records that its file needs now, and ``note`` and ``settings`` for the table."""
 
 
+def name_of(number: int, stage: Stage) -> str:
+    """The row and file of what a stage made; the first stage has number 1."""
+    return f"{number}-{stage.name}"
+
+
 @dataclass
 class Task:
     """What a stage is given.
@@ -66,7 +71,7 @@ class Task:
 
     def kept(self, name: str, net: HybridBlock, make: Callable[[], Made], share: float = 1.0) -> dict[str, Any]:
         """The row of a network that ``make`` makes of ``net``, or made in an earlier run; its file is in the folder."""
-        row = self.folder.row(name)
+        row = self.folder.row_of_file(name)
         if row is None:
             started = time.perf_counter()
             records, notes = make()

@@ -1,13 +1,14 @@
 """The folder of a compression: what each stage and trial made, from which a killed run goes on."""
 from __future__ import annotations
 
-import glob
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...arguments import differences
+import numpy as np
+
+from ...arguments import differences, shown
 from ...checkpoint.file import load_compressed, records, save
 from ...errors import CheckpointError
 from ...files.locks import sha256_of
@@ -23,26 +24,30 @@ CONTENT = fields({"run": mapping(anything), "rows": mapping(ROW)})
 class WorkFolder:
     """Files and rows by name; what is read was written by the same run, for the same network, data and settings.
 
-    Raises ``CheckpointError`` where the folder holds the work of another run, or a damaged ``results.json``.
+    ``results.json`` is written before any other file, so that a folder without it holds none of ours.
+
+    Raises ``CheckpointError`` where the folder holds the work of another run, a damaged ``results.json``, or a file of
+    somebody else's where one of ours would be written.
     """
 
-    def __init__(self, path: Path, run: dict[str, Any]) -> None:
-        self.path, self._run = path, json.loads(json.dumps(run))
-        self._rows = self._read()
+    def __init__(self, path: Path, run: dict[str, Any], stages: Iterable[str]) -> None:
+        self.path, self._run = path, _as_json(run)
+        self._rows = self._read(stages)
 
     def row(self, name: str) -> dict[str, Any] | None:
-        """What is known of a stage or trial; None where it is not done, or its file is not as it was written."""
-        row = self._rows.get(name)
-        if row is not None and "sha256" in row:
-            file = self.file(name)
-            if not file.is_file() or sha256_of(file) != row["sha256"]:
-                return None
-        return row
+        """What is known of a trial; None where it is not done."""
+        return self._rows.get(name)
+
+    def row_of_file(self, name: str) -> dict[str, Any] | None:
+        """What is known of a stage or trial that has a file; None also where that is not as it was written."""
+        row, file = self._rows.get(name, {}), self.file(name)
+        as_written = {"sha256", "seconds"} <= row.keys() and file.is_file() and sha256_of(file) == row["sha256"]
+        return row if as_written else None
 
     def remember(self, name: str, row: dict[str, Any]) -> dict[str, Any]:
         """Keep a row, and return it as a later run will read it."""
-        self._rows[name] = json.loads(json.dumps(row))
-        write_text(self.path / RESULTS, json.dumps({"run": self._run, "rows": self._rows}, indent=1))
+        self._rows[name] = _as_json(row)
+        self._write()
         return self._rows[name]
 
     def file(self, name: str) -> Path:
@@ -50,6 +55,8 @@ class WorkFolder:
 
     def save(self, name: str, net: Any, kept: tuple[Record, ...], example: Any) -> dict[str, Any]:
         """Write a network; ``sha256`` and ``bytes`` of its row."""
+        if not self._rows:
+            self._write()
         size = save(self.file(name), net, *kept, example=example)
         return {"sha256": sha256_of(self.file(name)), "bytes": size}
 
@@ -60,24 +67,45 @@ class WorkFolder:
 
     def remove_trials(self, stage: str) -> None:
         """Remove the files that nothing will go on from once a stage is done."""
-        for file in self.path.glob(f"{glob.escape(stage)}-*.gcz"):
-            file.unlink(missing_ok=True)
+        for name, row in self._rows.items():
+            if name.startswith(f"{stage}-") and "sha256" in row:
+                self.file(name).unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _write(self) -> None:
+        write_text(self.path / RESULTS, json.dumps({"run": self._run, "rows": self._rows}, indent=1))
+
+    def _read(self, stages: Iterable[str]) -> dict[str, dict[str, Any]]:
         file = self.path / RESULTS
         try:
             content = parse(file.read_text(encoding="utf-8", errors="replace"), RESULTS)
             CONTENT(content, RESULTS)
         except FileNotFoundError:
+            self._check_free(stages)
             return {}
         except Malformed as error:
-            raise CheckpointError(f"{file} is damaged ({error}); accepted: what compress wrote there; remove "
-                                  f"{self.path} to begin anew") from error
+            raise CheckpointError(f"{file} is damaged ({error}); accepted: what compress wrote there; "
+                                  f"remove it with its files, or name another folder, to begin anew") from error
         self._check_same(content["run"])
         return content["rows"]
+
+    def _check_free(self, stages: Iterable[str]) -> None:
+        foreign = next((file for file in map(self.file, stages) if file.exists()), None)
+        if foreign is not None:
+            raise CheckpointError(f"folder {self.path} has a file {foreign.name} and no {RESULTS}: it is not the work "
+                                  f"of compress, which would write over it; accepted: another folder")
 
     def _check_same(self, run: Mapping[str, Any]) -> None:
         other = differences(run, self._run)
         if other:
             raise CheckpointError(f"folder {self.path} holds the work of another run: {other}; accepted: the network, "
                                   f"data and settings of that run, or another folder")
+
+
+def _as_json(value: Any) -> Any:
+    """A value as a file gives it back: with Python's numbers in place of NumPy's."""
+    def plain(each: Any) -> Any:
+        if not isinstance(each, np.generic):
+            raise TypeError(f"a stage has {shown(each)} in its description, or in what it notes; accepted: what JSON "
+                            f"can hold")
+        return each.item()
+    return json.loads(json.dumps(value, default=plain))

@@ -12,7 +12,7 @@ from ...errors import NetworkError, RecordError
 from ...files.schema import REASONS, Malformed, choice, fields, list_of, mapping, number
 from ...network.checks import check_ready
 from ...network.values import parameters
-from ...records import Form, Record
+from ...records import Form, Record, codes_of
 from ...tables import format_table
 
 MOST_CLUSTERS = 256
@@ -108,25 +108,25 @@ class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
         0 is a zero, 1 the smallest positive centroid, -1 the negative one next to zero. Raises ``RecordError`` naming
         the layer when a weight is not among its centroids, as after a training without :class:`CentroidTrainer`.
         """
-        named = self._own_parameters(net)
-        return {name: form.encode(named[name].list_data()[0].asnumpy()) for name, form in self.forms().items()}
+        return codes_of(self.forms(), self._own_parameters(net))
 
     def updated(self, net: HybridBlock) -> Codebooks:
         """The record of the same layers with the values that their weights have in ``net`` now.
 
         Raises ``NetworkError`` for weights that are not finite, ``RecordError`` for some that are no longer shared.
         """
-        named, found = self._own_parameters(net), {}
+        named, centroids = self._own_parameters(net), {}
         for name in self.centroids:
             value = named[name].list_data()[0].asnumpy()
             if not np.isfinite(value).all():
                 raise NetworkError(f"parameter {name} is not finite: lower the learning rate, and load the network "
                                    f"again")
-            found[name] = np.unique(value[value != 0])
-            if not 1 <= found[name].size <= MOST_CLUSTERS:
-                raise RecordError(f"parameter {name} has {found[name].size} different values other than 0; accepted: 1 "
-                                  f"to {MOST_CLUSTERS}: train with CentroidTrainer, or call share_weights again")
-        return Codebooks(found, self.left_out)
+            centroids[name] = np.unique(value[value != 0])
+            if not 1 <= centroids[name].size <= MOST_CLUSTERS:
+                raise RecordError(f"parameter {name} has {centroids[name].size} different values other than 0; "
+                                  f"accepted: 1 to {MOST_CLUSTERS}: train with CentroidTrainer, or call share_weights "
+                                  f"again")
+        return Codebooks(centroids, self.left_out)
 
     def summary(self) -> str:
         """A table with a row per parameter whose weights are shared, and one per layer left out."""

@@ -13,6 +13,7 @@ from ...network.blocks import block_of, tensors_of
 from ...network.data import go_through, inputs_of
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
+from ...network.interface import CLASSIC
 from ...network.misfits import shorten
 from ...network.nodes import Entry, Node, in_order, symbol_of
 from ...tables import progress_bar
@@ -28,7 +29,8 @@ MOST_BYTES = 2 ** 26  # of tensors that are observed at once
 def input_batches(data: Iterable[Any], net: HybridBlock) -> Iterator[tuple[mx.nd.NDArray, ...]]:
     """The inputs in each batch of ``data``, as tuples of NDArrays; see :mod:`gluon_compress.network.data`.
 
-    Integers of 32 and 64 bits keep their type; all other numbers become float32.
+    They belong to MXNet's classic interface, as graphs do, whichever the network belongs to. Integers of 32 and 64 bits
+    keep their type; all other numbers become float32.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def input_batches(data: Iterable[Any], net: HybridBlock) -> Iterator[tuple[mx.nd
         inputs = example_inputs(inputs_of(batch, name, net, mx.cpu()))
         if any(value.dtype in (np.uint8, np.int8) for value in inputs):
             Graph(net, inputs).check_types(inputs, f"a batch of {name}")
-        yield tuple(map(_as_floats, inputs))
+        yield tuple(map(_as_floats, CLASSIC.own(tuple(inputs))))
 
 
 def _as_floats(value: mx.nd.NDArray) -> mx.nd.NDArray:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
@@ -42,7 +43,7 @@ class IntegerNetwork(GraphBlock):
     Attributes
     ----------
     quantized : Quantized
-        What it was made from; the following are parts of it.
+        What it was made from, with a record of its own; the following are parts of it.
     record : QuantizationRecord
         ``print(net.record)``.
     scales : Scales
@@ -64,9 +65,8 @@ class IntegerNetwork(GraphBlock):
         lowering = lowering or lower(quantized, simulate)
         super().__init__(symbol_of(lowering.outputs),
                          [mx.sym.var(name, dtype="float32") for name in quantized.inference.inputs])
-        self.quantized, self.simulated = quantized, simulate
-        self.record.processor = notes(lowering.emitter)
-        self.record.islands = _islands(lowering, self.record)
+        own = replace(quantized.record, processor=notes(lowering.emitter), islands=_islands(lowering, quantized.record))
+        self.quantized, self.simulated = replace(quantized, record=own), simulate  # others may be made of the same one
         self._most_rows = most_rows(lowering.emitter, self.graph)
         self._pointwise, self._checked = getattr(lowering.emitter, "pointwise", ()), set[Any]()
         values = lowering.values(lowering.outputs)
@@ -172,11 +172,11 @@ def _count(things: Collection, name: str) -> str:
 
 def _islands(lowering: Lowering, record: QuantizationRecord) -> dict[str, dict]:
     """What computes in fp32 between integer layers, with what was measured of it."""
-    found = find_islands(lowering, record.left_out)
-    for name, island in record.islands.items():
-        if "share" in island and found.get(name, {}).get("operator") == island["operator"]:
-            found[name]["share"] = island["share"]
-    return found
+    islands = find_islands(lowering, record.left_out)
+    for name, before in record.islands.items():
+        if "share" in before and islands.get(name, {}).get("operator") == before["operator"]:
+            islands[name]["share"] = before["share"]
+    return islands
 
 
 def lower(quantized: Quantized, simulate: bool) -> Lowering:
