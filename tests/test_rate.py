@@ -241,3 +241,27 @@ def test_what_keeps_each_layer_from_being_rounded_is_said():
             net, calibration_data, rate=rate, progress=progress)):
         with pytest.raises(ValueError, match="can be rounded.*0: it has groups"):
             call(net, rate=0.1, calibration_data=[images], progress=False)
+
+
+def test_a_network_of_tiny_outputs_is_rounded_as_its_multiple_is():
+    """Their squares are zero in single precision."""
+    images = mx.nd.random.normal(shape=(64, 6))
+    codes = []
+    for factor in (1, 2.0 ** -90):
+        net = dense(3, 6)
+        net[1].weight.set_data(net[1].weight.data() * factor)
+        scales = quantize_weights(net, rate=1e-3, calibration_data=[images], progress=False)
+        codes.append(scales.codes(net)["1.weight"])
+        assert 0 < scales.weights["1.weight"]["scale"] < factor
+    np.testing.assert_array_equal(*codes)
+
+
+def test_a_layer_rounded_alone_costs_what_its_curvature_says_where_the_network_is_linear():
+    net = gluon.nn.HybridSequential()
+    net.add(gluon.nn.Dense(8, in_units=20), gluon.nn.Dense(5, in_units=8))
+    mx.random.seed(0)
+    net.initialize(mx.init.Normal(1))
+    images = mx.nd.random.normal(shape=(512, 20))
+    rounder = RateRounding(net, [images], progress=False).rounder
+    for name, ratio in rounder.underestimated.items():
+        assert 0.8 < ratio < 1.25, (name, ratio)

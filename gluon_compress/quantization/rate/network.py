@@ -207,17 +207,17 @@ class Rounder:
         weight, values = self.inference.weights[name], dict(self.values)
         self._round(name, values, ALONE / ALONE_COARSE ** 2 * self.unit, ALONE_COARSE)
         expected = self.found[name].error(self.values[weight].astype(np.float64) - values[weight]) * self.samples
-        found = self._error(values)
-        return min(max(found / expected, 1 / MOST_WRONG), MOST_WRONG) if expected > 0 < found else 1.0
+        measured = self._error(values)
+        return min(max(measured / expected, 1 / MOST_WRONG), MOST_WRONG) if expected > 0 < measured else 1.0
 
     def _error(self, values: dict[str, np.ndarray]) -> float:
         """The outputs' square error."""
         return sum(float(np.square(output - other).sum()) for output, other in zip(self.outputs, self._outputs(values)))
 
     def _outputs(self, values: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Centred."""
+        """Centred, in double precision, as squares of small numbers are none in single."""
         net = block_of(self.inference.outputs, self.inference.inputs, dict(values))
-        return [centred(output) for inputs in self.batches for output in tensors_of(net, inputs)]
+        return [centred(output.astype(np.float64)) for inputs in self.batches for output in tensors_of(net, inputs)]
 
 
 def _of_other_layers(inference: InferenceGraph, values: dict[str, np.ndarray],
