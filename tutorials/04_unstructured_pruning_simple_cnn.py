@@ -11,7 +11,7 @@
 # *What you will see:* the second article's example made to run, how many of SimpleCNN's weights can go with and without
 # fine-tuning, and why a file gets smaller while the forward pass does not get faster.
 #
-# Run `python tutorials/04_unstructured_pruning_simple_cnn.py`, with `--long` for 20,000 images instead of 10,000 and
+# Run `python tutorials/04_unstructured_pruning_simple_cnn.py`, with `--long` for 20,000 images instead of 7,000 and
 # three seeds; or open it as a notebook.
 
 # %%
@@ -28,7 +28,7 @@ train, test = gc.datasets.mnist()
 # Held out of the fine-tuning. The shipped network saw these images when it was trained, so accuracies on them are
 # too high; what counts is the difference between them.
 train, validation = train.split(5000)
-train = train.subset(slice(0, 20000 if LONG else 10000))
+train = train.subset(slice(0, 20000 if LONG else 7000))
 validation_data = validation.batches(500)
 results = Results("04_unstructured_pruning_simple_cnn", test.batches(500))
 

@@ -58,7 +58,7 @@ def timed_network(row):
     return net
 
 
-def measure_times(rows, example, rounds=20 if LONG else 5):
+def measure_times(rows, example, rounds=20 if LONG else 3):
     """Add to each row how long a forward pass of its network takes: the median and the quartiles, in milliseconds.
 
     The networks come from the files of ``Results.add``. They take turns, so that each meets the same machine; the first

@@ -30,6 +30,7 @@ COARSE = (1.4, 3.0, 8.0)
 ALONE, ALONE_COARSE = 1e-3, 3.0  # the price, in the rounder's unit, at which each layer is rounded alone
 MOST_WRONG = 32.0  # that a curvature is believed to be
 FACTOR = 2 ** 0.25  # between prices of a bit
+LEAST_ENERGY, MOST_ENERGY = 1e-30, 1e30  # of the outputs
 FAR, NEAR, MOST = 4, (2, 1), 16  # how far the next price is that is tried, then around the best, and the last one
 
 
@@ -230,11 +231,12 @@ def _of_other_layers(inference: InferenceGraph, values: dict[str, np.ndarray],
 
 
 def check_energy(energy: float) -> None:
-    """Raise ``NetworkError`` where the outputs have no size that an error could be compared with."""
-    if not 0 < energy < np.inf:
-        what = "do not differ from each other on" if energy == 0 else "are not finite, or too large, on"
-        raise NetworkError(f"the network's outputs {what} the calibration data: their mean square is {energy}, of "
-                           f"which errors are to be a share; accepted: a positive number")
+    """Raise ``NetworkError`` where the outputs have no size that an error could be compared with in single precision.
+    """
+    if not LEAST_ENERGY < energy < MOST_ENERGY:
+        what = "do not differ from each other" if energy == 0 else "are not finite, or too large or too small,"
+        raise NetworkError(f"the network's outputs {what} on the calibration data: their mean square is {energy}, of "
+                           f"which errors are to be a share; accepted: {LEAST_ENERGY} to {MOST_ENERGY}")
 
 
 def short(shift: np.ndarray) -> np.ndarray:
