@@ -11,7 +11,7 @@
 # *What you will see:* why the first article's distillation cannot run and would not teach anything if it did, what two
 # small networks learn from a ResNet beside the labels, and how a pruned network learns from the original.
 #
-# Run `python tutorials/03_distillation_resnet.py`: 3,000 training images, one seed, only the first of the two students,
+# Run `python tutorials/03_distillation_resnet.py`: 2,500 training images, one seed, only the first of the two students,
 # accuracies on the first 1,000 test images. With `--long` there are 10,000 training images, three seeds, both students
 # and all test images, and the article's network learns from all of CIFAR-10 (in the section before the conclusions). Or
 # open it as a notebook.
@@ -35,7 +35,7 @@ train, test = gc.datasets.cifar10()
 train, validation = train.split(2000)
 if not LONG:
     validation, test = validation.subset(slice(0, 1000)), test.subset(slice(0, 1000))
-train = train.subset(slice(0, 10000 if LONG else 3000))
+train = train.subset(slice(0, 10000 if LONG else 2500))
 validation_data = validation.batches(100)
 results = Results("03_distillation_resnet", test.batches(100))
 

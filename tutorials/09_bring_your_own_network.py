@@ -14,7 +14,7 @@
 # `...-clothes-symbol.json` and `...-clothes-0002.params`; its code is lost. Both become smaller files, and the second
 # goes back to `Module`.
 #
-# Run `python tutorials/09_bring_your_own_network.py`: both networks are trained here for two epochs on 6,000 images,
+# Run `python tutorials/09_bring_your_own_network.py`: both networks are trained here for two epochs on 5,000 images,
 # and accuracies are on the first 2,000 test images. With `--long` there are four epochs on 15,000 images, two epochs of
 # fine-tuning instead of one, all test images, and three seeds. Or open it as a notebook.
 
@@ -33,7 +33,7 @@ from mxnet.gluon import nn
 
 train, test = gc.datasets.fashion_mnist()
 train, validation = train.split(5000)
-train = train.subset(slice(0, 15000 if LONG else 6000))
+train = train.subset(slice(0, 15000 if LONG else 5000))
 test = test if LONG else test.subset(slice(0, 2000))
 results = Results("09_bring_your_own_network", test.batches(500))
 EPOCHS, SEEDS = (4, range(3)) if LONG else (2, range(1))
