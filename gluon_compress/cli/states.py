@@ -51,7 +51,7 @@ def state_folder_kept(run: Run, folder: Path) -> Iterator[None]:
     try:
         with _said(run, folder, folder / RESULTS):
             yield
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: a folder without anything to go on from must not stay behind
         if not (folder / RESULTS).is_file():
             _remove(folder)
         raise
