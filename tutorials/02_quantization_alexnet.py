@@ -12,7 +12,7 @@
 # whose file is less than a quarter as long and whose accuracy is the same, and a network that is trained for three
 # bits.
 #
-# Run `python tutorials/02_quantization_alexnet.py`: accuracies are on the first 2,000 test images, and one epoch on
+# Run `python tutorials/02_quantization_alexnet.py`: accuracies are on the first 1,000 test images, and one epoch on
 # 3,000 images is all the training. With `--long` there are all test images, all bit widths, 10,000 training images and
 # two epochs of the whole network. Or open it as a notebook. This AlexNet has hidden layers of 1,024 units instead of
 # the article's 4,096, and the images are enlarged from 32 to 67 pixels, of which its last pooling leaves one.
@@ -36,7 +36,7 @@ train, test = gc.datasets.cifar10()
 # too high; what counts is the difference between them.
 train, validation = train.split(5000)
 if not LONG:
-    validation, test = validation.subset(slice(0, 1000)), test.subset(slice(0, 2000))
+    validation, test = validation.subset(slice(0, 1000)), test.subset(slice(0, 1000))
 train = train.subset(slice(0, 10000 if LONG else 3000))
 validation_data = validation.batches(100, size=SIZE)
 results = Results("02_quantization_alexnet", test.batches(100, size=SIZE))
@@ -120,7 +120,7 @@ def article_quantization(net, num_bits=8):
 
 results.add("AlexNet, the article's formula", article_quantization(gc.params.load("alexnet_cifar10")))
 
-resnet_data = (test if LONG else test.subset(slice(0, 1000))).batches(100)
+resnet_data = (test if LONG else test.subset(slice(0, 500))).batches(100)
 for title, quantize in (("as trained", lambda net: None), ("8 bits with our formula", gc.quantization.quantize_weights),
                         ("8 bits with the article's formula", article_quantization)):
     resnet = gc.params.load("resnet18_cifar10")
@@ -186,7 +186,8 @@ def tune_biases(title, net):
         layer.weight.grad_req = "null"
     trainer = mx.gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.001, "momentum": 0.9})
     net.hybridize(static_alloc=True, static_shape=True)
-    show_training(title, gc.training.fit(net, train.batches(64, shuffle=True, size=SIZE), 1, trainer))
+    some = train if LONG else train.subset(slice(0, 1500))
+    show_training(title, gc.training.fit(net, some.batches(64, shuffle=True, size=SIZE), 1, trainer))
 
 
 net = gc.params.load("alexnet_cifar10")

@@ -35,7 +35,7 @@ train, test = gc.datasets.cifar10()
 train, validation = train.split(2000)
 if not LONG:
     validation, test = validation.subset(slice(0, 1000)), test.subset(slice(0, 1000))
-train = train.subset(slice(0, 10000 if LONG else 2500))
+train = train.subset(slice(0, 10000 if LONG else 2000))
 validation_data = validation.batches(100)
 results = Results("03_distillation_resnet", test.batches(100))
 
@@ -305,13 +305,13 @@ plot_curves(curves, results.path(".png"), xlabel="epoch", ylabel="accuracy on he
 # ## A pruned copy of the teacher
 #
 # Distillation is a way to fine-tune, too: half of the teacher's arithmetic is pruned away (tutorial 6), and the rest
-# learns from the whole teacher. We train it once through 2,000 images (1,280 in the quick version), first with the
+# learns from the whole teacher. We train it once through 2,000 images (960 in the quick version), first with the
 # labels alone, then with the teacher. `prune_channels` traces the network with an example, `inputs[:1]`, and leaves
 # half of the multiplications (`macs=0.5`). It compares the channels of all layers (`scope="global"`), takes at most
 # 80 % of those of a layer, and leaves multiples of 16, which compute fast:
 
 # %%
-some = train.subset(slice(0, 2000 if LONG else 1280)).batches(64 if LONG else 32, shuffle=True)
+some = train.subset(slice(0, 2000 if LONG else 960)).batches(64 if LONG else 32, shuffle=True)
 for way in ("as pruned", "labels alone", "distilled"):
     pruned = gc.params.load("resnet18_cifar10")
     gc.pruning.prune_channels(pruned, inputs[:1], macs=0.5, scope="global", max_ratio=0.8, round_to=16)

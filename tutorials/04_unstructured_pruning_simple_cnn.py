@@ -130,11 +130,13 @@ def fine_tuned(sparsity, seed):
 as_trained = gc.training.evaluate(gc.params.load("simple_cnn_mnist"), validation_data)
 curves = {title: [(0.0, as_trained)]
           for title in ("each layer alike", "all layers together", "all layers together, fine-tuned")}
+tuned = {}  # {sparsity: [(network, masks) of each seed]}
 for sparsity in sparsities:
     for title, scope in (("each layer alike", "layer"), ("all layers together", "global")):
         accuracy = gc.training.evaluate(pruned(sparsity, scope)[0], validation_data)
         curves[title].append((sparsity, accuracy))
-    accuracy = np.mean([gc.training.evaluate(fine_tuned(sparsity, seed)[0], validation_data) for seed in seeds])
+    tuned[sparsity] = [fine_tuned(sparsity, seed) for seed in seeds]
+    accuracy = np.mean([gc.training.evaluate(net, validation_data) for net, _ in tuned[sparsity]])
     curves["all layers together, fine-tuned"].append((sparsity, accuracy))
     print(f"sparsity {sparsity:.0%}:", ", ".join(f"{title} {points[-1][1]:.4f}" for title, points in curves.items()))
 print(f"as trained: {as_trained:.4f}")
@@ -189,21 +191,19 @@ print(f"90 % little by little, and trained: {gc.training.evaluate(net, validatio
 # Training on changes a network that was not pruned, too, for better or worse. So that is what we compare with.
 
 # %%
-accuracies, tuned = {"unpruned": [], "pruned": [], "8 bits": []}, []
-for seed in seeds:
+accuracies = {"unpruned": [], "pruned": [], "8 bits": []}
+for seed, (net, masks) in zip(seeds, tuned[0.8]):
     original = gc.params.load("simple_cnn_mnist")
     trainer = mx.gluon.Trainer(original.collect_params(), *optimizer)
     history = gc.training.fit(original, train.batches(128, shuffle=True), 2, trainer, seed=seed)
     show_training(f"unpruned, seed {seed}", history)
     accuracies["unpruned"].append(gc.training.evaluate(original, results.test_data))
-    net, masks = fine_tuned(0.8, seed)
     accuracies["pruned"].append(gc.training.evaluate(net, results.test_data))
-    tuned.append((net, masks))
 
 results.add("SimpleCNN, unpruned, same extra training", original, accuracies=accuracies["unpruned"])
 results.add("80 % pruned, not fine-tuned", *pruned(0.8, "global"))
 results.add("80 % pruned, fine-tuned", net, masks, accuracies=accuracies["pruned"])
-for net, _ in tuned:
+for net, masks in tuned[0.8]:
     scales = gc.quantization.quantize_weights(net, bits=8)
     accuracies["8 bits"].append(gc.training.evaluate(net, results.test_data))
 results.add("80 % pruned, fine-tuned, and 8-bit weights", net, masks, scales, accuracies=accuracies["8 bits"])

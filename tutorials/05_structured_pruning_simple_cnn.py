@@ -146,15 +146,18 @@ def from_scratch(ratio, seed):
 
 
 def fine_tuned(ratio, seed):
-    return trained(f"{ratio:.0%} of the channels removed, fine-tuned", pruned(ratio)[0], seed)
+    net, plan = pruned(ratio)
+    return trained(f"{ratio:.0%} of the channels removed, fine-tuned", net, seed), plan
 
 
 curves = {"L1": [], "L2": [], "L1, fine-tuned": [], "from scratch": []}
+tuned = {}  # {ratio: [(network, plan) of each seed]}
 for ratio in ratios:
+    tuned[ratio] = [fine_tuned(ratio, seed) for seed in seeds]
     for title, networks in (("L1", [pruned(ratio, "l1")[0]]),
                             ("L2", [pruned(ratio, "l2")[0]]),
-                            ("L1, fine-tuned", (fine_tuned(ratio, seed) for seed in seeds)),
-                            ("from scratch", (from_scratch(ratio, seed) for seed in seeds))):
+                            ("L1, fine-tuned", [net for net, _ in tuned[ratio]]),
+                            ("from scratch", [from_scratch(ratio, seed) for seed in seeds])):
         accuracy = np.mean([gc.training.evaluate(network, validation_data) for network in networks])
         curves[title].append((ratio, accuracy))
     print(f"ratio {ratio:.0%}:", ", ".join(f"{title} {points[-1][1]:.4f}" for title, points in curves.items()))
@@ -278,19 +281,16 @@ plot_curves({"multiply-accumulates": [(ratio, macs[ratio] / macs[0.0]) for ratio
                                         for ratio in networks]},
             results.path("-time.png"), xlabel="fraction of channels removed", ylabel="share that is left")
 
-accuracies, tuned = {"unpruned": [], "pruned": [], "8 bits": []}, []
-for seed in seeds:
+accuracies = {"unpruned": [], "pruned": [], "8 bits": []}
+for seed, (net, plan) in zip(seeds, tuned[0.4]):
     original = trained("unpruned", gc.params.load("simple_cnn_mnist"), seed)
     accuracies["unpruned"].append(gc.training.evaluate(original, results.test_data))
-    net, plan = pruned(0.4)
-    trained("40% of the channels removed, fine-tuned", net, seed)
-    tuned.append((net, plan))
     accuracies["pruned"].append(gc.training.evaluate(net, results.test_data))
 
 results.add("SimpleCNN, unpruned, same extra training", original, accuracies=accuracies["unpruned"])
 results.add("40 % of the channels, not fine-tuned", *pruned(0.4))
 results.add("40 % of the channels, fine-tuned", net, plan, accuracies=accuracies["pruned"])
-for net, _ in tuned:
+for net, plan in tuned[0.4]:
     scales = gc.quantization.quantize_weights(net, bits=8)
     accuracies["8 bits"].append(gc.training.evaluate(net, results.test_data))
 results.add("40 % of the channels, fine-tuned, and 8-bit weights", net, plan, scales, accuracies=accuracies["8 bits"])

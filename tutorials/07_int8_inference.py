@@ -33,7 +33,7 @@ from mxnet.gluon.model_zoo import vision
 
 train, test = gc.datasets.cifar10()
 results = Results("07_int8_inference", (test if LONG else test.subset(slice(0, 1000))).batches(100))
-calibration = train.subset(slice(0, 256)).batches(64)
+calibration = train.subset(slice(0, 256 if LONG else 128)).batches(64)
 
 # %% [markdown]
 # ## One call

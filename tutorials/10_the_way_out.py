@@ -59,8 +59,8 @@ original, small = gc.params.load("resnet18_cifar10"), gc.params.load("resnet18_c
 original.hybridize(static_alloc=True, static_shape=True)
 results.add("ResNet-18, as trained", original, accuracies=[accuracy(classes(original))])
 plan = gc.pruning.prune_channels(small, example, macs=0.75)
-gc.pruning.reestimate_batch_norm(small, train.batches(128), batches=20)
-int8 = gc.quantization.quantize(small, train.subset(slice(0, 256)).batches(64))
+gc.pruning.reestimate_batch_norm(small, train.batches(128), batches=20 if LONG else 10)
+int8 = gc.quantization.quantize(small, train.subset(slice(0, 256 if LONG else 128)).batches(64))
 answers = {"fp32": classes(small), "int8": classes(int8)}
 results.add("a quarter of the multiplications removed", small, plan, accuracies=[accuracy(answers["fp32"])])
 results.add("... and on integers", int8, accuracies=[accuracy(answers["int8"])])
@@ -255,7 +255,7 @@ for (runtime, precision), engine in engines.items():
 
 # %%
 def reported(net, file, **beside):
-    return gc.report(net, example, data=results.test_data, path=file, latency=True, repeats=20 if LONG else 5, **beside)
+    return gc.report(net, example, data=results.test_data, path=file, latency=True, repeats=20 if LONG else 3, **beside)
 
 
 reports = {"MXNet, as trained": reported(original, results.path("-0.params")),
