@@ -122,6 +122,14 @@ def test_the_table_has_a_row_for_each_and_the_sentences_follow(graded):
     assert any(line.startswith("strange 1.3: No: ") for line in lines)
 
 
+@pytest.mark.parametrize("option", ["--seconds", "--memory"])
+@pytest.mark.parametrize("value", ["nan", "inf", "0"])
+def test_limits_that_are_none_are_refused(tmp_path, option, value):
+    (tmp_path / "student").mkdir()
+    done = CliRunner().invoke(grade.main, ["1", str(tmp_path), option, value])
+    assert done.exit_code == 2 and option in done.output and value in done.output
+
+
 def test_the_same_submission_gets_the_same_points(graded):
     again = grade.verdicts(1, graded[1] / "good" / "lab1_prune.ipynb", "en", grade.LIMITS)
     assert again == {number: {key: row[key] for key in ("right", "name", "sentence")}

@@ -3,9 +3,9 @@
 #
 # - **You will be able to** prune a network by thresholds that you chose on held-out images, train what is left while
 #   the pruned weights stay zero, and say why the first article's loop prunes next to nothing.
-# - **You need to know** how a Gluon network is trained (if not: the first chapters of *Dive into Deep Learning*, in its
-#   MXNet edition), and what a convolution and a dense layer compute. Words, and Gluon beside PyTorch:
-#   [TERMINOLOGY.md](TERMINOLOGY.md).
+# - **You need to know** how a Gluon network is trained (if not: *Dive into Deep Learning*, in its MXNet edition, the
+#   chapters on linear networks, multilayer perceptrons, deep learning computation and convolutional networks), and what
+#   a convolution and a dense layer compute. Words, and Gluon beside PyTorch: [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.01: begin -->40 seconds; with `--long` 4 CPU minutes<!-- time.01: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #

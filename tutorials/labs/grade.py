@@ -18,6 +18,7 @@ from typing import NamedTuple
 import gluon_compress as gc  # noqa: F401  (before mxnet)
 
 import click  # noqa: I001
+from gluon_compress.cli.options import Number
 from gluon_compress.files.writing import write_atomically
 from gluon_compress.tables import format_table
 
@@ -185,8 +186,8 @@ def table(lab, grades):
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="File for all verdicts.")
 @click.option("--language", type=click.Choice(LANGUAGES), default="en", help="Language of the sentences.")
-@click.option("--seconds", type=click.FloatRange(1), default=20, help="Seconds for one task.", show_default=True)
-@click.option("--memory", type=click.FloatRange(0.1), default=2, help="Gigabytes for a submission.", show_default=True)
+@click.option("--seconds", type=Number(1), default=20, help="Seconds for one task.", show_default=True)
+@click.option("--memory", type=Number(0.1), default=2, help="Gigabytes for a submission.", show_default=True)
 @click.option("--images", "held_out", type=click.IntRange(1, 5000), default=5000, show_default=True,
               help="Held-out images on which the files are measured.")
 @click.option("--sentences", is_flag=True, help="Print what was said to every answer that is not right.")
