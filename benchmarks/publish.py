@@ -31,10 +31,10 @@ CHINESE = {
     "rounded by rate, no training: LeNet on MNIST": "按码率舍入再编码，不训练：MNIST 上的 LeNet",
     "trained for its size: LeNet-5 of Caffe on MNIST": "为文件大小而训练：MNIST 上的 Caffe 版 LeNet-5",
     "channels: ResNet-18 on CIFAR-10, after the same 15 epochs": "去掉通道：CIFAR-10 上的 ResNet-18，同样再训练 15 轮",
-    "channels: ResNet-50, half the MACs, 8 images": "去掉通道：ResNet-50，乘加减半，8 张图像",
+    "channels: untrained ResNet-50, half the MACs, 8 images": "去掉通道：未训练的 ResNet-50，乘加减半，8 张图像",
     "integers: ResNet-18 on CIFAR-10": "整数计算：CIFAR-10 上的 ResNet-18",
-    "integers: ResNet-50 with VNNI, 8 images": "整数计算：有 VNNI 的处理器上的 ResNet-50，8 张图像",
-    "channels and integers: ResNet-50 in OpenVINO, 8 images": "去掉通道加整数计算：OpenVINO 里的 ResNet-50，8 张图像",
+    "integers: untrained ResNet-50 with VNNI, 8 images": "整数计算：有 VNNI 的处理器上未训练的 ResNet-50，8 张图像",
+    "channels and integers: untrained ResNet-50 in OpenVINO, 8 images": "去掉通道加整数计算：OpenVINO 里未训练的 ResNet-50，8 张图像",
     "distillation: ResNet-18 of width 8 on CIFAR-10": "蒸馏：CIFAR-10 上宽度为 8 的 ResNet-18",
     " bytes, ": " 字节，", " million MACs, ": " M 次乘加，", "images/s": "张/秒", ", OpenVINO ": "，OpenVINO ",
     " (NNCF, all channels)": "（NNCF 的整数，全部通道）", " (half the MACs)": "（乘加减半）",
@@ -155,7 +155,7 @@ def fewer_channels():
 def channels_time():
     row, = (row for row in read("channel_latency.json")["resnet50, hybridized"]["rows"]
             if (row["wanted"], row["round_to"], row["batch"]) == (2, 16, 8))
-    return ("channels: ResNet-50, half the MACs, 8 images", f"{row['before_ms']:.0f} ms", f"{row['after_ms']:.0f} ms")
+    return ("channels: untrained ResNet-50, half the MACs, 8 images", f"{row['before_ms']:.0f} ms", f"{row['after_ms']:.0f} ms")
 
 
 def integer_accuracy():
@@ -169,7 +169,7 @@ def integer_speed():
     row = read("int8_speed.json")["rows"]["resnet50, batch 8"]
     fp32, ours, onnx, openvino = (8000 / row[system]["median_ms"] for system in (
         "MXNet fp32 fused", "ours int8", "ONNX Runtime int8", "OpenVINO int8"))
-    return ("integers: ResNet-50 with VNNI, 8 images", f"{fp32:.0f} images/s",
+    return ("integers: untrained ResNet-50 with VNNI, 8 images", f"{fp32:.0f} images/s",
             f"{ours:.0f} images/s (ONNX Runtime {onnx:.0f}, OpenVINO {openvino:.0f})")
 
 
@@ -177,7 +177,7 @@ def way_out():
     times = read("way_out.json")["networks"]["resnet50"]["times"]["8"]
     before, after = (times[system]["median_ms"] for system in
                      ("OpenVINO with NNCF, dense int8", "OpenVINO, pruned int8"))
-    return ("channels and integers: ResNet-50 in OpenVINO, 8 images", f"{before:.0f} ms (NNCF, all channels)",
+    return ("channels and integers: untrained ResNet-50 in OpenVINO, 8 images", f"{before:.0f} ms (NNCF, all channels)",
             f"{after:.0f} ms (half the MACs)")
 
 

@@ -5,7 +5,7 @@
 #   with them in a loop of your own or with `distill`, and say what the teacher was worth.
 # - **You need to know** softmax, cross-entropy, and how a Gluon network is trained (`autograd.record`, `backward`).
 #   Words, and Gluon beside PyTorch: [TERMINOLOGY.md](TERMINOLOGY.md).
-# - **Time on two cores:** <!-- time.03: begin -->50 seconds; with `--long` 32 CPU minutes<!-- time.03: end -->
+# - **Time on two cores:** <!-- time.03: begin -->60 seconds; with `--long` 32 CPU minutes<!-- time.03: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
 # *What you will see:* why the first article's distillation cannot run and would not teach anything if it did, what two
