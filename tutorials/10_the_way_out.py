@@ -5,7 +5,7 @@
 #   compute one of its integer layers by hand, run it in ONNX Runtime and OpenVINO, and compare all of it in one report.
 # - **You need to know** pruned channels, [tutorial 5](05_structured_pruning_simple_cnn.py), and networks on integers,
 #   [tutorial 7](07_int8_inference.py). The articles end in MXNet.
-# - **Time on two cores:** <!-- time.10: begin -->70 seconds; with `--long` 6 CPU minutes<!-- time.10: end -->
+# - **Time on two cores:** <!-- time.10: begin -->90 seconds; with `--long` 6 CPU minutes<!-- time.10: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once. If an engine is missing: `pip install onnx onnxruntime openvino`.
 #
 # *What you will see:* a trained ResNet leaves MXNet. It is pruned, goes over to integers, and is written as one ONNX
