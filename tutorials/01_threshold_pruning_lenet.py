@@ -13,7 +13,7 @@
 # weights that loses about a tenth of a point of accuracy.
 #
 # Install as the README says. With the Python of that environment run
-# `python tutorials/01_threshold_pruning_lenet.py`, with `--long` for 20,000 images instead of 4,500 and three seeds;
+# `python tutorials/01_threshold_pruning_lenet.py`, with `--long` for 20,000 images instead of 3,500 and three seeds;
 # or open it as a notebook (`pip install -e '.[notebooks]' jupyterlab`; `COURSE_LONG=1 jupyter lab` for its long
 # version, as for the other tutorials). `python tutorials/weave.py` writes notebooks in English and in Chinese.
 #
@@ -40,7 +40,7 @@ train, test = gc.datasets.mnist()
 # Choices are made on images held out of the fine-tuning, never on the test images. The shipped network saw them
 # when it was trained, so accuracies on them are too high; what counts is the difference between them.
 train, validation = train.split(5000)
-train = train.subset(slice(0, 20000 if LONG else 4500))
+train = train.subset(slice(0, 20000 if LONG else 3500))
 validation_data = validation.subset(slice(0, 5000 if LONG else 2000)).batches(500)
 results = Results("01_threshold_pruning_lenet", test.batches(500))
 

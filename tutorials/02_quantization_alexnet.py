@@ -36,7 +36,7 @@ train, test = gc.datasets.cifar10()
 # too high; what counts is the difference between them.
 train, validation = train.split(5000)
 if not LONG:
-    validation, test = validation.subset(slice(0, 1000)), test.subset(slice(0, 1000))
+    validation, test = validation.subset(slice(0, 600)), test.subset(slice(0, 1000))
 train = train.subset(slice(0, 10000 if LONG else 3000))
 validation_data = validation.batches(100, size=SIZE)
 results = Results("02_quantization_alexnet", test.batches(100, size=SIZE))

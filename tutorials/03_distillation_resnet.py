@@ -35,7 +35,7 @@ train, test = gc.datasets.cifar10()
 train, validation = train.split(2000)
 if not LONG:
     validation, test = validation.subset(slice(0, 1000)), test.subset(slice(0, 1000))
-train = train.subset(slice(0, 10000 if LONG else 2000))
+train = train.subset(slice(0, 10000 if LONG else 1600))
 validation_data = validation.batches(100)
 results = Results("03_distillation_resnet", test.batches(100))
 

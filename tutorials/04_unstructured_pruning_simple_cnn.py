@@ -109,7 +109,7 @@ print(masks)
 # close up to four fifths.
 
 # %%
-sparsities = (0.5, 0.7, 0.8, 0.9, 0.95)
+sparsities = (0.5, 0.7, 0.8, 0.9, 0.95) if LONG else (0.5, 0.8, 0.9, 0.95)
 seeds = range(3) if LONG else range(1)
 optimizer = ("nag", {"learning_rate": 0.02, "momentum": 0.9, "wd": 1e-4})
 

@@ -121,7 +121,7 @@ figure.savefig(results.path("-network.png"), dpi=120)
 # fine-tuned network with the one from scratch: the distance between these two is what was inherited.
 
 # %%
-ratios = (0.2, 0.4, 0.6, 0.8)
+ratios = (0.2, 0.4, 0.6, 0.8) if LONG else (0.2, 0.4, 0.8)
 seeds = range(3) if LONG else range(1)
 optimizer = ("nag", {"learning_rate": 0.02, "momentum": 0.9, "wd": 1e-4})
 
