@@ -5,7 +5,7 @@
 #   fine-tune what is left, and predict what the file and the time will do.
 # - **You need to know** how a Gluon network is trained; [tutorial 1](01_threshold_pruning_lenet.py) shows masks. Words,
 #   and Gluon beside PyTorch: [TERMINOLOGY.md](TERMINOLOGY.md).
-# - **Time on two cores:** <!-- time.04: begin -->40 seconds; with `--long` 3 CPU minutes<!-- time.04: end -->
+# - **Time on two cores:** <!-- time.04: begin -->30 seconds; with `--long` 3 CPU minutes<!-- time.04: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #
 # *What you will see:* the second article's example made to run, how many of SimpleCNN's weights can go with and without

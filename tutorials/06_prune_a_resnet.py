@@ -6,14 +6,14 @@
 # - **You need to know** what a shortcut and a BatchNorm do; [tutorial 5](05_structured_pruning_simple_cnn.py) comes
 #   before. The articles prune no residual network. Words, and Gluon beside PyTorch:
 #   [TERMINOLOGY.md](TERMINOLOGY.md).
-# - **Time on two cores:** <!-- time.06: begin -->100 seconds; with `--long` 15 CPU minutes<!-- time.06: end -->
+# - **Time on two cores:** <!-- time.06: begin -->60 seconds; with `--long` 15 CPU minutes<!-- time.06: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
 # *What you will see:* why channels of different layers have to go together, how much time a network takes that needs
 # little more than a third of the multiplications, and how the accuracy comes back: most of it without any training.
 #
 # Run `python tutorials/06_prune_a_resnet.py`: accuracies are on the first 1,000 test images, sensitivity on 200
-# held-out ones, and 1,500 images are the training. With `--long` there are all test images, sensitivity on 1,000
+# held-out ones, and 2,000 images are the training. With `--long` there are all test images, sensitivity on 1,000
 # images, two epochs of 10,000 training images and two seeds. Or open it as a notebook.
 
 # %%
@@ -34,7 +34,7 @@ train, test = gc.datasets.cifar10()
 train, validation = train.split(2000)
 held_out = validation.subset(slice(0, 1000 if LONG else 200))
 validation_data = held_out.batches(100)
-train = train.subset(slice(0, 10000 if LONG else 1500))
+train = train.subset(slice(0, 10000 if LONG else 2000))
 results = Results("06_prune_a_resnet", (test if LONG else test.subset(slice(0, 1000))).batches(100))
 example = results.example
 BATCHES = 10 if LONG else 5  # to estimate BatchNorm's statistics on

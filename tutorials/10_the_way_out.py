@@ -5,7 +5,7 @@
 #   compute one of its integer layers by hand, run it in ONNX Runtime and OpenVINO, and compare all of it in one report.
 # - **You need to know** pruned channels, [tutorial 5](05_structured_pruning_simple_cnn.py), and networks on integers,
 #   [tutorial 7](07_int8_inference.py). The articles end in MXNet.
-# - **Time on two cores:** <!-- time.10: begin -->90 seconds; with `--long` 6 CPU minutes<!-- time.10: end -->
+# - **Time on two cores:** <!-- time.10: begin -->100 seconds; with `--long` 6 CPU minutes<!-- time.10: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once. If an engine is missing: `pip install onnx onnxruntime openvino`.
 #
 # *What you will see:* a trained ResNet leaves MXNet. It is pruned, goes over to integers, and is written as one ONNX
@@ -59,7 +59,7 @@ original, small = gc.params.load("resnet18_cifar10"), gc.params.load("resnet18_c
 original.hybridize(static_alloc=True, static_shape=True)
 results.add("ResNet-18, as trained", original, accuracies=[accuracy(classes(original))])
 plan = gc.pruning.prune_channels(small, example, macs=0.75)
-gc.pruning.reestimate_batch_norm(small, train.batches(128), batches=20 if LONG else 10)
+gc.pruning.reestimate_batch_norm(small, train.batches(128), batches=20)
 int8 = gc.quantization.quantize(small, train.subset(slice(0, 256 if LONG else 128)).batches(64))
 answers = {"fp32": classes(small), "int8": classes(int8)}
 results.add("a quarter of the multiplications removed", small, plan, accuracies=[accuracy(answers["fp32"])])
