@@ -13,6 +13,7 @@ were trained on the held-out images, too, so that the error there is lower than 
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -34,7 +35,8 @@ SEEDS = (1, 2, 3)
 SHIFTS = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2)]  # of a window in images padded by a pixel
 FALLING = 0.5  # share of the training over which the bytes fall to the goal
 CALIBRATION = 512  # images, for a teacher on integers
-NORM_BATCHES = 20  # for the statistics of BatchNorm after channels went
+NORM_BATCHES = 20  # for rounding, and for the statistics of BatchNorm after channels went
+NORM = ("gamma", "beta", "running_mean", "running_var")
 TOLD = 50  # batches between two losses that are added up: asking for one waits for it
 
 
@@ -53,12 +55,12 @@ class Setting:
     hard_weight: float = 0.3
     step_rate: float = 0.02
     after: str | None = None  # the aim from whose last epoch the training goes on, with the same seed
+    rounded: float | None = None  # the rate at which the network is rounded before the training
 
 
 CAFFE = {"features.0": 0.5, "features.2": 0.5, "features.5": 0.8}
 DENSE = {"features.1": 0.5, "features.2": 0.5}
 ARTICLE = {"conv.0": 0.5, "conv.2": 0.5, "dense.0": 0.5}
-ALEXNET = {**{f"features.{number}": 0.2 for number in (0, 2, 4, 5, 6)}, "dense.0": 0.5, "dense.1": 0.5}
 # {network: {aim: Setting}}, in the order in which ``--all`` trains them
 SETTINGS = {
     "lenet_300_100_mnist": {"130x": Setting(7650, 40, DENSE, 3e-3, 256), "60x": Setting(17000, 40, DENSE, 3e-3, 256)},
@@ -66,10 +68,9 @@ SETTINGS = {
                            "650x": Setting(1950, 30, {"features.0": 0.6, "features.2": 0.6, "features.5": 0.88})},
     "lenet_mnist": {"150x": Setting(4100, 20, ARTICLE)},
     "simple_cnn_mnist": {"40x": Setting(1735, 20)},
-    "alexnet_cifar10": {"60x": Setting(320_000, 5, ALEXNET, 1e-3, penalty=0.3)},
-    "resnet18_cifar10": {"50x": Setting(180_000, 5, {"macs": 0.6}, 1e-3, penalty=0.03),
-                         "60x": Setting(172_000, 2, {"macs": 0.6}, 1e-3, penalty=2.0, after="50x"),
-                         "100x": Setting(103_000, 3, {"macs": 0.6}, 1e-3, penalty=2.0, after="60x")},
+    "alexnet_cifar10": {"60x": Setting(330_000, 5, learning_rate=5e-4, penalty=0.5, rounded=0.04)},
+    "resnet18_cifar10": {"60x": Setting(176_000, 5, learning_rate=5e-4, penalty=1.0, rounded=0.1),
+                         "100x": Setting(103_000, 4, learning_rate=1e-3, penalty=1.0, after="60x")},
 }
 CIFAR = compose(random_crop(4), random_flip, cutout(8))
 
@@ -157,7 +158,7 @@ def trainer_of(net, setting, updates):
     """A trainer of so many updates for an epoch."""
     goal = gc.coding.SizeGoal(setting.goal, int(FALLING * setting.epochs * updates), setting.penalty)
     return gc.coding.RateTrainer(net, goal, "adam", {"learning_rate": setting.learning_rate},
-                                 step_rate=setting.step_rate)
+                                 step_rate=setting.step_rate, vectors=not any(norms_of(net)))  # see with_norms
 
 
 def identity_of(name, setting, seed):
@@ -175,10 +176,41 @@ def begin(name, setting, seed, rest, stem):
         training_state.restore(state.with_suffix(".state"), net, trainer, identity_of(name, earlier, seed))
         unrounded = trainer.state_tensors()
         restore_snapshot(net, {key: unrounded[key] for key in trainer.steps})
-    elif setting.removed and any(norms_of(net)):
-        np.random.seed(seed)
-        gc.pruning.reestimate_batch_norm(net, rest.batches(setting.batch, shuffle=True), batches=NORM_BATCHES)
+        return net
+    np.random.seed(seed)
+    some = list(islice(rest.batches(setting.batch, shuffle=True, size=resized(name)), NORM_BATCHES))
+    if setting.removed and any(norms_of(net)):
+        gc.pruning.reestimate_batch_norm(net, some)
+    if setting.rounded is not None:
+        gc.quantization.quantize_weights(net, rate=setting.rounded, calibration_data=some)
+        normalize_again(net, some)
     return net
+
+
+def normalize_again(net, batches):
+    """BatchNorms that rounding folded into layers normalize again, and give what they gave."""
+    seen = {name: [] for name, _ in norms_of(net)}  # of each batch, the mean of the inputs, and that of their squares
+
+    def look(name, inputs):
+        channels = inputs.asnumpy().astype(np.float64)
+        seen[name].append([(channels ** power).mean(axis=(0, 2, 3)) for power in (1, 2)])
+
+    net.hybridize(False)
+    hooks = [norm.register_forward_pre_hook(lambda _, inputs, name=name: look(name, inputs[0]))
+             for name, norm in norms_of(net)]
+    for inputs, _ in batches:
+        net(inputs)
+    for hook in hooks:
+        hook.detach()
+    values, changed = snapshot(net), {}
+    for name, norm in norms_of(net):
+        (mean_now, square), eps = np.mean(seen[name], axis=0), norm._kwargs["eps"]
+        gamma, beta, mean, variance = (values[f"{name}.{part}"].astype(np.float64) for part in NORM)
+        factor, variance_now = gamma / np.sqrt(variance + eps), square - mean_now ** 2
+        now = factor * np.sqrt(variance_now + eps), beta + factor * (mean_now - mean), mean_now, variance_now
+        changed.update({f"{name}.{part}": value.astype(np.float32) for part, value in zip(NORM, now)})
+    restore_snapshot(net, changed)
+    net.hybridize(static_alloc=True, static_shape=True)
 
 
 def train(name, setting, seed, stem):
@@ -236,8 +268,7 @@ def with_norms(net, scales):
     """The scales, after each BatchNorm became gamma x + beta with both in 8 bits: its statistics take no room then."""
     found, values, changed = dict(scales.weights), snapshot(net), {}
     for name, block in norms_of(net):
-        gamma, beta, mean, variance = (values[f"{name}.{part}"].astype(np.float64) for part in (
-            "gamma", "beta", "running_mean", "running_var"))
+        gamma, beta, mean, variance = (values[f"{name}.{part}"].astype(np.float64) for part in NORM)
         alpha = gamma / np.sqrt(variance + block._kwargs["eps"])
         for part, value in (("gamma", alpha), ("beta", beta - alpha * mean)):
             codes, scale = quantize_array(value.astype(np.float32), 8)

@@ -413,3 +413,20 @@ def test_zeros_of_a_pruned_network_do_not_make_its_first_steps_small():
         own = layer.value()
         left = own[own != 0].astype(np.float64)
         assert steps[layer.parameter_name] == pytest.approx(0.5 * np.sqrt((left ** 2).mean()), rel=0.03)
+
+
+@pytest.mark.parametrize("smallest", [1, 2])
+def test_a_network_that_was_rounded_before_begins_with_its_codes(smallest):
+    """Or, where none of them is 1, with those of a longer step, which tell the same weights."""
+    net = LeNet300100()
+    net.initialize(mx.init.Xavier())
+    codes = {}
+    for number, layer in enumerate(gc.network.layers(net)):
+        shape, step = layer.value().shape, np.float32(0.0123 * (number + 1))
+        codes[layer.parameter_name] = smallest * SOME.choice([-3, -1, 0, 0, 0, 0, 0, 1, 2], shape)
+        layer.weight.set_data(mx.nd.array(codes[layer.parameter_name] * step))
+    trainer = RateTrainer(net, 1.0, "adam")
+    for layer in gc.network.layers(net):
+        found, step = trainer.codes()[layer.parameter_name], trainer.steps[layer.parameter_name]
+        np.testing.assert_array_equal(found * smallest, codes[layer.parameter_name])
+        assert np.abs(found * step - layer.value()).max() < 1e-6

@@ -17,6 +17,7 @@ from .steps import LARGEST
 __all__ = ["CodedTensor", "coded_tensors"]
 
 FIRST_STEP = 0.5  # of the root mean square of a tensor's values that are not zero
+ROUNDED = 1e-3  # how far values may be from whole numbers of the smallest, in it, that count as rounded before
 
 
 @dataclass
@@ -40,10 +41,17 @@ class CodedTensor:
         return [CLASSIC.own(array) for array in self.parameter.list_data()]
 
     def first_step(self) -> float:
-        """Zeros say nothing of it: a network that was pruned or rounded would begin with far too small a step."""
+        """That of a weight which was rounded before. Zeros say nothing of others': a pruned one would begin with far
+        too small a step.
+        """
         values = np.abs(self.latents[0].asnumpy().astype(np.float64))
         values = values[values > 0]
-        return max(FIRST_STEP * np.sqrt(np.square(values).mean()), values.max() / LARGEST) if values.size else 1.0
+        if not values.size:
+            return 1.0
+        codes = values / values.min()
+        if codes.max() < LARGEST + 0.5 and np.allclose(codes, np.rint(codes), rtol=0, atol=ROUNDED):
+            return values.min()
+        return max(FIRST_STEP * np.sqrt(np.square(values).mean()), values.max() / LARGEST)
 
     def bits(self, step: np.float32) -> float:
         return self.lengths.bits(np.abs(self.latents[0].asnumpy()) / step)
