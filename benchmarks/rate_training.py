@@ -36,7 +36,6 @@ SHIFTS = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2)]  # of a wi
 FALLING = 0.5  # share of the training over which the bytes fall to the goal
 CALIBRATION = 512  # images, for a teacher on integers
 NORM_BATCHES = 20  # for rounding, and for the statistics of BatchNorm after channels went
-NORM = ("gamma", "beta", "running_mean", "running_var")
 TOLD = 50  # batches between two losses that are added up: asking for one waits for it
 
 
@@ -183,34 +182,9 @@ def begin(name, setting, seed, rest, stem):
         gc.pruning.reestimate_batch_norm(net, some)
     if setting.rounded is not None:
         gc.quantization.quantize_weights(net, rate=setting.rounded, calibration_data=some)
-        normalize_again(net, some)
+        if any(norms_of(net)):
+            gc.pruning.reestimate_batch_norm(net, some, keep_outputs=True)
     return net
-
-
-def normalize_again(net, batches):
-    """BatchNorms that rounding folded into layers normalize again, and give what they gave."""
-    seen = {name: [] for name, _ in norms_of(net)}  # of each batch, the mean of the inputs, and that of their squares
-
-    def look(name, inputs):
-        channels = inputs.asnumpy().astype(np.float64)
-        seen[name].append([(channels ** power).mean(axis=(0, 2, 3)) for power in (1, 2)])
-
-    net.hybridize(False)
-    hooks = [norm.register_forward_pre_hook(lambda _, inputs, name=name: look(name, inputs[0]))
-             for name, norm in norms_of(net)]
-    for inputs, _ in batches:
-        net(inputs)
-    for hook in hooks:
-        hook.detach()
-    values, changed = snapshot(net), {}
-    for name, norm in norms_of(net):
-        (mean_now, square), eps = np.mean(seen[name], axis=0), norm._kwargs["eps"]
-        gamma, beta, mean, variance = (values[f"{name}.{part}"].astype(np.float64) for part in NORM)
-        factor, variance_now = gamma / np.sqrt(variance + eps), square - mean_now ** 2
-        now = factor * np.sqrt(variance_now + eps), beta + factor * (mean_now - mean), mean_now, variance_now
-        changed.update({f"{name}.{part}": value.astype(np.float32) for part, value in zip(NORM, now)})
-    restore_snapshot(net, changed)
-    net.hybridize(static_alloc=True, static_shape=True)
 
 
 def train(name, setting, seed, stem):
@@ -268,7 +242,8 @@ def with_norms(net, scales):
     """The scales, after each BatchNorm became gamma x + beta with both in 8 bits: its statistics take no room then."""
     found, values, changed = dict(scales.weights), snapshot(net), {}
     for name, block in norms_of(net):
-        gamma, beta, mean, variance = (values[f"{name}.{part}"].astype(np.float64) for part in NORM)
+        gamma, beta, mean, variance = (values[f"{name}.{part}"].astype(np.float64) for part in (
+            "gamma", "beta", "running_mean", "running_var"))
         alpha = gamma / np.sqrt(variance + block._kwargs["eps"])
         for part, value in (("gamma", alpha), ("beta", beta - alpha * mean)):
             codes, scale = quantize_array(value.astype(np.float32), 8)

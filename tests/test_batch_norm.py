@@ -7,6 +7,7 @@ import pytest
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet
 from gluon_compress.pruning import prune_channels, reestimate_batch_norm
+from mxnet import autograd
 from mxnet.gluon import nn
 from networks import Net, NormNet, build, exported, identical, values
 
@@ -15,11 +16,11 @@ def random_batches(count, shape=(6, 3, 8, 8)):
     return [(mx.nd.random.normal(loc=1, scale=2, shape=shape), None) for _ in range(count)]
 
 
-def two_norms(momentum=0.7):
+def two_norms(momentum=0.7, scale=False):
     mx.random.seed(0)
     net = nn.HybridSequential()
     net.add(nn.Conv2D(4, 3, use_bias=False), nn.BatchNorm(momentum=momentum), nn.Activation("relu"),
-            nn.Conv2D(5, 3), nn.BatchNorm(axis=1, scale=False), nn.Flatten(), nn.Dense(3))
+            nn.Conv2D(5, 3), nn.BatchNorm(axis=1, scale=scale), nn.Flatten(), nn.Dense(3))
     net.initialize(mx.init.Xavier())
     net(mx.nd.zeros((1, 3, 8, 8)))
     return net
@@ -46,6 +47,38 @@ def test_they_are_the_means_over_batches_of_what_numpy_finds(hybridized):
     for index, norm in enumerate((net[1], net[4])):
         np.testing.assert_allclose(norm.running_mean.data().asnumpy(), np.mean(means[index], 0), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(norm.running_var.data().asnumpy(), np.mean(variances[index], 0), rtol=1e-4)
+
+
+def test_outputs_are_kept_and_training_computes_them_too():
+    """Of a network whose BatchNorms were folded: in training they would normalize what is no longer normalized."""
+    net, data = two_norms(scale=True), random_batches(1, (64, 3, 8, 8))
+    inputs = data[0][0]
+    for norm in (net[1], net[4]):
+        norm.gamma.set_data(mx.nd.random.uniform(0.3, 3, norm.gamma.shape))
+        norm.beta.set_data(mx.nd.random.normal(shape=norm.beta.shape))
+    reestimate_batch_norm(net, data)
+    gc.quantization.fold_batch_norm(net, inputs)
+    folded, weights = net(inputs).asnumpy(), [net[index].weight.data().asnumpy() for index in (0, 3)]
+    with autograd.train_mode():
+        assert np.abs(net(inputs).asnumpy() - folded).max() > 0.1
+    assert reestimate_batch_norm(net, data, keep_outputs=True) == 2
+    np.testing.assert_allclose(net(inputs).asnumpy(), folded, rtol=1e-4, atol=1e-5)
+    with autograd.train_mode():  # of one batch, whose statistics these are
+        np.testing.assert_allclose(net(inputs).asnumpy(), folded, rtol=1e-3, atol=1e-4)
+    for index, weight in zip((0, 3), weights):
+        assert np.array_equal(net[index].weight.data().asnumpy(), weight)
+    read = net[0](inputs).asnumpy().astype(np.float64)
+    np.testing.assert_allclose(net[1].running_var.data().asnumpy(), read.var(axis=(0, 2, 3)), rtol=1e-4)
+
+
+def test_a_fixed_gamma_cannot_keep_the_outputs():
+    net, data = two_norms(), random_batches(2)
+    before = values(net)
+    with pytest.raises(ValueError, match="gamma of 4 is fixed"):
+        reestimate_batch_norm(net, data, keep_outputs=True)
+    assert identical(before, values(net))
+    with pytest.raises(TypeError, match="keep_outputs"):
+        reestimate_batch_norm(net, data, keep_outputs=1)
 
 
 def test_nothing_else_changes_and_the_number_of_batches_is_kept_to():

@@ -26,11 +26,10 @@ from ..files.schema import REASONS, fields, mapping, text
 from ..network.graph import Graph
 from ..network.layer import selected_and_excluded
 from ..network.nodes import Entry, Node, consumers
+from ..network.norms import norm_name, scale_and_shift
 from ..network.values import restore_snapshot, snapshot
 from ..records import Record
 from ..tables import format_table
-
-SUFFIXES = (".gamma", "_gamma")
 
 
 @dataclass(repr=False)
@@ -78,7 +77,8 @@ def fold_batch_norm(net: HybridBlock, example: Any, select: Any = None, exclude:
     they differ less.
 
     In inference, the network's outputs stay the same except for rounding. In further training they do not: a BatchNorm
-    then divides by the batch's deviation, so the scale in the weights is lost, and gamma is 1. Fold after training.
+    then divides by the batch's deviation, so the scale in the weights is lost, and gamma is 1. Fold after training, or
+    let :func:`~gluon_compress.pruning.reestimate_batch_norm` with ``keep_outputs=True`` mend that.
 
     Parameters
     ----------
@@ -182,23 +182,6 @@ def folded(norm: Node, layer: Node, values: Mapping[str, np.ndarray]) -> dict[st
             raise NetworkError(f"{name} is not finite, or would not be with the scale of {norm_name(norm)}: "
                                f"look for NaN, infinity and negative running_var in both")
     return new
-
-
-def scale_and_shift(norm: Node, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """``(alpha, beta - alpha * mean)`` of a BatchNorm in inference, in double precision."""
-    gamma, beta, mean, variance = (values[norm.parameters[role]] for role in ("gamma", "beta", "mean", "variance"))
-    scale = 1 if norm.get("fix_gamma") else gamma.astype(np.float64)
-    with np.errstate(all="ignore"):
-        # var + eps in float32, as BatchNorm computes it: 1 - eps gives 1, so folding again changes nothing
-        deviation = np.sqrt((variance.astype(np.float32) + np.float32(norm.get("eps"))).astype(np.float64))
-        alpha = scale / deviation
-        return alpha, beta - alpha * mean
-
-
-def norm_name(norm: Node) -> str:
-    """Structural name of a BatchNorm's block."""
-    name = norm.parameters.get("gamma", norm.name)
-    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
 def _scaled_weight(layer: Node, weight: np.ndarray, alpha: np.ndarray) -> np.ndarray:

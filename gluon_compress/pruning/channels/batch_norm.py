@@ -22,24 +22,29 @@ from ...network.graph import Graph
 from ...network.inputs import example_inputs
 from ...network.misfits import call
 from ...network.nodes import Entry, Node, plain, symbol_of, written
-from ...network.values import parameters, set_values
+from ...network.norms import norm_name, scale_and_shift
+from ...network.values import parameters, set_values, snapshot
 from ...tables import progress_bar
 
 
 def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | None = None,
-                          progress: bool = True) -> int:
+                          progress: bool = True, *, keep_outputs: bool = False) -> int:
     """Set the running statistics to their means over batches and return the number of layers changed.
 
     Parameters
     ----------
     net : HybridBlock
-        Changed in place: only running means and variances.
+        Changed in place: only running means and variances, and with ``keep_outputs`` gamma and beta.
     data : iterable of (input, label) batches, or of inputs
         Training images; the labels are ignored.
     batches : int, optional
         How many to use, at least 1; by default all.
     progress : bool
         Show a progress bar on standard error.
+    keep_outputs : bool
+        Change gamma and beta along, so that in inference the network computes what it did. It can be trained from
+        there: a BatchNorm whose statistics are not those of what it reads, as after :func:`fold_batch_norm`,
+        :class:`RateRounding` or a way through ONNX, computes something else in training otherwise.
 
     A layer that the network calls several times gets the mean over its calls, each of which moves the statistics in
     training.
@@ -48,7 +53,7 @@ def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | 
     ------
     TypeError, ValueError
         When ``data`` or ``batches`` is of another kind, when there are no batches, when one does not fit the network,
-        and when no BatchNorm of the network uses the statistics of batches.
+        and when no BatchNorm of the network uses the statistics of batches; with ``keep_outputs`` where gamma is fixed.
     NetworkError
         When statistics are not finite. Nothing is changed then.
 
@@ -56,6 +61,7 @@ def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | 
     """
     check_ready(net)
     check_flag("progress", progress)
+    check_flag("keep_outputs", keep_outputs)
     check_data(data, "data")
     if batches is not None:
         check_integer("batches", batches, minimum=1)
@@ -71,18 +77,25 @@ def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | 
         check_finite_inputs(inputs, "data")
         if graph is None:
             graph = Graph(net, inputs)
-            names, measure = _statistics(graph)
+            norms = _with_statistics(graph)
+            if keep_outputs:
+                _check_gamma(norms)
+            names, measure = _statistics(graph, norms)
         graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
-        with autograd.train_mode():  # each BatchNorm normalizes with the batch's own mean and variance
+        # In training each BatchNorm normalizes with the batch's own mean and variance.
+        with autograd.predict_mode() if keep_outputs else autograd.train_mode():
             measured = call(measure, inputs, "a batch of data")
         for name, value in zip(names, measured):  # a layer that is called twice has its name twice
             totals[name] = totals[name] + value.asnumpy().astype(np.float64)
             counts[name] += 1
-    for name, total in totals.items():
-        if not np.isfinite(total).all():
+    changed = {name: np.asarray(total / counts[name]) for name, total in totals.items()}
+    if keep_outputs:
+        changed.update(_gammas_and_betas(norms, snapshot(net), changed))
+    for name, value in changed.items():
+        if not np.isfinite(value).all():
             raise NetworkError(f"{name} would not be finite: look for NaN in the weights and in data")
-    for name, total in totals.items():
-        set_values(named[name], np.asarray(total / counts[name]))
+    for name, value in changed.items():
+        set_values(named[name], value)
     return len(totals) // 2
 
 
@@ -95,11 +108,33 @@ def _with_statistics(graph: Graph) -> list[Node]:
     return [node for node in graph.nodes if node.meaning.keeps_statistics and not node.get("use_global_stats")]
 
 
-def _statistics(graph: Graph) -> tuple[list[str], HybridBlock]:
+def _check_gamma(norms: list[Node]) -> None:
+    for norm in norms:
+        if norm.get("fix_gamma"):
+            raise ValueError(f"gamma of {norm_name(norm)} is fixed at 1, and cannot make up for another variance; "
+                             f"accepted with keep_outputs: BatchNorms with scale=True")
+
+
+def _gammas_and_betas(norms: list[Node], values: dict[str, np.ndarray],
+                      statistics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those with which the BatchNorms compute under new statistics what they compute under those in ``values``.
+
+        gamma = alpha sqrt(variance + eps)        beta = shift + alpha mean
+    """
+    found = {}
+    for norm in norms:
+        alpha, shift = scale_and_shift(norm, values)
+        mean, variance = (statistics[norm.parameters[role]] for role in ("mean", "variance"))
+        found[norm.parameters["gamma"]] = alpha * np.sqrt(variance + norm.get("eps"))
+        found[norm.parameters["beta"]] = shift + alpha * mean
+    return found
+
+
+def _statistics(graph: Graph, norms: list[Node]) -> tuple[list[str], HybridBlock]:
     """(names of the running means and variances, a network whose outputs are a batch's means and variances)."""
     names: list[str] = []
     statistics: list[Entry] = []
-    for node in _with_statistics(graph):
+    for node in norms:
         names += [cast(str, cast(Node, statistic).parameter) for statistic in (node.mean, node.variance)]
         statistics += _mean_and_variance(node)
     if not names:

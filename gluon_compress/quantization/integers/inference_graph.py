@@ -17,8 +17,9 @@ import numpy as np
 
 from ...network.graph import Graph
 from ...network.nodes import Entry, Node
+from ...network.norms import scale_and_shift
 from ...network.values import layer_name
-from ..folding import batch_norm_pairs, folded, scale_and_shift
+from ..folding import batch_norm_pairs, folded
 from .fusions import is_grouped
 
 
