@@ -45,12 +45,12 @@ class CodedTensor:
         too small a step.
         """
         values = np.abs(self.latents[0].asnumpy().astype(np.float64))
-        values = values[values > 0]
+        axes, values = values.ndim, values[values > 0]
         if not values.size:
             return 1.0
         codes = values / values.min()
-        if codes.max() < LARGEST + 0.5 and np.allclose(codes, np.rint(codes), rtol=0, atol=ROUNDED):
-            return values.min()
+        if axes > 1 and codes.max() < LARGEST + 0.5 and np.allclose(codes, np.rint(codes), rtol=0, atol=ROUNDED):
+            return values.min()  # (gammas that are all 1 were not rounded)
         return max(FIRST_STEP * np.sqrt(np.square(values).mean()), values.max() / LARGEST)
 
     def bits(self, step: np.float32) -> float:
