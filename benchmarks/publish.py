@@ -34,7 +34,8 @@ CHINESE = {
     "channels: untrained ResNet-50, half the MACs, 8 images": "去掉通道：未训练的 ResNet-50，乘加减半，8 张图像",
     "integers: ResNet-18 on CIFAR-10": "整数计算：CIFAR-10 上的 ResNet-18",
     "integers: untrained ResNet-50 with VNNI, 8 images": "整数计算：有 VNNI 的处理器上未训练的 ResNet-50，8 张图像",
-    "channels and integers: untrained ResNet-50 in OpenVINO, 8 images": "去掉通道加整数计算：OpenVINO 里未训练的 ResNet-50，8 张图像",
+    "channels and integers: untrained ResNet-50 in OpenVINO, 8 images":
+        "去掉通道加整数计算：OpenVINO 里未训练的 ResNet-50，8 张图像",
     "distillation: ResNet-18 of width 8 on CIFAR-10": "蒸馏：CIFAR-10 上宽度为 8 的 ResNet-18",
     " bytes, ": " 字节，", " million MACs, ": " M 次乘加，", "images/s": "张/秒", ", OpenVINO ": "，OpenVINO ",
     " (NNCF, all channels)": "（NNCF 的整数，全部通道）", " (half the MACs)": "（乘加减半）",
@@ -155,7 +156,8 @@ def fewer_channels():
 def channels_time():
     row, = (row for row in read("channel_latency.json")["resnet50, hybridized"]["rows"]
             if (row["wanted"], row["round_to"], row["batch"]) == (2, 16, 8))
-    return ("channels: untrained ResNet-50, half the MACs, 8 images", f"{row['before_ms']:.0f} ms", f"{row['after_ms']:.0f} ms")
+    return ("channels: untrained ResNet-50, half the MACs, 8 images", f"{row['before_ms']:.0f} ms",
+            f"{row['after_ms']:.0f} ms")
 
 
 def integer_accuracy():

@@ -1,4 +1,6 @@
 """Rate-aware rounding: the coder's own bits, error feedback, and whole networks from inputs alone."""
+from functools import partial
+
 import gluon_compress as gc
 import mxnet as mx
 import numpy as np
@@ -215,6 +217,41 @@ def test_a_network_of_one_output_is_rounded():
     quantize_weights(net, rate=1e-3, calibration_data=[images], progress=False)
     after = net(images).asnumpy()
     assert 0 < np.square(after - before).sum() < 0.05 * np.square(before).sum()
+
+
+def test_of_a_regression_what_all_outputs_have_in_common_counts():
+    """Of scores of classes it does not, and so it is where errors go."""
+    images = mx.nd.random.normal(shape=(2000, 30))
+    common = {}
+    for outputs in ("logits", "values"):
+        net = dense(4, 30, seed=1)
+        before = net(images).asnumpy()
+        RateRounding(net, [images], progress=False, outputs=outputs).round(1e-2)
+        lost = (net(images).asnumpy() - before).mean(axis=1)
+        common[outputs] = np.square(lost).mean()
+    assert common["values"] < 0.7 * common["logits"]
+
+
+def test_maps_of_scores_count_as_they_are():
+    """Along the last axis of (samples, classes, height, width) there are no classes."""
+    net = gluon.nn.HybridSequential()
+    net.add(gluon.nn.Conv2D(4, 3, padding=1, in_channels=3, activation="relu"), gluon.nn.Conv2D(3, 1, in_channels=4))
+    images, found = mx.nd.random.normal(shape=(64, 3, 8, 8)), []
+    for outputs in ("logits", "values"):
+        mx.random.seed(2)
+        net.initialize(mx.init.Normal(1), force_reinit=True)
+        RateRounding(net, [images], progress=False, outputs=outputs).round(1e-2)
+        found.append(snapshot(net))
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize("call", [RateRounding, partial(quantize_weights, rate=1e-2), partial(quantize, rate=1e-2)])
+def test_other_kinds_of_outputs_are_refused(call):
+    net = dense(3, 6)
+    before = values(net)
+    with pytest.raises(ValueError, match="outputs is 'scores'; accepted: 'logits', 'values'"):
+        call(net, calibration_data=[mx.nd.ones((2, 6))], outputs="scores")
+    assert all(np.array_equal(value, before[name]) for name, value in values(net).items())
 
 
 @pytest.mark.parametrize("seed", range(8))

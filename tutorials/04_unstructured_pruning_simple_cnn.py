@@ -192,7 +192,7 @@ print(f"90 % little by little, and trained: {gc.training.evaluate(net, validatio
 
 # %%
 accuracies = {"unpruned": [], "pruned": [], "8 bits": []}
-for seed, (net, masks) in zip(seeds, tuned[0.8]):
+for seed, (net, _) in zip(seeds, tuned[0.8]):
     original = gc.params.load("simple_cnn_mnist")
     trainer = mx.gluon.Trainer(original.collect_params(), *optimizer)
     history = gc.training.fit(original, train.batches(128, shuffle=True), 2, trainer, seed=seed)
@@ -202,8 +202,9 @@ for seed, (net, masks) in zip(seeds, tuned[0.8]):
 
 results.add("SimpleCNN, unpruned, same extra training", original, accuracies=accuracies["unpruned"])
 results.add("80 % pruned, not fine-tuned", *pruned(0.8, "global"))
+net, masks = tuned[0.8][-1]
 results.add("80 % pruned, fine-tuned", net, masks, accuracies=accuracies["pruned"])
-for net, masks in tuned[0.8]:
+for net, _ in tuned[0.8]:
     scales = gc.quantization.quantize_weights(net, bits=8)
     accuracies["8 bits"].append(gc.training.evaluate(net, results.test_data))
 results.add("80 % pruned, fine-tuned, and 8-bit weights", net, masks, scales, accuracies=accuracies["8 bits"])

@@ -282,15 +282,16 @@ plot_curves({"multiply-accumulates": [(ratio, macs[ratio] / macs[0.0]) for ratio
             results.path("-time.png"), xlabel="fraction of channels removed", ylabel="share that is left")
 
 accuracies = {"unpruned": [], "pruned": [], "8 bits": []}
-for seed, (net, plan) in zip(seeds, tuned[0.4]):
+for seed, (net, _) in zip(seeds, tuned[0.4]):
     original = trained("unpruned", gc.params.load("simple_cnn_mnist"), seed)
     accuracies["unpruned"].append(gc.training.evaluate(original, results.test_data))
     accuracies["pruned"].append(gc.training.evaluate(net, results.test_data))
 
 results.add("SimpleCNN, unpruned, same extra training", original, accuracies=accuracies["unpruned"])
 results.add("40 % of the channels, not fine-tuned", *pruned(0.4))
+net, plan = tuned[0.4][-1]
 results.add("40 % of the channels, fine-tuned", net, plan, accuracies=accuracies["pruned"])
-for net, plan in tuned[0.4]:
+for net, _ in tuned[0.4]:
     scales = gc.quantization.quantize_weights(net, bits=8)
     accuracies["8 bits"].append(gc.training.evaluate(net, results.test_data))
 results.add("40 % of the channels, fine-tuned, and 8-bit weights", net, plan, scales, accuracies=accuracies["8 bits"])

@@ -16,13 +16,15 @@ from .integers import onednn
 from .integers.integer_network import IntegerNetwork, lower
 from .noise import measure_noise
 from .quantizer import Quantizer, check_fp32, check_settings, default_clip
+from .rate.curvature import OUTPUTS
 
 
 def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "mse", select: Which = None,
              exclude: Which = (), bits: int = 8, clip: str | None = None, percentile: float = 99.99,
              batches: int | None = None, correct_bias: bool = True, equalize: bool | None = None,
              evaluate: Callable[[HybridBlock], float] | None = None, max_accuracy_drop: float | None = None,
-             simulate: bool = False, progress: bool = True, *, rate: float | None = None) -> IntegerNetwork:
+             simulate: bool = False, progress: bool = True, *, rate: float | None = None,
+             outputs: str = "logits") -> IntegerNetwork:
     """An :class:`IntegerNetwork` that computes what ``net`` computes, on integers.
 
     ``net`` is not changed. Convolutions and dense layers get integer weights, one scale per output channel, with the
@@ -78,6 +80,8 @@ def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "m
         First round the weights to what costs least in the error of the outputs and in the bits of the file, as
         :class:`RateRounding` does, whose ``rate`` it is; some thousand samples are wanted then. The file of the network
         takes a fifth. Not with fewer ``bits`` than 8, and networks are not equalized.
+    outputs : "logits" or "values"
+        For ``rate``: what the network puts out; see :class:`RateRounding`.
 
     Raises
     ------
@@ -100,6 +104,7 @@ def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "m
         raise TypeError(f"evaluate is {evaluate!r}; accepted: a callable")
     if max_accuracy_drop is not None:
         check_number("max_accuracy_drop", max_accuracy_drop, minimum=0)
+    check_choice("outputs", outputs, OUTPUTS)
     if rate is not None:
         check_number("rate", rate, above=0)
         if bits != 8 or equalize:
@@ -110,7 +115,7 @@ def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "m
     quantizer = Quantizer(net, calibration_data, batches)
     quantizer.choose(net, select, exclude)
     if rate is not None:
-        quantizer.round_by_rate(rate, progress)
+        quantizer.round_by_rate(rate, progress, outputs)
         equalize = False
     quantizer.calibrate(new_observer, progress)
 

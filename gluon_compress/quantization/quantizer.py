@@ -120,7 +120,7 @@ class Quantizer:
     def has_depthwise(self) -> bool:
         return any(node.groups > 1 and not is_grouped(node) for node in self.layers.values())
 
-    def round_by_rate(self, rate: float, progress: bool) -> None:
+    def round_by_rate(self, rate: float, progress: bool, outputs: str) -> None:
         """Round the weights of the layers that are wanted to what costs least in error and bits; see RateRounding."""
         wanted = [name for name in self.possible if name not in self.not_wanted]
         obstacles = {name: obstacle(self.inference, self.inference.weights[name]) for name in wanted}
@@ -128,9 +128,10 @@ class Quantizer:
         if not names:
             reasons = "; ".join(f"{name}: {why}" for name, why in {**self.left_out, **obstacles}.items())
             raise ValueError(f"no layer that runs on integers can be rounded by rate: {reasons}")
-        found, energy = curvatures(self.inference, self.values, names, self.batches, 0, progress)
+        found, energy = curvatures(self.inference, self.values, names, self.batches, 0, progress, outputs)
         check_energy(energy)
-        self.values = Rounder(self.inference, self.values, names, found, self.batches, progress).best(rate).values
+        rounder = Rounder(self.inference, self.values, names, found, self.batches, progress, outputs)
+        self.values = rounder.best(rate).values
         self.short = True
 
     def equalized(self, progress: bool) -> Quantizer | None:

@@ -18,13 +18,14 @@ QUANTIZABLE = (*CONVOLUTIONS, "Dense", "Embedding")
 
 def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, select: Any = None, exclude: Any = (),
                      clip: str = "max", percentile: float = 99.9, *, rate: float | None = None,
-                     calibration_data: Iterable[Any] | None = None, seed: int = 0, progress: bool = True) -> Scales:
+                     calibration_data: Iterable[Any] | None = None, seed: int = 0, progress: bool = True,
+                     outputs: str = "logits") -> Scales:
     """Round the weights to ``bits`` bits: each becomes ``code * scale`` with an integer code.
 
     Or, with ``rate``, to what costs least in the error of the outputs and in the bits of the file; see
-    :class:`RateRounding`, which takes ``calibration_data``, ``select``, ``exclude``, ``seed`` and ``progress``, and
-    tries several rates at little more than the cost of one. Weights that are zero, as pruned ones, stay zero; a file is
-    smaller without the masks, as zeros are codes in it.
+    :class:`RateRounding`, which takes ``calibration_data``, ``select``, ``exclude``, ``seed``, ``progress`` and
+    ``outputs``, and tries several rates at little more than the cost of one. Weights that are zero, as pruned ones,
+    stay zero; a file is smaller without the masks, as zeros are codes in it.
 
         scales = quantize_weights(net, rate=1e-2, calibration_data=data)
 
@@ -58,7 +59,7 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
         are of use; the larger, the smaller the file.
     calibration_data : iterable of batches, optional
         For ``rate``: inputs, prepared as for inference.
-    seed, progress
+    seed, progress, outputs
         For ``rate``.
 
     Returns
@@ -77,7 +78,7 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
         if (bits, per_channel, clip) != (8, True, "max"):
             raise TypeError("bits, per_channel and clip have no use with rate; accepted: leave them out")
         check_number("rate", rate, above=0)
-        return RateRounding(net, calibration_data, select, exclude, seed, progress).round(rate)
+        return RateRounding(net, calibration_data, select, exclude, seed, progress, outputs).round(rate)
     check_flag("per_channel", per_channel)
     chosen, left_out = select_layers(net, select, exclude, QUANTIZABLE)
     quantized, weights = {}, {}

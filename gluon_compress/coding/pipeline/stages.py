@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ...arguments import check_function, check_integer, check_number, check_text, shown
+from ...arguments import check_choice, check_function, check_integer, check_number, check_text, shown
 from ...checkpoint.file import coded_size
 from ...network.layer import Which, select_layers
 from ...network.values import restore_snapshot, snapshot
 from ...pruning.weights.magnitude import PRUNABLE, prune_magnitude
 from ...pruning.weights.masked_trainer import MaskedTrainer, check_optimizer
 from ...pruning.weights.masks import Masks
+from ...quantization.rate.curvature import OUTPUTS
 from ...quantization.rate.network import RateRounding
 from ...quantization.scales import Scales
 from ...quantization.weights import quantize_weights
@@ -160,23 +161,28 @@ class Rounding:
         At least 0.
     select, exclude
         Which layers to round, by default convolutions and dense layers.
+    outputs : "logits" or "values"
+        What the network puts out; see :class:`~gluon_compress.quantization.RateRounding`.
     """
 
     rate: float | None = None
     bisections: int = 3
     select: Which = None
     exclude: Which = ()
+    outputs: str = "logits"
     name: str = field(default="rounded", init=False)
 
     def check(self, net: HybridBlock, training_data: Any) -> None:
         if self.rate is not None:
             check_number("rate", self.rate, above=0)
         check_integer("bisections", self.bisections, minimum=0)
+        check_choice("outputs", self.outputs, OUTPUTS)
         select_layers(net, self.select, self.exclude, ROUNDABLE)
 
     def description(self, net: HybridBlock) -> dict[str, Any]:
         chosen, _ = select_layers(net, self.select, self.exclude, ROUNDABLE)
-        return {"rate": self.rate, "bisections": self.bisections, "layers": [layer.name for layer in chosen]}
+        return {"rate": self.rate, "bisections": self.bisections, "layers": [layer.name for layer in chosen],
+                **({"outputs": self.outputs} if self.outputs != "logits" else {})}  # older work folders have none
 
     def run(self, net: HybridBlock, records: tuple[Record, ...], task: Task) -> Made:
         made = self._rounded(net, records, task, task.stage)
@@ -198,7 +204,8 @@ class Rounding:
     def _rounded(self, net: HybridBlock, records: tuple[Record, ...], task: Task, name: str) -> Made:
         """The network as it is, rounded as coarsely as the accuracy allows; trials are kept under this name."""
         before = snapshot(net)
-        rounding = RateRounding(net, task.calibration_data, self.select, self.exclude, task.seed, task.progress)
+        rounding = RateRounding(net, task.calibration_data, self.select, self.exclude, task.seed, task.progress,
+                                self.outputs)
 
         def by_rate(rate: float) -> Made:
             scales = rounding.round(rate)

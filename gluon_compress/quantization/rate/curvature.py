@@ -1,7 +1,7 @@
 """How the outputs of a network change when the weights of a layer do: from inputs alone, without labels.
 
 The outputs' square error is, for small changes D of a layer's weights (outputs x inputs), with a random direction v
-of the centred outputs, and Gamma = d(v . outputs) / dW of one sample,
+of what counts of the outputs, and Gamma = d(v . outputs) / dW of one sample,
 
     E (v . change)^2 = E <Gamma, D>^2  ~  tr(G D M D^T)
     with M = E Gamma^T Gamma, G = E Gamma Gamma^T / E |Gamma|^2
@@ -27,6 +27,7 @@ from ...tables import progress_bar
 from ..calibration.observing import run
 from ..integers.inference_graph import InferenceGraph
 
+OUTPUTS = ("logits", "values")
 SIGNS = np.array([-1, 1], np.float32)
 PER_INPUT = 12  # gradients of a row, of random sums of rows, for each input of a layer at least
 PROBES = 8  # random sums of columns
@@ -59,24 +60,27 @@ class Curvature:
 
 
 def curvatures(inference: InferenceGraph, values: dict[str, np.ndarray], names: list[str], batches: list[Any],
-               seed: int, progress: bool) -> tuple[dict[str, Curvature], float]:
-    """``({layer: Curvature}, mean square of the centred outputs)`` of the layers ``names`` of an inference graph."""
+               seed: int, progress: bool, outputs: str) -> tuple[dict[str, Curvature], float]:
+    """``({layer: Curvature}, mean square of the outputs)`` of the layers ``names`` of an inference graph.
+
+    ``outputs`` is one of OUTPUTS, see :func:`what_counts`.
+    """
     rng, count = np.random.default_rng(seed), sum(len(inputs[0]) for inputs in batches)
     layers = [inference.layers[name] for name in names]
-    outputs, changes = with_changes(inference, layers)
-    changed = block_of(outputs, [*inference.inputs, *changes], dict(values))
+    entries, changes = with_changes(inference, layers)
+    changed = block_of(entries, [*inference.inputs, *changes], dict(values))
     plain = block_of([layer.inputs[0] for layer in layers], inference.inputs, dict(values))
     sums: dict[str, list[Any]] = {name: [0, 0] for name in names}
     energy = 0.0
     for number, inputs in enumerate(progress_bar(batches, progress, desc="gradients", unit="batch")):
         read = run(plain, inputs, inference.inputs, number)
-        gradients, square = _gradients(changed, inputs, layers, rng)
+        gradients, square = _gradients(changed, inputs, layers, rng, outputs)
         energy += square
         for name, layer, data, gradient in zip(names, layers, read, gradients):
             for place, part in enumerate(_of_batch(unfolded(layer, data), gradient, count, rng)):
                 sums[name][place] += part
-    found = {name: Curvature(moments / count, outputs / max(np.trace(outputs), np.finfo(float).tiny))
-             for name, (moments, outputs) in sums.items()}
+    found = {name: Curvature(moments / count, of_outputs / max(np.trace(of_outputs), np.finfo(float).tiny))
+             for name, (moments, of_outputs) in sums.items()}
     return found, energy / count
 
 
@@ -103,26 +107,28 @@ def unfolded(layer: Node, data: np.ndarray) -> np.ndarray:
     return mx.nd.im2col(mx.nd.array(data), kernel=layer.get("kernel"), **settings).asnumpy()
 
 
-def _gradients(net: Any, inputs: tuple[Any, ...], layers: list[Node],
-               rng: np.random.Generator) -> tuple[Iterator[np.ndarray], float]:
-    """Of a random direction of the centred outputs: (samples, outputs, places) for each layer; and their square."""
+def _gradients(net: Any, inputs: tuple[Any, ...], layers: list[Node], rng: np.random.Generator,
+               outputs: str) -> tuple[Iterator[np.ndarray], float]:
+    """Of a random direction of what counts: (samples, outputs, places) for each layer; and the square of it."""
     changes = [mx.nd.zeros((len(inputs[0]), *layer.shapes[0][1:])) for layer in layers]
     for change in changes:
         change.attach_grad()
     square, total = 0.0, mx.nd.zeros(1)
     with autograd.record():
-        outputs = net(*inputs, *changes)
-        for output in outputs if isinstance(outputs, (list, tuple)) else [outputs]:
-            direction = centred(rng.normal(size=output.shape))
-            square += float(np.square(centred(output.detach().asnumpy().astype(np.float64))).sum())
+        found = net(*inputs, *changes)
+        for output in found if isinstance(found, (list, tuple)) else [found]:
+            direction = what_counts(rng.normal(size=output.shape), outputs)
+            square += float(np.square(what_counts(output.detach().asnumpy().astype(np.float64), outputs)).sum())
             total = (output * mx.nd.array(direction)).sum() + total
     total.backward()
     return (change.grad.asnumpy().reshape(len(change), change.shape[1], -1) for change in changes), square
 
 
-def centred(output: np.ndarray) -> np.ndarray:
-    """What softmax sees of an output, each sample's values less their mean; a single value as it is."""
-    return output - output.mean(axis=-1, keepdims=True) if output.ndim > 1 and output.shape[-1] > 1 else output
+def what_counts(output: np.ndarray, outputs: str) -> np.ndarray:
+    """Of "logits" (samples, classes) what softmax sees, each sample's less their mean; of everything else, all."""
+    if outputs == "logits" and output.ndim == 2 and output.shape[1] > 1:
+        return output - output.mean(axis=1, keepdims=True)
+    return output
 
 
 def _of_batch(data: np.ndarray, gradient: np.ndarray, count: int,

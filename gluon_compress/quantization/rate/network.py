@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ...arguments import check_flag, check_integer, check_number
+from ...arguments import check_choice, check_flag, check_integer, check_number
 from ...errors import NetworkError
 from ...network.blocks import block_of, tensors_of
 from ...network.graph import Graph
@@ -21,7 +21,7 @@ from ..arithmetic.arrays import dequantize_array
 from ..calibration.observing import input_batches
 from ..integers.inference_graph import InferenceGraph, fold_scales, simplify
 from ..scales import Scales
-from .curvature import Curvature, centred, curvatures
+from .curvature import OUTPUTS, Curvature, curvatures, what_counts
 from .rounding import best_shift, factors_of, rounded
 
 SHIFT_BITS = 10  # of the largest bias of a layer
@@ -62,14 +62,18 @@ class RateRounding:
         Of the random directions in which gradients are taken.
     progress : bool
         Show a progress bar on standard error.
+    outputs : "logits" or "values"
+        What the network puts out: scores of classes ``(samples, classes)``, of which only differences count, or
+        numbers that count as they are, as of a regression. Outputs of other shapes always count as they are.
 
     Raises ``ValueError``, ``TypeError`` and ``NetworkError`` as :func:`quantize_weights`, and where no layer is left.
     """
 
     def __init__(self, net: HybridBlock, calibration_data: Iterable[Any], select: Any = None, exclude: Any = (),
-                 seed: int = 0, progress: bool = True) -> None:
+                 seed: int = 0, progress: bool = True, outputs: str = "logits") -> None:
         check_integer("seed", seed, minimum=0)
         check_flag("progress", progress)
+        check_choice("outputs", outputs, OUTPUTS)
         chosen, left_out = select_layers(net, select, exclude, ("Conv2D", "Dense"))
         for layer in chosen:
             layer.value()  # raises where weights are not finite
@@ -80,9 +84,9 @@ class RateRounding:
         self.net, self.left_out = net, left_out
         names = self._names(inference, chosen)
         self.others = _of_other_layers(inference, before, names)
-        found, energy = curvatures(inference, values, names, batches, seed, progress)
+        found, energy = curvatures(inference, values, names, batches, seed, progress, outputs)
         check_energy(energy)
-        self.rounder = Rounder(inference, values, names, found, batches, progress)
+        self.rounder = Rounder(inference, values, names, found, batches, progress, outputs)
 
     def round(self, rate: float) -> Scales:
         """Round the weights that the network had at the beginning, whatever it has now, and put them into it.
@@ -135,9 +139,9 @@ class Rounder:
     """
 
     def __init__(self, inference: InferenceGraph, values: dict[str, np.ndarray], names: list[str],
-                 found: dict[str, Curvature], batches: list[Any], progress: bool) -> None:
+                 found: dict[str, Curvature], batches: list[Any], progress: bool, outputs: str) -> None:
         self.inference, self.values, self.names, self.found = inference, values, names, found
-        self.batches, samples = [], 0
+        self.kind_of_outputs, self.batches, samples = outputs, [], 0
         for inputs in batches:
             if samples < MEASURED:
                 self.batches.append(inputs)
@@ -216,9 +220,10 @@ class Rounder:
         return sum(float(np.square(output - other).sum()) for output, other in zip(self.outputs, self._outputs(values)))
 
     def _outputs(self, values: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Centred, in double precision, as squares of small numbers are none in single."""
+        """What counts of them, in double precision, as squares of small numbers are none in single."""
         net = block_of(self.inference.outputs, self.inference.inputs, dict(values))
-        return [centred(output.astype(np.float64)) for inputs in self.batches for output in tensors_of(net, inputs)]
+        return [what_counts(output.astype(np.float64), self.kind_of_outputs)
+                for inputs in self.batches for output in tensors_of(net, inputs)]
 
 
 def _of_other_layers(inference: InferenceGraph, values: dict[str, np.ndarray],
