@@ -430,3 +430,43 @@ def test_a_network_that_was_rounded_before_begins_with_its_codes(smallest):
         found, step = trainer.codes()[layer.parameter_name], trainer.steps[layer.parameter_name]
         np.testing.assert_array_equal(found * smallest, codes[layer.parameter_name])
         assert np.abs(found * step - layer.value()).max() < 1e-6
+
+
+@pytest.mark.parametrize("kinds", [[0, 2, -3, 5], [3, -4, 127], [0, 0, 0, 1, -68, 29], [60, -119, 127], [7], [-1]])
+def test_codes_are_kept_whatever_they_and_their_step_are(kinds):
+    """Steps are on a grid, and the codes decide: weights become the same multiples of the nearest step there."""
+    largest = np.gcd.reduce(kinds)
+    for step in (0.0123, 0.7, 1e-20, 1e20):
+        net = gluon.nn.Dense(10, in_units=12, use_bias=False)
+        net.initialize()
+        codes = np.resize(kinds, (10, 12))
+        net.weight.set_data(mx.nd.array(codes * np.float32(step)))
+        trainer = RateTrainer(net, 1.0, "adam")
+        np.testing.assert_array_equal(trainer.codes()["weight"] * largest, codes)
+        assert trainer.steps["weight"] == pytest.approx(step * largest, rel=0.022)
+        latent = trainer.state_tensors()["weight"] / trainer.steps["weight"]
+        np.testing.assert_allclose(latent, codes / largest, rtol=1e-5)  # in the middle of what rounds to its code
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, 128.0], [1.0, 1.618], [0.5, 0.5001, 0.7], [1e-40, 1.0]])
+def test_weights_that_are_no_codes_begin_with_half_of_their_mean(values):
+    net = gluon.nn.Dense(10, in_units=12, use_bias=False)
+    net.initialize()
+    net.weight.set_data(mx.nd.array(np.resize(values, (10, 12))))
+    mean = np.sqrt(np.square(net.weight.data().asnumpy().astype(np.float64)).mean())
+    first = max(0.5 * mean, max(values) / LARGEST)
+    assert RateTrainer(net, 1.0, "adam").steps["weight"] == pytest.approx(first, rel=0.022)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_another_trainer_begins_where_one_ended(dtype):
+    """With biases, gamma and beta, too."""
+    net, example = build(NormNet, SHAPE)
+    net.cast(dtype)
+    trainer = RateTrainer(net, 0.1, "adam", {"learning_rate": 1e-2})
+    trained(trainer, net, example.astype(dtype), 30)
+    before, codes = values(net), trainer.codes()
+    another = RateTrainer(net, 0.1, "adam")
+    assert identical(before, values(net))
+    assert another.codes().keys() == codes.keys()
+    gc.checkpoint.coded_size(net, another.scales)

@@ -12,12 +12,12 @@ from ...network.hooked_trainer import has_dense_gradient
 from ...network.interface import CLASSIC
 from ...network.values import parameters
 from .code_lengths import CodeLengths, code_lengths
-from .steps import LARGEST
+from .steps import LARGEST, LARGEST_LOG2, step_of
 
 __all__ = ["CodedTensor", "coded_tensors"]
 
 FIRST_STEP = 0.5  # of the root mean square of a tensor's values that are not zero
-ROUNDED = 1e-3  # how far values may be from whole numbers of the smallest, in it, that count as rounded before
+ROUNDED = 1e-4  # how far from whole numbers of a step, in it, values may be that count as rounded before
 
 
 @dataclass
@@ -41,17 +41,22 @@ class CodedTensor:
         return [CLASSIC.own(array) for array in self.parameter.list_data()]
 
     def first_step(self) -> float:
-        """That of a weight which was rounded before. Zeros say nothing of others': a pruned one would begin with far
-        too small a step.
+        """One that keeps the codes of a tensor which was rounded before.
+
+        As steps are on a grid, its values before rounding are scaled along, by two percent at most. Zeros say nothing
+        of others' size: a pruned weight would begin with far too small a step.
         """
         values = np.abs(self.latents[0].asnumpy().astype(np.float64))
         axes, values = values.ndim, values[values > 0]
         if not values.size:
             return 1.0
-        codes = values / values.min()
-        if axes > 1 and codes.max() < LARGEST + 0.5 and np.allclose(codes, np.rint(codes), rtol=0, atol=ROUNDED):
-            return values.min()  # (gammas that are all 1 were not rounded)
-        return max(FIRST_STEP * np.sqrt(np.square(values).mean()), values.max() / LARGEST)
+        before = common_step(values) if axes > 1 or values.min() < values.max() else None  # gammas may all be 1
+        if before is None or abs(np.log2(before)) > LARGEST_LOG2:
+            return max(FIRST_STEP * np.sqrt(np.square(values).mean()), values.max() / LARGEST)
+        step = float(step_of(np.log2(before)))
+        for latent in self.latents:
+            latent *= step / before
+        return step
 
     def bits(self, step: np.float32) -> float:
         return self.lengths.bits(np.abs(self.latents[0].asnumpy()) / step)
@@ -81,7 +86,8 @@ class CodedTensor:
         """The parameter's values are whole numbers of a step."""
         for latent, value in zip(self.latents, self.values()):
             codes = mx.nd.clip(mx.nd.rint(latent / float(step)), -LARGEST, LARGEST)
-            mx.nd.identity(codes * float(step) + 0, out=value)  # no negative zeros
+            rounded = codes.astype("float32", copy=False) * float(step) + 0  # as a file tells them; no negative zeros
+            mx.nd.identity(rounded.astype(value.dtype, copy=False), out=value)
 
     def count(self, codes: np.ndarray) -> None:
         """Lengths are those of these codes from now on."""
@@ -92,6 +98,20 @@ class CodedTensor:
     def codes(self, step: np.float32) -> np.ndarray:
         """The codes that the parameter's values have now."""
         return np.rint(self.values()[0].asnumpy() / step)
+
+
+def common_step(values: np.ndarray) -> float | None:
+    """The largest step that all ``values``, above 0, are whole numbers of, up to LARGEST; None without one.
+
+    Unlike :func:`~.steps.scale_of`, which knows the steps of this trainer exactly, it finds any.
+    """
+    some = np.unique(values)
+    if len(some) <= LARGEST:
+        for smallest in range(1, int((LARGEST + ROUNDED) * some[0] / some[-1]) + 1):
+            codes = some / some[0] * smallest
+            if np.allclose(codes, np.rint(codes), rtol=0, atol=ROUNDED):
+                return some[0] / smallest
+    return None
 
 
 def coded_tensors(net: HybridBlock, weights: list[str], vectors: bool) -> list[CodedTensor]:
