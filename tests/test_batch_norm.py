@@ -81,6 +81,44 @@ def test_a_fixed_gamma_cannot_keep_the_outputs():
         reestimate_batch_norm(net, data, keep_outputs=1)
 
 
+def gamma_of(F, norm):
+    return norm.gamma.var() if F is mx.sym else norm.gamma.data()
+
+
+def shared_norm(**arguments):
+    norm = nn.BatchNorm(in_channels=3)
+    return {"first": norm, "second": nn.BatchNorm(in_channels=3, params=norm.params, **arguments)}
+
+
+@pytest.mark.parametrize("what, message, function, layers", [
+    ("another eps", "_beta|first.beta is read by", lambda net, F, x: net.second(net.first(x) + 1),
+     lambda: shared_norm(epsilon=0.5)),
+    ("a layer", "norm.gamma is read by", lambda net, F, x: F.broadcast_mul(
+        net.norm(x), F.reshape(gamma_of(F, net.norm), (1, -1, 1, 1))), lambda: {"norm": nn.BatchNorm(in_channels=3)}),
+    ("made anew", "gamma of .* no parameter", lambda net, F, x, beta, running_mean, running_var: F.BatchNorm(
+        x, F.mean(x, axis=(0, 2, 3)), beta, running_mean, running_var, fix_gamma=False), dict),
+])
+def test_of_gammas_that_something_else_makes_or_reads_outputs_cannot_be_kept(what, message, function, layers):
+    own = ("beta", "running_mean", "running_var") if what == "made anew" else ()
+    net = Net(function, dict.fromkeys(own, (3,)), **layers())
+    net.initialize(mx.init.One())
+    data = random_batches(2)
+    net(data[0][0])
+    before = values(net)
+    with pytest.raises(ValueError, match=message):
+        reestimate_batch_norm(net, data, keep_outputs=True)
+    assert identical(before, values(net))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"use_global_stats": True}])
+def test_norms_that_share_all_parameters_keep_the_outputs(arguments):
+    net, data = Net(lambda net, F, x: net.second(net.first(x) * 3 + 2), **shared_norm(**arguments)), random_batches(2)
+    net.initialize()
+    before = net(data[0][0]).asnumpy()
+    assert reestimate_batch_norm(net, data, keep_outputs=True) == 1
+    np.testing.assert_allclose(net(data[0][0]).asnumpy(), before, rtol=1e-4, atol=1e-4)
+
+
 def test_nothing_else_changes_and_the_number_of_batches_is_kept_to():
     net, data = two_norms(), random_batches(5)
     before = values(net)

@@ -254,6 +254,29 @@ def test_other_kinds_of_outputs_are_refused(call):
     assert all(np.array_equal(value, before[name]) for name, value in values(net).items())
 
 
+@pytest.mark.parametrize("wrong", [{"outputs": "scores"}, {"seed": -1}, {"progress": 1}])
+def test_what_is_for_a_rate_is_checked_without_one_too(wrong):
+    net = dense(3, 6)
+    before = values(net)
+    with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+        quantize_weights(net, **wrong)
+    assert all(np.array_equal(value, before[name]) for name, value in values(net).items())
+
+
+@pytest.mark.parametrize("call", [RateRounding, partial(quantize, rate=1e-2)])
+def test_outputs_that_are_all_alike_have_to_be_values(call):
+    """Each sample's own number, for all classes; and an error says what is wrong with those that are all 0."""
+    net, images = gluon.nn.Dense(3, in_units=6), [mx.nd.random.normal(shape=(64, 6))]
+    net.initialize()
+    net.weight.set_data(mx.nd.ones((3, 1)) * mx.nd.random.normal(shape=(1, 6)))
+    with pytest.raises(NetworkError, match="do not differ from each other .* or outputs='values'"):
+        call(net, calibration_data=images, progress=False)
+    call(net, calibration_data=images, progress=False, outputs="values")
+    net.weight.set_data(mx.nd.zeros((3, 6)))
+    with pytest.raises(NetworkError, match="are all 0 .* accepted: 1e-30 to 1e.30$"):
+        call(net, calibration_data=images, progress=False, outputs="values")
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_a_single_input_is_little_to_go_by_and_enough(seed):
     net = dense(3, 6, seed)

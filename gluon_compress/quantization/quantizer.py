@@ -129,7 +129,7 @@ class Quantizer:
             reasons = "; ".join(f"{name}: {why}" for name, why in {**self.left_out, **obstacles}.items())
             raise ValueError(f"no layer that runs on integers can be rounded by rate: {reasons}")
         found, energy = curvatures(self.inference, self.values, names, self.batches, 0, progress, outputs)
-        check_energy(energy)
+        check_energy(energy, outputs)
         rounder = Rounder(self.inference, self.values, names, found, self.batches, progress, outputs)
         self.values = rounder.best(rate).values
         self.short = True

@@ -6,10 +6,11 @@ from typing import Any
 
 from mxnet.gluon import HybridBlock
 
-from ..arguments import check_flag, check_number
+from ..arguments import check_choice, check_flag, check_integer, check_number
 from ..network.layer import CONVOLUTIONS, select_layers
 from ..network.values import restore_snapshot
 from .arithmetic.arrays import dequantize_array, quantize_array
+from .rate.curvature import OUTPUTS
 from .rate.network import RateRounding
 from .scales import Scales
 
@@ -74,6 +75,9 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
     """
     if (rate is None) != (calibration_data is None):
         raise TypeError("rate and calibration_data go together; one of them is missing")
+    check_integer("seed", seed, minimum=0)
+    check_flag("progress", progress)
+    check_choice("outputs", outputs, OUTPUTS)
     if rate is not None and calibration_data is not None:
         if (bits, per_channel, clip) != (8, True, "max"):
             raise TypeError("bits, per_channel and clip have no use with rate; accepted: leave them out")

@@ -53,7 +53,8 @@ def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | 
     ------
     TypeError, ValueError
         When ``data`` or ``batches`` is of another kind, when there are no batches, when one does not fit the network,
-        and when no BatchNorm of the network uses the statistics of batches; with ``keep_outputs`` where gamma is fixed.
+        and when no BatchNorm of the network uses the statistics of batches; with ``keep_outputs`` where gamma is fixed,
+        or something else reads it.
     NetworkError
         When statistics are not finite. Nothing is changed then.
 
@@ -79,7 +80,7 @@ def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | 
             graph = Graph(net, inputs)
             norms = _with_statistics(graph)
             if keep_outputs:
-                _check_gamma(norms)
+                _check_outputs_can_be_kept(graph, norms)
             names, measure = _statistics(graph, norms)
         graph.output_shapes([array.shape for array in inputs])  # fails when they do not fit
         # In training each BatchNorm normalizes with the batch's own mean and variance.
@@ -91,9 +92,12 @@ def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | 
     changed = {name: np.asarray(total / counts[name]) for name, total in totals.items()}
     if keep_outputs:
         changed.update(_gammas_and_betas(norms, snapshot(net), changed))
+    with np.errstate(over="ignore"):
+        changed = {name: value.astype(named[name].dtype) for name, value in changed.items()}
     for name, value in changed.items():
         if not np.isfinite(value).all():
-            raise NetworkError(f"{name} would not be finite: look for NaN in the weights and in data")
+            raise NetworkError(f"{name} would not be finite: look for NaN in the weights and in data, and for "
+                               f"negative running_var")
     for name, value in changed.items():
         set_values(named[name], value)
     return len(totals) // 2
@@ -108,11 +112,28 @@ def _with_statistics(graph: Graph) -> list[Node]:
     return [node for node in graph.nodes if node.meaning.keeps_statistics and not node.get("use_global_stats")]
 
 
-def _check_gamma(norms: list[Node]) -> None:
+def _check_outputs_can_be_kept(graph: Graph, norms: list[Node]) -> None:
+    """Raise ``ValueError`` unless gamma and beta of each are free to make up for other statistics."""
     for norm in norms:
+        for role, (source, _) in zip(norm.meaning.inputs[1:], norm.inputs[1:]):
+            if source.parameter is None:
+                raise ValueError(f"{role} of {norm.name} is {source.name}, no parameter; accepted with keep_outputs: "
+                                 f"BatchNorms whose gamma and beta are parameters of the network")
         if norm.get("fix_gamma"):
             raise ValueError(f"gamma of {norm_name(norm)} is fixed at 1, and cannot make up for another variance; "
                              f"accepted with keep_outputs: BatchNorms with scale=True")
+        own = _affine(norm)
+        for node in graph.nodes:
+            shared = own["parameters"] & {source.parameter for source, _ in node.inputs}
+            if shared and _affine(node) != own:
+                raise ValueError(f"{min(shared)} is read by {node.name}, too; accepted with keep_outputs: BatchNorms "
+                                 f"with parameters of their own, or which share all of them and eps")
+
+
+def _affine(norm: Node) -> dict[str, Any]:
+    """All that tells what a BatchNorm does in inference; of other nodes, what no BatchNorm has."""
+    return {"parameters": {source.parameter for source, _ in norm.inputs[1:]}, "eps": norm.get("eps"),
+            "fixed": norm.get("fix_gamma"), "normalizes": norm.meaning.keeps_statistics}
 
 
 def _gammas_and_betas(norms: list[Node], values: dict[str, np.ndarray],

@@ -85,7 +85,7 @@ class RateRounding:
         names = self._names(inference, chosen)
         self.others = _of_other_layers(inference, before, names)
         found, energy = curvatures(inference, values, names, batches, seed, progress, outputs)
-        check_energy(energy)
+        check_energy(energy, outputs)
         self.rounder = Rounder(inference, values, names, found, batches, progress, outputs)
 
     def round(self, rate: float) -> Scales:
@@ -235,13 +235,16 @@ def _of_other_layers(inference: InferenceGraph, values: dict[str, np.ndarray],
             for parameter in (*norm.parameters.values(), *layer.parameters.values())}
 
 
-def check_energy(energy: float) -> None:
+def check_energy(energy: float, outputs: str) -> None:
     """Raise ``NetworkError`` where the outputs have no size that an error could be compared with in single precision.
     """
     if not LEAST_ENERGY < energy < MOST_ENERGY:
-        what = "do not differ from each other" if energy == 0 else "are not finite, or too large or too small,"
+        all_alike = outputs == "logits" and energy == 0
+        what = ("do not differ from each other" if all_alike else "are all 0" if energy == 0 else
+                "are not finite, or too large or too small,")
+        remedy = ", or outputs='values', where what they have in common counts" if all_alike else ""
         raise NetworkError(f"the network's outputs {what} on the calibration data: their mean square is {energy}, of "
-                           f"which errors are to be a share; accepted: {LEAST_ENERGY} to {MOST_ENERGY}")
+                           f"which errors are to be a share; accepted: {LEAST_ENERGY} to {MOST_ENERGY}{remedy}")
 
 
 def short(shift: np.ndarray) -> np.ndarray:
