@@ -97,9 +97,12 @@ def shared_norm(**arguments):
         net.norm(x), F.reshape(gamma_of(F, net.norm), (1, -1, 1, 1))), lambda: {"norm": nn.BatchNorm(in_channels=3)}),
     ("made anew", "gamma of .* no parameter", lambda net, F, x, beta, running_mean, running_var: F.BatchNorm(
         x, F.mean(x, axis=(0, 2, 3)), beta, running_mean, running_var, fix_gamma=False), dict),
+    ("read mean", "reads the mean or variance", lambda net, F, x, gamma, beta, running_mean, running_var: F.BatchNorm(
+        x, gamma, beta, running_mean, running_var, fix_gamma=False, output_mean_var=True)[1], dict),
 ])
-def test_of_gammas_that_something_else_makes_or_reads_outputs_cannot_be_kept(what, message, function, layers):
-    own = ("beta", "running_mean", "running_var") if what == "made anew" else ()
+def test_where_something_else_makes_or_reads_what_changes_outputs_cannot_be_kept(what, message, function, layers):
+    own = {"made anew": ("beta", "running_mean", "running_var"),
+           "read mean": ("gamma", "beta", "running_mean", "running_var")}.get(what, ())
     net = Net(function, dict.fromkeys(own, (3,)), **layers())
     net.initialize(mx.init.One())
     data = random_batches(2)

@@ -59,7 +59,8 @@ class RateTrainer(PruningTrainer):
     Parameters
     ----------
     net : HybridBlock
-        On one or several devices. Its weights are rounded from here on.
+        On one or several devices. Its weights are rounded from here on. Those that were rounded before, with one scale
+        for all, keep their codes; as steps are on a grid, they are scaled by up to two percent.
     penalty : float or SizeGoal
         What a bit for each weight costs, in units of the loss, at least 0: about 0.01 to 1. Or the size to reach, to
         which it is steered.

@@ -21,7 +21,7 @@ from ...network.data import check_data, check_finite_inputs, go_through, inputs_
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
 from ...network.misfits import call
-from ...network.nodes import Entry, Node, plain, symbol_of, written
+from ...network.nodes import Entry, Node, consumers, plain, symbol_of, written
 from ...network.norms import norm_name, scale_and_shift
 from ...network.values import parameters, set_values, snapshot
 from ...tables import progress_bar
@@ -114,7 +114,11 @@ def _with_statistics(graph: Graph) -> list[Node]:
 
 def _check_outputs_can_be_kept(graph: Graph, norms: list[Node]) -> None:
     """Raise ``ValueError`` unless gamma and beta of each are free to make up for other statistics."""
+    read = {*consumers(graph.outputs), *graph.outputs}
     for norm in norms:
+        if {(norm, 1), (norm, 2)} & read:
+            raise ValueError(f"the network reads the mean or variance of {norm_name(norm)}, which change; accepted with "
+                             f"keep_outputs: BatchNorms of which it reads what is normalized")
         for role, (source, _) in zip(norm.meaning.inputs[1:], norm.inputs[1:]):
             if source.parameter is None:
                 raise ValueError(f"{role} of {norm.name} is {source.name}, no parameter; accepted with keep_outputs: "
