@@ -117,8 +117,8 @@ def _check_outputs_can_be_kept(graph: Graph, norms: list[Node]) -> None:
     read = {*consumers(graph.outputs), *graph.outputs}
     for norm in norms:
         if {(norm, 1), (norm, 2)} & read:
-            raise ValueError(f"the network reads the mean or variance of {norm_name(norm)}, which change; accepted with "
-                             f"keep_outputs: BatchNorms of which it reads what is normalized")
+            raise ValueError(f"the network reads the mean or variance of {norm_name(norm)}, which change; accepted "
+                             f"with keep_outputs: BatchNorms of which it reads what is normalized")
         for role, (source, _) in zip(norm.meaning.inputs[1:], norm.inputs[1:]):
             if source.parameter is None:
                 raise ValueError(f"{role} of {norm.name} is {source.name}, no parameter; accepted with keep_outputs: "
