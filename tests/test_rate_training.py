@@ -470,3 +470,14 @@ def test_another_trainer_begins_where_one_ended(dtype):
     assert identical(before, values(net))
     assert another.codes().keys() == codes.keys()
     gc.checkpoint.coded_size(net, another.scales)
+
+
+def test_weights_of_half_precision_tell_their_scales_too():
+    """A GPU trains them; the file gives them back as they are."""
+    net = gluon.nn.Dense(20, in_units=30)
+    net.initialize(mx.init.Normal(0.3))
+    net.cast("float16")
+    scales = RateTrainer(net, gc.coding.SizeGoal(100, updates=10), "sgd").scales
+    told = scales.codes(net)["weight"] * scales.weights["weight"]["scale"]
+    np.testing.assert_array_equal(net.weight.data().asnumpy(), told.astype(np.float16))
+    gc.checkpoint.coded_size(net, scales)

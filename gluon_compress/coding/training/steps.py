@@ -16,9 +16,9 @@ def step_of(log2: float) -> np.float32:
 
 
 def scale_of(values: np.ndarray) -> np.float32 | None:
-    """The largest step of the grid that all float32 ``values`` are multiples of, up to LARGEST; None without one.
+    """The largest step of the grid that all ``values`` are multiples of, up to LARGEST; None without one.
 
-    Where all are zero, it is 1.
+    The multiples are float32, rounded to the values' own type. Where all are zero, the step is 1.
     """
     largest = np.abs(values).max(initial=0)
     if not largest:
@@ -27,8 +27,8 @@ def scale_of(values: np.ndarray) -> np.float32 | None:
     above = int(np.ceil(np.log2(float(largest)) * PER_OCTAVE))
     for number in range(above, above - PER_OCTAVE * 7 - 2, -1):  # LARGEST is just below seven octaves
         step = _on_grid(number)
-        codes = np.rint(some / step)
-        if codes[-1] <= LARGEST and np.array_equal(codes.astype(np.float32) * step, some):
+        codes = np.rint(some.astype(np.float64) / step)
+        if codes[-1] <= LARGEST and np.array_equal((codes.astype(np.float32) * step).astype(some.dtype), some):
             return step
     return None
 
