@@ -53,10 +53,9 @@ class CodedTensor:
         before = common_step(values) if axes > 1 or values.min() < values.max() else None  # gammas may all be 1
         if before is None or abs(np.log2(before)) > LARGEST_LOG2:
             return max(FIRST_STEP * np.sqrt(np.square(values).mean()), values.max() / LARGEST)
-        step = float(step_of(np.log2(before)))
         for latent in self.latents:
-            latent *= step / before
-        return step
+            latent *= float(step_of(np.log2(before))) / before
+        return before
 
     def bits(self, step: np.float32) -> float:
         return self.lengths.bits(np.abs(self.latents[0].asnumpy()) / step)
