@@ -6,7 +6,7 @@
 # - **You need to know** how a Gluon network is trained (if not: *Dive into Deep Learning*, in its MXNet edition, the
 #   chapters on linear networks, multilayer perceptrons, deep learning computation and convolutional networks), and what
 #   a convolution and a dense layer compute. Words, and Gluon beside PyTorch: [TERMINOLOGY.md](TERMINOLOGY.md).
-# - **Time on two cores:** <!-- time.01: begin -->40 seconds; with `--long` 4 CPU minutes<!-- time.01: end -->
+# - **Time on two cores:** <!-- time.01: begin -->30 seconds; with `--long` 4 CPU minutes<!-- time.01: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #
 # *What you will see:* what the article's line `grad_req = 'null'` costs, and a LeNet with less than a tenth of the

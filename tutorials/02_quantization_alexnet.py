@@ -5,7 +5,7 @@
 #   network on integers, and train it for so few bits that rounding alone would ruin it.
 # - **You need to know** what weights and activations are, and how a Gluon network is trained. Words:
 #   [TERMINOLOGY.md](TERMINOLOGY.md).
-# - **Time on two cores:** <!-- time.02: begin -->90 seconds; with `--long` 11 CPU minutes<!-- time.02: end -->
+# - **Time on two cores:** <!-- time.02: begin -->60 seconds; with `--long` 11 CPU minutes<!-- time.02: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
 # *What you will see:* what the first article's formula does to two networks, the formula that does no harm, an AlexNet

@@ -6,7 +6,7 @@
 # - **You need to know** the shapes of a convolution's and a dense layer's weights; [tutorial
 #   4](04_unstructured_pruning_simple_cnn.py) comes before. Words:
 #   [TERMINOLOGY.md](TERMINOLOGY.md).
-# - **Time on two cores:** <!-- time.05: begin -->60 seconds; with `--long` 4 CPU minutes<!-- time.05: end -->
+# - **Time on two cores:** <!-- time.05: begin -->50 seconds; with `--long` 4 CPU minutes<!-- time.05: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #
 # *What you will see:* channels that are really removed, so that the network has fewer parameters, fewer multiplications

@@ -6,7 +6,7 @@
 # - **You need to know** what a shortcut and a BatchNorm do; [tutorial 5](05_structured_pruning_simple_cnn.py) comes
 #   before. The articles prune no residual network. Words, and Gluon beside PyTorch:
 #   [TERMINOLOGY.md](TERMINOLOGY.md).
-# - **Time on two cores:** <!-- time.06: begin -->60 seconds; with `--long` 15 CPU minutes<!-- time.06: end -->
+# - **Time on two cores:** <!-- time.06: begin -->80 seconds; with `--long` 15 CPU minutes<!-- time.06: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
 # *What you will see:* why channels of different layers have to go together, how much time a network takes that needs

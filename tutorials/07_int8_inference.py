@@ -6,7 +6,7 @@
 # - **You need to know** scales and rounding of weights, [tutorial 2](02_quantization_alexnet.py). The first article
 #   stops there: its network still computes in fp32, floating-point numbers of 32 bits. Words:
 #   [TERMINOLOGY.md](TERMINOLOGY.md).
-# - **Time on two cores:** <!-- time.07: begin -->90 seconds; with `--long` 10 CPU minutes<!-- time.07: end -->
+# - **Time on two cores:** <!-- time.07: begin -->50 seconds; with `--long` 10 CPU minutes<!-- time.07: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once.
 #
 # *What you will see:* a trained ResNet that computes with 8-bit integers. On a processor with VNNI instructions it is

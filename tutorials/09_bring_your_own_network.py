@@ -6,7 +6,7 @@
 #   `Module`, which trained networks in MXNet before Gluon.
 # - **You need to know** how to train in Gluon (the terms below have it beside PyTorch), and what tutorials 5 to 7 do.
 #   The articles do not cover this. Words: [TERMINOLOGY.md](TERMINOLOGY.md).
-# - **Time on two cores:** <!-- time.09: begin -->60 seconds; with `--long` 11 CPU minutes<!-- time.09: end -->
+# - **Time on two cores:** <!-- time.09: begin -->50 seconds; with `--long` 11 CPU minutes<!-- time.09: end -->
 # - **Downloads:** Fashion-MNIST, about 31 MB, once.
 #
 # *What you will see:* two networks that were not written for this library. The first is written as in *Dive into Deep

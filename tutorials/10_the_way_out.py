@@ -5,7 +5,7 @@
 #   compute one of its integer layers by hand, run it in ONNX Runtime and OpenVINO, and compare all of it in one report.
 # - **You need to know** pruned channels, [tutorial 5](05_structured_pruning_simple_cnn.py), and networks on integers,
 #   [tutorial 7](07_int8_inference.py). The articles end in MXNet.
-# - **Time on two cores:** <!-- time.10: begin -->100 seconds; with `--long` 6 CPU minutes<!-- time.10: end -->
+# - **Time on two cores:** <!-- time.10: begin -->70 seconds; with `--long` 6 CPU minutes<!-- time.10: end -->
 # - **Downloads:** CIFAR-10, about 170 MB, once. If an engine is missing: `pip install onnx onnxruntime openvino`.
 #
 # *What you will see:* a trained ResNet leaves MXNet. It is pruned, goes over to integers, and is written as one ONNX
@@ -248,8 +248,8 @@ for (runtime, precision), engine in engines.items():
 # `gc.report` takes networks of all engines. Give it what you compared before, and it prints one table; `write_html`
 # makes a page of it, which needs nothing but a browser. Milliseconds are for a batch of 100 images on the same number
 # of threads. The figure shows these: the integers are far below fp32 in each engine. But MXNet takes as long for the
-# pruned network in fp32 as for the original: the first stage has 28 channels left, as the library goes down to
-# multiples of 4 where multiples of 8 would leave a layer whole, and the kernels are slow at 28. In the table `bytes`
+# pruned network in fp32 as for the original, or longer: the first stage has 28 channels left, as the library goes down
+# to multiples of 4 where multiples of 8 would leave a layer whole, and the kernels are slow at 28. In the table `bytes`
 # counts an integer weight as one byte and every other number as four, `entropy` is what a simple entropy coder makes of
 # them, and `file` is the size of the file. (In the quick version accuracies here are those of 500 images.)
 
