@@ -1061,7 +1061,8 @@ def test_retraining_is_not_fine_tuning():
         numbers = json.loads((folder / "05_structured_pruning_simple_cnn.json").read_text())["numbers"]
         curves = numbers["held-out accuracy by fraction of channels removed"]
         tuned, scratch = (dict(map(tuple, curves[way])) for way in ("L1, fine-tuned", "from scratch"))
-        assert len(tuned) == 4 and all(0.01 <= tuned[ratio] - scratch[ratio] <= 0.04 for ratio in tuned)
+        assert len(tuned) == len(scratch) >= 3
+        assert all(0.01 <= tuned[ratio] - scratch[ratio] <= 0.04 for ratio in tuned)
 
 
 def test_distillation_makes_nothing_smaller():
