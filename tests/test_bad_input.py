@@ -261,7 +261,8 @@ FUNCTIONS = {
     "pruning.Random": (pruning.Random, {}, {"seed": "integer"}),
     "pruning.reestimate_batch_norm": (
         pruning.reestimate_batch_norm, {"net": tiny, "data": DATA, **QUIET},
-        {"net": "whole net", "data": "inputs", "batches": "optional positive", "progress": "flag"}),
+        {"net": "whole net", "data": "inputs", "batches": "optional positive", "progress": "flag",
+         "keep_outputs": "flag"}),
     "pruning.measure_sensitivity": (
         pruning.measure_sensitivity, {"net": tiny, "evaluate": lambda: lambda net: 1.0, "fractions": [0.5], **QUIET},
         {"net": "finite net", "evaluate": "evaluate", "kind": "choice", "criterion": "choice", "progress": "flag",
@@ -297,13 +298,14 @@ FUNCTIONS = {
     "quantization.quantize_weights(rate)": (
         quantization.quantize_weights, {"net": tiny, "rate": 1e-2, "calibration_data": DATA, **QUIET},
         {"net": "finite net", "rate": "above zero", "calibration_data": "inputs", "seed": "integer", "progress": "flag",
-         **WHICH}),
+         "outputs": "choice", **WHICH}),
     "quantization.quantize(rate)": (
         quantization.quantize, {"net": tiny, "calibration_data": DATA, "rate": 1e-2, "simulate": True, **QUIET},
-        {"rate": "above zero"}),
+        {"rate": "above zero", "outputs": "choice"}),
     "quantization.RateRounding": (
         quantization.RateRounding, {"net": tiny, "calibration_data": DATA, **QUIET},
-        {"net": "finite net", "calibration_data": "inputs", "seed": "integer", "progress": "flag", **WHICH}),
+        {"net": "finite net", "calibration_data": "inputs", "seed": "integer", "progress": "flag", "outputs": "choice",
+         **WHICH}),
     "quantization.RateRounding.round": (
         quantization.RateRounding.round,
         {"self": lambda: quantization.RateRounding(tiny(), DATA, **QUIET), "rate": 1e-2}, {"rate": "above zero"}),
@@ -334,7 +336,7 @@ FUNCTIONS = {
          "bisections": "integer", **WHICH, "loss": "loss"}),
     "coding.Rounding": (
         lambda **settings: staged(coding.Rounding(**settings)), {"rate": 0.1},
-        {"rate": "optional number", "bisections": "integer", **WHICH}),
+        {"rate": "optional number", "bisections": "integer", "outputs": "choice", **WHICH}),
     "report": (gc.report, {"net": tiny, "example": EXAMPLE},
                {"net": "net", "example": "example", "path": "optional path", "latency": "flag", "repeats": "positive",
                 "warmup": "integer", "compared_with": "compared", "baseline": "compared",
