@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import re
+import sys
 import tarfile
 from pathlib import Path
 
@@ -16,6 +17,9 @@ README = (ROOT / "README.md").read_text()
 
 
 def load_script(path):
+    """The script as a module; it imports its neighbours."""
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
