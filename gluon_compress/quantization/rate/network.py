@@ -21,7 +21,7 @@ from ..arithmetic.arrays import dequantize_array
 from ..calibration.observing import input_batches
 from ..integers.inference_graph import InferenceGraph, fold_scales, simplify
 from ..scales import Scales
-from .curvature import OUTPUTS, Curvature, curvatures, what_counts
+from .curvature import OUTPUTS, curvatures, what_counts
 from .rounding import best_shift, factors_of, rounded
 
 SHIFT_BITS = 10  # of the largest bias of a layer
@@ -84,9 +84,7 @@ class RateRounding:
         self.net, self.left_out = net, left_out
         names = self._names(inference, chosen)
         self.others = _of_other_layers(inference, before, names)
-        found, energy = curvatures(inference, values, names, batches, seed, progress, outputs)
-        check_energy(energy, outputs)
-        self.rounder = Rounder(inference, values, names, found, batches, progress, outputs)
+        self.rounder = Rounder(inference, values, names, batches, seed, progress, outputs)
 
     def round(self, rate: float) -> Scales:
         """Round the weights that the network had at the beginning, whatever it has now, and put them into it.
@@ -139,8 +137,10 @@ class Rounder:
     """
 
     def __init__(self, inference: InferenceGraph, values: dict[str, np.ndarray], names: list[str],
-                 found: dict[str, Curvature], batches: list[Any], progress: bool, outputs: str) -> None:
-        self.inference, self.values, self.names, self.found = inference, values, names, found
+                 batches: list[Any], seed: int, progress: bool, outputs: str) -> None:
+        self.inference, self.values, self.names = inference, values, names
+        self.found, energy = curvatures(inference, values, names, batches, seed, progress, outputs)
+        check_energy(energy, outputs)
         self.kind_of_outputs, self.batches, samples = outputs, [], 0
         for inputs in batches:
             if samples < MEASURED:
@@ -150,7 +150,7 @@ class Rounder:
         self.outputs = self._outputs(values)
         self.energy = sum(float(np.square(output).sum()) for output in self.outputs)
         self.samples = sum(len(inputs[0]) for inputs in self.batches)
-        self.factors = {name: factors_of(found[name]) for name in names}
+        self.factors = {name: factors_of(self.found[name]) for name in names}
         self.unit = self.energy / self.samples / self.count
         self.underestimated = {name: self._underestimated(name) for name in progress_bar(
             names, progress, desc="layers alone", unit="layer")}
