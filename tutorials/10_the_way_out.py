@@ -281,7 +281,7 @@ plot_before_after(times, results.path("-times.png"), ylabel="ms, batch of 100", 
 # `params:resnet18_cifar10` give your own files (`model` for `model-symbol.json` and `model-0000.params`), in place of
 # `cifar10` a folder with a directory of images for each class. `--limit` keeps it short here: it takes that many
 # images, and of those for training or calibration a tenth is held out to measure the accuracy on. On so few images that
-# is a rough number; on 500 of them BatchNorm's statistics are rougher, too, than above. `--epochs 2` would fine-tune.
+# is a rough number; on 450 of them BatchNorm's statistics are rougher, too, than above. `--epochs 2` would fine-tune.
 
 # %%
 folder = results.path("-commands")
