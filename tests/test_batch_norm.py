@@ -71,6 +71,14 @@ def test_outputs_are_kept_and_training_computes_them_too():
     np.testing.assert_allclose(net[1].running_var.data().asnumpy(), read.var(axis=(0, 2, 3)), rtol=1e-4)
 
 
+def test_while_mxnet_records_the_same_is_done():
+    net, again, data = two_norms(), two_norms(), random_batches(2)
+    reestimate_batch_norm(net, data)
+    with autograd.record():
+        reestimate_batch_norm(again, data)
+    assert identical(values(net), values(again))
+
+
 def test_a_fixed_gamma_cannot_keep_the_outputs():
     net, data = two_norms(), random_batches(2)
     before = values(net)

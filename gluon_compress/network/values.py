@@ -6,6 +6,7 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet import autograd
 from mxnet.gluon import Block, HybridBlock, Parameter, SymbolBlock
 
 from ..arguments import shown
@@ -152,9 +153,10 @@ def set_values_and_shape(parameter: Parameter, value: np.ndarray) -> None:
 
 def write_values(parameter: Parameter, value: np.ndarray) -> None:
     """Write an array into the parameter's own arrays, but not into the copy that a key-value store may hold."""
-    for array in parameter.list_data():
-        # not array[:] = value, which MXNet refuses for an array in one of oneDNN's layouts
-        mx.nd.identity(mx.nd.array(value, array.context, array.dtype), out=CLASSIC.own(array))
+    with autograd.pause():  # MXNet refuses to write into arrays on its tape
+        for array in parameter.list_data():
+            # not array[:] = value, which MXNet refuses for an array in one of oneDNN's layouts
+            mx.nd.identity(mx.nd.array(value, array.context, array.dtype), out=CLASSIC.own(array))
 
 
 def leave_store(parameter: Parameter) -> None:
