@@ -7,7 +7,8 @@ from ...arguments import check_integer, check_number
 
 __all__ = ["SizeGoal"]
 
-GAIN, DAMPING, MOST = 0.3, 5.0, 1.1  # of a wrong size, of its change; by how much the penalty changes at most
+LEAST_GAIN, FALL_GAIN, DAMPING = 0.3, 64.0, 5.0  # of a wrong size each time, at least, and in a fall; of its change
+MOST = 1.1  # by how much the penalty changes at most
 
 
 class SizeGoal:
@@ -15,8 +16,9 @@ class SizeGoal:
 
     The size falls from where it is, each update by the same share, and stays at the goal after the last of
     ``updates``. Whenever the codes are counted, the penalty ``p`` follows ``e``, the logarithm of the size over the
-    wanted one: ``ln p`` grows by ``0.3 e + 5 (e - last e)``, by ln 1.1 at most; the second term keeps it from going
-    past the goal, as the size answers late.
+    wanted one: ``ln p`` grows by ``g e + 5 (e - last e)``, by ln 1.1 at most; the second term keeps it from going
+    past the goal, as the size answers late. ``g`` is 64 over the number of times that the codes are counted in the
+    fall, so that a short one is steered as well as a long one, but at least 0.3.
 
     >>> trainer = RateTrainer(net, SizeGoal(5000, updates=10_000), "adam", {"learning_rate": 1e-3})
 
@@ -44,7 +46,11 @@ class SizeGoal:
         left = max(0.0, 1 - update / self.updates)
         return self.size * max(before / self.size, 1.0) ** left
 
-    def factor(self, error: float, last_error: float) -> float:
-        """By how much the penalty grows: ``error`` is ln(size / wanted size), ``last_error`` that at the last time."""
-        change = GAIN * error + DAMPING * (error - last_error)
+    def factor(self, error: float, last_error: float, frequency: int) -> float:
+        """By how much the penalty grows, as it does every ``frequency`` updates.
+
+        ``error`` is ln(size / wanted size), ``last_error`` that at the last time.
+        """
+        gain = max(LEAST_GAIN, FALL_GAIN * frequency / self.updates)
+        change = gain * error + DAMPING * (error - last_error)
         return math.exp(min(max(change, -math.log(MOST)), math.log(MOST)))
