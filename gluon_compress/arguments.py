@@ -107,7 +107,7 @@ def nearest(name: Any, known: Collection[str], most: int = 12) -> str:
     close = difflib.get_close_matches(str(name), known)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"accepted: {listed(known, most)}"
+    return f"accepted: {listed(known, most)}" if known else "there are none here"
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:

@@ -28,7 +28,7 @@ from gluon_compress.arguments import check_flag
 from gluon_compress.errors import GluonCompressError
 from gluon_compress.records import Record
 from mistakes import DATA, EXAMPLE, LABELS, MISTAKES, Plain, Tiny, tiny
-from mxnet.gluon import HybridBlock
+from mxnet.gluon import HybridBlock, nn
 from networks import identical
 from PIL import Image
 
@@ -631,6 +631,20 @@ def test_a_mistake_is_told_in_a_sentence_and_changes_nothing(name, argument, mis
     assert len(message) < 500 and not re.search(r"src/|Stack trace|\.cc:|0x[0-9a-f]{6}", message), message
     assert all(identical(there, known_values(net)) for there, net in zip(before, nets))
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name, (_, _, kinds) in FUNCTIONS.items() if name not in ELSEWHERE and kinds.get("net") in (
+    "any net", "net", "whole net", "finite net", "trained net")])
+def test_a_network_without_parameters_is_worked_with_or_refused_in_a_sentence(name, folder):
+    function, good, _ = FUNCTIONS[name]
+    if name == "load":
+        nn.Flatten().save_parameters("missing.gcz")
+    try:
+        function(**{**{key: made(value) for key, value in good.items()}, "net": nn.Flatten()})
+    except (TypeError, ValueError, GluonCompressError) as refusal:
+        assert re.search("no (layer|BatchNorm|prunable channels)|has none|are none|parameter|weight", str(refusal)), refusal
+        assert "\n" not in str(refusal)
 
 
 @pytest.mark.parametrize("function", [

@@ -260,13 +260,15 @@ def test_the_size_falls_to_the_goal_and_stays_there():
 
 def test_the_wanted_size_falls_by_the_same_share_each_update():
     goal = SizeGoal(100, updates=10)
+    slow = SizeGoal(100, updates=20_000)
     path = [goal.wanted(update, 1600) for update in range(12)]
     assert path[0] == pytest.approx(1600) and path[10:] == [100, 100]
     np.testing.assert_allclose(np.diff(np.log(path[:11])), np.log(1 / 16) / 10)
     assert goal.wanted(0, 50) == 100
-    assert goal.factor(0.2, 0.2) == pytest.approx(np.exp(0.06))
-    assert goal.factor(0.2, 0.21) == pytest.approx(np.exp(0.06 - 0.05))
-    assert goal.factor(9, 0) == pytest.approx(1.1) and goal.factor(-9, 0) == pytest.approx(1 / 1.1)
+    assert slow.factor(0.2, 0.2, 20) == pytest.approx(np.exp(0.06))
+    assert slow.factor(0.2, 0.21, 20) == pytest.approx(np.exp(0.06 - 0.05))
+    assert slow.factor(9, 0, 20) == pytest.approx(1.1) and slow.factor(-9, 0, 20) == pytest.approx(1 / 1.1)
+    assert SizeGoal(100, updates=1280).factor(0.05, 0.05, 20) == pytest.approx(np.exp(0.05))  # a short fall
 
 
 # ---- in loops

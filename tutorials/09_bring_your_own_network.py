@@ -4,8 +4,8 @@
 # - **You will be able to** make a network of your own one that MXNet can trace, that is, write down as a graph; open a
 #   checkpoint whose code is lost, compress both with the techniques of tutorials 5 to 7, and give the result back to
 #   `Module`, which trained networks in MXNet before Gluon.
-# - **You need to know** how to train in Gluon (the terms below have it beside PyTorch), and what tutorials 5 to 7 do.
-#   The articles do not cover this. Words: [TERMINOLOGY.md](TERMINOLOGY.md).
+# - **You need to know** how to train in Gluon, and what tutorials 5 to 7 do.
+#   The articles do not cover this. Words, and Gluon beside PyTorch: [TERMINOLOGY.md](TERMINOLOGY.md).
 # - **Time on two cores:** <!-- time.09: begin -->50 seconds; with `--long` 11 CPU minutes<!-- time.09: end -->
 # - **Downloads:** Fashion-MNIST, about 31 MB, once.
 #
@@ -294,7 +294,7 @@ small = compare("Module's network", clothes)
 #
 # The server that runs it may still use `Module`. `write_checkpoint` writes the pruned network as a checkpoint and ends
 # it in `SoftmaxOutput` again, and `Module` loads it like its own, as epoch 0. Take another prefix than that of the
-# original, whose symbol file has the old sizes.
+# original: one symbol file serves all epochs of a prefix, and the original's parameters do not fit the new one.
 
 # %%
 gc.export.write_checkpoint(small, results.path("-clothes-small"), images, loss_head="SoftmaxOutput")

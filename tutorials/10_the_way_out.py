@@ -116,9 +116,11 @@ for node in (first, read, weight_read, bias_read, layer, last):
 # no number is negative, zero has the code 0, and there is no ReLU in the file: the codes end there anyway. The images
 # have the code 128 for zero. A layer whose output is added to a shortcut (`..._before`) is rounded before the addition,
 # too, and its zero lies where its range needs it. Where it is 255, no number is above zero: a constant was subtracted
-# from this branch and added to the other, see tutorial 7. (A `MaxPool` whose output ends in `..._places_codes` only
-# picks every second place, for the shortcut convolution behind it, which has a stride of two: OpenVINO would not find
-# the pattern otherwise.) Weights are signed codes with the zero point 0 and a scale for each channel.
+# from this branch and added to the other, see tutorial 7. (So in a block with a convolution in its shortcut, which is
+# the branch with `_before`, `body.3_codes` begin at 0 though no ReLU is before them. A `MaxPool` whose output ends in
+# `..._places_codes` only picks every second place, for the shortcut convolution behind it, which has a stride of two:
+# OpenVINO would not find the pattern otherwise.) Weights are signed codes with the zero point 0 and a scale for each
+# channel.
 
 # %%
 for node in model.graph.node:
@@ -201,7 +203,8 @@ codes_of_file, = session.run([last.output[0]], {session.get_inputs()[0].name: im
 
 steps = np.abs(codes_out.astype(int) - codes_of_file)
 results.numbers["codes by hand"] = {"same": float((steps == 0).mean()), "most steps apart": int(steps.max())}
-print(f"{(steps == 0).mean():.4%} of the {steps.size:,} codes are the same, the others at most {steps.max()} apart")
+others = f", the others at most {steps.max()} apart" if steps.any() else ""
+print(f"{(steps == 0).mean():.4%} of the {steps.size:,} codes are the same{others}")
 
 # %% [markdown]
 # The figure shows the rounding, for a channel with many small values: the straight line is what the layer computes, in
@@ -251,7 +254,9 @@ for (runtime, precision), engine in engines.items():
 # pruned network in fp32 as for the original, or longer: the first stage has 28 channels left, as the library goes down
 # to multiples of 4 where multiples of 8 would leave a layer whole, and the kernels are slow at 28. In the table `bytes`
 # counts an integer weight as one byte and every other number as four, `entropy` is what a simple entropy coder makes of
-# them, and `file` is the size of the file. (In the quick version accuracies here are those of 500 images.)
+# them, and `file` is the size of the file. (In the quick version accuracies here are those of 500 images. The last
+# table of this tutorial times all networks once more, in turn: on a machine that others use, too, that is fairer than
+# one after the other as here, and the milliseconds differ.)
 
 # %%
 some = results.test_data if LONG else test.subset(slice(0, 500)).batches(100)
@@ -281,7 +286,9 @@ plot_before_after(times, results.path("-times.png"), ylabel="ms, batch of 100", 
 # `params:resnet18_cifar10` give your own files (`model` for `model-symbol.json` and `model-0000.params`), in place of
 # `cifar10` a folder with a directory of images for each class. `--limit` keeps it short here: it takes that many
 # images, and of those for training or calibration a tenth is held out to measure the accuracy on. On so few images that
-# is a rough number; on 450 of them BatchNorm's statistics are rougher, too, than above. `--epochs 2` would fine-tune.
+# is a rough number, and a high one, as `resnet18_cifar10` was trained on all training images: test images, which
+# `evaluate` reads at the end, tell how good the network is. On 450 images BatchNorm's statistics are rougher, too, than
+# above. `--epochs 2` would fine-tune.
 
 # %%
 folder = results.path("-commands")

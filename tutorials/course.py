@@ -2,6 +2,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import gluon_compress as gc  # before mxnet: see gluon_compress/runtime
@@ -11,6 +12,7 @@ from gluon_compress.files.writing import write_atomically
 from gluon_compress import measure_latency
 from gluon_compress.tables import format_table, progress_bar
 
+STARTED = time.time()
 LONG = "--long" in sys.argv[1:] or os.environ.get("COURSE_LONG") == "1"  # the latter for notebooks
 OUTPUT = Path(__file__).resolve().parent / "output"
 HEADER = ("network", "test accuracy", "nonzero parameters", "MACs", "file bytes", "ms per batch (quartiles)")
@@ -139,5 +141,6 @@ class Results:
         print(f"({sum(len(labels) for _, labels in self.test_data):,} test images; "
               f"ms: forward pass of a batch of {len(self.example)}, {status.threads} threads, {self.rows[0]['rounds']} "
               f"rounds in which the networks take turns)")
-        made = [file.name for file in sorted(OUTPUT.glob(f"{self.name}[-.]*")) if ".timed" not in file.name]
+        made = [file.name for file in sorted(OUTPUT.glob(f"{self.name}[-.]*"))
+                if ".timed" not in file.name and file.stat().st_mtime >= STARTED]
         print(f"Made in {OUTPUT}: {', '.join(made)}, and the timed networks, {self.name}-*.timed-*")

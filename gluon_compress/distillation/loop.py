@@ -11,7 +11,7 @@ import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer
 
-from ..network.checks import check_hybrid
+from ..network.checks import check_hybrid, context_of
 from ..network.data import as_given, check_data, check_repeatable, go_through, inputs_and_label
 from ..network.hybridizing import hybridized
 from ..network.trainer import training_also
@@ -210,7 +210,7 @@ class _StudentWithFeatures(HybridBlock):
 def _first_input(data: Iterable, student: HybridBlock) -> mx.nd.NDArray:
     check_repeatable(data, "train_data")
     inputs, _ = inputs_and_label(next(go_through(data, "train_data")), "train_data", student,
-                                 next(iter(student.collect_params().values())).list_ctx()[0])
+                                 context_of(student))
     if len(inputs) > 1:
         raise ValueError(f"features are for networks of one input, a batch of train_data has {len(inputs)}")
     return as_given(inputs)

@@ -40,7 +40,8 @@ class Report(Record):
     Attributes
     ----------
     layers : list of LayerCost
-        Empty for a network that another engine runs: of that only file, time and accuracy are known.
+        Empty for a network without layers that count, and for one that another engine runs: of that only file,
+        time and accuracy are known.
     not_counted : dict
         {operator: how many of them}: those whose MACs are taken as 0.
     input_shapes : list of tuple

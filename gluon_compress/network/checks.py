@@ -32,16 +32,18 @@ def check_net(net: Any) -> None:
     check_hybrid(net)
     check_initialized(net)
     check_one_interface(net)
-    if not parameters(net):
-        raise NetworkError("the network has no parameters; accepted: a network with layers that have weights")
+    check_parameters(net)
     check_finite_parameters(net)
 
 
 def context_of(net: HybridBlock | EngineNetwork) -> mx.Context:
-    """The device of a network that has parameters, all on one device; the CPU of one that another engine computes."""
+    """The device of a network, whose parameters are all on one; the current one without parameters.
+
+    That of one that another engine computes is the CPU.
+    """
     if isinstance(net, EngineNetwork):
         return mx.cpu()
-    return next(iter(net.collect_params().values())).list_ctx()[0]
+    return next((parameter.list_ctx()[0] for parameter in net.collect_params().values()), mx.current_context())
 
 
 def check_hybrid(net: Any) -> None:
@@ -52,6 +54,12 @@ def check_hybrid(net: Any) -> None:
     if not isinstance(net, HybridBlock):
         raise TypeError(f"net is a {type(net).__name__}; accepted: a gluon.HybridBlock "
                         f"(nn.HybridSequential instead of nn.Sequential, hybrid_forward instead of forward)")
+
+
+def check_parameters(net: HybridBlock) -> None:
+    """Raise ``NetworkError`` where there is none."""
+    if not parameters(net):
+        raise NetworkError("the network has no parameters; accepted: a network with layers that have weights")
 
 
 def check_initialized(net: HybridBlock) -> None:

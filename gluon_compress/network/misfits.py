@@ -19,7 +19,7 @@ CLEARER = (  # what MXNet's operators say of types, and the same in plain words
     (re.compile(r"Check failed: in_attrs->at\(0\) == mshadow::kFloat32 \|\|.*"),
      "it rounds float32; accepted: that type, as of x.astype('float32')"),
     (re.compile(r"FP16 gemm on cpu not implemented!?"),
-     "MXNet has no dense layer in float16 on the CPU; accepted: float32, as of net.cast('float32')"),
+     "MXNet has no dense layer or convolution in float16 on the CPU; accepted: float32, as of net.cast('float32')"),
 )
 
 

@@ -16,7 +16,7 @@ from mxnet.gluon import HybridBlock
 
 from ...arguments import check_flag, check_integer
 from ...errors import NetworkError
-from ...network.checks import check_ready
+from ...network.checks import check_ready, context_of
 from ...network.data import check_data, check_finite_inputs, go_through, inputs_of, number_of_batches
 from ...network.graph import Graph
 from ...network.inputs import example_inputs
@@ -66,8 +66,7 @@ def reestimate_batch_norm(net: HybridBlock, data: Iterable[Any], batches: int | 
     check_data(data, "data")
     if batches is not None:
         check_integer("batches", batches, minimum=1)
-    named = parameters(net)
-    context = next(iter(named.values())).list_ctx()[0]
+    named, context = parameters(net), context_of(net)
     graph: Graph | None = None
     totals: dict[str, np.ndarray | float] = defaultdict(float)
     counts: Counter[str] = Counter()

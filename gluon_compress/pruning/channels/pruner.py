@@ -174,9 +174,10 @@ def _steps(net: HybridBlock, example: Any, amount: Amount, shares: list[float],
             _warn_of_little_left(amount, start, example, removed, selection)
         step = plan_of(dependencies, selection.groups, removed, left_out, selection.held_back(ratio))
         if options.round_to is None:
-            smaller = ", or of 8" if channel_block() > 8 else ""
+            smaller = " or 8" if channel_block() > 8 else ""
             step.rounding = (f"layers of at least 16 channels keep multiples of {channel_block()}{smaller}, which is "
-                             f"fast here, and lose more or less than was asked; round_to=1 keeps the ratio exactly")
+                             f"fast here, or of less where nothing would go otherwise, and lose more or less than was "
+                             f"asked; round_to=1 keeps the ratio exactly")
         check_shapes(graph, step, net, dependencies.new_numbers(removed))
         step.apply(net)
         plan = step if plan is None else plan | step

@@ -10,6 +10,7 @@ from mxnet.gluon import HybridBlock, Parameter
 from ...arguments import check_number
 from ...errors import RecordError
 from ...files.schema import Malformed, anything, fields, integer, maybe
+from ...network.checks import check_parameters
 from ...network.hooked_trainer import PruningTrainer, has_dense_gradient
 from .gradual import GradualPruner
 from .masks import Masks, on_devices, zero_where_pruned
@@ -63,6 +64,7 @@ class MaskedTrainer(PruningTrainer):
         check_optimizer(optimizer, optimizer_params)
         self._net = net
         self._masks, self._masked = self._on_devices(masks if self._pruner is None else self._pruner.masks)
+        check_parameters(net)
         super().__init__(net.collect_params(), optimizer, optimizer_params, **trainer_arguments)
         self._mask_weights()
 
