@@ -6,7 +6,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 MANIFEST = "params/manifest.json"
-CODER = "gluon_compress/coding/coder.c"
+CODER = Path("gluon_compress/coding")
+SOURCES = sorted([*CODER.glob("*.c"), *CODER.glob("*.h")])  # as coding/native.py has them, for the same digest
 
 
 class BuildWithManifest(build_py):
@@ -22,7 +23,9 @@ class BuildWithManifest(build_py):
 
 
 # Optional: without a compiler the package is installed all the same, and coding/native.py says what that means.
-EXTENSION = Extension("gluon_compress.coding._coder", [CODER], extra_compile_args=["-O3", "-std=c99"], optional=True,
-                      define_macros=[("SOURCE_DIGEST", f'"{hashlib.sha256(Path(CODER).read_bytes()).hexdigest()}"')])
+DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
+EXTENSION = Extension("gluon_compress.coding._coder", [str(CODER / "coder.c")], depends=[*map(str, SOURCES)],
+                      extra_compile_args=["-O3", "-std=c99"], optional=True,
+                      define_macros=[("SOURCE_DIGEST", f'"{DIGEST}"')])
 
 setup(cmdclass={"build_py": BuildWithManifest}, ext_modules=[EXTENSION])

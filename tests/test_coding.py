@@ -256,7 +256,9 @@ def test_without_a_compiler_the_same_content_is_written_and_read(without_a_compi
 
 @pytest.fixture
 def source(monkeypatch, tmp_path):
-    """A copy of ``coder.c`` in a folder of its own, of which nothing is built yet."""
+    """A copy of ``coder.c`` and its headers in a folder of its own, of which nothing is built yet."""
+    for header in native.SOURCE.parent.glob("*.h"):
+        shutil.copy(header, tmp_path)
     copied = Path(shutil.copy(native.SOURCE, tmp_path))
     monkeypatch.setattr(native, "SOURCE", copied)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -282,7 +284,8 @@ def test_what_was_built_of_another_source_is_built_anew(source):
     native._cached_path().rename(built)
     native.library.cache_clear()
     assert native.library()._name == str(built)
-    source.write_text(source.read_text() + "/* changed */")
+    header = source.with_name("model.h")
+    header.write_text(header.read_text() + "/* changed */")
     for function in (native.library, native._digest):
         function.cache_clear()
     assert native.library()._name == str(native._cached_path()) != str(built)

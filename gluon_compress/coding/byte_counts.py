@@ -116,7 +116,7 @@ def _read_tables(content: bytes, blocks: int) -> tuple[np.ndarray, int] | None:
     return tables, place
 
 
-# ---- the same as in coder.c, a step of all lanes at a time
+# ---- the same as in byte_counts.h, a step of all lanes at a time
 
 def _steps(count: int) -> list[tuple[int, int]]:
     return [(begin, min(begin + LANES, count)) for begin in range(0, count, LANES)]

@@ -1,4 +1,4 @@
-"""What the coder knows about the next weight: the model, in plain Python. ``coder.c`` is the same, far faster.
+"""What the coder knows about the next weight: the model, in plain Python. ``model.h`` is the same, far faster.
 
 An array is ``filters x channels x positions``, each channel a map whose rows have ``width`` positions, and is coded in
 that order. Integers are coded by yes-or-no questions, each with a probability of its own (Marpe, Schwarz & Wiegand,

@@ -95,7 +95,9 @@ def _cached_path() -> Path:
 
 @functools.cache
 def _digest() -> str:
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    """SHA-256 of the source and its headers."""
+    sources = sorted([*SOURCE.parent.glob("*.c"), *SOURCE.parent.glob("*.h")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _compile(path: Path) -> None:
@@ -109,7 +111,7 @@ def _compile(path: Path) -> None:
 def _load(path: Path) -> Any:
     """The library at ``path``, its functions declared; None when there is none, or one of another source.
 
-    An editable install keeps what it built when ``coder.c`` changes.
+    An editable install keeps what it built when ``coder.c`` or a header changes.
     """
     try:
         found = ctypes.CDLL(os.fspath(path))

@@ -1,4 +1,4 @@
-"""A binary arithmetic coder in plain Python: what ``coder.c`` does, bit by bit.
+"""A binary arithmetic coder in plain Python: what ``range_coder.h`` does, bit by bit.
 
 Martin, "Range encoding: an algorithm for removing redundancy from a digitised message", 1979; binary as in CABAC
 (Marpe, Schwarz & Wiegand 2003, section III-D), with 64 bits of state that move out 32 at a time.

@@ -1,6 +1,6 @@
 """Real numbers to integers that cost least in error and bits, under the statistics that the coder has at each.
 
-Rows are rounded one after the other, and each number of a row as the coder comes to it: ``coder.c`` asks itself what
+Rows are rounded one after the other, and each number of a row as the coder comes to it: ``rounding.h`` asks itself what
 the nearest integer, the next towards zero and zero would take. What a number loses goes on to those after it in its
 row, and what a row loses to the rows after it, as their ``Factor`` says; a number that is zero stays zero, as a pruned
 weight must, and passes on all that came to it. Without a C compiler the nearest integer is taken, which costs some

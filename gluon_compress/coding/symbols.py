@@ -2,7 +2,7 @@
 
 The expected magnitude and the contexts of signs are those of ``model.py``, but a magnitude takes one step instead of a
 question for each of its bits, and nothing is mixed: two to four times as fast, and as short where integers are large or
-come from many, as those of dense networks do. ``coder.c`` is the same, far faster.
+come from many, as those of dense networks do. ``symbols.h`` is the same, far faster.
 
 A magnitude is a token, one for each below DIRECT and eight an octave above, and the bits below. A token's frequency is
 what its context counted, beginning with a geometric distribution of the expected mean. A sign's is the mean of what two
