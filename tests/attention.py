@@ -1,12 +1,7 @@
 """Small BERTs for tests; the code is that of ``benchmarks/bert.py``."""
-import sys
-from pathlib import Path
-
 import mxnet as mx
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-from bert import Encoder  # noqa: E402
+from bert import Encoder
 
 
 def encoder(interleaved=False, lengths=False, batch=6, places=10, seed=0):

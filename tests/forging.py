@@ -1,13 +1,9 @@
 """Files whose checksum is right and whose content is a stranger's; the code is that of ``benchmarks/fuzz_files.py``."""
 import json
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-
-from fuzzing import worker  # noqa: E402, F401
-from fuzzing.container import packers, put_together, taken_apart  # noqa: E402, F401
-from fuzzing.kinds import KINDS, NETWORKS, STATES, HalfChanged, Refused, kind  # noqa: E402, F401
+from fuzzing import worker  # noqa: F401
+from fuzzing.container import packers, put_together, taken_apart  # noqa: F401
+from fuzzing.kinds import KINDS, NETWORKS, STATES, HalfChanged, Refused, kind  # noqa: F401
 
 COMPRESSED = "compressed network"
 

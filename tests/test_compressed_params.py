@@ -1,17 +1,14 @@
 """The compressed networks in params/compressed: what their manifest says is so."""
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import gluon_compress as gc
 import pytest
 from gluon_compress.files.locks import sha256_of
+from rate_training import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from rate_training import SETTINGS  # noqa: E402
-
 FOLDER = ROOT / "params" / "compressed"
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
 

@@ -1,6 +1,5 @@
 """The how-to pages: their code runs as it stands, from the top of the page to its end, and then their commands."""
 import re
-import sys
 from pathlib import Path
 
 import gluon_compress as gc  # before mxnet
@@ -8,16 +7,13 @@ import gluon_compress as gc  # before mxnet
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
+import translations
+import weave
 from command_line import done
 from mxnet.gluon import nn
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tutorials"))
-
-import translations  # noqa: E402
-import weave  # noqa: E402
-
 PAGES = {source.stem: source for source in translations.how_to_sources()}
 MADE = {"own_loop": ["small.gcz"], "symbol_file": ["small.gcz", "small-symbol.json", "pruned-0000.params"],
         "int8": ["int8.gcz", "weights.gcz", "integers.gcz"], "several_machines": ["trained.gcz", "training.state"],

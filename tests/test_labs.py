@@ -13,21 +13,18 @@ from pathlib import Path
 import gluon_compress  # noqa: F401
 
 import articles  # noqa: I001
+import checking
 import nbformat
+import outputs
 import pytest
+import submissions
+import translations
+import weave
+import wording
 from lab_mistakes import MISTAKES
 
 ROOT = Path(__file__).resolve().parent.parent
 LABS = ROOT / "tutorials" / "labs"
-sys.path += [str(ROOT / "tutorials"), str(LABS)]
-
-import checking  # noqa: E402
-import outputs  # noqa: E402
-import submissions  # noqa: E402
-import translations  # noqa: E402
-import weave  # noqa: E402
-import wording  # noqa: E402
-
 SCRIPTS = [source for source in translations.lab_sources() if source.suffix == ".py"]
 TASKS = {number: task for lab in checking.LABS for number, task in checking.tasks_of(lab).items()}
 QUESTIONS = checking.MESSAGES["questions"]

@@ -1,24 +1,20 @@
 """Grading: whatever is handed in is a row, with the same points each time."""
 import json
-import sys
 from pathlib import Path
 
+import checking
 import gluon_compress as gc
+import grade
+import lab
 import mxnet as mx
 import nbformat
 import pytest
+import submissions
+import weave
 from click.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 LABS = ROOT / "tutorials" / "labs"
-sys.path += [str(ROOT / "tutorials"), str(LABS)]
-
-import checking  # noqa: E402
-import grade  # noqa: E402
-import lab  # noqa: E402
-import submissions  # noqa: E402
-import weave  # noqa: E402
-
 STRANGE = '''
 # %%
 import time

@@ -1,17 +1,13 @@
 """Notebooks with outputs: run in a Jupyter kernel, once for both languages, with the figures that cells wrote."""
-import sys
 from pathlib import Path
 
 import nbformat
+import outputs
 import pytest
+import translations
+import weave
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
-sys.path.append(str(TUTORIALS))
-
-import outputs  # noqa: E402
-import translations  # noqa: E402
-import weave  # noqa: E402
-
 PROSE = "# %% [markdown]\n# # A title\n\n"
 CODE = f"""# %%
 import sys

@@ -9,8 +9,10 @@ from gluon_compress.coding import decode, encode, native
 from gluon_compress.coding.rounding import Factor, round_and_code
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet300100
-from gluon_compress.network.values import snapshot
+from gluon_compress.network.values import restore_snapshot, snapshot
 from gluon_compress.quantization import RateRounding, quantize, quantize_weights
+from gluon_compress.quantization.rate import reconstruction
+from gluon_compress.quantization.rate.reconstruction import reconstructed, solved
 from gluon_compress.quantization.rate.rounding import LEAST, factor_of
 from mxnet import gluon
 from networks import build, values
@@ -323,3 +325,81 @@ def test_a_layer_rounded_alone_costs_what_its_curvature_says_where_the_network_i
     rounder = RateRounding(net, batches, progress=False).rounder
     for name, ratio in rounder.underestimated.items():
         assert 0.8 < ratio < 1.25, (name, ratio)
+
+
+# ---- layers that make up for those before them
+
+def test_the_equations_are_solved_for_each_row_where_it_is_free():
+    rng = np.random.default_rng(0)
+    squares, free = correlated(rng, 15) + 0.1 * np.eye(15), rng.random((6, 15)) < 0.5
+    wanted = rng.normal(size=(6, 15)) @ squares
+    found = solved(squares, wanted, free)
+    assert not found[~free].any()
+    for row, is_free in enumerate(free):
+        exact = np.linalg.solve(squares[np.ix_(is_free, is_free)], wanted[row, is_free])
+        np.testing.assert_allclose(found[row, is_free], exact, rtol=1e-2, atol=1e-2)
+
+
+def two_layers(kind):
+    """(layers, batches), with nothing between the layers that a change of the first could not be undone after."""
+    net = gluon.nn.HybridSequential()
+    if kind == "Dense":
+        net.add(gluon.nn.Dense(12, in_units=12), gluon.nn.Dense(5, in_units=12))
+    else:
+        net.add(gluon.nn.Conv2D(12, 1, in_channels=12, use_bias=False), gluon.nn.Conv2D(5, 3, strides=2, padding=1,
+                                                                                        in_channels=12))
+    mx.random.seed(0)
+    net.initialize(mx.init.Normal(0.5))
+    return net, [mx.nd.random.normal(shape=(64, 12) if kind == "Dense" else (64, 12, 6, 6)) for _ in range(8)]
+
+
+@pytest.mark.parametrize("kind", ["Dense", "Conv2D"])
+def test_a_layer_makes_up_for_what_was_done_to_the_one_before_it(kind, monkeypatch):
+    monkeypatch.setattr(reconstruction, "DAMPING", 1e-4)
+    monkeypatch.setattr(reconstruction, "LEAST", 1e-6)
+    net, batches = two_layers(kind)
+    expected = [net(inputs).asnumpy() for inputs in batches]
+    rounder = RateRounding(net, batches, progress=False).rounder
+    first, second = rounder.names
+    changed, rng = dict(rounder.values), np.random.default_rng(0)
+    weight = changed[rounder.inference.weights[first]]
+    mixing = np.eye(12) + 0.2 * rng.normal(size=(12, 12))
+    changed[rounder.inference.weights[first]] = np.tensordot(mixing, weight, 1).astype(np.float32)
+    made = reconstructed(rounder.inference, second, rounder.values, changed, rounder.rest)
+    assert all(value.dtype == np.float32 and value.shape == changed[name].shape for name, value in made.items())
+    errors = []
+    for each in (changed, {**changed, **made}):
+        restore_snapshot(net, each)
+        errors.append(sum(np.square(net(inputs).asnumpy() - output).sum()
+                          for inputs, output in zip(batches, expected)))
+    assert errors[1] < 0.01 * errors[0]
+
+
+def test_pruned_weights_stay_zero_where_a_layer_makes_up_for_others():
+    net, batches = two_layers("Dense")
+    masks = gc.pruning.prune_magnitude(net, 0.5)
+    rounder = RateRounding(net, batches, progress=False).rounder
+    first, weight = (rounder.inference.weights[name] for name in rounder.names)
+    second, changed = rounder.names[1], {**rounder.values, first: 0.7 * rounder.values[first]}
+    made = reconstructed(rounder.inference, second, rounder.values, changed, rounder.rest)[weight]
+    pruned = rounder.values[weight] == 0
+    assert np.array_equal(pruned, ~masks.kept["1.weight"]) and not made[pruned].any()
+    assert (made[~pruned] != rounder.values[weight][~pruned]).all()
+
+
+def test_layers_that_make_up_for_those_before_them_lose_less_on_other_samples():
+    rng, net = np.random.default_rng(0), gluon.nn.HybridSequential()
+    for _ in range(3):
+        net.add(gluon.nn.Dense(40, activation="relu", in_units=40))
+    net.add(gluon.nn.Dense(10, in_units=40))
+    mx.random.seed(0)
+    net.initialize(mx.init.Xavier())
+    mixed = rng.normal(size=(20, 40))
+    batches = [mx.nd.array(rng.normal(size=(128, 20)) @ mixed) for _ in range(24)]
+    rounder = RateRounding(net, batches[:20], progress=False).rounder
+    new, original = batches[20:], [net(inputs).asnumpy() for inputs in batches[20:]]
+    lost = []
+    for reconstruct in (False, True):
+        restore_snapshot(net, rounder.rounded(1e-3 * rounder.unit, 2.0, reconstruct).values)
+        lost.append(sum(np.square(net(inputs).asnumpy() - output).sum() for inputs, output in zip(new, original)))
+    assert lost[1] < 0.8 * lost[0]

@@ -1,14 +1,13 @@
 """The numbers in the pages are the measured ones, the commands the ones that are run, the map is the tree."""
-import importlib.util
 import json
 import re
-import sys
 import tarfile
 from pathlib import Path
 
 import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
+import publish
 import pytest
 from networks import NormNet, build, identical, values
 
@@ -16,28 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def load_script(path):
-    """The script as a module; it imports its neighbours."""
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("page", [
     "README.md", "README.zh.md", "CONTRIBUTING.md", "benchmarks/README.md",
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tutorials/[0-9][0-9]_*.*"))])
 def test_pages_show_the_results_and_the_modules_that_there_are(page):
-    publish, text = load_script(ROOT / "benchmarks" / "publish.py"), (ROOT / page).read_text()
+    text = (ROOT / page).read_text()
     assert ROOT / page in publish.PAGES
     assert text.count(": begin -->") == text.count(": end -->") == len(publish.BETWEEN_MARKS.findall(text)) > 0
     assert publish.page_with_results(text) == text, "run python benchmarks/publish.py"
 
 
 def test_the_chinese_readme_gets_its_numbers_from_the_same_results():
-    publish = load_script(ROOT / "benchmarks" / "publish.py")
     for name in ("headlines", "times"):
         english, chinese = publish.TEXTS[name](), publish.TEXTS[f"{name}.zh"]()
         numbers = re.compile(r"\d+(?:[,.]\d+)*")

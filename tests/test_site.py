@@ -4,7 +4,6 @@ import importlib
 import inspect
 import json
 import re
-import sys
 import threading
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,17 +12,14 @@ from urllib.parse import unquote, urlsplit
 
 import gluon_compress as gc
 
-import pytest  # noqa: I001
+import docstrings  # noqa: I001
+import links
+import make_site
+import pytest
+import translations
 from nbformat.v4 import new_output
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "docs"))
-
-import make_site  # noqa: E402  # the others are found by it
-import docstrings  # noqa: E402
-import links  # noqa: E402
-import translations  # noqa: E402
-
 TUTORIALS = [source.stem for source in translations.tutorial_sources()]
 PIXEL = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 PRINTED = [new_output("stream", text="printed by the cell\n"), new_output("display_data", {"image/png": PIXEL})]

@@ -1,21 +1,17 @@
 """The Chinese of the course stands for the English that is there, with its numbers and code, in one word per term."""
 import ast
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+import remarks
+import translations
+import weave
+import wording
+from click.testing import CliRunner
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
-sys.path.append(str(TUTORIALS))
-
-import remarks  # noqa: E402
-import translations  # noqa: E402
-import weave  # noqa: E402
-import wording  # noqa: E402
-from click.testing import CliRunner  # noqa: E402
-
 TUTORIAL_SCRIPTS = [source for source in translations.sources() if source.suffix == ".py"]
 ENGLISH = ["# One", "## Two\n\nMore than\nhalf.", "## Three", "## Four"]
 

@@ -10,13 +10,11 @@ import gluon_compress as gc  # before mxnet
 import numpy as np
 import onnxruntime
 import pytest
+from five_commands import NAMES, commands_of_readme  # which measures the same commands
 from gluon_compress.datasets.reading import IMAGENET_MEAN, IMAGENET_STD
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from five_commands import NAMES, commands_of_readme  # noqa: E402  which measures the same commands
-
 COMMANDS = commands_of_readme()
 
 

@@ -22,6 +22,7 @@ from ..calibration.observing import input_batches
 from ..integers.inference_graph import InferenceGraph, fold_scales, simplify
 from ..scales import Scales
 from .curvature import OUTPUTS, curvatures, what_counts
+from .reconstruction import reconstructed
 from .rounding import best_shift, factors_of, rounded
 
 SHIFT_BITS = 10  # of the largest bias of a layer
@@ -138,18 +139,18 @@ class Rounder:
 
     def __init__(self, inference: InferenceGraph, values: dict[str, np.ndarray], names: list[str],
                  batches: list[Any], seed: int, progress: bool, outputs: str) -> None:
-        self.inference, self.values, self.names = inference, values, names
+        self.inference, self.values, self.progress = inference, values, progress
+        self.names = [name for name in inference.layers if name in names]  # in the order in which they run
         self.found, energy = curvatures(inference, values, names, batches, seed, progress, outputs)
         check_energy(energy, outputs)
-        self.kind_of_outputs, self.batches, samples = outputs, [], 0
-        for inputs in batches:
-            if samples < MEASURED:
-                self.batches.append(inputs)
-                samples += len(inputs[0])
+        self.kind_of_outputs, self.samples, count = outputs, 0, 0
+        while self.samples < MEASURED and count < len(batches):
+            self.samples += len(batches[count][0])
+            count += 1
+        self.batches, self.rest = batches[:count], batches[count:]  # the rest: to reconstruct from
         self.count = sum(values[inference.weights[name]].size for name in names)
         self.outputs = self._outputs(values)
         self.energy = sum(float(np.square(output).sum()) for output in self.outputs)
-        self.samples = sum(len(inputs[0]) for inputs in self.batches)
         self.factors = {name: factors_of(self.found[name]) for name in names}
         self.unit = self.energy / self.samples / self.count
         self.underestimated = {name: self._underestimated(name) for name in progress_bar(
@@ -159,7 +160,8 @@ class Rounder:
     def best(self, rate: float) -> Rounded:
         """The least of ``error + rate bits`` over COARSE and prices, which go down or up while that helps.
 
-        Prices are powers of FACTOR whatever the rate, and what was measured at one rate is known at the next.
+        What is best is rounded once more with layers that make up for those before them, and whichever costs less is
+        taken. It is measured on samples that the layers do not make up on. Prices are powers of FACTOR whatever the rate, and what was measured at one rate is known at the next.
         """
         kept: dict[float, Rounded] = {}
 
@@ -183,14 +185,22 @@ class Rounder:
         coarse, power = min(tried, key=lambda choice: cost(*choice))
         for step in NEAR:
             power = min((power - step, power, power + step), key=partial(cost, coarse))
-        if cost(coarse, power) in kept:
-            return kept[cost(coarse, power)]
-        return self.rounded(self.unit / coarse ** 2 * FACTOR ** power, coarse)
+        price = self.unit / coarse ** 2 * FACTOR ** power
+        found = [kept[cost(coarse, power)] if cost(coarse, power) in kept else self.rounded(price, coarse)]
+        if self.rest:
+            found.append(self.rounded(price, coarse, reconstruct=True))
+        return min(found, key=lambda each: each.error + rate * each.bits)
 
-    def rounded(self, price: float, coarse: float) -> Rounded:
-        """All layers rounded at one price of a bit, in the unit of the outputs' square."""
+    def rounded(self, price: float, coarse: float, reconstruct: bool = False) -> Rounded:
+        """All layers rounded at one price of a bit, in the unit of the outputs' square.
+
+        With ``reconstruct`` each makes up for those before it first.
+        """
         values, scales, size = dict(self.values), {}, 0
-        for name in self.names:
+        for place, name in enumerate(progress_bar(self.names, self.progress and reconstruct, desc="layers after each "
+                                                  "other", unit="layer")):
+            if reconstruct and place:
+                values.update(reconstructed(self.inference, name, self.values, values, self.rest))
             scale, bytes_ = self._round(name, values, price / self.underestimated[name], coarse)
             scales[self.inference.weights[name]] = {"bits": 8, "axis": None, "scale": scale}
             size += bytes_
