@@ -5,9 +5,9 @@
     python benchmarks/rate.py --draws --only lenet_mnist     # other calibration images, the network on integers
     python benchmarks/rate.py --table-only
 
-Ours: ``quantize_weights(net, rate=, calibration_data=)`` at each of RATES, from CALIBRATION training images without
-their labels, saved and loaded. nncodec: ``encode`` and ``decode`` of the network's parameters at each of STEPS
-(``qp``), all other settings its defaults. Bytes are those of the whole file; ours holds the graph as well.
+Ours: ``quantize_weights(net, rate=, calibration_data=)`` at each of RATES, from CALIBRATION training images, changed as
+in training, without their labels, saved and loaded. nncodec: ``encode`` and ``decode`` of the network's parameters at
+each of STEPS (``qp``), all other settings its defaults. Bytes are those of the whole file; ours holds the graph too.
 
 What is chosen of each: the smallest file that loses at most ALLOWED on HELD_OUT other training images, changed as in
 training, and so do all larger files. Test images choose nothing. (The networks were trained on all training images;
@@ -47,14 +47,14 @@ from gluon_compress.network.values import parameters
 from gluon_compress.quantization import RateRounding
 from gluon_compress.tables import format_table
 from rate_figure import draw
-from rate_points import ALLOWED, CALIBRATION, FOLDER, HELD_OUT, NNCODEC, OURS, RULES, SEED, Measurement
+from rate_points import ALLOWED, CALIBRATION, FIRST, FOLDER, HELD_OUT, NNCODEC, OURS, RULES, SEED, Measurement
 from recording import RESULTS, write_json, write_text
 
 OTHERS = Path(__file__).with_name("rate_nncodec.py")
 NETWORKS = {"lenet_300_100_mnist": "LeNet-300-100", "lenet5_caffe_mnist": "LeNet-5 Caffe", "lenet_mnist": "LeNet",
             "simple_cnn_mnist": "SimpleCNN", "alexnet_cifar10": "AlexNet, CIFAR-10",
             "resnet18_cifar10": "ResNet-18, CIFAR-10"}
-RATES = {"cifar10": (0.005, 0.002, 0.01, 0.02, 0.001, 0.04, 0.0004, 0.1, 0.0032, 0.007)}
+RATES = {"cifar10": (0.0014, 0.005, 0.002, 0.01, 0.02, 0.001, 0.04, 0.0004, 0.1, 0.0032, 0.007)}
 RATES["mnist"] = (*RATES["cifar10"], 0.06, 0.2, 0.00015)  # of which some give the same file
 STEPS = (-24, -28, -20, -26, -22, -18, -30, -16)
 CIFAR = compose(random_crop(4), random_flip, cutout(8))  # what each was trained with, as params/train.py says
@@ -73,12 +73,19 @@ class Images:
         train, self.test = gc.datasets.mnist() if "mnist" in name else gc.datasets.cifar10()
         self.resized = {} if size in (28, 32) else {"size": size}
         order = np.random.default_rng(SEED).permutation(len(train))
-        held_out = HELD_OUT[name.rpartition("_")[2]]
-        first = draw and CALIBRATION * draw + held_out
-        self.calibration = train.subset(np.sort(order[first:first + CALIBRATION])).batches(50, **self.resized)
-        self.held_out = train.subset(np.sort(order[CALIBRATION:CALIBRATION + held_out]))
+        held_out = np.s_[FIRST:FIRST + HELD_OUT[name.rpartition("_")[2]]]
+        others = np.delete(order, held_out)
+        self.held_out = train.subset(np.sort(order[held_out]))
+        self.for_calibration = train.subset(np.sort(others[CALIBRATION * draw:CALIBRATION * (draw + 1)]))
         self.augment = AUGMENTATIONS[name]
         self.original: np.ndarray | None = None  # probabilities of the first network that is judged
+
+    @property
+    def calibration(self) -> Any:
+        """Batches of them, the same at each time."""
+        np.random.seed(SEED)
+        mx.random.seed(SEED)
+        return list(self.for_calibration.batches(50, augment=self.augment, **self.resized))
 
     def accuracies(self, net: Any) -> dict[str, float]:
         probabilities, labels = self.answers(net)

@@ -9,7 +9,8 @@ from recording import RESULTS, describe_machine, write_json
 
 FOLDER = RESULTS / "rate"
 OURS, NNCODEC = "ours", "nncodec"
-CALIBRATION, HELD_OUT = 2000, {"mnist": 10_000, "cifar10": 5000}
+CALIBRATION, HELD_OUT = 10_000, {"mnist": 10_000, "cifar10": 5000}
+FIRST = 2000  # where in the shuffled training images those that are held out begin
 ALLOWED, SEED = 0.001, 0
 RULES = {"held-out expected loss": "without labels", "held-out loss": "by labels"}
 CONDITIONS = {"calibration images": CALIBRATION, "held-out training images": HELD_OUT, "allowed loss": ALLOWED,

@@ -160,8 +160,9 @@ class Rounder:
     def best(self, rate: float) -> Rounded:
         """The least of ``error + rate bits`` over COARSE and prices, which go down or up while that helps.
 
-        What is best is rounded once more with layers that make up for those before them, and whichever costs less is
-        taken. It is measured on samples that the layers do not make up on. Prices are powers of FACTOR whatever the rate, and what was measured at one rate is known at the next.
+        Prices are powers of FACTOR whatever the rate, and what was measured at one rate is known at the next. What is
+        best is rounded once more with layers that make up for those before them, from other samples than those that
+        errors are measured on, and whichever costs less is taken.
         """
         kept: dict[float, Rounded] = {}
 

@@ -10,11 +10,13 @@ gradients (Hestenes and Stiefel, 1952), in which a pruned weight simply stays ze
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ...network.blocks import block_of
+from ...network.nodes import Node
 from ..calibration.observing import run
 from ..integers.inference_graph import InferenceGraph
 from .curvature import unfolded
@@ -23,8 +25,9 @@ __all__ = ["reconstructed", "solved"]
 
 DAMPING = 0.1  # a share of the diagonal: few samples tell little of directions in which inputs hardly vary
 LEAST = 1e-3  # of the mean of the diagonal, which is added as well
-PER_INPUT = 16  # rows for each input of a layer
+PER_INPUT = 12  # rows for each input of a layer
 FEWEST = 128  # samples, of which the rows are
+TOGETHER = 4096  # rows, at least, that are multiplied at once
 STEPS = 30  # of the conjugate gradients
 
 
@@ -49,17 +52,15 @@ def reconstructed(inference: InferenceGraph, name: str, values: dict[str, np.nda
     if shift is not None:
         matrix = np.concatenate([matrix, values[shift][:, None]], axis=1)
         free = np.concatenate([free, np.ones((len(free), 1), bool)], axis=1)
-    squares, lost = 0.0, 0.0
+    squares, wanted = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape)
     networks = [block_of([layer.inputs[0]], inference.inputs, dict(each)) for each in (values, rounded)]
-    for number, inputs in enumerate(_enough(batches, matrix.shape[1], int(np.prod(layer.shapes[0][2:], dtype=int)))):
-        before, now = (_rows(unfolded(layer, run(net, inputs, inference.inputs, number)[0]), shift is not None)
-                       for net in networks)
-        squares = squares + (now.T @ now).astype(np.float64)
-        lost = lost + ((before - now).T @ now).astype(np.float64)
+    for before, now in _pairs_of_rows(networks, inference, layer, shift is not None, batches):
+        squares += now.T @ now
+        wanted += ((before - now) @ matrix.T).T @ now
     unit = max(np.diag(squares).mean(), np.finfo(float).tiny)
-    squares, lost = squares / unit, lost / unit
+    squares, wanted = squares / unit, wanted / unit
     damping = DAMPING * np.diag(squares) + LEAST
-    found = matrix + solved(squares + np.diag(damping), matrix @ lost, free)
+    found = matrix + solved(squares + np.diag(damping), wanted, free)
     made = {weight: found[:, :free.shape[1] - (shift is not None)].reshape(values[weight].shape)}
     if shift is not None:
         made[shift] = found[:, -1]
@@ -96,14 +97,20 @@ def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first * second).sum(axis=1, keepdims=True)
 
 
-def _enough(batches: list[Any], inputs: int, places: int) -> list[Any]:
-    """The first batches that have so many samples as a layer of this kind needs, or all."""
-    samples, wanted = 0, max(-(-PER_INPUT * inputs // places), FEWEST)
-    for number, batch in enumerate(batches):
-        samples += len(batch[0])
-        if samples >= wanted:
-            return batches[:number + 1]
-    return batches
+def _pairs_of_rows(networks: list[Any], inference: InferenceGraph, layer: Node, with_ones: bool,
+                   batches: list[Any]) -> Iterator[tuple[np.ndarray, ...]]:
+    """What a layer reads in two networks, some rows of each at a time, until there are as many as it needs."""
+    samples, rows, waiting = 0, 0, []
+    for number, inputs in enumerate(batches):
+        pair = [_rows(unfolded(layer, run(net, inputs, inference.inputs, number)[0]), with_ones) for net in networks]
+        waiting.append(pair)
+        samples, rows = samples + len(inputs[0]), rows + len(pair[0])
+        enough = samples >= FEWEST and rows >= PER_INPUT * pair[0].shape[1]
+        if enough or inputs is batches[-1] or sum(len(before) for before, _ in waiting) >= TOGETHER:
+            yield tuple(map(np.concatenate, zip(*waiting)))
+            waiting = []
+        if enough:
+            return
 
 
 def _rows(unfolded_inputs: np.ndarray, with_ones: bool) -> np.ndarray:
