@@ -241,8 +241,9 @@ results.numbers["rounding by hand: bits, error"] = by_hand
 # %% [markdown]
 # Fewer bits and a smaller error. The library's `quantize_weights(net, rate=...)` goes on from here: an error counts by
 # what it does to the network's *outputs*, seen on a few hundred images without labels; what one weight loses, those
-# after it make up for; and the bits are those of the coder itself, neighbours included. `rate` is what a bit of each
-# weight is worth, in the square error of the outputs. Nothing is trained.
+# after it make up for, and what one layer loses, the layers after it; and the bits are those of the coder itself,
+# neighbours included. `rate` is what a bit of each weight is worth, in the square error of the outputs. Nothing is
+# trained.
 
 # %%
 rates = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4) if LONG else (0.01, 0.1, 0.4)

@@ -56,7 +56,9 @@ class RateRounding:
     net : HybridBlock
         Nothing changes until ``round`` is called.
     calibration_data : iterable of batches
-        Some thousand samples of the training data, prepared as for inference. Labels are not looked at.
+        Some thousand samples of the training data; labels are not looked at. A network that has learned them by heart
+        is surer of them than of others: change them as in training. Those beyond the first 256 tell how a layer makes
+        up for the layers before it.
     select, exclude : name, kind, class or function of layers, or several of these
         Which layers to round, by default all that can be, and which not.
     seed : int
