@@ -23,18 +23,18 @@ import mxnet as mx
 import numpy as np
 import recording
 from gluon_compress.datasets import compose, cutout, random_crop, random_flip
-from gluon_compress.network.values import restore_snapshot, snapshot
-from gluon_compress.quantization import Scales, quantize_array
-from gluon_compress.quantization.arithmetic.arrays import dequantize_array
+from gluon_compress.network.graph import Graph
+from gluon_compress.network.norms import scale_and_shift
+from gluon_compress.network.values import parameters, restore_snapshot, snapshot
 from gluon_compress.training import state as training_state
 from mxnet import autograd
-from mxnet.gluon import nn
 
 HELD_OUT, HELD_OUT_SEED = 5000, 0
 SEEDS = (1, 2, 3)
 SHIFTS = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2)]  # of a window in images padded by a pixel
 FALLING = 0.5  # share of the training over which the bytes fall to the goal
 CALIBRATION = 512  # images, for a teacher on integers
+SIGNIFICANT = 7  # bits of what BatchNorms multiply with and add
 NORM_BATCHES = 20  # for rounding, and for the statistics of BatchNorm after channels went
 TOLD = 50  # batches between two losses that are added up: asking for one waits for it
 
@@ -140,11 +140,15 @@ def datasets_of(name):
     return rest, held.batches(500, size=resized(name)), test.batches(500, size=resized(name))
 
 
+def example_of(name):
+    return mx.nd.zeros((1, *gc.params.manifest()[name]["input_shape"]))
+
+
 def network_of(name, setting):
     """The shipped network without the channels that go before the training."""
     net, removed = gc.params.load(name), setting.removed
     if removed:
-        example = mx.nd.zeros((1, *gc.params.manifest()[name]["input_shape"]))
+        example = example_of(name)
         if "macs" in removed:
             gc.pruning.prune_channels(net, example, macs=removed["macs"], scope="global", max_ratio=0.8, round_to=16)
         else:
@@ -157,7 +161,7 @@ def trainer_of(net, setting, updates):
     """A trainer of so many updates for an epoch."""
     goal = gc.coding.SizeGoal(setting.goal, int(FALLING * setting.epochs * updates), setting.penalty)
     return gc.coding.RateTrainer(net, goal, "adam", {"learning_rate": setting.learning_rate},
-                                 step_rate=setting.step_rate, vectors=not any(norms_of(net)))  # see with_norms
+                                 step_rate=setting.step_rate, vectors=not has_norms(net))  # see shorten_norms
 
 
 def identity_of(name, setting, seed):
@@ -178,11 +182,11 @@ def begin(name, setting, seed, rest, stem):
         return net
     np.random.seed(seed)
     some = list(islice(rest.batches(setting.batch, shuffle=True, size=resized(name)), NORM_BATCHES))
-    if setting.removed and any(norms_of(net)):
+    if setting.removed and has_norms(net):
         gc.pruning.reestimate_batch_norm(net, some)
     if setting.rounded is not None:
         gc.quantization.quantize_weights(net, rate=setting.rounded, calibration_data=some)
-        if any(norms_of(net)):
+        if has_norms(net):
             gc.pruning.reestimate_batch_norm(net, some, keep_outputs=True)
     return net
 
@@ -204,8 +208,8 @@ def train(name, setting, seed, stem):
                       {"accuracy": gc.training.evaluate(net, held)})  # of what is held out
         training_state.save(state, net, trainer, identity, epochs, None)
         click.echo(f"{stem.name}, {told(trainer, epochs[-1])}")
-    scales = with_norms(net, trainer.scales)
-    size = gc.save(stem.with_suffix(".gcz"), net, scales)
+    shorten_norms(net, example_of(name))
+    size = gc.save(stem.with_suffix(".gcz"), net, trainer.scales)
     recording.write_json(stem.with_suffix(".json"), {
         **identity, "bytes": size, "ratio": gc.params.manifest()[name]["bytes"] / size,
         "held_out_error": 1 - gc.training.evaluate(net, held),
@@ -238,29 +242,26 @@ def told(trainer, epoch):
             f"({trainer.bits / 8:.0f} estimated), penalty {trainer.penalty:.3g}; {', '.join(shown)}")
 
 
-def with_norms(net, scales):
-    """The scales, after each BatchNorm became gamma x + beta with both in 8 bits: its statistics take no room then."""
-    found, values, changed = dict(scales.weights), snapshot(net), {}
-    for name, block in norms_of(net):
-        gamma, beta, mean, variance = (values[f"{name}.{part}"].astype(np.float64) for part in (
-            "gamma", "beta", "running_mean", "running_var"))
-        alpha = gamma / np.sqrt(variance + block._kwargs["eps"])
-        for part, value in (("gamma", alpha), ("beta", beta - alpha * mean)):
-            codes, scale = quantize_array(value.astype(np.float32), 8)
-            changed[f"{name}.{part}"] = dequantize_array(codes, scale)
-            found[f"{name}.{part}"] = {"bits": 8, "axis": None, "scale": scale}
-        changed[f"{name}.running_mean"] = np.zeros_like(values[f"{name}.running_mean"])
-        changed[f"{name}.running_var"] = np.full_like(values[f"{name}.running_var"], 1 - block._kwargs["eps"])
+def shorten_norms(net, example):
+    """Each BatchNorm becomes alpha x + shift, of few significant bits each, and its statistics take no room."""
+    values, changed = snapshot(net), {}
+    for norm in Graph(net, example).nodes:
+        if norm.meaning.keeps_statistics:
+            named, alpha_and_shift = norm.parameters, scale_and_shift(norm, values)
+            changed |= {named[role]: significant(value) for role, value in zip(("gamma", "beta"), alpha_and_shift)}
+            changed[named["mean"]] = np.zeros_like(values[named["mean"]])
+            changed[named["variance"]] = np.full_like(values[named["variance"]], 1 - norm.get("eps"))
     restore_snapshot(net, changed)
-    return Scales(found, scales.left_out)
 
 
-def norms_of(block, prefix=""):
-    """(structural name, BatchNorm) of all."""
-    for name, child in block._children.items():
-        if isinstance(child, nn.BatchNorm):
-            yield prefix + name, child
-        yield from norms_of(child, f"{prefix}{name}.")
+def significant(values):
+    """Of SIGNIFICANT bits."""
+    fractions, exponents = np.frexp(values)
+    return np.ldexp(np.rint(fractions * 2 ** SIGNIFICANT) / 2 ** SIGNIFICANT, exponents).astype(np.float32)
+
+
+def has_norms(net):
+    return any(name.endswith("running_mean") for name in parameters(net))
 
 
 def stem_of(work, name, aim, seed, changes=()):
