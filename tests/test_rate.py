@@ -12,6 +12,7 @@ from gluon_compress.models import LeNet300100
 from gluon_compress.network.values import restore_snapshot, snapshot
 from gluon_compress.quantization import RateRounding, quantize, quantize_weights
 from gluon_compress.quantization.rate import reconstruction
+from gluon_compress.quantization.rate.network import divided, samples_in
 from gluon_compress.quantization.rate.reconstruction import reconstructed, solved
 from gluon_compress.quantization.rate.rounding import LEAST, factor_of
 from mxnet import gluon
@@ -223,7 +224,8 @@ def test_a_network_of_one_output_is_rounded():
 
 def test_of_a_regression_what_all_outputs_have_in_common_counts():
     """Of scores of classes it does not, and so it is where errors go."""
-    images = mx.nd.random.normal(shape=(2000, 30))
+    mx.random.seed(0)
+    images = mx.nd.random.normal(shape=(300, 30))  # too few for layers to make up for others, in all outputs alike
     common = {}
     for outputs in ("logits", "values"):
         net = dense(4, 30, seed=1)
@@ -385,6 +387,35 @@ def test_pruned_weights_stay_zero_where_a_layer_makes_up_for_others():
     pruned = rounder.values[weight] == 0
     assert np.array_equal(pruned, ~masks.kept["1.weight"]) and not made[pruned].any()
     assert (made[~pruned] != rounder.values[weight][~pruned]).all()
+
+
+@pytest.mark.parametrize(("sizes", "measured", "rest"), [
+    ((64,) * 8, 256, 256), ((1000,), 256, 744), ((200, 200), 256, 144), ((50,) * 10, 300, 200), ((300,), 300, 0),
+    ((64,) * 5, 256, 0), ((10,), 10, 0)])
+def test_samples_are_for_measuring_first_and_for_making_up_where_enough_are_left(sizes, measured, rest):
+    batches = [(mx.nd.ones((size, 2)), mx.nd.ones((size, 3))) for size in sizes]
+    parts = divided(batches)
+    assert [samples_in(part) for part in parts] == [measured, rest]
+    assert all(len(first) == len(second) for part in parts for first, second in part)
+
+
+def test_a_layer_that_reads_one_of_two_inputs_makes_up_without_a_word(capfd, recwarn):
+    class Two(gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.first, self.second = gluon.nn.Dense(6, in_units=4), gluon.nn.Dense(6, in_units=3)
+                self.output = gluon.nn.Dense(5, in_units=12)
+
+        def hybrid_forward(self, F, x, y):
+            return self.output(F.concat(self.first(x), self.second(y), dim=1))
+
+    net = Two()
+    net.initialize(mx.init.Xavier())
+    data = [((mx.nd.random.normal(shape=(64, 4)), mx.nd.random.normal(shape=(64, 3))), mx.nd.zeros(64))] * 8
+    RateRounding(net, data, progress=False).round(1e-2)
+    assert capfd.readouterr() == ("", "")
+    assert not [str(warning.message) for warning in recwarn if "is not used" in str(warning.message)]
 
 
 def test_layers_that_make_up_for_those_before_them_lose_less_on_other_samples():

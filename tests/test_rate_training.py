@@ -260,15 +260,48 @@ def test_the_size_falls_to_the_goal_and_stays_there():
 
 def test_the_wanted_size_falls_by_the_same_share_each_update():
     goal = SizeGoal(100, updates=10)
-    slow = SizeGoal(100, updates=20_000)
     path = [goal.wanted(update, 1600) for update in range(12)]
     assert path[0] == pytest.approx(1600) and path[10:] == [100, 100]
     np.testing.assert_allclose(np.diff(np.log(path[:11])), np.log(1 / 16) / 10)
     assert goal.wanted(0, 50) == 100
-    assert slow.factor(0.2, 0.2, 20) == pytest.approx(np.exp(0.06))
-    assert slow.factor(0.2, 0.21, 20) == pytest.approx(np.exp(0.06 - 0.05))
-    assert slow.factor(9, 0, 20) == pytest.approx(1.1) and slow.factor(-9, 0, 20) == pytest.approx(1 / 1.1)
-    assert SizeGoal(100, updates=1280).factor(0.05, 0.05, 20) == pytest.approx(np.exp(0.05))  # a short fall
+
+
+@pytest.mark.parametrize(("error", "last_error", "expected"), [
+    (0.2, 0.2, 2 * np.exp(0.06)), (0.2, 0.21, 2 * np.exp(0.06 - 0.05)), (9, 0, 2.2), (-9, 0, 2 / 1.1)])
+def test_the_penalty_follows_the_size(error, last_error, expected):
+    assert SizeGoal(100, updates=20_000).next_penalty(2, error, last_error, 100, 20) == pytest.approx(expected)
+
+
+def test_a_short_fall_is_steered_more_strongly_until_it_is_over():
+    goal = SizeGoal(100, updates=1280)
+    assert goal.next_penalty(1, 0.05, 0.05, 1279, 20) == pytest.approx(np.exp(0.05))
+    assert goal.next_penalty(1, 0.05, 0.05, 1280, 20) == pytest.approx(np.exp(0.3 * 0.05))
+
+
+def test_a_goal_that_is_reached_by_itself_does_not_take_the_penalty_to_nothing():
+    goal, penalty = SizeGoal(10**9, updates=1, penalty=0.5), 0.5
+    for update in range(300):
+        penalty = goal.next_penalty(penalty, -9, -9, update, 1)
+    assert penalty == pytest.approx(0.5e-4)
+
+
+def test_after_a_short_fall_the_size_stays_at_the_goal():
+    mx.random.seed(0)
+    rng, net = np.random.RandomState(0), gluon.nn.HybridSequential()
+    net.add(gluon.nn.Dense(64, activation="relu", in_units=30), gluon.nn.Dense(64, activation="relu", in_units=64),
+            gluon.nn.Dense(10, in_units=64))
+    net.initialize(mx.init.Xavier())
+    inputs = mx.nd.array(rng.normal(size=(256, 30)))
+    labels = mx.nd.array((rng.normal(size=(30, 10)).T @ inputs.asnumpy().T).argmax(axis=0))
+    trainer, sizes = RateTrainer(net, SizeGoal(1500, 300), "adam", {"learning_rate": 2e-3}), []
+    for update in range(1500):
+        with autograd.record():
+            loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(inputs), labels)
+        loss.backward()
+        trainer.step(len(labels))
+        if update >= 1000 and update % 20 == 19:
+            sizes.append(trainer.coded_bytes())
+    assert 0.85 * 1500 < min(sizes) and max(sizes) < 1.15 * 1500, (min(sizes), max(sizes))
 
 
 # ---- in loops

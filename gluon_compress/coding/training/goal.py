@@ -7,8 +7,9 @@ from ...arguments import check_integer, check_number
 
 __all__ = ["SizeGoal"]
 
-LEAST_GAIN, FALL_GAIN, DAMPING = 0.3, 64.0, 5.0  # of a wrong size each time, at least, and in a fall; of its change
+GAIN, FALL_GAIN, DAMPING = 0.3, 64.0, 5.0  # of a wrong size each time, and all together in a fall; of its change
 MOST = 1.1  # by how much the penalty changes at most
+LEAST = 1e-4  # of the first penalty: from less than that it would not come back in time
 
 
 class SizeGoal:
@@ -17,8 +18,9 @@ class SizeGoal:
     The size falls from where it is, each update by the same share, and stays at the goal after the last of
     ``updates``. Whenever the codes are counted, the penalty ``p`` follows ``e``, the logarithm of the size over the
     wanted one: ``ln p`` grows by ``g e + 5 (e - last e)``, by ln 1.1 at most; the second term keeps it from going
-    past the goal, as the size answers late. ``g`` is 64 over the number of times that the codes are counted in the
-    fall, so that a short one is steered as well as a long one, but at least 0.3.
+    past the goal, as the size answers late. ``g`` is 0.3, and in a short fall 64 over the number of times that the
+    codes are counted in it: more than 0.3 for less than 4,300 updates. A fall of less than about 500, of which the
+    codes are counted 25 times, may end above the goal, which the size reaches later.
 
     >>> trainer = RateTrainer(net, SizeGoal(5000, updates=10_000), "adam", {"learning_rate": 1e-3})
 
@@ -46,11 +48,13 @@ class SizeGoal:
         left = max(0.0, 1 - update / self.updates)
         return self.size * max(before / self.size, 1.0) ** left
 
-    def factor(self, error: float, last_error: float, frequency: int) -> float:
-        """By how much the penalty grows, as it does every ``frequency`` updates.
+    def next_penalty(self, penalty: float, error: float, last_error: float, update: int, frequency: int) -> float:
+        """The penalty after ``update`` updates, ``frequency`` of them after it was ``penalty``.
 
         ``error`` is ln(size / wanted size), ``last_error`` that at the last time.
         """
-        gain = max(LEAST_GAIN, FALL_GAIN * frequency / self.updates)
+        falling = update < self.updates
+        gain = max(GAIN, FALL_GAIN * frequency / self.updates) if falling else GAIN
         change = gain * error + DAMPING * (error - last_error)
-        return math.exp(min(max(change, -math.log(MOST)), math.log(MOST)))
+        factor = math.exp(min(max(change, -math.log(MOST)), math.log(MOST)))
+        return max(penalty * factor, LEAST * self.penalty)

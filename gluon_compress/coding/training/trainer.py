@@ -210,7 +210,7 @@ class RateTrainer(PruningTrainer):
                 self._per_bit = self._bytes_per_bit()
             wanted = self._goal.wanted(self._updates, self._before)
             error = float(np.log(max(self.bits * self._per_bit, 1.0) / wanted))
-            self._penalty *= self._goal.factor(error, self._error, self._frequency)
+            self._penalty = self._goal.next_penalty(self._penalty, error, self._error, self._updates, self._frequency)
             self._error = error
 
     def _bytes_per_bit(self) -> float:

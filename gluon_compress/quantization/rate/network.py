@@ -22,7 +22,7 @@ from ..calibration.observing import input_batches
 from ..integers.inference_graph import InferenceGraph, fold_scales, simplify
 from ..scales import Scales
 from .curvature import OUTPUTS, curvatures, what_counts
-from .reconstruction import reconstructed
+from .reconstruction import FEWEST, reconstructed
 from .rounding import best_shift, factors_of, rounded
 
 SHIFT_BITS = 10  # of the largest bias of a layer
@@ -39,7 +39,7 @@ class RateRounding:
     """Rounds the weights of convolutions and dense layers to what costs least in error and bits, at any rate.
 
     What all rates have in common is found out once: what layers read, and the gradients of the outputs. So a whole
-    curve, or a search for the rate that an accuracy allows, takes little longer than two or three rates:
+    curve, or a search for the rate that an accuracy allows, takes far less than as many calls:
 
         rounding = RateRounding(net, data)
         for rate in (1e-3, 3e-3, 1e-2):
@@ -57,8 +57,8 @@ class RateRounding:
         Nothing changes until ``round`` is called.
     calibration_data : iterable of batches
         Some thousand samples of the training data; labels are not looked at. A network that has learned them by heart
-        is surer of them than of others: change them as in training. Those beyond the first 256 tell how a layer makes
-        up for the layers before it.
+        is surer of them than of others: change them as in training. Those beyond the first 256, if they are 128 at
+        least, tell how a layer makes up for the layers before it.
     select, exclude : name, kind, class or function of layers, or several of these
         Which layers to round, by default all that can be, and which not.
     seed : int
@@ -145,11 +145,9 @@ class Rounder:
         self.names = [name for name in inference.layers if name in names]  # in the order in which they run
         self.found, energy = curvatures(inference, values, names, batches, seed, progress, outputs)
         check_energy(energy, outputs)
-        self.kind_of_outputs, self.samples, count = outputs, 0, 0
-        while self.samples < MEASURED and count < len(batches):
-            self.samples += len(batches[count][0])
-            count += 1
-        self.batches, self.rest = batches[:count], batches[count:]  # the rest: to reconstruct from
+        self.kind_of_outputs = outputs
+        self.batches, self.rest = divided(batches)
+        self.samples = samples_in(self.batches)
         self.count = sum(values[inference.weights[name]].size for name in names)
         self.outputs = self._outputs(values)
         self.energy = sum(float(np.square(output).sum()) for output in self.outputs)
@@ -246,6 +244,25 @@ def _of_other_layers(inference: InferenceGraph, values: dict[str, np.ndarray],
     return {parameter: values[parameter] for norm, layer in inference.folded.items()
             if layer.parameters["weight"] not in rounded_ones
             for parameter in (*norm.parameters.values(), *layer.parameters.values())}
+
+
+def divided(batches: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Batches to measure on, of MEASURED samples or some more, and others to reconstruct from, if they are enough.
+
+    A batch that has enough for both is cut.
+    """
+    count = next((count for count in range(len(batches)) if samples_in(batches[:count]) >= MEASURED), len(batches))
+    measured, rest = batches[:count], batches[count:]
+    more = samples_in(measured) - MEASURED
+    if more >= FEWEST:
+        *measured, last = measured
+        kept = len(last[0]) - more
+        measured, rest = [*measured, tuple(part[:kept] for part in last)], [tuple(part[kept:] for part in last), *rest]
+    return measured, rest if samples_in(rest) >= FEWEST else []
+
+
+def samples_in(batches: list[Any]) -> int:
+    return sum(len(inputs[0]) for inputs in batches)
 
 
 def check_energy(energy: float, outputs: str) -> None:

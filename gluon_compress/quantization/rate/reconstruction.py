@@ -3,10 +3,11 @@
 With ``x`` what a layer reads, a row for each place of each sample and a last column of ones for the bias, and ``y``
 what it reads once the layers before it are rounded, the change ``D`` of its weights and bias ``W`` minimizes
 
-    |(W + D) y^T - W x^T|^2 + DAMPING D diag(y^T y) D^T,    so that    D (y^T y + damping) = W (x - y)^T y
+    |(W + D) y^T - W x^T|^2 + |D damping^(1/2)|^2,    so that    D (y^T y + damping) = W (x - y)^T y
 
-It is rounded after that (asymmetric calibration: Li et al., "GPTAQ", 2025). The equations are solved by conjugate
-gradients (Hestenes and Stiefel, 1952), in which a pruned weight simply stays zero.
+with damping = DAMPING diag(y^T y) + LEAST mean(diag(y^T y)). It is rounded after that (asymmetric calibration: Li et
+al., "GPTAQ", 2025), still by what the outputs make of ``x``. The equations are solved by conjugate gradients (Hestenes
+and Stiefel, 1952), in which a pruned weight simply stays zero.
 """
 from __future__ import annotations
 
@@ -16,17 +17,16 @@ from typing import Any
 import numpy as np
 
 from ...network.blocks import block_of
-from ...network.nodes import Node
+from ...network.nodes import in_order
 from ..calibration.observing import run
 from ..integers.inference_graph import InferenceGraph
 from .curvature import unfolded
 
 __all__ = ["reconstructed", "solved"]
 
-DAMPING = 0.1  # a share of the diagonal: few samples tell little of directions in which inputs hardly vary
-LEAST = 1e-3  # of the mean of the diagonal, which is added as well
-PER_INPUT = 12  # rows for each input of a layer
-FEWEST = 128  # samples, of which the rows are
+DAMPING, LEAST = 0.1, 1e-3  # few samples tell little of directions in which inputs hardly vary
+ROWS = 12  # for each input of a layer, where there are so many
+FEWEST = 128  # samples that the rows come from at least, however many rows each has
 TOGETHER = 4096  # rows, at least, that are multiplied at once
 STEPS = 30  # of the conjugate gradients
 
@@ -46,25 +46,23 @@ def reconstructed(inference: InferenceGraph, name: str, values: dict[str, np.nda
     batches : list
         Inputs of the network. Only the first are run, as many as the layer needs.
     """
-    layer, weight, shift = inference.layers[name], inference.weights[name], inference.shifts.get(name)
+    weight, shift = inference.weights[name], inference.shifts.get(name)
     matrix = values[weight].reshape(len(values[weight]), -1)
     free = matrix != 0
     if shift is not None:
         matrix = np.concatenate([matrix, values[shift][:, None]], axis=1)
         free = np.concatenate([free, np.ones((len(free), 1), bool)], axis=1)
     squares, wanted = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape)
-    networks = [block_of([layer.inputs[0]], inference.inputs, dict(each)) for each in (values, rounded)]
-    for before, now in _pairs_of_rows(networks, inference, layer, shift is not None, batches):
+    for before, now in _pairs_of_rows(inference, name, values, rounded, batches):
         squares += now.T @ now
         wanted += ((before - now) @ matrix.T).T @ now
-    unit = max(np.diag(squares).mean(), np.finfo(float).tiny)
+    unit = max(np.diag(squares).mean(), np.finfo(float).tiny)  # so that single precision does for the solution
     squares, wanted = squares / unit, wanted / unit
     damping = DAMPING * np.diag(squares) + LEAST
-    found = matrix + solved(squares + np.diag(damping), wanted, free)
-    made = {weight: found[:, :free.shape[1] - (shift is not None)].reshape(values[weight].shape)}
-    if shift is not None:
-        made[shift] = found[:, -1]
-    return {key: value.astype(np.float32) for key, value in made.items()}
+    found = (matrix + solved(squares + np.diag(damping), wanted, free)).astype(np.float32)
+    if shift is None:
+        return {weight: found.reshape(values[weight].shape)}
+    return {weight: found[:, :-1].reshape(values[weight].shape), shift: found[:, -1]}
 
 
 def solved(squares: np.ndarray, wanted: np.ndarray, free: np.ndarray) -> np.ndarray:
@@ -97,20 +95,28 @@ def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first * second).sum(axis=1, keepdims=True)
 
 
-def _pairs_of_rows(networks: list[Any], inference: InferenceGraph, layer: Node, with_ones: bool,
-                   batches: list[Any]) -> Iterator[tuple[np.ndarray, ...]]:
-    """What a layer reads in two networks, some rows of each at a time, until there are as many as it needs."""
+def _pairs_of_rows(inference: InferenceGraph, name: str, values: dict[str, np.ndarray],
+                   rounded: dict[str, np.ndarray], batches: list[Any]) -> Iterator[tuple[np.ndarray, ...]]:
+    """What a layer reads in both networks, some rows of each at a time, until there are as many as it needs."""
+    layer, with_ones = inference.layers[name], name in inference.shifts
+    read = {node.name for node in in_order([layer.inputs[0]])}
+    places = [place for place, each in enumerate(inference.inputs) if each in read]
+    names = [inference.inputs[place] for place in places]
+    networks = [block_of([layer.inputs[0]], names, dict(each)) for each in (values, rounded)]
     samples, rows, waiting = 0, 0, []
     for number, inputs in enumerate(batches):
-        pair = [_rows(unfolded(layer, run(net, inputs, inference.inputs, number)[0]), with_ones) for net in networks]
+        own = tuple(inputs[place] for place in places)
+        pair = [_rows(unfolded(layer, run(net, own, names, number)[0]), with_ones) for net in networks]
         waiting.append(pair)
         samples, rows = samples + len(inputs[0]), rows + len(pair[0])
-        enough = samples >= FEWEST and rows >= PER_INPUT * pair[0].shape[1]
-        if enough or inputs is batches[-1] or sum(len(before) for before, _ in waiting) >= TOGETHER:
+        enough = samples >= FEWEST and rows >= ROWS * pair[0].shape[1]
+        if enough or sum(len(before) for before, _ in waiting) >= TOGETHER:
             yield tuple(map(np.concatenate, zip(*waiting)))
             waiting = []
         if enough:
             return
+    if waiting:
+        yield tuple(map(np.concatenate, zip(*waiting)))
 
 
 def _rows(unfolded_inputs: np.ndarray, with_ones: bool) -> np.ndarray:
