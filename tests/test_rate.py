@@ -389,6 +389,15 @@ def test_pruned_weights_stay_zero_where_a_layer_makes_up_for_others():
     assert (made[~pruned] != rounder.values[weight][~pruned]).all()
 
 
+def test_a_layer_of_too_few_samples_stays_as_it_is():
+    net, batches = two_layers("Dense")
+    rounder = RateRounding(net, batches, progress=False).rounder
+    arguments = rounder.inference, rounder.names[1], rounder.values, rounder.values
+    inputs = 12 + 1  # with the bias
+    few, enough = (mx.nd.random.normal(shape=(rows, 12)) for rows in (2 * inputs - 1, 2 * inputs))
+    assert reconstructed(*arguments, [(few,)]) == {} and reconstructed(*arguments, [(enough,)])
+
+
 @pytest.mark.parametrize(("sizes", "measured", "rest"), [
     ((64,) * 8, 256, 256), ((1000,), 256, 744), ((200, 200), 256, 144), ((50,) * 10, 300, 200), ((300,), 300, 0),
     ((64,) * 5, 256, 0), ((10,), 10, 0)])

@@ -25,7 +25,7 @@ from .curvature import unfolded
 __all__ = ["reconstructed", "solved"]
 
 DAMPING, LEAST = 0.1, 1e-3  # few samples tell little of directions in which inputs hardly vary
-ROWS = 12  # for each input of a layer, where there are so many
+FEWEST_ROWS, ROWS = 2, 12  # for each input of a layer: with fewer it stays as it is; and no more than needed
 FEWEST = 128  # samples that the rows come from at least, however many rows each has
 TOGETHER = 4096  # rows, at least, that are multiplied at once
 STEPS = 30  # of the conjugate gradients
@@ -33,7 +33,7 @@ STEPS = 30  # of the conjugate gradients
 
 def reconstructed(inference: InferenceGraph, name: str, values: dict[str, np.ndarray], rounded: dict[str, np.ndarray],
                   batches: list[Any]) -> dict[str, np.ndarray]:
-    """{parameter: float32 array} of a layer's weight, and of its bias if it has one.
+    """{parameter: float32 array} of a layer's weight, and its bias if it has one; nothing where samples are too few.
 
     Parameters
     ----------
@@ -52,10 +52,13 @@ def reconstructed(inference: InferenceGraph, name: str, values: dict[str, np.nda
     if shift is not None:
         matrix = np.concatenate([matrix, values[shift][:, None]], axis=1)
         free = np.concatenate([free, np.ones((len(free), 1), bool)], axis=1)
-    squares, wanted = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape)
+    squares, wanted, rows = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape), 0
     for before, now in _pairs_of_rows(inference, name, values, rounded, batches):
         squares += now.T @ now
         wanted += ((before - now) @ matrix.T).T @ now
+        rows += len(now)
+    if rows < FEWEST_ROWS * matrix.shape[1]:
+        return {}
     unit = max(np.diag(squares).mean(), np.finfo(float).tiny)  # so that single precision does for the solution
     squares, wanted = squares / unit, wanted / unit
     damping = DAMPING * np.diag(squares) + LEAST
