@@ -5,7 +5,7 @@
 #   many bytes each stage is worth and why, and let one call search for the smallest file that keeps the accuracy.
 # - **You need to know** masks, from [tutorial 1](01_threshold_pruning_lenet.py), and integer codes with a scale, from
 #   [tutorial 2](02_quantization_alexnet.py).
-# - **Time on two cores:** <!-- time.08: begin -->40 seconds; with `--long` 2 CPU minutes<!-- time.08: end -->
+# - **Time on two cores:** <!-- time.08: begin -->50 seconds; with `--long` 2 CPU minutes<!-- time.08: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #
 # *What you will see:* the article's LeNet, 684,468 bytes, in less than a hundredth of them; how many bits a weight
