@@ -48,8 +48,8 @@ class RateRounding:
 
     As :func:`quantize_weights` with 8 bits, but with one scale for a layer and few different codes, which the file
     holds in less than two bits each. No label is used and nothing is trained: it takes inputs, the gradients of the
-    outputs, and a minute or two for a million weights. BatchNorms go into the layers before them first, and biases make up
-    for the mean error.
+    outputs, and a minute or two for a million weights. BatchNorms go into the layers before them first, and biases make
+    up for the mean error.
 
     Parameters
     ----------
