@@ -574,7 +574,7 @@ NO_ROWS = {
         "distillation.DistillationLoss.forward", "distillation.DistillationLoss.hybrid_forward",
         "distillation.FeatureMatcher.compare", "pruning.ChannelPlan.shapes", "pruning.Random.of_weights",
         *(f"pruning.{name}.of_channels" for name in ("BatchNormScale", "Random", "Taylor", "WeightCriterion")),
-        "coding.SizeGoal.factor", "coding.SizeGoal.wanted", "coding.decode", "coding.encode",
+        "coding.SizeGoal.next_penalty", "coding.SizeGoal.wanted", "coding.decode", "coding.encode",
         "pruning.WeightCriterion.of_weights", "pruning.Masks.fitted",
         "pruning.Masks.fitted_masks", "transfer.fetch", "transfer.reason_of",
         *(f"models.{name}.hybrid_forward" for name in models.__all__)},

@@ -158,14 +158,19 @@ def address(site):
     server.server_close()
 
 
+def wait(browser, condition, what):
+    """Until the page is as it shall be: on a busy machine its scripts run late."""
+    from selenium.webdriver.support.ui import WebDriverWait
+    WebDriverWait(browser, 120).until(condition, what)
+
+
 def found(browser, page, words):
     """The pages that a search for ``words`` finds, best first."""
-    from selenium.webdriver.support.ui import WebDriverWait
     browser.get(page)
     box = browser.find_element("css selector", "input.md-search__input")
     browser.execute_script("document.querySelector('#__search').checked = true; arguments[0].focus()", box)
     box.send_keys(words)
-    WebDriverWait(browser, 120).until(lambda _: browser.find_elements("css selector", ".md-search-result__item"))
+    wait(browser, lambda _: browser.find_elements("css selector", ".md-search-result__item"), f"no page has {words}")
     return browser.execute_script("""
         return [...document.querySelectorAll(".md-search-result__item a.md-search-result__link")].map(
           (link) => new URL(link.href).pathname)""")
@@ -184,8 +189,8 @@ def test_a_narrow_window_needs_no_scrolling_sideways_and_no_other_host_is_asked(
                             {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True})
     for page in ("index", "zh/course/index", f"course/{TUTORIALS[0]}", "results", "reference/gc.pruning", "zh/errata"):
         browser.get(f"{address}/{page}.html")
-        assert browser.execute_script(
-            "return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0, page
+        wait(browser, lambda _: browser.execute_script(
+            "return document.documentElement.scrollWidth == document.documentElement.clientWidth"), page)
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {urlsplit(event["params"]["request"]["url"]) for event in events
              if event["method"] == "Network.requestWillBeSent"}
