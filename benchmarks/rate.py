@@ -83,9 +83,13 @@ class Images:
     @property
     def calibration(self) -> Any:
         """Batches of them, the same at each time."""
+        return list(self._moved(self.for_calibration, 50))
+
+    def _moved(self, images: Any, size: int) -> Any:
+        """Batches of images, each time moved in the same way, if they are gone through at once."""
         np.random.seed(SEED)
         mx.random.seed(SEED)
-        return list(self.for_calibration.batches(50, augment=self.augment, **self.resized))
+        return images.batches(size, augment=self.augment, **self.resized)
 
     def accuracies(self, net: Any) -> dict[str, float]:
         probabilities, labels = self.answers(net)
@@ -99,9 +103,7 @@ class Images:
     def answers(self, net: Any) -> tuple[np.ndarray, np.ndarray]:
         """(probabilities, labels) of the held-out images."""
         net.hybridize(static_alloc=True, static_shape=True)
-        np.random.seed(SEED)
-        mx.random.seed(SEED)  # the same images moved in the same way
-        batches = self.held_out.batches(100, augment=self.augment, **self.resized)
+        batches = self._moved(self.held_out, 100)
         found = [(mx.nd.softmax(net(inputs)).asnumpy(), labels.asnumpy()) for inputs, labels in batches]
         probabilities, labels = (np.concatenate(parts) for parts in zip(*found))
         return probabilities, labels
