@@ -25,7 +25,8 @@ import recording
 from gluon_compress.datasets import compose, cutout, random_crop, random_flip
 from gluon_compress.network.graph import Graph
 from gluon_compress.network.norms import scale_and_shift
-from gluon_compress.network.values import parameters, restore_snapshot, snapshot
+from gluon_compress.network.values import restore_snapshot, snapshot
+from gluon_compress.pruning.channels.batch_norm import has_batch_norm
 from gluon_compress.training import state as training_state
 from mxnet import autograd
 
@@ -157,11 +158,12 @@ def network_of(name, setting):
     return net
 
 
-def trainer_of(net, setting, updates):
+def trainer_of(name, net, setting, updates):
     """A trainer of so many updates for an epoch."""
+    vectors = not has_batch_norm(net, example_of(name))  # see shorten_norms
     goal = gc.coding.SizeGoal(setting.goal, int(FALLING * setting.epochs * updates), setting.penalty)
     return gc.coding.RateTrainer(net, goal, "adam", {"learning_rate": setting.learning_rate},
-                                 step_rate=setting.step_rate, vectors=not has_norms(net))  # see shorten_norms
+                                 step_rate=setting.step_rate, vectors=vectors)
 
 
 def identity_of(name, setting, seed):
@@ -175,18 +177,19 @@ def begin(name, setting, seed, rest, stem):
     net = network_of(name, setting)
     if setting.after is not None:
         earlier, state = SETTINGS[name][setting.after], stem_of(stem.parent, name, setting.after, seed)
-        trainer = trainer_of(net, earlier, len(rest) // earlier.batch)
+        trainer = trainer_of(name, net, earlier, len(rest) // earlier.batch)
         training_state.restore(state.with_suffix(".state"), net, trainer, identity_of(name, earlier, seed))
         unrounded = trainer.state_tensors()
         restore_snapshot(net, {key: unrounded[key] for key in trainer.steps})
         return net
+    has_norms = has_batch_norm(net, example_of(name))
     np.random.seed(seed)
     some = list(islice(rest.batches(setting.batch, shuffle=True, size=resized(name)), NORM_BATCHES))
-    if setting.removed and has_norms(net):
+    if setting.removed and has_norms:
         gc.pruning.reestimate_batch_norm(net, some)
     if setting.rounded is not None:
         gc.quantization.quantize_weights(net, rate=setting.rounded, calibration_data=some)
-        if has_norms(net):
+        if has_norms:
             gc.pruning.reestimate_batch_norm(net, some, keep_outputs=True)
     return net
 
@@ -198,7 +201,7 @@ def train(name, setting, seed, stem):
         name, rest, setting.batch, stem.parent)
     state, epochs, identity = stem.with_suffix(".state"), [], identity_of(name, setting, seed)
     net = network_of(name, setting) if state.exists() else begin(name, setting, seed, rest, stem)
-    trainer = trainer_of(net, setting, len(data))
+    trainer = trainer_of(name, net, setting, len(data))
     if state.exists():
         epochs, _ = training_state.restore(state, net, trainer, identity)
     for epoch in range(len(epochs), setting.epochs):
@@ -258,10 +261,6 @@ def significant(values):
     """Of SIGNIFICANT bits."""
     fractions, exponents = np.frexp(values)
     return np.ldexp(np.rint(fractions * 2 ** SIGNIFICANT) / 2 ** SIGNIFICANT, exponents).astype(np.float32)
-
-
-def has_norms(net):
-    return any(name.endswith("running_mean") for name in parameters(net))
 
 
 def stem_of(work, name, aim, seed, changes=()):
