@@ -65,7 +65,7 @@ def test_weights_of_all_kinds_come_back_also_as_views_in_another_order(shape, sc
 @settings(max_examples=25, deadline=None)
 @given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5),
                   elements=st.one_of(st.integers(-3, 3), st.integers(-2**31, 2**31 - 1))),
-       st.integers(0, 2 * choosing.GROUPED - 1), st.integers(0, choosing.MEANS - 1))
+       st.integers(0, 2 * choosing.FEW - 1), st.integers(0, choosing.MEANS - 1))
 @example(EXTREMES, 0, 0)
 def test_python_and_c_make_the_same_bytes_and_read_them(array, kind, mean):
     geometry, settings_ = choosing.geometry_of(array.shape, 0), choosing.settings_of(kind, mean)
@@ -103,7 +103,7 @@ def test_groups_of_zeros_are_taken_where_almost_all_are_zero(share, grouped):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=60), st.integers(1, 400), st.integers(0, 2 * choosing.GROUPED - 1))
+@given(st.binary(max_size=60), st.integers(1, 400), st.integers(0, 2 * choosing.FEW - 1))
 def test_python_and_c_refuse_the_same_content(content, count, kind):
     geometry, settings_ = (1, 1, count, count), choosing.settings_of(kind, 30)
     expected, found = model.decode(content, geometry, settings_), native.decode(content, geometry, settings_)
@@ -181,8 +181,25 @@ def test_large_arrays_are_whole_symbols_unless_mixing_makes_them_clearly_smaller
     np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
 
 
+@pytest.mark.parametrize("few", [True, False])
+def test_large_arrays_ask_few_contexts_unless_all_make_them_clearly_smaller(few):
+    """Where whole maps are zero, the mean of the map so far tells much; only all contexts have it."""
+    rng = np.random.default_rng(7)
+    there = np.ones((128, 64, 1, 1)) if few else rng.random((128, 64, 1, 1)) < 0.5
+    scales = np.exp(rng.normal(-1, 0.5, (128, 1, 1, 1))) if few else 5
+    codes = np.rint(rng.laplace(0, scales, (128, 64, 3, 3)) * there).astype(np.int32)
+    content = encode(codes)
+    kind, side, mean = content[:choosing.HEADER]
+    assert kind < choosing.SYMBOLS and (kind >= choosing.FEW) == few
+    of_all = choosing.encoded(codes, codes.shape, kind % choosing.FEW, side, mean)
+    of_few = choosing.encoded(codes, codes.shape, kind % choosing.FEW + choosing.FEW, side, mean)
+    assert (len(of_few) <= choosing.WORTH_FEW * len(of_all)) == few
+    np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
+
+
 @pytest.mark.parametrize(("kind", "digest"), [
-    (4, "935f8a7df149124c"), (4 + choosing.GROUPED, "9c9b4ba41d39de62"), (choosing.SYMBOLS + 1, "b3bd0b4f90206134"),
+    (4, "935f8a7df149124c"), (4 + choosing.GROUPED, "9c9b4ba41d39de62"), (4 + choosing.FEW, "1c62d6475689caaa"),
+    (4 + choosing.FEW + choosing.GROUPED, "8779f765e8a01f59"), (choosing.SYMBOLS + 1, "b3bd0b4f90206134"),
     (arrays.BYTES, "ea00901e45f92f6a")])
 def test_content_is_what_it_was_when_files_were_written_with_it(kind, digest):
     """A change of the model would make another array of each file there is: it needs a kind of its own."""

@@ -310,12 +310,25 @@ def test_what_keeps_each_layer_from_being_rounded_is_said():
             call(net, rate=0.1, calibration_data=[images], progress=False)
 
 
-@pytest.mark.parametrize("power", [-90, 60])
+@pytest.mark.parametrize("power", [-90, 52])
 def test_outputs_that_are_too_small_or_large_for_squares_in_single_precision_are_refused(power):
     net, images = dense(3, 6), mx.nd.random.normal(shape=(64, 6))
     net[1].weight.set_data(net[1].weight.data() * 2.0 ** power)
     before = snapshot(net)
     with pytest.raises(NetworkError, match="too large or too small, on the calibration data: their mean square is .*e"):
+        quantize_weights(net, rate=1e-3, calibration_data=[images], progress=False)
+    for name, value in snapshot(net).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("power", [60, 100])
+def test_activations_whose_squares_are_more_than_single_precision_holds_are_refused(power):
+    """Though the outputs are of the usual size."""
+    net, images = dense(3, 6), mx.nd.random.normal(shape=(64, 6))
+    net[0].weight.set_data(net[0].weight.data() * 2.0 ** power)
+    net[1].weight.set_data(net[1].weight.data() * 2.0 ** -power)
+    before = snapshot(net)
+    with pytest.raises(NetworkError, match=r"layer '\S+' reads values up to \S+e\+.* accepted: up to about 1e15"):
         quantize_weights(net, rate=1e-3, calibration_data=[images], progress=False)
     for name, value in snapshot(net).items():
         np.testing.assert_array_equal(value, before[name])
@@ -390,6 +403,21 @@ def test_pruned_weights_stay_zero_where_a_layer_makes_up_for_others():
     pruned = rounder.values[weight] == 0
     assert np.array_equal(pruned, ~masks.kept["1.weight"]) and not made[pruned].any()
     assert (made[~pruned] != rounder.values[weight][~pruned]).all()
+
+
+def test_a_layer_that_reads_large_values_makes_up_for_others_as_one_that_reads_small_ones():
+    net, batches = two_layers("Dense")
+    for layer in net:  # which large values would hide
+        layer.bias.set_data(mx.nd.zeros_like(layer.bias.data()))
+    rounder = RateRounding(net, batches, progress=False).rounder
+    first, weight = (rounder.inference.weights[name] for name in rounder.names)
+    found = []
+    for factor in np.float32([1, 2.0 ** 70]):  # squares of 2^70 are more than single precision holds
+        values = {**rounder.values, first: factor * rounder.values[first]}
+        changed = {**values, first: np.float32(0.7) * values[first]}
+        found.append(reconstructed(rounder.inference, rounder.names[1], values, changed, rounder.rest)[weight])
+    np.testing.assert_allclose(found[1], found[0], rtol=0.01, atol=0.01 * np.abs(found[0]).max())
+    assert not np.allclose(found[0], rounder.values[weight], rtol=0.1)
 
 
 def test_a_layer_of_too_few_samples_stays_as_it_is():

@@ -1,7 +1,8 @@
 """What the coder is told of an array before its first integer: settings chosen by trying, which stand in three bytes.
 
 ``kind, side, mean``: the kind says what the expected magnitude is made of (``SHARES``), how fast the mixer learns
-(``RATES``), whether groups of zeros are coded as one, and whether mixed answers are coded or whole symbols. The side,
+(``RATES``), whether groups of zeros are coded as one, whether few contexts are asked, and whether mixed answers are
+coded or whole symbols. The side,
 when it is not 0, says that the inputs of a dense layer are channels of ``side x side`` maps, as they are behind a
 convolution or an image: pixels are neighbours to the model then. The mean is a level of the mean magnitude.
 """
@@ -25,9 +26,11 @@ MEANS = 92  # levels of the mean magnitude, four an octave: up to LARGEST
 HEADER = 3  # bytes
 TRIED, TRIED_ALONE = 1 << 17, 1 << 13  # integers that settings are tried on; of a single row, which has less to learn
 GROUPED = len(SHARES) * len(RATES)  # kinds from here on ask for groups
+FEW = 2 * GROUPED  # kinds from here on ask few contexts
 SYMBOLS = 40  # from here on one kind for each of SHARES, of whole symbols
 MANY, SOME = 1 << 14, 1 << 16  # integers of a large array, of which settings are tried on so many; the two ways on more
 WORTH_SYMBOLS = 1.0085  # bytes that whole symbols may take, on SOME, as they are two to four times as fast
+LARGE, WORTH_FEW = 1 << 16, 1.01  # integers from which few contexts are tried; bytes they may take, as they are faster
 SPARSE, WORTH = 0.1, 1.01  # share of nonzeros below which groups are tried; bytes they may take, as they are far faster
 
 
@@ -55,9 +58,10 @@ def possible_sides(shape: tuple[int, ...]) -> list[int]:
 
 def settings_of(kind: int, mean: int) -> Settings:
     """Those of the model, for a kind and a level of the mean magnitude."""
-    grouped, kind = divmod(kind, GROUPED) if kind < SYMBOLS else (0, (kind - SYMBOLS) * len(RATES))
+    asked, kind = divmod(kind, GROUPED) if kind < SYMBOLS else (0, (kind - SYMBOLS) * len(RATES))
     share, rate = divmod(kind, len(RATES))
-    return (mean if mean < 4 else 4 + (mean & 3) << (mean >> 2) - 1, RATES[rate], grouped, *SHARES[share])
+    few, grouped = divmod(asked, 2)
+    return (mean if mean < 4 else 4 + (mean & 3) << (mean >> 2) - 1, RATES[rate], grouped, few, *SHARES[share])
 
 
 def mean_level(values: np.ndarray) -> int:
@@ -121,6 +125,8 @@ def chosen_of_large(values: np.ndarray) -> tuple[int, int, int]:
     if np.count_nonzero(values) <= SPARSE * values.size \
             and size(few, kind + GROUPED, side) <= WORTH * size(few, kind, side):
         kind += GROUPED
+    if values.size >= LARGE and size(some, kind + FEW, side) <= WORTH_FEW * size(some, kind, side):
+        kind += FEW
     return kind, side, mean
 
 
@@ -133,7 +139,7 @@ def read_header(header: bytes, shape: tuple[int, ...]) -> tuple[Geometry, Settin
     """The geometry and settings of the model; ``CheckpointError`` when they are none."""
     if len(header) == HEADER:
         kind, side, mean = header
-        known = kind < 2 * GROUPED or SYMBOLS <= kind < SYMBOLS + len(SHARES)
+        known = kind < 2 * FEW or SYMBOLS <= kind < SYMBOLS + len(SHARES)
         if known and side in possible_sides(shape) and mean < MEANS:
             return geometry_of(shape, side), settings_of(kind, mean)
     raise CheckpointError(f"codes of shape {shape} begin with {header!r}, which says nothing")

@@ -10,6 +10,8 @@ Six contexts give six adaptive estimates of each probability, and an online logi
 
     p = squash(sum_i w_i stretch(p_i)),    w_i += rate (bit - p) stretch(p_i)
 
+The first three say nearly as much, and take two thirds of the time: settings say whether all are asked or these few.
+
 Everything is an integer, so that all machines make the same bytes. Means of magnitudes are in 1/256.
 """
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .tables import MIXED, RECIPROCAL, SQUASH, STRETCH
 
 __all__ = ["decode", "encode"]
 
-INPUTS, SIGN_INPUTS = 6, 4
+INPUTS, SIGN_INPUTS = (6, 3), (4, 2)  # of all contexts, of few
 CELLS, QUESTIONS = 512, 64  # contexts per input, questions per context
 LARGEST = 32767  # what the means take larger magnitudes for
 HEAVIEST = 1 << 18  # weight of the mixer, of 65536: sums of products fit into 32 bits
@@ -44,9 +46,9 @@ def encode(values: list[int], geometry: Geometry, settings: Settings) -> bytes:
     ----------
     geometry : (filters, channels, positions, width)
         Positive; their product without the width is the number of values, ``width`` divides ``positions``.
-    settings : (mean, rate, grouped, eight shares)
+    settings : (mean, rate, grouped, few, eight shares)
         What magnitudes are expected to be, in 1/256; how fast the mixer learns, 0 ... 64; whether groups that are all
-        zero have a question of their own; what each mean counts, in 1/1024.
+        zero have a question of their own; whether few contexts are asked; what each mean counts, in 1/1024.
     """
     coder = RangeEncoder()
     _code(coder, values, geometry, settings)
@@ -90,18 +92,20 @@ class Mixer:
     slowly once it has seen MOST_COUNTED.
     """
 
-    def __init__(self, coder: Coder, rate: int) -> None:
+    def __init__(self, coder: Coder, rate: int, few: int) -> None:
         self.coder, self.rate = coder, rate
-        self.cells = [[1 << 31] * (CELLS * QUESTIONS) for _ in range(INPUTS)]
+        inputs, sign_inputs = INPUTS[few], SIGN_INPUTS[few]
+        self.cells = [[1 << 31] * (CELLS * QUESTIONS) for _ in range(inputs)]
         self.plain = [1 << 31] * QUESTIONS
-        self.weights = [[13107] * INPUTS for _ in range(QUESTIONS + 32)]  # of 65536: 1.2 in sum
-        self.weights[SIGN] = [16384] * SIGN_INPUTS
+        self.weights = [[78642 // inputs] * inputs for _ in range(QUESTIONS + 32)]  # of 65536: 1.2 in sum
+        self.weights[SIGN] = [65536 // sign_inputs] * sign_inputs
         self.coded = [0] * (QUESTIONS + 32)
 
     def code(self, bit: int, question: int, contexts: Sequence[int], choice: int | None = None) -> int:
         """Code one bit, and learn from it; ``choice`` of the weights, those of the question unless given."""
         choice = question if choice is None else choice
         weights, total, seen = self.weights[choice], 1 << 15, list[int]()
+        contexts = contexts[:len(weights)]
         for index, context in enumerate(contexts):
             stretched = STRETCH[self.cells[index][context * QUESTIONS + question] >> 20]
             seen.append(stretched)
@@ -190,9 +194,9 @@ def _magnitude_contexts(means: Means, place: int, expected: int, neighbours: Nei
     left, up, _, behind, before = (abs(value) for value in neighbours)
     near = ((min(left, 2) * 3 + min(up, 2)) * 3 + min(behind, 2)) * 3 + min(before, 2)
     here = magnitude_level(means.place[place])
-    return (0, min(max(level(expected, 2) - 6, 0), 63), near, magnitude_level(means.local) * 20 + here,
-            here * 20 + magnitude_level(means.row),
-            magnitude_level(means.map) * 20 + magnitude_level((left + up) * 128))
+    return (min(max(level(expected, 2) - 6, 0), 63), near, here * 20 + magnitude_level(means.row),
+            magnitude_level(means.local) * 20 + here,
+            magnitude_level(means.map) * 20 + magnitude_level((left + up) * 128), 0)
 
 
 def _sign_contexts(means: Means, place: int, magnitude: int, neighbours: Neighbours) -> tuple[int, ...]:
@@ -235,8 +239,8 @@ def _code_magnitude(mixer: Mixer, magnitude: int, expected: int, position: int, 
 def _code(coder: Coder, values: list[int], geometry: Geometry, settings: Settings) -> bool:
     """Code all ``values``, a list, in place: a decoder fills it in. False when the content is damaged."""
     filters, channels, positions, _ = geometry
-    mean, rate, grouped, *share = settings
-    mixer, means = Mixer(coder, rate), Means(channels, positions, mean)
+    mean, rate, grouped, few, *share = settings
+    mixer, means = Mixer(coder, rate, few), Means(channels, positions, mean)
     length = GROUP_LENGTH if grouped and positions > WHOLE_MAP else positions
     for filter in range(filters):
         means.begin_filter()
@@ -280,9 +284,9 @@ def _code_presence(mixer: Mixer, means: Means, values: list[int], geometry: Geom
     before = min(nonzeros(start - size), 7) if filter else 0
     behind = min(nonzeros(start - length), 7) if place >= length else 0
     expected = max(means.expected(share, channel, place + count // 2, 0, 0), 0)
-    contexts = (0, min(max(level(expected, 2) - 6, 0), 63), before * 8 + behind,
-                magnitude_level(means.local) * 20 + here, here * 20 + magnitude_level(means.row),
-                magnitude_level(means.map) * 20 + means.groups + 2 * min(behind, 5))
+    contexts = (min(max(level(expected, 2) - 6, 0), 63), before * 8 + behind, here * 20 + magnitude_level(means.row),
+                magnitude_level(means.local) * 20 + here,
+                magnitude_level(means.map) * 20 + means.groups + 2 * min(behind, 5), 0)
     present = mixer.code(int(nonzeros(start) > 0), GROUP, contexts)
     means.groups = (means.groups * 2 + present) & 7
     return present

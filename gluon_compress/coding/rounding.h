@@ -16,10 +16,11 @@ typedef struct {
 
 static float bits_of(mixer_t *mixer, const means_t *means, int value, int expected, int64_t position, int64_t place,
                      const int *contexts, const neighbours_t *near) {
+    way_t way = {COSTING, INPUTS, SIGN_INPUTS};
     int sign[INPUTS];
     uint32_t magnitude = (uint32_t)abs(value);
     mixer->coder.bits = 0;
-    code_magnitude(mixer, COSTING, magnitude, expected, position, contexts, 0);
+    code_magnitude(mixer, way, magnitude, expected, position, contexts, 0);
     if (magnitude) {
         sign_contexts(sign, means, place, magnitude, near);
         code_mixed(mixer, COSTING, value < 0, SIGN, sign, SIGN_INPUTS, SIGN);
@@ -35,7 +36,8 @@ static int chosen_code(mixer_t *mixer, const means_t *means, const int32_t *valu
     float limited = weight > largest ? largest : weight < -largest ? -largest : weight;
     int contexts[INPUTS], nearest = (int)(limited + (limited < 0 ? -0.5f : 0.5f));
     if (!nearest) return 0;
-    neighbours_t near = neighbours_of(value, filter, size, place, position % geometry->width, position, geometry);
+    int64_t column = position % geometry->width;
+    neighbours_t near = neighbours_of(value, filter, size, place, column, position, geometry, means->wide);
     int expected = expected_magnitude(means, share, channel, place, &near);
     magnitude_contexts(contexts, means, place, expected, &near);
     int candidates[3] = {nearest, nearest - (nearest > 0) + (nearest < 0), 0}, best = 0;
@@ -71,8 +73,9 @@ static void hand_on(const rounding_t *rounding, float *wanted, const int32_t *co
 /* As encode_values, of codes that it chooses one after the other, as coded with what was learned so far. */
 int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_t *settings, const tables_t *tables,
                      uint8_t *content, int64_t length, rounding_t *rounding) {
-    mixer_t *mixer = new_mixer(tables, settings->rate);
+    mixer_t *mixer = new_mixer(tables, settings);
     means_t means;
+    way_t way = {ENCODING, INPUTS, SIGN_INPUTS};
     int64_t inputs = geometry->channels * geometry->positions;
     float *wanted = malloc(inputs * sizeof(float));
     int whole = mixer && wanted && new_means(&means, geometry, settings->mean);
@@ -95,7 +98,7 @@ int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_
             *codes = stays ? 0 : chosen_code(mixer, &means, codes, geometry, settings->share, filter, channel, position,
                                              weights[place], price, rounding->largest);
             float error = weights[place] - (float)*codes;
-            code_value(mixer, &means, ENCODING, codes, geometry, settings->share, filter, channel, position,
+            code_value(mixer, &means, way, codes, geometry, settings->share, filter, channel, position,
                        position % geometry->width, 0);
             if (error != 0 && rounding->feedback)
                 feed_back(weights + place + 1, rounding->feedback + place * inputs + place + 1, error,

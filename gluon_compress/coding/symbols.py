@@ -195,7 +195,7 @@ class _Context:
 
 class _Model:
     def __init__(self, geometry: Geometry, settings: Settings, tokens: int) -> None:
-        mean, _, _, *self.share = settings
+        mean, _, _, _, *self.share = settings
         self.geometry, self.means = geometry, Means(geometry[1], geometry[2], mean)
         table = priors()
         self.contexts = [_Context([count + 1 for count in table[begin:begin + tokens]])

@@ -21,6 +21,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from ...errors import NetworkError
 from ...network.blocks import block_of
 from ...network.nodes import Entry, Node, in_order, written
 from ...tables import progress_bar
@@ -78,6 +79,7 @@ def curvatures(inference: InferenceGraph, values: dict[str, np.ndarray], names: 
         energy += square
         for name, layer, data, gradient in zip(names, layers, read, gradients):
             for place, part in enumerate(_of_batch(unfolded(layer, data), gradient, count, rng)):
+                check_products(name, data, gradient, part)
                 sums[name][place] += part
     found = {name: Curvature(moments / count, of_outputs / max(np.trace(of_outputs), np.finfo(float).tiny))
              for name, (moments, of_outputs) in sums.items()}
@@ -131,6 +133,15 @@ def what_counts(output: np.ndarray, outputs: str) -> np.ndarray:
     return output
 
 
+def check_products(name: str, data: np.ndarray, gradient: np.ndarray, products: np.ndarray) -> None:
+    """``NetworkError`` where squares and products of what a layer reads and of gradients leave single precision."""
+    if not np.isfinite(products).all():
+        raise NetworkError(
+            f"layer {name!r} reads values up to {np.abs(data).max():.3g} on the calibration data, and an output changes "
+            f"by up to {np.abs(gradient).max():.3g} times what one of the layer's outputs does; accepted: up to about "
+            f"1e15, as squares of their products have to fit into float32")
+
+
 def _of_batch(data: np.ndarray, gradient: np.ndarray, count: int,
               rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Sums over a batch: Gamma^T Gamma by random sums of its rows, and Gamma Gamma^T by random sums of its columns."""
@@ -138,7 +149,8 @@ def _of_batch(data: np.ndarray, gradient: np.ndarray, count: int,
     data = np.concatenate([data, np.ones((len(data), 1, data.shape[2]), np.float32)], axis=1)
     sums = min(-(-PER_INPUT * inputs // count), outputs)
     signs = rng.choice(SIGNS, (sums, outputs))
-    rows = np.matmul(np.matmul(signs, gradient), data.transpose(0, 2, 1)).reshape(-1, inputs + 1)
     probes = rng.choice(SIGNS, (PROBES, inputs))
-    columns = np.matmul(np.matmul(probes, data[:, :-1]), gradient.transpose(0, 2, 1)).reshape(-1, outputs)
-    return (rows.T @ rows).astype(np.float64) / sums, (columns.T @ columns).astype(np.float64) / PROBES
+    with np.errstate(over="ignore", invalid="ignore"):  # see check_products
+        rows = np.matmul(np.matmul(signs, gradient), data.transpose(0, 2, 1)).reshape(-1, inputs + 1)
+        columns = np.matmul(np.matmul(probes, data[:, :-1]), gradient.transpose(0, 2, 1)).reshape(-1, outputs)
+        return (rows.T @ rows).astype(np.float64) / sums, (columns.T @ columns).astype(np.float64) / PROBES

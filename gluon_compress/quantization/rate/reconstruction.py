@@ -52,8 +52,10 @@ def reconstructed(inference: InferenceGraph, name: str, values: dict[str, np.nda
     if shift is not None:
         matrix = np.concatenate([matrix, values[shift][:, None]], axis=1)
         free = np.concatenate([free, np.ones((len(free), 1), bool)], axis=1)
-    squares, wanted, rows = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape), 0
+    squares, wanted, rows, scale = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape), 0, np.float32(1)
     for before, now in _pairs_of_rows(inference, name, values, rounded, batches):
+        scale = scale if rows else np.float32(2.0 ** -np.frexp(np.abs(now).max())[1])  # squares of 1e20 are too large
+        before, now = before * scale, now * scale
         squares += now.T @ now
         wanted += ((before - now) @ matrix.T).T @ now
         rows += len(now)
