@@ -20,8 +20,13 @@ def shown(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'AEIOUaeiou' or name[:2].lower() == 'nd' else 'a'} {name}"
+    return with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """An "an" or "a" before the name of a type: an NDArray, an int64 array, a uint8 array."""
+    spoken_as_vowel = name[0] in "AEIOaeio" or name[:2].lower() == "nd"
+    return f"{'an' if spoken_as_vowel else 'a'} {name}"
 
 
 def plain(value: Any) -> str:

@@ -206,7 +206,7 @@ def test_it_gives_back_accuracy_to_a_pruned_network():
     ([(mx.nd.ones((1, 3, 8, 8)) * 3e38, None)], NetworkError, "would not be finite"),
     ([(None, None)], TypeError, "a batch of data holds None"),
     (5, TypeError, "data is 5; accepted: an iterable of"),
-    ([5], TypeError, "a batch of data holds a int"),
+    ([5], TypeError, "a batch of data holds an int"),
     ([()], ValueError, "a batch of data is a tuple of 0 for"),
     ([mx.nd.ones((1, 3, 8))], ValueError, r"an example of shape \(1, 3, 8\) does not fit the network"),
     ([mx.nd.ones((2, 3, 8, 8)), mx.nd.ones((2, 4, 8, 8))], ValueError, r"\(2, 4, 8, 8\) does not fit the network"),

@@ -271,7 +271,7 @@ BATCH = mx.nd.ones((4, 3, 8, 8))
     (lambda: Taylor(None), TypeError, "data is None; accepted: an iterable of"),
     (lambda: Taylor([(BATCH,)]), ValueError,
      "a batch of data is a tuple of 1 for a network of 1 input.*; accepted: pairs"),
-    (lambda: Taylor([BATCH]), ValueError, "a batch of data is a NDArray; accepted: pairs"),
+    (lambda: Taylor([BATCH]), ValueError, "a batch of data is an NDArray; accepted: pairs"),
     (lambda: Taylor([(mx.nd.ones((2, 7)), mx.nd.ones(2))]), ValueError, r"\(2, 7\) does not fit"),
     (lambda: Taylor([(BATCH, mx.nd.ones(3))]), ValueError, r"labels have shape \(3,\) for a batch of 4"),
     (lambda: Taylor([(BATCH, mx.nd.ones(4))], "ce"), TypeError, "loss is 'ce'; accepted: a f"),

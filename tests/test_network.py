@@ -7,7 +7,7 @@ import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
 from gluon_compress import network
-from gluon_compress.arguments import check_choice, check_integer, check_number
+from gluon_compress.arguments import check_choice, check_integer, check_number, with_article
 from gluon_compress.errors import NetworkError
 from gluon_compress.models import LeNet
 from gluon_compress.network.checks import check_initialized
@@ -315,3 +315,10 @@ def test_an_interrupted_restoring_leaves_all_values_as_they_were():
     with pytest.raises(KeyboardInterrupt):
         network.restore_snapshot(net, InterruptedAfterOne({name: value + 1 for name, value in before.items()}))
     assert identical(before, values(net))
+
+
+@pytest.mark.parametrize("name, said", [
+    ("NDArray", "an NDArray"), ("ndarray", "an ndarray"), ("ImageDataset", "an ImageDataset"), ("int", "an int"),
+    ("uint8 array", "a uint8 array"), ("float32 array", "a float32 array"), ("list", "a list")])
+def test_messages_name_types_with_their_article(name, said):
+    assert with_article(name) == said

@@ -394,7 +394,7 @@ def test_symbol_blocks_and_several_inputs(tmp_path):
     expected = net(x, y)
     for batch in ((x, y), (x, y, mx.nd.zeros(4)), ((x, y), mx.nd.zeros(4)), {"data0": x, "data1": y}):
         assert relative_error(quantize(net, [batch], progress=False)(x, y), expected) < 0.05
-    with pytest.raises(ValueError, match=r"\(batch 0\) is a NDArray; accepted: a tuple of the 2 inputs"):
+    with pytest.raises(ValueError, match=r"\(batch 0\) is an NDArray; accepted: a tuple of the 2 inputs"):
         quantize(net, [x], progress=False)
 
 
@@ -639,7 +639,7 @@ def test_fewer_bits_are_simulated():
     ({"data": []}, ValueError, "no batches"), ({"data": 5}, TypeError, "is 5; accepted: an iterable"),
     ({"data": ["text"]}, TypeError, "holds a str"), ({"data": [()]}, ValueError, "a tuple of 0 for a"),
     ({"data": [{"a": 1, "b": 2}]}, ValueError, "a dict of 'a', 'b'; accepted: .* inputs, data"),
-    ({"data": mx.nd.ones((2, 3, 8, 8))}, TypeError, "is a NDArray; accepted: an iterable"),
+    ({"data": mx.nd.ones((2, 3, 8, 8))}, TypeError, "is an NDArray; accepted: an iterable"),
     ({"data": [mx.nd.ones((2, 3, 8))]}, ValueError, r"shape \(2, 3, 8\) does not fit"),
     ({"data": [mx.nd.ones((2, 3, 8, 8)), mx.nd.ones((2, 4, 8, 8))]}, ValueError,
      r"batch 1 .*\(2, 4, 8, 8\), does not fit"),

@@ -493,7 +493,7 @@ def bad_batch(labels, inputs=None):
     (bad_batch([0, 1], mx.nd.array([[1, np.nan], [0, 1]])), ValueError, "values that are NaN or infinite"),
     (bad_batch([0, 1, 2]), ValueError, r"labels have shape \(3,\) for a batch of 2"),
     (bad_batch([[0, 1], [1, 0]]), ValueError, r"labels have shape \(2, 2\) for a batch of 2"),
-    ([*batches(), mx.nd.ones((2, 2))], ValueError, "is a NDArray; accepted: pairs"),
+    ([*batches(), mx.nd.ones((2, 2))], ValueError, "is an NDArray; accepted: pairs"),
     ([*batches(), (mx.nd.ones((2, 2)),) * 3], ValueError, "1 input.* and 2 label.*; accepted: pairs")],
     ids=["empty", "too large", "negative", "fraction", "nan label", "nan input",
          "too many", "one-hot", "array", "triple"])

@@ -29,6 +29,7 @@ import numpy as np
 from mxnet.gluon import Block, HybridBlock, SymbolBlock
 from mxnet.gluon.data import Dataset
 
+from ..arguments import with_article
 from .engine_network import EngineNetwork
 from .graph import input_names
 from .inputs import flat, map_arrays
@@ -77,7 +78,7 @@ def go_through(data: Any, name: str) -> Iterator[Any]:
 def check_data(data: Any, name: str) -> None:
     """Raise ``TypeError`` unless ``data`` can be gone through batch by batch."""
     if isinstance(data, (str, bytes, mx.nd.NDArray, np.ndarray, Mapping, Block)) or not hasattr(data, "__iter__"):
-        what = repr(data) if data is None or isinstance(data, (str, bytes, int, float)) else f"a {_kind(data)}"
+        what = repr(data) if data is None or isinstance(data, (str, bytes, int, float)) else _article(data)
         hint = ": wrap it in a DataLoader" if isinstance(data, Dataset) else ""
         raise TypeError(f"{name} is {what[:80]}{hint}; accepted: {ITERABLE}")
 
@@ -110,8 +111,8 @@ def inputs_and_label(batch: Any, name: str, net: HybridBlock | EngineNetwork,
     """
     inputs, rest = _split(batch, name, net, has_label=True)
     if len(rest) != 1:
-        raise ValueError(f"a batch of {name} is a {_kind(batch)} with {len(inputs)} input(s) and {len(rest)} label(s); "
-                         f"accepted: {PAIR}")
+        raise ValueError(f"a batch of {name} is {_article(batch)} with {len(inputs)} input(s) and {len(rest)} "
+                         f"label(s); accepted: {PAIR}")
     inputs, label = _converted(inputs, name, context), _label(rest[0], name, context)
     samples = len(flat(inputs)[0])
     if label.ndim == 0 or 0 in label.shape:
@@ -156,7 +157,7 @@ def _split(batch: Any, name: str, net: HybridBlock | EngineNetwork, has_label: b
     if batch and isinstance(batch[0], (tuple, list)):  # the inputs, by themselves
         return list(batch[0]), list(batch[1:])
     if len(batch) < max(needed, 1) + has_label:
-        raise ValueError(f"a batch of {name} is a {_kind(batch)} of {len(batch)} for a network of {needed} input(s); "
+        raise ValueError(f"a batch of {name} is {_article(batch)} of {len(batch)} for a network of {needed} input(s); "
                          f"accepted: {PAIR}{'' if has_label else ', or the inputs alone'}")
     more = len(batch) - needed - 1  # beside one label
     if not has_label and needed > 1 and needed < len(batch) <= needed + len(optional):
@@ -232,7 +233,7 @@ def _kind(value: Any) -> str:
 
 
 def _article(value: Any) -> str:
-    return f"a {_kind(value)}" if value is not None else "None"
+    return with_article(_kind(value)) if value is not None else "None"
 
 
 def check_labels(labels: Any, outputs: Any) -> np.ndarray:
