@@ -123,9 +123,10 @@ add_stage("LeNet, 16 values a layer, trained", net, trainer.codebooks)
 # ## Stage 3: code
 #
 # Now the numbers are small integers, and most of them are zero: 0 is a zero, 1 the smallest positive value of the
-# codebook, -1 the negative one next to zero. How few bits can hold them? A symbol that comes with probability p is
-# worth `-log2 p` bits: a zero that nine of ten weights are is worth 0.15 bits, a rare code many. The mean of that is
-# the *entropy*, and no coder that knows nothing but these probabilities stays below it:
+# codebook, -1 the negative one next to zero. How few bits can hold them? What is coded, here a code, is called a
+# symbol. One that comes with probability p is worth `-log2 p` bits: a zero that nine of ten weights are is worth 0.15
+# bits, a rare code many. The mean of that is the *entropy*, and no coder that knows nothing but these probabilities
+# stays below it:
 #
 #     H = -sum_k p_k log2 p_k    bits a weight
 #
@@ -201,7 +202,7 @@ coded("shared", codes)
 #
 # Rounding to the nearest multiple of a step gives the smallest error. But the file doesn't pay for errors, it pays for
 # bits, and a weight of 0.6 steps costs much as a 1 and nearly nothing as a 0. So let each weight take the integer that
-# costs least in both together:
+# costs least in both together, with q the code, and lambda, `price` in the code below, what a bit costs:
 #
 #     min over q    (w / step - q)^2 + lambda * -log2 p(q)
 #
@@ -242,8 +243,8 @@ results.numbers["rounding by hand: bits, error"] = by_hand
 # Fewer bits and a smaller error. The library's `quantize_weights(net, rate=...)` goes on from here: an error counts by
 # what it does to the network's *outputs*, seen on a few hundred images without labels; what one weight loses, those
 # after it make up for, and what one layer loses, the layers after it; and the bits are those of the coder itself,
-# neighbours included. `rate` is what a bit of each weight is worth, in the square error of the outputs. Nothing is
-# trained.
+# neighbours included. `rate` is what a bit of each weight is worth, in the square error of the outputs: the larger it
+# is, the dearer are bits, and the smaller is the file. Nothing is trained.
 
 # %%
 rates = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4) if LONG else (0.01, 0.1, 0.4)
@@ -262,8 +263,8 @@ for rate in rates:
 # bits for nineteen of twenty weights of the largest layer, so they are zero, and no threshold was chosen. Here is what
 # is left of that layer, and what the coder makes of it.
 #
-# **Figure:** how many weights have each code, without the zeros: each step away from zero has a fraction of those
-# before, and costs bits accordingly.
+# **Figure:** how many weights have each code, without the zeros: each of the first steps away from zero has a fraction
+# of those before, and costs bits accordingly; codes far from zero are rare.
 
 # %%
 values, counts = np.unique(codes, return_counts=True)
@@ -278,8 +279,10 @@ coded("rounded by rate", codes)
 # %% [markdown]
 # ## In one call
 #
-# `compress` searches for us: the largest rate whose accuracy on held-out images is within what we allow, here two
-# tenths of a point. It works in a folder; killed, it goes on there. With `training_data` it prunes and trains first.
+# `compress` searches for us: it tries some rates, closer and closer to the largest that loses no more accuracy on
+# held-out images than we allow, here two tenths of a point, and takes the smallest file of those that lose no more.
+# With `folder=` it goes on there after it was killed. With `training_data=` it prunes and trains first. Beside
+# `original` stands the file that `save` makes of the fp32 weights; coded, it is a sixth shorter than the `.params`.
 # The `+-` is the standard error of what was lost: on 5,000 images a tenth of a point is five images, and chance alone
 # moves that many. A search believes such numbers, so it must never see the test set.
 
@@ -308,7 +311,7 @@ print(f"{size:,} bytes, {original / size:.0f} times less than {original:,}")
 # network was trained on the held-out images, so the errors are too small; what counts is the difference.)
 #
 # **Figure:** to the right files get smaller, upwards networks err more often, on a log axis. Few bits alone go up
-# steeply where rounding by rate is still level; the three stages end to the left of it.
+# steeply where rounding by rate is still level; the three stages end to the left of where that ends.
 
 # %%
 curves = {"8 to 3 bits": [], "prune, share, train": stages, "rounded by rate": curve}
@@ -336,8 +339,9 @@ results.finish()
 #
 # ## What to try next
 #
-# - `compress(net, validation_data, 0.002, training_data=train)`: does pruning before the rounding help?
-# - `stages=[Rounding(select="Dense")]` for `compress`: what are the convolutions worth?
+# - `compress(lenet(), validation_data, 0.002, training_data=train)`: does pruning before the rounding help?
+# - `stages=[gc.coding.Rounding(select="Dense")]` for `compress`: what are the convolutions worth?
+# - 10,000 images for `calibration` instead of 512: the README's LeNet was rounded with so many, shifted as in training.
 # - On the command line: `gluon-compress compress params:lenet_mnist --data mnist --macs 1 --epochs 0 --to coded
 #   --max-accuracy-drop 0.002 --output small.gcz`
 # - Other networks, such as the ResNet-18 of [tutorial 6](06_prune_a_resnet.py): they take minutes instead of seconds.

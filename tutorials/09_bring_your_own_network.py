@@ -242,8 +242,8 @@ expected = answers_of_module(prefix, EPOCHS)
 # %% [markdown]
 # ## What stands in the way
 #
-# Its last operator, `SoftmaxOutput`, is a loss and an output in one, and reads the labels. So Gluon takes the label
-# for a parameter, and does not find it in the file:
+# The checkpoint's last operator, `SoftmaxOutput`, is a loss and an output in one, and reads the labels. So Gluon takes
+# the label for a parameter, and does not find it in the file:
 
 # %%
 files = f"{prefix}-symbol.json", f"{prefix}-{EPOCHS:04d}.params"
