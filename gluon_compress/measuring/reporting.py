@@ -175,6 +175,7 @@ def _measured(net: Any, example: Any, name: str, path: str | Path | None, record
     found: dict[str, Any] = {"layers": [], "not_counted": {}}
     if isinstance(net, EngineNetwork):
         path = net.path if path is None else path
+        found["engine"] = net.engine
     else:
         found = _counted(net, inputs, records, layer_times, progress)
     if path is not None:

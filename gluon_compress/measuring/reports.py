@@ -61,6 +61,8 @@ class Report(Record):
     sensitivities : list of Sensitivity
     left_out : dict
         {layer name: what left it alone, and why}, of all other records.
+    engine : str or None
+        The engine that runs the network as a whole, for one that ``export.engine`` gave.
     compared_with : dict
         {name: Report} of the networks beside which this one stands.
     """
@@ -72,7 +74,7 @@ class Report(Record):
          "accuracy": maybe(number(0, 1)), "samples": maybe(COUNT), "data_name": maybe(text()),
          "other_times": mapping(MILLISECONDS), "times_measured": maybe(text(10_000)),
          "quantization": maybe(anything), "sensitivities": list_of(anything), "left_out": mapping(text(10_000)),
-         "compared_with": mapping(anything), "total": anything, "comparison": anything})
+         "engine": maybe(text()), "compared_with": mapping(anything), "total": anything, "comparison": anything})
 
     layers: list[LayerCost]
     not_counted: dict[str, int]
@@ -89,6 +91,7 @@ class Report(Record):
     quantization: QuantizationRecord | None = None
     sensitivities: list[Sensitivity] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    engine: str | None = None
     compared_with: dict[str, Report] = field(default_factory=dict)
 
     @property

@@ -137,9 +137,9 @@ def check_products(name: str, data: np.ndarray, gradient: np.ndarray, products: 
     """``NetworkError`` where squares and products of what a layer reads and of gradients leave single precision."""
     if not np.isfinite(products).all():
         raise NetworkError(
-            f"layer {name!r} reads values up to {np.abs(data).max():.3g} on the calibration data, and an output changes "
-            f"by up to {np.abs(gradient).max():.3g} times what one of the layer's outputs does; accepted: up to about "
-            f"1e15, as squares of their products have to fit into float32")
+            f"layer {name!r} reads values up to {np.abs(data).max():.3g} on the calibration data, and an output "
+            f"changes by up to {np.abs(gradient).max():.3g} times what one of its outputs does; accepted: up to about "
+            f"1e15, as squares of products of the two have to fit into float32")
 
 
 def _of_batch(data: np.ndarray, gradient: np.ndarray, count: int,
