@@ -56,7 +56,8 @@ NETWORKS = {"lenet_300_100_mnist": "LeNet-300-100", "lenet5_caffe_mnist": "LeNet
             "resnet18_cifar10": "ResNet-18, CIFAR-10"}
 RATES = {"cifar10": (0.002, 0.0026, 0.005, 0.0032, 0.01, 0.02, 0.0014, 0.04, 0.0023),
          "mnist": (0.005, 0.002, 0.01, 0.02, 0.001, 0.04, 0.0004, 0.1, 0.0032, 0.007, 0.06, 0.2, 0.00015)}
-STEPS = (-24, -28, -20, -26, -22, -18, -30, -16)
+STEPS = {"mnist": (-24, -28, -20, -26, -22, -18, -30, -16)}
+STEPS["cifar10"] = (*STEPS["mnist"], -32, -34, -38)
 CIFAR = compose(random_crop(4), random_flip, cutout(8))  # what each was trained with, as params/train.py says
 AUGMENTATIONS = {"lenet_300_100_mnist": random_crop(1), "lenet5_caffe_mnist": random_crop(2),
                  "lenet_mnist": random_crop(2), "simple_cnn_mnist": random_crop(1), "alexnet_cifar10": CIFAR,
@@ -189,14 +190,14 @@ def measured(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]
 def measure(name: str, python: str, coders: tuple[str, ...]) -> None:
     """All points of these coders that are not there yet."""
     measurement, images = Measurement(name), Images(name)
-    net = gc.params.load(name)
+    net, dataset = gc.params.load(name), name.rpartition("_")[2]
     weights = sum(parameter.data().size for parameter in parameters(net).values())
     original = {"bytes": os.path.getsize(gc.params.path(name)), "weights": weights, **images.accuracies(net)}
     measurement.read()
     measurement.found["original"] = original
     write_json(measurement.path, measurement.found)
     ours, theirs = ([each for each in settings if coder in coders and not measurement.has(coder, each)]
-                    for coder, settings in ((OURS, RATES[name.rpartition("_")[2]]), (NNCODEC, STEPS)))
+                    for coder, settings in ((OURS, RATES[dataset]), (NNCODEC, STEPS[dataset])))
     points_of_both = (by_ours(name, images, ours) if ours else (),
                       by_nncodec(name, images, theirs, python) if theirs else ())
     for points in points_of_both:

@@ -45,10 +45,13 @@ def check_number(name: str, value: Any, minimum: float | None = None, maximum: f
     fits = (finite and (minimum is None or number >= minimum) and (maximum is None or number <= maximum)
             and (above is None or number > above) and (below is None or number < below))
     if not fits:
-        bounds = [f"{word} {bound}" for word, bound in
-                  (("at least", minimum), ("more than", above), ("at most", maximum), ("less than", below))
-                  if bound is not None]
-        raise ValueError(f"{name} is {value}; accepted: a finite number {' and '.join(bounds)}".rstrip())
+        bounds = _bounds(minimum, above, maximum, below)
+        raise ValueError(f"{name} is {value}; accepted: a finite number {bounds}".rstrip())
+
+
+def _bounds(minimum: float | None, above: float | None, maximum: float | None, below: float | None) -> str:
+    words = (("at least", minimum), ("more than", above), ("at most", maximum), ("less than", below))
+    return " and ".join(f"{word} {bound}" for word, bound in words if bound is not None)
 
 
 def mxnet_scalar(value: float) -> float:
@@ -60,7 +63,9 @@ def check_integer(name: str, value: Any, minimum: int | None = None, maximum: in
     """An integer within the bounds; ``TypeError`` or ``ValueError`` otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} is {shown(value)}; accepted: an integer")
-    check_number(name, value, minimum, maximum)
+    number: Any = value
+    if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
+        raise ValueError(f"{name} is {value}; accepted: an integer {_bounds(minimum, None, maximum, None)}")
 
 
 def check_flag(name: str, value: Any) -> None:

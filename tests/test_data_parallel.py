@@ -108,7 +108,7 @@ def test_workers_that_do_not_fit_together_are_refused(run, scenario, messages):
 @given(st.integers(1, 60), st.integers(1, 25), st.integers(1, 6), st.booleans())
 def test_the_shares_of_all_workers_are_the_batches_of_one(count, batch_size, workers, shuffle):
     if workers > min(count, batch_size):
-        with pytest.raises(ValueError, match=f"accepted: a finite number at least {workers}"):
+        with pytest.raises(ValueError, match=f"accepted: an integer at least {workers}"):
             Shard(count, batch_size, shuffle, 0, workers)
         return
     passes = []

@@ -450,7 +450,7 @@ def test_subset_and_split():
 
 @pytest.mark.parametrize("held_out", [0, 20, -1, 2.5, True, "5"])
 def test_split_refuses(held_out):
-    accepted = "an integer|a finite number at least 1 and at most 19"
+    accepted = "an integer( at least 1 and at most 19)?$"
     with pytest.raises((TypeError, ValueError), match=f"held_out is .*accepted: ({accepted})"):
         toy(20).split(held_out)
 

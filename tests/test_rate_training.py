@@ -393,7 +393,7 @@ def test_what_is_excluded_is_not_rounded_and_named():
     ({"penalty": -1}, ValueError, "penalty is -1; accepted: a finite number at least 0"),
     ({"penalty": "much"}, TypeError, "penalty is 'much'"),
     ({"warmup": -1}, ValueError, "warmup is -1"),
-    ({"frequency": 0}, ValueError, "frequency is 0; accepted: a finite number at least 1"),
+    ({"frequency": 0}, ValueError, "frequency is 0; accepted: an integer at least 1"),
     ({"step_rate": -0.1}, ValueError, "step_rate is -0.1"),
     ({"optimizer": mx.optimizer.SGD(), "optimizer_params": {"momentum": 0.9}}, TypeError,
      "optimizer_params is .* beside an optimizer that has its settings; accepted: None"),

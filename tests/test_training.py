@@ -460,7 +460,7 @@ def test_resumes_whatever_gluon_names_the_layers(tmp_path):
 
 @pytest.mark.parametrize("epochs", [0, -1, 2.0, "3", True, None])
 def test_wrong_epochs(epochs):
-    with pytest.raises((TypeError, ValueError), match="epochs is .*accepted: (an integer|a finite number at least 1)"):
+    with pytest.raises((TypeError, ValueError), match="epochs is .*accepted: an integer"):
         fit(build(), epochs=epochs)
 
 

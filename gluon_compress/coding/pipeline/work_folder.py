@@ -97,8 +97,8 @@ class WorkFolder:
     def _check_same(self, run: Mapping[str, Any]) -> None:
         other = differences(run, self._run)
         if other:
-            raise CheckpointError(f"folder {self.path} holds the work of another run: {other}; accepted: the network, "
-                                  f"data and settings of that run, or another folder")
+            raise CheckpointError(f"folder {self.path} holds the work of another run: {other}; accepted: the network "
+                                  f"as it was when that run began, its data and settings, or another folder")
 
 
 def _as_json(value: Any) -> Any:
