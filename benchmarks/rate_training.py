@@ -69,7 +69,7 @@ SETTINGS = {
     "lenet_mnist": {"150x": Setting(4100, 20, ARTICLE)},
     "simple_cnn_mnist": {"40x": Setting(1735, 20)},
     "alexnet_cifar10": {"60x": Setting(330_000, 12, learning_rate=5e-4, penalty=0.5, rounded=0.02)},
-    "resnet18_cifar10": {"60x": Setting(176_000, 5, learning_rate=5e-4, penalty=1.0, rounded=0.1),
+    "resnet18_cifar10": {"60x": Setting(178_500, 8, learning_rate=5e-4, batch=64, penalty=1.0, rounded=0.1),
                          "100x": Setting(104_000, 5, learning_rate=5e-4, batch=64, penalty=1.0, after="60x")},
 }
 CIFAR = compose(random_crop(4), random_flip, cutout(8))

@@ -30,7 +30,7 @@ FEW = 2 * GROUPED  # kinds from here on ask few contexts
 SYMBOLS = 40  # from here on one kind for each of SHARES, of whole symbols
 MANY, SOME = 1 << 14, 1 << 16  # integers of a large array, of which settings are tried on so many; the two ways on more
 WORTH_SYMBOLS = 1.0085  # bytes that whole symbols may take, on SOME, as they are two to four times as fast
-LARGE, WORTH_FEW = 1 << 16, 1.01  # integers from which few contexts are tried; bytes they may take, as they are faster
+WORTH_FEW = 1.01  # bytes that few contexts may take, as they are faster
 SPARSE, WORTH = 0.1, 1.01  # share of nonzeros below which groups are tried; bytes they may take, as they are far faster
 
 
@@ -125,7 +125,7 @@ def chosen_of_large(values: np.ndarray) -> tuple[int, int, int]:
     if np.count_nonzero(values) <= SPARSE * values.size \
             and size(few, kind + GROUPED, side) <= WORTH * size(few, kind, side):
         kind += GROUPED
-    if values.size >= LARGE and size(some, kind + FEW, side) <= WORTH_FEW * size(some, kind, side):
+    if size(some, kind + FEW, side) <= WORTH_FEW * size(some, kind, side):
         kind += FEW
     return kind, side, mean
 
