@@ -24,7 +24,7 @@ def _kind(value: Any) -> str:
 
 
 def with_article(name: str) -> str:
-    """An "an" or "a" before the name of a type: an NDArray, an int64 array, a uint8 array."""
+    """The name of a type behind "an" or "a": an NDArray, an int64 array, a uint8 array."""
     spoken_as_vowel = name[0] in "AEIOaeio" or name[:2].lower() == "nd"
     return f"{'an' if spoken_as_vowel else 'a'} {name}"
 

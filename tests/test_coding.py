@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 ROOT = Path(__file__).parents[1]
 TYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "int64")
+MIXED_KINDS = [kind + more for more in (0, choosing.FEW) for kind in range(2 * choosing.GROUPED)]
 EXTREMES = np.array([[-2**31, 2**31 - 1, 0], [1, -1, 2**31 - 1]], np.int32)
 
 
@@ -65,7 +66,7 @@ def test_weights_of_all_kinds_come_back_also_as_views_in_another_order(shape, sc
 @settings(max_examples=25, deadline=None)
 @given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5),
                   elements=st.one_of(st.integers(-3, 3), st.integers(-2**31, 2**31 - 1))),
-       st.integers(0, 2 * choosing.FEW - 1), st.integers(0, choosing.MEANS - 1))
+       st.sampled_from(MIXED_KINDS), st.integers(0, choosing.MEANS - 1))
 @example(EXTREMES, 0, 0)
 def test_python_and_c_make_the_same_bytes_and_read_them(array, kind, mean):
     geometry, settings_ = choosing.geometry_of(array.shape, 0), choosing.settings_of(kind, mean)
@@ -103,7 +104,7 @@ def test_groups_of_zeros_are_taken_where_almost_all_are_zero(share, grouped):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=60), st.integers(1, 400), st.integers(0, 2 * choosing.FEW - 1))
+@given(st.binary(max_size=60), st.integers(1, 400), st.sampled_from(MIXED_KINDS))
 def test_python_and_c_refuse_the_same_content(content, count, kind):
     geometry, settings_ = (1, 1, count, count), choosing.settings_of(kind, 30)
     expected, found = model.decode(content, geometry, settings_), native.decode(content, geometry, settings_)
@@ -131,7 +132,7 @@ def test_python_and_c_make_the_same_bytes_of_whole_symbols_and_read_them(array, 
 def test_python_and_c_agree_on_whole_symbols_also_where_counts_are_halved_and_the_state_begins_anew():
     codes = laplacian((symbols.FLUSH + 9,), 0.4)
     content = encode(codes)
-    assert content[0] >= choosing.SYMBOLS and np.count_nonzero(codes == 0) * symbols.SEEN > symbols.MOST_SEEN
+    assert choosing.of_symbols(content[0]) and np.count_nonzero(codes == 0) * symbols.SEEN > symbols.MOST_SEEN
     geometry, settings_ = choosing.read_header(content[:choosing.HEADER], codes.shape)
     assert symbols.encode(codes.tolist(), geometry, settings_, content[3] + 1) == content[4:]
     np.testing.assert_array_equal(decode(content, codes.shape, np.int8), codes)
@@ -177,8 +178,27 @@ def test_large_arrays_are_whole_symbols_unless_mixing_makes_them_clearly_smaller
     there = np.kron(rng.random((256, 32, 1, 1)) < 1 - zeros, np.ones((1, 1, 3, 3), bool))
     codes = np.rint(rng.laplace(0, scales, (256, 32, 3, 3)) * there).astype(np.int32)
     content, mixed = encode(codes), choosing.encoded(codes, codes.shape, *choosing.chosen_by_mixing(codes))
-    assert (content[0] >= choosing.SYMBOLS) == fast and len(content) < choosing.WORTH_SYMBOLS * len(mixed)
+    assert choosing.of_symbols(content[0]) == fast and len(content) < choosing.WORTH_SYMBOLS * len(mixed)
     np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+def test_content_of_every_kind_is_read_as_what_it_is(dtype):
+    """Another byte in front would be another coder."""
+    codes = np.abs(laplacian((20, 30), 2)).astype(dtype)
+    known = []
+    for kind in range(256):
+        try:
+            choosing.read_header(bytes((kind, 0, 20)), codes.shape)
+        except CheckpointError:
+            continue
+        known.append(kind)
+        content = choosing.encoded(codes.astype(np.int32), codes.shape, kind, 0, 20)
+        assert content[0] == kind
+        np.testing.assert_array_equal(decode(content, codes.shape, dtype), codes, str(kind))
+    assert known == sorted([*MIXED_KINDS, *range(choosing.SYMBOLS, choosing.FEW)]) and choosing.BYTES not in known
+    if dtype is not np.int32:
+        np.testing.assert_array_equal(decode(encode_bytes(codes), codes.shape, dtype), codes)
 
 
 @pytest.mark.parametrize("few", [True, False])
@@ -190,16 +210,16 @@ def test_large_arrays_ask_few_contexts_unless_all_make_them_clearly_smaller(few)
     codes = np.rint(rng.laplace(0, scales, (128, 64, 3, 3)) * there).astype(np.int32)
     content = encode(codes)
     kind, side, mean = content[:choosing.HEADER]
-    assert kind < choosing.SYMBOLS and (kind >= choosing.FEW) == few
-    of_all = choosing.encoded(codes, codes.shape, kind % choosing.FEW, side, mean)
-    of_few = choosing.encoded(codes, codes.shape, kind % choosing.FEW + choosing.FEW, side, mean)
+    assert not choosing.of_symbols(kind) and (kind >= choosing.FEW) == few
+    of_all, of_few = (choosing.encoded(codes, codes.shape, kind % choosing.FEW + more, side, mean)
+                      for more in (0, choosing.FEW))
     assert (len(of_few) <= choosing.WORTH_FEW * len(of_all)) == few
     np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
 
 
 @pytest.mark.parametrize(("kind", "digest"), [
-    (4, "935f8a7df149124c"), (4 + choosing.GROUPED, "9c9b4ba41d39de62"), (4 + choosing.FEW, "1c62d6475689caaa"),
-    (4 + choosing.FEW + choosing.GROUPED, "8779f765e8a01f59"), (choosing.SYMBOLS + 1, "b3bd0b4f90206134"),
+    (4, "935f8a7df149124c"), (4 + choosing.GROUPED, "9c9b4ba41d39de62"), (4 + choosing.FEW, "7e7790baca39d903"),
+    (4 + choosing.FEW + choosing.GROUPED, "1c01a1b78740aeea"), (choosing.SYMBOLS + 1, "b3bd0b4f90206134"),
     (arrays.BYTES, "ea00901e45f92f6a")])
 def test_content_is_what_it_was_when_files_were_written_with_it(kind, digest):
     """A change of the model would make another array of each file there is: it needs a kind of its own."""

@@ -328,7 +328,8 @@ def test_activations_whose_squares_are_more_than_single_precision_holds_are_refu
     net[0].weight.set_data(net[0].weight.data() * 2.0 ** power)
     net[1].weight.set_data(net[1].weight.data() * 2.0 ** -power)
     before = snapshot(net)
-    with pytest.raises(NetworkError, match=r"layer '\S+' reads values up to \S+e\+.* accepted: up to about 1e15"):
+    said = r"layer '\S+' reads values up to \S+e\+.* accepted: a product of the two up to about 1e15"
+    with pytest.raises(NetworkError, match=said):
         quantize_weights(net, rate=1e-3, calibration_data=[images], progress=False)
     for name, value in snapshot(net).items():
         np.testing.assert_array_equal(value, before[name])

@@ -2,7 +2,7 @@
 
 ``content = kind, side, mean, then the bits``, by the model of model.py.
 
-``content = kind, side, mean, largest token, then whole symbols``, with kinds from SYMBOLS on, see symbols.py: what
+``content = kind, side, mean, largest token, then whole symbols``, of the kinds from SYMBOLS on, see symbols.py: what
 large arrays have unless mixing makes them clearly smaller.
 
 ``content = BYTES, then what byte_counts.py says`` of bytes coded by how often each occurs: what :func:`encode_bytes`
@@ -18,12 +18,11 @@ import numpy as np
 
 from ..errors import CheckpointError
 from . import byte_counts, native, symbols
-from .choosing import HEADER, MANY, SYMBOLS, chosen, coder, encoded, first, mean_level, read_header
+from .choosing import BYTES, HEADER, MANY, SYMBOLS, chosen, coder, encoded, first, mean_level, of_symbols, read_header
 
 __all__ = ["decode", "encode", "encode_bytes"]
 
 VALUES_PER_BYTE = 1 << 20  # that content can stand for: WHOLE_MAP * 8 / log2(65536 / (65536 - LEAST)) are 567,687
-BYTES = 32  # the kind of what byte_counts.py makes
 INT32 = np.iinfo(np.int32)
 
 
@@ -108,7 +107,7 @@ def _values(content: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.
         found = byte_counts.decode(content[1:], math.prod(shape))
         return found if found is None or dtype.kind == "b" else found.view(dtype)
     geometry, settings = read_header(content[:HEADER], shape)
-    if content[0] < SYMBOLS:
+    if not of_symbols(content[0]):
         values = coder().decode(content[HEADER:], geometry, settings)
     elif len(content) == HEADER or content[HEADER] >= symbols.TOKENS:
         values = None

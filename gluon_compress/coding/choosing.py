@@ -2,9 +2,9 @@
 
 ``kind, side, mean``: the kind says what the expected magnitude is made of (``SHARES``), how fast the mixer learns
 (``RATES``), whether groups of zeros are coded as one, whether few contexts are asked, and whether mixed answers are
-coded or whole symbols. The side,
-when it is not 0, says that the inputs of a dense layer are channels of ``side x side`` maps, as they are behind a
-convolution or an image: pixels are neighbours to the model then. The mean is a level of the mean magnitude.
+coded or whole symbols. The side, when it is not 0, says that the inputs of a dense layer are channels of
+``side x side`` maps, as they are behind a convolution or an image: pixels are neighbours to the model then. The mean is
+a level of the mean magnitude.
 """
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ SIDES = range(3, 65)
 MEANS = 92  # levels of the mean magnitude, four an octave: up to LARGEST
 HEADER = 3  # bytes
 TRIED, TRIED_ALONE = 1 << 17, 1 << 13  # integers that settings are tried on; of a single row, which has less to learn
-GROUPED = len(SHARES) * len(RATES)  # kinds from here on ask for groups
-FEW = 2 * GROUPED  # kinds from here on ask few contexts
+# Kinds: one for each of SHARES and RATES, the same with groups of zeros; all of these again with few contexts.
+GROUPED = len(SHARES) * len(RATES)
+BYTES = 32  # what byte_counts.py makes
 SYMBOLS = 40  # from here on one kind for each of SHARES, of whole symbols
+FEW = SYMBOLS + len(SHARES)
 MANY, SOME = 1 << 14, 1 << 16  # integers of a large array, of which settings are tried on so many; the two ways on more
 WORTH_SYMBOLS = 1.0085  # bytes that whole symbols may take, on SOME, as they are two to four times as fast
 WORTH_FEW = 1.01  # bytes that few contexts may take, as they are faster
-SPARSE, WORTH = 0.1, 1.01  # share of nonzeros below which groups are tried; bytes they may take, as they are far faster
+SPARSE = 0.1  # share of nonzeros below which groups are tried
+WORTH_GROUPS = 1.01  # bytes they may take, as they are far faster
 
 
 def coder() -> ModuleType:
@@ -56,11 +59,15 @@ def possible_sides(shape: tuple[int, ...]) -> list[int]:
     return [0] + [side for side in SIDES if channels == 1 and inputs % (side * side) == 0]
 
 
+def of_symbols(kind: int) -> bool:
+    return SYMBOLS <= kind < FEW
+
+
 def settings_of(kind: int, mean: int) -> Settings:
     """Those of the model, for a kind and a level of the mean magnitude."""
-    asked, kind = divmod(kind, GROUPED) if kind < SYMBOLS else (0, (kind - SYMBOLS) * len(RATES))
+    few, kind = divmod((kind - SYMBOLS) * len(RATES) if of_symbols(kind) else kind, FEW)
+    grouped, kind = divmod(kind, GROUPED)
     share, rate = divmod(kind, len(RATES))
-    few, grouped = divmod(asked, 2)
     return (mean if mean < 4 else 4 + (mean & 3) << (mean >> 2) - 1, RATES[rate], grouped, few, *SHARES[share])
 
 
@@ -73,7 +80,7 @@ def encoded(values: np.ndarray, shape: tuple[int, ...], kind: int, side: int, me
     """The content of ``values``, the first filters or all of an array of ``shape``."""
     geometry = (len(values), *geometry_of(shape, side)[1:]) if len(shape) > 1 else geometry_of(shape, side)
     settings = settings_of(kind, mean)
-    if kind < SYMBOLS:
+    if not of_symbols(kind):
         numbers = values if coder() is native else values.ravel().tolist()
         return bytes((kind, side, mean)) + coder().encode(numbers, geometry, settings)
     last = symbols.token_of(max(int(values.max()), -int(values.min())))
@@ -102,7 +109,7 @@ def chosen_by_mixing(values: np.ndarray) -> tuple[int, int, int]:
     kind, _ = best([(kind + rate, side) for rate in range(len(RATES))])
     if np.count_nonzero(values) <= SPARSE * values.size:
         grouped = len(encoded(some, shape, kind + GROUPED, side, mean))
-        if grouped <= WORTH * len(encoded(some, shape, kind, side, mean)):
+        if grouped <= WORTH_GROUPS * len(encoded(some, shape, kind, side, mean)):
             kind += GROUPED
     return kind, side, mean
 
@@ -110,20 +117,20 @@ def chosen_by_mixing(values: np.ndarray) -> tuple[int, int, int]:
 def chosen_of_large(values: np.ndarray) -> tuple[int, int, int]:
     """(kind, side, mean): side and shares by whole symbols on the first MANY; these, or with mixing the best rate."""
     mean, shape = mean_level(values), values.shape
-    few, some = first(values, MANY), first(values, SOME)
+    least, some = first(values, MANY), first(values, SOME)
     sides = possible_sides(shape) if values.ndim > 1 else [0]
 
     def size(numbers: np.ndarray, kind: int, side: int) -> int:
         return len(encoded(numbers, shape if values.ndim > 1 else numbers.shape, kind, side, mean))
 
-    side = min(sides, key=lambda side: size(few, SYMBOLS, side))
-    share = min(range(len(SHARES)), key=lambda share: size(few, SYMBOLS + share, side))
+    side = min(sides, key=lambda side: size(least, SYMBOLS, side))
+    share = min(range(len(SHARES)), key=lambda share: size(least, SYMBOLS + share, side))
     kind = share * len(RATES)
     if size(some, SYMBOLS + share, side) <= WORTH_SYMBOLS * size(some, kind, side):
         return SYMBOLS + share, side, mean
-    kind += min(range(len(RATES)), key=lambda rate: size(few, kind + rate, side))
+    kind += min(range(len(RATES)), key=lambda rate: size(least, kind + rate, side))
     if np.count_nonzero(values) <= SPARSE * values.size \
-            and size(few, kind + GROUPED, side) <= WORTH * size(few, kind, side):
+            and size(least, kind + GROUPED, side) <= WORTH_GROUPS * size(least, kind, side):
         kind += GROUPED
     if size(some, kind + FEW, side) <= WORTH_FEW * size(some, kind, side):
         kind += FEW
@@ -139,7 +146,7 @@ def read_header(header: bytes, shape: tuple[int, ...]) -> tuple[Geometry, Settin
     """The geometry and settings of the model; ``CheckpointError`` when they are none."""
     if len(header) == HEADER:
         kind, side, mean = header
-        known = kind < 2 * FEW or SYMBOLS <= kind < SYMBOLS + len(SHARES)
+        known = kind < 2 * GROUPED or SYMBOLS <= kind < FEW + 2 * GROUPED
         if known and side in possible_sides(shape) and mean < MEANS:
             return geometry_of(shape, side), settings_of(kind, mean)
     raise CheckpointError(f"codes of shape {shape} begin with {header!r}, which says nothing")

@@ -34,7 +34,7 @@ typedef struct {
     int32_t coded[CHOICES];
 } mixer_t;
 
-/* Constants wherever this is passed, so that loops over inputs are unrolled, and contexts that nobody asks left out. */
+/* How values are coded: constants, so that loops over inputs are unrolled, and contexts that nobody asks left out. */
 typedef struct {
     int mode, inputs, sign_inputs;
 } way_t;

@@ -5,12 +5,13 @@ that order. Integers are coded by yes-or-no questions, each with a probability o
 "Context-based adaptive binary arithmetic coding", 2003): first the size, which is the bit length of the magnitude,
 upward or downward from the size that is expected here; then the bits below the first, then the sign.
 
-Six contexts give six adaptive estimates of each probability, and an online logistic regression mixes them (Mahoney
-2005, see ``tables.py``): weights ``w`` are learned for each question,
+Six contexts, of signs four, give as many adaptive estimates of each probability, and an online logistic regression
+mixes them (Mahoney 2005, see ``tables.py``): weights ``w`` are learned for each question,
 
     p = squash(sum_i w_i stretch(p_i)),    w_i += rate (bit - p) stretch(p_i)
 
-The first three say nearly as much, and take two thirds of the time: settings say whether all are asked or these few.
+The first half of the contexts says nearly as much, in three quarters of the time: settings say whether all are asked
+or these few.
 
 Everything is an integer, so that all machines make the same bytes. Means of magnitudes are in 1/256.
 """

@@ -70,7 +70,8 @@ static void hand_on(const rounding_t *rounding, float *wanted, const int32_t *co
     }
 }
 
-/* As encode_values, of codes that it chooses one after the other, as coded with what was learned so far. */
+/* As encode_values, of codes that it chooses one after the other, as coded with what was learned so far, by all
+ * contexts: the settings are not to ask for few. */
 int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_t *settings, const tables_t *tables,
                      uint8_t *content, int64_t length, rounding_t *rounding) {
     mixer_t *mixer = new_mixer(tables, settings);

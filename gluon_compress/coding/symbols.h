@@ -137,7 +137,7 @@ ALWAYS_INLINE int code_symbol(symbols_t *symbols, means_t *means, int mode, int3
     int expected = expected_magnitude(means, share, channel, place, &near), negative = 0, contexts[INPUTS];
     uint32_t magnitude = *value < 0 ? 0 - (uint32_t)*value : (uint32_t)*value;
     int token = mode == DECODING ? 0 : token_of(magnitude);
-    token = code_token(symbols, mode, token, clamp(level(expected, 2) - 6, 0, SYMBOL_CONTEXTS - 1));
+    token = code_token(symbols, mode, token, clamped_level(expected, 2, 6, SYMBOL_CONTEXTS - 1));
     if (token >= DIRECT) {
         int bits = (token - DIRECT) / 8 + 1;
         uint32_t rest = code_bits(symbols, mode, magnitude & (((uint32_t)1 << bits) - 1), bits);

@@ -146,7 +146,7 @@ def measured(report: Report) -> Iterable[str]:
     for name, each in report.networks.items():
         prefix = f"{name}: " if report.compared_with else ""
         if not each.layers:
-            why = f"{each.engine} runs it as a whole" if each.engine else "it has no layers that count"
+            why = f"{each.engine} runs it as a whole" if each.engine else "none are known"
             yield f"{prefix}no layers, parameters and MACs are counted: {why}."
         if each.file_bytes is not None:
             yield f"{prefix}file {each.file_name}, {each.file_bytes:,} bytes."

@@ -138,8 +138,8 @@ def check_products(name: str, data: np.ndarray, gradient: np.ndarray, products: 
     if not np.isfinite(products).all():
         raise NetworkError(
             f"layer {name!r} reads values up to {np.abs(data).max():.3g} on the calibration data, and an output "
-            f"changes by up to {np.abs(gradient).max():.3g} times what one of its outputs does; accepted: up to about "
-            f"1e15, as squares of products of the two have to fit into float32")
+            f"changes by up to {np.abs(gradient).max():.3g} times what one of its outputs does; accepted: a product "
+            f"of the two up to about 1e15, as its square has to fit into float32")
 
 
 def _of_batch(data: np.ndarray, gradient: np.ndarray, count: int,

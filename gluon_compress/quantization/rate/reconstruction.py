@@ -29,6 +29,7 @@ FEWEST_ROWS, ROWS = 2, 12  # for each input of a layer: with fewer it stays as i
 FEWEST = 128  # samples that the rows come from at least, however many rows each has
 TOGETHER = 4096  # rows, at least, that are multiplied at once
 STEPS = 30  # of the conjugate gradients
+LEAST_OCTAVE = -60  # 2^60 is a number in single precision
 
 
 def reconstructed(inference: InferenceGraph, name: str, values: dict[str, np.ndarray], rounded: dict[str, np.ndarray],
@@ -52,17 +53,19 @@ def reconstructed(inference: InferenceGraph, name: str, values: dict[str, np.nda
     if shift is not None:
         matrix = np.concatenate([matrix, values[shift][:, None]], axis=1)
         free = np.concatenate([free, np.ones((len(free), 1), bool)], axis=1)
-    squares, wanted, rows, scale = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape), 0, np.float32(1)
+    squares, wanted, rows, unit = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape), 0, LEAST_OCTAVE
     for before, now in _pairs_of_rows(inference, name, values, rounded, batches):
-        scale = scale if rows else np.float32(2.0 ** -np.frexp(np.abs(now).max())[1])  # squares of 1e20 are too large
-        before, now = before * scale, now * scale
+        octave = max(int(np.frexp(np.abs(now).max())[1]), LEAST_OCTAVE)
+        if octave > unit:  # the sums are of what was divided by 2^unit, as single precision has no squares of 1e20
+            squares, wanted, unit = squares * 4.0 ** (unit - octave), wanted * 4.0 ** (unit - octave), octave
+        before, now = (rows_of * np.float32(2.0 ** -unit) for rows_of in (before, now))
         squares += now.T @ now
         wanted += ((before - now) @ matrix.T).T @ now
         rows += len(now)
     if rows < FEWEST_ROWS * matrix.shape[1]:
         return {}
-    unit = max(np.diag(squares).mean(), np.finfo(float).tiny)  # so that single precision does for the solution
-    squares, wanted = squares / unit, wanted / unit
+    mean = max(np.diag(squares).mean(), np.finfo(float).tiny)  # so that single precision does for the solution
+    squares, wanted = squares / mean, wanted / mean
     damping = DAMPING * np.diag(squares) + LEAST
     found = (matrix + solved(squares + np.diag(damping), wanted, free)).astype(np.float32)
     if shift is None:
