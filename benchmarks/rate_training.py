@@ -68,7 +68,7 @@ SETTINGS = {
                            "650x": Setting(1950, 30, {"features.0": 0.6, "features.2": 0.6, "features.5": 0.88})},
     "lenet_mnist": {"150x": Setting(4100, 20, ARTICLE)},
     "simple_cnn_mnist": {"40x": Setting(1735, 20)},
-    "alexnet_cifar10": {"60x": Setting(330_000, 12, learning_rate=5e-4, penalty=0.5, rounded=0.02)},
+    "alexnet_cifar10": {"60x": Setting(354_000, 16, learning_rate=5e-4, penalty=0.5, rounded=0.02)},
     "resnet18_cifar10": {"60x": Setting(178_500, 8, learning_rate=5e-4, batch=64, penalty=1.0, rounded=0.1),
                          "100x": Setting(104_000, 5, learning_rate=5e-4, batch=64, penalty=1.0, after="60x")},
 }

@@ -25,7 +25,7 @@ SIDES = range(3, 65)
 MEANS = 92  # levels of the mean magnitude, four an octave: up to LARGEST
 HEADER = 3  # bytes
 TRIED, TRIED_ALONE = 1 << 17, 1 << 13  # integers that settings are tried on; of a single row, which has less to learn
-# Kinds: one for each of SHARES and RATES, the same with groups of zeros; all of these again with few contexts.
+# Kinds: one for each of SHARES and RATES, the same with groups of zeros, the same with few contexts.
 GROUPED = len(SHARES) * len(RATES)
 BYTES = 32  # what byte_counts.py makes
 SYMBOLS = 40  # from here on one kind for each of SHARES, of whole symbols
@@ -115,7 +115,10 @@ def chosen_by_mixing(values: np.ndarray) -> tuple[int, int, int]:
 
 
 def chosen_of_large(values: np.ndarray) -> tuple[int, int, int]:
-    """(kind, side, mean): side and shares by whole symbols on the first MANY; these, or with mixing the best rate."""
+    """(kind, side, mean): side and shares by whole symbols on the first MANY; these, or with mixing the best rate.
+
+    Then groups of zeros or few contexts, where either costs hardly more: both are faster.
+    """
     mean, shape = mean_level(values), values.shape
     least, some = first(values, MANY), first(values, SOME)
     sides = possible_sides(shape) if values.ndim > 1 else [0]
@@ -132,7 +135,7 @@ def chosen_of_large(values: np.ndarray) -> tuple[int, int, int]:
     if np.count_nonzero(values) <= SPARSE * values.size \
             and size(least, kind + GROUPED, side) <= WORTH_GROUPS * size(least, kind, side):
         kind += GROUPED
-    if size(some, kind + FEW, side) <= WORTH_FEW * size(some, kind, side):
+    elif size(some, kind + FEW, side) <= WORTH_FEW * size(some, kind, side):
         kind += FEW
     return kind, side, mean
 
@@ -146,7 +149,7 @@ def read_header(header: bytes, shape: tuple[int, ...]) -> tuple[Geometry, Settin
     """The geometry and settings of the model; ``CheckpointError`` when they are none."""
     if len(header) == HEADER:
         kind, side, mean = header
-        known = kind < 2 * GROUPED or SYMBOLS <= kind < FEW + 2 * GROUPED
+        known = kind < 2 * GROUPED or SYMBOLS <= kind < FEW + GROUPED
         if known and side in possible_sides(shape) and mean < MEANS:
             return geometry_of(shape, side), settings_of(kind, mean)
     raise CheckpointError(f"codes of shape {shape} begin with {header!r}, which says nothing")
