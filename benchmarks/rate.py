@@ -56,8 +56,8 @@ NETWORKS = {"lenet_300_100_mnist": "LeNet-300-100", "lenet5_caffe_mnist": "LeNet
             "resnet18_cifar10": "ResNet-18, CIFAR-10"}
 RATES = {"cifar10": (0.002, 0.0026, 0.005, 0.0032, 0.01, 0.02, 0.0014, 0.04, 0.0023),
          "mnist": (0.005, 0.002, 0.01, 0.02, 0.001, 0.04, 0.0004, 0.1, 0.0032, 0.007, 0.06, 0.2, 0.00015)}
-STEPS = {"mnist": (-24, -28, -20, -26, -22, -18, -30, -16)}
-STEPS["cifar10"] = (*STEPS["mnist"], -32, -34, -38)
+STEPS = {"cifar10": (-24, -28, -20, -26, -22, -18, -30, -16, -32, -34, -38),
+         "mnist": (-24, -28, -20, -26, -22, -18, -30, -16)}
 CIFAR = compose(random_crop(4), random_flip, cutout(8))  # what each was trained with, as params/train.py says
 AUGMENTATIONS = {"lenet_300_100_mnist": random_crop(1), "lenet5_caffe_mnist": random_crop(2),
                  "lenet_mnist": random_crop(2), "simple_cnn_mnist": random_crop(1), "alexnet_cifar10": CIFAR,

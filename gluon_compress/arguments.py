@@ -63,7 +63,7 @@ def check_integer(name: str, value: Any, minimum: int | None = None, maximum: in
     """An integer within the bounds; ``TypeError`` or ``ValueError`` otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} is {shown(value)}; accepted: an integer")
-    number: Any = value
+    number = int(value)
     if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
         raise ValueError(f"{name} is {value}; accepted: an integer {_bounds(minimum, None, maximum, None)}")
 

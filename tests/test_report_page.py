@@ -9,6 +9,7 @@ import gluon_compress as gc  # before mxnet
 import mxnet as mx  # noqa: I001
 import numpy as np
 import pytest
+from browsing import wait
 from gluon_compress.measuring import Report
 from gluon_compress.measuring.costs import LayerCost
 from gluon_compress.measuring.page.elements import element, markup
@@ -99,11 +100,10 @@ def show(browser, address, width=1200, scheme="light", media="screen"):
         "media": media, "features": [{"name": "prefers-color-scheme", "value": scheme}]})
     for kind in ("browser", "performance"):
         browser.get_log(kind)
-    from selenium.webdriver.support.ui import WebDriverWait
     browser.get(address)
     # On a busy machine the driver can return before the page's script, which stands last, has run.
     there = "return document.URL === arguments[0] && document.readyState === 'complete'"
-    WebDriverWait(browser, 120).until(lambda _: browser.execute_script(there, address), f"{address} is not there")
+    wait(browser, lambda _: browser.execute_script(there, address), f"{address} is not there")
 
 
 def texts(browser, selector):

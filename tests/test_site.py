@@ -17,6 +17,7 @@ import links
 import make_site
 import pytest
 import translations
+from browsing import wait
 from nbformat.v4 import new_output
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,12 +157,6 @@ def address(site):
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-
-
-def wait(browser, condition, what):
-    """Until the page is as it shall be: on a busy machine its scripts run late."""
-    from selenium.webdriver.support.ui import WebDriverWait
-    WebDriverWait(browser, 120).until(condition, what)
 
 
 def found(browser, page, words):

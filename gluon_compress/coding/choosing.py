@@ -8,7 +8,9 @@ a level of the mean magnitude.
 """
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -96,21 +98,15 @@ def chosen(values: np.ndarray) -> tuple[int, int, int]:
 
 def chosen_by_mixing(values: np.ndarray) -> tuple[int, int, int]:
     """(kind, side, mean): side, shares, rate and groups one after the other, each the best on the first filters."""
-    mean, shape = mean_level(values), values.shape
-    some = first(values, TRIED if values.ndim > 1 else TRIED_ALONE)
-    sides = possible_sides(shape) if values.ndim > 1 or len(some) == len(values) else [0]
-    shape = shape if values.ndim > 1 else some.shape
-
-    def best(choices: list[tuple[int, int]]) -> tuple[int, int]:
-        return min(choices, key=lambda choice: len(encoded(some, shape, choice[0], choice[1], mean)))
-
-    _, side = best([(0, side) for side in sides])
-    kind, _ = best([(share * len(RATES), side) for share in range(len(SHARES))])
-    kind, _ = best([(kind + rate, side) for rate in range(len(RATES))])
-    if np.count_nonzero(values) <= SPARSE * values.size:
-        grouped = len(encoded(some, shape, kind + GROUPED, side, mean))
-        if grouped <= WORTH_GROUPS * len(encoded(some, shape, kind, side, mean)):
-            kind += GROUPED
+    mean, count = mean_level(values), TRIED if values.ndim > 1 else TRIED_ALONE
+    sides = possible_sides(values.shape) if values.ndim > 1 or len(values) <= count else [0]
+    size = sizes(values, mean)
+    side = min(sides, key=lambda side: size(count, 0, side))
+    kind = min(range(0, GROUPED, len(RATES)), key=lambda kind: size(count, kind, side))
+    kind = min(range(kind, kind + len(RATES)), key=lambda kind: size(count, kind, side))
+    if np.count_nonzero(values) <= SPARSE * values.size \
+            and size(count, kind + GROUPED, side) <= WORTH_GROUPS * size(count, kind, side):
+        kind += GROUPED
     return kind, side, mean
 
 
@@ -119,25 +115,29 @@ def chosen_of_large(values: np.ndarray) -> tuple[int, int, int]:
 
     Then groups of zeros or few contexts, where either costs hardly more: both are faster.
     """
-    mean, shape = mean_level(values), values.shape
-    least, some = first(values, MANY), first(values, SOME)
-    sides = possible_sides(shape) if values.ndim > 1 else [0]
-
-    def size(numbers: np.ndarray, kind: int, side: int) -> int:
-        return len(encoded(numbers, shape if values.ndim > 1 else numbers.shape, kind, side, mean))
-
-    side = min(sides, key=lambda side: size(least, SYMBOLS, side))
-    share = min(range(len(SHARES)), key=lambda share: size(least, SYMBOLS + share, side))
+    mean, sides = mean_level(values), possible_sides(values.shape) if values.ndim > 1 else [0]
+    size = sizes(values, mean)
+    side = min(sides, key=lambda side: size(MANY, SYMBOLS, side))
+    share = min(range(len(SHARES)), key=lambda share: size(MANY, SYMBOLS + share, side))
     kind = share * len(RATES)
-    if size(some, SYMBOLS + share, side) <= WORTH_SYMBOLS * size(some, kind, side):
+    if size(SOME, SYMBOLS + share, side) <= WORTH_SYMBOLS * size(SOME, kind, side):
         return SYMBOLS + share, side, mean
-    kind += min(range(len(RATES)), key=lambda rate: size(least, kind + rate, side))
+    kind += min(range(len(RATES)), key=lambda rate: size(MANY, kind + rate, side))
     if np.count_nonzero(values) <= SPARSE * values.size \
-            and size(least, kind + GROUPED, side) <= WORTH_GROUPS * size(least, kind, side):
+            and size(MANY, kind + GROUPED, side) <= WORTH_GROUPS * size(MANY, kind, side):
         kind += GROUPED
-    elif size(some, kind + FEW, side) <= WORTH_FEW * size(some, kind, side):
+    elif size(SOME, kind + FEW, side) <= WORTH_FEW * size(SOME, kind, side):
         kind += FEW
     return kind, side, mean
+
+
+def sizes(values: np.ndarray, mean: int) -> Callable[[int, int, int], int]:
+    """A function of a count, a kind and a side: the bytes of about the first so many integers, coded once for each."""
+    @functools.cache
+    def size(count: int, kind: int, side: int) -> int:
+        some = first(values, count)
+        return len(encoded(some, values.shape if values.ndim > 1 else some.shape, kind, side, mean))
+    return size
 
 
 def first(values: np.ndarray, count: int) -> np.ndarray:

@@ -29,7 +29,7 @@ FEWEST_ROWS, ROWS = 2, 12  # for each input of a layer: with fewer it stays as i
 FEWEST = 128  # samples that the rows come from at least, however many rows each has
 TOGETHER = 4096  # rows, at least, that are multiplied at once
 STEPS = 30  # of the conjugate gradients
-LEAST_OCTAVE = -60  # 2^60 is a number in single precision
+LEAST_OCTAVE = -60  # of what a layer reads, as 2^60 is a number in single precision
 
 
 def reconstructed(inference: InferenceGraph, name: str, values: dict[str, np.ndarray], rounded: dict[str, np.ndarray],
@@ -55,7 +55,7 @@ def reconstructed(inference: InferenceGraph, name: str, values: dict[str, np.nda
         free = np.concatenate([free, np.ones((len(free), 1), bool)], axis=1)
     squares, wanted, rows, unit = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape), 0, LEAST_OCTAVE
     for before, now in _pairs_of_rows(inference, name, values, rounded, batches):
-        octave = max(int(np.frexp(np.abs(now).max())[1]), LEAST_OCTAVE)
+        octave = int(np.frexp(np.abs(now).max())[1])
         if octave > unit:  # the sums are of what was divided by 2^unit, as single precision has no squares of 1e20
             squares, wanted, unit = squares * 4.0 ** (unit - octave), wanted * 4.0 ** (unit - octave), octave
         before, now = (rows_of * np.float32(2.0 ** -unit) for rows_of in (before, now))
