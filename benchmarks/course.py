@@ -68,15 +68,23 @@ def measure_again(tutorial, what):
     measured = json.loads(file.read_text())
     if what == "times":
         course.measure_times(measured["rows"], mx.nd.random.normal(shape=tuple(measured["example_shape"])), rounds=20)
+        measured.update(threads=gc.runtime.status().threads, machine=describe_machine())
     else:
         for row in measured["rows"]:
             if row["file"].endswith(".gcz"):
                 row["bytes"] = written_again(course.OUTPUT / row["file"], row["simulated"])
     write_json(file, measured)
-    printed = file.with_suffix(".txt").read_text()
-    begin, end = printed.index("\nnetwork  ") + 1, printed.index("\n(", printed.index("\nnetwork  "))
-    write_text(file.with_suffix(".txt"), printed[:begin] + course.table(measured["rows"]) + printed[end:])
-    click.echo(f"{tutorial.stem}\n{course.table(measured['rows'])}")
+    table = f"{course.table(measured['rows'])}\n{course.conditions(measured)}"
+    text = file.with_suffix(".txt")
+    write_text(text, with_last_table(text.read_text(), table))
+    click.echo(f"{tutorial.stem}\n{table}")
+
+
+def with_last_table(printed, table):
+    """What a tutorial printed, with another last table and the line of its conditions; reports before it stay."""
+    begin = printed.rindex("\nnetwork  ") + 1
+    end = printed.index("\nMade in ", begin)
+    return printed[:begin] + table + printed[end:]
 
 
 def written_again(path, simulated):

@@ -37,7 +37,7 @@ CHINESE = {
     "channels and integers: untrained ResNet-50 in OpenVINO, 8 images":
         "去掉通道加整数计算：OpenVINO 里未训练的 ResNet-50，8 张图像",
     "distillation: ResNet-18 of width 8 on CIFAR-10": "蒸馏：CIFAR-10 上宽度为 8 的 ResNet-18",
-    " bytes, ": " 字节，", " million MACs, ": " M 次乘加，", "images/s": "张/秒", ", OpenVINO ": "，OpenVINO ",
+    " bytes, ": " 字节，", " million MACs, ": " M 次乘加，", ", OpenVINO ": "，OpenVINO ",
     " (NNCF, all channels)": "（NNCF 的整数，全部通道）", " (half the MACs)": "（乘加减半）",
     " (ONNX": "（ONNX", ") |": "） |", " minutes on two cores": " 分钟（双核）",
     ", with `--long` ": "；加 `--long` 需要 ", " CPU minutes": " 分钟 CPU 时间"}
@@ -94,11 +94,20 @@ def course_table():
             lines.append(f"| {title} | {row['network']} | {accuracy_text(row)} | {row['bytes']:,} | {row['macs']:,} | "
                          f"{milliseconds_text(row)} |")
     machine = read("machine.json")
-    lines += ["", f"{machine['cpu']}, {machine['runtime']['threads']} threads, Python {machine['python']}, "
+    lines += ["", f"{machine['cpu']}, {threads_text(machine)}, Python {machine['python']}, "
                   f"MXNet {machine['mxnet']}, NumPy {machine['numpy']}. A forward pass is of 500 images (MNIST) or 100 "
                   f"(CIFAR-10), in fp32 but for the rows on integers; the networks of a tutorial take turns.",
               "", quick_text()]
     return "\n".join(lines) + "\n"
+
+
+def threads_text(machine):
+    """On how many threads the times were measured, with the tutorials that had another number than the others."""
+    usual = machine["runtime"]["threads"]
+    exceptions = [f"{result['tutorial']} on {result['threads']}, at a load of {result['machine']['load before']}, so "
+                  f"that its times compare with each other alone"
+                  for result in recorded(RESULTS) if result["threads"] != usual]
+    return f"{usual} threads" + (f" ({'; '.join(exceptions)})" if exceptions else "")
 
 
 def quick_text():
@@ -153,11 +162,16 @@ def fewer_channels():
             f"{after['macs'] / 1e6:.0f} million MACs, {100 * after['after']:.2f} %")
 
 
+def resnet50_times():
+    """{system and form: ms for 8 images through ResNet-50}, all measured in turn."""
+    times = read("way_out.json")["networks"]["resnet50"]["times"]["8"]
+    return {system: f"{measured['median_ms']:.0f}" for system, measured in times.items()}
+
+
 def channels_time():
-    row, = (row for row in read("channel_latency.json")["resnet50, hybridized"]["rows"]
-            if (row["wanted"], row["round_to"], row["batch"]) == (2, 16, 8))
-    return ("channels: untrained ResNet-50, half the MACs, 8 images", f"{row['before_ms']:.0f} ms",
-            f"{row['after_ms']:.0f} ms")
+    times = resnet50_times()
+    return ("channels: untrained ResNet-50, half the MACs, 8 images", f"{times['MXNet with gluon_compress, dense']} ms",
+            f"{times['MXNet with gluon_compress, pruned']} ms")
 
 
 def integer_accuracy():
@@ -168,19 +182,17 @@ def integer_accuracy():
 
 
 def integer_speed():
-    row = read("int8_speed.json")["rows"]["resnet50, batch 8"]
-    fp32, ours, onnx, openvino = (8000 / row[system]["median_ms"] for system in (
-        "MXNet fp32 fused", "ours int8", "ONNX Runtime int8", "OpenVINO int8"))
-    return ("integers: untrained ResNet-50 with VNNI, 8 images", f"{fp32:.0f} images/s",
-            f"{ours:.0f} images/s (ONNX Runtime {onnx:.0f}, OpenVINO {openvino:.0f})")
+    times = resnet50_times()
+    return ("integers: untrained ResNet-50 with VNNI, 8 images", f"{times['MXNet with gluon_compress, dense']} ms",
+            f"{times['MXNet with gluon_compress, dense int8']} ms (ONNX Runtime {times['ONNX Runtime, dense int8']}, "
+            f"OpenVINO {times['OpenVINO, dense int8']})")
 
 
 def way_out():
-    times = read("way_out.json")["networks"]["resnet50"]["times"]["8"]
-    before, after = (times[system]["median_ms"] for system in
-                     ("OpenVINO with NNCF, dense int8", "OpenVINO, pruned int8"))
-    return ("channels and integers: untrained ResNet-50 in OpenVINO, 8 images", f"{before:.0f} ms (NNCF, all channels)",
-            f"{after:.0f} ms (half the MACs)")
+    times = resnet50_times()
+    return ("channels and integers: untrained ResNet-50 in OpenVINO, 8 images",
+            f"{times['OpenVINO with NNCF, dense int8']} ms (NNCF, all channels)",
+            f"{times['OpenVINO, pruned int8']} ms (half the MACs)")
 
 
 def distilled():

@@ -1,4 +1,5 @@
 """The numbers in the pages are the measured ones, the commands the ones that are run, the map is the tree."""
+import importlib.util
 import json
 import re
 import tarfile
@@ -52,6 +53,25 @@ def test_results_are_of_the_long_tutorials():
     results = {path.stem: json.loads(path.read_text()) for path in files}
     assert sorted(results) == tutorials
     assert all(result["long"] for result in results.values())
+
+
+def test_what_a_tutorial_printed_stays_when_its_last_table_is_measured_again():
+    module = importlib.util.spec_from_file_location("measuring_the_course", ROOT / "benchmarks" / "course.py")
+    course = importlib.util.module_from_spec(module)
+    module.loader.exec_module(course)
+    printed = (ROOT / "benchmarks" / "results" / "10_the_way_out.txt").read_text()
+    before, last = printed[:printed.rindex("\nnetwork  ") + 1], printed[printed.rindex("\nMade in "):]
+    assert "\nnetwork  " in before and "$ gluon-compress export" in before  # a report's table, and the commands
+    assert course.with_last_table(printed, "network  ms\n(2 threads)") == f"{before}network  ms\n(2 threads){last}"
+
+
+def test_the_course_says_which_tutorial_was_measured_on_other_threads(monkeypatch):
+    def result(tutorial, threads):
+        return {"tutorial": tutorial, "threads": threads, "machine": {"load before": 4.3}}
+    monkeypatch.setattr(publish, "recorded", lambda folder: [result("01_one", 2), result("02_two", 2)])
+    assert publish.threads_text({"runtime": {"threads": 2}}) == "2 threads"
+    monkeypatch.setattr(publish, "recorded", lambda folder: [result("01_one", 2), result("02_two", 1)])
+    assert "02_two on 1, at a load of 4.3" in publish.threads_text({"runtime": {"threads": 2}})
 
 
 def test_networks_reach_what_the_course_promises():

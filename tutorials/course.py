@@ -38,6 +38,12 @@ def table(rows):
          f"{row['bytes']:,}", time_text(row)) for row in rows])
 
 
+def conditions(measured):
+    """The line below the table: on what it was measured."""
+    return (f"({measured['test_images']:,} test images; ms: forward pass of a batch of {measured['example_shape'][0]}, "
+            f"{measured['threads']} threads, {measured['rows'][0]['rounds']} rounds in which the networks take turns)")
+
+
 def show_training(title, history):
     """Print one line per training: an epoch's bar goes away when the epoch is over, and in a file there is none."""
     epochs = [f"epoch {epoch['epoch']}: loss {epoch['loss']:.4f}, accuracy {epoch['accuracy']:.4f}" + (
@@ -132,15 +138,13 @@ class Results:
     def finish(self):
         """Measure the times, print the table, keep it as JSON, say what was made."""
         measure_times(self.rows, self.example)
-        status = gc.runtime.status()
-        text = json.dumps({"tutorial": self.name, "long": LONG, "example_shape": self.example.shape,
-                           "test_images": sum(len(labels) for _, labels in self.test_data),
-                           "threads": status.threads, "rows": self.rows, "numbers": self.numbers}, indent=2)
+        measured = {"tutorial": self.name, "long": LONG, "example_shape": self.example.shape,
+                    "test_images": sum(len(labels) for _, labels in self.test_data),
+                    "threads": gc.runtime.status().threads, "rows": self.rows, "numbers": self.numbers}
+        text = json.dumps(measured, indent=2)
         write_atomically(self.path(".json"), lambda path: path.write_text(text + "\n"))
         print(table(self.rows))
-        print(f"({sum(len(labels) for _, labels in self.test_data):,} test images; "
-              f"ms: forward pass of a batch of {len(self.example)}, {status.threads} threads, {self.rows[0]['rounds']} "
-              f"rounds in which the networks take turns)")
+        print(conditions(measured))
         made = [file.name for file in sorted(OUTPUT.glob(f"{self.name}[-.]*"))
                 if ".timed" not in file.name and file.stat().st_mtime >= STARTED]
         print(f"Made in {OUTPUT}: {', '.join(made)}, and the timed networks, {self.name}-*.timed-*")
