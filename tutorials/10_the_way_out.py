@@ -250,13 +250,13 @@ for (runtime, precision), engine in engines.items():
 #
 # `gc.report` takes networks of all engines. Give it what you compared before, and it prints one table; `write_html`
 # makes a page of it, which needs nothing but a browser. Milliseconds are for a batch of 100 images on the same number
-# of threads. The figure shows these: the integers are far below fp32 in each engine. But MXNet takes as long for the
-# pruned network in fp32 as for the original, or longer: the first stage has 28 channels left, as the library goes down
-# to multiples of 4 where multiples of 8 would leave a layer whole, and the kernels are slow at 28. In the table `bytes`
-# counts an integer weight as one byte and every other number as four, `entropy` is what a simple entropy coder makes of
-# them, and `file` is the size of the file. (In the quick version accuracies here are those of 500 images. The last
-# table of this tutorial times all networks once more, in turn: on a machine that others use, too, that is fairer than
-# one after the other as here, and the milliseconds differ.)
+# of threads. The figure shows these: the integers are far below fp32 in each engine. Here one network is timed after
+# the other, and on a machine that others use, too, the first may look slower than it is. The last table of this
+# tutorial times all of them once more, in turn, which is fairer. There MXNet takes as long for the pruned network in
+# fp32 as for the original, or longer: the first stage has 28 channels left, as the library goes down to multiples of 4 where
+# multiples of 8 would leave a layer whole, and the kernels are slow at 28. In the table here `bytes` counts an integer
+# weight as one byte and every other number as four, `entropy` is what a simple entropy coder makes of them, and `file`
+# is the size of the file. (In the quick version accuracies here are those of 500 images.)
 
 # %%
 some = results.test_data if LONG else test.subset(slice(0, 500)).batches(100)
