@@ -253,10 +253,10 @@ for (runtime, precision), engine in engines.items():
 # of threads. The figure shows these: the integers are far below fp32 in each engine. Here one network is timed after
 # the other, and on a machine that others use, too, the first may look slower than it is. The last table of this
 # tutorial times all of them once more, in turn, which is fairer. There MXNet takes as long for the pruned network in
-# fp32 as for the original, or longer: the first stage has 28 channels left, as the library goes down to multiples of 4 where
-# multiples of 8 would leave a layer whole, and the kernels are slow at 28. In the table here `bytes` counts an integer
-# weight as one byte and every other number as four, `entropy` is what a simple entropy coder makes of them, and `file`
-# is the size of the file. (In the quick version accuracies here are those of 500 images.)
+# fp32 as for the original, or longer: the first stage has 28 channels left, as the library goes down to multiples of 4
+# where multiples of 8 would leave a layer whole, and the kernels are slow at 28. In the table here `bytes` counts an
+# integer weight as one byte and every other number as four, `entropy` is what a simple entropy coder makes of them, and
+# `file` is the size of the file. (In the quick version accuracies here are those of 500 images.)
 
 # %%
 some = results.test_data if LONG else test.subset(slice(0, 500)).batches(100)
