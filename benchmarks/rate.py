@@ -214,9 +214,7 @@ def table(measurements: list[Measurement], rule: str) -> str:
     for measurement in measurements:
         original, ours = measurement.found["original"], measurement.chosen(OURS, rule)
         theirs = measurement.chosen(NNCODEC, rule)
-        if ours is None:
-            continue
-        less = f"{100 * (1 - ours['bytes'] / theirs['bytes']):.0f} %" if theirs else ""
+        less = f"{100 * (1 - ours['bytes'] / theirs['bytes']):.0f} %" if ours and theirs else ""
         rows.append((NETWORKS[measurement.name], f"{original['bytes']:,}", f"{100 * original['test accuracy']:.2f}",
                      *_cells(theirs, original, "qp {}"), *_cells(ours, original, "rate {}"), less))
     heads = ("network", ".params", "test %", "nncodec", "bytes", "times", "test %", "ours", "bytes", "times", "test %",
@@ -226,7 +224,7 @@ def table(measurements: list[Measurement], rule: str) -> str:
 
 def _cells(point: dict[str, Any] | None, original: dict[str, Any], setting: str) -> tuple[str, str, str, str]:
     if point is None:
-        return "", "", "", ""
+        return "none", "", "", ""
     return (setting.format(point["setting"]), f"{point['bytes']:,}", f"{original['bytes'] / point['bytes']:.1f}",
             f"{100 * point['test accuracy']:.2f}")
 

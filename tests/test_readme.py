@@ -4,12 +4,14 @@ import json
 import re
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
 import publish
 import pytest
+import rate
 from networks import NormNet, build, identical, values
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +41,14 @@ def test_every_result_that_is_printed_is_published():
     published = (ROOT / "benchmarks" / "README.md").read_text()
     for path in (ROOT / "benchmarks" / "results").glob("[!0-9]*.txt"):
         assert f"{path.name}: begin" in published or f"(results/{path.name})" in published, path.name
+
+
+def test_the_table_of_chosen_files_says_where_none_was():
+    point, original = {"setting": -28, "bytes": 50, "test accuracy": 0.9}, {"bytes": 100, "test accuracy": 0.92}
+    network = SimpleNamespace(name="lenet_mnist", found={"original": original},
+                              chosen=lambda coder, rule: point if coder == rate.NNCODEC else None)
+    _, _, row = rate.table([network], "held-out loss").splitlines()
+    assert re.split(r"\s{2,}", row.strip()) == ["LeNet", "100", "92.00", "qp -28", "50", "2.0", "90.00", "none"]
 
 
 def test_the_readme_is_a_manual_that_a_terminal_shows():
