@@ -234,6 +234,9 @@ PASSES = {
         F.transpose(F.reshape(x, (0, 0, -1)), axes=(0, 2, 1)), positions)), layer=dense(6, flatten=False),
         shapes={"positions": (1, 36, 8)}),
     "one value for all": between(lambda net, F, x, scale: F.broadcast_mul(x, scale), shapes={"scale": (1, 1, 1, 1)}),
+    "layer scale of the last axis": between(lambda net, F, x, scale: F.broadcast_mul(F.transpose(
+        x, axes=(0, 2, 3, 1)), scale), shapes={"scale": (8,)}),
+    "fewer axes": between(lambda net, F, x: F.broadcast_mul(F.mean(net.layer(x), axis=0), x), layer=conv(8)),
     "channels as many as rows": between(lambda net, F, x: F.broadcast_mul(x, F.mean(net.layer(x), axis=1,
         keepdims=True)),
                                         first=conv(6), layer=conv(6)),
@@ -518,6 +521,9 @@ PINNED = {
     "an input of that many channels": stays(lambda net, F, x, y: F.broadcast_add(x, y),
         "broadcast_add .*channels that stay",
                                             shapes=(IMAGES, (2, 8, 1, 1))),
+    "an input of that many channels and fewer axes": stays(lambda net, F, x, y: F.broadcast_add(F.transpose(
+        x, axes=(0, 2, 3, 1)), y), "broadcast_add .*channels that stay", shapes=(IMAGES, (8,))),
+    "a choice by rows": stays(lambda net, F, x, y: F.where(y, x, -x), "condition has fewer axes", shapes=(IMAGES, (2,))),
     "a layer's one channel for many": stays(lambda net, F, x: F.broadcast_axis(net.one(x), axis=1, size=8) + x,
                                             "channels that stay", one=conv(1)),
     "group norm of one group": stays(lambda net, F, x: net.layer(x), "have to go together",
@@ -570,6 +576,11 @@ PINNED = {
 
 
 CASES = {**{name: (factory, IMAGES) for name, factory in PASSES.items()}, **WHOLE}
+LEFT_OUT = {  # of the others the head alone
+    "one value for all": {"scale", "head"}, "two inputs, two outputs": {"one", "two"},
+    **dict.fromkeys(("channels as many as rows", "sampled pixels", "transformed image"), {"layer", "head"}),
+    "attention map": {"map", "head"}, "batch_dot by weights": {"rows", "head"},
+    "broadcast_like of one channel": {"one", "head"}}
 PLAIN = {"batch norm with relu", *UNARY, *ROUNDING, *(name for name in PASSES if name.startswith(("x ", "broadcast_",
     "_", "elemwise"))), *(name for name in PASSES if name.endswith("of a number"))}
 
@@ -596,7 +607,7 @@ def test_channels_pass_through(name, ratio):
     original, _ = make(factory, shapes)
     before = run(original, inputs)
     plan = prune_channels(net, inputs, ratio, round_to=1)
-    assert set(plan.left_out) <= {"head", "one", "two"} if name.startswith("two inputs") else {"head"}
+    assert set(plan.left_out) == LEFT_OUT.get(name, {"head"})
     zero_removed(original, plan)
     more = examples(shapes, batch=3)  # not the batch that the channels were followed with
     for batch in (inputs, more):

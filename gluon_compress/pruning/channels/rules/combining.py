@@ -23,14 +23,20 @@ def _elementwise(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     shapes = [node.input_shape(index) for index in range(len(inputs))]
     if node.get("lhs_axes") is not None or node.get("rhs_axes") is not None:  # broadcast_like
         return _broadcast_axes(node, inputs, tracker)
-    if any(len(shape) != len(node.shapes[0]) and prod(shape) > 1 for shape in shapes):
-        return stop(node, inputs, tracker, "its inputs have different numbers of axes")
-    full = [labels for index, labels in enumerate(inputs) if labels is not None
-            and len(shapes[index]) == len(node.shapes[0])
-            and shapes[index][labels.axis] == node.shapes[0][labels.axis]]
+    if node.operator == "where" and len(shapes[0]) < len(node.shapes[0]) and prod(shapes[0]) > 1:
+        return stop(node, inputs, tracker, "its condition has fewer axes than what it chooses from")
+    behind = _from_behind(node, inputs)
+    full = [labels for labels, shape in zip(behind, shapes) if labels is not None
+            and shape[labels.axis - len(node.shapes[0])] == node.shapes[0][labels.axis]]
     if not full:
         return stop(node, inputs, tracker, "a single channel for many")
-    return [_aligned(node, inputs, min(full, key=tracker.are_copies), tracker)]
+    return [_aligned(node, behind, min(full, key=tracker.are_copies), tracker)]
+
+
+def _from_behind(node: Node, inputs: Inputs) -> Inputs:
+    """The labels, on the axes of the output: the last axis of an input with fewer axes is that of the output."""
+    missing = [len(node.shapes[0]) - len(node.input_shape(index)) for index in range(len(inputs))]
+    return [labels and Labels(labels.axis + number, labels.ids) for labels, number in zip(inputs, missing)]
 
 
 def _broadcast_axes(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
@@ -43,18 +49,22 @@ def _broadcast_axes(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
 
 
 def _aligned(node: Node, inputs: Inputs, result: Labels, tracker: Tracker) -> Labels | None:
-    """``result``, the labels of an output that each input meets position by position, or by broadcasting."""
+    """``result``, the labels of an output that each input meets position by position, or by broadcasting.
+
+    All labels are on the axes of the output.
+    """
     axis, size = result.axis, node.shapes[0][result.axis]
     reason = f"read by {node.operator} ({node.name}) together with channels that stay"
     for index, (labels, (source, _)) in enumerate(zip(inputs, node.inputs)):
         shape = node.input_shape(index)
-        here = shape[axis] if len(shape) == len(node.shapes[0]) else 1  # a single element, for all
+        own_axis = axis - len(node.shapes[0]) + len(shape)
+        here = shape[own_axis] if own_axis >= 0 else 1
         if labels is not None and labels.axis == axis and here == size:
             tracker.same(result.ids, labels.ids, reason)
             continue
         tracker.pin(labels, f"read by {node.operator} ({node.name}) with channels on axis {axis} of another input")
         if source.parameter is not None and not source.constant and here == size:
-            tracker.assign(node, index, axis, result.ids)
+            tracker.assign(node, index, own_axis, result.ids)
         elif here != 1:
             tracker.pin(result, reason)
     return result
