@@ -1,5 +1,6 @@
 """The guard and the parameter server: what a stranger who reaches a port can no longer do."""
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -194,15 +195,18 @@ from pathlib import Path
 import gluon_compress as gc
 workers = gc.workers.connect()
 mine = f"DMLC_PS_ROOT_PORT={os.environ['DMLC_PS_ROOT_PORT']}".encode()
-inodes = set()
+inodes, sockets = set(), set()
 for process in Path("/proc").iterdir():
     try:
-        if process.name.isdigit() and mine in (process / "environ").read_bytes().split(b"\\0"):
+        variables = (process / "environ").read_bytes().split(b"\\0") if process.name.isdigit() else []
+        if mine in variables:
+            sockets |= {variable[5:].decode() for variable in variables if variable.startswith(b"PORT=")}
             inodes |= {os.readlink(name) for name in (process / "fd").iterdir()}
     except OSError:
         pass
 lines = [line.split() for kind in ("tcp", "tcp6") for line in open(f"/proc/net/{kind}")]
 print("listening:", [line[1] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in inodes])
+print("sockets:", *sockets)
 if workers.rank == 0 and len(sys.argv) > 1:
     sys.path.insert(0, sys.argv[1])
     import strangers
@@ -222,7 +226,7 @@ def test_no_process_of_a_launched_cluster_listens_on_a_network(tmp_path, monkeyp
     (tmp_path / "ssh").chmod(0o755)
     (tmp_path / "hosts").write_text("\n".join(hosts))
     monkeypatch.setenv("PYTHONPATH", str(Path(guard.__file__).parents[1]))
-    port, sockets = str(free_port()), set(guard.FOLDER.glob("?????????"))
+    port = str(free_port())
     asked = ["--hosts", str(tmp_path / "hosts"), "--ssh", str(tmp_path / "ssh"), "--port", port] if hosts else []
     result = CliRunner().invoke(launch.main, [*asked, str(tmp_path / "train.py"),
                                               *([str(Path(__file__).parent), port, str(tmp_path)] if hosts else [])])
@@ -230,4 +234,5 @@ def test_no_process_of_a_launched_cluster_listens_on_a_network(tmp_path, monkeyp
     assert result.output.count("listening: []\n") == 2 and result.output.count("] [2.]\n") == 2, result.output
     assert ("does not know the secret of this run" in result.output) == bool(hosts)
     assert not (tmp_path / "made").exists()
-    assert set(guard.FOLDER.glob("?????????")) <= sockets  # nothing stays
+    sockets = set(re.findall(r"\b\d{9}\b", " ".join(re.findall("sockets: (.*)", result.output))))
+    assert len(sockets) == 4 and not [name for number in sockets for name in guard.FOLDER.glob(f"{number}*")]
