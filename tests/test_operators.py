@@ -523,7 +523,8 @@ PINNED = {
                                             shapes=(IMAGES, (2, 8, 1, 1))),
     "an input of that many channels and fewer axes": stays(lambda net, F, x, y: F.broadcast_add(F.transpose(
         x, axes=(0, 2, 3, 1)), y), "broadcast_add .*channels that stay", shapes=(IMAGES, (8,))),
-    "a choice by rows": stays(lambda net, F, x, y: F.where(y, x, -x), "condition has fewer axes", shapes=(IMAGES, (2,))),
+    "a choice by rows": stays(lambda net, F, x, y: F.where(y, x, -x), "condition has fewer axes",
+                             shapes=(IMAGES, (2,))),
     "a layer's one channel for many": stays(lambda net, F, x: F.broadcast_axis(net.one(x), axis=1, size=8) + x,
                                             "channels that stay", one=conv(1)),
     "group norm of one group": stays(lambda net, F, x: net.layer(x), "have to go together",
