@@ -14,6 +14,7 @@ from gluon_compress.errors import CheckpointError, NetworkError, RecordError
 from gluon_compress.models import LeNet, SimpleCNN
 from gluon_compress.network import parameters
 from gluon_compress.pruning import GradualPruner, MaskedTrainer, Masks, prune_channels, prune_custom, prune_magnitude
+from interrupts import interrupted_at
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer, nn
 from networks import NormNet, SharedWeights, build, exported, fresh, identical, values
@@ -55,6 +56,20 @@ def test_zeros_stay_exactly_zero_and_survivors_move(optimizer):
         assert np.isfinite(after[name]).all()
         assert np.mean(after[name][kept] != before[name][kept]) > 0.8, name
     assert not np.array_equal(after["output.bias"], before["output.bias"])
+
+
+@pytest.mark.parametrize("gradual", [False, True])
+def test_zeros_stay_after_ctrl_c_anywhere_in_a_step(gradual):
+    """Momentum from before the pruning moves them within it; and a pruner that is interrupted prunes all the same."""
+    net, example = build(NormNet)
+    dense = prune_magnitude(net, 0)
+    trainer = MaskedTrainer(net, GradualPruner(net, 0.7, 5, frequency=1, begin=2) if gradual else dense, "sgd", MOMENTUM)
+    train(net, example, trainer, 1 if gradual else 2)
+    if not gradual:
+        trainer.replace_masks(prune_magnitude(net, 0.7))
+    for line in interrupted_at(lambda: train(net, example, trainer, 1), range(1, 9999, 7)):
+        assert moved_zeros(net, trainer.masks) == 0, line
+    assert trainer.masks.sparsity == pytest.approx(0.7, abs=0.01)
 
 
 def test_zeros_stay_under_group_adagrad():

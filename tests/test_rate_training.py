@@ -9,6 +9,7 @@ from gluon_compress.coding.training.code_lengths import PRIOR, code_lengths
 from gluon_compress.coding.training.steps import LARGEST, StepOptimizer, scale_of, step_of
 from gluon_compress.errors import NetworkError, RecordError
 from gluon_compress.models import LeNet300100
+from interrupts import interrupted_at
 from mxnet import autograd, gluon
 from networks import NormNet, build, identical, values
 
@@ -207,6 +208,19 @@ def test_a_step_that_fails_leaves_whole_steps():
     with pytest.raises(UserWarning, match="has not been updated by backward"):
         trainer.step(len(example))
     assert identical(before, values(net))
+
+
+def test_after_ctrl_c_anywhere_in_a_step_the_network_holds_whole_steps_and_the_trainer_what_they_are_of():
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 1.0, "sgd", {"learning_rate": 0}, frequency=1, step_rate=0.3)
+    latents = {name: trainer.state_tensors()[name] for name in trainer.steps}
+    lines = 0
+    for lines in interrupted_at(lambda: trained(trainer, net, example), range(1, 9999, 17)):
+        assert identical(latents, {name: trainer.state_tensors()[name] for name in latents}), lines
+        for name, codes in trainer.codes().items():
+            expected = np.clip(np.rint(latents[name] / trainer.steps[name]), -LARGEST, LARGEST)
+            np.testing.assert_array_equal(values(net)[name], expected * trainer.steps[name] + 0, str(lines))
+    assert lines > 300
 
 
 @pytest.mark.parametrize("penalty", ["x", None, -1, np.nan, True])

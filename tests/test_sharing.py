@@ -14,6 +14,7 @@ from gluon_compress.measuring.plots import plot_codebooks
 from gluon_compress.pruning import Masks, prune_channels, prune_magnitude
 from gluon_compress.quantization import fold_batch_norm, quantize_weights
 from gluon_compress.training import fit
+from interrupts import interrupted_at
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Trainer, nn
 from networks import (Assorted, NormNet, OwnWeight, SharedWeights, assert_close, build, exported, identical,
@@ -313,6 +314,15 @@ def test_clusters_stay_equal_to_the_bit_and_zeros_zero_under_every_optimizer(opt
     assert len(np.unique(after["features.4.weight"])) > 100  # not shared: it trains as usual
     assert not identical(trainer.codebooks.centroids, books.centroids)
     assert len(np.unique(trainer.codebooks.codes(net)["output.weight"])) == 7
+
+
+def test_clusters_stay_equal_and_zeros_zero_after_ctrl_c_anywhere_in_a_step():
+    net, example, books = two_layers()
+    trainer, codes = CentroidTrainer(net, books, "sgld", {"learning_rate": 1e-4}), books.codes(net)  # adds noise
+    for line in interrupted_at(lambda: train(net, example, trainer, 1), range(1, 9999, 5)):
+        for name, numbers in codes.items():
+            for code in np.unique(numbers):
+                assert len(np.unique(values(net)[name][numbers == code])) == 1, (line, name, code)
 
 
 @pytest.mark.parametrize("update_on_kvstore", [True, False])

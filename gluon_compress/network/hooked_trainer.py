@@ -10,6 +10,7 @@ from mxnet.gluon import Parameter, Trainer
 
 from ..arguments import check_number
 from ..errors import RecordError
+from .ctrl_c import undisturbed
 from .trainer import accept_both_interfaces
 
 
@@ -50,7 +51,7 @@ class PruningTrainer(Trainer, ABC):
         """The weights are updated."""
 
     def _after_failed_update(self) -> None:
-        """The update of the weights has ended in an error, before the first of them or in between."""
+        """The update of the weights has ended in an error or Ctrl-C: wherever, from the one before it to that after."""
 
     @abstractmethod
     def _meet_workers(self) -> None:
@@ -122,13 +123,15 @@ class PruningTrainer(Trainer, ABC):
     def _update(self, ignore_stale_grad: bool = False) -> None:
         if not self._update_on_kvstore:
             self._before_update()  # update() may come without allreduce_grads()
-            self._before_reduced_update()
         try:
+            if not self._update_on_kvstore:
+                self._before_reduced_update()
             super()._update(ignore_stale_grad)
+            self._after_update()
         except BaseException:  # after Ctrl-C, too: no weights of half a step
-            self._after_failed_update()
+            with undisturbed():
+                self._after_failed_update()
             raise
-        self._after_update()
 
 
 class _HookedUpdater(mx.optimizer.Updater):

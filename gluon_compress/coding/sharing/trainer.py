@@ -150,9 +150,16 @@ class CentroidTrainer(MaskedTrainer):
         self._summed = True
 
     def _after_update(self) -> None:
+        self._level_weights()
+        super()._after_update()
+
+    def _after_failed_update(self) -> None:
+        self._level_weights()
+        super()._after_failed_update()
+
+    def _level_weights(self) -> None:
         for shared in self._shared:
             shared.level_weights()
-        super()._after_update()
 
     def _meet_workers(self) -> None:
         super()._meet_workers()

@@ -61,7 +61,7 @@ class CodedTensor:
         return self.lengths.bits(np.abs(self.latents[0].asnumpy()) / step)
 
     def add_penalty(self, strength: float, step: np.float32) -> mx.nd.NDArray:
-        """Add the gradient of ``strength * bits``, and put the values before rounding into the parameter.
+        """Add the gradient of ``strength * bits``.
 
         Returns the derivative of loss and penalty by the logarithm of the step: d(step round(v / step)) / d(ln step) is
         ``w - v``, as rounding counts as the identity, and bits depend on ``v / step`` alone.
@@ -73,8 +73,12 @@ class CodedTensor:
             pull = mx.nd.sign(latent) * (near * excess + self.lengths.more) * (strength / float(step))
             slopes.append((gradient * (value - latent) - pull * latent).sum())
             gradient += pull
-            mx.nd.identity(latent, out=value)
         return slopes[0]
+
+    def unround(self) -> None:
+        """The parameter's values are those before rounding."""
+        for latent, value in zip(self.latents, self.values()):
+            mx.nd.identity(latent, out=value)
 
     def keep(self) -> None:
         """The parameter's values are those before rounding from now on."""

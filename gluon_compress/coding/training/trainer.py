@@ -14,6 +14,7 @@ from ...arguments import check_flag, check_integer, check_number, shown
 from ...errors import NetworkError, RecordError
 from ...files.schema import Malformed, fields, integer, list_of, maybe, number
 from ...network.checks import check_net
+from ...network.ctrl_c import undisturbed
 from ...network.hooked_trainer import PruningTrainer
 from ...network.layer import CONVOLUTIONS, Which, select_layers
 from ...network.trainer import optimizer_of
@@ -118,6 +119,7 @@ class RateTrainer(PruningTrainer):
         self._count = sum(tensor.counted.size for tensor in tensors)
         self._steps = StepOptimizer(np.log2([tensor.first_step() for tensor in tensors]), step_rate)
         self._slopes: list[Any] = [0.0] * len(tensors)  # of the loss, by the logarithm of each step
+        self._unrounded = False  # whether the network holds the values before rounding, as within an update
         self._first_rate = self.learning_rate
         self._round()
         self._count_codes()
@@ -179,10 +181,15 @@ class RateTrainer(PruningTrainer):
         strength = self._strength() / optimizer_of(self).rescale_grad
         for index, (tensor, step) in enumerate(zip(self._tensors, self._current_steps())):
             self._slopes[index] = tensor.add_penalty(strength, step) + self._slopes[index]
+        with undisturbed():
+            self._unrounded = True
+            for tensor in self._tensors:
+                tensor.unround()
 
     def _after_failed_update(self) -> None:
-        self._keep_latents()
-        self._round()
+        if self._unrounded:
+            self._keep_latents()
+            self._round()
 
     def _after_update(self) -> None:
         self._keep_latents()
@@ -196,8 +203,9 @@ class RateTrainer(PruningTrainer):
             self._round()
 
     def _keep_latents(self) -> None:
-        for tensor in self._tensors:
-            tensor.keep()
+        with undisturbed():
+            for tensor in self._tensors:
+                tensor.keep()
 
     def _strength(self) -> float:
         """What a bit costs now."""
@@ -234,8 +242,10 @@ class RateTrainer(PruningTrainer):
         self._steps.move(slopes * optimizer_of(self).rescale_grad, factor)
 
     def _round(self) -> None:
-        for tensor, step in zip(self._tensors, self._current_steps()):
-            tensor.round(step)
+        with undisturbed():
+            for tensor, step in zip(self._tensors, self._current_steps()):
+                tensor.round(step)
+            self._unrounded = False
 
     def _count_codes(self) -> None:
         for tensor, step in zip(self._tensors, self._current_steps()):

@@ -108,7 +108,7 @@ class GradualPruner:
         self.step += 1
         try:
             return self._prune_when_due()
-        except Exception:
+        except BaseException:  # Ctrl-C, too: the update that is due is not left out
             self.step -= 1
             raise
 

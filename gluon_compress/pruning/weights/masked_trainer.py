@@ -137,8 +137,13 @@ class MaskedTrainer(PruningTrainer):
 
     def _after_update(self) -> None:
         self._mask_weights()
-        if self._pruner is not None and self._pruner.advance():
-            self._hold(self._pruner.masks)
+        if self._pruner is not None:
+            self._pruner.advance()
+            if self._pruner.masks is not self._masks:
+                self._hold(self._pruner.masks)
+
+    def _after_failed_update(self) -> None:
+        self._mask_weights()
 
     def _meet_workers(self) -> None:
         """Raise ``RecordError`` where the masks are not those of worker 0."""
