@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import gluon_compress as gc
@@ -92,6 +93,26 @@ def test_a_planted_lock_file_is_not_written_through(tmp_path):
     with lock(tmp_path / "file"):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize("moment", ["before", "while it writes"])
+def test_behind_a_planted_link_nothing_is_removed(tmp_path, moment):
+    """One that looks like the folder of a call that was killed, or that takes the place of the folder of this call."""
+    (tmp_path / "victim").mkdir()
+    for name in ("lock", "precious"):
+        (tmp_path / "victim" / name).write_text("precious")
+    (tmp_path / "shared").mkdir()
+
+    def write(temporary):
+        temporary.write_text("new")
+        if moment == "while it writes":
+            temporary.parent.rename(tmp_path / "moved")
+            temporary.parent.symlink_to(tmp_path / "victim")
+    if moment == "before":
+        (tmp_path / "shared" / ".file.0123456789abcdef.tmp").symlink_to(tmp_path / "victim")
+    with suppress(OSError):
+        write_atomically(tmp_path / "shared" / "file", write)
+    assert sorted(os.listdir(tmp_path / "victim")) == ["lock", "precious"]
 
 
 @pytest.mark.parametrize("path, error, message", [

@@ -82,11 +82,12 @@ def remove_leftovers(target: Path) -> None:
 
 
 def _remove_leftover(folder: Path) -> None:
-    try:
-        number = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        os.rmdir(folder)  # its call was killed, or is just about to make the lock: then it takes another folder
-        return
+    with _opened(folder) as directory:
+        try:
+            number = os.open("lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        except FileNotFoundError:
+            os.rmdir(folder)  # its call was killed, or is just about to make the lock: then it takes another folder
+            return
     try:
         if _try_lock(number):
             _remove(folder)
@@ -96,11 +97,21 @@ def _remove_leftover(folder: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove a folder with its files, the lock last."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for name in sorted(os.listdir(folder), key="lock".__eq__):
+    with suppress(FileNotFoundError, NotADirectoryError), _opened(folder) as directory:
+        for name in sorted(os.listdir(directory), key="lock".__eq__):
             with suppress(FileNotFoundError):
-                os.unlink(folder / name)
+                os.unlink(name, dir_fd=directory)
         os.rmdir(folder)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """The folder itself, by which its files are reached: never what a link of its name, planted meanwhile, leads to."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
 
 
 def make_folder(folder: Path) -> None:
