@@ -1,6 +1,7 @@
 """``gc.coding.compress``: what its stages make and choose, that a killed run goes on, and what it refuses."""
 import json
 import os
+import random
 import signal
 
 import gluon_compress as gc
@@ -454,15 +455,32 @@ def test_one_batch_cannot_both_calibrate_and_choose(net):
             data=HELD_OUT[:1], calibration_data=None)
 
 
-def test_shuffled_training_data_calibrate_with_the_same_samples_each_time(net, tmp_path):
+def test_shuffled_and_augmented_training_data_calibrate_with_the_same_inputs_each_time(net, trained):
+    """MXNet's, NumPy's and Python's generators all have their part in them."""
     images, labels = (np.concatenate([batch[part].asnumpy() for batch in TRAINING]) for part in (0, 1))
-    shuffled = mx.gluon.data.DataLoader(mx.gluon.data.ArrayDataset(images, labels), 50, shuffle=True)
-    arguments = {"training_data": shuffled, "stages": [Rounding(rate=0.1)], "folder": tmp_path, **QUIET}
-    before = snapshot(net)
-    first = compress(net, HELD_OUT, 1.0, **arguments)
-    gc.network.restore_snapshot(net, before)
-    again = compress(net, HELD_OUT, 1.0, **arguments)  # other calibration data would be refused
-    assert again.to_dict() == first.to_dict()
+    dataset = mx.gluon.data.ArrayDataset(images, labels).transform_first(
+        lambda image: image + mx.nd.random.uniform(0, 0.1).asscalar() + np.random.rand() * 0.1 + random.random() * 0.1)
+    shuffled, found = mx.gluon.data.DataLoader(dataset, 50, shuffle=True), []
+    for _ in range(2):
+        gc.network.restore_snapshot(net, trained)
+        compress(net, HELD_OUT, 1.0, training_data=shuffled, stages=[Rounding(rate=0.1)], **QUIET)
+        found.append(snapshot(net))
+    assert identical(*found)
+
+
+def test_training_data_that_are_others_in_each_pass_go_on_in_their_folder(net, trained, tmp_path):
+    """As from the workers of a DataLoader, whose generators nobody outside can seed."""
+    class Augmented(Counted):
+        def __iter__(self):
+            self.passes += 1
+            return ((inputs + 0.01 * self.passes, label) for inputs, label in self.batches)
+    arguments = {"training_data": Augmented(TRAINING), "stages": SHORT, "folder": tmp_path, **QUIET}
+    with pytest.raises(KeyboardInterrupt):
+        compress(net, Counted(HELD_OUT, 5), 0.02, **arguments)
+    assert compress(net, HELD_OUT, 0.02, **arguments).rows[-1]["fits"]
+    with pytest.raises(CheckpointError, match="calibration_data is"):
+        gc.network.restore_snapshot(net, trained)
+        compress(net, HELD_OUT, 0.02, **arguments, calibration_data=INPUTS)
 
 
 def test_settings_may_be_numpy_s_numbers_and_those_that_no_file_holds_are_refused(net, tmp_path):
@@ -487,6 +505,20 @@ def test_settings_may_be_numpy_s_numbers_and_those_that_no_file_holds_are_refuse
 
 def test_pruning_without_training_data_is_refused(net):
     refused(net, TypeError, "training_data is None, and Pruning trains", stages=[Pruning()])
+
+
+def test_an_error_of_the_user_s_in_training_comes_out_whatever_it_says(net, trained):
+    def loss(*_):
+        raise ValueError("this loss cannot work without weights for the classes")
+    refused(net, ValueError, "without weights for the classes", training_data=TRAINING, stages=[Pruning(loss=loss)])
+    assert identical(trained, snapshot(net))
+
+
+def test_pruning_ends_where_a_layer_would_lose_all_weights(net):
+    """However much accuracy may be lost: the second half of the weights takes all of this layer's."""
+    net[0].weight.set_data(net[0].weight.data() * 1e-4)
+    result = compress(net, HELD_OUT, 1.0, TRAINING, INPUTS, [Pruning(epochs=1, bisections=0)], **QUIET)
+    assert result.rows[-1]["settings"] == {"sparsity": 0.0} and net[0].weight.data().asnumpy().all()
 
 
 def test_an_error_in_a_late_stage_puts_back_what_earlier_ones_did(net, trained):

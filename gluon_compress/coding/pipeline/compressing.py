@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 from tqdm import tqdm
@@ -83,7 +84,7 @@ def compress(net: HybridBlock, data: Iterable[Any], max_accuracy_drop: float = 0
         at once. Work of another network, data or settings is refused. Training data that are shuffled or augmented are
         known by their number alone.
     seed : int
-        At least 0.
+        At least 0. MXNet's generator is seeded in any case, Python's and NumPy's where something is trained.
     progress : bool
         Print a line per stage, and show bars, on standard error.
 
@@ -160,10 +161,11 @@ def _split(data: Any, training_data: Any, calibration_data: Any) -> tuple[Any, A
 
 
 def _calibration_inputs(net: HybridBlock, data: Iterable[Any], most: int | None) -> list[Any]:
-    """Batches of about so many samples, or all; of shuffled data always the same ones."""
+    """Batches of about so many samples, or all; of data that this process shuffles or augments always the same ones."""
     states = random.getstate(), np.random.get_state()
     random.seed(0)
     np.random.seed(0)
+    mx.random.seed(0)  # its state cannot be read to be put back; augmentation draws from it
     try:
         batches: list[Any] = []
         for batch in go_through(data, "calibration_data"):
@@ -187,10 +189,11 @@ def _new_task(net: HybridBlock, data: Any, max_drop: float, training_data: Any, 
         inputs, labels = inputs_and_label(next(go_through(training_data, "training_data")), "training_data", net,
                                           context_of(net))
         check_labels(labels, call(net, inputs, "a batch of training_data"))
-    batches = _calibration_inputs(net, *calibration)
+    calibration_data, most = calibration  # samples of training data are known as these are
+    batches = _calibration_inputs(net, calibration_data, most)
     run = {"network": digest.digest_of(net)[:DIGITS], "data": judge.digest, "max_accuracy_drop": float(max_drop),
            "training_data": None if training_data is None else digest_of_training_data(training_data),
-           "calibration_data": digest_of_inputs(batches), "seed": int(seed),
+           "calibration_data": digest_of_inputs(batches) if most is None else "of training_data", "seed": int(seed),
            "stages": [{"stage": stage.name, **stage.description(net)} for stage in stages]}
     folder = WorkFolder(place, run, [ORIGINAL, *map(name_of, range(1, len(stages) + 1), stages)])
     return Task(judge, training_data, batches, folder, as_given(batches[0]), seed, progress)

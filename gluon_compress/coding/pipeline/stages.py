@@ -13,7 +13,7 @@ from ...arguments import check_choice, check_function, check_integer, check_numb
 from ...checkpoint.file import coded_size
 from ...network.layer import Which, select_layers
 from ...network.values import restore_snapshot, snapshot
-from ...pruning.weights.magnitude import PRUNABLE, prune_magnitude
+from ...pruning.weights.magnitude import PRUNABLE, LayerEmptied, magnitude_masks
 from ...pruning.weights.masked_trainer import MaskedTrainer, check_optimizer
 from ...pruning.weights.masks import Masks
 from ...quantization.rate.curvature import OUTPUTS
@@ -105,15 +105,15 @@ class Pruning:
                 nonlocal best
                 if not halvings:
                     return True  # nothing pruned
-                name = f"{task.stage}-{halvings:.4f}"
+                name, sparsity = f"{task.stage}-{halvings:.4f}", _sparsity(halvings)
                 restore_snapshot(net, best[0])
                 bar.update()
                 try:
-                    row = task.kept(name, net, lambda: self._trial(net, name, halvings, best[1], task), self.share)
-                except ValueError as error:
-                    if "without weights" not in str(error):
-                        raise
-                    return False  # a layer would have none left
+                    masks = magnitude_masks(net, sparsity, scope="global", select=self.select, exclude=self.exclude)
+                except LayerEmptied:
+                    return False
+                row = task.kept(name, net, lambda: (self._trained(net, name, masks, best[1], task),
+                                                    {"settings": {"sparsity": sparsity}}), self.share)
                 if row["fits"]:
                     kept = task.folder.load(name, net)
                     best = snapshot(net), kept, halvings
@@ -123,17 +123,15 @@ class Pruning:
         sparsity = _sparsity(best[2])
         return best[1], {"settings": {"sparsity": sparsity}, "note": f"sparsity {sparsity:.4f}"}
 
-    def _trial(self, net: HybridBlock, name: str, halvings: float, records: tuple[Record, ...], task: Task) -> Made:
-        sparsity = _sparsity(halvings)
-        masks = prune_magnitude(net, sparsity, scope="global", select=self.select, exclude=self.exclude)
+    def _trained(self, net: HybridBlock, name: str, masks: Masks, records: tuple[Record, ...],
+                 task: Task) -> tuple[Record, ...]:
         trainer = MaskedTrainer(net, masks, self.optimizer, self._settings)
         state = task.folder.path / f"{name}.state"
         assert task.training_data is not None  # check() has seen to it
         fit(net, task.training_data, self.epochs, trainer, one_cycle, self.loss, seed=task.seed, state_path=state,
             progress=task.progress)
         state.unlink(missing_ok=True)
-        others = tuple(record for record in records if not isinstance(record, (Masks, Scales)))
-        return (*others, masks), {"settings": {"sparsity": sparsity}}
+        return (*(record for record in records if not isinstance(record, (Masks, Scales))), masks)
 
 
 def _sparsity(halvings: float) -> float:

@@ -22,6 +22,10 @@ from .masks import Masks
 PRUNABLE = (*CONVOLUTIONS, "Dense")
 
 
+class LayerEmptied(ValueError):
+    """A layer would be left without weights."""
+
+
 def prune_threshold(net: HybridBlock, threshold: float, select: Which = None, exclude: Which = ()) -> Masks:
     """Set the weights with ``|w| <= threshold`` to zero: the first article's technique, for weights only.
 
@@ -54,8 +58,8 @@ def prune_threshold(net: HybridBlock, threshold: float, select: Which = None, ex
     kept = {layer.parameter_name: np.abs(layer.value()) > threshold for layer in chosen}
     for layer in chosen:
         if not kept[layer.parameter_name].any():
-            raise ValueError(f"threshold={threshold} would leave layer {layer.name} without weights: "
-                             f"its largest is {np.abs(layer.value()).max():.6g}")
+            raise LayerEmptied(f"threshold={threshold} would leave layer {layer.name} without weights: "
+                               f"its largest is {np.abs(layer.value()).max():.6g}")
     return _applied(Masks(kept, left_out), net)
 
 
@@ -213,12 +217,12 @@ def prune_custom(net: HybridBlock, kept: Mapping[str, Any]) -> Masks:
 
 
 def check_none_emptied(chosen: list[Layer], kept: Mapping[str, np.ndarray], what: str) -> None:
-    """Raise ``ValueError`` naming a layer of which ``kept`` keeps nothing."""
+    """Raise :class:`LayerEmptied` naming a layer of which ``kept`` keeps nothing."""
     for layer in chosen:
         mask = kept[layer.parameter_name]
         if not mask.any():
-            raise ValueError(f"{what} would leave layer {layer.name} {mask.shape} without weights; "
-                             f"lower it or leave the layer out")
+            raise LayerEmptied(f"{what} would leave layer {layer.name} {mask.shape} without weights; "
+                               f"lower it or leave the layer out")
 
 
 def _check_quantity(sparsity: Any, amount: Any) -> None:
