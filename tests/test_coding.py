@@ -314,6 +314,47 @@ def test_that_no_compiler_is_there_is_told_once_from_the_line_that_wanted_it(sou
     assert [warning.filename for warning in warned] == [__file__]
 
 
+@pytest.fixture
+def compiler(source, monkeypatch, tmp_path):
+    """Writes the script of a compiler, the only one that is found; ``$CC`` is the real one, ``$out`` what it makes."""
+    begin = [f"#!{shutil.which('sh')}", f"CC={next(filter(None, map(shutil.which, ('cc', 'gcc', 'clang'))))}",
+             f"PATH={os.environ['PATH']}", 'for each; do [ "$before" = -o ] && out=$each; before=$each; done', ""]
+
+    def make(script):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "cc").write_text("\n".join(begin) + script)
+        (tmp_path / "bin" / "cc").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return make
+
+
+@pytest.mark.parametrize(("script", "message"), [
+    ("echo junk > $out", "file too short|invalid ELF header"),
+    ('echo "int nothing;" | $CC -shared -o $out -xc -', "source_digest"),
+    ("echo In file: >&2; echo coder.c: fatal error: no stdio.h >&2; echo compilation terminated >&2; exit 7",
+     "ends with 7: coder.c: fatal error: no stdio.h"),
+    ("exit 1", "ends with 1: it gives no reason")])
+def test_that_a_compiler_makes_nothing_that_runs_is_told_with_its_reason(compiler, script, message):
+    compiler(script)
+    with pytest.warns(RuntimeWarning, match=f"no C compiler makes the coder .*({message})"):
+        assert native.library() is None
+
+
+def test_where_the_cache_runs_no_programs_the_coder_is_in_a_folder_of_this_process(compiler, tmp_path):
+    compiler(f'case $out in {tmp_path}/*) echo junk > $out;; *) exec $CC "$@";; esac')
+    assert not native.library()._name.startswith(str(tmp_path))
+
+
+def test_a_user_without_a_home_directory_has_the_coder(source, monkeypatch):
+    """As in a container, under a number that is no user's."""
+    def unknown(number):
+        raise KeyError(number)
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert native.library()
+
+
 def test_what_was_built_of_another_source_is_built_anew(source):
     assert native.library()
     built = source.with_name("_coder.cpython.so")
@@ -337,7 +378,7 @@ def test_an_editable_install_has_the_coder_where_there_is_a_compiler(tmp_path, c
     subprocess.run([sys.executable, "-c", build, tmp_path], cwd=tree, check=True, capture_output=True,
                    env={**os.environ, "CC": compiler})
     assert list(tmp_path.glob("*editable*.whl"))
-    built = [native._load(path) for path in tree.glob("gluon_compress/coding/_coder*.so")]
+    built = [native._loaded(path) for path in tree.glob("gluon_compress/coding/_coder*.so")]
     assert [bool(library) for library in built] == [True] * (compiler == "cc")
 
 

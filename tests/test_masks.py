@@ -62,8 +62,8 @@ def test_zeros_stay_exactly_zero_and_survivors_move(optimizer):
 def test_zeros_stay_after_ctrl_c_anywhere_in_a_step(gradual):
     """Momentum from before the pruning moves them within it; and a pruner that is interrupted prunes all the same."""
     net, example = build(NormNet)
-    dense = prune_magnitude(net, 0)
-    trainer = MaskedTrainer(net, GradualPruner(net, 0.7, 5, frequency=1, begin=2) if gradual else dense, "sgd", MOMENTUM)
+    masks = GradualPruner(net, 0.7, 5, frequency=1, begin=2) if gradual else prune_magnitude(net, 0)
+    trainer = MaskedTrainer(net, masks, "sgd", MOMENTUM)
     train(net, example, trainer, 1 if gradual else 2)
     if not gradual:
         trainer.replace_masks(prune_magnitude(net, 0.7))

@@ -217,7 +217,7 @@ def test_after_ctrl_c_anywhere_in_a_step_the_network_holds_whole_steps_and_the_t
     lines = 0
     for lines in interrupted_at(lambda: trained(trainer, net, example), range(1, 9999, 17)):
         assert identical(latents, {name: trainer.state_tensors()[name] for name in latents}), lines
-        for name, codes in trainer.codes().items():
+        for name in trainer.codes():
             expected = np.clip(np.rint(latents[name] / trainer.steps[name]), -LARGEST, LARGEST)
             np.testing.assert_array_equal(values(net)[name], expected * trainer.steps[name] + 0, str(lines))
     assert lines > 300

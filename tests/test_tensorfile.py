@@ -2,6 +2,7 @@
 import json
 import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -116,6 +117,37 @@ def test_foreign_files(tmp_path):
     (tmp_path / "huge").write_bytes(struct.pack("<Q", len(huge)) + huge)
     with pytest.raises(CheckpointError, match="damaged"):
         tensorfile.read(tmp_path / "huge", "test")
+
+
+def write_raw(path, dtype, size, metadata):
+    """A safetensors file with one tensor of ``size`` bytes, which are zeros, of any type."""
+    item = {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "BF16": 2, "F32": 4}[dtype]
+    header = json.dumps({"__metadata__": metadata, "x": {"dtype": dtype, "shape": [size // item],
+                                                         "data_offsets": [0, size]}}).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(file.tell() + size)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "BF16"])
+def test_types_that_numpy_does_not_have(tmp_path, dtype):
+    write_raw(tmp_path / "foreign", dtype, 4, {})
+    with pytest.raises(CheckpointError, match="not of gluon_compress"):
+        tensorfile.read(tmp_path / "foreign", "test")
+    write_raw(tmp_path / "forged", dtype, 4, {"format": "gluon_compress", "version": "2", "kind": "test"})
+    with pytest.raises(CheckpointError, match="forged is damaged"):
+        tensorfile.read(tmp_path / "forged", "test")
+
+
+def test_foreign_files_are_refused_before_their_tensors_are_read(tmp_path):
+    write_raw(tmp_path / "foreign", "F32", 64 << 20, {"format": "pt"})
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="not of gluon_compress"):
+            tensorfile.read(tmp_path / "foreign", "test")
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_file(tmp_path):

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +55,8 @@ TABLES = _Tables(*(table.buffer_info()[0] for table in (SQUASH, STRETCH, RECIPRO
 def library() -> Any:
     """The functions of ``coder.c`` (CDLL), or None where it is not built and cannot be; that is told once."""
     for path in (*SOURCE.parent.glob("_coder*.so"), _cached_path()):
-        found = _load(path)
-        if found:
-            return found
+        with suppress(OSError):
+            return _loaded(path)
     try:
         return _compiled()
     except (OSError, subprocess.SubprocessError) as error:
@@ -75,22 +75,23 @@ def _level_of_caller() -> int:
 
 def _compiled() -> Any:
     """The library, compiled into the user's cache; only for this process when that cannot be written."""
-    try:
-        _cached_path().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(_cached_path(), _compile)
-        return _load(_cached_path())
-    except OSError:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "coder.so")
-            _compile(path)
-            return _load(path)
+    cached = _cached_path()
+    with suppress(OSError):
+        if cached is not None:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(cached, _compile)
+            return _loaded(cached)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "coder.so")
+        _compile(path)
+        return _loaded(path)
 
 
-def _cached_path() -> Path:
-    """Where the library of this source and kind of machine is kept."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gluon_compress")
+def _cached_path() -> Path | None:
+    """Where the library of this source and kind of machine is kept; None for a user without a home directory."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = hashlib.sha256(" ".join((*FLAGS, platform.machine(), platform.libc_ver()[1], _digest())).encode())
-    return folder / f"coder-{name.hexdigest()[:16]}.so"
+    return Path(folder, "gluon_compress", f"coder-{name.hexdigest()[:16]}.so") if os.path.isabs(folder) else None
 
 
 @functools.cache
@@ -105,31 +106,38 @@ def _compile(path: Path) -> None:
     if compiler is None:
         raise FileNotFoundError("neither cc nor gcc nor clang is here")
     command = [compiler, *FLAGS, f'-DSOURCE_DIGEST="{_digest()}"', "-o", str(path), str(SOURCE)]
-    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+    done = subprocess.run(command, capture_output=True, timeout=SECONDS)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").split("\n")
+        reason = next((line for line in lines if "error" in line), " ".join(lines)).strip()[:300]
+        raise subprocess.SubprocessError(f"{compiler} ends with {done.returncode}: {reason or 'it gives no reason'}")
 
 
-def _load(path: Path) -> Any:
-    """The library at ``path``, its functions declared; None when there is none, or one of another source.
+def _loaded(path: Path | None) -> Any:
+    """The library at ``path``, its functions declared; ``OSError`` when there is none, or one of another source.
 
     An editable install keeps what it built when ``coder.c`` or a header changes.
     """
+    if path is None:
+        raise FileNotFoundError("no home directory")
+    found = ctypes.CDLL(os.fspath(path))
     try:
-        found = ctypes.CDLL(os.fspath(path))
-        if (ctypes.c_char * 64).in_dll(found, "source_digest").raw.decode() != _digest():
-            return None
-        arguments = [ctypes.c_void_p] * 5 + [ctypes.c_int64]
-        for function in (found.encode_values, found.decode_values):
-            function.argtypes, function.restype = arguments, ctypes.c_int64
-        for function in (found.encode_symbols, found.decode_symbols):
-            function.argtypes, function.restype = [*arguments, ctypes.c_void_p, ctypes.c_int32], ctypes.c_int64
-        found.round_values.argtypes = [*arguments, ctypes.c_void_p]
-        found.round_values.restype = ctypes.c_int64
-        found.encode_bytes.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 3]
-        found.decode_bytes.argtypes = [*found.encode_bytes.argtypes, ctypes.c_int64]
-        found.encode_bytes.restype = found.decode_bytes.restype = ctypes.c_int64
-        return found
-    except (OSError, AttributeError, ValueError):
-        return None
+        source = (ctypes.c_char * 64).in_dll(found, "source_digest").raw
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    if source != _digest().encode():
+        raise OSError(f"{path} is of another source")
+    arguments = [ctypes.c_void_p] * 5 + [ctypes.c_int64]
+    for function in (found.encode_values, found.decode_values):
+        function.argtypes, function.restype = arguments, ctypes.c_int64
+    for function in (found.encode_symbols, found.decode_symbols):
+        function.argtypes, function.restype = [*arguments, ctypes.c_void_p, ctypes.c_int32], ctypes.c_int64
+    found.round_values.argtypes = [*arguments, ctypes.c_void_p]
+    found.round_values.restype = ctypes.c_int64
+    found.encode_bytes.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 3]
+    found.decode_bytes.argtypes = [*found.encode_bytes.argtypes, ctypes.c_int64]
+    found.encode_bytes.restype = found.decode_bytes.restype = ctypes.c_int64
+    return found
 
 
 def _numbers(kind: Any, numbers: Sequence[int]) -> Any:

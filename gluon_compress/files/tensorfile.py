@@ -78,15 +78,10 @@ def read(path: str | os.PathLike, kind: str, check: Check = anything) -> tuple[d
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
+            _check_metadata(path, metadata, kind)  # before the tensors of foreign files, large or of strange types
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is a safetensors file, but not of {FORMAT}")
-    if metadata.get("version") != str(VERSION):
-        raise CheckpointError(f"{path} has version {metadata.get('version')}; this code reads {VERSION}")
-    if metadata.get("kind") != kind:
-        raise CheckpointError(f"{path} holds a {metadata.get('kind')!r}, not a {kind!r}")
     if metadata.get("sha256") != _digest(kind, tensors, metadata.get("header", "")):
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
     with content_of(path, kind):
@@ -130,6 +125,16 @@ def _check_format(path: str | os.PathLike, kind: str) -> None:
     length = int.from_bytes(start[:8], "little")
     if len(start) >= 8 and not length <= min(size - 8, HEADER_BYTES + size // 8):
         raise CheckpointError(f"{path} is damaged or not a safetensors file: its header would have {length} bytes")
+
+
+def _check_metadata(path: str | os.PathLike, metadata: dict[str, str], kind: str) -> None:
+    """Report what a safetensors file says that it is, where that is something else."""
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is a safetensors file, but not of {FORMAT}")
+    if metadata.get("version") != str(VERSION):
+        raise CheckpointError(f"{path} has version {metadata.get('version')}; this code reads {VERSION}")
+    if metadata.get("kind") != kind:
+        raise CheckpointError(f"{path} holds a {metadata.get('kind')!r}, not a {kind!r}")
 
 
 def _header(packed: str, tensors: dict[str, np.ndarray], check: Check) -> Any:
