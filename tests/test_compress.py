@@ -121,6 +121,18 @@ def test_where_no_rate_keeps_the_accuracy_the_weights_are_left_or_have_8_bits(ne
     assert set(result.rows[-1]["settings"]) <= {"rate", "bits"}
 
 
+def test_8_bits_are_for_the_layers_that_a_rate_is_for():
+    """Weights that have 8 bits with a scale per channel already, which one scale for a layer does not tell."""
+    mx.random.seed(3)
+    net = nn.HybridSequential()
+    net.add(nn.Conv1D(4, 3, in_channels=2), nn.Flatten(), nn.Dense(4, in_units=32))
+    net.initialize(mx.init.Normal(0.3))
+    gc.quantization.quantize_weights(net, 8, select="Dense")
+    inputs = mx.nd.random.normal(shape=(5000, 2, 10))
+    result = compress(net, [(inputs, net(inputs).argmax(axis=1))], 0.0, calibration_data=[inputs[:500]], **QUIET)
+    assert "8 bits: no rate" in result.rows[-1]["note"] and set(result.records[0].weights) == {"2.weight"}
+
+
 def test_without_other_data_every_second_batch_chooses(net):
     result = compress(net, HELD_OUT, 0.02, stages=[Rounding(bisections=0)], **QUIET)
     assert result.samples == 200

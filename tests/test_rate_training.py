@@ -1,4 +1,6 @@
 """Training for the rate: lengths by a loop, gradients by finite differences, records read off the weights, resuming."""
+import json
+
 import gluon_compress as gc
 
 import mxnet as mx  # noqa: I001
@@ -223,7 +225,7 @@ def test_after_ctrl_c_anywhere_in_a_step_the_network_holds_whole_steps_and_the_t
     assert lines > 300
 
 
-@pytest.mark.parametrize("penalty", ["x", None, -1, np.nan, True])
+@pytest.mark.parametrize("penalty", ["x", None, -1, np.nan, True, 1e10, 10**400])
 def test_a_penalty_that_is_none_cannot_be_set(penalty):
     net, _ = build(NormNet, SHAPE)
     trainer = RateTrainer(net, 0.1, "sgd")
@@ -250,6 +252,51 @@ def test_gradients_that_are_not_finite_end_the_training_and_name_a_parameter(fac
     trainer = RateTrainer(net, 0.1, "sgd", {"learning_rate": 0.01}, frequency=1)
     with pytest.raises(NetworkError, match="of .*(weight|bias|gamma|beta) are not finite: lower the learning rate"):
         trained(trainer, net, example, factor=factor)
+
+
+def test_weights_that_are_not_finite_have_no_scales():
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 0.1, "sgd", {"learning_rate": 0.01})
+    trained(trainer, net, example, factor=np.nan)
+    for told in (lambda: trainer.scales, trainer.codes, trainer.coded_bytes):
+        with pytest.raises(NetworkError, match="values of features.0.weight are not finite: lower the learning rate"):
+            told()
+
+
+@pytest.mark.parametrize("penalty", [1e-308, 5e-324])
+def test_a_penalty_may_become_as_small_as_one_likes(penalty):
+    """MXNet refuses numbers that are not normal."""
+    net, example = build(NormNet, SHAPE)
+    without, _ = build(NormNet, SHAPE)
+    for each, first in ((net, penalty), (without, 0.0)):
+        mx.random.seed(2)  # of Dropout
+        trained(RateTrainer(each, first, "sgd", {"learning_rate": 0.01}), each, example, 2)
+    assert identical(values(net), values(without))
+
+
+@pytest.mark.parametrize(("factor", "arguments"), [
+    (1e-38, {}), (1e-45, {}), (1e32, {}), (1.0, {"frequency": 1, "step_rate": 100}),
+    (1.0, {"penalty": 1e9}), (1.0, {"penalty": SizeGoal(1, 1, 1e9), "frequency": 1})])
+def test_a_trainer_takes_the_states_that_it_gives(factor, arguments):
+    net, example = build(NormNet, SHAPE)
+    for parameter in net.collect_params(".*weight").values():
+        parameter.set_data(parameter.data() * factor)
+    trainer = RateTrainer(**{"net": net, "penalty": 0.1, "optimizer": "sgd", "optimizer_params": {"learning_rate": 0},
+                             **arguments})
+    for _ in range(3 if factor <= 1 else 0):
+        trained(trainer, net, example)
+    trainer.restore_pruning_state(json.loads(json.dumps(trainer.pruning_state())))
+    trainer.restore_state_tensors(trainer.state_tensors())
+
+
+def test_states_whose_values_are_not_finite_change_nothing():
+    net, _ = build(NormNet, SHAPE)
+    trainer, before = RateTrainer(net, 0.1, "sgd"), values(net)
+    tensors = trainer.state_tensors()
+    tensors["output.weight"] = tensors["output.weight"] * np.nan
+    with pytest.raises(RecordError, match="values of output.weight that are not finite"):
+        trainer.restore_state_tensors(tensors)
+    assert identical(before, values(net))
 
 
 def test_the_size_falls_to_the_goal_and_stays_there():
@@ -406,6 +453,8 @@ def test_what_is_excluded_is_not_rounded_and_named():
 @pytest.mark.parametrize(("arguments", "error", "message"), [
     ({"penalty": -1}, ValueError, "penalty is -1; accepted: a finite number at least 0"),
     ({"penalty": "much"}, TypeError, "penalty is 'much'"),
+    ({"penalty": 1e10}, ValueError, "penalty is .*; accepted: a finite number at least 0 and at most 1000000000"),
+    ({"step_rate": 101}, ValueError, "step_rate is 101; accepted: .* at most 100"),
     ({"warmup": -1}, ValueError, "warmup is -1"),
     ({"frequency": 0}, ValueError, "frequency is 0; accepted: an integer at least 1"),
     ({"step_rate": -0.1}, ValueError, "step_rate is -0.1"),

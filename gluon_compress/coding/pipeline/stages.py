@@ -175,12 +175,15 @@ class Rounding:
             check_number("rate", self.rate, above=0)
         check_integer("bisections", self.bisections, minimum=0)
         check_choice("outputs", self.outputs, OUTPUTS)
-        select_layers(net, self.select, self.exclude, ROUNDABLE)
+        self._layers(net)
 
     def description(self, net: HybridBlock) -> dict[str, Any]:
-        chosen, _ = select_layers(net, self.select, self.exclude, ROUNDABLE)
-        return {"rate": self.rate, "bisections": self.bisections, "layers": [layer.name for layer in chosen],
+        return {"rate": self.rate, "bisections": self.bisections, "layers": self._layers(net),
                 **({"outputs": self.outputs} if self.outputs != "logits" else {})}  # older work folders have none
+
+    def _layers(self, net: HybridBlock) -> list[str]:
+        chosen, _ = select_layers(net, self.select, self.exclude, ROUNDABLE)
+        return [layer.name for layer in chosen]
 
     def run(self, net: HybridBlock, records: tuple[Record, ...], task: Task) -> Made:
         made = self._rounded(net, records, task, task.stage)
@@ -228,7 +231,7 @@ class Rounding:
         return min(fitting, key=lambda rate: rows[rate]["bytes"], default=None)
 
     def _without_rate(self, net: HybridBlock, before: Any, records: tuple[Record, ...], task: Task) -> Made:
-        scales = quantize_weights(net, 8, select=self.select, exclude=self.exclude)
+        scales = quantize_weights(net, 8, select=self._layers(net))
         if task.judge.row(net)["fits"]:
             return _with_scales(records, scales), {"note": "8 bits: no rate keeps the accuracy",
                                                    "settings": {"bits": 8}}

@@ -5,8 +5,10 @@ import math
 
 from ...arguments import check_integer, check_number
 
-__all__ = ["SizeGoal"]
+__all__ = ["MOST_PENALTY", "SizeGoal"]
 
+MOST_PENALTY = 10 ** 9
+MOST_COUNT = 2 ** 62  # of bytes or updates
 GAIN, FALL_GAIN, DAMPING = 0.3, 64.0, 5.0  # of a wrong size each time, and all together in a fall; of its change
 MOST = 1.1  # by how much the penalty changes at most
 LEAST = 1e-4  # of the first penalty: from less than that it would not come back in time
@@ -32,15 +34,15 @@ class SizeGoal:
     updates : int
         How many the fall takes, at least 1. Half of the training is a good deal.
     penalty : float
-        The first one, more than 0.
+        The first one, more than 0. It never exceeds 1e9.
 
     Raises ``TypeError`` or ``ValueError`` for arguments out of range.
     """
 
     def __init__(self, size: int, updates: int, penalty: float = 0.1) -> None:
-        check_integer("size", size, minimum=1)
-        check_integer("updates", updates, minimum=1)
-        check_number("penalty", penalty, above=0)
+        check_integer("size", size, minimum=1, maximum=MOST_COUNT)
+        check_integer("updates", updates, minimum=1, maximum=MOST_COUNT)
+        check_number("penalty", penalty, above=0, maximum=MOST_PENALTY)
         self.size, self.updates, self.penalty = size, updates, float(penalty)
 
     def wanted(self, update: int, before: float) -> float:
@@ -57,4 +59,4 @@ class SizeGoal:
         gain = max(GAIN, FALL_GAIN * frequency / self.updates) if falling else GAIN
         change = gain * error + DAMPING * (error - last_error)
         factor = math.exp(min(max(change, -math.log(MOST)), math.log(MOST)))
-        return max(penalty * factor, LEAST * self.penalty)
+        return min(max(penalty * factor, LEAST * self.penalty), float(MOST_PENALTY))

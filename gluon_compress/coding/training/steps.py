@@ -12,7 +12,7 @@ LARGEST_LOG2 = 100  # of a step, and of what it divides; float32 has 126 octaves
 
 def step_of(log2: float) -> np.float32:
     """The step of the grid that is nearest to ``2 ** log2``."""
-    return _on_grid(int(np.rint(np.clip(log2, -LARGEST_LOG2, LARGEST_LOG2) * PER_OCTAVE)))
+    return _on_grid(int(np.rint(log2 * PER_OCTAVE)))
 
 
 def scale_of(values: np.ndarray) -> np.float32 | None:
@@ -37,11 +37,18 @@ def _on_grid(number: int) -> np.float32:
     return np.float32(2.0 ** (number / PER_OCTAVE))
 
 
+def _within(log2: np.ndarray) -> np.ndarray:
+    return np.clip(log2, -LARGEST_LOG2, LARGEST_LOG2)
+
+
 class StepOptimizer:
-    """Adam (Kingma & Ba, 2015) on the logarithms of the steps, which it moves by about ``rate`` octaves each time."""
+    """Adam (Kingma & Ba, 2015) on the logarithms of the steps, which it moves by about ``rate`` octaves each time.
+
+    They stay within LARGEST_LOG2.
+    """
 
     def __init__(self, log2: np.ndarray, rate: float) -> None:
-        self.log2, self.rate, self.count = np.asarray(log2, np.float64).copy(), rate, 0
+        self.log2, self.rate, self.count = _within(np.asarray(log2, np.float64)), rate, 0
         self.mean, self.square = np.zeros_like(self.log2), np.zeros_like(self.log2)
 
     def move(self, gradient: np.ndarray, factor: float = 1.0) -> None:
@@ -50,4 +57,4 @@ class StepOptimizer:
         self.mean += (gradient - self.mean) * 0.1
         self.square += (gradient ** 2 - self.square) * 0.01
         mean, square = self.mean / (1 - 0.9 ** self.count), self.square / (1 - 0.99 ** self.count)
-        self.log2 -= factor * self.rate * mean / (np.sqrt(square) + 1e-30)
+        self.log2 = _within(self.log2 - factor * self.rate * mean / (np.sqrt(square) + 1e-30))

@@ -7,6 +7,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
+from ...arguments import mxnet_scalar
 from ...errors import NetworkError
 from ...network.hooked_trainer import has_dense_gradient
 from ...network.interface import CLASSIC
@@ -14,7 +15,7 @@ from ...network.values import parameters
 from .code_lengths import CodeLengths, code_lengths
 from .steps import LARGEST, LARGEST_LOG2, step_of
 
-__all__ = ["CodedTensor", "coded_tensors"]
+__all__ = ["CodedTensor", "coded_tensors", "not_finite"]
 
 FIRST_STEP = 0.5  # of the root mean square of a tensor's values that are not zero
 ROUNDED = 1e-4  # how far from whole numbers of a step, in it, values may be that count as rounded before
@@ -70,7 +71,7 @@ class CodedTensor:
         gradients = [CLASSIC.own(array) for array in self.parameter.list_grad()]
         for value, gradient, latent, excess in zip(self.values(), gradients, self.latents, self.excess):
             near = mx.nd.abs(latent) < float(step)
-            pull = mx.nd.sign(latent) * (near * excess + self.lengths.more) * (strength / float(step))
+            pull = mx.nd.sign(latent) * (near * excess + self.lengths.more) * mxnet_scalar(strength / float(step))
             slopes.append((gradient * (value - latent) - pull * latent).sum())
             gradient += pull
         return slopes[0]
@@ -101,6 +102,12 @@ class CodedTensor:
     def codes(self, step: np.float32) -> np.ndarray:
         """The codes that the parameter's values have now."""
         return np.rint(self.values()[0].asnumpy() / step)
+
+
+def not_finite(name: str) -> NetworkError:
+    """The error of a training that goes nowhere."""
+    return NetworkError(f"the gradients or values of {name} are not finite: lower the learning rate, and load the "
+                        f"network again")
 
 
 def common_step(values: np.ndarray) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
 from ...arguments import check_flag, check_integer, check_number, shown
-from ...errors import NetworkError, RecordError
+from ...errors import RecordError
 from ...files.schema import Malformed, fields, integer, list_of, maybe, number
 from ...network.checks import check_net
 from ...network.ctrl_c import undisturbed
@@ -21,9 +21,9 @@ from ...network.trainer import optimizer_of
 from ...pruning.weights.masked_trainer import check_optimizer
 from ...quantization.scales import Scales
 from ..arrays import encode
-from .goal import SizeGoal
+from .goal import MOST_PENALTY, SizeGoal
 from .steps import LARGEST_LOG2, StepOptimizer, scale_of, step_of
-from .tensors import coded_tensors
+from .tensors import coded_tensors, not_finite
 
 CODED = (*CONVOLUTIONS, "Dense", "Embedding")
 CODED_EVERY = 10  # countings of the codes, where there is a SizeGoal: they are coded to know their true size
@@ -63,7 +63,7 @@ class RateTrainer(PruningTrainer):
         On one or several devices. Its weights are rounded from here on. Those that were rounded before, with one scale
         for all, keep their codes; as steps are on a grid, they are scaled by up to two percent.
     penalty : float or SizeGoal
-        What a bit for each weight costs, in units of the loss, at least 0: about 0.01 to 1. Or the size to reach, to
+        What a bit for each weight costs, in units of the loss, in [0, 1e9]: about 0.01 to 1. Or the size to reach, to
         which it is steered.
     optimizer, optimizer_params, **trainer_arguments
         As for ``gluon.Trainer``; ``update_on_kvstore`` is False. Adam suits, at about a tenth to all of the learning
@@ -73,8 +73,8 @@ class RateTrainer(PruningTrainer):
     frequency : int
         Updates from one counting of the codes, and move of the steps, to the next.
     step_rate : float
-        How far steps move each time, in octaves, for a learning rate of the optimizer as at the beginning; it falls
-        with it.
+        How far steps move each time, in octaves, in [0, 100], for a learning rate of the optimizer as at the
+        beginning; it falls with it.
     vectors : bool
         Whether parameters of one axis are coded, too: biases, and gamma and beta of a BatchNorm.
     select, exclude : name, kind, class or function of layers, or several of these
@@ -83,7 +83,7 @@ class RateTrainer(PruningTrainer):
     Attributes
     ----------
     penalty : float
-        That of now, at least 0; may be set at any time.
+        That of now; may be set at any time.
     left_out : dict
         {layer name: why its weight is not coded}.
 
@@ -92,7 +92,8 @@ class RateTrainer(PruningTrainer):
     TypeError, ValueError
         For arguments out of range, a selection that matches nothing, and ``update_on_kvstore=True``.
     NetworkError
-        For a network whose weights are not finite, or are frozen; in ``step``, once gradients are not finite.
+        For a network whose weights are not finite, or are frozen; in ``step`` and what tells of the weights, once
+        gradients or weights are not finite.
     """
 
     def __init__(self, net: HybridBlock, penalty: float | SizeGoal, optimizer: str | mx.optimizer.Optimizer,
@@ -102,10 +103,10 @@ class RateTrainer(PruningTrainer):
         check_optimizer(optimizer, optimizer_params)
         self._goal = penalty if isinstance(penalty, SizeGoal) else None
         penalty = penalty.penalty if isinstance(penalty, SizeGoal) else penalty
-        check_number("penalty", penalty, minimum=0)
+        check_number("penalty", penalty, minimum=0, maximum=MOST_PENALTY)
         check_integer("warmup", warmup, minimum=0)
         check_integer("frequency", frequency, minimum=1)
-        check_number("step_rate", step_rate, minimum=0)
+        check_number("step_rate", step_rate, minimum=0, maximum=LARGEST_LOG2)
         check_flag("vectors", vectors)
         if trainer_arguments.setdefault("update_on_kvstore", False) not in (False, None):
             raise ValueError("update_on_kvstore is True; accepted: False, as the weights are rounded after each update")
@@ -132,18 +133,22 @@ class RateTrainer(PruningTrainer):
 
     @penalty.setter
     def penalty(self, value: float) -> None:
-        check_number("penalty", value, minimum=0)
+        check_number("penalty", value, minimum=0, maximum=MOST_PENALTY)
         self._penalty = float(value)
 
     @property
     def scales(self) -> Scales:
         """The :class:`Scales` of the weights that the network has now, which ``save`` takes.
 
-        Raises ``RecordError`` where they are no whole numbers of a step, as after changes from elsewhere.
+        Raises ``NetworkError`` where they are not finite, ``RecordError`` where they are no whole numbers of a step, as
+        after changes from elsewhere.
         """
         found = {}
         for tensor in self._tensors:
-            scale = scale_of(tensor.values()[0].asnumpy())
+            values = tensor.values()[0].asnumpy()
+            if not np.isfinite(values).all():
+                raise not_finite(tensor.name)
+            scale = scale_of(values)
             if scale is None:
                 raise RecordError(f"the values of {tensor.name} are not whole numbers of a step: they were changed "
                                   f"after the last update; accepted: the network as the trainer left it")
@@ -234,9 +239,7 @@ class RateTrainer(PruningTrainer):
     def _move_steps(self) -> None:
         slopes = np.array(self._slope_numbers())
         if not np.isfinite(slopes).all():
-            name = self._tensors[int(np.isfinite(slopes).argmin())].name
-            raise NetworkError(f"the gradients or values of {name} are not finite: lower the learning rate, and load "
-                               f"the network again")
+            raise not_finite(self._tensors[int(np.isfinite(slopes).argmin())].name)
         self._slopes = [0.0] * len(self._tensors)
         factor = self.learning_rate / self._first_rate if self._first_rate else 1.0
         self._steps.move(slopes * optimizer_of(self).rescale_grad, factor)
@@ -304,6 +307,8 @@ class RateTrainer(PruningTrainer):
             if not isinstance(value, np.ndarray) or (value.shape, value.dtype) != (own[name].shape, own[name].dtype):
                 raise RecordError(f"the state has {shown(value)} as values of {name}; accepted: {own[name].dtype} of "
                                   f"shape {own[name].shape}")
+            if not np.isfinite(value).all():
+                raise RecordError(f"the state has values of {name} that are not finite; accepted: finite numbers")
         for tensor in self._tensors:
             for latent in tensor.latents:
                 latent[:] = tensors[tensor.name]
