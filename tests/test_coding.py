@@ -99,7 +99,7 @@ def test_groups_of_zeros_are_taken_where_almost_all_are_zero(share, grouped):
     codes = laplacian((128, 32, 3, 3), 5) * (np.random.default_rng(2).random((128, 32, 3, 3)) < share)
     kind, side, mean = choosing.chosen_by_mixing(codes)
     assert (kind >= choosing.GROUPED) == grouped
-    content = choosing.encoded(codes, codes.shape, kind, side, mean)
+    content = choosing.encoded(codes, kind, side, mean)
     np.testing.assert_array_equal(decode(content, codes.shape, codes.dtype), codes)
 
 
@@ -157,7 +157,7 @@ def damaged(data, content):
 @given(st.data())
 def test_python_and_c_notice_the_same_damage_of_whole_symbols(data):
     codes = laplacian((6, 4, 3, 3), data.draw(st.sampled_from((0.3, 3, 1e6))))
-    content = damaged(data, choosing.encoded(codes, codes.shape, choosing.SYMBOLS, 0, 30)[4:])
+    content = damaged(data, choosing.encoded(codes, choosing.SYMBOLS, 0, 30)[4:])
     given_ = (content, choosing.geometry_of(codes.shape, 0), choosing.settings_of(choosing.SYMBOLS, 30),
               tokens_of(codes))
     expected, found = symbols.decode(*given_), native.decode_symbols(*given_)
@@ -177,7 +177,7 @@ def test_large_arrays_are_whole_symbols_unless_mixing_makes_them_clearly_smaller
     scales = np.exp(rng.normal(0, 0.5, (256, 1, 1, 1))) * 30
     there = np.kron(rng.random((256, 32, 1, 1)) < 1 - zeros, np.ones((1, 1, 3, 3), bool))
     codes = np.rint(rng.laplace(0, scales, (256, 32, 3, 3)) * there).astype(np.int32)
-    content, mixed = encode(codes), choosing.encoded(codes, codes.shape, *choosing.chosen_by_mixing(codes))
+    content, mixed = encode(codes), choosing.encoded(codes, *choosing.chosen_by_mixing(codes))
     assert choosing.of_symbols(content[0]) == fast and len(content) < choosing.WORTH_SYMBOLS * len(mixed)
     np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
 
@@ -193,7 +193,7 @@ def test_content_of_every_kind_is_read_as_what_it_is(dtype):
         except CheckpointError:
             continue
         known.append(kind)
-        content = choosing.encoded(codes.astype(np.int32), codes.shape, kind, 0, 20)
+        content = choosing.encoded(codes.astype(np.int32), kind, 0, 20)
         assert content[0] == kind
         np.testing.assert_array_equal(decode(content, codes.shape, dtype), codes, str(kind))
     assert known == sorted([*MIXED_KINDS, *range(choosing.SYMBOLS, choosing.FEW)]) and choosing.BYTES not in known
@@ -211,8 +211,7 @@ def test_large_arrays_ask_few_contexts_unless_all_make_them_clearly_smaller(few)
     content = encode(codes)
     kind, side, mean = content[:choosing.HEADER]
     assert not choosing.of_symbols(kind) and (kind >= choosing.FEW) == few
-    of_all, of_few = (choosing.encoded(codes, codes.shape, kind % choosing.FEW + more, side, mean)
-                      for more in (0, choosing.FEW))
+    of_all, of_few = (choosing.encoded(codes, kind % choosing.FEW + more, side, mean) for more in (0, choosing.FEW))
     assert (len(of_few) <= choosing.WORTH_FEW * len(of_all)) == few
     np.testing.assert_array_equal(decode(content, codes.shape, np.int32), codes)
 
@@ -224,10 +223,21 @@ def test_content_is_what_it_was_when_files_were_written_with_it(kind, digest):
     """A change of the model would make another array of each file there is: it needs a kind of its own."""
     places = np.arange(600)
     codes = ((places * 7919 % 31 - 15) * (places % 7) // 9).reshape(20, 30).astype(np.int32)
-    content = encode_bytes(codes.astype(np.int8)) if kind == arrays.BYTES else \
-        choosing.encoded(codes, codes.shape, kind, 0, 20)
+    content = encode_bytes(codes.astype(np.int8)) if kind == arrays.BYTES else choosing.encoded(codes, kind, 0, 20)
     assert hashlib.sha256(content).hexdigest()[:16] == digest
     np.testing.assert_array_equal(decode(content, codes.shape, np.int8), codes)
+
+
+@pytest.mark.parametrize("shape", [(40_000,), (200, 200), (50, 20, 5, 8)])
+def test_the_estimated_size_is_near_the_true_one(shape):
+    codes = laplacian(shape, 2)
+    assert arrays.estimated_size(codes) == pytest.approx(len(encode(codes)), rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, bool])
+def test_no_bytes_are_no_content(dtype):
+    content = encode_bytes(np.zeros((0, 3), dtype))
+    assert content == b"" and decode(content, (0, 3), dtype).shape == (0, 3)
 
 
 def some_bytes(count, scale, seed=0):

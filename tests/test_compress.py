@@ -3,6 +3,7 @@ import json
 import os
 import random
 import signal
+import warnings
 
 import gluon_compress as gc
 import mxnet as mx
@@ -156,6 +157,13 @@ def test_a_drop_that_chance_hides_is_warned_of_at_the_callers_line(net):
     with pytest.warns(UserWarning, match="max_accuracy_drop is 0.001, 0.1 of the 100 samples") as caught:
         compress(net, blobs(100, 8, noise=4.0), 0.001, calibration_data=INPUTS, stages=[Rounding(rate=3.0)], **QUIET)
     assert [each.filename for each in caught if each.category is UserWarning] == [__file__]
+
+
+def test_a_warning_that_is_an_error_leaves_the_network_as_it_was(net, trained):
+    with warnings.catch_warnings(), pytest.raises(UserWarning, match="standard error"):
+        warnings.simplefilter("error", UserWarning)
+        compress(net, blobs(100, 8, noise=4.0), 0.001, calibration_data=INPUTS, stages=[Rounding(rate=3.0)], **QUIET)
+    assert identical(trained, snapshot(net))
 
 
 @pytest.mark.parametrize("border", [-9.0, -3.3, 0.2, 1.7, 4.0, 99.0])

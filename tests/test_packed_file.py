@@ -161,7 +161,7 @@ def test_a_form_for_some_zeros_of_a_tensor_that_is_all_zeros_is_refused(tmp_path
 def test_large_tensors_are_read_as_older_code_wrote_them_with_contexts_for_all():
     def mixed(array):
         values = array.astype(np.int32)
-        return choosing.encoded(values, values.shape, *choosing.chosen_by_mixing(values))
+        return choosing.encoded(values, *choosing.chosen_by_mixing(values))
     floats = np.random.default_rng(0).normal(size=(200, 100)).astype(np.float32)
     planes = tensor_forms._planes(tensor_forms._words(floats), floats.dtype)
     contents = [*(plane.tobytes() for plane in planes[:-1]), mixed(planes[-1])]

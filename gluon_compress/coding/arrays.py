@@ -47,7 +47,7 @@ def encode(array: np.ndarray) -> bytes:
     values = np.ascontiguousarray(array, np.int32)
     if not values.any():
         return b""
-    return encoded(values, values.shape, *chosen(values))
+    return encoded(values, *chosen(values))
 
 
 def estimated_size(array: np.ndarray) -> float:
@@ -55,8 +55,7 @@ def estimated_size(array: np.ndarray) -> float:
     if array.size < MANY:
         return len(encode(array))
     values = first(np.ascontiguousarray(array, np.int32), MANY)
-    kind, side, mean = SYMBOLS, 0, mean_level(values)
-    return len(encoded(values, array.shape, kind, side, mean)) * array.size / values.size if values.any() else 0
+    return len(encoded(values, SYMBOLS, 0, mean_level(values))) * array.size / values.size if values.any() else 0
 
 
 def encode_bytes(array: np.ndarray) -> bytes:
@@ -65,8 +64,10 @@ def encode_bytes(array: np.ndarray) -> bytes:
     Parameters
     ----------
     array : ndarray of int8, uint8 or bool
-        Of any shape, with at least one element.
+        Of any shape.
     """
+    if not array.size:
+        return b""
     return bytes([BYTES]) + byte_counts.encode(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import native
 
-__all__ = ["decode", "encode", "size"]
+__all__ = ["decode", "encode"]
 
 BLOCK, LANES = 1 << 16, 32
 PRECISION = 12
@@ -49,14 +49,6 @@ def decode(content: bytes, count: int) -> np.ndarray | None:
     states = np.frombuffer(content[begin:end], "<u4").astype(np.uint32)
     words = np.frombuffer(content, "<u2", offset=end).astype(np.uint16)
     return (native.decode_bytes if native.library() else _decoded)(states, words, tables, count)
-
-
-def size(values: np.ndarray) -> int:
-    """The bytes of :func:`encode`, nearly: those of the tables and the entropy under them."""
-    tables, said = _tables(values)
-    bits = sum(_cost(np.bincount(values[place * BLOCK:(place + 1) * BLOCK], minlength=256), table)
-               for place, table in enumerate(tables))
-    return len(said) + 4 * LANES + bits // (8 * FRACTION)
 
 
 # ---- tables of frequencies

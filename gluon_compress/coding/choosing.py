@@ -78,10 +78,9 @@ def mean_level(values: np.ndarray) -> int:
     return model.level(int(np.minimum(magnitudes, model.LARGEST).sum(dtype=np.int64)) * 256 // values.size, 2)
 
 
-def encoded(values: np.ndarray, shape: tuple[int, ...], kind: int, side: int, mean: int) -> bytes:
-    """The content of ``values``, the first filters or all of an array of ``shape``."""
-    geometry = (len(values), *geometry_of(shape, side)[1:]) if len(shape) > 1 else geometry_of(shape, side)
-    settings = settings_of(kind, mean)
+def encoded(values: np.ndarray, kind: int, side: int, mean: int) -> bytes:
+    """The content of an array of int32."""
+    geometry, settings = geometry_of(values.shape, side), settings_of(kind, mean)
     if not of_symbols(kind):
         numbers = values if coder() is native else values.ravel().tolist()
         return bytes((kind, side, mean)) + coder().encode(numbers, geometry, settings)
@@ -135,8 +134,7 @@ def sizes(values: np.ndarray, mean: int) -> Callable[[int, int, int], int]:
     """A function of a count, a kind and a side: the bytes of about the first so many integers, coded once for each."""
     @functools.cache
     def size(count: int, kind: int, side: int) -> int:
-        some = first(values, count)
-        return len(encoded(some, values.shape if values.ndim > 1 else some.shape, kind, side, mean))
+        return len(encoded(first(values, count), kind, side, mean))
     return size
 
 

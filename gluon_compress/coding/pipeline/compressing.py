@@ -117,7 +117,7 @@ def compress(net: HybridBlock, data: Iterable[Any], max_accuracy_drop: float = 0
         stack.enter_context(_put_back_on_error(net))
         task = _new_task(net, data, max_accuracy_drop, training_data, calibration, chosen, place, seed, progress)
         result = _run(net, chosen, task)
-    _warn_of_noise(result)
+        _warn_of_noise(result)  # which raises where warnings are errors
     return result
 
 
