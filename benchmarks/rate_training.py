@@ -188,7 +188,7 @@ def begin(name, setting, seed, rest, stem):
     if setting.removed and has_norms:
         gc.pruning.reestimate_batch_norm(net, some)
     if setting.rounded is not None:
-        gc.quantization.quantize_weights(net, rate=setting.rounded, calibration_data=some)
+        gc.quantization.quantize_weights(net, rate=setting.rounded, calibration_data=some, per_channel=False)
         if has_norms:
             gc.pruning.reestimate_batch_norm(net, some, keep_outputs=True)
     return net

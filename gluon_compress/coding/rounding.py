@@ -35,6 +35,11 @@ class Factor(NamedTuple):
     cost: np.ndarray
     feedback: np.ndarray | None = None
 
+    def in_units(self, units: np.ndarray) -> Factor:
+        """Of errors that are counted in these ``units`` (count,)."""
+        feedback = None if self.feedback is None else self.feedback * (units[:, None] / units)
+        return Factor(self.cost * units ** 2, feedback)
+
 
 def round_and_code(values: np.ndarray, of_rows: Factor, of_inputs: Factor, largest: int) -> tuple[np.ndarray, int]:
     """``(codes, bytes)``: int32 codes that minimize ``of_rows.cost of_inputs.cost error^2 + bits``, one by one.

@@ -103,7 +103,7 @@ def equalize_layers(graph: Graph, inference: InferenceGraph, values: dict[str, n
         if factor is None:
             left.append(pair)
         else:
-            _rescale(pair, factor, inference, values)
+            rescale(pair, factor, inference, values)
             changed.append(pair)
     return values, changed, left
 
@@ -192,7 +192,7 @@ def noise(pair: Pair, factor: np.ndarray, largest: np.ndarray, mean_square: np.n
             + (np.square(steps) / 12).sum() * (mean_square / factor ** 2).sum() * rows.shape[2])
 
 
-def _rescale(pair: Pair, factor: np.ndarray, inference: InferenceGraph, values: dict[str, np.ndarray]) -> None:
+def rescale(pair: Pair, factor: np.ndarray, inference: InferenceGraph, values: dict[str, np.ndarray]) -> None:
     """Divide the first layer's channels by ``factor``, and multiply the second layer's weights for them by it."""
     weight = inference.weights[pair.first.name]
     values[weight] = _times(values[weight], 1 / factor.reshape(-1, *[1] * (values[weight].ndim - 1)))

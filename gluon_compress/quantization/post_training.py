@@ -17,6 +17,7 @@ from .integers.integer_network import IntegerNetwork, lower
 from .noise import measure_noise
 from .quantizer import Quantizer, check_fp32, check_settings, default_clip
 from .rate.curvature import OUTPUTS
+from .rate.network import check_rate
 
 
 def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "mse", select: Which = None,
@@ -106,7 +107,7 @@ def quantize(net: HybridBlock, calibration_data: Iterable[Any], method: str = "m
         check_number("max_accuracy_drop", max_accuracy_drop, minimum=0)
     check_choice("outputs", outputs, OUTPUTS)
     if rate is not None:
-        check_number("rate", rate, above=0)
+        rate = check_rate(rate)
         if bits != 8 or equalize:
             raise TypeError(f"rate goes with bits=8 and without equalize; bits is {bits}, equalize {equalize}")
     check_fp32(net)

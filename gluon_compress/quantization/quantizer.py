@@ -26,7 +26,8 @@ from .integers import onednn
 from .integers.fusions import Fusion, find_fusions, is_grouped, leaky_activations, worth_while
 from .integers.inference_graph import fold_scales, has_own_parameters, runs_on_integers, simplify
 from .quantized import Quantized
-from .rate.network import Rounder, obstacle, short
+from .rate.network import obstacle
+from .rate.rounder import Rounder, short
 from .record import QuantizationRecord
 
 COMPARED = 4  # batches on which equalization must prove worthwhile
@@ -127,7 +128,7 @@ class Quantizer:
         if not names:
             reasons = "; ".join(f"{name}: {why}" for name, why in {**self.left_out, **obstacles}.items())
             raise ValueError(f"no layer that runs on integers can be rounded by rate: {reasons}")
-        rounder = Rounder(self.inference, self.values, names, self.batches, 0, progress, outputs)
+        rounder = Rounder(self.graph, self.inference, self.values, names, self.batches, 0, progress, outputs)
         self.values = rounder.best(rate).values
         self.short = True
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from mxnet.gluon import HybridBlock
 
-from ..arguments import check_choice, check_flag, check_integer, check_number
+from ..arguments import check_choice, check_flag, check_integer
 from ..network.layer import CONVOLUTIONS, select_layers
 from ..network.values import restore_snapshot
 from .arithmetic.arrays import dequantize_array, quantize_array
 from .rate.curvature import OUTPUTS
-from .rate.network import RateRounding
+from .rate.network import RateRounding, check_rate
 from .scales import Scales
 
 QUANTIZABLE = (*CONVOLUTIONS, "Dense", "Embedding")
@@ -47,7 +47,8 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
     bits : int
         2 to 8, including the sign.
     per_channel : bool
-        One scale per output channel (per row of an embedding), or one per layer.
+        One scale per output channel (per row of an embedding), or one per layer. With ``rate``: one per output channel
+        where these save more than they take.
     select, exclude : name, kind, class or function of layers, or several of these
         Which layers to quantize, and which not; see :func:`~gluon_compress.network.select_layers`. By default
         convolutions, dense layers and embeddings.
@@ -56,8 +57,8 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
         not always give the best accuracy: try them. In a channel of fewer than 1000 weights the 99.9th percentile is
         the largest.
     rate : float, optional
-        What a bit for each weight is worth: the square error of the outputs, as a share of their own square. 1e-4 to 1
-        are of use; the larger, the smaller the file.
+        What a bit for each weight is worth: the square error of the outputs, as a share of their own square. 1e-9 to
+        1000 are accepted, 1e-4 to 1 are of use; the larger, the smaller the file.
     calibration_data : iterable of batches, optional
         For ``rate``: inputs, prepared as for inference.
     seed, progress, outputs
@@ -77,13 +78,13 @@ def quantize_weights(net: HybridBlock, bits: int = 8, per_channel: bool = True, 
         raise TypeError("rate and calibration_data go together; one of them is missing")
     check_integer("seed", seed, minimum=0)
     check_flag("progress", progress)
+    check_flag("per_channel", per_channel)
     check_choice("outputs", outputs, OUTPUTS)
     if rate is not None and calibration_data is not None:
-        if (bits, per_channel, clip) != (8, True, "max"):
-            raise TypeError("bits, per_channel and clip have no use with rate; accepted: leave them out")
-        check_number("rate", rate, above=0)
-        return RateRounding(net, calibration_data, select, exclude, seed, progress, outputs).round(rate)
-    check_flag("per_channel", per_channel)
+        if (bits, clip) != (8, "max"):
+            raise TypeError("bits and clip have no use with rate; accepted: leave them out")
+        rate = check_rate(rate)
+        return RateRounding(net, calibration_data, select, exclude, seed, progress, outputs, per_channel).round(rate)
     chosen, left_out = select_layers(net, select, exclude, QUANTIZABLE)
     quantized, weights = {}, {}
     for layer in chosen:

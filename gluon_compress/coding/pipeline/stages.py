@@ -17,7 +17,7 @@ from ...pruning.weights.magnitude import PRUNABLE, LayerEmptied, magnitude_masks
 from ...pruning.weights.masked_trainer import MaskedTrainer, check_optimizer
 from ...pruning.weights.masks import Masks
 from ...quantization.rate.curvature import OUTPUTS
-from ...quantization.rate.network import RateRounding
+from ...quantization.rate.network import RateRounding, check_rate
 from ...quantization.scales import Scales
 from ...quantization.weights import quantize_weights
 from ...records import Record
@@ -172,7 +172,7 @@ class Rounding:
 
     def check(self, net: HybridBlock, training_data: Any) -> None:
         if self.rate is not None:
-            check_number("rate", self.rate, above=0)
+            check_rate(self.rate)
         check_integer("bisections", self.bisections, minimum=0)
         check_choice("outputs", self.outputs, OUTPUTS)
         self._layers(net)

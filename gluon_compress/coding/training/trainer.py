@@ -61,7 +61,7 @@ class RateTrainer(PruningTrainer):
     ----------
     net : HybridBlock
         On one or several devices. Its weights are rounded from here on. Those that were rounded before, with one scale
-        for all, keep their codes; as steps are on a grid, they are scaled by up to two percent.
+        for all (``per_channel=False``), keep their codes; as steps are on a grid, they are scaled by up to two percent.
     penalty : float or SizeGoal
         What a bit for each weight costs, in units of the loss, in [0, 1e9]: about 0.01 to 1. Or the size to reach, to
         which it is steered.

@@ -43,7 +43,7 @@ class Curvature:
     moments : float64 array (inputs + 1, inputs + 1)
         M, the last row and column of the bias.
     outputs : float64 array (outputs, outputs)
-        G, of trace 1.
+        G, of trace 1 until channels are rescaled.
     """
 
     moments: np.ndarray

@@ -1,8 +1,13 @@
 """One layer's weights as integers: what costs least in error and bits, each error handed on to the weights after it.
 
-    step^2 = 6 coarse^2 price / (ln 2  mean cost of a row  mean cost of an input)
+    step^2 = 6 coarse^2 price / (ln 2  cost of the row  mean cost of an input)
 
-With ``coarse`` = 1 that is where uniform rounding gains as much error as it saves bits (Gish & Pierce, 1968). The
+With ``coarse`` = 1 that is where uniform rounding gains as much error as it saves bits (Gish & Pierce, 1968). Where all
+rows share the step of their mean cost, those that cost less are rounded finer than they need, which takes
+
+    1/2 log2(mean cost of a row / geometric mean of the rows' costs)
+
+bits a weight more: with steps of their own they take less, if there are more weights than the scales take room for. The
 weights of a row are rounded in the order in which they are coded; costs are what is left of an error once the later
 weights, and then the later rows, have taken over what they can (Frantar et al., "GPTQ", 2023, for one factor; Tseng et
 al., "YAQA", 2025, for both; with the coder's bits: Conzelmann and Bamler, 2025).
@@ -20,11 +25,13 @@ INPUT_DAMPING, OUTPUT_DAMPING = 0.03, 1.0
 LEAST = 1e-3  # of the mean of the diagonal, that is added as well
 LARGEST = 127
 ALL_ZERO = 4.0  # times the largest weight: no step has to be longer
+SMALLEST_ROW = 1e-6  # of the largest weight: what a row's counts as at least
 MOST_GAIN = 2.0
+SIGNIFICANT = 8  # bits of a scale
 
 
-def rounded(weight: np.ndarray, curvature: Curvature, factors: tuple[Factor, Factor], price: float,
-            coarse: float) -> tuple[np.ndarray, np.float32, int]:
+def rounded(weight: np.ndarray, curvature: Curvature, factors: tuple[Factor, Factor], price: float, coarse: float,
+            per_row: bool) -> tuple[np.ndarray, np.ndarray, int]:
     """``(codes, scale, bytes)``: int8 codes of the weight's shape, what a code is worth, and how many bytes they take.
 
     Parameters
@@ -37,15 +44,46 @@ def rounded(weight: np.ndarray, curvature: Curvature, factors: tuple[Factor, Fac
         What a bit is worth, in the unit of the curvature.
     coarse : float
         By how much steps are larger than uniform rounding of independent weights would have them.
+    per_row : bool
+        Whether the scale is one of each row, (outputs,), or one of all, ().
     """
     of_rows, of_inputs = factors
-    largest = max(float(np.abs(weight).max()), np.finfo(np.float32).tiny * LARGEST)
-    paid = float(of_rows.cost.mean() * of_inputs.cost.mean())  # nothing where the outputs do not see the layer
-    step = coarse * np.sqrt(6 / np.log(2) * price / paid) if paid else np.inf
-    step = float(np.clip(step, largest / LARGEST, ALL_ZERO * largest))
-    in_bits = Factor(of_rows.cost / price * step ** 2, of_rows.feedback)
-    codes, size = round_and_code(weight / step, in_bits, of_inputs, LARGEST)
-    return codes.astype(np.int8), np.float32(step * _gain(weight, codes * step, curvature)), size
+    largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1, initial=0)
+    largest = np.maximum(largest, max(SMALLEST_ROW * largest.max(), np.finfo(np.float32).tiny * LARGEST))
+    cost = of_rows.cost
+    if not per_row:
+        largest, cost = (np.full(len(array), value) for array, value in ((largest, largest.max()), (cost, cost.mean())))
+    steps = significant(np.clip(best_steps(cost, of_inputs, price, coarse), largest / LARGEST, ALL_ZERO * largest))
+    along_rows = steps.reshape(-1, *[1] * (weight.ndim - 1))
+    in_steps = of_rows.in_units(steps)
+    codes, size = round_and_code(weight / along_rows, in_steps._replace(cost=in_steps.cost / price), of_inputs, LARGEST)
+    scale = significant(steps * _gain(weight, codes * along_rows, curvature)).astype(np.float32)
+    return codes.astype(np.int8), scale if per_row else scale[0], size
+
+
+def best_steps(cost: np.ndarray, of_inputs: Factor, price: float, coarse: float) -> np.ndarray:
+    """The steps of the formula above, of rows that cost so much (outputs,); infinite where the outputs do not see them.
+    """
+    with np.errstate(divide="ignore"):
+        return coarse * np.sqrt(6 / np.log(2) * price / (cost * of_inputs.cost.mean(dtype=np.float64)))
+
+
+def saved_by_own_steps(weight: np.ndarray, factors: tuple[Factor, Factor], price: float, coarse: float) -> float:
+    """How many bits fewer the rows take with steps of their own: those of weights that would not be zero."""
+    of_rows, of_inputs = factors
+    cost = np.maximum(of_rows.cost.astype(np.float64), np.finfo(np.float32).tiny)
+    half = best_steps(cost, of_inputs, price, coarse)[:, None] / 2
+    kept = np.count_nonzero(np.abs(weight.reshape(len(weight), -1)) > half, axis=1)
+    if not kept.any():
+        return 0.0
+    return float((kept * (np.log2(np.average(cost, weights=kept)) - np.log2(cost))).sum() / 2)
+
+
+def significant(values: np.ndarray) -> np.ndarray:
+    """Rounded to SIGNIFICANT bits: most of a scale's bytes are zero then, and error is far larger than what it costs.
+    """
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.rint(mantissa * 2 ** SIGNIFICANT) / 2 ** SIGNIFICANT, exponent)
 
 
 def best_shift(error: np.ndarray, curvature: Curvature) -> np.ndarray:
