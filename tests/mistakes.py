@@ -242,7 +242,7 @@ MISTAKES = {
     "percentile": ("percentile", {**NUMBERS, "None": None, "zero": 0, "too large": 101, "negative": -1}),
     "batch size": ("batch_size", {**NUMBERS, "None": None, "zero": 0, "negative": -1}),
     "optional mapping": ("{name}", {"text": "x", "number": 3, "list": ["x"]}),
-    "above zero": ("{name}", {**NUMBERS, "negative": -0.1, "zero": 0}),
+    "rate": ("{name}", {**NUMBERS, "negative": -0.1, "zero": 0, "too small": 1e-10, "too large": 1e4}),
     "drop": ("{name}", {**NUMBERS, "None": None, "negative": -0.1}),
     "optional share": ("{name}", {**NUMBERS, "negative": -0.1, "too large": 1.5}),
     "names of layers": ("layer|{name}", {"None": None, "unknown": "nope", "number": 3, "list": ["conv"]}),

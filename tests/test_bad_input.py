@@ -297,18 +297,18 @@ FUNCTIONS = {
          "percentile": "percentile"}),
     "quantization.quantize_weights(rate)": (
         quantization.quantize_weights, {"net": tiny, "rate": 1e-2, "calibration_data": DATA, **QUIET},
-        {"net": "finite net", "rate": "above zero", "calibration_data": "inputs", "seed": "integer", "progress": "flag",
-         "outputs": "choice", **WHICH}),
+        {"net": "finite net", "rate": "rate", "calibration_data": "inputs", "seed": "integer", "progress": "flag",
+         "outputs": "choice", "per_channel": "flag", **WHICH}),
     "quantization.quantize(rate)": (
         quantization.quantize, {"net": tiny, "calibration_data": DATA, "rate": 1e-2, "simulate": True, **QUIET},
-        {"rate": "above zero", "outputs": "choice"}),
+        {"rate": "rate", "outputs": "choice"}),
     "quantization.RateRounding": (
         quantization.RateRounding, {"net": tiny, "calibration_data": DATA, **QUIET},
         {"net": "finite net", "calibration_data": "inputs", "seed": "integer", "progress": "flag", "outputs": "choice",
-         **WHICH}),
+         "per_channel": "flag", **WHICH}),
     "quantization.RateRounding.round": (
         quantization.RateRounding.round,
-        {"self": lambda: quantization.RateRounding(tiny(), DATA, **QUIET), "rate": 1e-2}, {"rate": "above zero"}),
+        {"self": lambda: quantization.RateRounding(tiny(), DATA, **QUIET), "rate": 1e-2}, {"rate": "rate"}),
     "quantization.fold_batch_norm": (quantization.fold_batch_norm, {"net": tiny, "example": EXAMPLE},
                                      {"net": "finite net", "example": "example", **WHICH}),
     "quantization.quantize_array": (quantization.quantize_array, {"x": np.ones(3)},

@@ -92,8 +92,9 @@ class RateRounding:
         """Round the weights that the network had at the beginning, whatever it has now, and put them into it.
 
         ``rate`` is what a bit for each weight is worth: the square error of the outputs, as a share of their own
-        square. 1e-9 to 1000 are accepted, 1e-4 to 1 are of use. Layers that are left out are named in the record with the reason. Other
-        parameters, too, are as they were at the beginning, but for biases and BatchNorms that were folded.
+        square. 1e-9 to 1000 are accepted, 1e-4 to 1 are of use. Layers that are left out are named in the record with
+        the reason. Other parameters, too, are as they were at the beginning, but for biases and BatchNorms that were
+        folded.
         """
         best = self.rounder.best(check_rate(rate))
         restore_snapshot(self.net, {**best.values, **self.others})

@@ -1,4 +1,4 @@
-"""All layers rounded at one price of a bit, the price and the length of the steps that cost least, and what they cost."""
+"""All layers rounded at one price of a bit, and the price and the length of the steps that cost least."""
 from __future__ import annotations
 
 import math
