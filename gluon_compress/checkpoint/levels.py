@@ -2,7 +2,7 @@
 
     code = round(127.5 k / m), cut to [-128, 127],    k in [-m, m], one m for a row, or 0 where codes are k themselves
 
-The k of all rows are small where the rows once had one scale (rounded by rate), and cost far less than the codes.
+The k are small, and cost far less than the codes, where weights were rounded by rate.
 """
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def rounded(weight: np.ndarray, curvature: Curvature, factors: tuple[Factor, Fac
         largest, cost = (np.full(len(array), value) for array, value in ((largest, largest.max()), (cost, cost.mean())))
     steps = significant(np.clip(best_steps(cost, of_inputs, price, coarse), largest / LARGEST, ALL_ZERO * largest))
     along_rows = steps.reshape(-1, *[1] * (weight.ndim - 1))
-    in_steps = of_rows.in_units(steps)
-    codes, size = round_and_code(weight / along_rows, in_steps._replace(cost=in_steps.cost / price), of_inputs, LARGEST)
+    in_bits = Factor(of_rows.cost / price, of_rows.feedback).in_units(steps)
+    codes, size = round_and_code(weight / along_rows, in_bits, of_inputs, LARGEST)
     scale = significant(steps * _gain(weight, codes * along_rows, curvature)).astype(np.float32)
     return codes.astype(np.int8), scale if per_row else scale[0], size
 
