@@ -14,6 +14,7 @@ from gluon_compress.tables import format_table, progress_bar
 
 STARTED = time.time()
 LONG = "--long" in sys.argv[1:] or os.environ.get("COURSE_LONG") == "1"  # the latter for notebooks
+ROUNDS = int(os.environ.get("COURSE_ROUNDS", 20 if LONG else 3))  # of timing; tests need the least
 OUTPUT = Path(__file__).resolve().parent / "output"
 HEADER = ("network", "test accuracy", "nonzero parameters", "MACs", "file bytes", "ms per batch (quartiles)")
 
@@ -66,7 +67,7 @@ def timed_network(row):
     return net
 
 
-def measure_times(rows, example, rounds=20 if LONG else 3):
+def measure_times(rows, example, rounds=ROUNDS):
     """Add to each row how long a forward pass of its network takes: the median and the quartiles, in milliseconds.
 
     The networks come from the files of ``Results.add``. They take turns, so that each meets the same machine; the first
