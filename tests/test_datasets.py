@@ -18,6 +18,7 @@ from gluon_compress.errors import DownloadError
 from full_disk import files_end_at
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import two_at_once
 
 import mxnet as mx
 
@@ -332,20 +333,9 @@ def test_a_full_disk_is_an_os_error_that_names_the_path(file_server, tmp_path, n
     assert not list(root.glob("downloads/*/room"))
 
 
-def test_two_processes_at_once(file_server, tmp_path, start_python):
+def test_two_processes_at_once(file_server, tmp_path, monkeypatch):
     source = gzip_server(file_server, "held")
-    code = f"""
-import sys
-from pathlib import Path
-from gluon_compress.datasets import sources
-sources.complete("Toy", Path(sys.argv[1]), {CHECKSUMS!r}, [sources.GzipFiles(sys.argv[2])])
-"""
-    processes = [start_python(code, tmp_path, source.base) for _ in range(2)]
-    file_server.wait_for_request()
-    file_server.release()
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    two_at_once(lambda: complete(tmp_path, source), file_server, monkeypatch)
     assert sorted(file_server.requests) == [("data/images.gz", None), ("data/labels.gz", None)]
     assert_complete(tmp_path)
 

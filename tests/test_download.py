@@ -3,6 +3,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import signal
 import socketserver
 import threading
 import time
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import requests
 from full_disk import files_end_at
-from gluon_compress.files.download import download
 from gluon_compress.errors import DownloadError
+from gluon_compress.files.download import download
+from gluon_compress.files.locks import sha256_of
+from processes import in_another_process, two_at_once
 
 CONTENT = np.random.RandomState(0).bytes(300_001)  # many chunks, and a bit
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -117,29 +120,22 @@ def test_a_short_file_without_checksum_is_noticed(file_server, tmp_path):
     assert not (tmp_path / "file").exists()
 
 
-def test_two_processes_share_one_download(file_server, tmp_path, start_python):
-    code = ("import sys; from gluon_compress.files.download import download\n"
-            "from gluon_compress.files.locks import sha256_of\n"
-            "print(sha256_of(download(*sys.argv[1:])))")
-    arguments = file_server.put("file", CONTENT, "held"), tmp_path / "file", SHA256
-    first, second = start_python(code, *arguments), start_python(code, *arguments)
-    file_server.wait_for_request()
-    file_server.release()
-    for process in (first, second):
-        output, errors = process.communicate(timeout=300)
-        assert output.strip() == SHA256, errors
+def test_two_processes_share_one_download(file_server, tmp_path, monkeypatch):
+    url = file_server.put("file", CONTENT, "held")
+
+    def fetched():
+        assert sha256_of(fetch(url, tmp_path / "file")) == SHA256
+    two_at_once(fetched, file_server, monkeypatch)
     assert file_server.ranges("file") == [None]  # the second process found the file
 
 
-def test_a_killed_process_leaves_a_part_that_is_resumed(file_server, tmp_path, start_python):
-    url = file_server.put("file", CONTENT, "slow")
-    process = start_python("import sys; from gluon_compress.files.download import download;"
-                           "download(*sys.argv[1:3], timeout=600)", url, tmp_path / "file")
-    part = tmp_path / "file.part"
-    while process.poll() is None and not (part.exists() and part.stat().st_size):
+def test_a_killed_process_leaves_a_part_that_is_resumed(file_server, tmp_path):
+    url, part = file_server.put("file", CONTENT, "slow"), tmp_path / "file.part"
+    number = in_another_process(lambda: fetch(url, tmp_path / "file", timeout=600))
+    while os.waitpid(number, os.WNOHANG) == (0, 0) and not (part.exists() and part.stat().st_size):
         time.sleep(0.01)
-    process.kill()
-    process.wait()
+    os.kill(number, signal.SIGKILL)
+    assert os.waitpid(number, 0)[1] == signal.SIGKILL
     fetch(file_server.put("file", CONTENT), tmp_path / "file")  # its lock went with it
     assert file_server.ranges("file")[1].startswith("bytes=")
     assert (tmp_path / "file").read_bytes() == CONTENT

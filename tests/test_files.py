@@ -19,6 +19,7 @@ from gluon_compress.files.paths import check_path, check_target, check_writable
 from gluon_compress.files.writing import write_atomically
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import in_another_process
 
 import mxnet as mx
 from mxnet.gluon import nn
@@ -58,18 +59,6 @@ def test_write_atomically_leaves_nothing_of_a_failure(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write_atomically(tmp_path / "file", write)
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
-
-
-def in_another_process(call):
-    """Run ``call()`` in a fork of this process, which does nothing else; return its number."""
-    number = os.fork()
-    if number == 0:
-        try:
-            call()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    return number
 
 
 def test_the_lock_excludes_other_processes(tmp_path):

@@ -23,6 +23,7 @@ from gluon_compress.params import zoo as zoo_module
 from gluon_compress.params.zoo import ZOOS
 from gluon_compress.files.download import download
 from gluon_compress.errors import CheckpointError, DownloadError
+from processes import two_at_once
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = "tiny.params"
@@ -197,16 +198,12 @@ def test_interrupted_download_is_resumed(content, cached, file_server):
     assert first is None and 0 < start <= len(content) // 2  # what came before the interruption is kept
 
 
-def test_two_processes_download_once(content, cached, shipped, home, file_server, start_python):
+def test_two_processes_download_once(content, cached, file_server, monkeypatch):
     file_server.put(FILE, content, "held")
-    code = ("import sys, pathlib; from gluon_compress import params; from gluon_compress.params import shipped; "
-            "shipped.SHIPPED = pathlib.Path(sys.argv[1]); print(params.path('tiny', sys.argv[2]))")
-    processes = [start_python(code, shipped, file_server.url, MXNET_HOME=str(home)) for _ in range(2)]
-    file_server.wait_for_request()
-    file_server.release()
-    for process in processes:
-        output, errors = process.communicate(timeout=120)
-        assert output.strip() == str(cached), errors
+
+    def fetched():
+        assert params.path("tiny", file_server.url) == cached
+    two_at_once(fetched, file_server, monkeypatch)
     assert cached.read_bytes() == content and len(file_server.requests) == 1
 
 

@@ -1,6 +1,8 @@
 """Files of tensors: what is read is what was written, or there is a CheckpointError."""
+import itertools
 import json
 import os
+import signal
 import struct
 import tracemalloc
 
@@ -10,6 +12,7 @@ from gluon_compress.files import tensorfile
 from gluon_compress.errors import CheckpointError
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import in_another_process
 from safetensors.numpy import save_file
 
 TENSORS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b.codes": np.arange(-3, 4, dtype=np.int8),
@@ -168,24 +171,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, original, tensors, header,
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_killed_write_leaves_the_old_file(tmp_path, original, start_python):
-    path = tmp_path / "file"
+def test_a_killed_write_leaves_the_old_file(tmp_path, original):
+    path, (heard, say) = tmp_path / "file", os.pipe()
     path.write_bytes(original)
-    process = start_python("""
-import sys
-import numpy as np
-from gluon_compress.files import tensorfile
-x = np.zeros(5_000_000, np.float32)
-print("writing", flush=True)
-while True:
-    x += 1
-    tensorfile.write(sys.argv[1], "test", {"x": x}, {"count": int(x[0])})
-    print(int(x[0]), flush=True)
-""", path)
-    while process.stdout.readline() not in ("2\n", ""):
-        pass
-    process.kill()
-    process.wait()
+
+    def write():
+        for count in itertools.count(1):
+            tensorfile.write(path, "test", {"x": np.full(5_000_000, count, np.float32)}, {"count": count})
+            os.write(say, b".")
+    number = in_another_process(write)
+    os.close(say)
+    assert os.read(heard, 1) + os.read(heard, 1) == b".."
+    os.kill(number, signal.SIGKILL)
+    os.close(heard)
+    assert os.waitpid(number, 0)[1] == signal.SIGKILL
     tensors, header = tensorfile.read(path, "test")
     assert header["count"] >= 2
     np.testing.assert_array_equal(tensors["x"], np.full(5_000_000, header["count"], np.float32))
