@@ -532,7 +532,7 @@ FUNCTIONS = {
     "download.download": (
         download.download, {"url": "https://127.0.0.1:1/file", "path": "file", "sha256": "0" * 64, **QUIET},
         {"url": "url", "path": "path", "sha256": "digest", "timeout": "seconds", "progress": "flag",
-         "limit": "positive"}),
+         "limit": "positive", "resume": "optional flag"}),
     "transfer.check_address": (transfer.check_address, {"url": "https://a/b", "verified": True}, {"url": "url"}),
     "workers.of_trainer": (workers.of_trainer, {"trainer": lambda: mx.gluon.Trainer(tiny().collect_params(), "sgd")},
                            {"trainer": "Gluon trainer"}),

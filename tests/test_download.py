@@ -85,6 +85,17 @@ def test_an_interrupted_download_is_resumed(file_server, tmp_path):
     assert names(tmp_path) == ["file", "file.lock"]
 
 
+@pytest.mark.parametrize("resume", [None, True])
+def test_without_a_checksum_only_callers_that_check_resume(file_server, tmp_path, resume):
+    """The beginning may be another file's, or of the same before it changed."""
+    arguments = {"sha256": None, "resume": resume}
+    with pytest.raises(DownloadError):
+        fetch(file_server.put("other", bytes(len(CONTENT)), "interrupted"), tmp_path / "file", **arguments)
+    fetch(file_server.put("file", CONTENT), tmp_path / "file", **arguments)
+    assert ((tmp_path / "file").read_bytes() == CONTENT) == (resume is None)
+    assert (file_server.ranges("file") == [None]) == (resume is None)
+
+
 def test_a_truncating_server_is_worn_down(file_server, tmp_path):
     # every answer brings half of what is missing: each call gets further
     url, sizes = file_server.put("file", CONTENT, "truncated"), [0]

@@ -234,7 +234,7 @@ def _adopt_gzip(root: Path, name: str, sha256: str) -> None:
 
 def _download_once(url: str, path: Path) -> Path:
     """As :func:`download`, but a ``path`` that an earlier call completed is taken as it is."""
-    return path if path.exists() else download(url, path, limit=ARCHIVE_BYTES)
+    return path if path.exists() else download(url, path, limit=ARCHIVE_BYTES, resume=True)
 
 
 def _unpack(archive: Path, unpack: Callable[[], None]) -> None:

@@ -21,10 +21,10 @@ LONGEST_SECONDS = 1e6  # the system's timers take no more
 
 
 def download(url: str, path: str | Path, sha256: str | None = None, timeout: float = 10, progress: bool = True,
-             limit: int = LIMIT_BYTES) -> Path:
+             limit: int = LIMIT_BYTES, resume: bool | None = None) -> Path:
     """Fetch ``url`` to ``path`` and return ``path``.
 
-    What an interrupted call left in ``<path>.part`` is resumed where the server allows it. Two processes
+    What an interrupted call with ``sha256`` left in ``<path>.part`` is resumed where the server allows it. Two processes
     may call this for the same path: the second waits, and finds the file. A file that is there already
     with the right checksum is kept; one with a different checksum is replaced only by a verified download.
 
@@ -42,6 +42,9 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
         Show a progress bar on standard error.
     limit : int
         The most bytes that the file may have.
+    resume : bool, optional
+        Whether to go on from ``<path>.part``, by default where ``sha256`` tells that it was the beginning of this file.
+        Without that, True is for callers that notice the beginning of another one themselves.
 
     Raises
     ------
@@ -56,6 +59,8 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
     check_flag("progress", progress)
     check_number("timeout", timeout, above=0, maximum=LONGEST_SECONDS)
     check_integer("limit", limit, minimum=1)
+    if resume is not None:
+        check_flag("resume", resume)
     check_address(url, sha256 is not None)
     check_path("path", path)
     path, sha256 = Path(path), _checked_digest(sha256)
@@ -64,6 +69,8 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
             return path
         part = path.with_name(path.name + ".part")
         with naming(part), _open_part(part) as file:
+            if not (sha256 is not None if resume is None else resume):
+                file.truncate(0)
             _fetch_all(url, part, file, sha256, timeout, progress, limit)
         if path.is_symlink():
             path.unlink()  # the file that it names is not ours to replace

@@ -105,7 +105,7 @@ def _fetch_zoo_file(file: Path, sha1: str) -> None:
     try:
         with lock(file):
             if not (file.exists() and check_sha1(file, sha1)):  # another process may have brought it
-                download(url, archive)
+                download(url, archive, resume=True)  # what is in it is verified
                 try:
                     write_atomically(file, lambda temporary: _unpack(url, archive, file.name, temporary, sha1))
                 finally:
