@@ -203,6 +203,44 @@ def test_a_stage_of_ones_own_joins_the_others(net, tmp_path):
     assert gc.training.evaluate(fresh, HELD_OUT) == result.rows[-1]["accuracy"]
 
 
+class Noting:
+    """A stage that changes nothing."""
+
+    def __init__(self, notes, name="noting"):
+        self.notes, self.name = notes, name
+
+    def check(self, net, training_data):
+        pass
+
+    def description(self, net):
+        return {}
+
+    def run(self, net, records, task):
+        return records, self.notes
+
+
+@pytest.mark.parametrize("notes", [{}, {"note": "x" * 10_000}, {"settings": {"a": np.float32(1), 5: [None, "b"]}}])
+def test_what_a_stage_of_ones_own_notes_is_read_again(net, tmp_path, notes):
+    arguments = {"calibration_data": INPUTS, "stages": [Noting(notes)], "folder": tmp_path, **QUIET}
+    first = compress(net, HELD_OUT, 1.0, **arguments)
+    assert compress(net, HELD_OUT, 1.0, **arguments).to_dict() == first.to_dict()
+    assert Compression.from_dict(json.loads(json.dumps(first.to_dict()))).rows == first.rows
+
+
+@pytest.mark.parametrize("notes", [{"note": "x" * 10_001}, {"what": 1}, {"bytes": 1}, {"note": 5}, {"settings": 1}, None])
+def test_what_no_row_takes_is_refused_of_a_stage_of_ones_own(net, tmp_path, notes):
+    """At once: a later call would take it for damage."""
+    refused(net, TypeError, "stage 1-noting notes what a row does not take: .*accepted: ", max_accuracy_drop=1.0,
+            stages=[Noting(notes)], folder=tmp_path)
+    compress(net, HELD_OUT, 1.0, calibration_data=INPUTS, stages=[Noting({})], folder=tmp_path, **QUIET)
+
+
+@pytest.mark.parametrize(("name", "error"), [("a/b", ValueError), ("", ValueError), ("x" * 51, ValueError),
+                                             ("a\n", ValueError), (5, TypeError)])
+def test_names_of_stages_are_those_of_files(net, name, error):
+    refused(net, error, "the name of a stage is .*; accepted: ", stages=[Noting({}, name)])
+
+
 def test_the_record_goes_to_json_and_back(net):
     result = compress(net, HELD_OUT, 0.02, calibration_data=INPUTS, stages=[Rounding(bisections=0)], **QUIET)
     again = Compression.from_dict(json.loads(json.dumps(result.to_dict())))

@@ -17,7 +17,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
-from ...arguments import check_flag, check_integer, check_number, shown
+from ...arguments import check_flag, check_integer, check_number, check_text, shown
 from ...files.paths import check_folder, check_writable
 from ...network import digest
 from ...network.checks import check_net, context_of
@@ -139,6 +139,10 @@ def _checked_stages(stages: Any, net: HybridBlock, training_data: Any) -> list[S
     for stage in stages:
         if isinstance(stage, type) or not all(hasattr(stage, name) for name in ("name", "check", "description", "run")):
             raise TypeError(f"stages has {shown(stage)}; accepted: objects such as Pruning() and Rounding()")
+        check_text("the name of a stage", stage.name)
+        if not 1 <= len(stage.name) <= 50 or "/" in stage.name or not stage.name.isprintable():
+            raise ValueError(f"the name of a stage is {shown(stage.name)}; accepted: 1 to 50 printable characters "
+                             f"without '/', as files have it")
         stage.check(net, training_data)
     return list(stages)
 

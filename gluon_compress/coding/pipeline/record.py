@@ -8,10 +8,10 @@ from ...files.schema import Malformed, anything, boolean, fields, integer, list_
 from ...records import KINDS, Record
 from ...tables import format_table
 
+NOTES = {"note": text(10_000), "settings": mapping(anything)}
 ROW = fields({"bytes": integer(1, 2 ** 62), "accuracy": number(0, 1), "drop": number(-1, 1),
               "standard_error": number(0, 1), "fits": boolean},
-             {"stage": text(), "sha256": text(), "seconds": number(0), "note": text(10_000),
-              "settings": mapping(anything)})
+             {"stage": text(), "sha256": text(), "seconds": number(0), **NOTES})
 PERCENT = 100
 
 

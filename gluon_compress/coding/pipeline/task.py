@@ -9,11 +9,14 @@ from typing import Any, Protocol
 from mxnet.gluon import HybridBlock
 
 from ...checkpoint.file import coded_size
+from ...files.schema import Malformed, fields
 from ...records import Record
 from .judging import Judge
-from .work_folder import WorkFolder
+from .record import NOTES
+from .work_folder import WorkFolder, as_json
 
 ORIGINAL = "0-original"  # the row and file of the network that a compression begins with
+_NOTES = fields({}, NOTES)
 Made = tuple[tuple[Record, ...], dict[str, Any]]  # records, and what is noted in the row
 
 
@@ -34,7 +37,11 @@ class Stage(Protocol):
         """JSON by which a later call knows the settings again."""
 
     def run(self, net: HybridBlock, records: tuple[Record, ...], task: Task) -> Made:
-        """Change the network; the records that its file needs now, and ``note`` and ``settings`` for the table."""
+        """Change the network; the records that its file needs now, and what is noted of it.
+
+        That is a dict of ``note``, a text of at most 10,000 characters for the table, and ``settings``, a dict that JSON
+        can hold; either may be missing.
+        """
 
 
 def name_of(number: int, stage: Stage) -> str:
@@ -74,7 +81,7 @@ class Task:
         row = self.folder.row_of_file(name)
         if row is None:
             started = time.perf_counter()
-            records, notes = make()
+            records, notes = self._checked(*make())
             row = self.folder.remember(name, {**self.folder.save(name, net, records, self.example),
                                               **self.judge.row(net, share), **notes,
                                               "seconds": time.perf_counter() - started})
@@ -84,7 +91,16 @@ class Task:
         """As :meth:`kept`, without the file: for what is quickly made again."""
         row = self.folder.row(name)
         if row is None:
-            records, notes = make()
+            records, notes = self._checked(*make())
             row = self.folder.remember(name, {"bytes": coded_size(net, *records, example=self.example),
                                               **self.judge.row(net, share), **notes})
         return row
+
+    def _checked(self, records: tuple[Record, ...], notes: Any) -> Made:
+        """What a stage made, with notes as they will be read again."""
+        notes = as_json(notes)
+        try:
+            _NOTES(notes, "that")
+        except Malformed as error:
+            raise TypeError(f"stage {self.stage} notes what a row does not take: {error}") from error
+        return records, notes

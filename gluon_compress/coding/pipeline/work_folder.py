@@ -31,7 +31,7 @@ class WorkFolder:
     """
 
     def __init__(self, path: Path, run: dict[str, Any], stages: Iterable[str]) -> None:
-        self.path, self._run = path, _as_json(run)
+        self.path, self._run = path, as_json(run)
         self._rows = self._read(stages)
 
     def row(self, name: str) -> dict[str, Any] | None:
@@ -46,7 +46,7 @@ class WorkFolder:
 
     def remember(self, name: str, row: dict[str, Any]) -> dict[str, Any]:
         """Keep a row, and return it as a later run will read it."""
-        self._rows[name] = _as_json(row)
+        self._rows[name] = as_json(row)
         self._write()
         return self._rows[name]
 
@@ -101,7 +101,7 @@ class WorkFolder:
                                   f"as it was when that run began, its data and settings, or another folder")
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """A value as a file gives it back: with Python's numbers in place of NumPy's."""
     def plain(each: Any) -> Any:
         if not isinstance(each, np.generic):
