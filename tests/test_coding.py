@@ -519,6 +519,14 @@ def test_other_arrays_are_refused(array, error, message):
         encode(array)
 
 
+@pytest.mark.parametrize("content", [5, "text", None, [1, 2]])
+def test_only_bytes_are_decoded(content):
+    with pytest.raises(TypeError, match="content is .*; accepted: bytes"):
+        decode(content, (5,), np.int8)
+    for kind in (bytearray, memoryview):
+        assert decode(kind(encode(np.arange(9))), (9,), int).tolist() == list(range(9))
+
+
 @pytest.mark.parametrize("content", [b"", b"\0\0\0abc"])
 def test_only_integers_and_bool_are_decoded(content):
     with pytest.raises(TypeError, match="dtype is float32; accepted: one of integers or bool"):

@@ -123,7 +123,7 @@ def test_where_no_rate_keeps_the_accuracy_the_weights_are_left_or_have_8_bits(ne
 
 
 def test_8_bits_are_for_the_layers_that_a_rate_is_for():
-    """Weights that have 8 bits with a scale per channel already, which one scale for a layer does not tell."""
+    """Weights that have 8 bits already lose nothing by them; at any rate the answers to some samples change."""
     mx.random.seed(3)
     net = nn.HybridSequential()
     net.add(nn.Conv1D(4, 3, in_channels=2), nn.Flatten(), nn.Dense(4, in_units=32))
@@ -132,6 +132,22 @@ def test_8_bits_are_for_the_layers_that_a_rate_is_for():
     inputs = mx.nd.random.normal(shape=(5000, 2, 10))
     result = compress(net, [(inputs, net(inputs).argmax(axis=1))], 0.0, calibration_data=[inputs[:500]], **QUIET)
     assert "8 bits: no rate" in result.rows[-1]["note"] and set(result.records[0].weights) == {"2.weight"}
+
+
+@pytest.mark.parametrize("rate", [None, 0.1])
+def test_where_no_layer_can_be_rounded_by_rate_training_is_not_in_vain(tmp_path, rate):
+    mx.random.seed(3)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(4, 3, groups=2, in_channels=2), nn.Activation("relu"), nn.Conv2D(4, 6, groups=4, in_channels=4),
+            nn.Flatten())
+    net.initialize(mx.init.Normal(0.3))
+    inputs = mx.nd.random.normal(shape=(200, 2, 8, 8))
+    data = [(inputs, net(inputs).argmax(axis=1))]
+    result = compress(net, data, 0.5, data, stages=[Pruning(epochs=1, bisections=0), Rounding(rate)], **QUIET)
+    assert "8 bits: no layer can be rounded by rate (it has groups)" in result.rows[-1]["note"]
+    assert set(result.records[-1].weights) == {"0.weight", "2.weight"}
+    gc.save(tmp_path / "small.gcz", net, *result.records, example=inputs)
+    assert gc.training.evaluate(gc.load(tmp_path / "small.gcz"), data) == result.rows[-1]["accuracy"]
 
 
 def test_without_other_data_every_second_batch_chooses(net):
@@ -227,7 +243,8 @@ def test_what_a_stage_of_ones_own_notes_is_read_again(net, tmp_path, notes):
     assert Compression.from_dict(json.loads(json.dumps(first.to_dict()))).rows == first.rows
 
 
-@pytest.mark.parametrize("notes", [{"note": "x" * 10_001}, {"what": 1}, {"bytes": 1}, {"note": 5}, {"settings": 1}, None])
+@pytest.mark.parametrize("notes", [{"note": "x" * 10_001}, {"what": 1}, {"bytes": 1}, {"note": 5}, {"settings": 1},
+                                   None])
 def test_what_no_row_takes_is_refused_of_a_stage_of_ones_own(net, tmp_path, notes):
     """At once: a later call would take it for damage."""
     refused(net, TypeError, "stage 1-noting notes what a row does not take: .*accepted: ", max_accuracy_drop=1.0,
@@ -511,6 +528,22 @@ def test_training_data_of_another_shape_are_refused_before_anything_is_done(net,
 def test_one_batch_cannot_both_calibrate_and_choose(net):
     refused(net, ValueError, "data has one batch, .*; accepted: two batches at least, or calibration_data",
             data=HELD_OUT[:1], calibration_data=None)
+
+
+def test_one_batch_is_noticed_where_nothing_says_how_many_there_are(net):
+    class Unsized:
+        def __iter__(self):
+            return iter(HELD_OUT[:1])
+    refused(net, ValueError, "data has one batch, .*; accepted: two batches at least, or calibration_data",
+            data=Unsized(), calibration_data=None)
+
+
+def test_a_folder_in_place_of_the_results_is_refused_before_the_data_are_gone_through(net, tmp_path):
+    (tmp_path / "results.json").mkdir()
+    data = Counted(HELD_OUT)
+    refused(net, ValueError, "results.json of folder is .*, a directory; accepted: the path of a file", data=data,
+            folder=tmp_path)
+    assert data.passes == 0
 
 
 def test_shuffled_and_augmented_training_data_calibrate_with_the_same_inputs_each_time(net, trained):

@@ -628,6 +628,11 @@ def test_weights_that_are_no_longer_shared_have_no_codebooks():
         books.updated(net)
 
 
+def test_centroids_that_are_no_dict_are_refused():
+    with pytest.raises(TypeError, match="centroids is .*; accepted: a dict"):
+        Codebooks([1])
+
+
 def test_a_trainer_refuses_what_it_cannot_train():
     net, _, books = two_layers()
     for arguments, message in (((net, None, "sgd"), "codebooks is None; accepted: the Codebooks"),

@@ -224,6 +224,11 @@ def test_a_failure_changes_nothing(arguments, error, message):
     assert identical(before, values(net))
 
 
+def test_scales_that_are_no_dict_are_refused():
+    with pytest.raises(TypeError, match="weights is .*; accepted: a dict"):
+        gc.quantization.Scales([1])
+
+
 def channels(name, weight):
     """The weights of each output channel, by the layout that each kind of layer has."""
     return np.moveaxis(weight, 1 if name == "up.weight" else 0, 0)

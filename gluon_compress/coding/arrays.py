@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import shown
 from ..errors import CheckpointError
 from . import byte_counts, native, symbols
 from .choosing import BYTES, HEADER, MANY, SYMBOLS, chosen, coder, encoded, first, mean_level, of_symbols, read_header
@@ -37,7 +38,7 @@ def encode(array: np.ndarray) -> bytes:
     array : ndarray of integers or bool
         Of any shape, as weights have it: ``(outputs, inputs, height, width)``, ``(outputs, inputs)``.
 
-    Raises ``ValueError`` for integers out of the range of int32.
+    Raises ``TypeError`` for anything else, ``ValueError`` for integers out of the range of int32.
     """
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iub":
         what = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
@@ -79,13 +80,16 @@ def decode(content: bytes, shape: Iterable[int], dtype: Any) -> np.ndarray:
 
     Parameters
     ----------
-    content : bytes
+    content : bytes, bytearray or memoryview
     shape : tuple of int
     dtype : dtype
         Of integers or bool.
 
-    Raises ``CheckpointError`` for what no array of the shape and type can have been coded as.
+    Raises ``TypeError`` for other types, ``CheckpointError`` for what no array of the shape and type can have been
+    coded as.
     """
+    if not isinstance(content, (bytes, bytearray, memoryview)):  # bytes(5) would be five zeros
+        raise TypeError(f"content is {shown(content)}; accepted: bytes")
     shape, dtype, content = tuple(shape), np.dtype(dtype), bytes(content)
     if dtype.kind not in "iub":
         raise TypeError(f"dtype is {dtype}; accepted: one of integers or bool")

@@ -24,9 +24,9 @@ def download(url: str, path: str | Path, sha256: str | None = None, timeout: flo
              limit: int = LIMIT_BYTES, resume: bool | None = None) -> Path:
     """Fetch ``url`` to ``path`` and return ``path``.
 
-    What an interrupted call with ``sha256`` left in ``<path>.part`` is resumed where the server allows it. Two processes
-    may call this for the same path: the second waits, and finds the file. A file that is there already
-    with the right checksum is kept; one with a different checksum is replaced only by a verified download.
+    What an interrupted call left in ``<path>.part`` is resumed where ``sha256`` is given and the server allows it. Two
+    processes may call this for the same path: the second waits, and finds the file. A file that is there already with
+    the right checksum is kept; one with a different checksum is replaced only by a verified download.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
+from ..arguments import shown
 from ..errors import RecordError
 from ..files.schema import REASONS, Malformed, either, fields, integer, list_of, mapping, maybe, number
 from ..network.checks import check_ready
@@ -97,6 +98,8 @@ class Scales(Record, in_files="scales", form=CodesAndScale):
     renamed = {**Record.renamed, "layers": "weights"}
 
     def __init__(self, weights: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str] | None = None) -> None:
+        if not isinstance(weights, Mapping):
+            raise TypeError(f"weights is {shown(weights)}; accepted: a dict {{parameter name: bits, axis and scale}}")
         self.weights = {name: {**weight, "scale": np.asarray(weight["scale"], dtype=np.float32)}
                         for name, weight in weights.items()}
         for name, weight in self.weights.items():

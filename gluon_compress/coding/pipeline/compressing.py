@@ -18,7 +18,7 @@ from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
 from ...arguments import check_flag, check_integer, check_number, check_text, shown
-from ...files.paths import check_folder, check_writable
+from ...files.paths import check_folder, check_target
 from ...network import digest
 from ...network.checks import check_net, context_of
 from ...network.ctrl_c import undisturbed
@@ -31,7 +31,6 @@ from ...network.data import (
     go_through,
     inputs_and_label,
     inputs_of,
-    number_of_batches,
 )
 from ...network.hybridizing import hybridized
 from ...network.inputs import flat
@@ -128,7 +127,7 @@ def _check_arguments(net: Any, max_accuracy_drop: Any, folder: Any, seed: Any, p
     check_flag("progress", progress)
     if folder is not None:
         check_folder("folder", folder)
-        check_writable(Path(folder) / RESULTS)
+        check_target(f"{RESULTS} of folder", Path(folder) / RESULTS)
 
 
 def _checked_stages(stages: Any, net: HybridBlock, training_data: Any) -> list[Stage]:
@@ -158,9 +157,6 @@ def _split(data: Any, training_data: Any, calibration_data: Any) -> tuple[Any, A
         return data, calibration_data, None
     if training_data is not None:
         return data, training_data, CALIBRATION_SAMPLES
-    if number_of_batches(data) == 1:
-        raise ValueError("data has one batch, and there is neither training_data nor calibration_data, so that every "
-                         "second batch calibrates; accepted: two batches at least, or calibration_data")
     return EverySecond(data, 1), EverySecond(data, 0), None
 
 

@@ -70,13 +70,19 @@ class Judge:
 
 
 class EverySecond:
-    """Every second batch of data, from the first or from the second on."""
+    """Every second batch of data, from the first or from the second on; ``ValueError`` where there is only one."""
 
     def __init__(self, data: Iterable[Any], first: int) -> None:
         self._data, self._first = data, first
 
     def __iter__(self) -> Iterator[Any]:
-        return (batch for number, batch in enumerate(go_through(self._data, "data")) if number % 2 == self._first)
+        number = -1
+        for number, batch in enumerate(go_through(self._data, "data")):
+            if number % 2 == self._first:
+                yield batch
+        if not number:
+            raise ValueError("data has one batch, and there is neither training_data nor calibration_data, so that "
+                             "every second batch calibrates; accepted: two batches at least, or calibration_data")
 
 
 def digest_of_training_data(data: Iterable[Any]) -> str:

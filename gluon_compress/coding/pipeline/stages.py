@@ -11,13 +11,15 @@ from mxnet.gluon import HybridBlock
 
 from ...arguments import check_choice, check_function, check_integer, check_number, check_text, shown
 from ...checkpoint.file import coded_size
+from ...network.graph import Graph
 from ...network.layer import Which, select_layers
 from ...network.values import restore_snapshot, snapshot
 from ...pruning.weights.magnitude import PRUNABLE, LayerEmptied, magnitude_masks
 from ...pruning.weights.masked_trainer import MaskedTrainer, check_optimizer
 from ...pruning.weights.masks import Masks
+from ...quantization.integers.inference_graph import simplify
 from ...quantization.rate.curvature import OUTPUTS
-from ...quantization.rate.network import RateRounding, check_rate
+from ...quantization.rate.network import RateRounding, check_rate, obstacle
 from ...quantization.scales import Scales
 from ...quantization.weights import quantize_weights
 from ...records import Record
@@ -146,7 +148,8 @@ class Rounding:
     The larger the ``rate``, the smaller the file; see :class:`~gluon_compress.quantization.RateRounding`, which does
     it. Without a rate the largest is searched that the accuracy allows: up or down by factors of four, then by
     bisection of its logarithm. Of all rates tried that fit, the one with the smallest file is taken. Where none fits,
-    the weights are rounded to 8 bits with a scale per channel; where even that loses too much, they stay as they are.
+    or no layer can be rounded so, as with groups alone, the weights are rounded to 8 bits with a scale per channel;
+    where even that loses too much, they stay as they are.
 
     After :class:`Pruning` the original is rounded, too, and the smaller file is kept, with a note of the other: as
     rounding sets weights to zero by itself where that costs little, pruning may gain nothing.
@@ -204,7 +207,9 @@ class Rounding:
 
     def _rounded(self, net: HybridBlock, records: tuple[Record, ...], task: Task, name: str) -> Made:
         """The network as it is, rounded as coarsely as the accuracy allows; trials are kept under this name."""
-        before = snapshot(net)
+        before, why = snapshot(net), self._obstacles(net, task)
+        if why:
+            return self._without_rate(net, before, records, task, f"no layer can be rounded by rate ({why})")
         rounding = RateRounding(net, task.calibration_data, self.select, self.exclude, task.seed, task.progress,
                                 self.outputs)
 
@@ -215,7 +220,14 @@ class Rounding:
         if rate is not None:
             return by_rate(rate)
         restore_snapshot(net, before)
-        return self._without_rate(net, before, records, task)
+        return self._without_rate(net, before, records, task, "no rate keeps the accuracy")
+
+    def _obstacles(self, net: HybridBlock, task: Task) -> str:
+        """Why none of the layers can be rounded by rate; empty where one can."""
+        chosen, _ = select_layers(net, self.select, self.exclude, ROUNDABLE)
+        inference = simplify(Graph(net, task.example))
+        found = [obstacle(inference, layer.parameter_name) for layer in chosen]
+        return "; ".join(sorted(set(map(str, found)))) if all(found) else ""
 
     def _best(self, by_rate: Callable[[float], Made], net: HybridBlock, task: Task, name: str) -> float | None:
         """Of all rates tried that fit, the one with the smallest file; None where there is none."""
@@ -230,13 +242,12 @@ class Rounding:
         fitting = [rate for rate, row in rows.items() if row["fits"]]
         return min(fitting, key=lambda rate: rows[rate]["bytes"], default=None)
 
-    def _without_rate(self, net: HybridBlock, before: Any, records: tuple[Record, ...], task: Task) -> Made:
+    def _without_rate(self, net: HybridBlock, before: Any, records: tuple[Record, ...], task: Task, why: str) -> Made:
         scales = quantize_weights(net, 8, select=self._layers(net))
         if task.judge.row(net)["fits"]:
-            return _with_scales(records, scales), {"note": "8 bits: no rate keeps the accuracy",
-                                                   "settings": {"bits": 8}}
+            return _with_scales(records, scales), {"note": f"8 bits: {why}", "settings": {"bits": 8}}
         restore_snapshot(net, before)
-        return records, {"note": "in fp32: neither a rate nor 8 bits keep the accuracy", "settings": {}}
+        return records, {"note": f"in fp32: {why}, and 8 bits lose too much", "settings": {}}
 
 
 def _with_scales(records: tuple[Record, ...], scales: Scales) -> tuple[Record, ...]:

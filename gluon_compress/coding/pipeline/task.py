@@ -39,8 +39,8 @@ class Stage(Protocol):
     def run(self, net: HybridBlock, records: tuple[Record, ...], task: Task) -> Made:
         """Change the network; the records that its file needs now, and what is noted of it.
 
-        That is a dict of ``note``, a text of at most 10,000 characters for the table, and ``settings``, a dict that JSON
-        can hold; either may be missing.
+        That is a dict of ``note``, a text of at most 10,000 characters for the table, and ``settings``, a dict that
+        JSON can hold; either may be missing.
         """
 
 

@@ -96,6 +96,8 @@ class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
     header_schema = fields({"left_out": REASONS})
 
     def __init__(self, centroids: Mapping[str, Any], left_out: Mapping[str, str] | None = None) -> None:
+        if not isinstance(centroids, Mapping):
+            raise TypeError(f"centroids is {shown(centroids)}; accepted: a dict {{parameter name: floats}}")
         self.centroids = {name: np.asarray(values) for name, values in centroids.items()}
         for name, values in self.centroids.items():
             if not _is_codebook(values):
