@@ -247,9 +247,17 @@ def test_what_a_stage_of_ones_own_notes_is_read_again(net, tmp_path, notes):
                                    None])
 def test_what_no_row_takes_is_refused_of_a_stage_of_ones_own(net, tmp_path, notes):
     """At once: a later call would take it for damage."""
-    refused(net, TypeError, "stage 1-noting notes what a row does not take: .*accepted: ", max_accuracy_drop=1.0,
+    refused(net, TypeError, "stage 1-noting: .*notes.*; accepted: ", max_accuracy_drop=1.0,
             stages=[Noting(notes)], folder=tmp_path)
     compress(net, HELD_OUT, 1.0, calibration_data=INPUTS, stages=[Noting({})], folder=tmp_path, **QUIET)
+
+
+@pytest.mark.parametrize("made", [None, (), ({"note": "no records"},), (None, {}), (5, {})])
+def test_a_stage_of_ones_own_returns_records_and_notes(net, made):
+    class Returning(Noting):
+        def run(self, net, records, task):
+            return made
+    refused(net, TypeError, r"stage 1-noting returned .*; accepted: \(records, notes\)", stages=[Returning({})])
 
 
 @pytest.mark.parametrize(("name", "error"), [("a/b", ValueError), ("", ValueError), ("x" * 51, ValueError),

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from mxnet.gluon import HybridBlock
 
+from ...arguments import shown
 from ...checkpoint.file import coded_size
 from ...files.schema import Malformed, fields
 from ...records import Record
@@ -81,7 +82,7 @@ class Task:
         row = self.folder.row_of_file(name)
         if row is None:
             started = time.perf_counter()
-            records, notes = self._checked(*make())
+            records, notes = self._checked(make())
             row = self.folder.remember(name, {**self.folder.save(name, net, records, self.example),
                                               **self.judge.row(net, share), **notes,
                                               "seconds": time.perf_counter() - started})
@@ -91,16 +92,18 @@ class Task:
         """As :meth:`kept`, without the file: for what is quickly made again."""
         row = self.folder.row(name)
         if row is None:
-            records, notes = self._checked(*make())
+            records, notes = self._checked(make())
             row = self.folder.remember(name, {"bytes": coded_size(net, *records, example=self.example),
                                               **self.judge.row(net, share), **notes})
         return row
 
-    def _checked(self, records: tuple[Record, ...], notes: Any) -> Made:
+    def _checked(self, made: Any) -> Made:
         """What a stage made, with notes as they will be read again."""
-        notes = as_json(notes)
+        if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], (tuple, list)):
+            raise TypeError(f"stage {self.stage} returned {shown(made)}; accepted: (records, notes), the first a tuple")
+        notes = as_json(made[1])
         try:
-            _NOTES(notes, "that")
+            _NOTES(notes, "notes")
         except Malformed as error:
-            raise TypeError(f"stage {self.stage} notes what a row does not take: {error}") from error
-        return records, notes
+            raise TypeError(f"stage {self.stage}: {error}") from error
+        return tuple(made[0]), notes
