@@ -1,9 +1,10 @@
 """What an int8 network computes with the instructions that this process may use; run by test_instruction_levels.py.
 
-    DNNL_MAX_CPU_ISA=AVX2 python tests/instruction_levels.py <folder>
+    DNNL_MAX_CPU_ISA=AVX2 python tests/instruction_levels.py <folder> <name>,<name> [tests]
 
 The folder holds ``<name>.gcz`` of shipped networks, quantized elsewhere, and ``<name>.npz`` with images and their
-outputs in fp32. Prints JSON: whether sums saturate, and for each network what the tests compare.
+outputs in fp32. Runs the files of tests that are named, then prints a line of JSON: how they ended (pytest's number),
+whether sums saturate, and for each network what the tests compare.
 """
 import json
 import sys
@@ -14,6 +15,7 @@ import gluon_compress as gc  # before mxnet
 
 import mxnet as mx  # noqa: I001
 import numpy as np
+import pytest
 from gluon_compress.quantization.integers import onednn
 
 
@@ -43,7 +45,9 @@ def saved_again(path, int8):
 
 
 if __name__ == "__main__":
+    folder, names, *tests = sys.argv[1:]
+    kernels = pytest.main(["-q", "-p", "no:cacheprovider", *tests]) if tests else None
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        networks = {path.stem: measured(path) for path in sorted(Path(sys.argv[1]).glob("*.gcz"))}
-    print(json.dumps({"saturates": onednn.saturates(), "networks": networks}))
+        networks = {name: measured(Path(folder, f"{name}.gcz")) for name in names.split(",")}
+    print(json.dumps({"kernels": kernels, "saturates": onednn.saturates(), "networks": networks}))

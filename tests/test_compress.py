@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import warnings
+from types import SimpleNamespace
 
 import gluon_compress as gc
 import mxnet as mx
@@ -58,6 +59,21 @@ def net(trained):
 
 
 HELD_OUT, TRAINING, INPUTS = blobs(400, 2), blobs(600, 1), blobs(100, 4)
+
+
+@pytest.fixture(scope="module")
+def whole(trained, tmp_path_factory):
+    """A compression in stages ``SHORT`` that nothing ends: its folder and files, its rows, the network, the passes."""
+    folder, net = tmp_path_factory.mktemp("whole"), build()
+    gc.network.restore_snapshot(net, trained)
+    held_out, training = Counted(HELD_OUT), Counted(TRAINING)
+    result = compress(net, held_out, 0.02, training, INPUTS, SHORT, folder, **QUIET)
+    return SimpleNamespace(folder=folder, files=files_of(folder), rows=result.rows, values=snapshot(net),
+                           held_out_passes=held_out.passes, training_passes=training.passes)
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.gcz")}
 
 
 def test_without_training_the_file_is_small_and_the_accuracy_is_kept(net, tmp_path):
@@ -299,18 +315,16 @@ def stopped(monkeypatch):
     return run
 
 
-def test_wherever_a_run_ends_it_goes_on_to_the_same_network(net, trained, tmp_path, stopped):
+def test_wherever_a_run_ends_it_goes_on_to_the_same_network(net, trained, whole, tmp_path, stopped):
     arguments = {"net": net, "data": HELD_OUT, "max_accuracy_drop": 0.02, "training_data": TRAINING, "stages": SHORT,
                  "calibration_data": INPUTS, **QUIET}
-    whole = compress(**arguments, folder=tmp_path / "whole")
-    gc.network.restore_snapshot(net, trained)
     times = 0
     while stopped(**arguments, folder=tmp_path / "pieces"):
         times += 1
         assert identical(trained, snapshot(net))
     assert times > 6
     for name in ("1-pruned", "2-rounded"):
-        pieces, expected = (gc.load(tmp_path / folder / f"{name}.gcz", build()) for folder in ("pieces", "whole"))
+        pieces, expected = (gc.load(folder / f"{name}.gcz", build()) for folder in (tmp_path / "pieces", whole.folder))
         assert identical(snapshot(pieces), snapshot(expected))
     gc.network.restore_snapshot(net, trained)
     again = compress(**arguments, folder=tmp_path / "pieces")
@@ -441,22 +455,21 @@ class Counted:
         return iter(self.batches)
 
 
-def test_after_ctrl_c_in_any_stage_the_network_is_as_it_was_and_the_same_files_come_of_going_on(net, trained, tmp_path):
+def test_after_ctrl_c_in_any_stage_the_network_is_as_it_was_and_the_same_files_come_of_going_on(
+        net, trained, whole, tmp_path):
     def run(held_out, training, folder):
         gc.network.restore_snapshot(net, trained)
         compress(net, held_out, 0.02, training, INPUTS, SHORT, tmp_path / folder, **QUIET)
-        return {path.name: path.read_bytes() for path in (tmp_path / folder).glob("*.gcz")}, snapshot(net)
-    held_out, training = Counted(HELD_OUT), Counted(TRAINING)
-    files, values = run(held_out, training, "whole")
-    assert held_out.passes > 8 and training.passes > 4
-    for number, (held_out_stop, training_stop) in enumerate([(3, None), (held_out.passes - 1, None), (None, 4)]):
+        return files_of(tmp_path / folder), snapshot(net)
+    assert whole.held_out_passes > 8 and whole.training_passes > 4
+    for number, (held_out_stop, training_stop) in enumerate([(3, None), (whole.held_out_passes - 1, None), (None, 4)]):
         with pytest.raises(KeyboardInterrupt):
             run(Counted(HELD_OUT, held_out_stop), Counted(TRAINING, training_stop), f"{number}")
         assert identical(trained, snapshot(net))
         for path in (tmp_path / f"{number}").glob("*.gcz"):
             gc.load(path, build())
         again, new = run(HELD_OUT, TRAINING, f"{number}")
-        assert again == files and identical(new, values), (held_out_stop, training_stop)
+        assert again == whole.files and identical(new, whole.values), (held_out_stop, training_stop)
 
 
 def test_ctrl_c_again_while_the_network_is_put_back_is_heard_when_that_is_done(net, trained, monkeypatch):
@@ -469,11 +482,9 @@ def test_ctrl_c_again_while_the_network_is_put_back_is_heard_when_that_is_done(n
     assert identical(trained, snapshot(net)) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_disk_that_is_full_is_named_and_going_on_with_more_room_makes_the_same(net, trained, tmp_path):
+def test_a_disk_that_is_full_is_named_and_going_on_with_more_room_makes_the_same(net, trained, whole, tmp_path):
     arguments = {"data": HELD_OUT, "max_accuracy_drop": 0.02, "training_data": TRAINING, "stages": SHORT,
                  "calibration_data": INPUTS, **QUIET}
-    compress(net, **arguments, folder=tmp_path / "whole")
-    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").glob("*.gcz")}
     for size, name in ((5000, "0-original.gcz"), (17_000, "1-pruned-1.0000.state")):
         gc.network.restore_snapshot(net, trained)
         with files_end_at(size), pytest.raises(OSError, match=f"File too large: .*{name}"):
@@ -481,7 +492,7 @@ def test_a_disk_that_is_full_is_named_and_going_on_with_more_room_makes_the_same
         assert identical(trained, snapshot(net))
         assert {path.suffix for path in (tmp_path / name).iterdir()} <= {".json", ".gcz"}
         compress(net, **arguments, folder=tmp_path / name)
-        assert {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.gcz")} == whole
+        assert files_of(tmp_path / name) == whole.files
 
 
 # ---- networks of other kinds

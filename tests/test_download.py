@@ -2,17 +2,21 @@
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
+import queue
 import signal
 import socketserver
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import requests
 from full_disk import files_end_at
 from gluon_compress.errors import DownloadError
+from gluon_compress.files import transfer
 from gluon_compress.files.download import download
 from gluon_compress.files.locks import sha256_of
 from processes import in_another_process, two_at_once
@@ -243,9 +247,19 @@ def test_a_server_that_sends_a_little_now_and_then_is_given_up(raw_server, tmp_p
         download(url, tmp_path / "file", timeout=0.3, progress=False)
 
 
-def test_a_slow_but_steady_server_is_not_given_up(raw_server, tmp_path):
-    url = raw_server(answer(bytes(9999)), pause=0.25, size=1000)
-    assert download(url, tmp_path / "file", timeout=1.5, progress=False).stat().st_size == 9999
+def test_a_slow_but_steady_server_is_not_given_up(monkeypatch):
+    """On a clock on which four seconds pass before each piece: its time begins anew when enough has come."""
+    clock = itertools.count(0, 4)
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    def received(size):
+        pieces = queue.Queue()
+        for piece in (*[bytes(size)] * 20, None):
+            pieces.put(piece)
+        return sum(map(len, transfer._pieces("the address", 0, 10, 10 ** 6, pieces, threading.Event())))
+    assert received(4000) == 80_000
+    with pytest.raises(DownloadError, match="the address: timed out: 9000 bytes in 12 seconds"):
+        received(3000)
 
 
 @pytest.mark.parametrize("url", ["http://example.invalid/file", "ftp://127.0.0.1/file", "file:///etc/passwd", "no url",

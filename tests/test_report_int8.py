@@ -13,8 +13,9 @@ from test_integer_activations import built, prelu_net
 from test_quantize import NETWORKS
 
 
-@pytest.mark.parametrize("name", ["lenet", "resnet", "norms", "branches", "own weight", "shared", "mobilenet"])
-@pytest.mark.parametrize("bits, simulate", [(8, False), (8, True), (4, True)])
+@pytest.mark.parametrize(("name", "bits", "simulate"), [
+    ("lenet", 8, True), *((name, bits, bits < 8) for bits in (8, 4) for name in (
+        "lenet", "resnet", "norms", "branches", "own weight", "shared", "mobilenet"))])
 def test_bytes_are_those_of_codes_scales_and_the_rest(name, bits, simulate):
     net, example = build(*NETWORKS[name])
     int8 = quantize(net, [example], bits=bits, simulate=simulate, progress=False)
