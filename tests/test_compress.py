@@ -36,9 +36,10 @@ def blobs(count, seed, noise=2.0):
 
 def build():
     mx.random.seed(3)
-    net = nn.HybridSequential()
-    net.add(nn.Conv2D(6, 3, in_channels=1), nn.BatchNorm(in_channels=6), nn.Activation("relu"), nn.Flatten(),
-            nn.Dense(20, in_units=216, activation="relu"), nn.Dense(3, in_units=20))
+    with mx.name.NameManager():  # so that files of several of them have the same names
+        net = nn.HybridSequential()
+        net.add(nn.Conv2D(6, 3, in_channels=1), nn.BatchNorm(in_channels=6), nn.Activation("relu"), nn.Flatten(),
+                nn.Dense(20, in_units=216, activation="relu"), nn.Dense(3, in_units=20))
     net.initialize(mx.init.Xavier())
     return net
 

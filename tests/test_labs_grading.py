@@ -192,7 +192,7 @@ def test_a_network_without_a_list_is_handed_in_and_nothing_is_said_to_be_missing
     assert capsys.readouterr().out.startswith("lab1.gcz: the file has ") and Path("lab1.gcz").exists()
 
 
-@pytest.mark.parametrize("number, script", enumerate(sorted(LABS.glob("lab?_*.py")), start=1))
+@pytest.mark.parametrize("number, script", list(enumerate(sorted(LABS.glob("lab?_*.py")), start=1)))
 def test_the_text_of_a_lab_has_the_numbers_of_its_bar(number, script):
     bar, text = lab.BARS[number], script.read_text()
     assert f"at most {bar.bytes:,} bytes" in text and f"at least {100 * bar.accuracy:g} %" in text
