@@ -30,7 +30,7 @@ from ..integers.inference_graph import InferenceGraph
 
 OUTPUTS = ("logits", "values")
 SIGNS = np.array([-1, 1], np.float32)
-PER_INPUT = 12  # gradients of a row, of random sums of rows, for each input of a layer at least
+PER_INPUT = 24  # gradients of a row, of random sums of rows, for each input of a layer at least
 PROBES = 8  # random sums of columns
 
 
