@@ -51,7 +51,7 @@ def with_value(value):
     return net
 
 
-EXAMPLE = mx.nd.random.normal(shape=(4, 3, 6, 6))
+EXAMPLE = mx.nd.array(np.random.default_rng(0).normal(size=(4, 3, 6, 6)))
 LABELS = mx.nd.array([0, 1, 1, 0])
 DATA = [(EXAMPLE, LABELS)]
 NHWC, PIXELS = mx.nd.ones((4, 6, 6, 3)), mx.nd.ones((4, 3, 6, 6), dtype="uint8")
