@@ -617,7 +617,7 @@ def test_the_calls_without_mistake_work(name, folder):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "argument", "mistake"), rows())
+@pytest.mark.parametrize(("name", "argument", "mistake"), list(rows()))
 def test_a_mistake_is_told_in_a_sentence_and_changes_nothing(name, argument, mistake, folder):
     function, good, kinds = FUNCTIONS[name]
     words, mistakes = MISTAKES[kinds[argument]]
