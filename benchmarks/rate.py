@@ -54,7 +54,8 @@ OTHERS = Path(__file__).with_name("rate_nncodec.py")
 NETWORKS = {"lenet_300_100_mnist": "LeNet-300-100", "lenet5_caffe_mnist": "LeNet-5 Caffe", "lenet_mnist": "LeNet",
             "simple_cnn_mnist": "SimpleCNN", "alexnet_cifar10": "AlexNet, CIFAR-10",
             "resnet18_cifar10": "ResNet-18, CIFAR-10"}
-RATES = {"cifar10": (0.002, 0.0014, 0.0017, 0.0032, 0.0026, 0.005, 0.01, 0.0008, 0.02, 0.0023, 0.04, 0.0004),
+RATES = {"cifar10": (0.002, 0.0014, 0.0017, 0.0019, 0.0018, 0.0032, 0.0026, 0.005, 0.01, 0.0008, 0.02, 0.0023, 0.04,
+                     0.0004),
          "mnist": (0.005, 0.002, 0.01, 0.02, 0.001, 0.04, 0.0004, 0.1, 0.0032, 0.007, 0.06, 0.2, 0.00015)}
 STEPS = {"cifar10": (-24, -28, -20, -26, -22, -18, -30, -16, -32, -34, -38),
          "mnist": (-24, -28, -20, -26, -22, -18, -30, -16)}

@@ -129,8 +129,9 @@ def modules_of(folder):
 
 
 def files(folder):
-    """{path: content} of all files in a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """{path: content} of all files in a folder but those of Python's own cache."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.parent.name != "__pycache__"}
 
 
 def commands():

@@ -11,19 +11,20 @@ FOLDER = gluon_compress.__path__[0]
 @contextmanager
 def ctrl_c_at_line(number):
     """Ctrl-C in front of the so many-th line of the package that runs in the ``with`` block; yields [lines so far]."""
-    lines, before = [0], sys.gettrace()
+    lines, before, handler = [0], sys.gettrace(), signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def trace(frame, event, argument):
         if event == "line":
             lines[0] += 1
             if lines[0] == number:
-                signal.raise_signal(signal.SIGINT)
+                signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
         return trace
     sys.settrace(lambda frame, *event: trace if frame.f_code.co_filename.startswith(FOLDER) else None)
     try:
         yield lines
     finally:
         sys.settrace(before)
+        signal.signal(signal.SIGINT, handler)
 
 
 def interrupted_at(call, lines):

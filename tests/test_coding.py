@@ -84,6 +84,12 @@ def test_python_and_c_agree_also_when_the_means_are_full_and_the_probabilities_o
     assert model.encode(codes.ravel().tolist(), geometry, settings_) == content[choosing.HEADER:]
 
 
+@given(st.integers(0, 200), st.integers(0, 4))
+def test_the_least_of_a_level_is_on_it_and_what_is_less_is_below(number, bits):
+    least = model.least_of_level(number, bits)
+    assert model.level(least, bits) == number and (not least or model.level(least - 1, bits) == number - 1)
+
+
 @pytest.mark.parametrize("shape", [(30, 4, 3, 3), (9, 98), (3, 1, 28, 28), (5, 7, 1, 1)])
 def test_python_and_c_agree_on_groups_of_zeros(shape):
     codes = laplacian(shape, 5) * (np.random.default_rng(1).random(shape) < 0.05)

@@ -9,9 +9,11 @@ a level of the mean magnitude.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,16 +63,34 @@ def possible_sides(shape: tuple[int, ...]) -> list[int]:
     return [0] + [side for side in SIDES if channels == 1 and inputs % (side * side) == 0]
 
 
+class Kind(NamedTuple):
+    """What the number of a kind stands for. Whole symbols have no use for the rate."""
+
+    shares: tuple[int, ...]
+    rate: int
+    grouped: bool = False
+    few: bool = False
+
+
+def _kinds() -> dict[int, Kind]:
+    mixed = list(itertools.product(SHARES, RATES))
+    return {**{number: Kind(*each) for number, each in enumerate(mixed)},
+            **{number: Kind(*each, grouped=True) for number, each in enumerate(mixed, GROUPED)},
+            **{number: Kind(shares, RATES[0]) for number, shares in enumerate(SHARES, SYMBOLS)},
+            **{number: Kind(*each, few=True) for number, each in enumerate(mixed, FEW)}}
+
+
+KINDS = _kinds()
+
+
 def of_symbols(kind: int) -> bool:
     return SYMBOLS <= kind < FEW
 
 
 def settings_of(kind: int, mean: int) -> Settings:
     """Those of the model, for a kind and a level of the mean magnitude."""
-    few, kind = divmod((kind - SYMBOLS) * len(RATES) if of_symbols(kind) else kind, FEW)
-    grouped, kind = divmod(kind, GROUPED)
-    share, rate = divmod(kind, len(RATES))
-    return (mean if mean < 4 else 4 + (mean & 3) << (mean >> 2) - 1, RATES[rate], grouped, few, *SHARES[share])
+    shares, rate, grouped, few = KINDS[kind]
+    return (model.least_of_level(mean, 2), rate, int(grouped), int(few), *shares)
 
 
 def mean_level(values: np.ndarray) -> int:
@@ -147,7 +167,6 @@ def read_header(header: bytes, shape: tuple[int, ...]) -> tuple[Geometry, Settin
     """The geometry and settings of the model; ``CheckpointError`` when they are none."""
     if len(header) == HEADER:
         kind, side, mean = header
-        known = kind < 2 * GROUPED or SYMBOLS <= kind < FEW + GROUPED
-        if known and side in possible_sides(shape) and mean < MEANS:
+        if kind in KINDS and side in possible_sides(shape) and mean < MEANS:
             return geometry_of(shape, side), settings_of(kind, mean)
     raise CheckpointError(f"codes of shape {shape} begin with {header!r}, which says nothing")

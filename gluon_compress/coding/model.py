@@ -72,6 +72,14 @@ def level(number: int, bits: int) -> int:
     return (length - bits << bits) + (number >> length - 1 - bits & (1 << bits) - 1)
 
 
+def least_of_level(number: int, bits: int) -> int:
+    """The least number of which ``number`` is the :func:`level`."""
+    if number < 1 << bits:
+        return number
+    above_first = (number >> bits) - 1  # octaves
+    return ((1 << bits) + (number & (1 << bits) - 1)) << above_first
+
+
 def magnitude_level(mean: int) -> int:
     """A mean of magnitudes as one of 20 contexts, two an octave, the least below 1/20."""
     return min(max(level(mean, 1) - 7, 0), 19)
@@ -118,17 +126,17 @@ class Mixer:
         self.coded[choice] = min(self.coded[choice] + 1, 4096)
         for index, context in enumerate(contexts):
             weights[index] = clamp(weights[index] + (seen[index] * step + (1 << 13) >> 14), HEAVIEST)
-            _learn(self.cells[index], context * QUESTIONS + question, bit)
+            learn(self.cells[index], context * QUESTIONS + question, bit)
         return bit
 
     def code_plainly(self, bit: int, context: int) -> int:
         """Code a bit by one probability."""
         bit = self.coder.code(bit, min(max(self.plain[context] >> 16, 32), 65504))
-        _learn(self.plain, context, bit)
+        learn(self.plain, context, bit)
         return bit
 
 
-def _learn(cells: list[int], index: int, bit: int) -> None:
+def learn(cells: list[int], index: int, bit: int) -> None:
     """``p += (bit - p) / (n + 3/2)``"""
     count, probability = cells[index] & 1023, cells[index] >> 10
     target = (1 << 22) - 1 if bit else 0
@@ -179,7 +187,7 @@ class Means:
         self.place_sign[place] += sign - self.place_sign[place] >> 3
 
 
-def _neighbours(values: list[int], place: int, row_begin: int, size: int, position: int, positions: int,
+def neighbours_of(values: list[int], place: int, row_begin: int, size: int, position: int, positions: int,
                 width: int) -> Neighbours:
     """Coded weights: left, up and diagonal in the map, at the same position one channel and one filter before."""
     begin, column = row_begin + place, position % width
@@ -200,7 +208,7 @@ def _magnitude_contexts(means: Means, place: int, expected: int, neighbours: Nei
             magnitude_level(means.map) * 20 + magnitude_level((left + up) * 128), 0)
 
 
-def _sign_contexts(means: Means, place: int, magnitude: int, neighbours: Neighbours) -> tuple[int, ...]:
+def sign_contexts(means: Means, place: int, magnitude: int, neighbours: Neighbours) -> tuple[int, ...]:
     left, up, diagonal, behind, before = neighbours
     slope = 2 * left + 2 * up - diagonal + behind
     steps = min(level(abs(slope), 1), 12)
@@ -299,11 +307,11 @@ def _code_value(mixer: Mixer, means: Means, values: list[int], geometry: Geometr
     _, channels, positions, width = geometry
     place, size = channel * positions + position, channels * positions
     value = values[filter * size + place]
-    neighbours = _neighbours(values, place, filter * size, size, position, positions, width)
+    neighbours = neighbours_of(values, place, filter * size, size, position, positions, width)
     expected = max(means.expected(share, channel, place, abs(neighbours[0]), abs(neighbours[1])), 0)
     contexts = _magnitude_contexts(means, place, expected, neighbours)
     magnitude = _code_magnitude(mixer, abs(value), expected, position, contexts, least)
-    negative = magnitude and mixer.code(int(value < 0), SIGN, _sign_contexts(means, place, magnitude, neighbours))
+    negative = magnitude and mixer.code(int(value < 0), SIGN, sign_contexts(means, place, magnitude, neighbours))
     if magnitude > (1 << 31) - (not negative):
         return False
     values[filter * size + place] = -magnitude if negative else magnitude

@@ -18,15 +18,7 @@ import math
 from array import array
 from collections.abc import Sequence
 
-from .model import (
-    Geometry,
-    Means,
-    Settings,
-    _learn,
-    _neighbours,
-    _sign_contexts,
-    level,
-)
+from .model import Geometry, Means, Settings, learn, least_of_level, level, neighbours_of, sign_contexts
 
 __all__ = ["TOKENS", "decode", "encode", "priors", "token_of"]
 
@@ -77,8 +69,7 @@ def priors() -> array[int]:
 
 def _mean_of(context: int) -> int:
     """The middle of the expected magnitudes of a context, in 1/256."""
-    number = context + 6
-    return 9 * (number if number < 4 else 4 + (number & 3) << (number >> 2) - 1) // 8
+    return 9 * least_of_level(context + 6, 2) // 8
 
 
 def _powers(mean: int) -> list[int]:
@@ -207,14 +198,14 @@ class _Model:
         _, channels, positions, width = self.geometry
         place, size = channel * positions + position, channels * positions
         value = values[filter * size + place]
-        near = _neighbours(values, place, filter * size, size, position, positions, width)
+        near = neighbours_of(values, place, filter * size, size, position, positions, width)
         expected = max(self.means.expected(self.share, channel, place, abs(near[0]), abs(near[1])), 0)
         context = self.contexts[min(max(level(expected, 2) - 6, 0), CONTEXTS - 1)]
         token = magnitude = context.code(coder, token_of(abs(value)))
         if token >= DIRECT:
             bits = (token - DIRECT) // 8 + 1
             magnitude = (8 | token & 7) << bits | coder.bits(abs(value) & (1 << bits) - 1, bits)
-        signs = _sign_contexts(self.means, place, magnitude, near)
+        signs = sign_contexts(self.means, place, magnitude, near)
         negative = magnitude > 0 and self._negative(coder, value < 0, signs)
         if magnitude > (1 << 31) - (not negative):
             return False
@@ -227,7 +218,7 @@ class _Model:
         share = min(max(sum(signs[context] >> 10 for signs, context in cells) >> 8, RARE), UNIT - RARE)
         negative = not coder.token(int(not negative), (0, share, UNIT))
         for signs, context in cells:
-            _learn(signs, context, int(negative))
+            learn(signs, context, int(negative))
         return negative
 
 
