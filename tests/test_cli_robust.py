@@ -102,7 +102,8 @@ for folder, words in json.loads(sys.argv[1]):
     before, output, errors = sorted(os.listdir()), io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         code = main(words, standalone_mode=False)
-    left = [each for each in sorted(os.listdir()) if each not in (*before, "__pycache__") and not each.endswith(".state")]
+    left = [each for each in sorted(os.listdir())
+            if each not in (*before, "__pycache__") and not each.endswith(".state")]
     found.append([code, output.getvalue(), errors.getvalue(), left])
 print(json.dumps(found))
 """
