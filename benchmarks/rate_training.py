@@ -27,6 +27,7 @@ from gluon_compress.network.graph import Graph
 from gluon_compress.network.norms import scale_and_shift
 from gluon_compress.network.values import restore_snapshot, snapshot
 from gluon_compress.pruning.channels.batch_norm import has_batch_norm
+from gluon_compress.quantization.rate.rounding import significant
 from gluon_compress.training import state as training_state
 from mxnet import autograd
 
@@ -251,16 +252,11 @@ def shorten_norms(net, example):
     for norm in Graph(net, example).nodes:
         if norm.meaning.keeps_statistics:
             named, alpha_and_shift = norm.parameters, scale_and_shift(norm, values)
-            changed |= {named[role]: significant(value) for role, value in zip(("gamma", "beta"), alpha_and_shift)}
+            changed |= {named[role]: significant(value, SIGNIFICANT).astype(np.float32)
+                        for role, value in zip(("gamma", "beta"), alpha_and_shift)}
             changed[named["mean"]] = np.zeros_like(values[named["mean"]])
             changed[named["variance"]] = np.full_like(values[named["variance"]], 1 - norm.get("eps"))
     restore_snapshot(net, changed)
-
-
-def significant(values):
-    """Of SIGNIFICANT bits."""
-    fractions, exponents = np.frexp(values)
-    return np.ldexp(np.rint(fractions * 2 ** SIGNIFICANT) / 2 ** SIGNIFICANT, exponents).astype(np.float32)
 
 
 def stem_of(work, name, aim, seed, changes=()):

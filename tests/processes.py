@@ -17,7 +17,7 @@ def in_another_process(call):
         try:
             call()
             os._exit(0)
-        except BaseException:
+        except BaseException:  # KeyboardInterrupt, too: the fork must not go on with the tests of its parent
             traceback.print_exc()
             os._exit(1)
     return number

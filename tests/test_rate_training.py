@@ -285,8 +285,10 @@ def test_a_trainer_takes_the_states_that_it_gives(factor, arguments):
                              **arguments})
     for _ in range(3 if factor <= 1 else 0):
         trained(trainer, net, example)
-    trainer.restore_pruning_state(json.loads(json.dumps(trainer.pruning_state())))
-    trainer.restore_state_tensors(trainer.state_tensors())
+    state, tensors = trainer.pruning_state(), trainer.state_tensors()
+    trainer.restore_pruning_state(json.loads(json.dumps(state)))
+    trainer.restore_state_tensors(tensors)
+    assert trainer.pruning_state() == state and identical(trainer.state_tensors(), tensors)
 
 
 def test_states_whose_values_are_not_finite_change_nothing():

@@ -79,11 +79,10 @@ def saved_by_own_steps(weight: np.ndarray, factors: tuple[Factor, Factor], price
     return float((kept * (np.log2(np.average(cost, weights=kept)) - np.log2(cost))).sum() / 2)
 
 
-def significant(values: np.ndarray) -> np.ndarray:
-    """Rounded to SIGNIFICANT bits: most of a scale's bytes are zero then, and error is far larger than what it costs.
-    """
+def significant(values: np.ndarray, bits: int = SIGNIFICANT) -> np.ndarray:
+    """Rounded to so many bits each: half of a scale's bytes are zero then, and codes lose far more than that."""
     mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.rint(mantissa * 2 ** SIGNIFICANT) / 2 ** SIGNIFICANT, exponent)
+    return np.ldexp(np.rint(mantissa * 2 ** bits) / 2 ** bits, exponent)
 
 
 def best_shift(error: np.ndarray, curvature: Curvature) -> np.ndarray:
