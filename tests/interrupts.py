@@ -8,6 +8,11 @@ import gluon_compress
 FOLDER = gluon_compress.__path__[0]
 
 
+def press_ctrl_c():
+    """What a SIGINT calls, without the signal, which has ended workers of xdist."""
+    signal.getsignal(signal.SIGINT)(signal.SIGINT, sys._getframe(1))
+
+
 @contextmanager
 def ctrl_c_at_line(number):
     """Ctrl-C in front of the so many-th line of the package that runs in the ``with`` block; yields [lines so far]."""
@@ -17,7 +22,7 @@ def ctrl_c_at_line(number):
         if event == "line":
             lines[0] += 1
             if lines[0] == number:
-                signal.getsignal(signal.SIGINT)(signal.SIGINT, frame)
+                press_ctrl_c()
         return trace
     sys.settrace(lambda frame, *event: trace if frame.f_code.co_filename.startswith(FOLDER) else None)
     try:

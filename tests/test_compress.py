@@ -17,6 +17,7 @@ from gluon_compress.coding.pipeline.searching import largest_that_fits
 from gluon_compress.coding.pipeline.work_folder import WorkFolder
 from gluon_compress.errors import CheckpointError
 from gluon_compress.network.values import snapshot
+from interrupts import press_ctrl_c
 from mxnet.gluon import nn
 from networks import identical
 
@@ -441,10 +442,10 @@ def test_a_damaged_folder_is_refused(net, tmp_path, content):
 
 
 class Counted:
-    """Batches; before those of pass number ``when``, this process gets a signal."""
+    """Batches; before those of pass number ``when`` comes Ctrl-C."""
 
-    def __init__(self, batches, when=None, name="SIGINT"):
-        self.batches, self.when, self.name, self.passes = batches, when, name, 0
+    def __init__(self, batches, when=None):
+        self.batches, self.when, self.passes = batches, when, 0
 
     def __len__(self):
         return len(self.batches)
@@ -452,7 +453,7 @@ class Counted:
     def __iter__(self):
         self.passes += 1
         if self.passes == self.when:
-            signal.raise_signal(signal.Signals[self.name])
+            press_ctrl_c()
         return iter(self.batches)
 
 
@@ -475,7 +476,7 @@ def test_after_ctrl_c_in_any_stage_the_network_is_as_it_was_and_the_same_files_c
 
 def test_ctrl_c_again_while_the_network_is_put_back_is_heard_when_that_is_done(net, trained, monkeypatch):
     def press_again(*arguments):
-        signal.raise_signal(signal.SIGINT)
+        press_ctrl_c()
         gc.network.restore_snapshot(*arguments)
     monkeypatch.setattr("gluon_compress.coding.pipeline.compressing.restore_snapshot", press_again)
     with pytest.raises(KeyboardInterrupt):
