@@ -148,6 +148,26 @@ def test_several_rates_one_after_the_other_give_what_each_gives_alone_and_a_lowe
     np.testing.assert_array_equal(alone(images).asnumpy(), net(images).asnumpy())
 
 
+def test_a_higher_rate_takes_fewer_bits(data):
+    """Whatever one rounding costs more or less than the next one by chance."""
+    rounder = RateRounding(gc.params.load("lenet_300_100_mnist"), data, progress=False).rounder
+    bits = [rounder.best(rate).bits for rate in 0.002 * 1.25 ** np.arange(10)]
+    assert all(more > fewer for more, fewer in zip(bits, bits[1:]))
+
+
+@pytest.mark.parametrize("place", [-0.8, 0, 0.5])
+def test_the_price_is_the_best_one_between_those_that_were_measured(place):
+    """Of an error 2^p and -a p + b bits, error + rate bits is least where 2^p ln 2 = a rate."""
+    around = {power: (2.0 ** power, -3.0 * power + 40) for power in (-9, -8, -7)}
+    rate = 2.0 ** (-8 + place) * np.log(2) / 3
+    assert rounder_module.least_between(around, rate) == pytest.approx(-8 + place, abs=0.5 / rounder_module.BETWEEN)
+
+
+@pytest.mark.parametrize("around", [{-8: (0.0, 0.0)}, {-8: (0.0, 3.0), -7: (0.0, 2.0)}])
+def test_a_price_is_found_where_few_were_measured_and_nothing_is_lost(around):
+    assert rounder_module.least_between(around, 1e-3) == max(around)
+
+
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), "1"])
 def test_a_rate_out_of_range_is_refused_and_the_network_stays(data, rate):
     net, _ = build(LeNet300100, (1, 1, 28, 28))
@@ -414,7 +434,7 @@ def test_scales_have_few_bits_and_rows_without_weights_or_costs_a_scale_as_well(
     rng = np.random.default_rng(8)
     weight, curvature = rng.normal(size=(20, 40)).astype(np.float32), curvature_of(rng, 20, 40, 4)
     weight[3], weight[5] = 0, 1e-20 * weight[5]
-    curvature.outputs[7, 7] = 0
+    curvature.of_outputs[7, 7] = 0
     codes, scale, _ = rounded(weight, curvature, factors_of(curvature), 1e-6, 1.0, True)
     assert not codes[3].any() and codes[4].any() and scale.dtype == np.float32 and scale.shape == (20,)
     assert (scale > 0).all() and np.isfinite(scale).all()
@@ -454,7 +474,7 @@ def test_balanced_channels_cost_alike_and_the_network_computes_the_same(monkeypa
         before = np.log(plain.factors[name][1].cost).reshape(channels, -1).mean(axis=1)
         assert costs.std() < 0.02 * before.std() and abs(costs.mean() - before.mean()) < 0.01
     for name, found in balanced.factors.items():  # as of the network with these channels
-        again = factors_of(balanced.found[name])
+        again = factors_of(balanced.curvatures[name])
         for part, expected_part in zip(found, again):
             np.testing.assert_allclose(part.cost, expected_part.cost, rtol=1e-3)
 
@@ -597,6 +617,6 @@ def test_layers_that_make_up_for_those_before_them_lose_less_on_other_samples():
     new, original = batches[20:], [net(inputs).asnumpy() for inputs in batches[20:]]
     lost = []
     for reconstruct in (False, True):
-        restore_snapshot(net, rounder.rounded(1e-3 * rounder.unit, 2.0, reconstruct).values)
+        restore_snapshot(net, rounder.at_price(1e-3 * rounder.unit, 2.0, reconstruct).values)
         lost.append(sum(np.square(net(inputs).asnumpy() - output).sum() for inputs, output in zip(new, original)))
     assert lost[1] < 0.8 * lost[0]

@@ -215,6 +215,18 @@ static int new_means(means_t *means, const geometry_t *geometry, int32_t mean) {
     return 1;
 }
 
+static void free_means(means_t *means) {
+    free(means->channel);
+    free(means->place);
+    free(means->place_sign);
+}
+
+static void begin_row(means_t *means, int32_t mean) {
+    means->row = mean;
+    means->row_count = 5;
+    means->row_sign = means->groups = 0;
+}
+
 /* ---- values ---- */
 
 ALWAYS_INLINE int code_size(mixer_t *mixer, way_t way, int size, int expected, int64_t position,
@@ -337,9 +349,7 @@ ALWAYS_INLINE int64_t code_values(mixer_t *mixer, way_t way, int32_t *values, co
     int whole = new_means(&means, geometry, settings->mean);
     int64_t result = whole ? 0 : NO_MEMORY, length = group_length(geometry, settings);
     for (int64_t filter = 0; whole && filter < geometry->filters; filter++) {
-        means.row = settings->mean;
-        means.row_count = 5;
-        means.row_sign = means.groups = 0;
+        begin_row(&means, settings->mean);
         for (int64_t channel = 0; whole && channel < geometry->channels; channel++) {
             means.map = means.channel[channel];
             for (int64_t begin = 0; whole && begin < geometry->positions; begin += length) {
@@ -350,9 +360,7 @@ ALWAYS_INLINE int64_t code_values(mixer_t *mixer, way_t way, int32_t *values, co
             }
         }
     }
-    free(means.channel);
-    free(means.place);
-    free(means.place_sign);
+    free_means(&means);
     return result;
 }
 

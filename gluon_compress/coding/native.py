@@ -43,8 +43,8 @@ class _Tables(ctypes.Structure):
 
 
 class _Rounding(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_void_p) for name in ("costs", "weights", "feedback", "handed", "stiffness",
-                                                       "importance", "pruned")),
+    _fields_ = [*((name, ctypes.c_void_p) for name in ("costs", "weights", "input_feedback", "row_feedback",
+                                                       "input_cost", "row_cost", "pruned")),
                 ("largest", ctypes.c_int32)]
 
 

@@ -4,14 +4,14 @@
 #include "model.h"
 
 typedef struct {
-    const float *costs;      /* bits of an answer by its probability, of 4096 */
-    float *weights;          /* filters x inputs, in steps; changed: errors go on to later weights */
-    const float *feedback;   /* inputs x inputs: what of the error of one weight the later ones take over; or none */
-    const float *handed;     /* filters x filters: what of the errors of one filter the later ones take over; or none */
-    const float *stiffness;  /* inputs: what a square error of one step costs once the later ones have done so */
-    const float *importance; /* filters: by what that is multiplied, in bits */
-    const uint8_t *pruned;   /* filters x inputs: the weights that stay zero, 1 for each */
-    int32_t largest;         /* magnitude of a code */
+    const float *costs;          /* bits of an answer by its probability, of 4096 */
+    float *weights;              /* filters x inputs, in steps; changed: errors go on to later weights */
+    const float *input_feedback; /* inputs x inputs: what of the error of one weight later ones take over; or none */
+    const float *row_feedback;   /* filters x filters: what of the errors of one filter later ones take over; or none */
+    const float *input_cost;     /* inputs: what a square error of one step costs once the later ones have done so */
+    const float *row_cost;       /* filters: by what that is multiplied, in bits */
+    const uint8_t *pruned;       /* filters x inputs: the weights that stay zero, 1 for each */
+    int32_t largest;             /* magnitude of a code */
 } rounding_t;
 
 static float bits_of(mixer_t *mixer, const means_t *means, int value, int expected, int64_t position, int64_t place,
@@ -33,7 +33,7 @@ static int chosen_code(mixer_t *mixer, const means_t *means, const int32_t *valu
                        const int32_t *share, int64_t filter, int64_t channel, int64_t position, float weight,
                        float price, int largest) {
     int64_t place = channel * geometry->positions + position, size = geometry->channels * geometry->positions;
-    float limited = weight > largest ? largest : weight < -largest ? -largest : weight;
+    float limited = weight > largest ? largest : weight > -largest ? weight : -largest;  /* NaN is in range, too */
     int contexts[INPUTS], nearest = (int)(limited + (limited < 0 ? -0.5f : 0.5f));
     if (!nearest) return 0;
     int64_t column = position % geometry->width;
@@ -64,7 +64,7 @@ static void hand_on(const rounding_t *rounding, float *wanted, const int32_t *co
     int64_t inputs = geometry->channels * geometry->positions;
     for (int64_t place = 0; place < inputs; place++) wanted[place] -= (float)codes[place];
     for (int64_t later = filter + 1; later < geometry->filters; later++) {
-        float share = rounding->handed[filter * geometry->filters + later];
+        float share = rounding->row_feedback[filter * geometry->filters + later];
         float *weights = rounding->weights + later * inputs;
         for (int64_t place = 0; place < inputs; place++) weights[place] += share * wanted[place];
     }
@@ -75,7 +75,7 @@ static void hand_on(const rounding_t *rounding, float *wanted, const int32_t *co
 int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_t *settings, const tables_t *tables,
                      uint8_t *content, int64_t length, rounding_t *rounding) {
     mixer_t *mixer = new_mixer(tables, settings);
-    means_t means;
+    means_t means = {0};
     way_t way = {ENCODING, INPUTS, SIGN_INPUTS};
     int64_t inputs = geometry->channels * geometry->positions;
     float *wanted = malloc(inputs * sizeof(float));
@@ -86,35 +86,31 @@ int64_t round_values(int32_t *codes, const geometry_t *geometry, const settings_
         mixer->coder.costs = rounding->costs;
     }
     for (int64_t filter = 0; whole && filter < geometry->filters; filter++) {
-        means.row = settings->mean;
-        means.row_count = 5;
-        means.row_sign = means.groups = 0;
+        begin_row(&means, settings->mean);
         float *weights = rounding->weights + filter * inputs;
         memcpy(wanted, weights, inputs * sizeof(float));
         for (int64_t place = 0; place < inputs; place++, codes++) {
             int64_t channel = place / geometry->positions, position = place % geometry->positions;
             if (!position) means.map = means.channel[channel];
-            float price = rounding->importance[filter] * rounding->stiffness[place];
+            float price = rounding->row_cost[filter] * rounding->input_cost[place];
             int stays = rounding->pruned[filter * inputs + place];
             *codes = stays ? 0 : chosen_code(mixer, &means, codes, geometry, settings->share, filter, channel, position,
                                              weights[place], price, rounding->largest);
             float error = weights[place] - (float)*codes;
             code_value(mixer, &means, way, codes, geometry, settings->share, filter, channel, position,
                        position % geometry->width, 0);
-            if (error != 0 && rounding->feedback)
-                feed_back(weights + place + 1, rounding->feedback + place * inputs + place + 1, error,
+            if (error != 0 && rounding->input_feedback)
+                feed_back(weights + place + 1, rounding->input_feedback + place * inputs + place + 1, error,
                           inputs - place - 1);
         }
-        if (rounding->handed) hand_on(rounding, wanted, codes - inputs, filter, geometry);
+        if (rounding->row_feedback) hand_on(rounding, wanted, codes - inputs, filter, geometry);
     }
     int64_t result = NO_MEMORY;
     if (whole) {
         finish(&mixer->coder);
         result = mixer->coder.no_room ? NO_ROOM : mixer->coder.position;
-        free(means.channel);
-        free(means.place);
-        free(means.place_sign);
     }
+    free_means(&means);
     free(wanted);
     free(mixer);
     return result;

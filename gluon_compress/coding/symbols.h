@@ -170,12 +170,13 @@ ALWAYS_INLINE int64_t code_symbols(symbols_t *symbols, int mode, int32_t *values
                                    const settings_t *settings) {
     means_t means;
     int64_t place = 0, count = geometry->filters * geometry->channels * geometry->positions;
-    if (!new_means(&means, geometry, settings->mean)) return NO_MEMORY;
+    if (!new_means(&means, geometry, settings->mean)) {
+        free_means(&means);
+        return NO_MEMORY;
+    }
     int whole = 1;
     for (int64_t filter = 0; whole && filter < geometry->filters; filter++) {
-        means.row = settings->mean;
-        means.row_count = 5;
-        means.row_sign = 0;
+        begin_row(&means, settings->mean);
         for (int64_t channel = 0; whole && channel < geometry->channels; channel++) {
             means.map = means.channel[channel];
             for (int64_t position = 0, column = 0; whole && position < geometry->positions; position++, place++) {
@@ -187,9 +188,7 @@ ALWAYS_INLINE int64_t code_symbols(symbols_t *symbols, int mode, int32_t *values
         }
     }
     whole = whole && turn(symbols, mode, count, count);
-    free(means.channel);
-    free(means.place);
-    free(means.place_sign);
+    free_means(&means);
     return whole ? 0 : mode == ENCODING ? NO_ROOM : DAMAGED;
 }
 

@@ -22,19 +22,19 @@ from .curvature import Curvature
 __all__ = ["balance"]
 
 
-def balance(pairs: list[Pair], inference: InferenceGraph, values: dict[str, np.ndarray], found: dict[str, Curvature],
-            factors: dict[str, tuple[Factor, Factor]]) -> None:
-    """Rescale the channels of each pair in ``values``, and what ``found`` and ``factors`` say of its two layers."""
+def balance(pairs: list[Pair], inference: InferenceGraph, values: dict[str, np.ndarray],
+            curvatures: dict[str, Curvature], factors: dict[str, tuple[Factor, Factor]]) -> None:
+    """Rescale the channels of each pair in ``values``, and what ``curvatures`` and ``factors`` say of both layers."""
     for pair in pairs:
         first, second = pair.first.name, pair.second.name
         of_rows, of_inputs = factors[second]
         scale = like_costs(of_inputs.cost, pair.channels)
         rescale(pair, scale, inference, values)
         factors[second] = of_rows, of_inputs.in_units(1 / scale.repeat(len(of_inputs.cost) // pair.channels))
-        found[second] = with_inputs_divided(found[second], scale)
+        curvatures[second] = with_inputs_divided(curvatures[second], scale)
         of_rows, of_inputs = factors[first]
         factors[first] = of_rows.in_units(scale), of_inputs
-        found[first] = Curvature(found[first].moments, found[first].outputs * np.outer(scale, scale))
+        curvatures[first] = Curvature(curvatures[first].moments, curvatures[first].of_outputs * np.outer(scale, scale))
 
 
 def like_costs(cost: np.ndarray, channels: int) -> np.ndarray:
@@ -47,4 +47,4 @@ def like_costs(cost: np.ndarray, channels: int) -> np.ndarray:
 def with_inputs_divided(curvature: Curvature, scale: np.ndarray) -> Curvature:
     """Of the layer whose inputs are divided by ``scale`` (channels,), and its weights multiplied; not the bias."""
     inputs = np.append(scale.repeat((len(curvature.moments) - 1) // len(scale)), 1)
-    return Curvature(curvature.moments / np.outer(inputs, inputs), curvature.outputs)
+    return Curvature(curvature.moments / np.outer(inputs, inputs), curvature.of_outputs)

@@ -42,17 +42,17 @@ class Curvature:
     ----------
     moments : float64 array (inputs + 1, inputs + 1)
         M, the last row and column of the bias.
-    outputs : float64 array (outputs, outputs)
+    of_outputs : float64 array (outputs, outputs)
         G, of trace 1 until channels are rescaled.
     """
 
     moments: np.ndarray
-    outputs: np.ndarray
+    of_outputs: np.ndarray
 
     def error(self, lost: np.ndarray) -> float:
         """The outputs' mean square error of a layer's weights that lost this (outputs, ...), with the best bias."""
         rows = lost.reshape(len(lost), -1)
-        return float(((self.outputs @ rows) * (rows @ self.moments_with_best_bias)).sum())
+        return float(((self.of_outputs @ rows) * (rows @ self.moments_with_best_bias)).sum())
 
     @cached_property
     def moments_with_best_bias(self) -> np.ndarray:

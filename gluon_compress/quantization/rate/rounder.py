@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,9 @@ COARSE = (1.4, 3.0, 8.0)
 WORTH = 24  # bits for each scale that rows of own steps must save: twice what it takes, as long steps save less
 ALONE, ALONE_COARSE = 1e-3, 3.0  # the price, in the rounder's unit, at which each layer is rounded alone
 MOST_WRONG = 32.0  # that a curvature is believed to be
-FACTOR = 2 ** 0.125  # between prices of a bit; with twice the step AlexNet had no file between 1,056,140 and 1,215,151
 LEAST_ENERGY, MOST_ENERGY = 1e-30, 1e30  # of the outputs
-FAR, NEAR, MOST = 8, (4, 2, 1), 32  # how far the next price is that is tried, then around the best, and the last one
+MOST = 4  # octaves between the rate and the price that is tried last
+BETWEEN = 16  # prices from one to the next octave
 
 
 @dataclass
@@ -60,16 +59,16 @@ class Rounder:
                  batches: list[Any], seed: int, progress: bool, outputs: str, per_channel: bool = True) -> None:
         self.inference, self.values, self.progress = inference, dict(values), progress
         self.names = [name for name in inference.layers if name in names]  # in the order in which they run
-        self.found, energy = curvatures(inference, values, names, batches, seed, progress, outputs)
+        self.curvatures, energy = curvatures(inference, values, names, batches, seed, progress, outputs)
         check_energy(energy, outputs, "the calibration data")
         self.kind_of_outputs = outputs
         self.batches, self.rest = divided(batches)
         self.samples = samples_in(self.batches)
         self.count = sum(values[inference.weights[name]].size for name in names)
-        self.outputs = self._outputs(values)
-        self.energy = sum(float(np.square(output).sum()) for output in self.outputs)
+        self.wanted = self._outputs(values)
+        self.energy = sum(float(np.square(output).sum()) for output in self.wanted)
         check_energy(self.energy / self.samples, outputs, f"the first {self.samples} calibration samples")
-        self.factors = {name: factors_of(self.found[name]) for name in names}
+        self.factors = {name: factors_of(self.curvatures[name]) for name in names}
         self.unit = self.energy / self.samples / self.count
         self.of_own_steps = self._of_own_steps(graph) if per_channel else set()
         self.underestimated = {name: self._underestimated(name) for name in progress_bar(
@@ -77,41 +76,40 @@ class Rounder:
         self.measured: dict[tuple[float, int], tuple[float, float]] = {}  # error and bits
 
     def best(self, rate: float) -> Rounded:
-        """The least of ``error + rate bits`` over COARSE and prices, which go down or up while that helps.
+        """The least of ``error + rate bits`` over COARSE and prices.
 
-        Prices are powers of FACTOR whatever the rate, and what was measured at one rate is known at the next. What is
-        best is rounded once more with layers that make up for those before them, from other samples than those that
-        errors are measured on, and whichever costs less is taken.
+        Prices that are powers of two, which all rates share, are tried up and down while that helps. The best one is
+        between those around the least: what one rounding costs differs by a few percent from that of the next price by
+        chance, which would make a file of a higher rate larger than that of a lower one. At that price layers that
+        make up for those before them are rounded, too, from other samples than those that errors are measured on, and
+        whichever costs less is taken.
         """
-        kept: dict[float, Rounded] = {}
-
         def cost(coarse: float, power: int) -> float:
             if (coarse, power) not in self.measured:
-                found = self.rounded(self.unit / coarse ** 2 * FACTOR ** power, coarse)
+                found = self.at_price(self._price(coarse, power), coarse)
                 self.measured[coarse, power] = found.error, found.bits
-                least = found.error + rate * found.bits
-                if not kept or least < min(kept):
-                    kept.clear()
-                    kept[least] = found
             error, bits = self.measured[coarse, power]
             return error + rate * bits
 
-        start, moved, tried = round(np.log(rate) / np.log(FACTOR)), 0, set()
+        start, moved, tried = round(np.log2(rate)), 0, []
         for coarse in COARSE:
-            for step in (-FAR, FAR):
+            for step in (-1, 1):
                 while abs(moved + step) <= MOST and cost(coarse, start + moved + step) < cost(coarse, start + moved):
                     moved += step
-            tried.add((coarse, start + moved))
+            tried.append((coarse, start + moved))
         coarse, power = min(tried, key=lambda choice: cost(*choice))
-        for step in NEAR:
-            power = min((power - step, power, power + step), key=partial(cost, coarse))
-        price = self.unit / coarse ** 2 * FACTOR ** power
-        found = [kept[cost(coarse, power)] if cost(coarse, power) in kept else self.rounded(price, coarse)]
+        around = {each: self.measured[coarse, each] for each in (power - 1, power, power + 1)
+                  if abs(each - start) <= MOST}
+        price = self._price(coarse, least_between(around, rate))
+        found = [self.at_price(price, coarse)]
         if self.rest:
-            found.append(self.rounded(price, coarse, reconstruct=True))
+            found.append(self.at_price(price, coarse, reconstruct=True))
         return min(found, key=lambda each: each.error + rate * each.bits)
 
-    def rounded(self, price: float, coarse: float, reconstruct: bool = False) -> Rounded:
+    def _price(self, coarse: float, power: float) -> float:
+        return self.unit / coarse ** 2 * 2.0 ** power
+
+    def at_price(self, price: float, coarse: float, reconstruct: bool = False) -> Rounded:
         """All layers rounded at one price of a bit, in the unit of the outputs' square.
 
         With ``reconstruct`` each makes up for those before it first.
@@ -129,12 +127,12 @@ class Rounder:
     def _round(self, name: str, values: dict[str, np.ndarray], price: float, coarse: float) -> tuple[np.ndarray, int]:
         """Round a layer in ``values``, where its bias makes up for what it can. Returns the scales and the bytes."""
         weight, shift = self.inference.weights[name], self.inference.shifts.get(name)
-        codes, scale, size = rounded(values[weight], self.found[name], self.factors[name], price, coarse,
+        codes, scale, size = rounded(values[weight], self.curvatures[name], self.factors[name], price, coarse,
                                      name in self.of_own_steps)
         new = dequantize_array(codes, scale, 0 if scale.ndim else None)
         if shift is not None:
             error = values[weight].astype(np.float64) - new
-            values[shift] = short(values[shift] + best_shift(error, self.found[name]))
+            values[shift] = short(values[shift] + best_shift(error, self.curvatures[name]))
         values[weight] = new
         return scale, size
 
@@ -143,31 +141,40 @@ class Rounder:
         """
         saved = {name: saved_by_own_steps(self.values[self.inference.weights[name]], self.factors[name],
                                           ALONE / ALONE_COARSE ** 2 * self.unit, ALONE_COARSE) for name in self.names}
-        rows = {name: len(self.found[name].outputs) for name in self.names}
+        rows = {name: len(self.curvatures[name].of_outputs) for name in self.names}
         if sum(saved.values()) < WORTH * sum(rows.values()):
             return set()
         pairs = [pair for pair in find_pairs(graph, self.inference) if pair.ceiling == math.inf
                  and {pair.first.name, pair.second.name} <= set(self.names)]
-        balance(pairs, self.inference, self.values, self.found, self.factors)
+        balance(pairs, self.inference, self.values, self.curvatures, self.factors)
         return {pair.first.name for pair in pairs} | {name for name in self.names if saved[name] > WORTH * rows[name]}
 
     def _underestimated(self, name: str) -> float:
         """What a layer that is rounded alone costs at the outputs, over what its curvature says."""
         weight, values = self.inference.weights[name], dict(self.values)
         self._round(name, values, ALONE / ALONE_COARSE ** 2 * self.unit, ALONE_COARSE)
-        expected = self.found[name].error(self.values[weight].astype(np.float64) - values[weight]) * self.samples
+        expected = self.curvatures[name].error(self.values[weight].astype(np.float64) - values[weight]) * self.samples
         measured = self._error(values)
         return min(max(measured / expected, 1 / MOST_WRONG), MOST_WRONG) if expected > 0 < measured else 1.0
 
     def _error(self, values: dict[str, np.ndarray]) -> float:
         """The outputs' square error."""
-        return sum(float(np.square(output - other).sum()) for output, other in zip(self.outputs, self._outputs(values)))
+        return sum(float(np.square(output - other).sum()) for output, other in zip(self.wanted, self._outputs(values)))
 
     def _outputs(self, values: dict[str, np.ndarray]) -> list[np.ndarray]:
         """What counts of them, in double precision, as squares of small numbers are none in single."""
         net = block_of(self.inference.outputs, self.inference.inputs, dict(values))
         return [what_counts(output.astype(np.float64), self.kind_of_outputs)
                 for inputs in self.batches for output in tensors_of(net, inputs)]
+
+
+def least_between(around: dict[int, tuple[float, float]], rate: float) -> float:
+    """Where ``error + rate bits`` is least, with parabolas through log error and bits: {power: (error, bits)}."""
+    powers, (errors, bits) = list(around), zip(*around.values())
+    fine = np.linspace(powers[0], powers[-1], 1 + BETWEEN * (powers[-1] - powers[0]))
+    logarithms, bits = (np.polyval(np.polyfit(powers, values, len(powers) - 1), fine)
+                        for values in (np.log2(np.maximum(errors, np.finfo(float).tiny)), bits))
+    return float(fine[np.argmin(2 ** logarithms + rate * bits)])
 
 
 def divided(batches: list[Any]) -> tuple[list[Any], list[Any]]:

@@ -94,7 +94,7 @@ def best_shift(error: np.ndarray, curvature: Curvature) -> np.ndarray:
 def factors_of(curvature: Curvature) -> tuple[Factor, Factor]:
     """Of the rows and of the inputs of a layer."""
     of_inputs = factor_of(curvature.moments, INPUT_DAMPING)  # the bias comes last and takes over what it can
-    return (factor_of(curvature.outputs, OUTPUT_DAMPING),
+    return (factor_of(curvature.of_outputs, OUTPUT_DAMPING),
             Factor(of_inputs.cost[:-1], of_inputs.feedback[:-1, :-1]))  # type: ignore[index]
 
 
@@ -111,6 +111,6 @@ def factor_of(curvature: np.ndarray, damping: float) -> Factor:
 def _gain(weight: np.ndarray, found: np.ndarray, curvature: Curvature) -> float:
     """By how much the outputs are too small all together."""
     rows, found = (array.reshape(len(array), -1).astype(np.float64) for array in (weight, found))
-    along = curvature.outputs @ rows @ curvature.moments_with_best_bias
+    along = curvature.of_outputs @ rows @ curvature.moments_with_best_bias
     wanted, had = (float((along * array).sum()) for array in (rows, found))
     return wanted / had if 0 < wanted < MOST_GAIN * had else 1.0  # of few samples they may be rounding errors
