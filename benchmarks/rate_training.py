@@ -38,6 +38,7 @@ FALLING = 0.5  # share of the training over which the bytes fall to the goal
 CALIBRATION = 512  # images, for a teacher on integers
 SIGNIFICANT = 7  # bits of what BatchNorms multiply with and add
 NORM_BATCHES = 20  # for rounding, and for the statistics of BatchNorm after channels went
+LAST_NORM_BATCHES = 150  # for the statistics after the last update, which running means of few batches are far from
 TOLD = 50  # batches between two losses that are added up: asking for one waits for it
 
 
@@ -212,6 +213,9 @@ def train(name, setting, seed, stem):
                       {"accuracy": gc.training.evaluate(net, held)})  # of what is held out
         training_state.save(state, net, trainer, identity, epochs, None)
         click.echo(f"{stem.name}, {told(trainer, epochs[-1])}")
+    if has_batch_norm(net, example_of(name)):
+        np.random.seed(seed)
+        gc.pruning.reestimate_batch_norm(net, data.batches, LAST_NORM_BATCHES, progress=False)
     shorten_norms(net, example_of(name))
     size = gc.save(stem.with_suffix(".gcz"), net, trainer.scales)
     recording.write_json(stem.with_suffix(".json"), {
