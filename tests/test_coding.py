@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gluon_compress.coding import arrays, byte_counts, choosing, decode, encode, model, native, symbols, tables
+from gluon_compress.coding import (
+    arrays, byte_counts, choosing, decode, encode, model, native, questions, symbols, tables)
 from gluon_compress.coding.arrays import encode_bytes
 from gluon_compress.coding.range_coder import RangeDecoder, RangeEncoder
 from gluon_compress.errors import CheckpointError
@@ -70,10 +71,10 @@ def test_weights_of_all_kinds_come_back_also_as_views_in_another_order(shape, sc
 @example(EXTREMES, 0, 0)
 def test_python_and_c_make_the_same_bytes_and_read_them(array, kind, mean):
     geometry, settings_ = choosing.geometry_of(array.shape, 0), choosing.settings_of(kind, mean)
-    content = model.encode(array.ravel().tolist(), geometry, settings_)
+    content = questions.encode(array.ravel().tolist(), geometry, settings_)
     assert native.encode(array, geometry, settings_) == content
     assert native.decode(content, geometry, settings_).tolist() == array.ravel().tolist()
-    assert model.decode(content, geometry, settings_) == array.ravel().tolist()
+    assert questions.decode(content, geometry, settings_) == array.ravel().tolist()
 
 
 @pytest.mark.parametrize("shape", [(30, 4, 3, 3), (12, 98)])
@@ -81,7 +82,7 @@ def test_python_and_c_agree_also_when_the_means_are_full_and_the_probabilities_o
     codes = laplacian((60, *shape[1:]), 0.7)
     content = encode(codes)
     geometry, settings_ = choosing.read_header(content[:choosing.HEADER], codes.shape)
-    assert model.encode(codes.ravel().tolist(), geometry, settings_) == content[choosing.HEADER:]
+    assert questions.encode(codes.ravel().tolist(), geometry, settings_) == content[choosing.HEADER:]
 
 
 @given(st.integers(0, 200), st.integers(0, 4))
@@ -96,8 +97,8 @@ def test_python_and_c_agree_on_groups_of_zeros(shape):
     codes[1] = 0
     geometry, settings_ = choosing.geometry_of(shape, 0), choosing.settings_of(choosing.GROUPED, 20)
     content = native.encode(codes.astype(np.int32), geometry, settings_)
-    assert model.encode(codes.ravel().tolist(), geometry, settings_) == content
-    assert model.decode(content, geometry, settings_) == codes.ravel().tolist()
+    assert questions.encode(codes.ravel().tolist(), geometry, settings_) == content
+    assert questions.decode(content, geometry, settings_) == codes.ravel().tolist()
 
 
 @pytest.mark.parametrize(("share", "grouped"), [(0.01, True), (0.5, False)])
@@ -112,8 +113,8 @@ def test_groups_of_zeros_are_taken_where_almost_all_are_zero(share, grouped):
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60), st.integers(1, 400), st.sampled_from(MIXED_KINDS))
 def test_python_and_c_refuse_the_same_content(content, count, kind):
-    geometry, settings_ = (1, 1, count, count), choosing.settings_of(kind, 30)
-    expected, found = model.decode(content, geometry, settings_), native.decode(content, geometry, settings_)
+    geometry, settings_ = model.Geometry(1, 1, count, count), choosing.settings_of(kind, 30)
+    expected, found = questions.decode(content, geometry, settings_), native.decode(content, geometry, settings_)
     assert (found is None) == (expected is None)
     assert expected is None or found.tolist() == expected
 

@@ -1,6 +1,6 @@
 """Arrays of integers to bytes and back, coded as ``choosing.py`` found best, which the first bytes say.
 
-``content = kind, side, mean, then the bits``, by the model of model.py.
+``content = kind, side, mean, then the bits``, of the questions of questions.py.
 
 ``content = kind, side, mean, largest token, then whole symbols``, of the kinds from SYMBOLS on, see symbols.py: what
 large arrays have unless mixing makes them clearly smaller.

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import CheckpointError
-from . import model, native, symbols
-from .model import Geometry, Settings
+from . import native, questions, symbols
+from .model import LARGEST, Geometry, Settings, least_of_level, level
 
 # In 1/1024: the filter so far, channel and place in all filters so far, the last few weights, the map so far, the
 # weights to the left and above, the mean of the array. For weights that resemble neighbours; dense layers; neither.
@@ -42,19 +42,19 @@ WORTH_GROUPS = 1.01  # bytes they may take, as they are far faster
 
 
 def coder() -> ModuleType:
-    return native if native.library() else model
+    return native if native.library() else questions
 
 
 def geometry_of(shape: tuple[int, ...], side: int) -> Geometry:
-    """(filters, channels, positions, width) of an array: with a side, or with one input a channel, of a matrix."""
+    """How an array is seen: with a side, or with one input a channel, of a matrix."""
     filters = shape[0] if len(shape) > 1 else 1
     inputs = math.prod(shape) // filters
     positions = math.prod(shape[2:])
     if side:
-        return filters, inputs // (side * side), side * side, side
+        return Geometry(filters, inputs // (side * side), side * side, side)
     if positions == 1 or len(shape) < 3:
-        return filters, 1, inputs, inputs
-    return filters, shape[1], positions, shape[-1]
+        return Geometry(filters, 1, inputs, inputs)
+    return Geometry(filters, shape[1], positions, shape[-1])
 
 
 def possible_sides(shape: tuple[int, ...]) -> list[int]:
@@ -90,12 +90,12 @@ def of_symbols(kind: int) -> bool:
 def settings_of(kind: int, mean: int) -> Settings:
     """Those of the model, for a kind and a level of the mean magnitude."""
     shares, rate, grouped, few = KINDS[kind]
-    return (model.least_of_level(mean, 2), rate, int(grouped), int(few), *shares)
+    return Settings(least_of_level(mean, 2), rate, grouped, few, shares)
 
 
 def mean_level(values: np.ndarray) -> int:
     magnitudes = np.abs(values).view(np.uint32)  # of int32; unsigned, as -2^31 has no other magnitude
-    return model.level(int(np.minimum(magnitudes, model.LARGEST).sum(dtype=np.int64)) * 256 // values.size, 2)
+    return level(int(np.minimum(magnitudes, LARGEST).sum(dtype=np.int64)) * 256 // values.size, 2)
 
 
 def encoded(values: np.ndarray, kind: int, side: int, mean: int) -> bytes:

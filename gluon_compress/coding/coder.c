@@ -6,6 +6,7 @@
  */
 #include "byte_counts.h"
 #include "model.h"
+#include "questions.h"
 #include "range_coder.h"
 #include "rounding.h"
 #include "symbols.h"

@@ -1,7 +1,7 @@
 """The coder in C: built when the package is installed, or once by this machine's compiler, or not there at all.
 
-It makes the same bytes as ``model.py``, which runs, hundreds of times slower, where there is no C compiler. C rather
-than numba: numba with LLVM is 208 MB more to install, and compiles anew in each environment too.
+It makes the same bytes as the modules in Python, which run, hundreds of times slower, where there is no C compiler.
+C rather than numba: numba with LLVM is 208 MB more to install, and compiles anew in each environment too.
 """
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,12 +139,19 @@ def _loaded(path: Path | None) -> Any:
     return found
 
 
-def _numbers(kind: Any, numbers: Sequence[int]) -> Any:
-    return (kind * len(numbers))(*numbers)
+def _of_geometry(geometry: Geometry) -> Any:
+    """As geometry_t of ``model.h``."""
+    return (ctypes.c_int64 * 4)(*geometry)
+
+
+def _of_settings(settings: Settings) -> Any:
+    """As settings_t of ``model.h``."""
+    mean, rate, grouped, few, shares = settings
+    return (ctypes.c_int32 * 12)(mean, rate, grouped, few, *shares)
 
 
 def encode(values: np.ndarray, geometry: Geometry, settings: Settings) -> bytes:
-    """As ``model.encode`` of a C-contiguous int32 array."""
+    """As ``questions.encode`` of a C-contiguous int32 array."""
     return _encoded("encode_values", values, geometry, settings)
 
 
@@ -159,7 +165,7 @@ def _encoded(function: str, values: np.ndarray, geometry: Geometry, settings: Se
     while True:
         content = np.empty(room, np.uint8)
         length = getattr(library(), function)(
-            values.ctypes.data, _numbers(ctypes.c_int64, geometry), _numbers(ctypes.c_int32, settings),
+            values.ctypes.data, _of_geometry(geometry), _of_settings(settings),
             ctypes.addressof(TABLES), content.ctypes.data, room, *more)
         if length >= 0:
             return content[:length].tobytes()
@@ -169,7 +175,7 @@ def _encoded(function: str, values: np.ndarray, geometry: Geometry, settings: Se
 
 
 def decode(content: bytes, geometry: Geometry, settings: Settings) -> np.ndarray | None:
-    """As ``model.decode``, an int32 array."""
+    """As ``questions.decode``, an int32 array."""
     return _decoded("decode_values", content, geometry, settings)
 
 
@@ -179,10 +185,9 @@ def decode_symbols(content: bytes, geometry: Geometry, settings: Settings, token
 
 
 def _decoded(function: str, content: bytes, geometry: Geometry, settings: Settings, *more: int) -> np.ndarray | None:
-    filters, channels, positions, _ = geometry
-    values = np.zeros(filters * channels * positions, np.int32)
+    values = np.zeros(geometry.total, np.int32)
     result = getattr(library(), function)(
-        values.ctypes.data, _numbers(ctypes.c_int64, geometry), _numbers(ctypes.c_int32, settings),
+        values.ctypes.data, _of_geometry(geometry), _of_settings(settings),
         ctypes.addressof(TABLES), content, len(content), *more)
     if result not in (0, DAMAGED):
         raise MemoryError(f"no memory to decode {values.size} integers")
@@ -214,7 +219,7 @@ def round_values(codes: np.ndarray, rows: np.ndarray, geometry: Geometry, settin
     rounding = _Rounding(*(None if array is None else array.ctypes.data for array in (
         costs, rows, of_inputs.feedback, of_rows.feedback, of_inputs.cost, of_rows.cost, pruned)), largest)
     length = library().round_values(
-        codes.ctypes.data, _numbers(ctypes.c_int64, geometry), _numbers(ctypes.c_int32, settings),
+        codes.ctypes.data, _of_geometry(geometry), _of_settings(settings),
         ctypes.addressof(TABLES), content.ctypes.data, room, ctypes.addressof(rounding))
     if length < 0:
         raise MemoryError(f"no memory to round {codes.size} numbers")

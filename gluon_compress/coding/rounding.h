@@ -1,7 +1,7 @@
 /* What rounding.py does: codes chosen as they are coded, each by what its error and its bits cost. */
 #pragma once
 
-#include "model.h"
+#include "questions.h"
 
 typedef struct {
     const float *costs;          /* bits of an answer by its probability, of 4096 */
@@ -17,7 +17,7 @@ typedef struct {
 static float bits_of(mixer_t *mixer, const means_t *means, int value, int expected, int64_t position, int64_t place,
                      const int *contexts, const neighbours_t *near) {
     way_t way = {COSTING, INPUTS, SIGN_INPUTS};
-    int sign[INPUTS];
+    int sign[SIGN_INPUTS];
     uint32_t magnitude = (uint32_t)abs(value);
     mixer->coder.bits = 0;
     code_magnitude(mixer, way, magnitude, expected, position, contexts, 0);

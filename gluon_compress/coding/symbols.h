@@ -134,7 +134,7 @@ ALWAYS_INLINE int code_symbol(symbols_t *symbols, means_t *means, int mode, int3
                               const int32_t *share, int64_t filter, int64_t channel, int64_t position, int64_t column) {
     int64_t place = channel * geometry->positions + position, size = geometry->channels * geometry->positions;
     neighbours_t near = neighbours_of(value, filter, size, place, column, position, geometry, means->wide);
-    int expected = expected_magnitude(means, share, channel, place, &near), negative = 0, contexts[INPUTS];
+    int expected = expected_magnitude(means, share, channel, place, &near), negative = 0, contexts[SIGN_INPUTS];
     uint32_t magnitude = *value < 0 ? 0 - (uint32_t)*value : (uint32_t)*value;
     int token = mode == DECODING ? 0 : token_of(magnitude);
     token = code_token(symbols, mode, token, clamped_level(expected, 2, 6, SYMBOL_CONTEXTS - 1));

@@ -14,11 +14,10 @@ takes and gives words of 32. It codes the last first, so it begins anew after ea
 from __future__ import annotations
 
 import functools
-import math
 from array import array
 from collections.abc import Sequence
 
-from .model import Geometry, Means, Settings, learn, least_of_level, level, neighbours_of, sign_contexts
+from .model import Coding, Geometry, Settings, expected_level, learn, least_of_level
 
 __all__ = ["TOKENS", "decode", "encode", "priors", "token_of"]
 
@@ -37,17 +36,16 @@ Operation = tuple[int, int, int]  # start, frequency and 0; or bits, 0 and how m
 
 
 def encode(values: list[int], geometry: Geometry, settings: Settings, tokens: int) -> bytes:
-    """The bytes of a list of integers whose tokens are below ``tokens``; the rest is as in ``model.encode``."""
+    """The bytes of a list of integers whose tokens are below ``tokens``; the rest is as in ``questions.encode``."""
     coder = _Encoder()
-    _code(coder, values, geometry, settings, tokens)
+    _BySymbols(coder, values, geometry, settings, tokens).code()
     return bytes(coder.content)
 
 
 def decode(content: bytes, geometry: Geometry, settings: Settings, tokens: int) -> list[int] | None:
     """The list of integers, or None when the content is damaged, too short or too long."""
-    filters, channels, positions, _ = geometry
-    values = [0] * (filters * channels * positions)
-    return values if _code(_Decoder(content), values, geometry, settings, tokens) else None
+    values = [0] * geometry.total
+    return values if _BySymbols(_Decoder(content), values, geometry, settings, tokens).code() else None
 
 
 def token_of(magnitude: int) -> int:
@@ -184,59 +182,50 @@ class _Context:
         self.seen += self.left
 
 
-class _Model:
-    def __init__(self, geometry: Geometry, settings: Settings, tokens: int) -> None:
-        mean, _, _, _, *self.share = settings
-        self.geometry, self.means = geometry, Means(geometry[1], geometry[2], mean)
-        table = priors()
+class _BySymbols(Coding):
+    """Values coded by whole symbols."""
+
+    def __init__(self, coder: _Encoder | _Decoder, values: list[int], geometry: Geometry, settings: Settings,
+                 tokens: int) -> None:
+        super().__init__(values, geometry, settings)
+        self.coder, table = coder, priors()
         self.contexts = [_Context([count + 1 for count in table[begin:begin + tokens]])
                          for begin in range(0, CONTEXTS * TOKENS, TOKENS)]
         self.signs = [[1 << 31] * SLOPES, [1 << 31] * SLOPES]
 
-    def code(self, coder: _Encoder | _Decoder, values: list[int], filter: int, channel: int, position: int) -> bool:
+    def code(self) -> bool:
+        """Code all values; False when the content is damaged."""
+        for index in range(self.geometry.total):
+            if index % FLUSH == 0:
+                if index and not self.coder.end():
+                    return False
+                self.coder.begin()
+            filter, place = divmod(index, self.geometry.size)
+            channel, position = divmod(place, self.geometry.positions)
+            if not place:
+                self.means.begin_filter()
+            if not position:
+                self.means.begin_map(channel)
+            if not self._value(self.values[index], filter, channel, position):
+                return False
+        return self.coder.end() and self.coder.finished()
+
+    def _value(self, value: int, filter: int, channel: int, position: int) -> bool:
         """One value; False when the content is damaged."""
-        _, channels, positions, width = self.geometry
-        place, size = channel * positions + position, channels * positions
-        value = values[filter * size + place]
-        near = neighbours_of(values, place, filter * size, size, position, positions, width)
-        expected = max(self.means.expected(self.share, channel, place, abs(near[0]), abs(near[1])), 0)
-        context = self.contexts[min(max(level(expected, 2) - 6, 0), CONTEXTS - 1)]
-        token = magnitude = context.code(coder, token_of(abs(value)))
+        near = self.neighbours(filter, channel, position)
+        context = self.contexts[expected_level(self.expected(channel, position, near))]
+        token = magnitude = context.code(self.coder, token_of(abs(value)))
         if token >= DIRECT:
             bits = (token - DIRECT) // 8 + 1
-            magnitude = (8 | token & 7) << bits | coder.bits(abs(value) & (1 << bits) - 1, bits)
-        signs = sign_contexts(self.means, place, magnitude, near)
-        negative = magnitude > 0 and self._negative(coder, value < 0, signs)
-        if magnitude > (1 << 31) - (not negative):
-            return False
-        values[filter * size + place] = -magnitude if negative else magnitude
-        self.means.update(values[filter * size + place], filter, channel, position, positions, place)
-        return True
+            magnitude = (8 | token & 7) << bits | self.coder.bits(abs(value) & (1 << bits) - 1, bits)
+        negative = magnitude > 0 and self._negative(
+            value < 0, self.sign_contexts(channel, position, magnitude, near))
+        return self.keep(magnitude, negative, filter, channel, position)
 
-    def _negative(self, coder: _Encoder | _Decoder, negative: bool, contexts: Sequence[int]) -> bool:
+    def _negative(self, negative: bool, contexts: Sequence[int]) -> bool:
         cells = list(zip(self.signs, contexts))
         share = min(max(sum(signs[context] >> 10 for signs, context in cells) >> 8, RARE), UNIT - RARE)
-        negative = not coder.token(int(not negative), (0, share, UNIT))
+        negative = not self.coder.token(int(not negative), (0, share, UNIT))
         for signs, context in cells:
             learn(signs, context, int(negative))
         return negative
-
-
-def _code(coder: _Encoder | _Decoder, values: list[int], geometry: Geometry, settings: Settings, tokens: int) -> bool:
-    """Code all ``values``, a list, in place: a decoder fills it in. False when the content is damaged."""
-    filters, channels, positions, _ = geometry
-    model, size = _Model(geometry, settings, tokens), channels * positions
-    for place in range(math.prod(geometry[:3])):
-        if place % FLUSH == 0:
-            if place and not coder.end():
-                return False
-            coder.begin()
-        filter, inside = divmod(place, size)
-        channel, position = divmod(inside, positions)
-        if not inside:
-            model.means.begin_filter()
-        if not position:
-            model.means.begin_map(channel)
-        if not model.code(coder, values, filter, channel, position):
-            return False
-    return coder.end() and coder.finished()
