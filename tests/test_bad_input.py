@@ -423,13 +423,13 @@ FUNCTIONS = {
                                       {"record": "record"}),
     "pruning.MaskedTrainer.replace_masks": (
         pruning.MaskedTrainer.replace_masks, {"self": masked, "masks": lambda: masks_of(tiny())}, {"masks": "masks"}),
-    "pruning.MaskedTrainer.restore_pruning_state": (
-        pruning.MaskedTrainer.restore_pruning_state, {"self": masked, "state": lambda: masked().pruning_state()},
+    "pruning.MaskedTrainer.restore_extra_state": (
+        pruning.MaskedTrainer.restore_extra_state, {"self": masked, "state": lambda: masked().extra_state()},
         {"state": "record"}),
     "coding.SizeGoal": (coding.SizeGoal, {"size": 100, "updates": 10},
                         {"size": "positive", "updates": "positive", "penalty": "number"}),
-    "coding.RateTrainer.restore_pruning_state": (
-        coding.RateTrainer.restore_pruning_state, {"self": rated, "state": lambda: rated().pruning_state()},
+    "coding.RateTrainer.restore_extra_state": (
+        coding.RateTrainer.restore_extra_state, {"self": rated, "state": lambda: rated().extra_state()},
         {"state": "record"}),
     "coding.RateTrainer.restore_state_tensors": (
         coding.RateTrainer.restore_state_tensors, {"self": rated, "tensors": lambda: rated().state_tensors()},

@@ -285,10 +285,10 @@ def test_a_trainer_takes_the_states_that_it_gives(factor, arguments):
                              **arguments})
     for _ in range(3 if factor <= 1 else 0):
         trained(trainer, net, example)
-    state, tensors = trainer.pruning_state(), trainer.state_tensors()
-    trainer.restore_pruning_state(json.loads(json.dumps(state)))
+    state, tensors = trainer.extra_state(), trainer.state_tensors()
+    trainer.restore_extra_state(json.loads(json.dumps(state)))
     trainer.restore_state_tensors(tensors)
-    assert trainer.pruning_state() == state and identical(trainer.state_tensors(), tensors)
+    assert trainer.extra_state() == state and identical(trainer.state_tensors(), tensors)
 
 
 def test_states_whose_values_are_not_finite_change_nothing():
@@ -422,7 +422,7 @@ def test_fit_resumes_to_the_same_bits(tmp_path):
     gc.training.fit(resumed, data(), 3, trainer, seed=1, progress=False, state_path=tmp_path / "s")
     assert identical(values(whole), values(resumed))
     assert identical(never_killed.state_tensors(), trainer.state_tensors())
-    assert never_killed.pruning_state() == trainer.pruning_state()
+    assert never_killed.extra_state() == trainer.extra_state()
 
 
 def test_two_devices_train_as_one():
@@ -493,13 +493,13 @@ def test_networks_without_weights_and_frozen_ones_are_refused():
 def test_a_state_of_something_else_changes_nothing(change):
     net, example = build(NormNet, SHAPE)
     trainer = RateTrainer(net, 1.0, "sgd")
-    state, before = trainer.pruning_state(), trainer.pruning_state()
+    state, before = trainer.extra_state(), trainer.extra_state()
     state = {"masks": {**state["masks"], "steps": {**state["masks"]["steps"]}}, "step": None}
     state["masks"]["steps"]["log2"] = list(state["masks"]["steps"]["log2"])
     change(state)
     with pytest.raises(RecordError, match="state"):
-        trainer.restore_pruning_state(state)
-    assert trainer.pruning_state() == before
+        trainer.restore_extra_state(state)
+    assert trainer.extra_state() == before
     with pytest.raises(RecordError, match="other parameters"):
         trainer.restore_state_tensors({})
 

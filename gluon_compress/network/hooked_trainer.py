@@ -1,4 +1,4 @@
-"""A Gluon Trainer that prunes, from inside: the hooks around its updates, and what a saved training keeps of it."""
+"""A Gluon Trainer with hooks around its updates, which prune or round, and what a saved training keeps of them."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -14,8 +14,8 @@ from .ctrl_c import undisturbed
 from .trainer import accept_both_interfaces
 
 
-class PruningTrainer(Trainer, ABC):
-    """A ``gluon.Trainer`` that prunes. A derived class says what happens around each update of the weights."""
+class HookedTrainer(Trainer, ABC):
+    """A ``gluon.Trainer`` whose derived classes say what happens around each update of the weights."""
 
     _comparisons = 0  # with other workers, so far
 
@@ -59,23 +59,23 @@ class PruningTrainer(Trainer, ABC):
 
     @property
     @abstractmethod
-    def masks_digest(self) -> str:
-        """What identifies the masks at the beginning of a training."""
+    def start_digest(self) -> str:
+        """What identifies the beginning of a training beside the weights: masks, or settings and steps."""
 
     @abstractmethod
-    def pruning_state(self) -> dict:
-        """What :meth:`restore_pruning_state` needs to continue from here, as JSON."""
+    def extra_state(self) -> dict:
+        """What :meth:`restore_extra_state` needs to continue from here, as JSON."""
 
     @abstractmethod
-    def restore_pruning_state(self, state: dict) -> None:
-        """Continue from a :meth:`pruning_state`; ``RecordError``, with nothing changed, when it does not fit."""
+    def restore_extra_state(self, state: dict) -> None:
+        """Continue from an :meth:`extra_state`; ``RecordError``, with nothing changed, when it does not fit."""
 
     def state_tensors(self) -> dict[str, np.ndarray]:
-        """Arrays that belong to :meth:`pruning_state`; none by default."""
+        """Arrays that belong to :meth:`extra_state`; none by default."""
         return {}
 
     def restore_state_tensors(self, tensors: dict[str, np.ndarray]) -> None:
-        """Continue from :meth:`state_tensors`, after :meth:`restore_pruning_state`; ``RecordError`` for others."""
+        """Continue from :meth:`state_tensors`, after :meth:`restore_extra_state`; ``RecordError`` for others."""
         if tensors:
             raise RecordError(f"the state has arrays, such as {min(tensors)!r}, of another kind of trainer")
 
@@ -137,7 +137,7 @@ class PruningTrainer(Trainer, ABC):
 class _HookedUpdater(mx.optimizer.Updater):
     """Updates the copy of the weights in a local key-value store, of which no trainer holds an array."""
 
-    def __init__(self, trainer: PruningTrainer) -> None:
+    def __init__(self, trainer: HookedTrainer) -> None:
         super().__init__(trainer._optimizer)
         self._trainer = trainer
 

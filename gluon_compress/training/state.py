@@ -16,7 +16,7 @@ from ..arguments import differences
 from ..errors import CheckpointError, RecordError
 from ..files import tensorfile
 from ..files.schema import Malformed, anything, boolean, either, fields, integer, list_of, mapping, maybe, number, text
-from ..network.hooked_trainer import PruningTrainer
+from ..network.hooked_trainer import HookedTrainer
 from ..network.trainer import (
     gradient_scale,
     new_state,
@@ -76,7 +76,7 @@ def describe(trainer: Trainer) -> dict:
     return {"trainer": type(trainer).__name__, "optimizer": type(optimizer).__name__, **settings,
             "learning_rate": float(trainer.learning_rate), "rescale_grad": gradient_scale(trainer),
             "lr_scheduler": None if scheduler is None else {"class": type(scheduler).__name__, **_plain(scheduler)},
-            "masks_digest": trainer.masks_digest if isinstance(trainer, PruningTrainer) else None}
+            "masks_digest": trainer.start_digest if isinstance(trainer, HookedTrainer) else None}
 
 
 def _plain(scheduler: LRScheduler) -> dict:
@@ -97,7 +97,7 @@ def save(path: Path, net: HybridBlock, trainer: Trainer, identity: dict, epochs:
                for name, parameter in parameters(net).items()}
     for name, array in (best_parameters or {}).items():
         tensors[f"best/{name}"] = array
-    if isinstance(trainer, PruningTrainer):
+    if isinstance(trainer, HookedTrainer):
         tensors.update((f"trainer/{name}", array) for name, array in trainer.state_tensors().items())
     names = _trained_names(net, trainer)
     structure = {names[index]: _flatten(state, f"optimizer/{names[index]}", tensors)
@@ -108,7 +108,7 @@ def save(path: Path, net: HybridBlock, trainer: Trainer, identity: dict, epochs:
     header = {"run": identity, "epochs": epochs, "states": structure, "num_update": optimizer.num_update,
               "update_counts": counts, "optimizer_numbers": numbers, "trained": sorted(names),
               "lr_scheduler": None if optimizer.lr_scheduler is None else _plain(optimizer.lr_scheduler),
-              "pruning": trainer.pruning_state() if isinstance(trainer, PruningTrainer) else None}
+              "pruning": trainer.extra_state() if isinstance(trainer, HookedTrainer) else None}
     tensorfile.write(path, KIND, tensors, header)
 
 
@@ -131,14 +131,14 @@ def restore(path: Path, net: HybridBlock, trainer: Trainer,
     _check_same_network(path, named, tensors)
     if header["trained"] != sorted(names):
         raise CheckpointError(f"{path} was written with a trainer of other parameters")
-    if (header["pruning"] is not None) != isinstance(trainer, PruningTrainer):
+    if (header["pruning"] is not None) != isinstance(trainer, HookedTrainer):
         raise CheckpointError(f"{path} was written with{'' if header['pruning'] else 'out'} a MaskedTrainer: "
                               f"make the same trainer again")
     with tensorfile.content_of(path, KIND):
         _check_content(header, tensors, trainer, names)
-    if isinstance(trainer, PruningTrainer):
+    if isinstance(trainer, HookedTrainer):
         try:
-            trainer.restore_pruning_state(header["pruning"])
+            trainer.restore_extra_state(header["pruning"])
             trainer.restore_state_tensors(_part(tensors, "trainer/"))
         except RecordError as error:
             raise CheckpointError(f"{path} has masks that do not fit: {error}") from error

@@ -117,9 +117,9 @@ class CentroidTrainer(MaskedTrainer):
         return self._codebooks.updated(self._net)
 
     @property
-    def masks_digest(self) -> str:
+    def start_digest(self) -> str:
         """SHA-256 of the masks, and of which weights form a cluster."""
-        digest = hashlib.sha256(super().masks_digest.encode())
+        digest = hashlib.sha256(super().start_digest.encode())
         for name, codes in sorted(self._codes.items()):
             digest.update(name.encode() + codes.astype("<i4").tobytes())
         return digest.hexdigest()
@@ -163,6 +163,6 @@ class CentroidTrainer(MaskedTrainer):
 
     def _meet_workers(self) -> None:
         super()._meet_workers()
-        if not self.as_worker_0(bytes.fromhex(self.masks_digest)):
+        if not self.as_worker_0(bytes.fromhex(self.start_digest)):
             raise RecordError(f"worker {self.rank} has other shared weights than worker 0: give all the same weights "
                               f"before share_weights (the same seed or file)")

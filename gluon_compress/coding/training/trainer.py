@@ -15,7 +15,7 @@ from ...errors import RecordError
 from ...files.schema import Malformed, fields, integer, list_of, maybe, number
 from ...network.checks import check_net
 from ...network.ctrl_c import undisturbed
-from ...network.hooked_trainer import PruningTrainer
+from ...network.hooked_trainer import HookedTrainer
 from ...network.layer import CONVOLUTIONS, Which, select_layers
 from ...network.trainer import optimizer_of
 from ...pruning.weights.masked_trainer import check_optimizer
@@ -37,7 +37,7 @@ _STATE = fields({"step": maybe(_COUNT), "masks": fields({
     "updates": _COUNT, **_STEERING, "error": number(-_LARGE, _LARGE), "slopes": _NUMBERS, "steps": _STEPS})})
 
 
-class RateTrainer(PruningTrainer):
+class RateTrainer(HookedTrainer):
     """A ``gluon.Trainer`` under which all weights are whole numbers of steps, ever more of them zero.
 
     The loop stays as it is, be it yours or :func:`~gluon_compress.training.fit`:
@@ -257,27 +257,27 @@ class RateTrainer(PruningTrainer):
     # ---- several workers, saved states
 
     def _meet_workers(self) -> None:
-        if not self.as_worker_0(bytes.fromhex(self.masks_digest)):
+        if not self.as_worker_0(bytes.fromhex(self.start_digest)):
             raise RecordError(f"worker {self.rank} has other settings or steps than worker 0: give all the same "
                               f"weights and arguments")
 
     @property
-    def masks_digest(self) -> str:
+    def start_digest(self) -> str:
         """SHA-256 of the settings and the steps, by which a saved training state knows them again."""
         goal = self._goal and (self._goal.size, self._goal.updates, self._goal.penalty)
         settings = (goal, self._warmup, self._frequency, self._steps.rate, self._updates, self._steps.log2.tolist(),
                     [tensor.name for tensor in self._tensors])
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
-    def pruning_state(self) -> dict:
-        """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
+    def extra_state(self) -> dict:
+        """What :meth:`restore_extra_state` needs to go on from here, as JSON."""
         steps = {name: getattr(self._steps, name).tolist() for name in ("log2", "mean", "square")}
         return {"step": None, "masks": {
             "updates": self._updates, "penalty": self.penalty, "before": self._before, "per_bit": self._per_bit,
             "error": self._error, "slopes": self._slope_numbers(), "steps": {**steps, "count": self._steps.count}}}
 
-    def restore_pruning_state(self, state: dict) -> None:
-        """Go on from :meth:`pruning_state`; ``RecordError``, with nothing changed, when it is of another trainer."""
+    def restore_extra_state(self, state: dict) -> None:
+        """Go on from :meth:`extra_state`; ``RecordError``, with nothing changed, when it is of another trainer."""
         try:
             _STATE(state, "state")
         except Malformed as error:
@@ -299,7 +299,7 @@ class RateTrainer(PruningTrainer):
                 **{f"counted {tensor.name}": tensor.counted for tensor in self._tensors}}
 
     def restore_state_tensors(self, tensors: dict[str, np.ndarray]) -> None:
-        """Go on from :meth:`state_tensors`, after :meth:`restore_pruning_state`."""
+        """Go on from :meth:`state_tensors`, after :meth:`restore_extra_state`."""
         own = self.state_tensors()
         if not isinstance(tensors, Mapping) or own.keys() != tensors.keys():
             raise RecordError("the state has values of other parameters than this trainer codes")

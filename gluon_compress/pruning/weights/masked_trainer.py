@@ -11,14 +11,14 @@ from ...arguments import check_number
 from ...errors import RecordError
 from ...files.schema import Malformed, anything, fields, integer, maybe
 from ...network.checks import check_parameters
-from ...network.hooked_trainer import PruningTrainer, has_dense_gradient
+from ...network.hooked_trainer import HookedTrainer, has_dense_gradient
 from .gradual import GradualPruner
 from .masks import Masks, on_devices, zero_where_pruned
 
 _STATE = fields({"masks": anything, "step": maybe(integer(0, 2**63 - 1))})
 
 
-class MaskedTrainer(PruningTrainer):
+class MaskedTrainer(HookedTrainer):
     """A ``gluon.Trainer`` under which pruned weights stay exactly zero.
 
     Masking the gradients would not be enough: momentum, or Adam's moments, from before the pruning move a weight
@@ -83,23 +83,23 @@ class MaskedTrainer(PruningTrainer):
         self._hold(masks)
 
     @property
-    def masks_digest(self) -> str:
+    def start_digest(self) -> str:
         """SHA-256 of the masks and the pruner, by which a saved training state knows them again."""
         return self._masks.digest if self._pruner is None else self._pruner.describe()
 
-    def pruning_state(self) -> dict:
-        """What :meth:`restore_pruning_state` needs to go on from here, as JSON."""
+    def extra_state(self) -> dict:
+        """What :meth:`restore_extra_state` needs to go on from here, as JSON."""
         return {"masks": self._masks.to_dict(), "step": None if self._pruner is None else self._pruner.step}
 
-    def restore_pruning_state(self, state: dict) -> None:
-        """Hold the masks of :meth:`pruning_state`; a pruner goes on from its step.
+    def restore_extra_state(self, state: dict) -> None:
+        """Hold the masks of :meth:`extra_state`; a pruner goes on from its step.
 
         Raises ``RecordError``, with nothing changed, when they are of another network or another kind of trainer.
         """
         try:
             _STATE(state, "state")
         except Malformed as error:
-            raise RecordError(f"this is no pruning_state: {error}") from error
+            raise RecordError(f"this is no extra_state: {error}") from error
         if (state["step"] is None) != (self._pruner is None):
             raise RecordError("the saved state is of a MaskedTrainer with a GradualPruner and this one has none, or "
                               "the other way round")
