@@ -109,6 +109,9 @@ class Rounder:
     def _price(self, coarse: float, power: float) -> float:
         return self.unit / coarse ** 2 * 2.0 ** power
 
+    def _price_alone(self) -> float:
+        return ALONE / ALONE_COARSE ** 2 * self.unit
+
     def at_price(self, price: float, coarse: float, reconstruct: bool = False) -> Rounded:
         """All layers rounded at one price of a bit, in the unit of the outputs' square.
 
@@ -140,7 +143,7 @@ class Rounder:
         """The layers whose rows have steps of their own, once channels are balanced for that; none where it is no use.
         """
         saved = {name: saved_by_own_steps(self.values[self.inference.weights[name]], self.factors[name],
-                                          ALONE / ALONE_COARSE ** 2 * self.unit, ALONE_COARSE) for name in self.names}
+                                          self._price_alone(), ALONE_COARSE) for name in self.names}
         rows = {name: len(self.curvatures[name].of_outputs) for name in self.names}
         if sum(saved.values()) < WORTH * sum(rows.values()):
             return set()
@@ -152,7 +155,7 @@ class Rounder:
     def _underestimated(self, name: str) -> float:
         """What a layer that is rounded alone costs at the outputs, over what its curvature says."""
         weight, values = self.inference.weights[name], dict(self.values)
-        self._round(name, values, ALONE / ALONE_COARSE ** 2 * self.unit, ALONE_COARSE)
+        self._round(name, values, self._price_alone(), ALONE_COARSE)
         expected = self.curvatures[name].error(self.values[weight].astype(np.float64) - values[weight]) * self.samples
         measured = self._error(values)
         return min(max(measured / expected, 1 / MOST_WRONG), MOST_WRONG) if expected > 0 < measured else 1.0
