@@ -67,6 +67,7 @@ def test_what_is_no_network_is_named(text, message, place):
     ("quantize model --shape 1,1,28,28 -o x.gcz", "give --data, or --weights-only"),
     ("quantize model --data photos --bits 4 -o x.gcz", "--weights-only or --simulate"),
     ("quantize model --shape 1,1,28,28 --weights-only --equalize -o x.gcz", "--equalize is about activations"),
+    ("compress my.nets:untrained --data photos -o x.gcz", "parameter weight is not initialized: call net.initialize()"),
     ("export model --shape 1,1,28,28 --opset 13 -o copy", "--opset is for ONNX"),
     ("export model --shape 1,1,28,28 --loss SVMOutput -o m.onnx", "--loss is for files of MXNet"),
     ("export model --shape 1,1,28,28 --opset 99 -o m.onnx", "99"),
@@ -87,6 +88,7 @@ def test_what_options_ask_for_in_vain_is_named_and_nothing_is_written(words, mes
     ("prune model --ratio 1.5 -o x.gcz", "1.5"), ("prune model --n-m 2-4 -o x.gcz", "no pattern such as 2:4"),
     ("prune model --ratio 0.5", "Missing option"), ("prune model --ratio 0.5 -o x.txt", "does not end in .gcz"),
     ("prune model --recipe none.yaml -o x.gcz", "none.yaml: No such file"),
+    ("compress model --data photos --to coded --rate 1e9 -o x.gcz", "1e-09<=x<=1000"),
     ("sensitivity model --data photos --fractions 1.5", "numbers between 0 and 1")])
 def test_words_that_are_wrong_end_with_2_and_the_page_that_helps(words, message, place):
     said = refused(*words.split(), code=2)

@@ -292,6 +292,25 @@ def test_data_without_batches_are_named(work, capsys):
     assert "data has no batches; accepted: an iterable" in capsys.readouterr().err
 
 
+def test_compress_and_distill_take_compressed_files_which_have_one_head_alone(work, capsys):
+    gc.save("teacher.gcz", gc.load("model", head="logits"), example=mx.nd.ones((1, 3, 12, 12)))
+    words = (*COMPRESS[2:], "--macs", "1", "--epochs", "0", "--to", "coded")
+    ours, other = (result_of(capsys, "compress", network, *words, "--output", f"from_{network[:5]}.gcz")["stages"]
+                   for network in ("teacher.gcz", "model"))
+    assert ours[0]["accuracy"] == other[0]["accuracy"]
+    assert call(*DISTILL, "--teacher", "teacher.gcz", "--epochs", "1") == 0
+    assert call("distill", "student.gcz", *DISTILL[2:], "--output", "again.gcz", "--epochs", "1") == 0
+
+
+def test_a_network_on_integers_is_refused_before_anything_is_done(work, capsys):
+    integers = gc.quantization.quantize(gc.load("model"), [mx.nd.ones((2, 3, 12, 12))], progress=False)
+    gc.save("int8.gcz", integers)
+    assert call("compress", "int8.gcz", *COMPRESS[2:]) != 0
+    errors = capsys.readouterr().err
+    assert "the network is an IntegerNetwork" in errors and "stage 1" not in errors
+    assert not Path("small.gcz.state").exists()
+
+
 # ---- distill
 
 def test_distill_trains_the_student_and_measures_both(work, capsys):

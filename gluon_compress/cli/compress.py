@@ -42,7 +42,7 @@ REMEDIES = {  # {stage: what helps where it loses much}
 @click.option("--to", type=click.Choice(["int8", "coded"]), default="int8", show_default=True,
               help="What the last stage makes: a network that runs on integers, or one in fp32 whose file is as small "
               "as can be.")
-@click.option("--rate", type=Number(0, min_open=True), metavar="RATE", help="With --to coded: how coarsely "
+@click.option("--rate", type=Number(1e-9, 1e3), metavar="RATE", help="With --to coded: how coarsely "
               "weights are rounded, 0.0001 to 1. [default: as --max-accuracy-drop allows; without it 0.01]")
 @click.option("--criterion", type=click.Choice(CRITERIA), default="l1", show_default=True,
               help="How channels are ranked; the lowest go.")
@@ -72,12 +72,15 @@ def compress(run: Run, output: str, macs: float, max_accuracy_drop: float | None
       gluon-compress compress params:lenet_mnist --data mnist --limit 1000 --macs 1 --epochs 0 --to coded \\
           --rate 0.1 --output small.gcz
     """
+    from ..network.checks import check_floats, check_hybrid
+
     if rate is not None and to != "coded":
         raise Refusal(f"--rate is {rate}, and --to {to} has no use for it; accepted: --to coded")
     target = run.target(output)
     folder = state_folder_of(run, target)
-    run.options["head"] = "logits"  # the losses take no probabilities
-    opened = open_network(run)
+    opened = open_network(run, to_train=True)
+    check_hybrid(opened.net)  # before hours of training
+    check_floats(opened.net)
     data = open_data(run, opened)
     example = example_of(run, opened, batch=1, data=data.batches())
     training, held_out = data.split(run.options["held_out"])

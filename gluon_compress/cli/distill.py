@@ -46,8 +46,7 @@ def distill(run: Run, output: str, teacher: str, epochs: int, **shared: Any) -> 
 
     from ..measuring.units import percent
     target = run.target(output)
-    run.options["head"] = "logits"  # the losses take no probabilities
-    student, professor = open_network(run), open_network(run, teacher)
+    student, professor = open_network(run, to_train=True), open_network(run, teacher, to_train=True)
     data = open_data(run, professor)
     example = example_of(run, student, batch=1, data=data.batches())
     rest, held_out = data.split(run.options["held_out"])

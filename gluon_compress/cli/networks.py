@@ -67,8 +67,11 @@ class Opened:
         return sum(file.stat().st_size for file in self.files) or None
 
 
-def open_network(run: Run, text: str | None = None) -> Opened:
+def open_network(run: Run, text: str | None = None, to_train: bool = False) -> Opened:
     """Open the network that ``text`` names, by default the command's NETWORK, with its ``--epoch`` and ``--head``.
+
+    With ``to_train`` the head of files that have two, as those of Module, is that of the logits: losses take no
+    probabilities.
 
     Raises
     ------
@@ -80,9 +83,11 @@ def open_network(run: Run, text: str | None = None) -> Opened:
 
     from ..records import record_of_network
     text = run.options["network"] if text is None else text
+    if to_train:
+        run.options["head"] = "logits"
     source, _, rest = text.partition(":")
     if os.path.lexists(text) and not text.endswith(".onnx"):
-        opened = _of_file(run, text)
+        opened = _of_file(run, text, to_train)
     elif source == "params" and rest:
         opened = _trained(text, rest)
     elif source == "zoo" and rest:
@@ -94,7 +99,7 @@ def open_network(run: Run, text: str | None = None) -> Opened:
     elif "+" in text:
         opened = _of_pair(run, text)
     else:
-        opened = _of_file(run, text)
+        opened = _of_file(run, text, to_train)
     run.uses(*opened.files)
     read_recipe_beside(run, opened)
     if isinstance(opened.net, HybridBlock) and record_of_network(opened.net) is None:  # integers have their own way
@@ -213,10 +218,13 @@ def _complete(net: Any, arrays: tuple[Any, ...]) -> None:
 
 # ---- where networks come from
 
-def _of_file(run: Run, text: str) -> Opened:
+def _of_file(run: Run, text: str, to_train: bool) -> Opened:
     import gluon_compress as gc
 
+    from ..checkpoint.other_formats.opening import is_ours
     options: dict[str, Any] = {"epoch": run.options.get("epoch"), "head": run.options.get("head") or "softmax"}
+    if to_train and is_ours(text):  # which has one head alone, and refuses to be asked for another
+        del options["head"]
     found = gc.checkpoint.describe(text, **options)
     folder = Path(text) if os.path.isdir(text) else Path(text).parent
     files = [path for name in found.files if (path := folder / name).is_file()] or [Path(text)]
@@ -254,12 +262,15 @@ def _of_factory(run: Run, text: str) -> Opened:
     from mxnet.gluon import HybridBlock
 
     import gluon_compress as gc
+
+    from ..network.checks import check_initialized
     text_of_factory, _, parameters = text.partition("+")
     made = call_factory(text_of_factory)
     if not isinstance(made, HybridBlock):
         raise Refusal(f"{text_of_factory} returned a {type(made).__name__}; accepted: a gluon.HybridBlock")
     if parameters:
         gc.load(parameters, made, epoch=run.options.get("epoch"))
+    check_initialized(made)
     return Opened(text, made, f"{type(made).__name__} of {text_of_factory}", [Path(parameters)] if parameters else [])
 
 
