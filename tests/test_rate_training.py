@@ -212,6 +212,21 @@ def test_a_step_that_fails_leaves_whole_steps():
     assert identical(before, values(net))
 
 
+@pytest.mark.parametrize("name", ["features.0.weight", "output.bias"])
+def test_a_parameter_that_is_frozen_later_is_named_and_nothing_changes(name):
+    net, example = build(NormNet, SHAPE)
+    trainer = RateTrainer(net, 1.0, "sgd", {"learning_rate": 0.1})
+    trained(trainer, net, example)
+    before, latents = values(net), trainer.state_tensors()
+    parameter = gc.network.parameters(net)[name]
+    parameter.grad_req = "null"
+    with pytest.raises(NetworkError, match=f"{name} was frozen after the trainer was made, .*accepted: a new Rate"):
+        trainer.step(len(example))
+    assert identical(before, values(net)) and identical(latents, trainer.state_tensors())
+    parameter.grad_req = "write"
+    trained(trainer, net, example)  # goes on
+
+
 def test_after_ctrl_c_anywhere_in_a_step_the_network_holds_whole_steps_and_the_trainer_what_they_are_of():
     net, example = build(NormNet, SHAPE)
     trainer = RateTrainer(net, 1.0, "sgd", {"learning_rate": 0}, frequency=1, step_rate=0.3)

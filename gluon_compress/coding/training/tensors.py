@@ -58,6 +58,12 @@ class CodedTensor:
             latent *= float(step_of(np.log2(before))) / before
         return before
 
+    def check_trained(self) -> None:
+        """Raise ``NetworkError`` where the parameter was frozen since: there is no gradient then."""
+        if not has_dense_gradient(self.parameter):
+            raise NetworkError(f"{self.name} was frozen after the trainer was made, which codes it; accepted: a new "
+                               f"RateTrainer, with its layer in exclude (vectors=False for biases, gamma and beta)")
+
     def bits(self, step: np.float32) -> float:
         return self.lengths.bits(np.abs(self.latents[0].asnumpy()) / step)
 

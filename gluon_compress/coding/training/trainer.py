@@ -183,6 +183,8 @@ class RateTrainer(HookedTrainer):
 
     def _before_reduced_update(self) -> None:
         """The penalty's gradient is added, and what the optimizer updates are the values before rounding."""
+        for tensor in self._tensors:
+            tensor.check_trained()
         strength = self._strength() / optimizer_of(self).rescale_grad
         for index, (tensor, step) in enumerate(zip(self._tensors, self._current_steps())):
             self._slopes[index] = tensor.add_penalty(strength, step) + self._slopes[index]
