@@ -178,6 +178,13 @@ def test_whole_symbols_of_no_token_or_without_a_state_are_refused(content):
         decode(bytes((choosing.SYMBOLS, 0, 16)) + content, (10, 10), np.int8)
 
 
+@pytest.mark.parametrize("content", [b"", encode(np.arange(6))])
+@pytest.mark.parametrize("shape", [None, 6, "6", (-2, -3), (-6,), (2.0, 3.0), ("6",), (True, 6)])
+def test_a_shape_that_is_none_is_refused(content, shape):
+    with pytest.raises((TypeError, ValueError), match=r"shape(\[0\])? is .*; accepted: a.* integer"):
+        decode(content, shape, np.int8)
+
+
 @pytest.mark.parametrize(("zeros", "fast"), [(0, True), (0.9, False)])
 def test_large_arrays_are_whole_symbols_unless_mixing_makes_them_clearly_smaller(zeros, fast):
     rng = np.random.default_rng(7)

@@ -441,6 +441,23 @@ def test_a_damaged_folder_is_refused(net, tmp_path, content):
         compress(net, HELD_OUT, 0.02, calibration_data=INPUTS, folder=tmp_path, **QUIET)
 
 
+@pytest.mark.parametrize("name", ["1-rounded-/../../kept", "1-rounded-\0"])
+def test_a_row_whose_name_is_no_file_of_the_folder_is_damage_and_no_file_is_removed(net, tmp_path, name):
+    arguments = {"calibration_data": INPUTS, "folder": tmp_path / "work", "stages": [Rounding(bisections=0)]}
+    before = snapshot(net)
+    compress(net, HELD_OUT, 0.02, **arguments, **QUIET)
+    file = tmp_path / "work" / "results.json"
+    content = json.loads(file.read_text())
+    content["rows"][name] = content["rows"]["1-rounded"]
+    file.write_text(json.dumps(content))
+    (tmp_path / "kept.gcz").write_bytes(b"of somebody else")
+    (tmp_path / "work" / "1-rounded-").mkdir()
+    gc.network.restore_snapshot(net, before)
+    with pytest.raises(CheckpointError, match="results.json is damaged .*accepted: printable names without '/'"):
+        compress(net, HELD_OUT, 0.02, **arguments, **QUIET)
+    assert (tmp_path / "kept.gcz").is_file()
+
+
 class Counted:
     """Batches; before those of pass number ``when`` comes Ctrl-C."""
 

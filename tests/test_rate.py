@@ -323,6 +323,14 @@ def test_weights_that_are_not_finite_are_named():
         quantize_weights(net, rate=1e-2, calibration_data=[mx.nd.ones((2, 6))], progress=False)
 
 
+def test_a_bias_that_is_not_finite_is_named(recwarn):
+    net = dense(3, 6)
+    net[0].bias.data()[1] = np.inf
+    with pytest.raises(NetworkError, match="parameter 0.bias has values that are NaN or infinite"):
+        quantize_weights(net, rate=1e-2, calibration_data=[mx.nd.ones((2, 6))], progress=False)
+    assert not len(recwarn)
+
+
 def test_what_keeps_each_layer_from_being_rounded_is_said():
     net = gluon.nn.HybridSequential()
     net.add(gluon.nn.Conv2D(4, 3, groups=4, in_channels=4))

@@ -156,6 +156,14 @@ def test_numbers_for_single_layers_share_these_alone():
     assert len(share_weights(net, bits={"features.9": 1}).centroids["features.9.weight"]) == 2
 
 
+def test_a_layer_that_is_named_by_a_number_is_unknown():
+    net, _ = build(NormNet)
+    before = values(net)
+    with pytest.raises(ValueError, match="bits names 0, but there is no such layer or parameter; accepted: features.0"):
+        share_weights(net, bits={0: 4})
+    assert identical(before, values(net))
+
+
 def test_a_centroid_is_never_zero():
     net, _ = build(nn.Dense, (2, 4), units=2)
     net.weight.set_data(mx.nd.array([[1, -1, 2, -2], [9, 0, 9, 9]]))

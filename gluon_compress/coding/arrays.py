@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import shown
+from ..arguments import check_integer, shown
 from ..errors import CheckpointError
 from . import byte_counts, native, symbols
 from .choosing import BYTES, HEADER, MANY, SYMBOLS, chosen, coder, encoded, first, mean_level, of_symbols, read_header
@@ -85,12 +85,12 @@ def decode(content: bytes, shape: Iterable[int], dtype: Any) -> np.ndarray:
     dtype : dtype
         Of integers or bool.
 
-    Raises ``TypeError`` for other types, ``CheckpointError`` for what no array of the shape and type can have been
-    coded as.
+    Raises ``TypeError`` or ``ValueError`` for other arguments, ``CheckpointError`` for what no array of the shape and
+    type can have been coded as.
     """
     if not isinstance(content, (bytes, bytearray, memoryview)):  # bytes(5) would be five zeros
         raise TypeError(f"content is {shown(content)}; accepted: bytes")
-    shape, dtype, content = tuple(shape), np.dtype(dtype), bytes(content)
+    shape, dtype, content = _checked_shape(shape), np.dtype(dtype), bytes(content)
     if dtype.kind not in "iub":
         raise TypeError(f"dtype is {dtype}; accepted: one of integers or bool")
     if not content:
@@ -104,6 +104,16 @@ def decode(content: bytes, shape: Iterable[int], dtype: Any) -> np.ndarray:
     if values.min() < least or values.max() > most:
         raise CheckpointError(f"codes of {values.min()} to {values.max()} cannot be of type {dtype}")
     return values.astype(dtype, copy=False).reshape(shape)
+
+
+def _checked_shape(shape: Any) -> tuple[int, ...]:
+    """As a tuple; two negative numbers would pass for a size."""
+    if not isinstance(shape, Iterable) or isinstance(shape, str):
+        raise TypeError(f"shape is {shown(shape)}; accepted: a tuple of integers")
+    shape = tuple(shape)
+    for number, length in enumerate(shape):
+        check_integer(f"shape[{number}]", length, minimum=0)
+    return tuple(map(int, shape))
 
 
 def _values(content: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray | None:

@@ -79,6 +79,7 @@ class WorkFolder:
         try:
             content = parse(file.read_text(encoding="utf-8", errors="replace"), RESULTS)
             CONTENT(content, RESULTS)
+            _check_names(content["rows"])
         except FileNotFoundError:
             self._check_free(stages)
             return {}
@@ -99,6 +100,13 @@ class WorkFolder:
         if other:
             raise CheckpointError(f"folder {self.path} holds the work of another run: {other}; accepted: the network "
                                   f"as it was when that run began, its data and settings, or another folder")
+
+
+def _check_names(rows: Iterable[str]) -> None:
+    """Raise ``Malformed`` for a name of no file in the folder: files of trials are removed by name."""
+    for name in rows:
+        if "/" in name or not name.isprintable():
+            raise Malformed(f"{RESULTS}.rows has {shown(name)}; accepted: printable names without '/'")
 
 
 def as_json(value: Any) -> Any:

@@ -33,7 +33,8 @@ def by_parameter_name(argument: str, given: Mapping[str, Any], layers: list[Laye
     renamed: dict[str, Any] = {}
     for name, value in given.items():
         if name not in accepted:
-            raise unknown(f"{argument} names", name, accepted, "layer or parameter", hint_about(name, layers))
+            hint = hint_about(name, layers) if isinstance(name, str) else ""
+            raise unknown(f"{argument} names", name, accepted, "layer or parameter", hint)
         if accepted[name] in renamed:
             raise ValueError(f"{argument} names {accepted[name]} twice, as a layer and as a parameter")
         renamed[accepted[name]] = value

@@ -8,6 +8,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ...arguments import check_choice, check_flag, check_integer, check_number
+from ...network.checks import check_finite_parameters
 from ...network.graph import Graph
 from ...network.layer import select_layers
 from ...network.nodes import Node
@@ -79,6 +80,7 @@ class RateRounding:
         chosen, left_out = select_layers(net, select, exclude, ("Conv2D", "Dense"))
         for layer in chosen:
             layer.value()  # raises where weights are not finite
+        check_finite_parameters(net)  # biases, too
         batches = list(input_batches(calibration_data, net))
         graph, before = Graph(net, batches[0]), snapshot(net)
         inference = simplify(graph)
