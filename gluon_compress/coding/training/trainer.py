@@ -60,7 +60,8 @@ class RateTrainer(HookedTrainer):
     Parameters
     ----------
     net : HybridBlock
-        On one or several devices. Its weights are rounded from here on. Those that were rounded before, with one scale
+        On one or several devices. Its weights are rounded from here on, and each update begins with what the trainer
+        keeps of them: after ``load_parameters`` make a new one. Those that were rounded before, with one scale
         for all (``per_channel=False``), keep their codes; as steps are on a grid, they are scaled by up to two percent.
     penalty : float or SizeGoal
         What a bit for each weight costs, in units of the loss, in [0, 1e9]: about 0.01 to 1. Or the size to reach, to
@@ -74,7 +75,7 @@ class RateTrainer(HookedTrainer):
         Updates from one counting of the codes, and move of the steps, to the next.
     step_rate : float
         How far steps move each time, in octaves, in [0, 100], for a learning rate of the optimizer as at the
-        beginning; it falls with it.
+        beginning; it falls with it, and rises: begin with the highest, as after a warm-up all weights may be zero.
     vectors : bool
         Whether parameters of one axis are coded, too: biases, and gamma and beta of a BatchNorm.
     select, exclude : name, kind, class or function of layers, or several of these
