@@ -306,6 +306,28 @@ def test_a_trainer_takes_the_states_that_it_gives(factor, arguments):
     assert trainer.extra_state() == state and identical(trainer.state_tensors(), tensors)
 
 
+def test_a_loop_of_ones_own_goes_on_to_the_same_bits_as_the_docstring_says(tmp_path):
+    def begun():
+        net, example = build(NormNet, SHAPE)
+        return net, example, RateTrainer(net, SizeGoal(900, 8), "adam", {"learning_rate": 0.01}, frequency=3)
+
+    net, example, trainer = begun()
+    trained(trainer, net, example, updates=4)
+    net.save_parameters(str(tmp_path / "net.params"))
+    trainer.save_states(str(tmp_path / "optimizer"))
+    state, tensors = json.loads(json.dumps(trainer.extra_state())), trainer.state_tensors()
+    mx.random.seed(7)  # of the dropout
+    trained(trainer, net, example, updates=6)
+    other, _, again = begun()
+    other.load_parameters(str(tmp_path / "net.params"))
+    again.load_states(str(tmp_path / "optimizer"))
+    again.restore_extra_state(state)
+    again.restore_state_tensors(tensors)
+    mx.random.seed(7)  # of the dropout
+    trained(again, other, example, updates=6)
+    assert identical(values(net), values(other)) and again.extra_state() == trainer.extra_state()
+
+
 def test_states_whose_values_are_not_finite_change_nothing():
     net, _ = build(NormNet, SHAPE)
     trainer, before = RateTrainer(net, 0.1, "sgd"), values(net)

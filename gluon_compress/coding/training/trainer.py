@@ -57,6 +57,10 @@ class RateTrainer(HookedTrainer):
     Model Compression by Entropy Penalized Reparameterization", 2020). A weight that rounds to zero goes on getting
     gradients, and comes back where it is worth its bits.
 
+    ``fit`` with ``state_path`` goes on after it was killed. In a loop of your own keep, beside the network's parameters
+    and Gluon's ``save_states``, which knows the optimizer alone, :meth:`extra_state` (JSON) and :meth:`state_tensors`
+    (arrays); in a new trainer ``load_states``, ``restore_extra_state`` and ``restore_state_tensors``, in this order.
+
     Parameters
     ----------
     net : HybridBlock
