@@ -136,6 +136,25 @@ def test_the_derivative_by_the_logarithm_of_a_step_is_that_of_straight_through_r
     assert np.log2(next(iter(trainer.steps.values())) / step) == pytest.approx(-0.5 * np.sign(slope), abs=1e-6)
 
 
+def test_after_a_warm_up_steps_move_no_further_than_without_one():
+    """A rate of 1e-6 at first and 1e-3 later would be a thousand times the rate of the steps, and all weights zero."""
+    moved = {}
+    for first in (0, 1e-6, 1e-3):
+        net, example = build(NormNet, SHAPE)
+        schedule = mx.lr_scheduler.CosineScheduler(99, 1e-3, warmup_steps=4, warmup_begin_lr=first)
+        trainer = RateTrainer(net, 0.1, "adam", {"lr_scheduler": schedule}, frequency=2)
+        before = np.log2(list(trainer.steps.values()))
+        trained(trainer, net, example, updates=20)
+        moved[first] = np.abs(np.log2(list(trainer.steps.values())) - before).max()
+        assert trainer.coded_bytes() > 100
+        state, tensors = json.loads(json.dumps(trainer.extra_state())), trainer.state_tensors()
+        again = RateTrainer(net, 0.1, "adam", {"lr_scheduler": schedule}, frequency=2)
+        again.restore_extra_state(state)
+        again.restore_state_tensors(tensors)
+        assert again.extra_state() == state
+    assert max(moved.values()) <= moved[1e-3] + 0.1
+
+
 def test_the_optimizer_of_steps_is_adam():
     gradients = SOME.randn(5, 2)
     found = StepOptimizer(np.zeros(2), 0.1)

@@ -34,7 +34,8 @@ _STEERING = {name: number(0, _LARGE) for name in ("penalty", "before", "per_bit"
 _STEPS = fields({"log2": list_of(number(-LARGEST_LOG2, LARGEST_LOG2)), "mean": _NUMBERS,
                  "square": list_of(number(0, _LARGE ** 2)), "count": _COUNT})
 _STATE = fields({"step": maybe(_COUNT), "masks": fields({
-    "updates": _COUNT, **_STEERING, "error": number(-_LARGE, _LARGE), "slopes": _NUMBERS, "steps": _STEPS})})
+    "updates": _COUNT, **_STEERING, "error": number(-_LARGE, _LARGE), "slopes": _NUMBERS, "steps": _STEPS},
+    {"highest_rate": number(0, _LARGE)})})
 
 
 class RateTrainer(HookedTrainer):
@@ -78,8 +79,8 @@ class RateTrainer(HookedTrainer):
     frequency : int
         Updates from one counting of the codes, and move of the steps, to the next.
     step_rate : float
-        How far steps move each time, in octaves, in [0, 100], for a learning rate of the optimizer as at the
-        beginning; it falls with it, and rises: begin with the highest, as after a warm-up all weights may be zero.
+        How far steps move each time, in octaves, in [0, 100], for the highest learning rate that the optimizer has had
+        since the beginning; it falls with it.
     vectors : bool
         Whether parameters of one axis are coded, too: biases, and gamma and beta of a BatchNorm.
     select, exclude : name, kind, class or function of layers, or several of these
@@ -126,7 +127,7 @@ class RateTrainer(HookedTrainer):
         self._steps = StepOptimizer(np.log2([tensor.first_step() for tensor in tensors]), step_rate)
         self._slopes: list[Any] = [0.0] * len(tensors)  # of the loss, by the logarithm of each step
         self._unrounded = False  # whether the network holds the values before rounding, as within an update
-        self._first_rate = self.learning_rate
+        self._highest_rate = self.learning_rate  # so far: after a warm-up not that of the beginning
         self._round()
         self._count_codes()
         self._before, self._error = self.coded_bytes() if self._goal else 0, 0.0
@@ -248,7 +249,8 @@ class RateTrainer(HookedTrainer):
         if not np.isfinite(slopes).all():
             raise not_finite(self._tensors[int(np.isfinite(slopes).argmin())].name)
         self._slopes = [0.0] * len(self._tensors)
-        factor = self.learning_rate / self._first_rate if self._first_rate else 1.0
+        self._highest_rate = max(self._highest_rate, self.learning_rate)
+        factor = self.learning_rate / self._highest_rate if self._highest_rate else 1.0
         self._steps.move(slopes * optimizer_of(self).rescale_grad, factor)
 
     def _round(self) -> None:
@@ -281,7 +283,8 @@ class RateTrainer(HookedTrainer):
         steps = {name: getattr(self._steps, name).tolist() for name in ("log2", "mean", "square")}
         return {"step": None, "masks": {
             "updates": self._updates, "penalty": self.penalty, "before": self._before, "per_bit": self._per_bit,
-            "error": self._error, "slopes": self._slope_numbers(), "steps": {**steps, "count": self._steps.count}}}
+            "error": self._error, "highest_rate": self._highest_rate,
+            "slopes": self._slope_numbers(), "steps": {**steps, "count": self._steps.count}}}
 
     def restore_extra_state(self, state: dict) -> None:
         """Go on from :meth:`extra_state`; ``RecordError``, with nothing changed, when it is of another trainer."""
@@ -296,6 +299,7 @@ class RateTrainer(HookedTrainer):
                               f"{len(self._tensors)}")
         self._updates, self._penalty, self._steps.count = found["updates"], float(found["penalty"]), steps["count"]
         self._before, self._per_bit, self._error = found["before"], found["per_bit"], found["error"]
+        self._highest_rate = found.get("highest_rate", self._highest_rate)  # older states have none
         self._slopes = list(map(float, found["slopes"]))
         for name in ("log2", "mean", "square"):
             setattr(self._steps, name, np.array(steps[name], np.float64))
