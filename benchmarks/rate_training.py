@@ -70,9 +70,10 @@ SETTINGS = {
                            "650x": Setting(1950, 30, {"features.0": 0.6, "features.2": 0.6, "features.5": 0.88})},
     "lenet_mnist": {"150x": Setting(4100, 20, ARTICLE)},
     "simple_cnn_mnist": {"40x": Setting(1735, 20)},
-    "alexnet_cifar10": {"60x": Setting(354_000, 16, learning_rate=5e-4, penalty=0.5, rounded=0.02)},
+    "alexnet_cifar10": {"59x": Setting(354_000, 16, learning_rate=5e-4, penalty=0.5, rounded=0.02),
+                        "60x": Setting(334_000, 2, learning_rate=1e-4, penalty=0.4, after="59x")},
     "resnet18_cifar10": {"60x": Setting(178_500, 8, learning_rate=5e-4, batch=64, penalty=1.0, rounded=0.1),
-                         "100x": Setting(104_000, 5, learning_rate=5e-4, batch=64, penalty=1.0, after="60x")},
+                         "100x": Setting(103_000, 5, learning_rate=5e-4, batch=64, penalty=0.5, after="60x")},
 }
 CIFAR = compose(random_crop(4), random_flip, cutout(8))
 
@@ -175,15 +176,10 @@ def identity_of(name, setting, seed):
 
 
 def begin(name, setting, seed, rest, stem):
-    """The network as it is before the training."""
-    net = network_of(name, setting)
+    """A network and its trainer as they are before the training."""
+    net, updates = network_of(name, setting), len(rest) // setting.batch
     if setting.after is not None:
-        earlier, state = SETTINGS[name][setting.after], stem_of(stem.parent, name, setting.after, seed)
-        trainer = trainer_of(name, net, earlier, len(rest) // earlier.batch)
-        training_state.restore(state.with_suffix(".state"), net, trainer, identity_of(name, earlier, seed))
-        unrounded = trainer.state_tensors()
-        restore_snapshot(net, {key: unrounded[key] for key in trainer.steps})
-        return net
+        return net, go_on(trained_before(name, net, setting, seed, rest, stem), trainer_of(name, net, setting, updates))
     has_norms = has_batch_norm(net, example_of(name))
     np.random.seed(seed)
     some = list(islice(rest.batches(setting.batch, shuffle=True, size=resized(name)), NORM_BATCHES))
@@ -193,7 +189,24 @@ def begin(name, setting, seed, rest, stem):
         gc.quantization.quantize_weights(net, rate=setting.rounded, calibration_data=some, per_channel=False)
         if has_norms:
             gc.pruning.reestimate_batch_norm(net, some, keep_outputs=True)
-    return net
+    return net, trainer_of(name, net, setting, updates)
+
+
+def trained_before(name, net, setting, seed, rest, stem):
+    """The trainer of the training that this one goes on from; the network is as that left it."""
+    earlier, state = SETTINGS[name][setting.after], stem_of(stem.parent, name, setting.after, seed)
+    trainer = trainer_of(name, net, earlier, len(rest) // earlier.batch)
+    training_state.restore(state.with_suffix(".state"), net, trainer, identity_of(name, earlier, seed))
+    return trainer
+
+
+def go_on(earlier, trainer):
+    """The trainer, with the steps and the values before rounding that an earlier one ended with."""
+    state, before = trainer.extra_state(), earlier.extra_state()
+    state["masks"] |= {key: before["masks"][key] for key in ("steps", "per_bit")}
+    trainer.restore_extra_state(state)
+    trainer.restore_state_tensors(earlier.state_tensors())
+    return trainer
 
 
 def train(name, setting, seed, stem):
@@ -202,10 +215,12 @@ def train(name, setting, seed, stem):
     data = {"mnist": Mnist, "cifar10": Cifar10}[gc.params.manifest()[name]["dataset"]](
         name, rest, setting.batch, stem.parent)
     state, epochs, identity = stem.with_suffix(".state"), [], identity_of(name, setting, seed)
-    net = network_of(name, setting) if state.exists() else begin(name, setting, seed, rest, stem)
-    trainer = trainer_of(name, net, setting, len(data))
     if state.exists():
+        net = network_of(name, setting)
+        trainer = trainer_of(name, net, setting, len(data))
         epochs, _ = training_state.restore(state, net, trainer, identity)
+    else:
+        net, trainer = begin(name, setting, seed, rest, stem)
     for epoch in range(len(epochs), setting.epochs):
         np.random.seed(1000 * seed + epoch)
         mx.random.seed(1000 * seed + epoch)
