@@ -113,6 +113,14 @@ def test_an_engine_that_is_not_installed_is_named_with_what_installs_it(text, pa
     assert "pip install" in refused("bench", text, "--shape", "1,1,28,28")
 
 
+def test_an_engine_is_told_with_what_files_it_runs(place):
+    done("prune model --shape 1,1,28,28 --ratio 0.5 --output small.gcz")
+    assert "path is 'small.gcz'; accepted for openvino: a file that ends in .onnx or .xml" in refused(
+        "bench openvino:small.gcz --shape 1,1,28,28")
+    assert "head is 'logits', which a compressed file has no use for (small.gcz)" in refused(
+        "bench model small.gcz --head logits --shape 1,1,28,28")
+
+
 # ---- targets
 
 def test_nothing_is_overwritten_without_force(place):

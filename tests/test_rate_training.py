@@ -155,6 +155,33 @@ def test_after_a_warm_up_steps_move_no_further_than_without_one():
     assert max(moved.values()) <= moved[1e-3] + 0.1
 
 
+def test_a_layer_that_is_not_called_keeps_its_weights_steps_and_gradient():
+    """With ignore_stale_grad: its old gradient would move its step again and again, and take up each penalty."""
+    net, other = gluon.nn.Dense(3, in_units=4), gluon.nn.Dense(3, in_units=4)
+    both = gluon.nn.HybridSequential()
+    both.add(net, other)
+    both.initialize()
+    example = mx.nd.ones((2, 4))
+    trainer = RateTrainer(both, 1.0, "adam", {"learning_rate": 1e-2}, frequency=1)
+
+    def once(layer):
+        with autograd.record():
+            loss = (layer(example) ** 2).sum()
+        loss.backward()
+        trainer.step(2, ignore_stale_grad=True)
+
+    def state():
+        return {"gradient": other.weight.grad().asnumpy(), "weight": other.weight.data().asnumpy(),
+                "step": np.array(trainer.steps["1.weight"])}
+
+    before = state()
+    for _ in range(3):
+        once(net)
+    assert identical(state(), before)
+    once(other)
+    assert not np.array_equal(state()["gradient"], before["gradient"])
+
+
 def test_the_optimizer_of_steps_is_adam():
     gradients = SOME.randn(5, 2)
     found = StepOptimizer(np.zeros(2), 0.1)

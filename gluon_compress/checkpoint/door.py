@@ -103,18 +103,18 @@ def load(path: str | PathLike[str], net: HybridBlock | type[HybridBlock] | None 
     net = _network(net)
     wanted = _wanted(epoch, inputs, outputs, head, ctx)
     if is_ours(path):
-        _refuse_given("a compressed file", epoch=epoch, inputs=inputs, outputs=outputs,
+        _refuse_given("a compressed file", path, epoch=epoch, inputs=inputs, outputs=outputs,
                       head=None if head == "softmax" else head)
         return load_compressed(path, net, ctx, precision, simulate)
     if net is not None:
         found, arrays = read_parameters(path, epoch)
-        _refuse_given("a file of parameters", inputs=inputs, outputs=outputs, precision=precision,
+        _refuse_given("a file of parameters", path, inputs=inputs, outputs=outputs, precision=precision,
                       head=None if head == "softmax" else head, simulate=simulate or None)
         load_parameters(path, arrays, net, ctx)
         LOGGER.info("%s: %s", os.fspath(path), found.line())
         return net
     opened = open_other(path, wanted, epoch)
-    _refuse_given("a network that this package did not save", precision=precision, simulate=simulate or None)
+    _refuse_given("a network that this package did not save", path, precision=precision, simulate=simulate or None)
     _report(path, opened.found)
     with content_of(path, "network of MXNet"):
         return opened.network(ctx or mx.cpu())
@@ -186,10 +186,11 @@ def _network(net: HybridBlock | type[HybridBlock] | None) -> HybridBlock | None:
     return net
 
 
-def _refuse_given(what: str, **arguments: object) -> None:
+def _refuse_given(what: str, path: str | PathLike[str], **arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None:
-            raise ValueError(f"{name} is {value!r}, which {what} has no use for; accepted: leave it out")
+            raise ValueError(f"{name} is {value!r}, which {what} has no use for ({os.fspath(path)}); "
+                             f"accepted: leave it out")
 
 
 def _report(path: str | PathLike[str], found: Found) -> None:

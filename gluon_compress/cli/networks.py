@@ -92,8 +92,10 @@ def open_network(run: Run, text: str | None = None, to_train: bool = False) -> O
         opened = _trained(text, rest)
     elif source == "zoo" and rest:
         opened = _of_zoo(text, rest)
+    elif source in ENGINES and rest:
+        opened = _of_engine(run, text, source, rest)
     elif text.endswith(".onnx"):
-        opened = _of_engine(run, text, *((source, rest) if source in ENGINES else (ENGINES[0], text)))
+        opened = _of_engine(run, text, ENGINES[0], text)
     elif FACTORY.fullmatch(text.partition("+")[0]):
         opened = _of_factory(run, text)
     elif "+" in text:

@@ -64,7 +64,7 @@ def _said(run: Run, state: Path, marker: Path) -> Iterator[None]:
         yield
     except BaseException:  # Ctrl-C, too: whatever ends the run, the user must know that it can go on
         if marker.is_file():
-            run.note(f"{state} holds what is done so far; the same command goes on from there")
+            run.note(f"{state} holds what is done so far; the command that began it goes on from there")
         raise
 
 

@@ -193,7 +193,8 @@ class RateTrainer(HookedTrainer):
             tensor.check_trained()
         strength = self._strength() / optimizer_of(self).rescale_grad
         for index, (tensor, step) in enumerate(zip(self._tensors, self._current_steps())):
-            self._slopes[index] = tensor.add_penalty(strength, step) + self._slopes[index]
+            if tensor.has_new_gradient():  # not so of a layer that was not called, with ignore_stale_grad
+                self._slopes[index] = tensor.add_penalty(strength, step) + self._slopes[index]
         with undisturbed():
             self._unrounded = True
             for tensor in self._tensors:
