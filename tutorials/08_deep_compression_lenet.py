@@ -4,7 +4,8 @@
 # - **You will be able to** take a network through pruning, weight sharing, rounding by rate and entropy coding, say how
 #   many bytes each stage is worth and why, and let one call search for the smallest file that keeps the accuracy.
 # - **You need to know** masks, from [tutorial 1](01_threshold_pruning_lenet.py), and integer codes with a scale, from
-#   [tutorial 2](02_quantization_alexnet.py).
+#   [tutorial 2](02_quantization_alexnet.py). The text comes to logarithms of probabilities; you need not have learned
+#   information theory.
 # - **Time on two cores:** <!-- time.08: begin -->50 seconds; with `--long` 2 CPU minutes<!-- time.08: end -->
 # - **Downloads:** MNIST, about 12 MB, once.
 #
