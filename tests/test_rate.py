@@ -20,7 +20,7 @@ from gluon_compress.quantization.rate.rounder import divided, samples_in
 from gluon_compress.quantization.rate.reconstruction import reconstructed, solved
 from gluon_compress.quantization.rate.rounding import LEAST, factor_of, factors_of, rounded, saved_by_own_steps
 from mxnet import gluon
-from networks import build, values
+from networks import build, identical, values
 
 
 def test_a_high_price_of_error_rounds_to_the_nearest_and_a_low_one_to_zero():
@@ -274,6 +274,17 @@ def test_maps_of_scores_count_as_they_are():
         RateRounding(net, [images], progress=False, outputs=outputs).round(1e-2)
         found.append(snapshot(net))
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_network_that_lost_channels_since_is_refused_as_it_is():
+    net, images = gc.params.load("simple_cnn_mnist"), mx.nd.random.uniform(shape=(4, 1, 28, 28))
+    rounding = RateRounding(net, [images], progress=False)
+    gc.pruning.prune_channels(net, images, 0.5)
+    before = snapshot(net)
+    with pytest.raises(NetworkError, match=r"conv1.weight has shape \(5, 1, 5, 5\), and had \(10, 1, 5, 5\) when this "
+                                           "RateRounding was made"):
+        rounding.round(1e-2)
+    assert identical(snapshot(net), before)
 
 
 @pytest.mark.parametrize("call", [RateRounding, partial(quantize_weights, rate=1e-2), partial(quantize, rate=1e-2)])

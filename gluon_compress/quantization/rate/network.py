@@ -8,11 +8,12 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ...arguments import check_choice, check_flag, check_integer, check_number
+from ...errors import NetworkError
 from ...network.checks import check_finite_parameters
 from ...network.graph import Graph
 from ...network.layer import select_layers
 from ...network.nodes import Node
-from ...network.values import restore_snapshot, snapshot
+from ...network.values import known_shape, parameters, restore_snapshot, snapshot
 from ..calibration.observing import input_batches
 from ..integers.inference_graph import InferenceGraph, fold_scales, simplify
 from ..scales import Scales
@@ -98,9 +99,20 @@ class RateRounding:
         the reason. Other parameters, too, are as they were at the beginning, but for biases and BatchNorms that were
         folded.
         """
-        best = self.rounder.best(check_rate(rate))
+        rate = check_rate(rate)
+        self._check_shapes()
+        best = self.rounder.best(rate)
         restore_snapshot(self.net, {**best.values, **self.others})
         return Scales(best.scales, dict(self.left_out))
+
+    def _check_shapes(self) -> None:
+        """Raise ``NetworkError`` for a network that lost channels since."""
+        own = parameters(self.net)
+        for name, value in {**self.rounder.values, **self.others}.items():
+            shape = known_shape(own[name]) if name in own else None
+            if shape != value.shape:
+                raise NetworkError(f"{name} has shape {shape}, and had {value.shape} when this RateRounding was made; "
+                                   f"accepted: the network with the shapes it had then, or a new RateRounding")
 
     def _names(self, inference: InferenceGraph, chosen: list[Any]) -> list[str]:
         """Those of the chosen layers that can be rounded; the others are left out."""
