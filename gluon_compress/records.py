@@ -18,6 +18,7 @@ import numpy as np
 
 from .errors import RecordError
 from .files.schema import anything
+from .network.values import value_of
 
 if TYPE_CHECKING:
     from mxnet.gluon import HybridBlock, Parameter
@@ -205,7 +206,7 @@ class Record:
 
 def codes_of(forms: Mapping[str, Form], named: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
     """{structural parameter name: what its form stores} of the values that the parameters ``named`` have now."""
-    return {name: form.encode(named[name].list_data()[0].asnumpy()) for name, form in forms.items()}
+    return {name: form.encode(value_of(named[name])) for name, form in forms.items()}
 
 
 class NetworkRecord(Record):

@@ -1,4 +1,7 @@
 """What techniques ask of a network, and the helpers for arguments and tables."""
+import subprocess
+import sys
+import textwrap
 from fractions import Fraction
 
 import gluon_compress as gc
@@ -322,3 +325,24 @@ def test_an_interrupted_restoring_leaves_all_values_as_they_were():
     ("uint8 array", "a uint8 array"), ("float32 array", "a float32 array"), ("list", "a list")])
 def test_messages_name_types_with_their_article(name, said):
     assert with_article(name) == said
+
+
+def test_values_are_read_while_a_pass_lays_the_weights_out_anew():
+    """``parameter.data().asnumpy()`` in place of ``snapshot`` ends within twenty rounds in a segmentation fault."""
+    subprocess.run([sys.executable, "-c", textwrap.dedent("""
+        import gluon_compress as gc
+        import mxnet as mx
+        import numpy as np
+        net = mx.gluon.nn.HybridSequential()
+        for _ in range(12):
+            net.add(mx.gluon.nn.Conv2D(32, 3, padding=1, in_channels=32))
+        net.initialize()
+        example = mx.nd.random.uniform(shape=(8, 32, 8, 8))
+        before = gc.network.snapshot(net)
+        for _ in range(100):
+            net(example).wait_to_read()
+            with mx.autograd.record():
+                outputs = net(example)
+            for name, value in gc.network.snapshot(net).items():
+                assert np.array_equal(value, before[name]), name
+        """)], check=True)

@@ -24,7 +24,7 @@ from ..files.schema import fields, mapping
 from ..files.tensorfile import check_regular, content_of
 from ..network.checks import check_ready
 from ..network.resizing import capture, put_back
-from ..network.values import has_values, known_shape, leave_store, parameters, take_values
+from ..network.values import has_values, known_shape, leave_store, parameters, take_values, value_of
 from ..records import KINDS, NetworkRecord, Record, record_of_network
 from . import packed_file
 from .codec import (
@@ -123,7 +123,7 @@ def _content_of(net: HybridBlock, records: tuple[Record, ...], example: Any) -> 
         _check_records(records)
         for record in records:
             record.check(net)
-        tensors, layouts = encode(((name, parameter.data().asnumpy(), parameter.dtype)
+        tensors, layouts = encode(((name, value_of(parameter), parameter.dtype)
                                    for name, parameter in parameters(net).items()), records)
         graph, kept = graph_of_network(net, example), records
     return tensors, {"layout": layouts, "graph": graph,

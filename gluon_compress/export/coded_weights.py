@@ -12,7 +12,7 @@ from ..arguments import check_choice, shown
 from ..network.graph import Graph
 from ..network.layer import select_layers
 from ..network.nodes import Entry, Node, variable, written
-from ..network.values import parameters
+from ..network.values import parameters, value_of
 from ..quantization import dequantize_array, quantize_array
 from ..quantization.weights import QUANTIZABLE, output_axis
 from ..records import Record
@@ -104,7 +104,7 @@ def coded_weights(net: HybridBlock, weights: str | Sequence[Record]) -> CodedWei
     for record in weights:
         record.check(net)
         for name, form in record.forms().items():
-            values = named[name].list_data()[0].asnumpy()
+            values = value_of(named[name])
             # Parameters of one axis, as a RateTrainer rounds them, leave as numbers: BatchNorm takes no codes, engines
             # fold it and biases into layers, and they are few.
             if form.stores_codes and set(form.tensors()) == {"scale"} and values.ndim > 1:

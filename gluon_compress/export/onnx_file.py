@@ -16,7 +16,7 @@ from ..files.paths import check_target
 from ..files.writing import write_atomically
 from ..network.graph import Graph
 from ..network.inputs import ExampleInputs, example_inputs
-from ..network.values import parameters
+from ..network.values import parameters, value_of
 from ..quantization.integers.integer_network import IntegerNetwork
 from ..records import Record
 from .coded_weights import CodedWeights, coded_weights, records_of
@@ -112,10 +112,10 @@ def _told(verify: Verify, net: HybridBlock, inputs: ExampleInputs) -> Verify:
         try:
             verify(path)
         except NetworkError as error:
-            arrays = {f"parameter {name}": parameter.list_data()[0] for name, parameter in parameters(net).items()}
-            arrays.update((f"example[{number}]" if len(inputs) > 1 else "example", value)
+            arrays = {f"parameter {name}": value_of(parameter) for name, parameter in parameters(net).items()}
+            arrays.update((f"example[{number}]" if len(inputs) > 1 else "example", value.asnumpy())
                           for number, value in enumerate(inputs))
-            wrong = [name for name, array in arrays.items() if not np.isfinite(array.asnumpy()).all()]
+            wrong = [name for name, array in arrays.items() if not np.isfinite(array).all()]
             if not wrong:
                 raise
             raise NetworkError(f"{listed(wrong)} not finite; accepted: finite numbers (verify=False leaves out the "

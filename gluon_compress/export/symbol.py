@@ -18,7 +18,7 @@ from ..network.blocks import GraphBlock
 from ..network.graph import Graph
 from ..network.inputs import example_inputs
 from ..network.nodes import symbol_of
-from ..network.values import interface_of
+from ..network.values import interface_of, value_of
 from .comparing import check_close, check_inputs_used, run_block, run_graph
 from .loss_head import check_loss_head, with_loss
 
@@ -122,7 +122,7 @@ def _read_back(graph: Graph, body: mx.sym.Symbol, symbol_file: Path, parameters_
 def _compare(graph: Graph, body: mx.sym.Symbol, imported: SymbolBlock,
              inputs: Sequence[mx.nd.NDArray] | None) -> None:
     """``NetworkError`` unless the files hold the graph, its parameters bit by bit, and its outputs."""
-    read = {name: parameter.data().asnumpy() for name, parameter in imported.collect_params().items()}
+    read = {name: value_of(parameter) for name, parameter in imported.collect_params().items()}
     for name, value in graph.values().items():
         value = value.asnumpy()
         same = name in read and read[name].dtype == value.dtype and read[name].shape == value.shape

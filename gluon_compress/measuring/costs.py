@@ -15,7 +15,7 @@ from ..network.data import input_counts
 from ..network.graph import Graph
 from ..network.inputs import example_inputs
 from ..network.nodes import Node
-from ..network.values import parameters
+from ..network.values import parameters, value_of
 from .weight_values import Histogram, bits_of_codes, bits_of_numbers, histogram
 
 FP32_BYTES = 4
@@ -235,7 +235,7 @@ def _kind(nodes: Iterable[Node]) -> str:
 
 def _arrays(members: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
     """The values, because a parameter that SymbolBlock.imports read does not know its own shape."""
-    return {known_as: parameter.list_data()[0].asnumpy() for known_as, parameter in members.items()}
+    return {known_as: value_of(parameter) for known_as, parameter in members.items()}
 
 
 def _trained(members: Mapping[str, Parameter], auxiliary: Collection[str]) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from ..network.data import check_repeatable
 from ..network.engine_network import EngineNetwork
 from ..network.inputs import example_inputs
 from ..network.latency import measure_latency
-from ..network.values import parameters
+from ..network.values import parameters, value_of
 from ..pruning import Sensitivity
 from ..quantization import QuantizationRecord, Scales
 from ..records import Record, record_of_network
@@ -220,7 +220,7 @@ def _codes(net: Any, records: Sequence[Record]) -> dict[str, Codes]:
                 if name not in known:
                     raise RecordError(f"the record of scales belongs to another network: there is no parameter {name} "
                                       f"here")
-                codes = form.encode(known[name].list_data()[0].asnumpy())
+                codes = form.encode(value_of(known[name]))
                 found[name] = Codes(codes, form.tensors()["scale"].size, form.bits)
     return found
 

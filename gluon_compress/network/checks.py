@@ -11,7 +11,7 @@ from mxnet.gluon import HybridBlock
 
 from ..errors import NetworkError
 from .engine_network import EngineNetwork
-from .values import check_one_interface, parameters
+from .values import check_one_interface, parameters, value_of
 
 
 def checked_contexts(ctx: Any) -> list[mx.Context]:
@@ -74,7 +74,7 @@ def check_finite_parameters(net: HybridBlock) -> None:
     """Raise ``NetworkError`` naming the first parameter with NaN or infinity, which a ReLU after it would hide."""
     for name, parameter in parameters(net).items():
         if parameter._data is not None:
-            value = parameter.list_data()[0].asnumpy()
+            value = value_of(parameter)
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise NetworkError(f"parameter {name} has values that are NaN or infinite; train or load the network "
                                    f"again")

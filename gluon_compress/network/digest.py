@@ -12,7 +12,7 @@ from ..files.digests import add_array
 from .data import input_counts
 from .graph import Graph
 from .nodes import in_order
-from .values import parameters
+from .values import parameters, value_of
 
 
 def digest_of(net: HybridBlock) -> str:
@@ -31,14 +31,14 @@ def digest_of(net: HybridBlock) -> str:
     digest = hashlib.sha256(json.dumps(_description(graph.nodes, graph.outputs), sort_keys=True).encode())
     for name, parameter in sorted((graph.parameter_names[name], parameter)
                                   for name, parameter in graph.parameters.items()):
-        add_array(digest, name, parameter.list_data()[0].asnumpy())
+        add_array(digest, name, value_of(parameter))
     return digest.hexdigest()
 
 
 def _digest_without_graph(net: HybridBlock) -> str:
     digest = hashlib.sha256(repr(net).encode())
     for name, parameter in sorted(parameters(net).items()):
-        add_array(digest, name, parameter.list_data()[0].asnumpy())
+        add_array(digest, name, value_of(parameter))
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from ..arguments import shown, unknown
 from ..errors import NetworkError
 from .checks import check_floats, check_ready
 from .nodes import nodes_of
-from .values import layer_name, parameters, walk
+from .values import layer_name, parameters, value_of, walk
 
 CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 SELECTIONS = "the name of a layer, a kind or class of layers, a function of a Layer"
@@ -50,7 +50,7 @@ class Layer:
 
     def value(self) -> np.ndarray:
         """The weight as a NumPy array; ``NetworkError`` naming the layer when it holds NaN or infinity."""
-        value = self.weight.list_data()[0].asnumpy()
+        value = value_of(self.weight)
         if not np.isfinite(value).all():
             bad = value[~np.isfinite(value)]
             raise NetworkError(f"layer {self.name}: {bad.size} of {value.size} weights are not finite "

@@ -98,9 +98,20 @@ def take_values(parameter: Parameter, value: np.ndarray, context: mx.Context | N
         parameter._load_init(interface.array(value, dtype=parameter.dtype), None if waits else context or mx.cpu())
 
 
+def value_of(parameter: Parameter) -> np.ndarray:
+    """A copy of its values on its first device.
+
+    ``parameter.data().asnumpy()`` may end in a segmentation fault: the first forward pass to train after one that was
+    not, or the other way round, lays the weights of convolutions and dense layers out anew once it runs, in the same
+    memory, and MXNet 1.9.1 reads them meanwhile. It makes copies in turn with all that runs.
+    """
+    with autograd.pause():  # a copy would be on the tape
+        return parameter.list_data()[0].copy().asnumpy()
+
+
 def snapshot(net: HybridBlock) -> dict[str, np.ndarray]:
     """A copy of all parameters that hold data: {structural name: NumPy array}."""
-    return {name: parameter.list_data()[0].asnumpy() for name, parameter in parameters(net).items()
+    return {name: value_of(parameter) for name, parameter in parameters(net).items()
             if parameter._data is not None}
 
 
@@ -121,7 +132,7 @@ def restore_snapshot(net: HybridBlock, values: Any) -> None:
         if name not in own:
             raise ValueError(f"values has {name!r}, and the network no such parameter; accepted: what snapshot(net) "
                              f"returned")
-    before = {name: own[name].list_data()[0].asnumpy() for name in values if own[name]._data is not None}
+    before = {name: value_of(own[name]) for name in values if own[name]._data is not None}
     try:
         for name, value in values.items():
             set_values(own[name], value)

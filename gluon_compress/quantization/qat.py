@@ -21,7 +21,7 @@ from ..network.checks import check_ready
 from ..network.graph import Graph
 from ..network.layer import Which
 from ..network.nodes import Entry, in_order, symbol_of
-from ..network.values import take_values
+from ..network.values import take_values, value_of
 from .calibration.range_observer import RangeObserver
 from .integers.integer_network import IntegerNetwork
 from .integers.lowering import Lowering
@@ -160,7 +160,7 @@ class QatNetwork(GraphBlock):
         """
         check_flag("simulate", simulate)
         check_ready(self)
-        trained = {name: parameter.list_data()[0].asnumpy() for name, parameter in self.collect_params().items()}
+        trained = {name: value_of(parameter) for name, parameter in self.collect_params().items()}
         for name, value in trained.items():
             if not np.isfinite(value).all():
                 raise NetworkError(f"parameter {name} is not finite; lower the learning rate, or load a state from "

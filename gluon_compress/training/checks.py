@@ -14,7 +14,7 @@ from ..files.paths import check_path
 from ..network.blocks import ends_in_softmax
 from ..network.checks import check_net, context_of
 from ..network.trainer import check_shapes, optimizer_of, trained_parameters
-from ..network.values import parameters
+from ..network.values import parameters, value_of
 
 
 def check_arguments(net: Any, epochs: Any, trainer: Any = None, schedule: Any = None, loss: Any = None,
@@ -90,6 +90,6 @@ def check_finite(net: HybridBlock, epoch: int) -> None:
     MXNet's ReLU makes 0 of NaN: after it, output and loss stay finite while NaN spreads through the weights.
     """
     for name, parameter in parameters(net).items():
-        if not np.isfinite(parameter.list_data()[0].asnumpy()).all():
+        if not np.isfinite(value_of(parameter)).all():
             raise NetworkError(f"parameter {name} is NaN or infinite after epoch {epoch + 1}: lower the learning rate, "
                                f"or look for NaN in the data")

@@ -28,7 +28,7 @@ from ..network.trainer import (
     trained_parameters,
     update_counts,
 )
-from ..network.values import parameters, set_values_and_shape
+from ..network.values import parameters, set_values_and_shape, value_of
 
 KIND = "training state"
 
@@ -93,7 +93,7 @@ def save(path: Path, net: HybridBlock, trainer: Trainer, identity: dict, epochs:
     network is on several devices, the values on the first are written.
     """
     check_savable(trainer)
-    tensors = {f"net/{name}": parameter.list_data()[0].asnumpy()
+    tensors = {f"net/{name}": value_of(parameter)
                for name, parameter in parameters(net).items()}
     for name, array in (best_parameters or {}).items():
         tensors[f"best/{name}"] = array

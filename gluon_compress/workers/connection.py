@@ -42,7 +42,7 @@ from ..network.trainer import (
     trained_parameters,
     use_store,
 )
-from ..network.values import parameters
+from ..network.values import parameters, value_of
 from .group import Alone, TrainingGroup
 from .waiting import bounded
 
@@ -269,7 +269,7 @@ class Workers(KVStoreBase, TrainingGroup):
 
     def average(self, parameters: Sequence[Parameter]) -> None:
         """Set these parameters to their mean over the workers; those that are equal keep their bits."""
-        values = [parameter.list_data()[0].asnumpy() for parameter in parameters]
+        values = [value_of(parameter) for parameter in parameters]
         if not values:
             return
         mean = self.sum(np.concatenate([value.ravel() for value in values])) / self.num_workers

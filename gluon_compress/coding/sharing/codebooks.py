@@ -11,7 +11,7 @@ from ...arguments import shown
 from ...errors import NetworkError, RecordError
 from ...files.schema import REASONS, Malformed, choice, fields, list_of, mapping, number
 from ...network.checks import check_ready
-from ...network.values import parameters
+from ...network.values import parameters, value_of
 from ...records import Form, Record, codes_of
 from ...tables import format_table
 
@@ -119,7 +119,7 @@ class Codebooks(Record, in_files="codebooks", form=IndicesAndCodebook):
         """
         named, centroids = self._own_parameters(net), {}
         for name in self.centroids:
-            value = named[name].list_data()[0].asnumpy()
+            value = value_of(named[name])
             if not np.isfinite(value).all():
                 raise NetworkError(f"parameter {name} is not finite: lower the learning rate, and load the network "
                                    f"again")

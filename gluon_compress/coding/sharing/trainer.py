@@ -13,7 +13,7 @@ from ...arguments import shown
 from ...errors import NetworkError, RecordError
 from ...network.hooked_trainer import has_dense_gradient
 from ...network.interface import CLASSIC
-from ...network.values import parameters, write_values
+from ...network.values import parameters, value_of, write_values
 from ...pruning.weights.masked_trainer import MaskedTrainer
 from ...pruning.weights.masks import Masks
 from .codebooks import Codebooks
@@ -44,7 +44,7 @@ class _Shared:
 
     def level_weights(self) -> None:
         """Make the weights of a cluster equal; processors may round the last of an array differently."""
-        own = self.parameter.list_data()[0].asnumpy()
+        own = value_of(self.parameter)
         write_values(self.parameter, self._spread(own.ravel()[self.first], own))
 
     def _spread(self, values: np.ndarray, like: np.ndarray) -> np.ndarray:

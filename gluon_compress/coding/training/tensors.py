@@ -11,7 +11,7 @@ from ...arguments import mxnet_scalar
 from ...errors import NetworkError
 from ...network.hooked_trainer import has_dense_gradient
 from ...network.interface import CLASSIC
-from ...network.values import parameters
+from ...network.values import parameters, value_of
 from .code_lengths import CodeLengths, code_lengths
 from .steps import LARGEST, LARGEST_LOG2, step_of
 
@@ -111,7 +111,7 @@ class CodedTensor:
 
     def codes(self, step: np.float32) -> np.ndarray:
         """The codes that the parameter's values have now."""
-        return np.rint(self.values()[0].asnumpy() / step)
+        return np.rint(value_of(self.parameter) / step)
 
 
 def not_finite(name: str) -> NetworkError:

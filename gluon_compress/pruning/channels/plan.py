@@ -14,7 +14,7 @@ from ...network.checks import check_hybrid
 from ...network.layer import layer_name
 from ...network.numbers import Origin, number_at
 from ...network.resizing import resize
-from ...network.values import has_values, known_shape, parameters
+from ...network.values import has_values, known_shape, parameters, value_of
 from ...records import Record
 from ...tables import format_table
 
@@ -78,7 +78,7 @@ class ChannelPlan(Record, in_files="plan"):
         for cut in self.slices:
             name, parameter = cut["parameter"], named[cut["parameter"]]
             if has_values(parameter):
-                value = values[name] if name in values else parameter.list_data()[0].asnumpy()
+                value = values[name] if name in values else value_of(parameter)
                 values[name] = value.take(cut["kept"], axis=cut["axis"])
         for name, positions in self.positions.items():
             if has_values(named[name]):

@@ -7,12 +7,13 @@ import numpy as np
 from mxnet.gluon import Parameter
 
 from ...errors import NetworkError
+from ...network.values import value_of
 from .groups import Dependencies
 
 
 def finite_value(layer: str, parameter: Parameter) -> np.ndarray:
     """The values of a parameter; ``NetworkError`` naming the layer when it holds NaN or infinity."""
-    value = parameter.list_data()[0].asnumpy()
+    value = value_of(parameter)
     if not np.isfinite(value.sum()) and not np.isfinite(value).all():  # the sum is finite almost always, and faster
         raise NetworkError(f"layer {layer} has weights that are not finite; train or load the network again")
     return value

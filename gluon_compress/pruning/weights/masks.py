@@ -17,7 +17,7 @@ from ...files.schema import REASONS, SHAPE, Malformed, fields, mapping, text
 from ...files.unpacking import inflate
 from ...network.checks import check_floats, check_ready
 from ...network.interface import CLASSIC
-from ...network.values import leave_store, parameters
+from ...network.values import leave_store, parameters, value_of
 from ...records import Form, Record
 from ...tables import format_table
 
@@ -135,7 +135,7 @@ class Masks(Record, in_files="masks", form=KeptValues):
     def fitted_masks(self, net: HybridBlock) -> dict[str, np.ndarray]:
         """``kept``, after a check that ``net`` has zeros wherever it is False; ``RecordError`` otherwise."""
         for (name, mask), (parameter, _) in zip(self.kept.items(), self.fitted(net)):
-            regrown = np.count_nonzero(parameter.list_data()[0].asnumpy()[~mask])
+            regrown = np.count_nonzero(value_of(parameter)[~mask])
             if regrown:
                 raise RecordError(f"{regrown} pruned weights of {name} are no longer zero: train with "
                                   f"MaskedTrainer, or call masks.apply(net)")

@@ -8,6 +8,7 @@ import numpy as np
 
 from ....network.nodes import Node
 from ....network.numbers import Place, positions, set_numbers
+from ....network.values import value_of
 from ..tracking import STAYS, Labels, Tracker
 from .table import Inputs, Outputs, axis_of, only_on, rule, stop
 
@@ -208,7 +209,7 @@ def _take(node: Node, inputs: Inputs, tracker: Tracker) -> Outputs:
     source = node.inputs[1][0]
     if source.parameter is None or source.constant or len(source.shapes[0]) != 1:
         return stop(node, inputs, tracker, "it takes channels by their number")
-    values = tracker.parameters[source.parameter].list_data()[0].asnumpy()
+    values = value_of(tracker.parameters[source.parameter])
     positions = values.astype(int)
     if (positions != values).any() or positions.min() < 0 or positions.max() >= len(data.ids):
         return stop(node, inputs, tracker, f"{source.parameter} holds numbers that are no positions of channels")
