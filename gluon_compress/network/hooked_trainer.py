@@ -146,6 +146,11 @@ class _HookedUpdater(mx.optimizer.Updater):
         super().__call__(index, grad, weight)
 
 
+def has_new_gradient(parameter: Parameter) -> bool:
+    """Whether a backward pass came to it since its last update; ``ignore_stale_grad`` updates it only then."""
+    return any(value._fresh_grad for value in parameter.list_data())
+
+
 def has_dense_gradient(parameter: Parameter) -> bool:
     """Whether a parameter is trained, with a gradient of its full shape rather than of some rows only."""
     return parameter.grad_req != "null" and parameter._grad_stype == "default"

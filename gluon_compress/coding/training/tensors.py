@@ -64,10 +64,6 @@ class CodedTensor:
             raise NetworkError(f"{self.name} was frozen after the trainer was made, which codes it; accepted: a new "
                                f"RateTrainer, with its layer in exclude (vectors=False for biases, gamma and beta)")
 
-    def has_new_gradient(self) -> bool:
-        """Whether a backward pass came to the parameter since its last update; Gluon leaves it as it is otherwise."""
-        return any(value._fresh_grad for value in self.parameter.list_data())
-
     def bits(self, step: np.float32) -> float:
         return self.lengths.bits(np.abs(self.latents[0].asnumpy()) / step)
 

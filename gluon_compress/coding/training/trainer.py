@@ -15,7 +15,7 @@ from ...errors import RecordError
 from ...files.schema import Malformed, fields, integer, list_of, maybe, number
 from ...network.checks import check_net
 from ...network.ctrl_c import undisturbed
-from ...network.hooked_trainer import HookedTrainer
+from ...network.hooked_trainer import HookedTrainer, has_new_gradient
 from ...network.layer import CONVOLUTIONS, Which, select_layers
 from ...network.trainer import optimizer_of
 from ...pruning.weights.masked_trainer import check_optimizer
@@ -193,7 +193,7 @@ class RateTrainer(HookedTrainer):
             tensor.check_trained()
         strength = self._strength() / optimizer_of(self).rescale_grad
         for index, (tensor, step) in enumerate(zip(self._tensors, self._current_steps())):
-            if tensor.has_new_gradient():  # not so of a layer that was not called, with ignore_stale_grad
+            if has_new_gradient(tensor.parameter):  # not so of a layer that was not called, with ignore_stale_grad
                 self._slopes[index] = tensor.add_penalty(strength, step) + self._slopes[index]
         with undisturbed():
             self._unrounded = True
