@@ -670,8 +670,8 @@ def test_a_network_in_place_of_a_path_is_not_printed_at_length():
 
 
 def known_values(net):
-    return {name: parameter.list_data()[0].asnumpy() for name, parameter in net._collect_params_with_prefix().items()
-            if parameter._data is not None}
+    return {name: parameter.list_data()[0].copy().asnumpy() for name, parameter
+            in net._collect_params_with_prefix().items() if parameter._data is not None}  # copies, as of value_of
 
 
 def public():

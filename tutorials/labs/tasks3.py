@@ -116,11 +116,13 @@ def soft_cross_entropy(student, labels, teacher):
 
 
 def values(net):
+    mx.nd.waitall()  # a pass that still runs may be laying weights out anew; asnumpy fails in the middle of that
     return [parameter.data().asnumpy() for parameter in net.collect_params().values()]
 
 
 def weights(net):
     """What a trainer trains: without the running statistics."""
+    mx.nd.waitall()
     return [parameter.data().asnumpy() for parameter in net.collect_params().values() if parameter.grad_req != "null"]
 
 
