@@ -73,8 +73,7 @@ SETTINGS = {
     "alexnet_cifar10": {"59x": Setting(354_000, 16, learning_rate=5e-4, penalty=0.5, rounded=0.02),
                         "60x": Setting(334_000, 2, learning_rate=1e-4, penalty=0.4, after="59x")},
     "resnet18_cifar10": {"60x": Setting(178_500, 8, learning_rate=5e-4, batch=64, penalty=1.0, rounded=0.1),
-                         "101x": Setting(103_000, 5, learning_rate=5e-4, batch=64, penalty=0.5, after="60x"),
-                         "100x": Setting(102_000, 5, learning_rate=3e-4, batch=64, penalty=0.5, after="101x")},
+                         "100x": Setting(103_000, 5, learning_rate=5e-4, batch=64, penalty=0.5, after="60x")},
 }
 CIFAR = compose(random_crop(4), random_flip, cutout(8))
 
