@@ -50,19 +50,19 @@ def measured(work, name, aim, test):
         gc.load(stem.with_suffix(".gcz"), net)
         size = gc.save(path, net, scales)
         kept = sum(int(np.count_nonzero(codes)) for codes in scales.codes(net).values())
-        found.append({**result, "seconds": seconds(stem, setting), "bytes": size, "kept": kept,
+        found.append({**result, "seconds": seconds(work, result, setting), "bytes": size, "kept": kept,
                       "ratio": gc.params.manifest()[name]["bytes"] / size,
                       "test_error": 1 - gc.training.evaluate(gc.load(path), test), "file": str(path)})
     return found
 
 
-def seconds(stem, setting):
+def seconds(work, result, setting):
     """What a training took, with those that it went on from."""
-    result = json.loads(stem.with_suffix(".json").read_text())
     if setting.after is None:
         return result["seconds"]
-    earlier = stem_of(stem.parent, result["network"], setting.after, result["seed"])
-    return result["seconds"] + seconds(earlier, SETTINGS[result["network"]][setting.after])
+    name = result["network"]
+    earlier = stem_of(work, name, setting.after, result["seed"]).with_suffix(".json")
+    return result["seconds"] + seconds(work, json.loads(earlier.read_text()), SETTINGS[name][setting.after])
 
 
 def best_of(results):
@@ -125,10 +125,9 @@ def published(name):
 @click.command(help=__doc__.split("\n")[0])
 @click.option("--work", type=click.Path(path_type=Path, exists=True), required=True)
 def main(work):
-    rows = {}
+    rows, tests = {}, {name: datasets_of(name)[2] for name in SETTINGS}
     for name, aim in WANTED:
-        _, _, test = datasets_of(name)
-        if results := measured(work, name, aim, test):
+        if results := measured(work, name, aim, tests[name]):
             rows[name, aim] = results
             publish(name, aim, results)
     content = {f"{name} {aim}": [{key: value for key, value in each.items() if key != "file"} for each in results]

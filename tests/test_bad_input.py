@@ -26,6 +26,7 @@ from gluon_compress.measuring import plots
 from gluon_compress.workers import launch
 from gluon_compress.arguments import check_flag
 from gluon_compress.errors import GluonCompressError
+from gluon_compress.network.values import value_of
 from gluon_compress.records import Record
 from mistakes import DATA, EXAMPLE, LABELS, MISTAKES, Plain, Tiny, tiny
 from mxnet.gluon import HybridBlock, nn
@@ -670,8 +671,8 @@ def test_a_network_in_place_of_a_path_is_not_printed_at_length():
 
 
 def known_values(net):
-    return {name: parameter.list_data()[0].copy().asnumpy() for name, parameter
-            in net._collect_params_with_prefix().items() if parameter._data is not None}  # copies, as of value_of
+    return {name: value_of(parameter) for name, parameter in net._collect_params_with_prefix().items()
+            if parameter._data is not None}
 
 
 def public():

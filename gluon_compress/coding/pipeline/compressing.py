@@ -41,7 +41,7 @@ from .judging import DIGITS, EverySecond, Judge, digest_of_inputs, digest_of_tra
 from .record import Compression
 from .stages import Pruning, Rounding
 from .task import ORIGINAL, Stage, Task, name_of
-from .work_folder import RESULTS, WorkFolder
+from .work_folder import RESULTS, WorkFolder, names_a_file
 
 CALIBRATION_SAMPLES = 1024  # that are taken of the training data
 
@@ -139,7 +139,7 @@ def _checked_stages(stages: Any, net: HybridBlock, training_data: Any) -> list[S
         if isinstance(stage, type) or not all(hasattr(stage, name) for name in ("name", "check", "description", "run")):
             raise TypeError(f"stages has {shown(stage)}; accepted: objects such as Pruning() and Rounding()")
         check_text("the name of a stage", stage.name)
-        if not 1 <= len(stage.name) <= 50 or "/" in stage.name or not stage.name.isprintable():
+        if not 1 <= len(stage.name) <= 50 or not names_a_file(stage.name):
             raise ValueError(f"the name of a stage is {shown(stage.name)}; accepted: 1 to 50 printable characters "
                              f"without '/', as files have it")
         stage.check(net, training_data)

@@ -102,10 +102,15 @@ class WorkFolder:
                                   f"as it was when that run began, its data and settings, or another folder")
 
 
+def names_a_file(name: str) -> bool:
+    """Whether a file in a folder may be called so."""
+    return "/" not in name and name.isprintable()
+
+
 def _check_names(rows: Iterable[str]) -> None:
     """Raise ``Malformed`` for a name of no file in the folder: files of trials are removed by name."""
     for name in rows:
-        if "/" in name or not name.isprintable():
+        if not names_a_file(name):
             raise Malformed(f"{RESULTS}.rows has {shown(name)}; accepted: printable names without '/'")
 
 
